@@ -1,0 +1,73 @@
+"""Checkpoints: written beside and renamed, so that a killed run never leaves half a file under the right name."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from training.config import Config, config_from_dict
+from training.generator import VideoGenerator
+
+VERSION = 1
+STAGES = ("pretrain", "finetune")
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write a checkpoint beside its final name, then rename it."""
+    partial = path.with_suffix(".partial")
+    torch.save({"version": VERSION, **content}, partial)
+    partial.replace(path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint without running any code in it.
+
+    Raises:
+        ValueError: it is missing, damaged or of another version.
+    """
+    if not path.is_file():
+        raise ValueError(f"no checkpoint at {path}: train first")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001 - torch raises half a dozen kinds for a damaged file
+        raise ValueError(
+            f"{path} is no checkpoint or is damaged ({type(error).__name__}): delete it and train again"
+        ) from None
+    if not isinstance(content, dict) or content.get("version") != VERSION:
+        raise ValueError(f"{path} is not a checkpoint of version {VERSION}: it was written by another release")
+    return content
+
+
+def require_same_model(path: Path, content: dict[str, Any], config: Config) -> None:
+    """Raise ValueError unless the checkpoint was trained with the same [model] section."""
+    theirs, ours = content["config"]["model"], dataclasses.asdict(config.model)
+    differing = [key for key in ours if theirs.get(key) != ours[key]]
+    if differing:
+        key = differing[0]
+        raise ValueError(
+            f"{path} was trained with model.{key} = {theirs.get(key)}, the configuration says {ours[key]}: "
+            "use the configuration of that run, or another --out"
+        )
+
+
+def newest_checkpoint(run: Path) -> Path:
+    """Return the checkpoint of the latest stage in a run folder."""
+    for stage in reversed(STAGES):
+        path = run / f"{stage}.pt"
+        if path.is_file():
+            return path
+    raise ValueError(f"no checkpoint in {run}: expected finetune.pt or pretrain.pt; train first")
+
+
+def load_generator(run: Path) -> tuple[VideoGenerator, Config, dict[str, Any]]:
+    """Return the averaged (EMA) generator of a run folder, its configuration and what else the checkpoint tells."""
+    path = newest_checkpoint(run)
+    content = load_checkpoint(path)
+    config = config_from_dict(content["config"], str(path))
+    generator = VideoGenerator(config.model)
+    generator.load_state_dict(content["ema"])
+    facts = {key: content[key] for key in ("stage", "iteration", "footage")}
+    return generator.eval(), config, facts

@@ -1,0 +1,173 @@
+"""Training configurations: TOML files read into dataclasses, strictly.
+
+A key that is not known is an error that names the nearest right one, so that a typing mistake never trains for a night.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import tomllib
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+from training.generator import Shape
+
+
+@dataclasses.dataclass(frozen=True)
+class Footage:
+    """How clips are cut out of a folder of videos."""
+
+    fps: float = 30.0  # what the bundle plays at; the footage is taken frame by frame, whatever its own rate
+    short_side: int = 144  # videos are decoded once, so that their short side has this many pixels
+    crop_min: int = 128  # side of the square cut out, in pixels of the decoded video, drawn from this
+    crop_max: int = 144  # to this
+    horizon_frames: int = 24  # how far ahead of the first frame a clip reaches
+    holdout: str = "scene"  # "scene": whole scenes are held out; "time": the end of every video is
+    holdout_fraction: float = 0.2
+    flip: bool = False  # mirrored clips teach that motion goes both ways: rarely what is wanted
+
+    def __post_init__(self) -> None:
+        if self.holdout not in ("scene", "time"):
+            raise ValueError(f'footage.holdout is "{self.holdout}", expected "scene" or "time"')
+        if not 0 < self.holdout_fraction < 1:
+            raise ValueError(
+                f"footage.holdout_fraction is {self.holdout_fraction}, expected a fraction between 0 and 1"
+            )
+        if not 32 <= self.crop_min <= self.crop_max <= self.short_side:
+            raise ValueError(
+                f"footage crops are {self.crop_min} to {self.crop_max} of a short side of {self.short_side}, "
+                "expected 32 <= crop_min <= crop_max <= short_side"
+            )
+        if self.fps <= 0 or self.horizon_frames < 4:
+            raise ValueError("footage.fps must be above 0 and footage.horizon_frames at least 4")
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrain:
+    """The first stage: reconstruction of clips from parts."""
+
+    iterations: int = 1500
+    batch: int = 8
+    learning_rate: float = 6e-4
+    reconstruction: float = 1.0  # weight of each task; 0 leaves it out
+    flow: float = 0.3  # steady flow against the footage's mean optical flow
+    kl: float = 2e-3  # content code against its prior, per value
+    given: float = 0.35  # share of clips whose first frame is given whole
+    masked: float = 0.30  # share whose first frame is given in parts; the rest has the content code alone
+    mask_min: float = 0.5  # share of the hidden blocks, from
+    mask_max: float = 0.9  # to
+
+
+@dataclasses.dataclass(frozen=True)
+class Finetune:
+    """The second stage: one critic that sees the anchor and three frames."""
+
+    iterations: int = 3000
+    batch: int = 8
+    learning_rate: float = 3e-4
+    critic_learning_rate: float = 4e-4
+    critic_channels: int = 48
+    adversarial: float = 0.3
+    reconstruction: float = 0.3  # pooled L1 to the real continuation: held low, it pulls towards standing still
+    code_reconstruction: float = 0.5  # pooled L1 of pictures made from their own recognised code
+    feature_matching: float = 0.5
+    flow: float = 0.1
+    motion: float = 0.1  # log motion energy, fake against real
+    kl: float = 2e-3
+    penalty: float = 5.0  # finite-difference R1 and R2
+    penalty_sigma: float = 0.05
+    given: float = 0.5  # share of clips with their first frame given; the rest has the content code alone
+    burn_in_frames: int = 48  # half of the clips start from a state this many frames old at most
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What holds for both stages."""
+
+    seed: int = 0
+    threads: int = 0  # 0: as many as the machine has cores
+    bf16: bool = True
+    ema: float = 0.998
+    log_every: int = 20
+    sample_every: int = 250
+    checkpoint_every: int = 250
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """A whole configuration file, one attribute per section."""
+
+    name: str = "generator"
+    description: str = "A video generator trained with Everframe."
+    model: Shape = dataclasses.field(default_factory=Shape)
+    footage: Footage = dataclasses.field(default_factory=Footage)
+    pretrain: Pretrain = dataclasses.field(default_factory=Pretrain)
+    finetune: Finetune = dataclasses.field(default_factory=Finetune)
+    run: Run = dataclasses.field(default_factory=Run)
+    renewal_every_frames: int = 240
+    renewal_dissolve_frames: int = 90
+    renewal_correlation: float = 0.6
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as plain data, for checkpoints and digests."""
+        return dataclasses.asdict(self)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the configuration's canonical JSON, 64 hexadecimal digits."""
+        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+def load_config(path: Path) -> Config:
+    """Read a TOML file.
+
+    Raises:
+        ValueError: the file is missing or no TOML, a key is unknown or a value is of the wrong type or out of range.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(
+            f"no configuration at {path}: name a TOML file, for example training/configs/tiny.toml"
+        ) from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"{path} cannot be read as TOML: {error}") from None
+    return config_from_dict(data, str(path))
+
+
+def config_from_dict(data: dict[str, Any], where: str = "configuration") -> Config:
+    """Build a `Config` from plain data, strictly; `where` names the source in errors."""
+    return typing.cast(Config, _build(Config, data, where, ""))
+
+
+def _build(kind: type, data: Any, where: str, prefix: str) -> object:
+    if not isinstance(data, dict):
+        raise ValueError(f"{where}: [{prefix.rstrip('.')}] is {type(data).__name__}, expected a table of keys")
+    hints = typing.get_type_hints(kind)
+    for key in data:
+        if key not in hints:
+            nearest = difflib.get_close_matches(key, hints, n=1, cutoff=0.0)
+            raise ValueError(f'{where}: unknown key "{prefix}{key}"; the nearest known one is "{prefix}{nearest[0]}"')
+    values = {}
+    for key, value in data.items():
+        expected = hints[key]
+        if dataclasses.is_dataclass(expected):
+            values[key] = _build(typing.cast(type, expected), value, where, f"{prefix}{key}.")
+        else:
+            values[key] = _checked(value, expected, f"{where}: {prefix}{key}")
+    return kind(**values)
+
+
+def _checked(value: Any, expected: type | types.UnionType, where: str) -> Any:
+    if expected is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not expected:
+        raise ValueError(f"{where} is {value!r}, expected {getattr(expected, '__name__', expected)}")
+    if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
+        raise ValueError(f"{where} is {value}, expected 0 or more")
+    return value

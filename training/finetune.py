@@ -1,0 +1,183 @@
+"""The second stage: adversarial fine-tuning with one critic on (anchor, three frames).
+
+Render few, step many: a frame is displaced from the anchor, not from the frame before, so an iteration advances the
+cheap low-resolution state over the whole horizon and renders only the three frames that the critic looks at.
+
+Legend: B batch, T frames, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from training.checkpoint import load_checkpoint, require_same_model
+from training.config import Config
+from training.discriminator import Discriminator, augment
+from training.footage import Batch
+from training.generator import Memory, State, VideoGenerator
+from training.losses import (
+    code_divergence,
+    feature_distance,
+    finite_difference_penalty,
+    flow_error,
+    motion_energy_mismatch,
+    pooled_l1,
+    relativistic_discriminator,
+    relativistic_generator,
+)
+from training.painter import Recogniser
+
+GAP = 4  # frames between the first and the last frame that the critic sees of a clip
+
+
+class FinetuneStage:
+    """Trains generator and critic against each other, starting from the pretrained weights where there are some."""
+
+    name = "finetune"
+
+    def __init__(self, config: Config, pretrained: Path | None) -> None:
+        settings = config.finetune
+        if settings.batch < 4:
+            raise ValueError(
+                f"finetune.batch is {settings.batch}, expected 4 or more: a batch mixes pictures and codes"
+            )
+        self.config, self.iterations, self.batch = config, settings.iterations, settings.batch
+        self.generator = VideoGenerator(config.model)
+        self.recogniser = Recogniser(config.model.height, config.model.width)
+        self.critic = Discriminator(settings.critic_channels)
+        if pretrained is not None:
+            content = load_checkpoint(pretrained)
+            require_same_model(pretrained, content, config)
+            self.generator.load_state_dict(content["ema"])
+            tasks = content["modules"]["tasks"]
+            prefix = "reconstruction.recogniser."
+            weights = {key[len(prefix) :]: value for key, value in tasks.items() if key.startswith(prefix)}
+            if weights:
+                self.recogniser.load_state_dict(weights)
+        self.modules: dict[str, nn.Module] = {
+            "generator": self.generator,
+            "recogniser": self.recogniser,
+            "critic": self.critic,
+        }
+        parameters = [*self.generator.parameters(), *self.recogniser.parameters()]
+        # beta1 = 0: momentum makes the two players circle each other (R3GAN, arXiv 2501.05441, appendix).
+        self.optimisers: dict[str, torch.optim.Optimizer] = {
+            "generator": torch.optim.Adam(parameters, settings.learning_rate, betas=(0.0, 0.99)),
+            "critic": torch.optim.Adam(self.critic.parameters(), settings.critic_learning_rate, betas=(0.0, 0.99)),
+        }
+        for module in self.modules.values():
+            module.to(memory_format=torch.channels_last)
+
+    def offsets(self, rng: np.random.Generator) -> list[int]:
+        """Return t, t + 1 and t + GAP for a t within the horizon."""
+        first = int(rng.integers(1, self.config.footage.horizon_frames - GAP + 1))
+        return [first, first + 1, first + GAP]
+
+    def update(self, batch: Batch, offsets: list[int], iteration: int) -> dict[str, float]:
+        """Do one iteration: make clips once, train the critic on them, then the generator against the new critic."""
+        settings = self.config.finetune
+        share = iteration / max(1, self.iterations)
+        for name, rate in (("generator", settings.learning_rate), ("critic", settings.critic_learning_rate)):
+            for group in self.optimisers[name].param_groups:
+                group["lr"] = rate * min(1.0, (iteration + 1) / 100) * (0.2 + 0.4 * (1 + math.cos(math.pi * share)))
+        first, frames, flow = (torch.from_numpy(array) for array in (batch.first, batch.frames, batch.flow))
+        count = len(first)
+        num_given = max(1, min(count - 2, round(settings.given * count)))
+        num_coded = num_given + (count - num_given) // 2  # from here on, codes come from the prior
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.run.bf16):
+            mask = torch.zeros(count, 1, *first.shape[2:])
+            mask[:num_given] = 1
+            mean, logvar = self.recogniser(first[num_given:num_coded])
+            recognised = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
+            fresh = torch.randn(count, mean.shape[1])
+            code = torch.cat([fresh[:num_given], recognised, fresh[num_coded:]])
+            memory = self.generator.condition(first, mask, code)
+            made, aged = self._roll(memory, offsets)
+        fake = torch.cat([memory.picture[:, None], made], dim=1)  # (B, 4, 3, H, W)
+        real = torch.cat([first[:, None], frames], dim=1)
+        metrics = self._update_critic(real, fake.detach())
+
+        self.critic.requires_grad_(False)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.run.bf16):
+            both = augment(torch.cat([fake, real], dim=1))
+            logits, features = self.critic(torch.cat([both[:, :4], both[:, 4:]]))
+            fake_logits, real_logits = logits.chunk(2)
+            adversarial = relativistic_generator(fake_logits, real_logits)
+            pairs = [level.chunk(2) for level in features]
+            matching = feature_distance([f for f, _ in pairs], [r for _, r in pairs])
+            own = slice(num_given, num_coded)  # these clips were made from the code of their own first frame
+            perceptual = torch.stack([(f[own] - r[own].detach()).float().abs().mean() for f, r in pairs]).mean()
+            young = ~aged[:num_given]
+            continued = (made[:num_given] - frames[:num_given])[young].flatten(0, 1)
+            continuation = (
+                pooled_l1(continued, torch.zeros_like(continued), (2, 4, 8)) if len(continued) else 0 * adversarial
+            )
+            code_l1 = pooled_l1(memory.picture[own], first[own])
+            flow_loss = flow_error((memory.flow[:, :2] * memory.flow[:, 2:])[:num_given], flow[:num_given])
+            motion = motion_energy_mismatch(made[:, :2], frames[:, :2])
+            kl = code_divergence(mean, logvar)
+            loss = (
+                settings.adversarial * adversarial
+                + settings.feature_matching * (matching + perceptual)
+                + settings.reconstruction * continuation
+                + settings.code_reconstruction * code_l1
+                + settings.flow * flow_loss
+                + settings.motion * motion
+                + settings.kl * kl
+            )
+        self.optimisers["generator"].zero_grad(set_to_none=True)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_([*self.generator.parameters(), *self.recogniser.parameters()], 5.0)
+        self.optimisers["generator"].step()
+        self.critic.requires_grad_(True)
+        speed = (made[:, 1] - made[:, 0]).detach().float().abs().mean() / (frames[:, 1] - frames[:, 0]).abs().mean()
+        found = {
+            "adversarial": adversarial, "motion_ratio": speed, "gap": (real_logits - fake_logits).mean(),
+            "matching": matching, "perceptual": perceptual, "continuation": continuation, "code_l1": code_l1,
+            "flow": flow_loss, "motion": motion, "kl": kl, "gradient": norm,
+        }  # fmt: skip
+        return {**{key: float(value.detach()) for key, value in found.items()}, **metrics}
+
+    def _roll(self, memory: Memory, offsets: list[int]) -> tuple[Tensor, Tensor]:
+        """Return the frames at `offsets` (B, 3, C, H, W), and which clips started from an aged state (B,)."""
+        step, shape = self.generator.step, self.generator.shape
+        count = len(memory.picture)
+        control = torch.tensor([[1.0, 0.0, 0.0]]).expand(count, -1)
+        aged = torch.rand(count) < 0.5
+        with torch.no_grad():
+            # A show is at any moment of its life: the clock anywhere, the oscillators at their stationary variance.
+            state = step.initial_state(count)
+            state = State(torch.randn_like(state.oscillators), torch.rand_like(state.clock), state.hidden)
+            past = Memory(*(part.detach() for part in memory))
+            for _ in range(int(torch.randint(1, self.config.finetune.burn_in_frames + 1, ()))):
+                state = step.advance(past, state, torch.randn(count, shape.num_noise), control)
+            keep = aged.float()
+            state = State(*(part * keep.reshape(-1, *([1] * (part.dim() - 1))) for part in state))
+        made = []
+        for number in range(1, max(offsets) + 1):
+            state = step.advance(memory, state, torch.randn(count, shape.num_noise), control)
+            if number in offsets:
+                made.append(step.render(memory, state, control))
+        return torch.stack(made, dim=1), aged
+
+    def _update_critic(self, real: Tensor, fake: Tensor) -> dict[str, float]:
+        settings = self.config.finetune
+        with torch.no_grad():
+            clips = torch.cat([augment(real), augment(fake)])
+            noisy = clips + settings.penalty_sigma * torch.randn_like(clips)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.run.bf16):
+            logits, _ = self.critic(torch.cat([clips, noisy]))
+        clean, perturbed = logits.chunk(2)
+        real_logits, fake_logits = clean.chunk(2)
+        penalty = finite_difference_penalty(clean, perturbed)  # the mean over both halves: (R1 + R2) / 2
+        adversarial = relativistic_discriminator(fake_logits, real_logits)
+        loss = adversarial + 2 * settings.penalty * penalty
+        self.optimisers["critic"].zero_grad(set_to_none=True)
+        loss.backward()
+        self.optimisers["critic"].step()
+        return {"critic": float(adversarial.detach()), "penalty": float(penalty.detach())}

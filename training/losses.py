@@ -1,0 +1,62 @@
+"""Losses, each with its source. Legend: B batch, T frames, C channels, H height, W width."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def pooled_l1(made: Tensor, real: Tensor, sizes: tuple[int, ...] = (1, 2, 4, 8)) -> Tensor:
+    """Return the L1 distance averaged over block sizes; a scalar for pictures (B, C, H, W) in [0, 1].
+
+    Coarse blocks forgive what has moved by less than their size, so the term pulls less towards standing still.
+    """
+    made, real = made.float(), real.float()
+    terms = [(F.avg_pool2d(made, size) - F.avg_pool2d(real, size)).abs().mean() for size in sizes]
+    return torch.stack(terms).mean()
+
+
+def flow_error(made: Tensor, real: Tensor) -> Tensor:
+    """Return the mean end-point error, softened near 0 (Charbonnier); flows are (B, 2, h, w) in pixels per frame."""
+    return torch.sqrt(((made.float() - real) ** 2).sum(dim=1) + 1e-4).mean()
+
+
+def code_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
+    """Return KL(q(z|x) || N(0, 1)) per value of the code (Kingma and Welling 2014, appendix B)."""
+    return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean()
+
+
+def motion_energy_mismatch(made: Tensor, real: Tensor) -> Tensor:
+    """Return |log(motion of made / motion of real)|, the motion of a clip being its mean frame difference.
+
+    Args:
+        made: (B, T, C, H, W) consecutive frames.
+        real: the like.
+    """
+    made_energy = (made[:, 1:] - made[:, :-1]).float().abs().mean(dim=(1, 2, 3, 4))
+    real_energy = (real[:, 1:] - real[:, :-1]).float().abs().mean(dim=(1, 2, 3, 4))
+    # Below one grey level the footage's own compression noise is all there is: no reason to imitate it.
+    floor = 0.5 / 255
+    return (torch.log(made_energy + floor) - torch.log(real_energy + floor)).abs().mean()
+
+
+def relativistic_generator(fake: Tensor, real: Tensor) -> Tensor:
+    """Return the generator's side of the relativistic pairing loss (R3GAN, arXiv 2501.05441, eq. 2): softplus(real - fake)."""
+    return F.softplus(real.detach() - fake).mean()
+
+
+def relativistic_discriminator(fake: Tensor, real: Tensor) -> Tensor:
+    """Return the discriminator's side of the relativistic pairing loss: softplus(fake - real)."""
+    return F.softplus(fake - real).mean()
+
+
+def finite_difference_penalty(logits: Tensor, perturbed: Tensor) -> Tensor:
+    """Return ||D(x) - D(x + sigma * e)||^2: R1 on real x, R2 on fake x, without a double backward (APT, arXiv 2501.08316)."""
+    return (logits - perturbed).square().mean()
+
+
+def feature_distance(fake: list[Tensor], real: list[Tensor]) -> Tensor:
+    """Return the mean L1 distance of batch-mean features, level by level (Salimans et al. 2016, section 3.1)."""
+    terms = [(f.float().mean(0) - r.detach().float().mean(0)).abs().mean() for f, r in zip(fake, real, strict=True)]
+    return torch.stack(terms).mean()

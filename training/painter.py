@@ -1,0 +1,116 @@
+"""The painter: completes a picture from the parts that are given, or makes one up from a content code.
+
+Legend: B batch, C channels, H height, W width. It runs once per prompt, never per frame.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.layers import FiLMBlock, ResidualBlock, conv, pixel_grid, upsample
+
+GLOBAL_CODES = 64  # values of the content code that reach the whole picture
+LOCAL_CODES = 12  # channels of the content code that belong to one place, at 1/32 of the size
+
+
+def num_codes(height: int, width: int) -> int:
+    """Return the length of the content code for a picture of this size."""
+    return GLOBAL_CODES + LOCAL_CODES * (height // 32) * (width // 32)
+
+
+class Painter(nn.Module):
+    """A U-Net from (picture, mask) and a content code to the whole picture.
+
+    Image given: the mask is 1 everywhere and the picture comes back untouched. Nothing given: the mask is 0 and the code
+    alone decides. Parts given: what is hidden is completed. One network, so that one pretraining serves all three.
+    """
+
+    position: Tensor
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.height, self.width = height, width
+        self.stem = conv(64, 48)  # 1/4
+        self.down8 = conv(48, 64, stride=2)
+        self.down16 = conv(64, 96, stride=2)
+        self.down32 = conv(96, 128, stride=2)
+        style = 96
+        self.mapping = nn.Sequential(
+            nn.Linear(GLOBAL_CODES, style), nn.LeakyReLU(0.2), nn.Linear(style, style), nn.LeakyReLU(0.2)
+        )
+        self.bottom = conv(128 + LOCAL_CODES + 4, 128)
+        self.block32 = FiLMBlock(128, style)
+        self.block16 = FiLMBlock(128, style)
+        self.narrow8 = conv(128, 96)
+        self.block8 = FiLMBlock(96, style)
+        self.narrow4 = conv(96, 64)
+        self.block4 = FiLMBlock(64, style)
+        self.skip16 = conv(96, 128, 1)
+        self.skip8 = conv(64, 96, 1)
+        self.skip4 = conv(48, 64, 1)
+        self.expand2 = conv(64, 96)  # 24 channels at 1/2 after the pixel shuffle
+        self.refine2 = conv(24, 32)
+        self.to_rgb = conv(32, 12)
+        with torch.no_grad():
+            self.to_rgb.weight.mul_(0.3)
+        grid = pixel_grid(height // 32, width // 32).permute(0, 3, 1, 2)
+        # Sky is above, ground below: a convolution cannot tell without being told where it is.
+        self.register_buffer("position", torch.cat([grid, torch.cos(torch.pi * grid)], dim=1), persistent=False)
+
+    def forward(self, image: Tensor, mask: Tensor, code: Tensor) -> Tensor:
+        """Return the completed picture.
+
+        Args:
+            image: (B, 3, H, W) RGB in [0, 1].
+            mask: (B, 1, H, W), 1 where the image is given and 0 where it is to be made up.
+            code: (B, `num_codes(H, W)`) content code, standard normal.
+
+        Returns:
+            (B, 3, H, W) RGB in [0, 1]; equal to `image` where the mask is 1.
+        """
+        batch = image.shape[0]
+        known = torch.cat([(2 * image - 1) * mask, mask], dim=1)
+        x4 = self.stem(F.pixel_unshuffle(known, 4))
+        x8 = self.down8(F.leaky_relu(x4, 0.2))
+        x16 = self.down16(F.leaky_relu(x8, 0.2))
+        x32 = self.down32(F.leaky_relu(x16, 0.2))
+        local = code[:, GLOBAL_CODES:].reshape(batch, LOCAL_CODES, self.height // 32, self.width // 32)
+        style = self.mapping(code[:, :GLOBAL_CODES])
+        x = self.bottom(torch.cat([x32, local, self.position.expand(batch, -1, -1, -1)], dim=1))
+        x = self.block32(x, style)
+        x = self.block16(upsample(x) + self.skip16(x16), style)
+        x = self.block8(self.narrow8(upsample(x)) + self.skip8(x8), style)
+        x = self.block4(self.narrow4(upsample(x)) + self.skip4(x4), style)
+        x = F.pixel_shuffle(self.expand2(F.leaky_relu(x, 0.2)), 2)
+        x = F.leaky_relu(self.refine2(F.leaky_relu(x, 0.2)), 0.2)
+        painted = torch.sigmoid(F.pixel_shuffle(self.to_rgb(x), 2).float())  # (B, 3, H, W)
+        return image * mask + painted * (1 - mask)
+
+
+class Recogniser(nn.Module):
+    """The posterior of the content code given a picture (the encoder half of a VAE, Kingma and Welling 2014).
+
+    Used in training only: it gives the painter codes that mean something, so that the adversarial stage does not start
+    from noise.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.height, self.width = height, width
+        self.trunk = nn.Sequential(
+            conv(48, 48), nn.LeakyReLU(0.2), conv(48, 64, stride=2), ResidualBlock(64), nn.LeakyReLU(0.2),
+            conv(64, 96, stride=2), ResidualBlock(96), nn.LeakyReLU(0.2), conv(96, 128, stride=2), ResidualBlock(128),
+        )  # fmt: skip
+        self.to_local = conv(128, 2 * LOCAL_CODES, 1)
+        self.to_global = nn.Linear(128, 2 * GLOBAL_CODES)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of the code, each (B, num_codes), for images (B, 3, H, W) in [0, 1]."""
+        x = self.trunk(F.pixel_unshuffle(2 * image - 1, 4))
+        local_mean, local_logvar = self.to_local(x).float().flatten(2).chunk(2, dim=1)
+        global_mean, global_logvar = self.to_global(x.mean(dim=(2, 3))).float().chunk(2, dim=1)
+        mean = torch.cat([global_mean, local_mean.flatten(1)], dim=1)
+        logvar = torch.cat([global_logvar, local_logvar.flatten(1)], dim=1)
+        return mean, logvar.clamp(-8.0, 2.0)

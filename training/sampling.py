@@ -1,0 +1,110 @@
+"""What a generator makes, as pictures: a contact sheet (PNG) and a clip (MP4).
+
+Legend: B batch, T frames, C channels, H height, W width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.config import Config
+from training.footage import ClipSampler
+from training.generator import VideoGenerator
+from training.painter import num_codes
+
+SHEET_FRAMES = (1, 6, 12, 24, 48, 96, 192, 300)
+
+
+@torch.no_grad()
+def rollout(
+    generator: VideoGenerator, image: Tensor, mask: Tensor, code: Tensor, wanted: Sequence[int], seed: int = 0
+) -> dict[int, Tensor]:
+    """Run the generator and return the frames asked for.
+
+    Args:
+        generator: in evaluation mode.
+        image: (B, 3, H, W) in [0, 1].
+        mask: (B, 1, H, W), 1 where the image is given.
+        code: (B, N) content codes.
+        wanted: 1-based frame numbers; frame 0 is the anchor itself.
+        seed: of the per-frame noise.
+
+    Returns:
+        frame number -> (B, 3, H, W) in [0, 1].
+    """
+    random = torch.Generator().manual_seed(seed)
+    memory = generator.condition(image, mask, code)
+    state = generator.step.initial_state(len(image))
+    control = torch.tensor([[1.0, 0.0, 0.0]]).expand(len(image), -1)
+    frames = {0: memory.picture} if 0 in wanted else {}
+    for number in range(1, max(wanted) + 1):
+        noise = torch.randn(len(image), generator.shape.num_noise, generator=random)
+        state = generator.step.advance(memory, state, noise, control)
+        if number in wanted:
+            frames[number] = generator.step.render(memory, state, control)
+    return frames
+
+
+def write_samples(generator: VideoGenerator, clips: ClipSampler, config: Config, path: Path) -> None:
+    """Write PATH.png (five held-out clips and five made from codes alone, over time) and PATH.mp4.
+
+    The first three columns of the upper rows are real (frames 0, horizon / 2, horizon), the rest generated from frame 0.
+    """
+    horizon = config.footage.horizon_frames
+    batch = clips.draw(2**20, 5, [horizon // 2, horizon])
+    first = torch.from_numpy(batch.first)
+    count = len(first)
+    image = torch.cat([first, torch.zeros_like(first)])
+    mask = torch.cat([torch.ones(count, 1, *first.shape[2:]), torch.zeros(count, 1, *first.shape[2:])])
+    size = num_codes(config.model.height, config.model.width)
+    code = torch.randn(2 * count, size, generator=torch.Generator().manual_seed(1))
+    frames = rollout(generator, image, mask, code, list(range(97)) + list(SHEET_FRAMES))
+    real = torch.cat([first[:, None], torch.from_numpy(batch.frames)], dim=1)
+    rows = []
+    for index in range(2 * count):
+        made = [frames[number][index] for number in SHEET_FRAMES]
+        left = list(real[index]) if index < count else [frames[0][index]] * 3
+        rows.append(torch.cat([*left, *made], dim=2))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_png(path.with_suffix(".png"), to_pixels(torch.cat(rows, dim=1)))
+    grid = [_tile(frames[number], 5) for number in range(1, 97)]
+    write_mp4(path.with_suffix(".mp4"), grid, Fraction(config.footage.fps).limit_denominator(1001))
+
+
+def to_pixels(picture: Tensor) -> np.ndarray:
+    """Convert (3, H, W) in [0, 1] to uint8 (H, W, 3)."""
+    return (picture.clamp(0, 1) * 255 + 0.5).to(torch.uint8).permute(1, 2, 0).contiguous().numpy()
+
+
+def _tile(pictures: Tensor, columns: int) -> np.ndarray:
+    rows = [torch.cat(list(pictures[start : start + columns]), dim=2) for start in range(0, len(pictures), columns)]
+    return to_pixels(torch.cat(rows, dim=1))
+
+
+def write_png(path: Path, picture: np.ndarray) -> None:
+    """Write uint8 RGB (H, W, 3) beside its final name, then rename it."""
+    partial = path.with_name(path.stem + ".partial.png")
+    cv2.imwrite(str(partial), picture[..., ::-1])
+    partial.replace(path)
+
+
+def write_mp4(path: Path, frames: Sequence[np.ndarray], fps: Fraction) -> None:
+    """Write uint8 RGB frames (H, W, 3), even sizes, as H.264 beside the final name, then rename it."""
+    partial = path.with_name(path.stem + ".partial.mp4")
+    with av.open(str(partial), "w") as container:
+        stream = container.add_stream("libx264", rate=fps)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.options = {"crf": "20"}
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    partial.replace(path)
