@@ -1,0 +1,121 @@
+"""Parity: a bundle's graphs against PyTorch, over one evaluation and over a closed loop, each with its gate.
+
+One evaluation alone hides divergence: an error of 1e-4 in a state is invisible in its frame and ruins the thousandth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from export.graphs import step_inputs, step_outputs
+from export.reference import Evaluation
+from runtime import Generator
+from runtime.engine import ENGINES, open_engine
+from runtime.golden import psnr_db
+
+ONE_STEP_TOLERANCE = 2e-3  # of the largest value of a tensor; pixels may round to the neighbouring level
+GATES_DB = {"fp32": 60.0, "bf16": 40.0}  # the worst frame of a closed loop, per precision
+IDENTICAL_DB = 99.0  # written for frames without any difference, which have no finite PSNR
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One comparison: what was run, how it came out, and the gate it had to pass."""
+
+    engine: str
+    precision: str
+    run: str
+    frames: int
+    worst: float
+    mean: float
+    gate: float
+    unit: str
+
+    @property
+    def passed(self) -> bool:
+        """Whether the gate was passed: errors stay under it, PSNR above it."""
+        return self.worst <= self.gate if self.unit == "relative error" else self.worst >= self.gate
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain data for the manifest."""
+        return {**asdict(self), "passed": self.passed}
+
+
+def one_step(folder: Path, evaluation: Evaluation, run: str) -> Rung:
+    """Compare one evaluation of step.onnx in ONNX Runtime with PyTorch's, every output.
+
+    Args:
+        folder: holds step.onnx.
+        evaluation: PyTorch's, taken from the middle of a loop, so that no state is zero.
+        run: name of the loop.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(folder / "step.onnx"), providers=["CPUExecutionProvider"])
+    wanted = {value.name for value in session.get_inputs()}
+    feeds = {name: value for name, value in zip(step_inputs(), evaluation.inputs, strict=True) if name in wanted}
+    found = session.run(step_outputs(), feeds)
+    errors = [_relative_error(ours, theirs) for ours, theirs in zip(found, evaluation.outputs, strict=True)]
+    return Rung(
+        "onnxruntime",
+        "fp32",
+        f"{run}, one step",
+        1,
+        max(errors),
+        float(np.mean(errors)),
+        ONE_STEP_TOLERANCE,
+        "relative error",
+    )
+
+
+def _relative_error(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> float:
+    difference = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
+    if ours.dtype == np.uint8:
+        # A value on the border between two levels may go either way; two levels off is an error.
+        return 0.0 if difference.max() <= 1 else float(difference.max()) / 255
+    return float(difference.max() / max(1e-6, float(np.abs(theirs).max())))
+
+
+def closed_loop(
+    bundle: Path,
+    engine: str,
+    precision: str,
+    run: str,
+    seed: int,
+    image: npt.NDArray[np.uint8] | None,
+    frames: Sequence[npt.NDArray[np.uint8]],
+) -> Rung:
+    """Run a bundle through the runtime as long as PyTorch was run, and compare frame by frame.
+
+    Args:
+        bundle: a complete bundle.
+        engine: name of the engine.
+        precision: "fp32", "bf16" or "auto".
+        run: name of the loop.
+        seed: of the loop.
+        image: what it was conditioned on, uint8 (H, W, 3), or None.
+        frames: PyTorch's, uint8 (H, W, 3), from frame 1 on.
+    """
+    with Generator.open(bundle, engine=engine, precision=precision, renewal=False, seed=seed) as generator:
+        generator.condition(image=image, seed=seed)
+        values = [min(psnr_db(next(generator), frame), IDENTICAL_DB) for frame in frames]
+        used = generator.precision
+    return Rung(
+        engine, used, f"{run}, closed loop", len(frames), min(values), float(np.mean(values)), GATES_DB[used], "dB"
+    )
+
+
+def runnable() -> list[tuple[str, str]]:
+    """Return every (engine, precision) that this machine can run, ONNX Runtime FP32 first."""
+    pairs = []
+    for name in ENGINES:
+        engine = open_engine(name)
+        if engine.available() is None:
+            pairs += [(name, precision) for precision in engine.precisions()]
+    return sorted(pairs, key=lambda pair: pair != ("onnxruntime", "fp32"))

@@ -1,0 +1,16 @@
+"""The runtime: a bundle -> frames, without PyTorch.
+
+from runtime import Generator
+
+with Generator.open("bundles/NAME", engine="auto") as generator:
+    generator.condition(seed=7)
+    for frame in generator:
+        ...
+"""
+
+from runtime.conditioning import Memory
+from runtime.errors import BundleError, EngineError
+from runtime.generator import Generator
+from runtime.manifest import Manifest
+
+__all__ = ["BundleError", "EngineError", "Generator", "Manifest", "Memory"]

@@ -1,0 +1,97 @@
+"""Golden frames: PyTorch's own frames replayed on any engine of any machine, without PyTorch."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.errors import BundleError
+from runtime.generator import Generator
+from runtime.manifest import GoldenSpec, Manifest
+
+
+class GoldenResult(NamedTuple):
+    """How close one frame came: `frame` counts from 1, `psnr_db` is infinite where every value is the same."""
+
+    file: str
+    frame: int
+    psnr_db: float
+
+
+def check_golden(
+    bundle: str | Path, engine: str = "auto", precision: str = "auto", *, cache_dir: str | Path | None = None
+) -> list[GoldenResult]:
+    """Replay a bundle's golden files.
+
+    Args:
+        bundle: folder of the bundle.
+        engine: see `Generator.open`.
+        precision: see `Generator.open`.
+        cache_dir: see `Generator.open`.
+
+    Returns:
+        One result per golden frame, in the manifest's order.
+
+    Raises:
+        BundleError: the bundle or a golden file is damaged.
+        EngineError: the engine cannot run here.
+    """
+    results: list[GoldenResult] = []
+    with Generator.open(bundle, engine=engine, precision=precision, renewal=False, cache_dir=cache_dir) as generator:
+        for spec in generator.manifest.golden:
+            frames, image = load_golden(Path(bundle), spec, generator.manifest)
+            generator.reset(seed=spec.seed)
+            if image is not None:
+                generator.condition(image=image, seed=spec.seed if _takes_seed(generator.manifest) else None)
+            wanted = dict(zip(spec.frames, frames, strict=True))
+            for number in range(1, max(wanted) + 1):
+                frame = next(generator)
+                if number in wanted:
+                    results.append(GoldenResult(spec.file, number, psnr_db(frame, wanted[number])))
+    return results
+
+
+def psnr_db(frame: npt.NDArray[np.uint8], reference: npt.NDArray[np.uint8]) -> float:
+    """Return the peak signal-to-noise ratio of two frames of one shape, `10 log10(255^2 / mse)`, in dB."""
+    error = float(np.mean((frame.astype(np.float64) - reference.astype(np.float64)) ** 2))
+    return math.inf if error == 0 else 10 * math.log10(255**2 / error)
+
+
+def load_golden(
+    folder: Path, spec: GoldenSpec, manifest: Manifest
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]:
+    """Load one golden file, whose hash was checked when the bundle was opened.
+
+    Returns:
+        The frames, uint8 (N, H, W, 3), and the picture that they were conditioned on, uint8 (H, W, 3), or None.
+
+    Raises:
+        BundleError: it does not hold what the manifest says.
+    """
+    try:
+        with np.load(folder / spec.file, allow_pickle=False) as arrays:
+            content = {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise BundleError(f"{spec.file} is no golden file: {error}") from error
+    shape = (manifest.frame.height, manifest.frame.width, 3)
+    wanted = {"frames": ((len(spec.frames), *shape), np.uint8), "indices": ((len(spec.frames),), np.int32)}
+    if spec.image:
+        wanted["image"] = (shape, np.uint8)
+    for name in sorted(set(wanted) | set(content)):
+        got = (content[name].shape, content[name].dtype) if name in content else None
+        if name not in wanted or got != wanted[name]:
+            raise BundleError(f'{spec.file}: "{name}" is {got}, expected {wanted.get(name)}')
+    if tuple(content["indices"].tolist()) != spec.frames:
+        raise BundleError(
+            f"{spec.file} holds the frames {content['indices'].tolist()}, the manifest says {spec.frames}"
+        )
+    return content["frames"], content.get("image")
+
+
+def _takes_seed(manifest: Manifest) -> bool:
+    return manifest.condition is not None and manifest.condition.only_input("noise") is not None

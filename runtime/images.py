@@ -1,0 +1,90 @@
+"""Pictures of any kind and size -> the frame's size, as uint8 RGB."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:  # Pillow takes 30 ms to import and most shows load no picture
+    from PIL.Image import Image as Picture
+
+MAX_PIXELS = 80_000_000  # larger than any camera's picture that people send; decoded it is 240 MB
+
+
+def load_image(image: str | Path | npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:
+    """Load a picture and fit it to the frame by centre crop and resize.
+
+    Args:
+        image: path of an image file (EXIF orientation is respected; transparency becomes black; 16-bit, greyscale and
+            palette pictures are converted), or a uint8 (h, w, 3) RGB array of any size.
+        width: of the result, in pixels.
+        height: of the result, in pixels.
+
+    Returns:
+        uint8 (height, width, 3), RGB, 0 to 255, owned by the caller.
+
+    Raises:
+        ValueError: there is no such file, it is no picture, is damaged, or is too large; or the array is not as above.
+    """
+    from PIL import Image
+
+    if isinstance(image, (str, Path)):
+        picture = _open_picture(Path(image))
+    elif isinstance(image, np.ndarray):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+            raise ValueError(f"an image array must be uint8 (height, width, 3) RGB, got {image.dtype} {image.shape}")
+        if image.shape[:2] == (height, width):
+            return np.array(image, np.uint8, order="C")
+        picture = Image.fromarray(np.ascontiguousarray(image), "RGB")
+    else:
+        raise ValueError(f"an image must be a path or a uint8 array, got {type(image).__name__}")
+    if picture.size != (width, height):
+        picture = picture.resize(
+            (width, height), Image.Resampling.LANCZOS, box=_centre_box(picture.size, width / height)
+        )
+    return np.array(picture, np.uint8)
+
+
+def _open_picture(path: Path) -> Picture:
+    from PIL import Image, ImageOps, UnidentifiedImageError
+
+    if not path.is_file():
+        raise ValueError(f"there is no image file {path}")
+    try:
+        with Image.open(path) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                raise ValueError(f"{opened.width} x {opened.height} pixels are more than {MAX_PIXELS}")
+            opened.load()
+            return _to_rgb(ImageOps.exif_transpose(opened))
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ValueError(f"the image {path} is too large (at most {MAX_PIXELS} pixels)") from error
+    except UnidentifiedImageError as error:
+        raise ValueError(f"{path} is not an image that Pillow can read; give a PNG, JPEG or WebP") from error
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, TypeError) as error:
+        raise ValueError(f"the image {path} cannot be used: {error}") from error
+
+
+def _to_rgb(picture: Picture) -> Picture:
+    from PIL import Image
+
+    if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip at 255 instead of scaling
+        grey = np.asarray(picture).astype(np.int64)
+        return Image.fromarray((grey.clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+    if picture.mode == "F":
+        return Image.fromarray(np.nan_to_num(np.asarray(picture)).clip(0, 255).astype(np.uint8)).convert("RGB")
+    if "A" in picture.getbands() or "a" in picture.getbands() or "transparency" in picture.info:
+        # A transparent pixel may hide any colour: over black it shows none of it.
+        layer = picture.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer).convert("RGB")
+    return picture.convert("RGB")
+
+
+def _centre_box(size: tuple[int, int], aspect: float) -> tuple[float, float, float, float]:
+    width, height = size
+    crop_width, crop_height = min(width, height * aspect), min(height, width / aspect)
+    left, top = (width - crop_width) / 2, (height - crop_height) / 2
+    return left, top, left + crop_width, top + crop_height

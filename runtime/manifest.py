@@ -1,0 +1,245 @@
+"""bundle.json as frozen dataclasses: the contract of docs/bundle.md, schema 1, read strictly.
+
+manifest = Manifest.parse(json.loads(text))
+manifest.frame.width, manifest.step.inputs, manifest.controls["wind"].maximum
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from runtime.errors import BundleError
+from runtime.fields import Fields
+from runtime.tensors import CONDITION_INPUTS, CONDITION_OUTPUTS, STEP_INPUTS, STEP_OUTPUTS, Tensor, parse_tensors
+from runtime.wiring import check_path, check_wiring
+
+SCHEMA = 1
+# Every one is required: schema 1 has no optional key at this level.
+_KEYS = ["schema", "name", "description", "frame", "graphs", "controls", "renewal", "text"]
+_KEYS += ["golden", "files", "provenance", "verified", "sha256"]
+_HASH = r"[0-9a-f]{64}"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What comes out: width and height in pixels (even), fps, colour ("bt709")."""
+
+    width: int
+    height: int
+    fps: Fraction
+    colour: str
+    fps_text: str  # as written: "30000/1001"
+
+
+@dataclass(frozen=True)
+class Graph:
+    """One ONNX file and its tensors; `picture` is the step graph's float picture before pixels, else ""."""
+
+    file: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    picture: str = ""
+
+    def inputs_of(self, role: str) -> tuple[Tensor, ...]:
+        """Return the inputs with this role, in order."""
+        return tuple(tensor for tensor in self.inputs if tensor.role == role)
+
+    def outputs_of(self, role: str) -> tuple[Tensor, ...]:
+        """Return the outputs with this role, in order."""
+        return tuple(tensor for tensor in self.outputs if tensor.role == role)
+
+    def only_input(self, role: str) -> Tensor | None:
+        """Return the one input with this role, or None."""
+        return next(iter(self.inputs_of(role)), None)
+
+
+@dataclass(frozen=True)
+class Control:
+    """One thing that can be steered; `index` is its place in the control tensor."""
+
+    name: str
+    description: str
+    unit: str
+    minimum: float
+    maximum: float
+    default: float
+    index: int
+
+
+@dataclass(frozen=True)
+class RenewalSpec:
+    """How a scene made from noise renews itself; frames, and correlation in [0, 1]."""
+
+    every_frames: int
+    dissolve_frames: int
+    correlation: float
+
+
+@dataclass(frozen=True)
+class GoldenSpec:
+    """One golden file: its seed, whether it was conditioned on a picture, and the 1-based frames that it holds."""
+
+    file: str
+    seed: int
+    image: bool
+    frames: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FileSpec:
+    """What a file of the bundle must be."""
+
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """A whole bundle.json; `provenance` and `verified` are kept as they were."""
+
+    name: str
+    description: str
+    frame: Frame
+    step: Graph
+    condition: Graph | None
+    controls: Mapping[str, Control]
+    renewal: RenewalSpec | None
+    golden: tuple[GoldenSpec, ...]
+    files: Mapping[str, FileSpec]
+    provenance: Mapping[str, Any]
+    verified: Mapping[str, Any]
+    sha256: str
+    _source: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def parse(cls, value: Any) -> Manifest:
+        """Read what `json.loads` gave, without looking at any file or at the manifest's own hash.
+
+        Raises:
+            BundleError: a key, role, rule or the schema number is not schema 1's; the message names it.
+        """
+        if isinstance(value, Mapping) and value.get("schema", SCHEMA) != SCHEMA:
+            raise BundleError(
+                f"bundle.json: this everframe reads schema {SCHEMA}, got {value['schema']!r}; install a newer everframe"
+            )
+        fields = Fields(value, "bundle.json", _KEYS)
+        fields.integer("schema", SCHEMA, SCHEMA)
+        frame = _parse_frame(fields)
+        size = (frame.width, frame.height)
+        graphs = Fields(fields.get("graphs"), "bundle.json: graphs", ("step", "condition"))
+        step = _parse_graph(graphs, "step", STEP_INPUTS, STEP_OUTPUTS, size)
+        condition = (
+            _parse_graph(graphs, "condition", CONDITION_INPUTS, CONDITION_OUTPUTS, size)
+            if graphs.has("condition")
+            else None
+        )
+        manifest = cls(
+            name=fields.text("name", r"[a-z0-9][a-z0-9._-]{0,63}"),
+            description=fields.text("description"),
+            frame=frame,
+            step=step,
+            condition=condition,
+            controls=_parse_controls(fields.items("controls"), step),
+            renewal=_parse_renewal(fields.get("renewal")),
+            golden=tuple(
+                _parse_golden(item, f"bundle.json: golden[{index}]")
+                for index, item in enumerate(fields.items("golden"))
+            ),
+            files=_parse_files(fields.mapping("files")),
+            provenance=fields.mapping("provenance"),
+            verified=fields.mapping("verified"),
+            sha256=fields.text("sha256", _HASH),
+            _source=copy.deepcopy(dict(value)),
+        )
+        if fields.get("text") is not None:
+            raise BundleError(
+                'bundle.json: "text" must be null for this everframe; install a newer one to listen to text'
+            )
+        check_wiring(manifest)
+        return manifest
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object that this manifest was read from, as a copy that may be changed."""
+        return copy.deepcopy(dict(self._source))
+
+
+def manifest_sha256(value: Mapping[str, Any]) -> str:
+    """Hash a manifest: SHA-256 of its JSON with sorted keys, no spaces, ASCII only, without the key `sha256`."""
+    bare = {key: item for key, item in value.items() if key != "sha256"}
+    text = json.dumps(bare, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def _parse_frame(fields: Fields) -> Frame:
+    frame = Fields(fields.get("frame"), "bundle.json: frame", ("width", "height", "fps", "colour"))
+    width, height = (frame.integer(key, 16, 4096) for key in ("width", "height"))
+    if width % 2 or height % 2:
+        raise BundleError(f"bundle.json: frame: width and height must be even, got {width} x {height}")
+    text = frame.text("fps", r"[1-9][0-9]{0,8}(/[1-9][0-9]{0,8})?")
+    return Frame(width, height, Fraction(text), frame.choice("colour", ("bt709",)), text)
+
+
+def _parse_graph(graphs: Fields, name: str, inputs: Any, outputs: Any, size: tuple[int, int]) -> Graph:
+    where = f"bundle.json: {name}"
+    is_step = name == "step"
+    fields = Fields(graphs.get(name), where, ("file", "inputs", "outputs", *(("picture",) if is_step else ())))
+    return Graph(
+        file=check_path(fields.text("file")),
+        inputs=parse_tensors(fields.items("inputs"), f"{where} inputs", inputs, size),
+        outputs=parse_tensors(fields.items("outputs"), f"{where} outputs", outputs, size),
+        picture=fields.text("picture") if is_step else "",
+    )
+
+
+def _parse_controls(items: list[Any], step: Graph) -> dict[str, Control]:
+    tensor = step.only_input("control")
+    count = 0 if tensor is None else tensor.shape[1]
+    controls: dict[str, Control] = {}
+    for index, item in enumerate(items):
+        where = f"bundle.json: controls[{index}]"
+        fields = Fields(item, where, ("name", "description", "unit", "minimum", "maximum", "default", "index"))
+        name = fields.text("name", r"[a-z][a-z0-9_-]{0,63}")
+        low, high = fields.number("minimum"), fields.number("maximum")
+        if not low < high:
+            raise BundleError(f'{where}: "minimum" must be below "maximum", got {low} and {high}')
+        if count == 0:
+            raise BundleError(f"{where}: step has no input with the role control for it")
+        place = fields.integer("index", 0, count - 1)
+        if name in controls or place in {control.index for control in controls.values()}:
+            raise BundleError(f'{where}: the name "{name}" or the index {place} is taken by another control')
+        texts = fields.text("description"), fields.text("unit")
+        controls[name] = Control(name, *texts, low, high, fields.number("default", low, high), place)
+    return controls
+
+
+def _parse_renewal(value: Any) -> RenewalSpec | None:
+    if value is None:
+        return None
+    fields = Fields(value, "bundle.json: renewal", ("every_frames", "dissolve_frames", "correlation"))
+    every = fields.integer("every_frames", 1, 10**9)
+    return RenewalSpec(every, fields.integer("dissolve_frames", 0, every), fields.number("correlation", 0, 1))
+
+
+def _parse_golden(value: Any, where: str) -> GoldenSpec:
+    fields = Fields(value, where, ("file", "seed", "image", "frames"))
+    frames = fields.items("frames")
+    if not frames or any(not isinstance(item, int) or isinstance(item, bool) or item < 1 for item in frames):
+        raise BundleError(f'{where}: "frames" must be a list of frame numbers from 1, got {frames!r}')
+    if frames != sorted(set(frames)):
+        raise BundleError(f'{where}: "frames" must rise, got {frames!r}')
+    file = check_path(fields.text("file"))
+    return GoldenSpec(file, fields.integer("seed", 0, 2**64 - 1), fields.boolean("image"), tuple(frames))
+
+
+def _parse_files(value: dict[str, Any]) -> dict[str, FileSpec]:
+    files: dict[str, FileSpec] = {}
+    for path, item in value.items():
+        fields = Fields(item, f'bundle.json: files "{path}"', ("sha256", "size_bytes"))
+        files[check_path(path)] = FileSpec(fields.text("sha256", _HASH), fields.integer("size_bytes", 0, 2**40))
+    return files

@@ -1,0 +1,131 @@
+"""Which memory plays, and how one dissolves into the next.
+
+The step graph holds two memories, a and b, and plays `a + mix * (b - a)`. The one that is not playing gets the new
+memory; `mix` then moves in equal steps to its side and stays there. So a dissolve copies the new memory once.
+
+    frame       f-1    f      f+1    f+2    f+3         a dissolve of 4 frames, taken before frame f
+    mix         0      0.25   0.5    0.75   1           b plays from f+3 on; the next dissolve runs 1 -> 0
+
+Rules: one dissolve at a time. A memory taken during a dissolve waits until it has ended; only the latest waiting one is
+kept. A waiting memory comes before a renewal. A renewal that falls due during a dissolve starts when that has ended.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from runtime.conditioning import Memory
+from runtime.renewal import Renewal
+
+
+@dataclass(frozen=True)
+class Move:
+    """What the step graph needs for one frame.
+
+    Args:
+        mix: 0 plays memory a, 1 memory b.
+        side: "a" or "b" if a new memory is to be written there before the frame, else "".
+        memory: that memory, or None.
+    """
+
+    mix: float
+    side: str = ""
+    memory: Memory | None = None
+
+
+class Scenes:
+    """The two memories of a show; `take` may be called from any thread, the rest from the show's.
+
+    Args:
+        renewal: renews scenes made from a seed alone; None leaves them as they are.
+    """
+
+    def __init__(self, renewal: Renewal | None) -> None:
+        self._renewal = renewal
+        self._lock = threading.Lock()
+        self._waiting: tuple[Memory, int] | None = None
+        self._first: Memory | None = None  # the first memory of the scene, for `rewind`
+        self._playing = ""  # the side that plays, or that is being dissolved away
+        self._frames = 0  # length of the running dissolve
+        self._frames_left = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing plays and nothing waits."""
+        with self._lock:
+            return self._playing == "" and self._waiting is None
+
+    def take(self, memory: Memory, frames: int) -> None:
+        """Let a memory dissolve in from the next frame on, or from the end of the running dissolve on.
+
+        Args:
+            memory: what to play.
+            frames: length of the dissolve; 0 and 1 are a cut.
+        """
+        with self._lock:
+            self._waiting = (memory, frames)
+
+    def advance(self, frame: int) -> Move:
+        """Go on by one frame.
+
+        Args:
+            frame: number of the frame that is about to be made, from 0.
+
+        Returns:
+            What to write before it.
+
+        Raises:
+            EngineError: a renewal failed in the background.
+        """
+        side, memory = "", None
+        if self._frames_left == 0:
+            memory = self._begin(frame)
+            if memory is not None:
+                side = "b" if self._playing == "a" else "a"
+                if self._playing == "":  # nothing to dissolve from
+                    self._playing, self._frames_left = side, 0
+        if self._frames_left > 0:
+            self._frames_left -= 1
+            share = (self._frames - self._frames_left) / self._frames
+            mix = share if self._playing == "a" else 1 - share
+            if self._frames_left == 0:
+                self._playing = "b" if self._playing == "a" else "a"
+            return Move(mix, side, memory)
+        return Move(1.0 if self._playing == "b" else 0.0, side, memory)
+
+    def rewind(self, *, keep: bool) -> None:
+        """Go back to before frame 0.
+
+        Args:
+            keep: whether the scene that plays, or waits, starts again from its first memory; else nothing plays.
+        """
+        if self._renewal is not None:
+            self._renewal.stop()
+        with self._lock:
+            first = self._waiting[0] if self._waiting is not None else self._first
+            self._waiting = (first, 0) if keep and first is not None else None
+            self._first = None
+            self._playing, self._frames, self._frames_left = "", 0, 0
+
+    def close(self) -> None:
+        """Wait for the background thread, if there is one."""
+        if self._renewal is not None:
+            self._renewal.close()
+
+    def _begin(self, frame: int) -> Memory | None:
+        with self._lock:
+            waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            memory, frames = waiting
+            self._first = memory
+            if self._renewal is not None:
+                self._renewal.stop()
+                if memory.seed is not None:
+                    self._renewal.start(memory.seed, frame)
+        elif self._renewal is not None and self._renewal.is_due(frame):
+            memory, frames = self._renewal.collect(), self._renewal.dissolve_frames
+        else:
+            return None
+        self._frames = self._frames_left = max(frames, 1)
+        return memory

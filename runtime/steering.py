@@ -1,0 +1,79 @@
+"""What steers a show while it runs: its controls, and the live input."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.engine import Session
+from runtime.fields import nearest
+from runtime.images import load_image
+from runtime.manifest import Manifest
+
+
+class Steering:
+    """The latest controls and live frame, handed in by any thread and written to the step graph by the show's.
+
+    Args:
+        manifest: says what can be steered.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._lock = threading.Lock()
+        self._values = {name: control.default for name, control in manifest.controls.items()}
+        self._fresh: dict[str, npt.NDArray[np.uint8]] = {}  # live inputs that the next frame has to write
+        self._is_changed = True
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The controls' values, as a copy."""
+        with self._lock:
+            return dict(self._values)
+
+    def set_control(self, name: str, value: float) -> None:
+        """Set a control; see `Generator.set_control`."""
+        control = self._manifest.controls.get(name)
+        if control is None:
+            raise ValueError(f'there is no control "{name}" {nearest(name, self._manifest.controls)}')
+        number = float(value)
+        if not control.minimum <= number <= control.maximum:
+            raise ValueError(f"{name} must be from {control.minimum} to {control.maximum}, got {value}")
+        with self._lock:
+            self._values[name] = number
+            self._is_changed = True
+
+    def feed_live(self, frame: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8] | None) -> None:
+        """Keep a live frame; see `Generator.feed_live`."""
+        graph, name = self._manifest.step, self._manifest.name
+        live, hidden = graph.only_input("live"), graph.only_input("mask")
+        if live is None:
+            raise ValueError(f"{name} has no live input")
+        if mask is not None and hidden is None:
+            raise ValueError(f"{name} takes no mask for its live input")
+        fresh = {live.name: load_image(frame, live.shape[2], live.shape[1])[np.newaxis]}
+        if hidden is not None:
+            size = hidden.shape[1:3]
+            value = np.full(hidden.shape, 255, np.uint8) if mask is None else np.array(mask)
+            if value.dtype != np.uint8 or value.shape not in (size, (*size, 1), hidden.shape):
+                raise ValueError(f"a mask must be uint8 {size}, got {value.dtype} {value.shape}")
+            fresh[hidden.name] = value.reshape(hidden.shape)
+        with self._lock:
+            self._fresh = fresh
+
+    def write(self, session: Session) -> None:
+        """Write what has changed since the last call to the step graph's session."""
+        with self._lock:
+            fresh, self._fresh = self._fresh, {}
+            is_changed, self._is_changed = self._is_changed, False
+            values = dict(self._values)
+        control = self._manifest.step.only_input("control")
+        if is_changed and control is not None:
+            row = np.zeros(control.shape, np.float32)
+            for name, number in values.items():
+                row[0, self._manifest.controls[name].index] = number
+            session.write(control.name, row)
+        for name, value in fresh.items():
+            session.write(name, value)

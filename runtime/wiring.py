@@ -1,0 +1,94 @@
+"""What must hold between the parts of a manifest: names point somewhere, pairs match, paths stay inside."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from runtime.errors import BundleError
+from runtime.fields import nearest
+
+if TYPE_CHECKING:
+    from runtime.manifest import Graph, Manifest
+
+
+def check_wiring(manifest: Manifest) -> None:
+    """Check slots, states, masks, frames, renewal and the files that are spoken of.
+
+    Raises:
+        BundleError: a name points nowhere, at the wrong thing, or is used twice.
+    """
+    _check_frames(manifest.step)
+    _check_states(manifest.step)
+    _check_memories(manifest.step, manifest.condition)
+    if manifest.condition is not None:
+        _check_given(manifest.condition)
+    if manifest.renewal is not None and (manifest.condition is None or manifest.condition.only_input("noise") is None):
+        raise BundleError("bundle.json: renewal needs a condition graph with an input of the role noise")
+    graphs = [graph for graph in (manifest.step, manifest.condition) if graph is not None]
+    for name in [graph.file for graph in graphs] + [item.file for item in manifest.golden]:
+        if name not in manifest.files:
+            known = nearest(name, manifest.files)
+            raise BundleError(f'bundle.json: the file "{name}" is used but not listed in "files" {known}')
+
+
+def _check_frames(step: Graph) -> None:
+    kinds = [tensor.pixels for tensor in step.outputs_of("frame")]
+    if not kinds or len(set(kinds)) != len(kinds):
+        raise BundleError(f"bundle.json: step outputs need one frame per kind of pixels (rgb, i420), got {kinds}")
+
+
+def _check_states(step: Graph) -> None:
+    states = {tensor.name: tensor for tensor in step.outputs_of("state")}
+    targets = [tensor.next for tensor in step.inputs_of("state")]
+    if sorted(targets) != sorted(states):
+        got = f"step's state inputs name the nexts {sorted(targets)}"
+        raise BundleError(f"bundle.json: {got}, expected each of its state outputs once: {sorted(states)}")
+    for tensor in step.inputs_of("state"):
+        after = states[tensor.next]
+        if (tensor.dtype, tensor.shape) != (after.dtype, after.shape):
+            got = f'step input "{tensor.name}" is {tensor.dtype} {tensor.shape}'
+            raise BundleError(f'bundle.json: {got}, but its next "{after.name}" is {after.dtype} {after.shape}')
+
+
+def _check_memories(step: Graph, condition: Graph | None) -> None:
+    memories = {} if condition is None else {tensor.name: tensor for tensor in condition.outputs}
+    if condition is not None and not memories:
+        raise BundleError("bundle.json: condition has no outputs; leave the graph out")
+    for role in ("memory_a", "memory_b"):
+        slots = [tensor.slot for tensor in step.inputs_of(role)]
+        if sorted(slots) != sorted(memories):
+            got = f"step's inputs with the role {role} have the slots {sorted(slots)}"
+            raise BundleError(f"bundle.json: {got}, expected each output of condition once: {sorted(memories)}")
+        for tensor in step.inputs_of(role):
+            memory = memories[tensor.slot]
+            if (tensor.dtype, tensor.shape) != (memory.dtype, memory.shape):
+                got = f'step input "{tensor.name}" is {tensor.dtype} {tensor.shape}'
+                raise BundleError(f'bundle.json: {got}, but its slot "{memory.name}" is {memory.dtype} {memory.shape}')
+    if memories and step.only_input("mix") is None:
+        raise BundleError("bundle.json: step has memories but no input with the role mix to dissolve between them")
+
+
+def _check_given(condition: Graph) -> None:
+    sources = [tensor.name for tensor in condition.inputs if tensor.role not in ("mask", "given")]
+    for tensor in condition.inputs:
+        for name in tensor.of:
+            if name not in sources:
+                known = nearest(name, sources)
+                raise BundleError(
+                    f'bundle.json: condition input "{tensor.name}" is of the unknown input "{name}" {known}'
+                )
+
+
+def check_path(path: str) -> str:
+    """Return a bundle path if it is safe: relative, with `/`, without `..`, and neither the manifest nor in engines/.
+
+    Raises:
+        BundleError: it is not.
+    """
+    parts = path.split("/")
+    is_safe = path.isprintable() and not set(path) & set('\\:*?"<>|') and not {"", ".", ".."} & set(parts)
+    if not is_safe or len(path) > 255 or path == "bundle.json" or parts[0] == "engines":
+        raise BundleError(
+            f'bundle.json: the path "{path}" is not allowed: relative, with "/", without "..", not in engines/'
+        )
+    return path
