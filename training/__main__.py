@@ -35,6 +35,8 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> None:
     """Carry out one command; raises ValueError for anything the user can mend."""
+    import torch
+
     from training.checkpoint import load_generator, newest_checkpoint
     from training.config import load_config
     from training.finetune import FinetuneStage
@@ -57,6 +59,7 @@ def run(arguments: argparse.Namespace) -> None:
     videos = load_footage(arguments.data, config.footage, "train", arguments.cache)
     held_out = load_footage(arguments.data, config.footage, "heldout", arguments.cache)
     stage: Stage
+    torch.manual_seed(config.run.seed)
     if arguments.command == "pretrain":
         stage = PretrainStage(config)
     else:

@@ -60,6 +60,11 @@ def upsample(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="nearest")
 
 
+def enlarge(x: Tensor) -> Tensor:
+    """Double the size bilinearly: (B, C, H, W) -> (B, C, 2H, 2W); smoother than `upsample`, and dearer."""
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
 def resize(x: Tensor, height: int, width: int) -> Tensor:
     """Resize bilinearly, corners not aligned: (B, C, h, w) -> (B, C, height, width)."""
     return F.interpolate(x, size=(height, width), mode="bilinear", align_corners=False)

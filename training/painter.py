@@ -9,10 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.layers import FiLMBlock, ResidualBlock, conv, pixel_grid, upsample
+from training.layers import FiLMBlock, ResidualBlock, conv, enlarge, pixel_grid
 
 GLOBAL_CODES = 64  # values of the content code that reach the whole picture
 LOCAL_CODES = 12  # channels of the content code that belong to one place, at 1/32 of the size
+GRAIN = 4  # channels of fixed noise
 
 
 def num_codes(height: int, width: int) -> int:
@@ -28,6 +29,8 @@ class Painter(nn.Module):
     """
 
     position: Tensor
+    grain4: Tensor
+    grain2: Tensor
 
     def __init__(self, height: int, width: int) -> None:
         super().__init__()
@@ -45,19 +48,29 @@ class Painter(nn.Module):
         self.block16 = FiLMBlock(128, style)
         self.narrow8 = conv(128, 96)
         self.block8 = FiLMBlock(96, style)
-        self.narrow4 = conv(96, 64)
+        self.narrow4 = conv(96 + GRAIN, 64)
         self.block4 = FiLMBlock(64, style)
         self.skip16 = conv(96, 128, 1)
         self.skip8 = conv(64, 96, 1)
         self.skip4 = conv(48, 64, 1)
         self.expand2 = conv(64, 96)  # 24 channels at 1/2 after the pixel shuffle
-        self.refine2 = conv(24, 32)
+        self.refine2 = conv(24 + GRAIN, 32)
+        self.block2 = ResidualBlock(32)
         self.to_rgb = conv(32, 12)
         with torch.no_grad():
             self.to_rgb.weight.mul_(0.3)
         grid = pixel_grid(height // 32, width // 32).permute(0, 3, 1, 2)
         # Sky is above, ground below: a convolution cannot tell without being told where it is.
         self.register_buffer("position", torch.cat([grid, torch.cos(torch.pi * grid)], dim=1), persistent=False)
+        # Fixed noise to carve texture from, as StyleGAN's (arXiv 1812.04948, section 3.2); without it, early adversarial
+        # training answers the demand for detail with a regular grid.
+        random = torch.Generator().manual_seed(0)
+        self.register_buffer(
+            "grain4", torch.randn(1, GRAIN, height // 4, width // 4, generator=random), persistent=False
+        )
+        self.register_buffer(
+            "grain2", torch.randn(1, GRAIN, height // 2, width // 2, generator=random), persistent=False
+        )
 
     def forward(self, image: Tensor, mask: Tensor, code: Tensor) -> Tensor:
         """Return the completed picture.
@@ -80,12 +93,13 @@ class Painter(nn.Module):
         style = self.mapping(code[:, :GLOBAL_CODES])
         x = self.bottom(torch.cat([x32, local, self.position.expand(batch, -1, -1, -1)], dim=1))
         x = self.block32(x, style)
-        x = self.block16(upsample(x) + self.skip16(x16), style)
-        x = self.block8(self.narrow8(upsample(x)) + self.skip8(x8), style)
-        x = self.block4(self.narrow4(upsample(x)) + self.skip4(x4), style)
+        x = self.block16(enlarge(x) + self.skip16(x16), style)
+        x = self.block8(self.narrow8(enlarge(x)) + self.skip8(x8), style)
+        grain4, grain2 = (grain.expand(batch, -1, -1, -1).to(x.dtype) for grain in (self.grain4, self.grain2))
+        x = self.block4(self.narrow4(torch.cat([enlarge(x), grain4], dim=1)) + self.skip4(x4), style)
         x = F.pixel_shuffle(self.expand2(F.leaky_relu(x, 0.2)), 2)
-        x = F.leaky_relu(self.refine2(F.leaky_relu(x, 0.2)), 0.2)
-        painted = torch.sigmoid(F.pixel_shuffle(self.to_rgb(x), 2).float())  # (B, 3, H, W)
+        x = self.block2(self.refine2(torch.cat([F.leaky_relu(x, 0.2), grain2], dim=1)))
+        painted = torch.sigmoid(F.pixel_shuffle(self.to_rgb(F.leaky_relu(x, 0.2)), 2).float())  # (B, 3, H, W)
         return image * mask + painted * (1 - mask)
 
 

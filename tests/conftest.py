@@ -1,0 +1,86 @@
+"""Fixtures that several folders of tests share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+SIDE = 80  # pixels of a test clip
+LENGTH = 40  # frames
+
+
+def moving_square(step_x: int, step_y: int, colour: tuple[int, int, int] = (230, 120, 40)) -> np.ndarray:
+    """Return frames (LENGTH, SIDE, SIDE, 3) uint8 of a textured square that moves by whole pixels and wraps around."""
+    rng = np.random.default_rng(100 + step_x * 7 + step_y)
+    scene = np.full((SIDE, SIDE, 3), 60, np.uint8)
+    scene[20:56, 20:56] = np.clip(np.array(colour) + rng.integers(-25, 25, (36, 36, 1)), 0, 255)
+    return np.stack([np.roll(scene, (index * step_y, index * step_x), axis=(0, 1)) for index in range(LENGTH)])
+
+
+@pytest.fixture(scope="session")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with four short clips in four scenes, and captions.csv."""
+    from training.sampling import write_mp4
+
+    folder = tmp_path_factory.mktemp("footage")
+    rows = ["file,caption,scene,licence,source"]
+    for name, move in {"right": (2, 0), "left": (-2, 0), "down": (0, 2), "still": (0, 0)}.items():
+        write_mp4(folder / f"{name}.mp4", list(moving_square(*move)), 25)
+        rows.append(f"{name}.mp4,a square that moves {name},{name},CC0-1.0,made by the tests")
+    (folder / "captions.csv").write_text("\n".join(rows) + "\n")
+    return folder
+
+
+TINY = """
+name = "tiny"
+[model]
+height = 64
+width = 64
+num_modes = 4
+period_frames = 16
+[footage]
+fps = 25.0
+short_side = 72
+crop_min = 64
+crop_max = 72
+horizon_frames = 8
+[pretrain]
+iterations = 4
+batch = 4
+[finetune]
+iterations = 4
+batch = 4
+critic_channels = 16
+burn_in_frames = 4
+[run]
+threads = 1
+log_every = 2
+sample_every = 4
+checkpoint_every = 2
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A configuration that trains in seconds."""
+    path = tmp_path_factory.mktemp("config") / "tiny.toml"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_run(footage: Path, tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder after both stages of a very short training."""
+    from training.__main__ import parser, run
+
+    out = tmp_path_factory.mktemp("run")
+    cache = tmp_path_factory.mktemp("cache")
+    for command in ("pretrain", "finetune"):
+        run(
+            parser().parse_args(
+                [command, str(tiny_config), "--data", str(footage), "--out", str(out), "--cache", str(cache)]
+            )
+        )
+    return out

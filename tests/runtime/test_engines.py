@@ -1,0 +1,293 @@
+"""Engines: the table and its choice, states that ping-pong, precision, and the cache of compiled graphs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from runtime import EngineError
+from runtime import engine as engine_module
+from runtime.bundle import open_bundle
+from runtime.engine import ENGINES, PRECISIONS, Program, Session, choose_engine, open_engine
+from runtime.engine_cache import EngineCache, default_cache_dir
+from runtime.sessions import open_sessions
+from runtime.tensors import Tensor
+from tests import tiny
+
+PAIRS = [(name, precision) for name in ENGINES for precision in open_engine(name).precisions()]
+
+
+def open_tiny(bundle: Path, name: str, precision: str, cache_dir: Path) -> Session:
+    """Return a session of the tiny bundle's step graph."""
+    engine = open_engine(name)
+    step, condition = open_sessions(
+        open_bundle(bundle), engine, precision, pixels="rgb", threads=1, cache_dir=cache_dir
+    )
+    assert condition is not None
+    condition.close()
+    return step
+
+
+@pytest.mark.parametrize(("name", "precision"), PAIRS)
+def test_states_go_on_like_a_numpy_reference(bundle: Path, tmp_path: Path, name: str, precision: str) -> None:
+    session = open_tiny(bundle, name, precision, tmp_path)
+    rng = np.random.default_rng(0)
+    turn = tiny.DAMPING * np.exp(1j * tiny.ANGLE)
+    wave, clock = np.zeros(tiny.MODES, np.complex128), 0.0
+    for _ in range(10):
+        noise = rng.normal(size=(1, tiny.NOISE)).astype(np.float32)
+        session.write("noise", noise)
+        session.run()
+        drive = noise.reshape(2, tiny.MODES)
+        wave = turn * wave + 0.3 * (drive[0] + 1j * drive[1])
+        clock += 1
+        # States stay in fp32 whatever the precision: bf16 would be off by a hundred times as much.
+        np.testing.assert_allclose(session.read("wave_next")[0], [wave.real, wave.imag], atol=3e-6)
+        assert session.read("clock_next")[0, 0] == clock
+        assert (session.read("rgb")[0, :8, :8] == clock - 1).all()
+    session.reset()
+    session.run()
+    assert session.read("clock_next")[0, 0] == 1
+    session.close()
+    session.close()
+
+
+@pytest.mark.parametrize(("name", "precision"), PAIRS)
+def test_a_wrong_value_is_refused_before_it_is_copied(bundle: Path, tmp_path: Path, name: str, precision: str) -> None:
+    session = open_tiny(bundle, name, precision, tmp_path)
+    for value in (np.zeros((1, tiny.NOISE + 1), np.float32), np.zeros((1, tiny.NOISE))):
+        with pytest.raises(ValueError, match='the input "noise" is float32'):
+            session.write("noise", value)
+    session.close()
+
+
+def grid_program(size: int) -> tuple[Program, np.ndarray]:
+    """Return a graph that shifts a picture by a flow in pixels that a convolution gives, and such a picture."""
+    columns = (2 * np.arange(size) + 1.0) / size - 1
+    grid = np.stack(np.meshgrid(columns, columns), axis=-1)[np.newaxis]
+    graph = tiny.GraphBuilder()
+    kernel = np.zeros((2, 3, 3, 3))
+    flow = graph.add("Conv", "picture", graph.constant(kernel), graph.constant([0.25, 0.25]), pads=[1, 1, 1, 1])
+    shift = graph.add("Mul", graph.add("Transpose", flow, perm=[0, 2, 3, 1]), graph.constant([2 / size, 2 / size]))
+    moved = graph.add("Add", shift, graph.constant(grid))
+    warped = graph.add("GridSample", "picture", moved, mode="linear", padding_mode="border", align_corners=0)
+    identity = np.zeros((3, 3, 3, 3))
+    identity[range(3), range(3), 1, 1] = 1
+    graph.add("Conv", warped, graph.constant(identity), pads=[1, 1, 1, 1], out="warped")
+    shape = (1, 3, size, size)
+    names = [{"name": name, "dtype": "float32", "shape": shape} for name in ("picture", "warped")]
+    tensors = [Tensor(name, "float32", shape, "memory") for name in ("picture", "warped")]
+    rows, places = np.mgrid[0:size, 0:size]
+    picture = 0.5 + 0.5 * np.sin(1.3 * places + 0.2 * rows + np.arange(3).reshape(3, 1, 1))
+    model = graph.to_model(names[:1], names[1:])
+    return Program(model.SerializeToString(), (tensors[0],), (tensors[1],)), picture[np.newaxis].astype(np.float32)
+
+
+@pytest.mark.skipif(("openvino", "bf16") not in PAIRS, reason="this CPU does not compute in bf16")
+def test_sampling_grids_stay_in_fp32_in_bf16() -> None:
+    program, picture = grid_program(256)
+    results = []
+    for precision in ("fp32", "bf16"):
+        session = open_engine("openvino").open(program, precision, 1, None)
+        session.write("picture", picture)
+        session.run()
+        results.append(session.read("warped").copy())
+        session.close()
+    # A bf16 grid is off by up to half a pixel, an error of 0.1 here; rounding the values alone costs 0.001.
+    assert np.sqrt(np.mean((results[0] - results[1]) ** 2)) < 0.003
+
+
+@pytest.mark.parametrize(("name", "precision"), PAIRS)
+def test_inputs_that_nothing_reads_and_states_that_stay_are_fine(name: str, precision: str) -> None:
+    shape = (1, 4)
+    values = [helper.make_tensor_value_info(item, TensorProto.FLOAT, shape) for item in ("x", "unread", "kept")]
+    results = [helper.make_tensor_value_info(item, TensorProto.FLOAT, shape) for item in ("y", "kept_next")]
+    nodes = [helper.make_node("Add", ["x", "kept"], ["y"]), helper.make_node("Identity", ["kept"], ["kept_next"])]
+    model = helper.make_model(
+        helper.make_graph(nodes, "odd", values, results), opset_imports=[helper.make_opsetid("", 17)], ir_version=9
+    )
+    inputs = [
+        Tensor(item, "float32", shape, "state" if item == "kept" else "noise") for item in ("x", "unread", "kept")
+    ]
+    outputs = [Tensor(item, "float32", shape, "state") for item in ("y", "kept_next")]
+    program = Program(model.SerializeToString(), tuple(inputs), tuple(outputs), (("kept", "kept_next"),))
+    session = open_engine(name).open(program, precision, 1, None)
+    session.write("unread", np.full(shape, 9, np.float32))
+    for number in (1, 2, 3):
+        session.write("x", np.full(shape, number, np.float32))
+        session.run()
+        assert (session.read("y") == number).all()
+    session.close()
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_graph_that_the_engine_refuses_is_an_engine_error(name: str) -> None:
+    values = [helper.make_tensor_value_info(item, TensorProto.FLOAT, (1, 4)) for item in ("x", "y")]
+    graph = helper.make_graph([helper.make_node("NoSuchOperator", ["x"], ["y"])], "bad", values[:1], values[1:])
+    data = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]).SerializeToString()
+    tensors = [Tensor(item, "float32", (1, 4), "state") for item in ("x", "y")]
+    with pytest.raises(EngineError, match=f"{name} refused the graph"):
+        open_engine(name).open(Program(data, (tensors[0],), (tensors[1],)), "fp32", 1, None)
+
+
+def test_every_engine_of_the_table_has_its_name_and_known_precisions() -> None:
+    for name in ENGINES:
+        engine = open_engine(name)
+        assert engine.name == name
+        assert set(engine.precisions()) <= set(PRECISIONS)
+        assert "fp32" in engine.precisions()
+
+
+class Engine:
+    """An engine that says what it is told to."""
+
+    def __init__(self, name: str, why_not: str | None, precisions: Sequence[str]) -> None:
+        self.name = name
+        self._why_not, self._precisions = why_not, precisions
+
+    def available(self) -> str | None:
+        return self._why_not
+
+    def precisions(self) -> Sequence[str]:
+        return self._precisions
+
+
+@pytest.fixture
+def table(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A table of a missing engine, one with bf16 and one without."""
+    engines = [
+        Engine("gone", "the engine gone needs the extra: pip install everframe[gone]", ()),
+        Engine("quick", None, ("bf16", "fp32")),
+        Engine("plain", None, ("fp32",)),
+    ]
+    by_name = {engine.name: engine for engine in engines}
+    monkeypatch.setattr(engine_module, "ENGINES", dict.fromkeys(by_name, "x:y"))
+    monkeypatch.setattr(engine_module, "open_engine", by_name.__getitem__)
+
+
+@pytest.mark.usefixtures("table")
+def test_auto_takes_the_first_that_can_and_says_why() -> None:
+    choice = choose_engine()
+    assert (choice.engine.name, choice.precision) == ("quick", "bf16")
+    assert "the first of gone, quick, plain that runs here" in choice.reason
+    assert "pip install everframe[gone]" in choice.reason
+    assert choose_engine(precision="fp32").precision == "fp32"
+
+
+@pytest.mark.usefixtures("table")
+def test_a_named_engine_is_taken_or_refused_and_never_replaced() -> None:
+    assert choose_engine("plain").engine.name == "plain"
+    assert "as asked" in choose_engine("plain").reason
+    with pytest.raises(EngineError, match=r"pip install everframe\[gone\]"):
+        choose_engine("gone")
+    with pytest.raises(EngineError, match="plain cannot run in bf16 on this machine, only in fp32"):
+        choose_engine("plain", "bf16")
+
+
+@pytest.mark.usefixtures("table")
+def test_if_no_engine_can_each_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "ENGINES", {"gone": "x:y", "plain": "x:y"})
+    with pytest.raises(EngineError, match=r"everframe\[gone\]; plain cannot run in bf16"):
+        choose_engine(precision="bf16")
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_missing_package_is_one_sentence(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = open_engine(name)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda module: None)
+    with pytest.raises(EngineError, match=rf"^the engine {name} needs the extra: pip install everframe\[cpu\]$"):
+        engine.open(Program(b"", (), ()), "fp32", 1, None)
+
+
+def test_two_onnxruntimes_at_once_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "distribution", lambda name: name)
+    with pytest.raises(EngineError, match="are both installed and overwrite each other"):
+        open_engine("onnxruntime").open(Program(b"", (), ()), "fp32", 1, None)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_a_precision_that_the_engine_has_not_is_refused(name: str) -> None:
+    with pytest.raises(EngineError, match="got fp8"):
+        open_engine(name).open(Program(b"", (), ()), "fp8", 1, None)
+
+
+def test_compiled_graphs_are_kept_and_used_again(bundle: Path, tmp_path: Path) -> None:
+    def first_frame() -> np.ndarray:
+        session = open_tiny(bundle, "openvino", "fp32", tmp_path)
+        session.write("control", np.array([[1, 2]], np.float32))
+        session.run()
+        frame = session.read("rgb").copy()
+        session.close()
+        return frame
+
+    frame = first_frame()
+    files = sorted(tmp_path.iterdir())
+    assert len(files) == 2
+    assert np.array_equal(first_frame(), frame)
+    assert sorted(tmp_path.iterdir()) == files
+    for damage in (b"", b"rubbish", files[0].read_bytes()[:-1], files[0].read_bytes() + b"x"):
+        for file in files:
+            file.write_bytes(damage)
+        assert np.array_equal(first_frame(), frame)
+    for file in files:  # whole, but made by nobody's compiler
+        content = b"not a compiled graph"
+        entry = EngineCache(tmp_path, b"", "openvino", [])
+        entry.store(content)
+        next(path for path in tmp_path.iterdir() if path not in files).replace(file)
+    assert np.array_equal(first_frame(), frame)
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    open_tiny(bundle, "openvino", "fp32", tmp_path / "file" / "below").close()
+    assert (tmp_path / "file").read_bytes() == b""
+
+
+def test_cache_entries_depend_on_everything(tmp_path: Path) -> None:
+    entries = [
+        EngineCache(tmp_path, graph, engine, parts)
+        for graph in (b"a", b"b")
+        for engine in ("x", "y")
+        for parts in (["1", "2"], ["12"], ["1", "3"])
+    ]
+    for number, entry in enumerate(entries):
+        entry.store(bytes([number]))
+    assert [entry.load() for entry in entries] == [bytes([number]) for number in range(len(entries))]
+    entries[0].discard()
+    entries[0].discard()
+    assert entries[0].load() is None
+    assert not EngineCache(None, b"", "x", []).is_usable
+    assert EngineCache(None, b"", "x", []).load() is None
+
+
+def test_the_cache_lies_in_the_bundle_or_else_with_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "bundle").mkdir()
+    assert default_cache_dir(tmp_path / "bundle") == tmp_path / "bundle" / "engines"
+    (tmp_path / "readonly").mkdir()
+    (tmp_path / "readonly" / "engines").write_bytes(b"")  # stands in for a folder that cannot be written, even by root
+    assert default_cache_dir(tmp_path / "readonly") == tmp_path / "cache" / "everframe" / "engines"
+    (tmp_path / "blocked").write_bytes(b"")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "blocked"))
+    assert default_cache_dir(tmp_path / "readonly") is None
+
+
+def test_the_step_graph_gets_the_threads_and_the_condition_graph_a_few(bundle: Path) -> None:
+    from tests.fakes import FakeEngine
+
+    for threads, few in ((1, 1), (4, 1), (16, 4)):
+        engine = FakeEngine()
+        open_sessions(open_bundle(bundle), engine, "fp32", pixels="rgb", threads=threads, cache_dir=None)
+        assert engine.threads == [threads, few]
+
+
+def test_onnx_can_check_the_tiny_bundle(bundle: Path) -> None:
+    for name in ("step.onnx", "condition.onnx"):
+        onnx.checker.check_model(onnx.load(bundle / name), full_check=True)

@@ -1,0 +1,34 @@
+"""What importing the runtime costs: nothing that needs an accelerator, a framework or an extra."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+HEAVY = (
+    "torch",
+    "cv2",
+    "onnxruntime",
+    "openvino",
+    "matplotlib",
+    "PIL",
+    "av",
+    "rich",
+    "training",
+    "export",
+    "streaming",
+)
+
+
+def test_importing_the_runtime_imports_nothing_heavy() -> None:
+    code = f"import sys, runtime; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+    assert done.stderr == ""
+
+
+def test_every_module_is_short() -> None:
+    for file in (ROOT / "runtime").glob("*.py"):
+        assert len(file.read_text().splitlines()) <= 300, file

@@ -1,0 +1,66 @@
+"""The arrows of the house: which folder may import which. Read with `ast`, so that lazy imports count too."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ALLOWED = {
+    "training": set(),
+    "runtime": set(),
+    "export": {"training", "runtime"},
+    "streaming": {"runtime"},
+    "benchmarks": {"runtime", "streaming", "training", "export"},
+}
+# A heavy or optional package is imported inside the one file that needs it, never by the rest of its folder.
+ONLY_IN = {
+    "torch": ("training/", "export/", "benchmarks/"),
+    "cv2": ("training/",),
+    "onnxruntime": ("runtime/engine_onnxruntime.py", "export/parity.py", "benchmarks/"),
+    "openvino": ("runtime/engine_openvino.py", "benchmarks/"),
+    "pyvirtualcam": ("streaming/webcam_sink.py",),
+}
+
+
+def imported(path: Path) -> set[str]:
+    """Return the top-level names that a file imports anywhere."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} has a relative import; ours are absolute"
+            names.add((node.module or "").split(".")[0])
+    return names
+
+
+def sources(folder: str) -> list[Path]:
+    """Return every Python file of one of our folders."""
+    found = sorted((ROOT / folder).rglob("*.py"))
+    assert found, f"{folder} has no Python files: was it moved?"
+    return found
+
+
+@pytest.mark.parametrize("folder", sorted(ALLOWED))
+def test_only_the_drawn_arrows_are_imported(folder: str) -> None:
+    for path in sources(folder):
+        crossed = imported(path) & (set(ALLOWED) - {folder}) - ALLOWED[folder]
+        assert not crossed, f"{path.relative_to(ROOT)} imports {sorted(crossed)}"
+
+
+@pytest.mark.parametrize("package", sorted(ONLY_IN))
+def test_heavy_packages_stay_in_their_files(package: str) -> None:
+    for folder in ALLOWED:
+        for path in sources(folder):
+            place = path.relative_to(ROOT).as_posix()
+            if package in imported(path):
+                assert place.startswith(ONLY_IN[package]), f"{place} imports {package}"
+
+
+def test_a_forbidden_import_would_be_seen(tmp_path: Path) -> None:
+    path = tmp_path / "sneaky.py"
+    path.write_text("def later():\n    from streaming import sinks\n    import torch.nn\n")
+    assert imported(path) == {"streaming", "torch"}

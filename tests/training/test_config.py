@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from training.config import config_from_dict, load_config
+
+CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configurations_load(path: Path) -> None:
+    assert load_config(path).name == path.stem
+
+
+def test_an_unknown_key_names_the_nearest_right_one() -> None:
+    with pytest.raises(ValueError, match=r'unknown key "finetune.learning_rat".*"finetune.learning_rate"'):
+        config_from_dict({"finetune": {"learning_rat": 1e-3}})
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"pretrain": {"batch": "8"}}, "pretrain.batch is '8', expected int"),
+        ({"pretrain": {"batch": True}}, "pretrain.batch is True, expected int"),
+        ({"pretrain": 3}, r"\[pretrain\] is int, expected a table"),
+        ({"finetune": {"penalty": -1.0}}, "finetune.penalty is -1.0, expected 0 or more"),
+        ({"model": {"height": 100}}, "frame size is 128x100, expected multiples of 32"),
+        ({"footage": {"holdout": "random"}}, 'expected "scene" or "time"'),
+        ({"footage": {"crop_max": 500}}, "expected 32 <= crop_min <= crop_max <= short_side"),
+    ],
+)
+def test_bad_values_are_refused_in_one_sentence(data: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        config_from_dict(data)
+    assert "\n" not in str(caught.value)
+
+
+def test_whole_numbers_serve_as_fractions_and_the_digest_follows_the_content() -> None:
+    one, two = config_from_dict({"finetune": {"penalty": 5}}), config_from_dict({"finetune": {"penalty": 5.0}})
+    assert one == two
+    assert one.digest() == two.digest() != config_from_dict({"finetune": {"penalty": 6}}).digest()
+
+
+def test_a_missing_or_broken_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no configuration at"):
+        load_config(tmp_path / "absent.toml")
+    path = tmp_path / "broken.toml"
+    path.write_text("[model\n")
+    with pytest.raises(ValueError, match="cannot be read as TOML"):
+        load_config(path)

@@ -1,0 +1,125 @@
+"""Whole runs on a small scale: they resume exactly, refuse what does not fit, and leave nothing half-written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from training.__main__ import parser, run
+from training.checkpoint import load_checkpoint, load_generator, newest_checkpoint
+
+
+def start(command: str, config: Path, data: Path, out: Path, cache: Path, *more: str) -> None:
+    run(
+        parser().parse_args(
+            [command, str(config), "--data", str(data), "--out", str(out), "--cache", str(cache), *more]
+        )
+    )
+
+
+def test_a_run_leaves_checkpoints_metrics_and_pictures(tiny_run: Path) -> None:
+    assert newest_checkpoint(tiny_run).name == "finetune.pt"
+    lines = [json.loads(line) for line in (tiny_run / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["stage"], line["iteration"]) for line in lines] == [
+        ("pretrain", 2), ("pretrain", 4), ("finetune", 2), ("finetune", 4),
+    ]  # fmt: skip
+    assert {"loss", "clip", "picture", "flow", "kl"} <= set(lines[0])
+    assert {"adversarial", "critic", "motion_ratio"} <= set(lines[-1])
+    for name in ("pretrain-000004.png", "pretrain-000004.mp4", "finetune-000004.png", "finetune-000004.mp4"):
+        assert (tiny_run / "samples" / name).stat().st_size > 1000
+    assert list((tiny_run / "tensorboard").iterdir())
+    assert not list(tiny_run.rglob("*.partial*"))
+
+
+@pytest.mark.parametrize("stage", ["pretrain", "finetune"])
+def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(
+    stage: str, tiny_run: Path, tiny_config: Path, footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    if stage == "finetune":
+        out.mkdir()
+        shutil.copy(tiny_run / "pretrain.pt", out)
+    from training import loop
+
+    saved = loop.save_checkpoint
+
+    def stop_after_first(path: Path, content: dict[str, object]) -> None:
+        saved(path, content)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_checkpoint", stop_after_first)
+    with pytest.raises(KeyboardInterrupt):
+        start(stage, tiny_config, footage, out, tmp_path / "cache")
+    assert load_checkpoint(out / f"{stage}.pt")["iteration"] == 2
+    monkeypatch.setattr(loop, "save_checkpoint", saved)
+    start(stage, tiny_config, footage, out, tmp_path / "cache")
+    resumed, straight = load_checkpoint(out / f"{stage}.pt"), load_checkpoint(tiny_run / f"{stage}.pt")
+    assert resumed["iteration"] == straight["iteration"] == 4
+    for key, value in straight["ema"].items():
+        assert torch.equal(resumed["ema"][key], value), key
+
+
+def test_finetuning_moves_the_weights_away_from_pretraining(tiny_run: Path) -> None:
+    before, after = (load_checkpoint(tiny_run / f"{stage}.pt")["ema"] for stage in ("pretrain", "finetune"))
+    moved = [key for key in before if not torch.equal(before[key], after[key])]
+    assert any(key.startswith("step.") for key in moved)
+    assert any(key.startswith("condition.painter.") for key in moved)
+
+
+def test_sampling_reads_the_newest_checkpoint(tiny_run: Path, tiny_config: Path, footage: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "run"
+    copy.mkdir()
+    shutil.copy(tiny_run / "finetune.pt", copy)
+    start("sample", tiny_config, footage, copy, tmp_path / "cache")
+    assert sorted(path.name for path in (copy / "samples").iterdir()) == ["finetune-000004.mp4", "finetune-000004.png"]
+
+
+def test_a_checkpoint_of_another_model_is_refused(
+    tiny_run: Path, tiny_config: Path, footage: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text(tiny_config.read_text().replace("num_modes = 4", "num_modes = 5"))
+    with pytest.raises(ValueError, match=r"trained with model.num_modes = 4, the configuration says 5"):
+        start("pretrain", other, footage, tiny_run, tmp_path / "cache")
+
+
+def test_a_damaged_checkpoint_is_refused(tiny_run: Path, tiny_config: Path, footage: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    content = (tiny_run / "pretrain.pt").read_bytes()
+    (out / "pretrain.pt").write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match="is no checkpoint or is damaged"):
+        start("finetune", tiny_config, footage, out, tmp_path / "cache")
+    with pytest.raises(ValueError, match="no checkpoint in"):
+        load_generator(tmp_path)
+
+
+def test_finetuning_asks_for_pretrained_weights_unless_told_otherwise(
+    tiny_config: Path, footage: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ValueError, match=r"run pretrain first, or pass --from-scratch"):
+        start("finetune", tiny_config, footage, tmp_path / "run", tmp_path / "cache")
+    start("finetune", tiny_config, footage, tmp_path / "run", tmp_path / "cache", "--from-scratch")
+    assert (tmp_path / "run" / "finetune.pt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["pretrain", "absent.toml", "--data", ".", "--out", "x"], "training: no configuration at absent.toml"),
+        (["pretend", "a.toml", "--data", ".", "--out", "x"], "invalid choice: 'pretend'"),
+    ],
+)
+def test_bad_input_ends_with_one_sentence_and_status_2(arguments: list[str], sentence: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "training", *arguments], capture_output=True, text=True, cwd=tmp_path, timeout=120
+    )
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
