@@ -32,17 +32,17 @@ def to_i420(picture: Tensor) -> Tensor:
 
 
 class ConditionGraph(nn.Module):
-    """condition.onnx: image, mask and content code -> memory."""
+    """condition.onnx: image, mask and noise -> memory."""
 
     def __init__(self, generator: VideoGenerator) -> None:
         super().__init__()
         self.condition = generator.condition
 
-    def forward(self, image: Tensor, mask: Tensor, code: Tensor) -> tuple[Tensor, ...]:
-        """Return the memory's slots; image uint8 (1, H, W, 3), mask uint8 (1, H, W, 1), code float32 (1, N)."""
+    def forward(self, image: Tensor, mask: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
+        """Return the memory's slots; image uint8 (1, H, W, 3), mask uint8 (1, H, W, 1), noise float32 (1, N)."""
         picture = image.to(torch.float32).permute(0, 3, 1, 2) * (1.0 / 255.0)
         known = mask.to(torch.float32).permute(0, 3, 1, 2) * (1.0 / 255.0)
-        return tuple(self.condition(picture, known, code))
+        return tuple(self.condition(picture, known, noise))
 
 
 class StepGraph(nn.Module):

@@ -53,7 +53,7 @@ def build_manifest(config: Config, folder: Path, golden: list[dict[str, Any]]) -
                     {
                         "image": {"role": "image"},
                         "mask": {"role": "mask", "of": "image"},
-                        "code": {"role": "noise"},
+                        "noise": {"role": "noise"},
                     },
                 ),
                 "outputs": _tensors(condition.graph.output, {slot: {"role": "memory"} for slot in Memory._fields}),

@@ -20,18 +20,21 @@ from torch import Tensor, nn
 
 from export.graphs import ConditionGraph, StepGraph, step_inputs, step_outputs
 from training.generator import Memory, VideoGenerator
-from training.painter import num_codes
+from training.painter import num_code_noise
 
 OPSET = 18
 MIN_HALVED = 256  # values; smaller constants (grids' scales, biases) stay as they are
 
 
 def round_weights(generator: VideoGenerator) -> None:
-    """Round every convolution and linear weight of a generator to the nearest FP16 value, in place."""
+    """Round every convolution and linear weight and the content prior to the nearest FP16 value, in place."""
     with torch.no_grad():
         for module in generator.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
                 module.weight.copy_(module.weight.half().float())
+        prior = generator.condition.prior
+        for table in (prior.means, prior.spreads):
+            table.copy_(table.half().float())
 
 
 def example_inputs(generator: VideoGenerator) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
@@ -40,21 +43,25 @@ def example_inputs(generator: VideoGenerator) -> tuple[tuple[Tensor, ...], tuple
     random = torch.Generator().manual_seed(0)
     image = torch.randint(0, 256, (1, shape.height, shape.width, 3), generator=random, dtype=torch.uint8)
     mask = torch.full((1, shape.height, shape.width, 1), 255, dtype=torch.uint8)
-    code = torch.randn(1, num_codes(shape.height, shape.width), generator=random)
-    condition = (image, mask, code)
+    noise = torch.randn(1, num_code_noise(shape.height, shape.width), generator=random)
+    condition = (image, mask, noise)
     with torch.no_grad():
         memory = ConditionGraph(generator)(*condition)
-    noise = torch.randn(1, shape.num_noise, generator=random)
+    kick = torch.randn(1, shape.num_noise, generator=random)
     control = torch.tensor([[1.0, 0.0, 0.0]])
     state = generator.step.initial_state(1)
-    return condition, (*memory, *(part.clone() for part in memory), torch.zeros(1), *state, noise, control)
+    return condition, (*memory, *(part.clone() for part in memory), torch.zeros(1), *state, kick, control)
 
 
 def write_graphs(generator: VideoGenerator, folder: Path) -> None:
     """Write condition.onnx and step.onnx of a generator whose weights were rounded."""
     condition, step = example_inputs(generator)
     _write(
-        ConditionGraph(generator), condition, folder / "condition.onnx", ["image", "mask", "code"], list(Memory._fields)
+        ConditionGraph(generator),
+        condition,
+        folder / "condition.onnx",
+        ["image", "mask", "noise"],
+        list(Memory._fields),
     )
     _write(StepGraph(generator), step, folder / "step.onnx", step_inputs(), step_outputs())
 

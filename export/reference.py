@@ -13,7 +13,7 @@ import torch
 from export.graphs import ConditionGraph, StepGraph
 from runtime.noise import CODES, FRAMES, normals
 from training.generator import VideoGenerator
-from training.painter import num_codes
+from training.painter import num_code_noise
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -46,7 +46,7 @@ def closed_loop(generator: VideoGenerator, seed: int, image: Pixels | None) -> I
     shape = generator.shape
     picture = np.zeros((shape.height, shape.width, 3), np.uint8) if image is None else image
     mask = np.full((1, shape.height, shape.width, 1), 0 if image is None else 255, np.uint8)
-    code = normals(seed, CODES, 0, num_codes(shape.height, shape.width))[None]
+    code = normals(seed, CODES, 0, num_code_noise(shape.height, shape.width))[None]
     step = StepGraph(generator)
     with torch.no_grad():
         memory = ConditionGraph(generator)(*(torch.from_numpy(array.copy()) for array in (picture[None], mask, code)))

@@ -78,7 +78,6 @@ class Finetune:
     feature_matching: float = 0.5
     flow: float = 0.1
     motion: float = 0.1  # log motion energy, fake against real
-    kl: float = 2e-3
     penalty: float = 60.0  # finite-difference R1 and R2; times sigma^2 it is R3GAN's gamma / 2
     penalty_sigma: float = 0.05
     given: float = 0.5  # share of clips with their first frame given; the rest has the content code alone

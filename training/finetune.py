@@ -18,10 +18,9 @@ from torch import Tensor, nn
 from training.checkpoint import load_checkpoint, require_same_model
 from training.config import Config
 from training.discriminator import Discriminator, augment
-from training.footage import Batch
+from training.footage import Batch, ClipSampler
 from training.generator import Memory, State, VideoGenerator
 from training.losses import (
-    code_divergence,
     feature_distance,
     finite_difference_penalty,
     flow_error,
@@ -30,7 +29,7 @@ from training.losses import (
     relativistic_discriminator,
     relativistic_generator,
 )
-from training.painter import Recogniser
+from training.painter import COMPONENTS, Recogniser, num_code_noise
 
 GAP = 4  # frames between the first and the last frame that the critic sees of a clip
 
@@ -64,14 +63,25 @@ class FinetuneStage:
             "recogniser": self.recogniser,
             "critic": self.critic,
         }
-        parameters = [*self.generator.parameters(), *self.recogniser.parameters()]
+        # Its codes become the mixture that the generator draws from, so it must not move any more.
+        self.recogniser.eval().requires_grad_(False)
         # beta1 = 0: momentum makes the two players circle each other (R3GAN, arXiv 2501.05441, appendix).
         self.optimisers: dict[str, torch.optim.Optimizer] = {
-            "generator": torch.optim.Adam(parameters, settings.learning_rate, betas=(0.0, 0.99)),
+            "generator": torch.optim.Adam(self.generator.parameters(), settings.learning_rate, betas=(0.0, 0.99)),
             "critic": torch.optim.Adam(self.critic.parameters(), settings.critic_learning_rate, betas=(0.0, 0.99)),
         }
         for module in self.modules.values():
             module.to(memory_format=torch.channels_last)
+
+    @torch.no_grad()
+    def prepare(self, clips: ClipSampler) -> None:
+        """Read the content prior from the footage: the posteriors of as many first frames as it has components."""
+        prior = self.generator.condition.prior
+        for start in range(0, COMPONENTS, 32):
+            first = torch.from_numpy(clips.draw(2**30 + start, 32, [1]).first)
+            mean, logvar = self.recogniser(first)
+            prior.means[start : start + 32] = mean
+            prior.spreads[start : start + 32] = (0.5 * logvar).exp()
 
     def offsets(self, rng: np.random.Generator) -> list[int]:
         """Return t, t + 1 and t + GAP for a t within the horizon."""
@@ -92,11 +102,11 @@ class FinetuneStage:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.run.bf16):
             mask = torch.zeros(count, 1, *first.shape[2:])
             mask[:num_given] = 1
+            prior = self.generator.condition.prior
+            code = prior(torch.randn(count, num_code_noise(*first.shape[2:])))
             mean, logvar = self.recogniser(first[num_given:num_coded])
-            recognised = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
-            fresh = torch.randn(count, mean.shape[1])
-            code = torch.cat([fresh[:num_given], recognised, fresh[num_coded:]])
-            memory = self.generator.condition(first, mask, code)
+            code[num_given:num_coded] = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
+            memory = self.generator.condition.from_code(first, mask, code)
             made, aged = self._roll(memory, offsets)
         fake = torch.cat([memory.picture[:, None], made], dim=1)  # (B, 4, 3, H, W)
         real = torch.cat([first[:, None], frames], dim=1)
@@ -120,7 +130,6 @@ class FinetuneStage:
             code_l1 = pooled_l1(memory.picture[own], first[own])
             flow_loss = flow_error((memory.flow[:, :2] * memory.flow[:, 2:])[:num_given], flow[:num_given])
             motion = motion_energy_mismatch(made[:, :2], frames[:, :2])
-            kl = code_divergence(mean, logvar)
             loss = (
                 settings.adversarial * adversarial
                 + settings.feature_matching * (matching + perceptual)
@@ -128,18 +137,17 @@ class FinetuneStage:
                 + settings.code_reconstruction * code_l1
                 + settings.flow * flow_loss
                 + settings.motion * motion
-                + settings.kl * kl
             )
         self.optimisers["generator"].zero_grad(set_to_none=True)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_([*self.generator.parameters(), *self.recogniser.parameters()], 5.0)
+        norm = nn.utils.clip_grad_norm_(self.generator.parameters(), 5.0)
         self.optimisers["generator"].step()
         self.critic.requires_grad_(True)
         speed = (made[:, 1] - made[:, 0]).detach().float().abs().mean() / (frames[:, 1] - frames[:, 0]).abs().mean()
         found = {
             "adversarial": adversarial, "motion_ratio": speed, "gap": (real_logits - fake_logits).mean(),
             "matching": matching, "perceptual": perceptual, "continuation": continuation, "code_l1": code_l1,
-            "flow": flow_loss, "motion": motion, "kl": kl, "gradient": norm,
+            "flow": flow_loss, "motion": motion, "gradient": norm,
         }  # fmt: skip
         return {**{key: float(value.detach()) for key, value in found.items()}, **metrics}
 

@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.layers import FiLMBlock, ResidualBlock, Warp, conv, resize, upsample
-from training.painter import Painter
+from training.layers import FiLMBlock, ResidualBlock, Warp, conv, repeat_subpixels, resize, upsample
+from training.painter import ContentPrior, Painter
 
 STYLE = 64
 CONTROLS = ("motion", "wind_x", "wind_y")
@@ -113,16 +113,21 @@ class Encoder(nn.Module):
 
 
 class Condition(nn.Module):
-    """The first graph: image, mask and content code -> memory."""
+    """The first graph: image, mask and noise -> memory."""
 
     def __init__(self, shape: Shape) -> None:
         super().__init__()
+        self.prior = ContentPrior(shape.height, shape.width)
         self.painter = Painter(shape.height, shape.width)
         self.encoder = Encoder(shape)
 
-    def forward(self, image: Tensor, mask: Tensor, code: Tensor) -> Memory:
-        """Return the memory; arguments as for `Painter.forward`."""
+    def from_code(self, image: Tensor, mask: Tensor, code: Tensor) -> Memory:
+        """Return the memory for a content code; arguments as for `Painter.forward`."""
         return self.encoder(self.painter(image, mask, code))
+
+    def forward(self, image: Tensor, mask: Tensor, noise: Tensor) -> Memory:
+        """Return the memory for standard normal noise (B, `num_code_noise`), from which the content code is drawn."""
+        return self.from_code(image, mask, self.prior(noise))
 
 
 class Step(nn.Module):
@@ -154,6 +159,8 @@ class Step(nn.Module):
         with torch.no_grad():
             self.to_displacement.weight.mul_(0.1)
             self.to_residual.weight.mul_(0.1)
+        for layer in (self.expand2, self.to_residual):
+            repeat_subpixels(layer)
 
     def initial_state(self, batch: int, device: torch.device | str = "cpu") -> State:
         """Return the state before the first frame: zeros, as the bundle's contract says."""

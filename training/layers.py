@@ -16,6 +16,13 @@ def conv(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) 
     return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2)
 
 
+@torch.no_grad()
+def repeat_subpixels(layer: nn.Conv2d, factor: int = 2) -> None:
+    """Start a layer before a pixel shuffle so that it repeats pixels (ICNR, arXiv 1707.02937): no checkerboard to unlearn."""
+    blocks = layer.weight[:: factor**2].clone()
+    layer.weight.copy_(blocks.repeat_interleave(factor**2, dim=0))
+
+
 class FiLMBlock(nn.Module):
     """Residual block of two 3x3 convolutions, modulated between them (FiLM, Perez et al. 2018, eq. 1).
 

@@ -39,6 +39,10 @@ class Stage(Protocol):
     modules: dict[str, nn.Module]
     optimisers: dict[str, torch.optim.Optimizer]
 
+    def prepare(self, clips: ClipSampler) -> None:
+        """Read from the footage what the stage needs before its first iteration; not called when a run resumes."""
+        ...
+
     def offsets(self, rng: np.random.Generator) -> list[int]:
         """Return which frames of a clip the next iteration wants."""
         ...
@@ -74,6 +78,9 @@ def train(stage: Stage, config: Config, videos: list[Video], held_out: list[Vide
     torch.set_num_threads(config.run.threads or os.cpu_count() or 1)
     run.mkdir(parents=True, exist_ok=True)
     path = run / f"{stage.name}.pt"
+    sampler = ClipSampler(videos, config.footage, config.model.height, config.model.width, config.run.seed)
+    if not path.exists():
+        stage.prepare(sampler)
     ema = copy.deepcopy(stage.generator).eval().requires_grad_(False)
     start = 0
     if path.exists():
@@ -86,7 +93,6 @@ def train(stage: Stage, config: Config, videos: list[Video], held_out: list[Vide
         ema.load_state_dict(content["ema"])
         start = content["iteration"]
         print(f"resuming {path} at iteration {start}")
-    sampler = ClipSampler(videos, config.footage, config.model.height, config.model.width, config.run.seed)
     watcher = ClipSampler(held_out or videos, config.footage, config.model.height, config.model.width, config.run.seed)
 
     def draw(iteration: int) -> tuple[Batch, list[int]]:

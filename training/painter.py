@@ -9,16 +9,50 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.layers import FiLMBlock, ResidualBlock, conv, enlarge, pixel_grid
+from training.layers import FiLMBlock, ResidualBlock, conv, enlarge, repeat_subpixels
 
 GLOBAL_CODES = 64  # values of the content code that reach the whole picture
-LOCAL_CODES = 12  # channels of the content code that belong to one place, at 1/32 of the size
+LOCAL_CODES = 12  # channels of the content code that belong to one place, at 1/16 of the size
 GRAIN = 4  # channels of fixed noise
+COMPONENTS = 256  # of the mixture that content codes are drawn from
+KEYS = 32  # noise values that choose the component
 
 
 def num_codes(height: int, width: int) -> int:
     """Return the length of the content code for a picture of this size."""
-    return GLOBAL_CODES + LOCAL_CODES * (height // 32) * (width // 32)
+    return GLOBAL_CODES + LOCAL_CODES * (height // 16) * (width // 16)
+
+
+def num_code_noise(height: int, width: int) -> int:
+    """Return how many standard normal values make one content code."""
+    return KEYS + num_codes(height, width)
+
+
+class ContentPrior(nn.Module):
+    """Noise -> content code: a mixture of the posteriors of footage (VampPrior, arXiv 1705.07120, eq. 9).
+
+    The components' means and spreads are read from the footage once, before the adversarial stage. The first noise
+    values choose among them, softly, so that noise that moves a little moves the picture a little.
+    """
+
+    means: Tensor
+    spreads: Tensor
+    keys: Tensor
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        size = num_codes(height, width)
+        self.register_buffer("means", torch.zeros(COMPONENTS, size))
+        self.register_buffer("spreads", torch.ones(COMPONENTS, size))
+        keys = torch.randn(COMPONENTS, KEYS, generator=torch.Generator().manual_seed(1))
+        self.register_buffer("keys", keys / keys.norm(dim=1, keepdim=True), persistent=False)
+
+    def forward(self, noise: Tensor) -> Tensor:
+        """Return codes (B, `num_codes`) for standard normal noise (B, `num_code_noise`)."""
+        with torch.autocast(noise.device.type, enabled=False):
+            # Scores are standard normal; at 12 times that, one component nearly always has the say alone.
+            weights = torch.softmax(12.0 * torch.matmul(noise[:, :KEYS], self.keys.T), dim=1)
+            return torch.matmul(weights, self.means) + torch.matmul(weights, self.spreads) * noise[:, KEYS:]
 
 
 class Painter(nn.Module):
@@ -28,7 +62,6 @@ class Painter(nn.Module):
     alone decides. Parts given: what is hidden is completed. One network, so that one pretraining serves all three.
     """
 
-    position: Tensor
     grain4: Tensor
     grain2: Tensor
 
@@ -43,8 +76,9 @@ class Painter(nn.Module):
         self.mapping = nn.Sequential(
             nn.Linear(GLOBAL_CODES, style), nn.LeakyReLU(0.2), nn.Linear(style, style), nn.LeakyReLU(0.2)
         )
-        self.bottom = conv(128 + LOCAL_CODES + 4, 128)
+        self.bottom = conv(128, 128)
         self.block32 = FiLMBlock(128, style)
+        self.merge16 = conv(128 + LOCAL_CODES, 128)
         self.block16 = FiLMBlock(128, style)
         self.narrow8 = conv(128, 96)
         self.block8 = FiLMBlock(96, style)
@@ -59,9 +93,8 @@ class Painter(nn.Module):
         self.to_rgb = conv(32, 12)
         with torch.no_grad():
             self.to_rgb.weight.mul_(0.3)
-        grid = pixel_grid(height // 32, width // 32).permute(0, 3, 1, 2)
-        # Sky is above, ground below: a convolution cannot tell without being told where it is.
-        self.register_buffer("position", torch.cat([grid, torch.cos(torch.pi * grid)], dim=1), persistent=False)
+        for layer in (self.expand2, self.to_rgb):
+            repeat_subpixels(layer)
         # Fixed noise to carve texture from, as StyleGAN's (arXiv 1812.04948, section 3.2); without it, early adversarial
         # training answers the demand for detail with a regular grid.
         random = torch.Generator().manual_seed(0)
@@ -89,11 +122,11 @@ class Painter(nn.Module):
         x8 = self.down8(F.leaky_relu(x4, 0.2))
         x16 = self.down16(F.leaky_relu(x8, 0.2))
         x32 = self.down32(F.leaky_relu(x16, 0.2))
-        local = code[:, GLOBAL_CODES:].reshape(batch, LOCAL_CODES, self.height // 32, self.width // 32)
+        local = code[:, GLOBAL_CODES:].reshape(batch, LOCAL_CODES, self.height // 16, self.width // 16)
         style = self.mapping(code[:, :GLOBAL_CODES])
-        x = self.bottom(torch.cat([x32, local, self.position.expand(batch, -1, -1, -1)], dim=1))
-        x = self.block32(x, style)
-        x = self.block16(enlarge(x) + self.skip16(x16), style)
+        x = self.block32(self.bottom(F.leaky_relu(x32, 0.2)), style)
+        x = self.merge16(torch.cat([enlarge(x) + self.skip16(x16), local.to(x.dtype)], dim=1))
+        x = self.block16(x, style)
         x = self.block8(self.narrow8(enlarge(x)) + self.skip8(x8), style)
         grain4, grain2 = (grain.expand(batch, -1, -1, -1).to(x.dtype) for grain in (self.grain4, self.grain2))
         x = self.block4(self.narrow4(torch.cat([enlarge(x), grain4], dim=1)) + self.skip4(x4), style)
@@ -115,16 +148,17 @@ class Recogniser(nn.Module):
         self.height, self.width = height, width
         self.trunk = nn.Sequential(
             conv(48, 48), nn.LeakyReLU(0.2), conv(48, 64, stride=2), ResidualBlock(64), nn.LeakyReLU(0.2),
-            conv(64, 96, stride=2), ResidualBlock(96), nn.LeakyReLU(0.2), conv(96, 128, stride=2), ResidualBlock(128),
+            conv(64, 96, stride=2), ResidualBlock(96), nn.LeakyReLU(0.2),
         )  # fmt: skip
-        self.to_local = conv(128, 2 * LOCAL_CODES, 1)
+        self.whole = nn.Sequential(conv(96, 128, stride=2), ResidualBlock(128))
+        self.to_local = conv(96, 2 * LOCAL_CODES)
         self.to_global = nn.Linear(128, 2 * GLOBAL_CODES)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Return mean and log-variance of the code, each (B, num_codes), for images (B, 3, H, W) in [0, 1]."""
         x = self.trunk(F.pixel_unshuffle(2 * image - 1, 4))
         local_mean, local_logvar = self.to_local(x).float().flatten(2).chunk(2, dim=1)
-        global_mean, global_logvar = self.to_global(x.mean(dim=(2, 3))).float().chunk(2, dim=1)
+        global_mean, global_logvar = self.to_global(self.whole(x).mean(dim=(2, 3))).float().chunk(2, dim=1)
         mean = torch.cat([global_mean, local_mean.flatten(1)], dim=1)
         logvar = torch.cat([global_logvar, local_logvar.flatten(1)], dim=1)
         return mean, logvar.clamp(-8.0, 2.0)

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from training.config import Config
-from training.footage import Batch
+from training.footage import Batch, ClipSampler
 from training.generator import VideoGenerator
 from training.reconstruction import Reconstruction
 
@@ -37,6 +37,9 @@ class PretrainStage:
         self.optimisers: dict[str, torch.optim.Optimizer] = {"all": optimiser}
         for module in self.modules.values():
             module.to(memory_format=torch.channels_last)
+
+    def prepare(self, clips: ClipSampler) -> None:
+        """Nothing has to be read from the footage before this stage."""
 
     def offsets(self, rng: np.random.Generator) -> list[int]:
         """Return two frames of the clip: one near, one anywhere up to the horizon."""

@@ -61,7 +61,7 @@ class Reconstruction(nn.Module):
         mask = draw_masks(count, height, width, settings.given, settings.masked, settings.mask_min, settings.mask_max)
         mean, logvar = self.recogniser(first)
         code = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
-        memory = generator.condition(first, mask, code)
+        memory = generator.condition.from_code(first, mask, code)
         control = torch.tensor([[1.0, 0.0, 0.0]]).expand(count, -1)
         still = torch.zeros(count, generator.shape.num_noise)
         state = generator.step.initial_state(count)

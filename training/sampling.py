@@ -18,14 +18,14 @@ from torch import Tensor
 from training.config import Config
 from training.footage import ClipSampler
 from training.generator import VideoGenerator
-from training.painter import num_codes
+from training.painter import num_code_noise
 
 SHEET_FRAMES = (1, 6, 12, 24, 48, 96, 192, 300)
 
 
 @torch.no_grad()
 def rollout(
-    generator: VideoGenerator, image: Tensor, mask: Tensor, code: Tensor, wanted: Sequence[int], seed: int = 0
+    generator: VideoGenerator, image: Tensor, mask: Tensor, noise: Tensor, wanted: Sequence[int], seed: int = 0
 ) -> dict[int, Tensor]:
     """Run the generator and return the frames asked for.
 
@@ -33,7 +33,7 @@ def rollout(
         generator: in evaluation mode.
         image: (B, 3, H, W) in [0, 1].
         mask: (B, 1, H, W), 1 where the image is given.
-        code: (B, N) content codes.
+        noise: (B, N) standard normal, for the content codes.
         wanted: 1-based frame numbers; frame 0 is the anchor itself.
         seed: of the per-frame noise.
 
@@ -41,13 +41,13 @@ def rollout(
         frame number -> (B, 3, H, W) in [0, 1].
     """
     random = torch.Generator().manual_seed(seed)
-    memory = generator.condition(image, mask, code)
+    memory = generator.condition(image, mask, noise)
     state = generator.step.initial_state(len(image))
     control = torch.tensor([[1.0, 0.0, 0.0]]).expand(len(image), -1)
     frames = {0: memory.picture} if 0 in wanted else {}
     for number in range(1, max(wanted) + 1):
-        noise = torch.randn(len(image), generator.shape.num_noise, generator=random)
-        state = generator.step.advance(memory, state, noise, control)
+        kick = torch.randn(len(image), generator.shape.num_noise, generator=random)
+        state = generator.step.advance(memory, state, kick, control)
         if number in wanted:
             frames[number] = generator.step.render(memory, state, control)
     return frames
@@ -64,9 +64,9 @@ def write_samples(generator: VideoGenerator, clips: ClipSampler, config: Config,
     count = len(first)
     image = torch.cat([first, torch.zeros_like(first)])
     mask = torch.cat([torch.ones(count, 1, *first.shape[2:]), torch.zeros(count, 1, *first.shape[2:])])
-    size = num_codes(config.model.height, config.model.width)
-    code = torch.randn(2 * count, size, generator=torch.Generator().manual_seed(1))
-    frames = rollout(generator, image, mask, code, list(range(97)) + list(SHEET_FRAMES))
+    size = num_code_noise(config.model.height, config.model.width)
+    noise = torch.randn(2 * count, size, generator=torch.Generator().manual_seed(1))
+    frames = rollout(generator, image, mask, noise, list(range(97)) + list(SHEET_FRAMES))
     real = torch.cat([first[:, None], torch.from_numpy(batch.frames)], dim=1)
     rows = []
     for index in range(2 * count):

@@ -68,13 +68,33 @@ def test_a_wrong_value_is_refused_before_it_is_copied(bundle: Path, tmp_path: Pa
     session.close()
 
 
-def grid_program(size: int) -> tuple[Program, np.ndarray]:
-    """Return a graph that shifts a picture by a flow in pixels that a convolution gives, and such a picture."""
+def warp_program(size: int) -> tuple[Program, np.ndarray]:
+    """Return a graph that shifts a picture by a flow, and such a picture.
+
+    The flow, 40.3 pixels to the right and 8.1 down, comes from a small one that is enlarged, and from a vector times a
+    matrix; convolutions before it and after the warp stand for the rest of a network.
+    """
     columns = (2 * np.arange(size) + 1.0) / size - 1
     grid = np.stack(np.meshgrid(columns, columns), axis=-1)[np.newaxis]
     graph = tiny.GraphBuilder()
-    kernel = np.zeros((2, 3, 3, 3))
-    flow = graph.add("Conv", "picture", graph.constant(kernel), graph.constant([0.25, 0.25]), pads=[1, 1, 1, 1])
+    pooled = graph.add("AveragePool", "picture", kernel_shape=[4, 4], strides=[4, 4])
+    small = graph.add("Conv", pooled, graph.constant(np.zeros((2, 3, 1, 1))), graph.constant([10.3, 4.1]))
+    target = graph.constant([1, 2, size, size], np.int64)
+    large = graph.add("Resize", small, "", "", target, mode="linear", coordinate_transformation_mode="half_pixel")
+    vector = graph.constant([[[1.0, 29.0]]])
+    basis = graph.add(
+        "Reshape",
+        graph.add("Conv", pooled, graph.constant(np.zeros((2, 3, 1, 1)))),
+        graph.constant([1, 2, -1], np.int64),
+    )
+    rows = graph.add("Add", basis, graph.constant(np.array([1.0, 1.0]).reshape(1, 2, 1)))
+    total = graph.add("ReduceMean", graph.add("MatMul", vector, rows), graph.constant([2], np.int64))  # (1, 1, 1): 30
+    push = graph.add(
+        "Mul",
+        graph.add("Unsqueeze", total, graph.constant([3], np.int64)),
+        graph.constant(np.array([1, 4 / 30]).reshape(1, 2, 1, 1)),
+    )
+    flow = graph.add("Add", large, push)
     shift = graph.add("Mul", graph.add("Transpose", flow, perm=[0, 2, 3, 1]), graph.constant([2 / size, 2 / size]))
     moved = graph.add("Add", shift, graph.constant(grid))
     warped = graph.add("GridSample", "picture", moved, mode="linear", padding_mode="border", align_corners=0)
@@ -84,24 +104,57 @@ def grid_program(size: int) -> tuple[Program, np.ndarray]:
     shape = (1, 3, size, size)
     names = [{"name": name, "dtype": "float32", "shape": shape} for name in ("picture", "warped")]
     tensors = [Tensor(name, "float32", shape, "memory") for name in ("picture", "warped")]
-    rows, places = np.mgrid[0:size, 0:size]
-    picture = 0.5 + 0.5 * np.sin(1.3 * places + 0.2 * rows + np.arange(3).reshape(3, 1, 1))
+    down, right = np.mgrid[0:size, 0:size]
+    picture = 0.5 + 0.5 * np.sin(1.3 * right + 0.2 * down + np.arange(3).reshape(3, 1, 1))
     model = graph.to_model(names[:1], names[1:])
     return Program(model.SerializeToString(), (tensors[0],), (tensors[1],)), picture[np.newaxis].astype(np.float32)
 
 
 @pytest.mark.skipif(("openvino", "bf16") not in PAIRS, reason="this CPU does not compute in bf16")
-def test_sampling_grids_stay_in_fp32_in_bf16() -> None:
-    program, picture = grid_program(256)
-    results = []
-    for precision in ("fp32", "bf16"):
-        session = open_engine("openvino").open(program, precision, 1, None)
+def test_positions_stay_in_fp32_in_bf16() -> None:
+    program, picture = warp_program(256)
+    results = {}
+    for name, precision in [("onnxruntime", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")]:
+        session = open_engine(name).open(program, precision, 1, None)
         session.write("picture", picture)
         session.run()
-        results.append(session.read("warped").copy())
+        results[name, precision] = session.read("warped").copy()
         session.close()
-    # A bf16 grid is off by up to half a pixel, an error of 0.1 here; rounding the values alone costs 0.001.
-    assert np.sqrt(np.mean((results[0] - results[1]) ** 2)) < 0.003
+    exact = results["onnxruntime", "fp32"]
+    # The flow is what it should be: the middle is the picture moved by 40.3 and 8.1 pixels, if for the interpolation.
+    down, right = np.mgrid[0:256, 0:256]
+    moved = 0.5 + 0.5 * np.sin(1.3 * (right + 40.3) + 0.2 * (down + 8.1))
+    assert np.abs(exact[0, 0] - moved)[8:200, 8:200].max() < 0.12
+    assert np.abs(exact - results["openvino", "fp32"]).max() < 1e-4
+    # Positions in bf16 give an error of 0.005 and more here, rounding the values alone one of 0.001.
+    assert np.sqrt(np.mean((exact - results["openvino", "bf16"]) ** 2)) < 0.002
+
+
+@pytest.mark.parametrize("is_transposed", [False, True])
+@pytest.mark.parametrize(("name", "precision"), PAIRS)
+def test_a_state_that_a_matrix_turns_stays_in_fp32(name: str, precision: str, is_transposed: bool) -> None:
+    turn = 0.9995 * np.array([[np.cos(0.1), -np.sin(0.1)], [np.sin(0.1), np.cos(0.1)]])
+    graph = tiny.GraphBuilder()
+    by = {"transB": 1} if is_transposed else {}
+    matrix = graph.constant(turn.T if is_transposed else turn)
+    graph.add("Gemm" if is_transposed else "MatMul", "q", matrix, out="q_next", **by)
+    driven = graph.add("Add", "q", "x")
+    graph.nodes[0].input[0] = driven
+    graph.nodes.reverse()
+    values = [{"name": item, "dtype": "float32", "shape": (1, 2)} for item in ("x", "q", "q_next")]
+    tensors = [Tensor(item, "float32", (1, 2), "state") for item in ("x", "q", "q_next")]
+    data = graph.to_model(values[:2], values[2:]).SerializeToString()
+    session = open_engine(name).open(
+        Program(data, tuple(tensors[:2]), (tensors[2],), (("q", "q_next"),)), precision, 1, None
+    )
+    state = np.zeros((1, 2))
+    push = np.array([[0.7, -0.2]], np.float32)
+    for _ in range(50):
+        session.write("x", push)
+        session.run()
+        state = (state + push) @ turn
+    np.testing.assert_allclose(session.read("q_next"), state, rtol=2e-5)
+    session.close()
 
 
 @pytest.mark.parametrize(("name", "precision"), PAIRS)
