@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -11,6 +12,7 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
+from runtime.background import Background
 from runtime.engine import Array, Session
 from runtime.images import load_image
 from runtime.manifest import Graph
@@ -31,9 +33,14 @@ class Memory:
     tensors: Mapping[str, Array]
     seed: int | None
 
+    def is_for(self, step: Graph) -> bool:
+        """Tell whether a step graph has exactly these slots."""
+        slots = {tensor.slot: (tensor.dtype, tensor.shape) for tensor in step.inputs_of("memory_a")}
+        return {slot: (str(value.dtype), value.shape) for slot, value in self.tensors.items()} == slots
+
 
 class Conditioner:
-    """The condition graph of one generator; safe to use from several threads, which then take turns.
+    """The condition graph of one generator; safe to use from several threads, whose jobs then take turns.
 
     Args:
         graph: the condition graph of the manifest.
@@ -45,14 +52,16 @@ class Conditioner:
         self._session = session
         self._lock = threading.Lock()
         self._is_closed = False
+        self._background: Background[Memory] = Background()
 
-    def prepare(self, image: Picture | None, seed: int | None, default_seed: int) -> Memory:
+    def prepare(self, image: Picture | None, seed: int | None, default_seed: int, *, beside: bool) -> Memory:
         """Make a memory from what is given; what is not given is zeros.
 
         Args:
             image: path or uint8 (h, w, 3) RGB array of any size, or None.
             seed: of the content code; None for `default_seed`.
             default_seed: used where no seed was given and the graph takes noise.
+            beside: whether a show is on, which the engine's work must give way to.
 
         Returns:
             The memory, independent of this object.
@@ -72,7 +81,8 @@ class Conditioner:
         if image is not None and tensor is not None:
             pixels = load_image(image, tensor.shape[2], tensor.shape[1])
         used_seed = check_seed(default_seed if seed is None else seed)
-        memory = self.run(pixels, self.draw(used_seed, 0) if takes_seed else None)
+        code = self.draw(used_seed, 0) if takes_seed else None
+        memory = self.submit(pixels, code).result() if beside else self._run(pixels, code)
         return Memory(memory.tensors, used_seed if image is None and takes_seed else None)
 
     def draw(self, seed: int, renewal: int) -> npt.NDArray[np.float32]:
@@ -80,20 +90,26 @@ class Conditioner:
         tensor = self._graph.only_input("noise")
         return normals(seed, CODES, renewal, 0 if tensor is None else tensor.shape[1])
 
-    def run(self, image: npt.NDArray[np.uint8] | None, code: npt.NDArray[np.float32] | None) -> Memory:
-        """Evaluate the graph.
+    def submit(self, image: npt.NDArray[np.uint8] | None, code: npt.NDArray[np.float32] | None) -> Future[Memory]:
+        """Evaluate the graph beside the show, in a thread of low priority.
 
         Args:
             image: uint8 (H, W, 3) RGB of the frame's size, or None.
             code: content code, float32 (N,), or None.
 
         Returns:
-            The memory; it keeps its scene.
-
-        Raises:
-            EngineError: the engine failed.
-            ValueError: the generator was closed meanwhile.
+            What gives the memory, which keeps its scene; or raises EngineError, or ValueError after `close`.
         """
+        return self._background.submit(lambda: self._run(image, code))
+
+    def close(self) -> None:
+        """Wait for a run that is under way, then free the session."""
+        self._background.close()
+        with self._lock:
+            self._is_closed = True
+            self._session.close()
+
+    def _run(self, image: npt.NDArray[np.uint8] | None, code: npt.NDArray[np.float32] | None) -> Memory:
         given = {
             tensor.name
             for tensor in self._graph.inputs
@@ -118,9 +134,3 @@ class Conditioner:
         for array in tensors.values():
             array.flags.writeable = False
         return Memory(MappingProxyType(tensors), None)
-
-    def close(self) -> None:
-        """Wait for a run that is under way, then free the session."""
-        with self._lock:
-            self._is_closed = True
-            self._session.close()

@@ -2,20 +2,26 @@
 
 Two infer requests share the fixed buffers and let the states ping-pong without a copy.
 
-What stays in fp32 in bf16 mode: the CPU plugin runs every float operation in bf16 except the tail of the graph, from an
-output back to the first convolution, matrix product or interpolation on each path. That covers the pixels and every
-state whose update is elementwise. It does not cover sampling grids, and a bf16 grid is half a pixel coarse near +-1 at
-256 pixels. So each grid is made an output of its own, which nobody reads, and so part of the tail.
+What stays in fp32 in bf16 mode: the CPU plugin runs every float operation in bf16 except GridSample and the tail of the
+graph, from an output back to the first convolution, matrix product or interpolation on each path. So the pixels and
+every elementwise update of a state are safe as they are. Positions are not: a bf16 grid is half a pixel coarse near +-1
+at 256 pixels, a displacement of 40 pixels an eighth. So `_protect_positions` makes each sampling grid an output of its
+own, which nobody reads, and so a part of the tail; an interpolation or vector-matrix product on the way to a grid or a
+state is written in operations that the tail keeps. (The plugin's own attribute for this, DisablePrecisionConversion,
+changes its meaning between versions and gets lost in its optimiser.)
 """
 
 from __future__ import annotations
 
 import importlib.util
 import io
+import math
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from runtime.engine import Array, Buffers, Program
 from runtime.engine_cache import EngineCache
@@ -23,6 +29,8 @@ from runtime.errors import EngineError
 
 EXTRA = "pip install everframe[cpu]"
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
+_REWRITES = 1  # to be raised when what `_protect_positions` does changes: older compiled graphs are then left alone
+_MAX_PRODUCT = 2**18  # values of a matrix: beyond, writing the product out would cost more than it is worth
 
 
 class OpenVINO:
@@ -69,11 +77,14 @@ class OpenVINOSession:
         try:
             compiled = _compile(program, options, cache_dir)
             self._buffers = Buffers(program)
+            # The compiler drops inputs that nothing reads: those stay unbound.
+            read = {name for port in compiled.inputs for name in port.names}
             self._requests: list[Any] = []
             for inputs, outputs in self._buffers.turns:
                 request = compiled.create_infer_request()
                 for name, buffer in (*inputs.items(), *outputs.items()):
-                    request.set_tensor(name, openvino.Tensor(buffer, shared_memory=True))
+                    if name in read or name in outputs:
+                        request.set_tensor(name, openvino.Tensor(buffer, shared_memory=True))
                 self._requests.append(request)
         except RuntimeError as error:
             raise EngineError(f"openvino refused the graph: {_last_line(error)}") from error
@@ -86,9 +97,8 @@ class OpenVINOSession:
         """Evaluate the graph once and swap the states."""
         request = self._requests[self._buffers.turn]
         try:
-            # The asynchronous pair does without the Python wrapper's collecting of results.
-            request.start_async()
-            request.wait()
+            # In the calling thread, unlike start_async: so a thread of low priority keeps it. Shared: nothing is copied.
+            request.infer(share_outputs=True)
         except RuntimeError as error:
             raise EngineError(f"openvino failed: {_last_line(error)}") from error
         self._buffers.swap()
@@ -110,7 +120,7 @@ def _compile(program: Program, options: dict[str, Any], cache_dir: Path | None) 
     import openvino
 
     core = _core()
-    parts = [core.get_property("CPU", "FULL_DEVICE_NAME"), openvino.__version__, sorted(options.items())]
+    parts = [core.get_property("CPU", "FULL_DEVICE_NAME"), openvino.__version__, sorted(options.items()), _REWRITES]
     entry = EngineCache(cache_dir, program.graph, "openvino", [str(part) for part in parts])
     blob = entry.load()
     if blob is not None:
@@ -119,13 +129,71 @@ def _compile(program: Program, options: dict[str, Any], cache_dir: Path | None) 
         except RuntimeError:
             entry.discard()  # a cache may cost time, never a show: compile as if there were none
     model = core.read_model(program.graph)
-    grids = [node.input_value(1) for node in model.get_ops() if node.get_type_name() == "GridSample"]
-    if grids:
-        model.add_outputs(grids)
+    if options["INFERENCE_PRECISION_HINT"] == _HINTS["bf16"]:
+        _protect_positions(model, [after for _, after in program.pairs])
     compiled = core.compile_model(model, "CPU", options)
     if entry.is_usable:
         entry.store(compiled.export_model().getvalue())
     return compiled
+
+
+def _protect_positions(model: Any, states: Sequence[str]) -> None:
+    """Keep what lies between the convolutions and the sampling grids or states in fp32; changes the model in place."""
+    grids = [node.input_value(1) for node in model.get_ops() if node.get_type_name() == "GridSample"]
+    for node in _upstream([*(grid.get_node() for grid in grids), *(model.output(name).node for name in states)]):
+        replacement = _rewrite(node)
+        if replacement is not None:
+            replacement.output(0).get_tensor().add_names(node.output(0).get_names())
+            for target in node.output(0).get_target_inputs():
+                target.replace_source_output(replacement.output(0))
+    # Asked for anew: a grid may have been one of the nodes that were replaced.
+    grids = [node.input_value(1) for node in model.get_ops() if node.get_type_name() == "GridSample"]
+    if grids:
+        model.add_outputs(grids)
+
+
+def _upstream(roots: Sequence[Any]) -> list[Any]:
+    """Return the nodes that `roots` are computed from, themselves included, back to convolutions and inputs."""
+    ends = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "Parameter", "Constant"}
+    found: dict[str, Any] = {}
+    nodes = list(roots)
+    while nodes:
+        node = nodes.pop()
+        if node.get_type_name() not in ends and node.get_name() not in found:
+            found[node.get_name()] = node
+            nodes.extend(node.input_value(index).get_node() for index in range(node.get_input_size()))
+    return list(found.values())
+
+
+def _rewrite(node: Any) -> Any:
+    """Return nodes that compute the same as an Interpolate or MatMul and stay in fp32, or None where there are none."""
+    import openvino.opset9 as operations
+
+    options = node.get_attributes()
+    if node.get_type_name() == "Interpolate":
+        before, after = list(node.input_value(0).get_shape()), list(node.output(0).get_shape())
+        is_enlarged = len(after) == 4 and before[:2] == after[:2] and after[2] % before[2] == after[3] % before[3] == 0
+        is_linear = options["mode"] in ("linear", "linear_onnx") and not options["antialias"]
+        if not is_enlarged or not is_linear or "half_pixel" not in options["coordinate_transformation_mode"]:
+            return None
+        # Sampling at the new pixels' centres, with the border continued, is bilinear interpolation by its definition.
+        rows, columns = ((2 * np.arange(size, dtype=np.float32) + 1) / size - 1 for size in after[2:])
+        grid = operations.constant(np.stack(np.meshgrid(columns, rows), axis=-1)[np.newaxis].repeat(after[0], axis=0))
+        how = {"align_corners": False, "mode": "bilinear", "padding_mode": "border"}
+        return operations.grid_sample(node.input_value(0), grid, how)
+    if node.get_type_name() == "MatMul" and not options["transpose_a"]:
+        vector, matrix = node.input_value(0), node.input_value(1)
+        wide, high = list(vector.get_shape()), list(matrix.get_shape())
+        if len(wide) < 2 or len(wide) != len(high) or wide[-2] != 1 or math.prod(high) > _MAX_PRODUCT:
+            return None
+        if options["transpose_b"]:
+            product, axis = operations.multiply(vector, matrix), len(wide) - 1
+            shape = operations.constant(np.array(node.output(0).get_shape(), np.int64))
+            return operations.reshape(operations.reduce_sum(product, axis, keep_dims=False), shape, False)
+        order = operations.constant(np.array([*range(len(wide) - 2), len(wide) - 1, len(wide) - 2]))
+        product = operations.multiply(operations.transpose(vector, order), matrix)
+        return operations.reduce_sum(product, len(wide) - 2, keep_dims=True)
+    return None
 
 
 @cache

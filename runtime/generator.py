@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -44,6 +43,12 @@ class Generator:
         pixels: "rgb" or "i420".
         seed: of the frames' noise, and of the scene where none is asked for.
         renewal: whether a scene made from a seed alone renews itself as the manifest says.
+
+    Attributes:
+        manifest: of the bundle.
+        width, height: of a frame, in pixels; fps: frames per second that it was trained for, a `Fraction`.
+        pixels: "rgb" or "i420".
+        engine, precision: what runs it, e.g. "openvino" and "fp32"; engine_reason: one sentence on which and why.
     """
 
     def __init__(
@@ -58,8 +63,9 @@ class Generator:
         renewal: bool = True,
     ) -> None:
         self.manifest = manifest
+        self.width, self.height, self.fps = manifest.frame.width, manifest.frame.height, manifest.frame.fps
         self.pixels = pixels
-        self._choice = choice
+        self.engine, self.precision, self.engine_reason = choice.engine.name, choice.precision, choice.reason
         self._step = step
         self._frame_name = frame_output(manifest.step, pixels)
         self._conditioner: Conditioner | None = None
@@ -67,9 +73,8 @@ class Generator:
             self._conditioner = Conditioner(manifest.condition, condition)
         renews = manifest.renewal if renewal and self._conditioner is not None else None
         self._scenes = Scenes(Renewal(renews, self._conditioner) if renews and self._conditioner else None)
-        self._seed = check_seed(seed) if seed is not None else _default_seed(manifest)
+        self._seed = check_seed(manifest.default_seed if seed is None else seed)
         self._frame_index = 0
-        self._mix = math.nan
         self._is_closed = False
         self._steering = Steering(manifest)
 
@@ -116,36 +121,6 @@ class Generator:
             bundle, choice.engine, choice.precision, pixels=pixels, threads=threads, cache_dir=cache_dir
         )
         return cls(bundle.manifest, choice, step, condition, pixels=pixels, seed=seed, renewal=renewal)
-
-    @property
-    def width(self) -> int:
-        """Width of a frame in pixels."""
-        return self.manifest.frame.width
-
-    @property
-    def height(self) -> int:
-        """Height of a frame in pixels."""
-        return self.manifest.frame.height
-
-    @property
-    def fps(self) -> Fraction:
-        """Frames per second that the generator was trained for."""
-        return self.manifest.frame.fps
-
-    @property
-    def engine(self) -> str:
-        """Name of the engine."""
-        return self._choice.engine.name
-
-    @property
-    def precision(self) -> str:
-        """Precision of the engine: "fp32" or "bf16"."""
-        return self._choice.precision
-
-    @property
-    def engine_reason(self) -> str:
-        """One sentence: which engine, in which precision, and why."""
-        return self._choice.reason
 
     @property
     def frame_index(self) -> int:
@@ -202,7 +177,7 @@ class Generator:
             raise ValueError(
                 f"{self.manifest.name} takes no prompt: it has no condition graph; reset(seed=...) changes it"
             )
-        return self._conditioner.prepare(image, seed, self._seed)
+        return self._conditioner.prepare(image, seed, self._seed, beside=self._frame_index > 0)
 
     def take(self, memory: Memory, *, dissolve_s: float = 1.0) -> None:
         """Dissolve to a memory from the next frame on; returns at once.
@@ -217,8 +192,7 @@ class Generator:
             ValueError: the memory belongs to another bundle, or the length is negative or not finite.
         """
         frames = self._to_frames(dissolve_s)
-        slots = {item.slot: (item.dtype, item.shape) for item in self.manifest.step.inputs_of("memory_a")}
-        if {slot: (str(value.dtype), value.shape) for slot, value in memory.tensors.items()} != slots:
+        if not memory.is_for(self.manifest.step):
             raise ValueError(f"this memory was made by another generator than {self.manifest.name}; prepare it anew")
         self._scenes.take(memory, frames)
 
@@ -253,7 +227,6 @@ class Generator:
         """Wait for what is being prepared and free the engine; closing twice is fine."""
         if not self._is_closed:
             self._is_closed = True
-            self._scenes.close()
             if self._conditioner is not None:
                 self._conditioner.close()
             self._step.close()
@@ -297,21 +270,14 @@ class Generator:
             if move.memory is not None:
                 for tensor in graph.inputs_of(f"memory_{move.side}"):
                     self._step.write(tensor.name, move.memory.tensors[tensor.slot])
-            mix = graph.only_input("mix")
-            if mix is not None and move.mix != self._mix:
-                self._step.write(mix.name, np.array([move.mix], np.float32))
-                self._mix = move.mix
-        noise = graph.only_input("noise")
-        if noise is not None:
-            values = normals(self._seed, FRAMES, self._frame_index, noise.shape[1])
-            self._step.write(noise.name, values[np.newaxis])
+            for tensor in graph.inputs_of("mix"):
+                self._step.write(tensor.name, np.array([move.mix], np.float32))
+        for tensor in graph.inputs_of("noise"):
+            values = normals(self._seed, FRAMES, self._frame_index, tensor.shape[1])
+            self._step.write(tensor.name, values[np.newaxis])
         self._steering.write(self._step)
 
     def _to_frames(self, seconds: float) -> int:
         if not (math.isfinite(seconds) and 0 <= seconds <= 3600):
             raise ValueError(f"a dissolve must last 0 to 3600 seconds, got {seconds}")
         return round(seconds * self.fps)
-
-
-def _default_seed(manifest: Manifest) -> int:
-    return manifest.golden[0].seed if manifest.golden else 0

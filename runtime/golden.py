@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zipfile
+import zlib
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,16 +75,19 @@ def load_golden(
         BundleError: it does not hold what the manifest says.
     """
     try:
-        with np.load(folder / spec.file, allow_pickle=False) as arrays:
+        with (folder / spec.file).open("rb") as stream:
+            arrays = np.load(stream, allow_pickle=False)
+            if not isinstance(arrays, np.lib.npyio.NpzFile):
+                raise ValueError("it holds one array and no names")
             content = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise BundleError(f"{spec.file} is no golden file: {error}") from error
     shape = (manifest.frame.height, manifest.frame.width, 3)
-    wanted = {"frames": ((len(spec.frames), *shape), np.uint8), "indices": ((len(spec.frames),), np.int32)}
+    wanted = {"frames": ((len(spec.frames), *shape), "uint8"), "indices": ((len(spec.frames),), "int32")}
     if spec.image:
-        wanted["image"] = (shape, np.uint8)
+        wanted["image"] = (shape, "uint8")
     for name in sorted(set(wanted) | set(content)):
-        got = (content[name].shape, content[name].dtype) if name in content else None
+        got = (content[name].shape, content[name].dtype.name) if name in content else None
         if name not in wanted or got != wanted[name]:
             raise BundleError(f'{spec.file}: "{name}" is {got}, expected {wanted.get(name)}')
     if tuple(content["indices"].tolist()) != spec.frames:

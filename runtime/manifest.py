@@ -164,6 +164,11 @@ class Manifest:
         check_wiring(manifest)
         return manifest
 
+    @property
+    def default_seed(self) -> int:
+        """The seed of a show that names none: the first golden file's, so that it can be compared, or 0."""
+        return self.golden[0].seed if self.golden else 0
+
     def to_json(self) -> dict[str, Any]:
         """Return the JSON object that this manifest was read from, as a copy that may be changed."""
         return copy.deepcopy(dict(self._source))

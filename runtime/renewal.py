@@ -8,9 +8,6 @@ memory is not ready, the show waits for it.
 from __future__ import annotations
 
 import math
-import os
-import sys
-import threading
 from concurrent.futures import Future
 
 import numpy as np
@@ -18,8 +15,6 @@ import numpy.typing as npt
 
 from runtime.conditioning import Conditioner, Memory
 from runtime.manifest import RenewalSpec
-
-_NICENESS = 10  # of the background thread: the show's threads come first
 
 
 class Renewal:
@@ -34,7 +29,6 @@ class Renewal:
         self._spec = spec
         self._conditioner = conditioner
         self._next: Future[Memory] | None = None
-        self._threads: list[threading.Thread] = []
         self._seed = 0
         self._count = 0  # number of the code that is being prepared
         self._origin_frame = 0
@@ -76,28 +70,9 @@ class Renewal:
         self._prepare()
         return memory
 
-    def close(self) -> None:
-        """Wait for what is being prepared, and forget it."""
-        self.stop()
-        for thread in self._threads:
-            thread.join()
-
     def _prepare(self) -> None:
         self._count += 1
         correlation = float(self._spec.correlation)
         fresh = self._conditioner.draw(self._seed, self._count)
         self._code = correlation * self._code + math.sqrt(1 - correlation**2) * fresh
-        code = self._code.astype(np.float32)
-        future: Future[Memory] = Future()
-        thread = threading.Thread(target=self._run, args=(code, future), name="everframe-renewal", daemon=True)
-        self._threads = [*(item for item in self._threads if item.is_alive()), thread]
-        self._next = future
-        thread.start()
-
-    def _run(self, code: npt.NDArray[np.float32], future: Future[Memory]) -> None:
-        try:
-            if sys.platform == "linux":  # the only system where priority belongs to a thread
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
-            future.set_result(self._conditioner.run(None, code))
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the show's thread must see it
-            future.set_exception(error)
+        self._next = self._conditioner.submit(None, self._code.astype(np.float32))

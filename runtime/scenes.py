@@ -108,11 +108,6 @@ class Scenes:
             self._first = None
             self._playing, self._frames, self._frames_left = "", 0, 0
 
-    def close(self) -> None:
-        """Wait for the background thread, if there is one."""
-        if self._renewal is not None:
-            self._renewal.close()
-
     def _begin(self, frame: int) -> Memory | None:
         with self._lock:
             waiting, self._waiting = self._waiting, None

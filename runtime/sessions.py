@@ -60,4 +60,8 @@ def open_sessions(
     names = [item.name for item in condition.outputs]
     program = Program(prune(bundle.condition, names), condition.inputs, condition.outputs)
     # It runs beside the show: with a few threads it takes longer and disturbs less.
-    return step, engine.open(program, precision, max(1, threads // 4), folder)
+    try:
+        return step, engine.open(program, precision, max(1, threads // 4), folder)
+    except BaseException:
+        step.close()
+        raise

@@ -1,0 +1,83 @@
+"""The machine card: what a figure was measured on, without which it says nothing."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+# The flags that decide how fast a CPU multiplies matrices, slowest first.
+FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "amx_fp16")
+PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt-rtx", "tensorrt")
+_CPUINFO = Path("/proc/cpuinfo")
+_MEMINFO = Path("/proc/meminfo")
+
+
+def machine_card() -> dict[str, Any]:
+    """Describe this machine.
+
+    Returns:
+        Plain data: `cpu`, `cores` (that this process may use), `flags`, `memory_gib`, `load` (how many processes wanted a
+        core over the last minute; None where the system does not tell), `os`, `python`, `packages` (version of each that is
+        installed), `commit` (of this checkout, with `-dirty` if it was changed; None outside git).
+    """
+    cpu, flags = _read_cpu(_CPUINFO)
+    return {
+        "cpu": cpu,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "flags": [flag for flag in FLAGS if flag in flags],
+        "memory_gib": _read_memory(_MEMINFO),
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "os": platform.platform(terse=True),
+        "python": platform.python_version(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name)) is not None},
+        "commit": _commit(Path(__file__).parent.parent),
+    }
+
+
+def _read_cpu(file: Path) -> tuple[str, set[str]]:
+    """Return the model and the flags of the first CPU that Linux lists, or what Python knows elsewhere."""
+    try:
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine(), set()
+    values: dict[str, str] = {}
+    for line in lines:
+        key, _, value = line.partition(":")
+        values.setdefault(key.strip(), value.strip())
+    flags = values.get("flags", values.get("Features", ""))
+    return values.get("model name", platform.machine()), set(flags.split())
+
+
+def _read_memory(file: Path) -> float | None:
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        if line.startswith("MemTotal:"):
+            return round(int(line.split()[1]) / 2**20, 1)
+    return None
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _commit(folder: Path) -> str | None:
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")) != folder:
+            return None  # some other project's repository around an installed copy of ours
+        return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,8 @@
+"""Frames on air: `generator -> pacer -> fan-out -> sinks`, as `python -m streaming`."""
+
+from __future__ import annotations
+
+from streaming.errors import SinkError
+from streaming.pacing import Clock, Pacer, SystemClock
+
+__all__ = ["Clock", "Pacer", "SinkError", "SystemClock"]

@@ -1,0 +1,153 @@
+"""The arguments of `python -m streaming` and its manual page."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from fractions import Fraction
+from math import isfinite
+from typing import NoReturn
+
+from streaming.sinks import KINDS, mask
+
+DEFAULT_BUNDLE = "bundles/satellite-128"
+DEFAULT_SINK = "http://127.0.0.1:8000"
+_MAX_FPS = 1000
+
+_DESCRIPTION = """\
+Put a trained generator on air: endless video, made live, for one or more
+sinks.
+
+sinks:
+{sinks}
+"""
+_EPILOG = """\
+examples:
+  python -m streaming
+      the bundle that ships with the project, on a page at
+      {page}
+  python -m streaming --image photo.jpg --to clip.mp4 --seconds 20
+      a photo comes to life, recorded for 20 seconds
+  python -m streaming bundles/mine --to rtmp://live.example.com/app/KEY \\
+          --to night.mkv
+      a live stream, recorded at the same time
+  python -m streaming --to webcam --to {page}
+      a camera for video calls, and a page to watch it on
+  python -m streaming --to - | ffplay -f rawvideo -pixel_format yuv420p \\
+          -video_size 128x128 -framerate 25 -
+      raw frames for any other program
+
+the clock:
+  Frame k is due k / fps seconds after the first. A frame later than half an
+  interval counts as late; when the engine falls whole intervals behind, these
+  slots are dropped. Each sink has its own thread and a queue of two frames: a
+  slow sink loses frames, which are counted, and holds nobody up.
+
+recordings:
+  Written to NAME.partial and renamed at the end; an older file of that name is
+  replaced then. An .mp4 is rearranged at the end so that browsers can play it
+  while they load; for many hours take .mkv, which needs no such step.
+
+who can see it:
+  The page is for this machine alone, unless HOST is 0.0.0.0 or an address of
+  your network: then everybody there can watch. A stream key is never shown or
+  logged; other users of this machine can see it in the list of processes.
+
+exit status:
+  0  --seconds are over; Ctrl-C or SIGTERM, with every file closed; or the
+     reader of "-" has left
+  1  no sink is left alive, or none has taken a single frame
+  2  something is wrong with the arguments, the bundle, the engine, or a sink
+     that cannot be opened: one line says what, and nothing is left behind
+  130  a second Ctrl-C: left at once, recordings stay .partial
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        message = re.sub(r"\S+://\S+", lambda match: mask(match[0]), message)  # a key may stand where it does not belong
+        raise ValueError(f"{message}; see python -m streaming --help")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the arguments; --help prints the manual page and exits.
+
+    Args:
+        argv: arguments; None for the process's own.
+
+    Returns:
+        bundle, image (str or None), to (list of str or None), engine, precision, pixels (str), seed (int or None),
+        seconds, fps (Fraction or None), control (list of (name, value)).
+
+    Raises:
+        ValueError: an argument is unknown or its value is bad; the message is one line.
+    """
+    sinks = "\n".join(f"  {kind.form:<22}  {kind.summary}" for kind in KINDS)
+    parser = _Parser(
+        prog="python -m streaming",
+        usage="python -m streaming [BUNDLE] [--to SINK]... [options]",
+        description=_DESCRIPTION.format(sinks=sinks),
+        epilog=_EPILOG.format(page=DEFAULT_SINK),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("bundle", nargs="?", metavar="BUNDLE", help=f"folder of a bundle (default: {DEFAULT_BUNDLE})")
+    add("--to", action="append", metavar="SINK", help=f"where frames go; may be repeated (default: {DEFAULT_SINK})")
+    add("--image", metavar="FILE", help="picture to animate (default: a scene made up from the seed)")
+    add("--seed", type=_seed, metavar="N", help="the same seed gives the same show (default: the bundle's)")
+    add("--seconds", type=_seconds, metavar="S", help="length of the show (default: no end)")
+    add("--fps", type=_fps, metavar="F", help="frames per second, also as 30000/1001 (default: what was trained)")
+    add("--control", type=_control, metavar="NAME=VALUE", action="append", default=[], help="steer; may be repeated")
+    add("--engine", default="auto", metavar="E", help="what computes (default: the fastest that is installed)")
+    add("--precision", default="auto", metavar="P", help="number format of the engine (default: the fastest)")
+    add("--pixels", choices=("i420", "rgb"), default="i420", help='rgb is for "-" and "null" alone (default: i420)')
+    options = parser.parse_args(argv)
+    if options.bundle is not None and "://" in options.bundle:
+        parser.error(f"a sink stands behind --to, and a bundle is a folder: write --to {options.bundle}")
+    return options
+
+
+def _seed(text: str) -> int:
+    try:
+        seed = int(text)
+    except ValueError:
+        seed = -1
+    if not 0 <= seed < 2**64:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number from 0 to 2**64 - 1, e.g. 7")
+    return seed
+
+
+def _fps(text: str) -> Fraction:
+    fps = _fraction(text)
+    if fps is None or not 0 < fps <= _MAX_FPS:
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, expected more than 0 and at most {_MAX_FPS}, e.g. 25 or 30000/1001"
+        )
+    return fps
+
+
+def _seconds(text: str) -> Fraction:
+    seconds = _fraction(text)
+    if seconds is None or seconds <= 0:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number above 0, e.g. 10; leave it out for no end")
+    return seconds
+
+
+def _control(text: str) -> tuple[str, float]:
+    name, equals, value = text.partition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        number = float("nan")
+    if not name or not equals or not isfinite(number):
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected NAME=VALUE with a number, e.g. motion=0.5")
+    return name, number
+
+
+def _fraction(text: str) -> Fraction | None:
+    try:
+        return Fraction(text)
+    except (ValueError, ZeroDivisionError):  # also "nan" and "inf", which are no fractions
+        return None

@@ -1,0 +1,117 @@
+"""The command line: `python -m streaming [BUNDLE] --to SINK`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from math import ceil
+from pathlib import Path
+
+from streaming.arguments import DEFAULT_BUNDLE, DEFAULT_SINK, parse
+from streaming.errors import SinkError
+from streaming.fanout import FanOut, SinkFigures
+from streaming.pacing import Pacer, SystemClock
+from streaming.process import Interruption, process_start_s
+from streaming.show import End, Show
+from streaming.sink import Feed
+from streaming.sinks import make_sinks
+from streaming.status import Status, to_summary
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: arguments; None for the process's own.
+
+    Returns:
+        The exit status: see the help.
+    """
+    try:
+        options = parse(argv)
+    except ValueError as error:
+        return _refuse(error)
+    from runtime import BundleError, EngineError  # not before --help, which should not wait for it
+
+    interruption = Interruption()
+    try:
+        with interruption:
+            return _run(options, interruption)
+    except (SinkError, BundleError, EngineError, ValueError) as error:
+        return _refuse(error)
+    except KeyboardInterrupt:
+        if interruption.is_on_air:
+            print("left at once; unfinished recordings end in .partial", file=sys.stderr)
+            return 130
+        print("stopped before the first frame", file=sys.stderr)
+        return 0
+
+
+def _run(options: argparse.Namespace, interruption: Interruption) -> int:
+    from runtime.bundle import read_manifest
+
+    sinks = make_sinks(options.to or [DEFAULT_SINK], options.pixels)
+    bundle = _find_bundle(options.bundle)
+    manifest = read_manifest(bundle)
+    fps = options.fps or manifest.frame.fps
+    clock = SystemClock()
+    fan_out = FanOut(sinks)
+    show = Show(fan_out, Pacer(clock, fps), clock)
+    status = Status(sys.stderr, clock)
+    feed = Feed(manifest.name, manifest.frame.width, manifest.frame.height, fps, options.pixels, show.latest)
+    with ExitStack() as stack:
+        fan_out.open(feed)
+        stack.callback(fan_out.close, keep=False)  # does nothing once the show has closed it
+
+        from runtime import Generator  # while the sinks start on their threads
+
+        generator = stack.enter_context(
+            Generator.open(
+                bundle, engine=options.engine, precision=options.precision, pixels=options.pixels, seed=options.seed
+            )
+        )
+        for name, value in options.control:
+            generator.set_control(name, value)
+        if options.image is not None:
+            generator.condition(image=options.image)
+        fan_out.wait_ready()
+        show.engine = f"{generator.engine} {generator.precision}"
+        status.say(f"{feed.title}, {feed.width} x {feed.height}, {float(fps):g} fps. {generator.engine_reason}")
+        status.say(f"on air: {', '.join(sink.name for sink in sinks)}. Ctrl-C ends the show.")
+        interruption.is_on_air = True
+        num_slots = None if options.seconds is None else ceil(options.seconds * fps)
+        try:
+            end = show.run(
+                generator, num_slots=num_slots, is_stopped=lambda: interruption.is_set, on_refresh=status.refresh
+            )
+        finally:
+            hung = fan_out.close(keep=True)
+    figures = show.figures(of_all=True)
+    for name in hung:
+        status.say(f"sink {name} did not close in time and was left to itself")
+    first_s = None if show.first_frame_s is None else show.first_frame_s - process_start_s()
+    status.say(to_summary(figures, reason=end.value, engine=show.engine, first_frame_s=first_s))
+    return _to_status(end, figures.sinks, figures.frames)
+
+
+def _to_status(end: End, sinks: Sequence[SinkFigures], frames: int) -> int:
+    if end is End.READER_GONE:
+        return 0
+    is_vain = frames > 0 and all(sink.is_dead or not sink.written for sink in sinks)
+    return 1 if is_vain or end is End.ALL_DEAD else 0
+
+
+def _refuse(error: Exception) -> int:
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    return 2
+
+
+def _find_bundle(given: str | None) -> Path:
+    """Return the bundle that was asked for; the default is looked for here, then beside the installed package."""
+    if given is not None:
+        return Path(given)
+    beside = Path(__file__).resolve().parents[1] / DEFAULT_BUNDLE
+    here = Path(DEFAULT_BUNDLE)
+    return here if here.is_dir() or not beside.is_dir() else beside

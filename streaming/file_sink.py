@@ -1,0 +1,122 @@
+"""A recording: H.264 in MP4 or Matroska, written beside its place and renamed once it is complete.
+
+Frames keep their time in the show: where slots were dropped, the frame before is on for longer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Any
+
+from streaming.errors import SinkError
+from streaming.sink import Feed, Frame, Sink
+
+_H264 = {"preset": "veryfast", "crf": "17"}
+
+
+class FileSink(Sink):
+    """Records to a file; an older file of that name is replaced at the end, not before.
+
+    Args:
+        spec: the path, ending in .mp4 or .mkv.
+    """
+
+    close_s = None  # a recording is worth waiting for
+
+    def __init__(self, spec: str) -> None:
+        self.name = spec
+        self._path = Path(spec)
+        self._partial = self._path.with_name(self._path.name + ".partial")
+        self._container: Any = None
+        self._stream: Any = None
+        self._first: int | None = None
+        self._result = ""
+
+    def open(self, feed: Feed) -> None:
+        """Make the file `NAME.partial`, so that a wrong path is known before the show."""
+        self._feed = feed
+        if self._path.is_dir():
+            raise SinkError(f"sink {self.name} is a folder: give the path of a file in it")
+        if not self._path.parent.is_dir():
+            raise SinkError(
+                f"sink {self.name} cannot be written: there is no folder {self._path.parent}; make it first"
+            )
+        try:
+            self._partial.write_bytes(b"")
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise SinkError(f"sink {self.name} cannot be written: {reason}; choose another path") from error
+
+    def start(self) -> None:
+        """Load the encoder."""
+        import av
+
+        from streaming.h264 import add_video
+
+        # Faststart: the index moves to the front at the end, so that a browser can play while it loads.
+        is_mp4 = self._path.suffix.lower() == ".mp4"
+        options = {"movflags": "+faststart"} if is_mp4 else {}
+        try:
+            self._container = av.open(
+                str(self._partial), "w", format="mp4" if is_mp4 else "matroska", container_options=options
+            )
+            self._stream = add_video(self._container, self._feed, _H264)
+            self._container.start_encoding()
+        except (av.FFmpegError, OSError) as error:
+            raise SinkError(f"sink {self.name} cannot be written: {_reason(error)}") from error
+
+    def write(self, frame: Frame) -> bool:
+        """Encode a frame and write what the encoder gives."""
+        import av
+
+        from streaming.h264 import to_video_frame
+
+        if self._first is None:
+            self._first = frame.slot
+        try:
+            video = to_video_frame(frame, self._feed, frame.slot - self._first)
+            self._container.mux(self._stream.encode(video))
+        except (av.FFmpegError, OSError) as error:
+            raise SinkError(f"sink {self.name} failed: {_reason(error)}; what is left is {self._partial}") from error
+        return True
+
+    def close(self) -> None:
+        """Write what the encoder still holds, then the index, and rename the file; without frames, leave none."""
+        self._finish(is_wanted=self._first is not None)
+
+    def discard(self) -> None:
+        """Delete what there is."""
+        self._finish(is_wanted=False)
+
+    def result(self) -> str:
+        """Return the path and the size of the finished file."""
+        return self._result
+
+    def _finish(self, *, is_wanted: bool) -> None:
+        import av
+
+        try:
+            try:
+                if is_wanted:
+                    self._container.mux(self._stream.encode(None))
+            finally:
+                if self._container is not None:
+                    self._container.close()
+            if is_wanted:
+                self._partial.replace(self._path)
+                self._result = f"{self._path.resolve()}, {_size(self._path.stat().st_size)}"
+        except (av.FFmpegError, OSError) as error:
+            raise SinkError(f"sink {self.name} failed: {_reason(error)}; what is left is {self._partial}") from error
+        finally:
+            if not is_wanted:
+                with contextlib.suppress(OSError):
+                    self._partial.unlink(missing_ok=True)
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e5 else f"{num_bytes / 1e3:.1f} kB"
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

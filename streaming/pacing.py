@@ -1,0 +1,95 @@
+"""The pacer: which slot of the show a frame goes into, by arithmetic on a clock that is handed in.
+
+Slot k is due at t0 + k / fps, where t0 is the moment of the first frame. Deadlines are absolute and exact fractions, so
+that a show of a week is as punctual in its last second as in its first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from math import floor
+from typing import Protocol
+
+_NAP = Fraction(1, 4)  # seconds; the longest sleep between two looks at whether the show was stopped
+
+
+class Clock(Protocol):
+    """A monotonic clock that can wait."""
+
+    def now(self) -> float:
+        """Return the time in seconds since some fixed moment."""
+        ...
+
+    def sleep_until(self, deadline_s: float) -> None:
+        """Return when `now()` has reached `deadline_s` (seconds), at once if it has passed."""
+        ...
+
+
+class SystemClock:
+    """The machine's own monotonic clock."""
+
+    def now(self) -> float:
+        """Return the time in seconds since some fixed moment."""
+        return time.monotonic()
+
+    def sleep_until(self, deadline_s: float) -> None:
+        """Sleep until `deadline_s` (seconds); no spinning, since the engine needs the cores."""
+        while (left_s := deadline_s - time.monotonic()) > 0:
+            time.sleep(left_s)
+
+
+class Pacer:
+    """Gives each finished frame its slot, and holds it back until the slot is due.
+
+    A frame later than half an interval counts as late. When the engine falls whole intervals behind, that many slots
+    are dropped and counted: the show stays on the clock and nothing piles up.
+
+    Args:
+        clock: the clock that deadlines are counted on.
+        fps: slots per second, above 0.
+    """
+
+    def __init__(self, clock: Clock, fps: Fraction) -> None:
+        self.fps = fps
+        self.num_late = 0
+        self.num_dropped = 0
+        self._clock = clock
+        self._start: Fraction | None = None
+        self._next = 0
+
+    def deadline(self, slot: int) -> Fraction:
+        """Return when a slot is due, in the clock's seconds, exactly; the first frame must have been paced."""
+        assert self._start is not None, "no frame has been paced yet"
+        return self._start + slot / self.fps
+
+    def pace(self, is_stopped: Callable[[], bool] = lambda: False) -> int:
+        """Wait until the frame that is now ready may be shown.
+
+        Args:
+            is_stopped: asked at least every quarter of a second; once true, the wait ends early.
+
+        Returns:
+            The frame's slot: its time in the show is slot / fps seconds.
+        """
+        now = Fraction(self._clock.now())
+        if self._start is None:
+            self._start = now
+        behind = floor((now - self.deadline(self._next)) * self.fps)
+        if behind > 0:
+            self.num_dropped += behind
+            self._next += behind
+        slot, due = self._next, self.deadline(self._next)
+        while (now := Fraction(self._clock.now())) < due and not is_stopped():
+            self._clock.sleep_until(_not_before(min(due, now + _NAP)))
+        if (now - due) * self.fps > Fraction(1, 2):
+            self.num_late += 1
+        self._next = slot + 1
+        return slot
+
+
+def _not_before(moment: Fraction) -> float:
+    """Round to a float that is not below the exact value, so that one sleep is enough."""
+    nearest = float(moment)
+    return nearest if Fraction(nearest) >= moment else nearest * (1 + 2**-52)

@@ -1,0 +1,108 @@
+"""The show: frames are made, paced, and given to the sinks, until time is up or somebody ends it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
+from typing import Any
+
+from streaming.fanout import FanOut
+from streaming.figures import Figures, FrameTimes
+from streaming.pacing import Clock, Pacer
+from streaming.sink import Picture
+
+_REFRESH_S = 0.25
+
+
+class End(Enum):
+    """Why a show ended."""
+
+    TIME_IS_UP = "time is up"
+    INTERRUPTED = "interrupted"
+    READER_GONE = "the reader of the pipe has left"
+    ALL_DEAD = "no sink is left"
+
+
+class Show:
+    """One run from the first frame to the last, with its figures.
+
+    Args:
+        fan_out: the sinks.
+        pacer: gives frames their slots.
+        clock: the pacer's clock.
+    """
+
+    def __init__(self, fan_out: FanOut, pacer: Pacer, clock: Clock) -> None:
+        self.first_frame_s: float | None = None
+        self.engine = "starting"
+        self._fan_out = fan_out
+        self._pacer = pacer
+        self._clock = clock
+        self._times = FrameTimes(pacer.fps)
+        self._latest: Mapping[str, Any] = {"engine": self.engine, **self.figures().to_json()}
+
+    def latest(self) -> Mapping[str, Any]:
+        """Return figures of at most a quarter of a second ago, ready for JSON; any thread may ask."""
+        return self._latest
+
+    def run(
+        self,
+        frames: Iterator[Picture],
+        *,
+        num_slots: int | None = None,
+        is_stopped: Callable[[], bool] = lambda: False,
+        on_refresh: Callable[[Figures], None] | None = None,
+    ) -> End:
+        """Show frames.
+
+        Args:
+            frames: uint8 arrays as the feed says, each valid until the next is asked for.
+            num_slots: length of the show in slots; None for no end.
+            is_stopped: asked between frames and while waiting; true ends the show.
+            on_refresh: called about four times a second with the latest figures.
+
+        Returns:
+            Why it ended.
+        """
+
+        def is_over() -> bool:
+            return is_stopped() or self._fan_out.is_reader_gone or self._fan_out.is_dead
+
+        refresh_s = self._clock.now()
+        while not is_over():
+            began_s = self._clock.now()
+            picture = next(frames)
+            took_s = self._clock.now() - began_s
+            slot = self._pacer.pace(is_over)
+            if is_over():
+                break
+            if num_slots is not None and slot >= num_slots:
+                return End.TIME_IS_UP
+            self._fan_out.put(picture, slot)
+            now_s = self._clock.now()
+            if self.first_frame_s is None:
+                self.first_frame_s = now_s
+            self._times.add(took_s, now_s)
+            if now_s >= refresh_s:
+                refresh_s = now_s + _REFRESH_S
+                figures = self.figures()
+                self._latest = {"engine": self.engine, **figures.to_json()}
+                if on_refresh is not None:
+                    on_refresh(figures)
+            if num_slots is not None and slot + 1 >= num_slots:
+                return End.TIME_IS_UP
+        if self._fan_out.is_reader_gone:
+            return End.READER_GONE
+        return End.INTERRUPTED if is_stopped() else End.ALL_DEAD
+
+    def figures(self, *, of_all: bool = False) -> Figures:
+        """Return the figures as they are now.
+
+        Args:
+            of_all: time frames over the whole show, not over the last ten seconds.
+        """
+        timing = self._times.total() if of_all else self._times.recent()
+        pacer = self._pacer
+        return Figures(
+            self._times.num, self._times.seconds, timing, pacer.num_late, pacer.num_dropped, self._fan_out.figures()
+        )

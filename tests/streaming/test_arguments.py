@@ -1,0 +1,74 @@
+"""The arguments: what is read, what is refused, and that the manual page is one."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import pytest
+
+from streaming.arguments import parse
+from streaming.sinks import KINDS
+
+
+def test_everything_is_read() -> None:
+    options = parse(
+        "b --to a.mp4 --to - --image i.png --seed 18446744073709551615 --seconds 2.5 --fps 30000/1001 "
+        "--control sway=-1.5 --control drift=2 --engine openvino --precision bf16".split()
+    )
+    assert (options.bundle, options.to, options.image, options.seed) == ("b", ["a.mp4", "-"], "i.png", 2**64 - 1)
+    assert (options.seconds, options.fps) == (Fraction(5, 2), Fraction(30000, 1001))
+    assert options.control == [("sway", -1.5), ("drift", 2.0)]
+    assert (options.engine, options.precision, options.pixels) == ("openvino", "bf16", "i420")
+
+
+def test_nothing_has_to_be_given() -> None:
+    options = parse([])
+    assert (options.bundle, options.to, options.image, options.seed, options.seconds, options.fps) == (None,) * 6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--fps", "0"], "--fps: got '0', expected more than 0"),
+        (["--fps", "-25"], "--fps: got '-25'"),
+        (["--fps", "1001"], "at most 1000"),
+        (["--fps", "1/0"], "--fps: got '1/0'"),
+        (["--fps", "nan"], "--fps: got 'nan'"),
+        (["--seconds", "-3"], "--seconds: got '-3', expected a number above 0"),
+        (["--seconds", "0"], "--seconds: got '0'"),
+        (["--seconds", "inf"], "--seconds: got 'inf'"),
+        (["--seed", "-1"], "--seed: got '-1', expected a whole number from 0"),
+        (["--seed", "1.5"], "--seed: got '1.5'"),
+        (["--seed", str(2**64)], "--seed: got '18446744073709551616'"),
+        (["--control", "sway"], "--control: got 'sway', expected NAME=VALUE"),
+        (["--control", "=1"], "--control: got '=1'"),
+        (["--control", "sway=much"], "--control: got 'sway=much'"),
+        (["--control", "sway=nan"], "--control: got 'sway=nan'"),
+        (["--pixels", "yuv"], "--pixels: invalid choice: 'yuv'"),
+        (["--sink", "null"], "unrecognized arguments: --sink"),
+        (["--to"], "--to: expected one argument"),
+    ],
+)
+def test_a_bad_value_is_told_in_one_line(arguments: list[str], message: str) -> None:
+    with pytest.raises(ValueError, match="see python -m streaming --help$") as caught:
+        parse(arguments)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("arguments", [["rtmp://host/app/SECRET"], ["bundle", "rtmp://host/app/SECRET"]])
+def test_a_sink_without_to_does_not_tell_its_key(arguments: list[str]) -> None:
+    with pytest.raises(ValueError, match=r"rtmp://host/app/\*\*\*") as caught:
+        parse(arguments)
+    assert "SECRET" not in str(caught.value)
+
+
+def test_help_is_a_manual_page_for_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parse(["--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert all(kind.form in text and kind.summary in text for kind in KINDS)
+    for heading in ("examples:", "the clock:", "recordings:", "who can see it:", "exit status:"):
+        assert heading in text
+    assert max(len(line) for line in text.splitlines()) <= 80

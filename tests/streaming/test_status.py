@@ -1,0 +1,85 @@
+"""What is written to standard error."""
+
+from __future__ import annotations
+
+import io
+
+from streaming.fanout import SinkFigures
+from streaming.figures import Figures, Timing
+from streaming.status import Status, to_line, to_summary
+from tests.fakes import FakeClock
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def figures(seconds: float = 3.0, *sinks: SinkFigures) -> Figures:
+    return Figures(90, seconds, Timing(29.97, 4.1, 5.2, 6.3, 40.4), 2, 1, sinks)
+
+
+def sink(state: str = "on air", errors: int = 0, name: str = "a.mp4") -> SinkFigures:
+    return SinkFigures(name, state, state.startswith("dead"), 88, 2, errors, "/tmp/a.mp4, 3.0 MB")
+
+
+def test_the_line_tells_rate_times_and_losses() -> None:
+    line = to_line(figures(3725.5, sink()))
+    assert line == (
+        "1:02:05  30.0 fps  |  engine p50 4.1 p95 5.2 p99 6.3 ms  |  late 2  dropped 1  |  a.mp4: on air, 88 (-2)"
+    )
+
+
+def test_a_log_gets_a_line_every_five_seconds() -> None:
+    clock, stream = FakeClock(0.0), io.StringIO()
+    status = Status(stream, clock)
+    for _ in range(4 * 21):
+        clock.advance(0.25)
+        status.refresh(figures())
+    assert len(stream.getvalue().splitlines()) == 4
+    assert "\r" not in stream.getvalue()
+
+
+def test_a_terminal_gets_one_line_that_is_rewritten_and_fits() -> None:
+    stream = Terminal()
+    status = Status(stream, FakeClock())
+    for _ in range(3):
+        status.refresh(figures(3.0, *(sink(name=f"{number}.mp4") for number in range(20))))
+    parts = stream.getvalue().split("\r\x1b[K")
+    assert len(parts) == 3
+    assert "\n" not in stream.getvalue()
+    assert all(20 < len(part) < 1000 for part in parts)
+    status.say("the end")
+    assert stream.getvalue().endswith("\r\x1b[Kthe end\n")
+
+
+def test_what_happens_to_a_sink_is_told_once_and_at_once() -> None:
+    stream = io.StringIO()
+    status = Status(stream, FakeClock())
+    for errors, state in ((0, "on air"), (1, "no connection"), (1, "no connection"), (2, "dead: broken")):
+        status.refresh(figures(3.0, sink(state, errors)))
+    assert stream.getvalue().splitlines() == ["sink a.mp4: no connection", "sink a.mp4: dead: broken"]
+
+
+def test_the_summary_has_everything() -> None:
+    rows = to_summary(
+        figures(3.0, sink("closed"), sink("dead: broken", 1, "rtmp://h/app/***")),
+        reason="time is up",
+        engine="fake fp32",
+        first_frame_s=0.456,
+    ).splitlines()
+    assert rows[0].split() == (
+        "show 90 frames in 3.00 s, 29.97 fps; first frame 0.46 s after the start; ended: time is up".split()
+    )
+    assert "fake fp32: p50 4.10  p95 5.20  p99 6.30  worst 40.40 ms" in rows[1]
+    assert "2 frames late, 1 slots dropped" in rows[2]
+    assert rows[4].split() == ["a.mp4", "88", "2", "0", "/tmp/a.mp4,", "3.0", "MB"]
+    assert rows[5].split()[:4] == ["rtmp://h/app/***", "88", "2", "1"]
+    assert "dead: broken" in rows[5]
+
+
+def test_a_show_without_frames_says_so() -> None:
+    summary = to_summary(Figures(0, 0, Timing(), 0, 0, []), reason="x", engine="y", first_frame_s=None)
+    assert "no frame was shown" in summary
