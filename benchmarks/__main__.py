@@ -11,6 +11,7 @@ from typing import NoReturn
 # Name -> module with SUMMARY and EXAMPLES (text), add_arguments(parser) and run(options) -> Report.
 BENCHMARKS = {
     "latency": "benchmarks.latency",
+    "pictures": "benchmarks.pictures",
 }
 _DESCRIPTION = """\
 Measure a generator. Every benchmark prints a table and the machine it ran on

@@ -202,6 +202,7 @@ def _preparing(generator: Generator) -> Iterator[None]:
 
     def prepare() -> None:
         try:
+            generator.prepare()  # once at least, however few frames there are
             while not stop.is_set():
                 generator.prepare()
         except Exception as error:  # noqa: BLE001 - handed to the thread that measures

@@ -98,7 +98,8 @@ def _draw_spread(axes: Any, values: np.ndarray, ms: dict[str, float]) -> None:
     gap = (top - bottom) * 0.015
     for (name, colour), side in zip(_MARKS.items(), ("top", "bottom"), strict=True):  # apart even where p50 is p99
         axes.axhline(ms[name], color=colour, linewidth=1, linestyle=(0, (4, 3)))
+        height = ms[name] + (gap if side == "bottom" else -gap)
         axes.text(
-            1.0, ms[name] + (gap if side == "bottom" else -gap), f"{name}  {ms[name]:.2f} ms", transform=axes.get_yaxis_transform(),
-            ha="right", va=side, color=colour, fontweight="bold",
+            1.0, height, f"{name}  {ms[name]:.2f} ms", transform=axes.get_yaxis_transform(), ha="right", va=side,
+            color=colour, fontweight="bold", bbox={"facecolor": "white", "alpha": 0.8, "linewidth": 0, "pad": 1},
         )  # fmt: skip

@@ -20,9 +20,9 @@ def machine_card() -> dict[str, Any]:
     """Describe this machine.
 
     Returns:
-        Plain data: `cpu`, `cores` (that this process may use), `flags`, `memory_gib`, `load` (how many processes wanted a
-        core over the last minute; None where the system does not tell), `os`, `python`, `packages` (version of each that is
-        installed), `commit` (of this checkout, with `-dirty` if it was changed; None outside git).
+        Plain data: `cpu`, `cores` (that this process may use), `flags`, `memory_gib`, `load` (processes that wanted a
+        core in the last minute; None where the system does not tell), `os`, `python`, `packages` (version of each that
+        is installed), `commit` (of this checkout, with `-dirty` if it was changed; None outside git).
     """
     cpu, flags = _read_cpu(_CPUINFO)
     return {

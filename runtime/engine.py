@@ -96,7 +96,7 @@ class Engine(Protocol):
         """
 
 
-# In the order of measured speed on CPUs (docs/results.md): `auto` takes the first that is available.
+# In the order of measured speed on CPUs (`python -m benchmarks latency`): `auto` takes the first that is available.
 ENGINES: dict[str, str] = {
     "openvino": "runtime.engine_openvino:OpenVINO",
     "onnxruntime": "runtime.engine_onnxruntime:OnnxRuntime",

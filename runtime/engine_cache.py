@@ -13,22 +13,21 @@ _MAGIC = b"everframe engine 1\n"
 _DIGEST_BYTES = 32
 
 
-def default_cache_dir(bundle: Path) -> Path | None:
-    """Return where compiled graphs of a bundle go.
+def default_cache_dir(bundle: Path) -> Path:
+    """Return where compiled graphs of a bundle go; nothing is made yet.
 
     Args:
         bundle: the bundle's folder.
 
     Returns:
-        Its `engines/` if that can be written, else a folder in the user's cache, else None.
+        Its `engines/` if that can be written, else a folder in the user's cache.
     """
-    user = Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "everframe" / "engines"
-    for folder in (bundle / "engines", user):
-        with contextlib.suppress(OSError):
-            folder.mkdir(parents=True, exist_ok=True)
-            if os.access(folder, os.W_OK):
-                return folder
-    return None
+    folder = bundle / "engines"
+    place = folder if folder.exists() else bundle
+    if place.is_dir() and os.access(place, os.W_OK):
+        return folder
+    cache = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
+    return Path(cache) / "everframe" / "engines"
 
 
 class EngineCache:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import math
+import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -66,8 +67,7 @@ class OpenVINOSession:
     """One graph in OpenVINO; see `runtime.engine.Session`."""
 
     def __init__(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> None:
-        import openvino
-
+        openvino = _import_openvino()
         options = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_PRECISION_HINT": _HINTS[precision],
@@ -97,7 +97,7 @@ class OpenVINOSession:
         """Evaluate the graph once and swap the states."""
         request = self._requests[self._buffers.turn]
         try:
-            # In the calling thread, unlike start_async: so a thread of low priority keeps it. Shared: nothing is copied.
+            # In the calling thread, whose priority then counts, unlike start_async. Shared: nothing is copied.
             request.infer(share_outputs=True)
         except RuntimeError as error:
             raise EngineError(f"openvino failed: {_last_line(error)}") from error
@@ -117,10 +117,13 @@ class OpenVINOSession:
 
 
 def _compile(program: Program, options: dict[str, Any], cache_dir: Path | None) -> Any:
-    import openvino
-
     core = _core()
-    parts = [core.get_property("CPU", "FULL_DEVICE_NAME"), openvino.__version__, sorted(options.items()), _REWRITES]
+    parts = [
+        core.get_property("CPU", "FULL_DEVICE_NAME"),
+        _import_openvino().__version__,
+        sorted(options.items()),
+        _REWRITES,
+    ]
     entry = EngineCache(cache_dir, program.graph, "openvino", [str(part) for part in parts])
     blob = entry.load()
     if blob is not None:
@@ -198,9 +201,22 @@ def _rewrite(node: Any) -> Any:
 
 @cache
 def _core() -> Any:
-    import openvino
+    return _import_openvino().Core()
 
-    return openvino.Core()
+
+@cache
+def _import_openvino() -> Any:
+    """Import OpenVINO without its telemetry, which reports each import to Google Analytics from a thread of its own."""
+    telemetry = "openvino_telemetry"
+    is_ours = telemetry not in sys.modules  # else somebody in this process has chosen already
+    if is_ours:
+        sys.modules[telemetry] = None  # type: ignore[assignment]  # "not installed", for as long as the import lasts
+    try:
+        import openvino
+    finally:
+        if is_ours:
+            del sys.modules[telemetry]
+    return openvino
 
 
 def _last_line(error: Exception) -> str:

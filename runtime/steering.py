@@ -38,7 +38,10 @@ class Steering:
         control = self._manifest.controls.get(name)
         if control is None:
             raise ValueError(f'there is no control "{name}" {nearest(name, self._manifest.controls)}')
-        number = float(value)
+        try:
+            number = float(value)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} must be a number, got {value!r}") from error
         if not control.minimum <= number <= control.maximum:
             raise ValueError(f"{name} must be from {control.minimum} to {control.maximum}, got {value}")
         with self._lock:

@@ -66,7 +66,9 @@ exit status:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        message = re.sub(r"\S+://\S+", lambda match: mask(match[0]), message)  # a key may stand where it does not belong
+        message = re.sub(
+            r"\S+://\S+", lambda match: mask(match[0]), message
+        )  # a key may stand where it does not belong
         raise ValueError(f"{message}; see python -m streaming --help")
 
 

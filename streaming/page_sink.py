@@ -98,6 +98,10 @@ class PageSink(Sink):
             self._loop = asyncio.get_running_loop()
             is_running.set()
             await self._server.serve(sockets=[self._socket])
+            for connection in list(self._server.server_state.connections):  # of browsers that have stopped reading
+                if connection.transport is not None:
+                    connection.transport.abort()
+            await asyncio.sleep(0)  # one turn of the loop, in which they close
 
         asyncio.run(serve())
 

@@ -93,13 +93,14 @@ class ChunkReader:
     def _read_chunk(self, messages: list[Message]) -> int:
         """Read one chunk; return how many bytes it had, 0 if it has not come in whole."""
         data = self._pending
-        if len(data) < 3:
+        if not data:
             return 0
-        form, channel_id, position = data[0] >> 6, data[0] & 63, 1
-        if channel_id == 0:
-            channel_id, position = 64 + data[1], 2
-        elif channel_id == 1:
-            channel_id, position = 64 + data[1] + 256 * data[2], 3
+        form, channel_id = data[0] >> 6, data[0] & 63
+        position = {0: 2, 1: 3}.get(channel_id, 1)  # 0 and 1 say that the number follows, in one byte or in two
+        if len(data) < position:
+            return 0
+        if channel_id < 2:
+            channel_id = 64 + int.from_bytes(data[1:position], "little")
         known = self._channels.get(channel_id)
         if known is None and form:
             raise ValueError("an RTMP chunk refers to one that was never sent")

@@ -6,6 +6,7 @@ would stop the whole show.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import ssl
@@ -35,6 +36,8 @@ _CHUNK_SIZE = 4096
 _HANDSHAKE_BYTES = 1536
 _CHANNELS = {SET_CHUNK_SIZE: 2, ACKNOWLEDGEMENT: 2, USER_CONTROL: 2, COMMAND: 3, AUDIO: 4, VIDEO: 6, DATA: 5}
 _PING, _PONG = 6, 7
+_GOODBYE_S = 0.5
+_MAX_LAST_READS = 16  # a server that goes on talking is left talking
 
 
 @dataclass(frozen=True)
@@ -130,14 +133,15 @@ class RtmpLink:
 
     def close(self) -> None:
         """Say goodbye if the network takes it at once, and close the connection."""
-        self._socket.settimeout(0.5)
-        try:
+        self._socket.settimeout(_GOODBYE_S)
+        with self._socket, contextlib.suppress(OSError):  # whoever is already gone needs no goodbye
             self._command("FCUnpublish", 0, None, self._address.key)
-            self._command("deleteStream", 0, None, float(self._stream))
-        except OSError:
-            return  # already gone, and nothing is lost
-        finally:
-            self._socket.close()
+            self._command("deleteStream", 0, None, self._stream)
+            self._socket.shutdown(socket.SHUT_WR)
+            # To close with something unread would reset the connection, and the last frames could be lost with it.
+            for _ in range(_MAX_LAST_READS):
+                if not self._socket.recv(65536):
+                    break
 
     def _shake_hands(self) -> None:
         """The simple handshake of section 5.2: version 3, 1536 bytes each way, and each side's bytes back."""

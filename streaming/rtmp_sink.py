@@ -64,6 +64,7 @@ class RtmpSink(Sink):
         self._link: Link | None = None
         self._encoder: FlvEncoder | None = None
         self._state = "not connected yet"
+        self._trouble = ""
         self._wait_s = FIRST_WAIT_S
         self._next_attempt_s: float | None = None
         self._since_s = 0.0
@@ -110,8 +111,9 @@ class RtmpSink(Sink):
         return self._state
 
     def result(self) -> str:
-        """Return how often the stream had to be begun."""
-        return f"{self._num_connections} connection{'' if self._num_connections == 1 else 's'}"
+        """Return how often the stream had to be begun, and what went wrong last."""
+        count = f"{self._num_connections} connection{'' if self._num_connections == 1 else 's'}"
+        return f"{count}, last trouble: {self._trouble}" if self._trouble else count
 
     def _connect(self) -> bool:
         if self._next_attempt_s is not None and self._clock.now() < self._next_attempt_s:
@@ -142,4 +144,5 @@ class RtmpSink(Sink):
         reason = " ".join(str(error.strerror or error).split())
         for secret in (self._address.key, self._address.key.partition("?")[0]):
             reason = reason.replace(secret, "***")
+        self._trouble = reason
         self._state = f"no connection ({reason}), trying again in {wait_s:.1f} s"

@@ -41,7 +41,9 @@ _RTMP = "a live stream, rtmps:// too; reconnects by itself"
 
 KINDS: tuple[Kind, ...] = (
     Kind("http://HOST:PORT", r"http://.*", "page_sink", "PageSink", _PAGE, ("http", "https")),
-    Kind("FILE.mp4 or FILE.mkv", r".*\.(mp4|mkv)", "file_sink", "FileSink", _FILE, ("mp4", "mkv", "mov", "avi", "webm")),
+    Kind(
+        "FILE.mp4 or FILE.mkv", r".*\.(mp4|mkv)", "file_sink", "FileSink", _FILE, ("mp4", "mkv", "mov", "avi", "webm")
+    ),
     Kind("rtmp://HOST/APP/KEY", r"rtmps?://.*", "rtmp_sink", "RtmpSink", _RTMP, ("rtmp", "rtmps")),
     Kind("webcam[:DEVICE]", r"webcam(:.*)?", "webcam_sink", "WebcamSink", "a camera for video calls", ("webcam",)),
     Kind("-", r"-", "pipe_sink", "PipeSink", "raw frames on standard output", ("-", "stdout"), takes_rgb=True),

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.layers import FiLMBlock, ResidualBlock, conv, enlarge, repeat_subpixels
+from training.layers import FiLMBlock, ResidualBlock, conv, enlarge
 
 GLOBAL_CODES = 64  # values of the content code that reach the whole picture
 LOCAL_CODES = 12  # channels of the content code that belong to one place, at 1/16 of the size
@@ -87,14 +87,12 @@ class Painter(nn.Module):
         self.skip16 = conv(96, 128, 1)
         self.skip8 = conv(64, 96, 1)
         self.skip4 = conv(48, 64, 1)
-        self.expand2 = conv(64, 96)  # 24 channels at 1/2 after the pixel shuffle
-        self.refine2 = conv(24 + GRAIN, 32)
+        self.narrow2 = conv(64 + GRAIN, 32)
         self.block2 = ResidualBlock(32)
-        self.to_rgb = conv(32, 12)
+        self.narrow1 = conv(32, 16)
+        self.to_rgb = conv(16, 3)
         with torch.no_grad():
             self.to_rgb.weight.mul_(0.3)
-        for layer in (self.expand2, self.to_rgb):
-            repeat_subpixels(layer)
         # Fixed noise to carve texture from, as StyleGAN's (arXiv 1812.04948, section 3.2); without it, early adversarial
         # training answers the demand for detail with a regular grid.
         random = torch.Generator().manual_seed(0)
@@ -130,9 +128,10 @@ class Painter(nn.Module):
         x = self.block8(self.narrow8(enlarge(x)) + self.skip8(x8), style)
         grain4, grain2 = (grain.expand(batch, -1, -1, -1).to(x.dtype) for grain in (self.grain4, self.grain2))
         x = self.block4(self.narrow4(torch.cat([enlarge(x), grain4], dim=1)) + self.skip4(x4), style)
-        x = F.pixel_shuffle(self.expand2(F.leaky_relu(x, 0.2)), 2)
-        x = self.block2(self.refine2(torch.cat([F.leaky_relu(x, 0.2), grain2], dim=1)))
-        painted = torch.sigmoid(F.pixel_shuffle(self.to_rgb(F.leaky_relu(x, 0.2)), 2).float())  # (B, 3, H, W)
+        # Enlarged, not shuffled: sub-pixels of their own are where a critic's first gradients grow a grid.
+        x = self.block2(self.narrow2(torch.cat([enlarge(F.leaky_relu(x, 0.2)), grain2], dim=1)))
+        x = F.leaky_relu(self.narrow1(enlarge(F.leaky_relu(x, 0.2))), 0.2)
+        painted = torch.sigmoid(self.to_rgb(x).float())  # (B, 3, H, W)
         return image * mask + painted * (1 - mask)
 
 

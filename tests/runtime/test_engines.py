@@ -1,4 +1,4 @@
-"""Engines: the table and its choice, states that ping-pong, precision, and the cache of compiled graphs."""
+"""Engines: the table and its choice, states that ping-pong, and what stays in fp32 whatever the precision."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from runtime import EngineError
 from runtime import engine as engine_module
 from runtime.bundle import open_bundle
 from runtime.engine import ENGINES, PRECISIONS, Program, Session, choose_engine, open_engine
-from runtime.engine_cache import EngineCache, default_cache_dir
 from runtime.sessions import open_sessions
 from runtime.tensors import Tensor
 from tests import tiny
@@ -24,7 +23,7 @@ from tests import tiny
 PAIRS = [(name, precision) for name in ENGINES for precision in open_engine(name).precisions()]
 
 
-def open_tiny(bundle: Path, name: str, precision: str, cache_dir: Path) -> Session:
+def open_step(bundle: Path, name: str, precision: str, cache_dir: Path) -> Session:
     """Return a session of the tiny bundle's step graph."""
     engine = open_engine(name)
     step, condition = open_sessions(
@@ -37,7 +36,7 @@ def open_tiny(bundle: Path, name: str, precision: str, cache_dir: Path) -> Sessi
 
 @pytest.mark.parametrize(("name", "precision"), PAIRS)
 def test_states_go_on_like_a_numpy_reference(bundle: Path, tmp_path: Path, name: str, precision: str) -> None:
-    session = open_tiny(bundle, name, precision, tmp_path)
+    session = open_step(bundle, name, precision, tmp_path)
     rng = np.random.default_rng(0)
     turn = tiny.DAMPING * np.exp(1j * tiny.ANGLE)
     wave, clock = np.zeros(tiny.MODES, np.complex128), 0.0
@@ -61,7 +60,7 @@ def test_states_go_on_like_a_numpy_reference(bundle: Path, tmp_path: Path, name:
 
 @pytest.mark.parametrize(("name", "precision"), PAIRS)
 def test_a_wrong_value_is_refused_before_it_is_copied(bundle: Path, tmp_path: Path, name: str, precision: str) -> None:
-    session = open_tiny(bundle, name, precision, tmp_path)
+    session = open_step(bundle, name, precision, tmp_path)
     for value in (np.zeros((1, tiny.NOISE + 1), np.float32), np.zeros((1, tiny.NOISE))):
         with pytest.raises(ValueError, match='the input "noise" is float32'):
             session.write("noise", value)
@@ -269,67 +268,6 @@ def test_two_onnxruntimes_at_once_are_refused(monkeypatch: pytest.MonkeyPatch) -
 def test_a_precision_that_the_engine_has_not_is_refused(name: str) -> None:
     with pytest.raises(EngineError, match="got fp8"):
         open_engine(name).open(Program(b"", (), ()), "fp8", 1, None)
-
-
-def test_compiled_graphs_are_kept_and_used_again(bundle: Path, tmp_path: Path) -> None:
-    def first_frame() -> np.ndarray:
-        session = open_tiny(bundle, "openvino", "fp32", tmp_path)
-        session.write("control", np.array([[1, 2]], np.float32))
-        session.run()
-        frame = session.read("rgb").copy()
-        session.close()
-        return frame
-
-    frame = first_frame()
-    files = sorted(tmp_path.iterdir())
-    assert len(files) == 2
-    assert np.array_equal(first_frame(), frame)
-    assert sorted(tmp_path.iterdir()) == files
-    for damage in (b"", b"rubbish", files[0].read_bytes()[:-1], files[0].read_bytes() + b"x"):
-        for file in files:
-            file.write_bytes(damage)
-        assert np.array_equal(first_frame(), frame)
-    for file in files:  # whole, but made by nobody's compiler
-        content = b"not a compiled graph"
-        entry = EngineCache(tmp_path, b"", "openvino", [])
-        entry.store(content)
-        next(path for path in tmp_path.iterdir() if path not in files).replace(file)
-    assert np.array_equal(first_frame(), frame)
-
-
-def test_a_cache_that_cannot_be_written_is_no_error(bundle: Path, tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    open_tiny(bundle, "openvino", "fp32", tmp_path / "file" / "below").close()
-    assert (tmp_path / "file").read_bytes() == b""
-
-
-def test_cache_entries_depend_on_everything(tmp_path: Path) -> None:
-    entries = [
-        EngineCache(tmp_path, graph, engine, parts)
-        for graph in (b"a", b"b")
-        for engine in ("x", "y")
-        for parts in (["1", "2"], ["12"], ["1", "3"])
-    ]
-    for number, entry in enumerate(entries):
-        entry.store(bytes([number]))
-    assert [entry.load() for entry in entries] == [bytes([number]) for number in range(len(entries))]
-    entries[0].discard()
-    entries[0].discard()
-    assert entries[0].load() is None
-    assert not EngineCache(None, b"", "x", []).is_usable
-    assert EngineCache(None, b"", "x", []).load() is None
-
-
-def test_the_cache_lies_in_the_bundle_or_else_with_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    (tmp_path / "bundle").mkdir()
-    assert default_cache_dir(tmp_path / "bundle") == tmp_path / "bundle" / "engines"
-    (tmp_path / "readonly").mkdir()
-    (tmp_path / "readonly" / "engines").write_bytes(b"")  # stands in for a folder that cannot be written, even by root
-    assert default_cache_dir(tmp_path / "readonly") == tmp_path / "cache" / "everframe" / "engines"
-    (tmp_path / "blocked").write_bytes(b"")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "blocked"))
-    assert default_cache_dir(tmp_path / "readonly") is None
 
 
 def test_the_step_graph_gets_the_threads_and_the_condition_graph_a_few(bundle: Path) -> None:

@@ -106,8 +106,11 @@ def test_controls_move_the_picture_and_are_checked(bundle: Path) -> None:
         assert np.array_equal(before[20:40, 16:60], after[16:36, 12:56])  # 4 pixels each way
         with pytest.raises(ValueError, match=r"drift must be from -8.0 to 8.0, got 8.1"):
             generator.set_control("drift", 8.1)
-        with pytest.raises(ValueError, match="drift must be"):
+        with pytest.raises(ValueError, match="drift must be from"):
             generator.set_control("drift", float("nan"))
+        for value in ("x", None):
+            with pytest.raises(ValueError, match="drift must be a number, got"):
+                generator.set_control("drift", value)  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=r'no control "swya" \(did you mean "sway"\?\)'):
             generator.set_control("swya", 1)
         assert generator.controls == {"sway": 0, "drift": 4}

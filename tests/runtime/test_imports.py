@@ -29,6 +29,17 @@ def test_importing_the_runtime_imports_nothing_heavy() -> None:
     assert done.stderr == ""
 
 
+def test_running_openvino_reports_to_nobody(bundle: Path) -> None:
+    code = (
+        "import sys, threading; from runtime import Generator\n"
+        f"with Generator.open({str(bundle)!r}, engine='openvino') as generator: next(generator)\n"
+        "print([name for name in sys.modules if 'openvino_telemetry' in name], threading.active_count())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[] 1"
+    assert done.stderr == ""
+
+
 def test_every_module_is_short() -> None:
     for file in (ROOT / "runtime").glob("*.py"):
         assert len(file.read_text().splitlines()) <= 300, file

@@ -28,7 +28,10 @@ def test_what_is_encoded_is_decoded(values: list[Any]) -> None:
 def test_a_command_byte_by_byte() -> None:
     data = amf.encode("connect", 1, {"app": "live"}, None, True)
     assert data == (
-        b"\x02\x00\x07connect" + b"\x00" + struct.pack(">d", 1) + b"\x03\x00\x03app\x02\x00\x04live\x00\x00\x09\x05\x01\x01"
+        b"\x02\x00\x07connect"
+        + b"\x00"
+        + struct.pack(">d", 1)
+        + b"\x03\x00\x03app\x02\x00\x04live\x00\x00\x09\x05\x01\x01"
     )
 
 

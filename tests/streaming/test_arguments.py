@@ -12,8 +12,11 @@ from streaming.sinks import KINDS
 
 def test_everything_is_read() -> None:
     options = parse(
-        "b --to a.mp4 --to - --image i.png --seed 18446744073709551615 --seconds 2.5 --fps 30000/1001 "
-        "--control sway=-1.5 --control drift=2 --engine openvino --precision bf16".split()
+        [
+            *("b", "--to", "a.mp4", "--to", "-", "--image", "i.png", "--seed", "18446744073709551615"),
+            *("--seconds", "2.5", "--fps", "30000/1001", "--control", "sway=-1.5", "--control", "drift=2"),
+            *("--engine", "openvino", "--precision", "bf16"),
+        ]
     )
     assert (options.bundle, options.to, options.image, options.seed) == ("b", ["a.mp4", "-"], "i.png", 2**64 - 1)
     assert (options.seconds, options.fps) == (Fraction(5, 2), Fraction(30000, 1001))
@@ -50,7 +53,7 @@ def test_nothing_has_to_be_given() -> None:
     ],
 )
 def test_a_bad_value_is_told_in_one_line(arguments: list[str], message: str) -> None:
-    with pytest.raises(ValueError, match="see python -m streaming --help$") as caught:
+    with pytest.raises(ValueError, match=r"see python -m streaming --help$") as caught:
         parse(arguments)
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)

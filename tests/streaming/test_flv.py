@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -85,4 +86,4 @@ def test_sound_and_picture_are_interleaved() -> None:
     stamps = [tag.timestamp_ms for tag in tags]
     assert stamps == sorted(stamps)
     sounds = [tag.timestamp_ms for tag in tags if tag.kind == AUDIO][1:]
-    assert max(b - a for a, b in zip(sounds, sounds[1:], strict=False)) <= 22  # 1024 / 48000 s
+    assert max(b - a for a, b in pairwise(sounds)) <= 22  # 1024 / 48000 s

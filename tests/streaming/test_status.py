@@ -70,9 +70,8 @@ def test_the_summary_has_everything() -> None:
         engine="fake fp32",
         first_frame_s=0.456,
     ).splitlines()
-    assert rows[0].split() == (
-        "show 90 frames in 3.00 s, 29.97 fps; first frame 0.46 s after the start; ended: time is up".split()
-    )
+    show = "90 frames in 3.00 s, 29.97 fps; first frame 0.46 s after the start; ended: time is up"
+    assert rows[0] == f"show    {show}"
     assert "fake fp32: p50 4.10  p95 5.20  p99 6.30  worst 40.40 ms" in rows[1]
     assert "2 frames late, 1 slots dropped" in rows[2]
     assert rows[4].split() == ["a.mp4", "88", "2", "0", "/tmp/a.mp4,", "3.0", "MB"]

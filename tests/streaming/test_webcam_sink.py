@@ -70,9 +70,7 @@ def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("platform", "advice"), [("linux", "v4l2loopback"), ("darwin", "OBS"), ("win32", "OBS")])
-def test_without_a_camera(
-    driver: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, platform: str, advice: str
-) -> None:
+def test_without_a_camera(driver: SimpleNamespace, monkeypatch: pytest.MonkeyPatch, platform: str, advice: str) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise RuntimeError("'x' backend: no device.\nSee the documentation. Really.")
 

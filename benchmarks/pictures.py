@@ -1,0 +1,147 @@
+"""What bundles make, to be looked at: a sheet of frames over time, a clip, and a few figures beside them.
+
+python -m benchmarks pictures bundles/NAME --sheet frames.png --motion motion.webp
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from benchmarks.machine import machine_card
+from benchmarks.report import Report, write_beside
+from runtime.generator import Generator
+
+SUMMARY = "a sheet of frames over time and a clip, made by bundles"
+DESCRIPTION = """\
+Make frames of one or more bundles from several seeds, exactly as a show would,
+renewal included, and lay them out: one row per bundle and seed, one column per
+frame number; and a clip of all of them side by side. Beside the pictures:
+brightness, contrast and motion over time, which tell whether a show falls
+apart, freezes or fades.
+"""
+EXAMPLES = """\
+examples:
+  python -m benchmarks pictures bundles/mine --sheet frames.png
+  python -m benchmarks pictures bundles/a bundles/b --seeds 1,2,3 --motion both.webp
+  python -m benchmarks pictures bundles/mine --image photo.jpg --sheet photo.png
+"""
+COLUMNS = (1, 12, 24, 48, 120, 300, 900, 1800)
+MOTION_SECONDS = 5
+MOTION_STEP = 2  # every second frame: half the size of the file, still smooth
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the benchmark's arguments."""
+    parser.add_argument("bundles", metavar="BUNDLE", nargs="+", help="folders of bundles of one frame size")
+    parser.add_argument("--seeds", default="1,2,3,4", metavar="LIST", help="seeds, one row each (1,2,3,4)")
+    parser.add_argument("--image", metavar="FILE", help="a picture to animate, instead of what the seed makes up")
+    parser.add_argument("--sheet", metavar="FILE", help="where to write the sheet, .png")
+    parser.add_argument("--motion", metavar="FILE", help="where to write the clip, .webp, .gif or .png (animated)")
+    parser.add_argument("--engine", default="auto", metavar="E", help="see `latency` (auto)")
+
+
+def run(options: argparse.Namespace) -> Report:
+    """Make the pictures as the arguments say.
+
+    Raises:
+        ValueError, BundleError, EngineError: see `Generator.open`; or a seed or file name is wrong.
+    """
+    seeds = _seeds(options.seeds)
+    for name, endings in (("sheet", (".png",)), ("motion", (".webp", ".gif", ".png"))):
+        value = getattr(options, name)
+        if value is not None and not value.lower().endswith(endings):
+            raise ValueError(f"--{name} is {value}, expected a name that ends in {' or '.join(endings)}")
+    rows: list[list[npt.NDArray[np.uint8]]] = []
+    clips: list[list[npt.NDArray[np.uint8]]] = []
+    figures: list[dict[str, Any]] = []
+    fps = 0.0
+    for bundle in options.bundles:
+        for seed in seeds:
+            with Generator.open(bundle, engine=options.engine, seed=seed) as generator:
+                if options.image is not None:
+                    generator.condition(image=options.image, seed=seed)
+                fps = float(generator.fps)
+                row, clip, found = _watch(generator)
+                figures.append({"bundle": generator.manifest.name, "seed": seed, "frames": found})
+            rows.append(row)
+            clips.append(clip)
+    if len({row[0].shape for row in rows}) > 1:
+        raise ValueError("the bundles make frames of different sizes: draw one sheet for each")
+    if options.sheet is not None:
+        sheet = np.concatenate([np.concatenate(row, axis=1) for row in rows])
+        write_beside(Path(options.sheet), lambda beside: Image.fromarray(sheet).save(beside))
+    if options.motion is not None:
+        _write_motion(Path(options.motion), clips, len(seeds), fps)
+    title = f"{len(rows)} shows, frames {', '.join(map(str, COLUMNS))}"
+    result = {"benchmark": "pictures", "columns": list(COLUMNS), "shows": figures, "machine": machine_card()}
+    return Report(title, _table(figures), result)
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        seeds = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise ValueError(f"--seeds is {text!r}, expected whole numbers with commas between them: 1,2,3") from None
+    return seeds
+
+
+def _watch(
+    generator: Generator,
+) -> tuple[list[npt.NDArray[np.uint8]], list[npt.NDArray[np.uint8]], list[dict[str, float]]]:
+    """Run a show to the last column; return the columns, the clip's frames, and figures at each column."""
+    row, clip, figures = [], [], []
+    before: npt.NDArray[np.float32] | None = None
+    clip_frames = round(MOTION_SECONDS * generator.fps)
+    for number in range(1, COLUMNS[-1] + 1):
+        frame = next(generator)
+        if number <= clip_frames and number % MOTION_STEP == 0:
+            clip.append(frame.copy())
+        if number in COLUMNS or number + 1 in COLUMNS:
+            values = frame.astype(np.float32)
+            if number in COLUMNS:
+                row.append(frame.copy())
+                motion = 0.0 if before is None else float(np.abs(values - before).mean())
+                figures.append(
+                    {
+                        "frame": number,
+                        "brightness": round(float(values.mean()), 2),
+                        "contrast": round(float(values.std()), 2),
+                        "motion": round(motion, 3),
+                    }
+                )
+            before = values
+    return row, clip, figures
+
+
+def _write_motion(file: Path, clips: list[list[npt.NDArray[np.uint8]]], columns: int, fps: float) -> None:
+    frames = []
+    for index in range(min(len(clip) for clip in clips)):
+        tiles = [clip[index] for clip in clips]
+        rows = [np.concatenate(tiles[start : start + columns], axis=1) for start in range(0, len(tiles), columns)]
+        frames.append(Image.fromarray(np.concatenate(rows)))
+    duration_ms = round(1000 * MOTION_STEP / fps)
+    options: dict[str, Any] = {"save_all": True, "append_images": frames[1:], "duration": duration_ms, "loop": 0}
+    if file.suffix.lower() == ".webp":
+        options |= {"quality": 70, "method": 4}
+    write_beside(file, lambda beside: frames[0].save(beside, **options))
+
+
+def _table(figures: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
+    rows = []
+    for show in figures:
+        first, last = show["frames"][1], show["frames"][-1]
+        rows.append(
+            (
+                f"{show['bundle']}, seed {show['seed']}",
+                f"{first['brightness']:.0f} -> {last['brightness']:.0f}",
+                f"brightness; contrast {first['contrast']:.0f} -> {last['contrast']:.0f}, motion "
+                f"{first['motion']:.2f} -> {last['motion']:.2f} levels per frame (frame {first['frame']} -> {last['frame']})",
+            )
+        )
+    return rows

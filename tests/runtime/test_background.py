@@ -1,0 +1,77 @@
+"""The thread beside the show: order, errors, priority, and an end that leaves nobody waiting."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+import pytest
+
+from runtime.background import Background
+
+
+def test_jobs_are_done_in_order_and_give_their_results() -> None:
+    background: Background[int] = Background()
+    done: list[int] = []
+
+    def job(number: int) -> int:
+        done.append(number)
+        return number * number
+
+    futures = [background.submit(lambda number=number: job(number)) for number in range(20)]
+    assert [future.result(10) for future in futures] == [number * number for number in range(20)]
+    assert done == list(range(20))
+    background.close()
+
+
+def test_an_error_reaches_the_one_who_waits_and_the_next_job_is_done() -> None:
+    background: Background[int] = Background()
+    failed = background.submit(lambda: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        failed.result(10)
+    assert background.submit(lambda: 5).result(10) == 5
+    background.close()
+
+
+def test_closing_finishes_the_running_job_and_fails_the_waiting_ones() -> None:
+    background: Background[int] = Background()
+    begun, go_on = threading.Event(), threading.Event()
+
+    def job() -> int:
+        begun.set()
+        go_on.wait(10)
+        return 7
+
+    running = background.submit(job)
+    waiting = background.submit(lambda: 8)
+    assert begun.wait(10)
+    closing = threading.Thread(target=background.close)
+    closing.start()
+    with pytest.raises(ValueError, match="closed"):
+        waiting.result(10)
+    go_on.set()
+    closing.join(10)
+    assert running.result(10) == 7
+    with pytest.raises(ValueError, match="closed"):
+        background.submit(lambda: 9)
+    background.close()
+
+
+def test_closing_an_unused_one_is_fine() -> None:
+    before = threading.active_count()
+    Background[int]().close()
+    assert threading.active_count() == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives threads a priority of their own")
+def test_its_priority_is_lower_and_nobody_elses_changes() -> None:
+    background: Background[int] = Background()
+
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    before = niceness()
+    assert background.submit(niceness).result(10) == max(before, 10)
+    assert niceness() == before
+    background.close()

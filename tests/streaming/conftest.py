@@ -1,0 +1,15 @@
+"""A tiny bundle for the tests that run the whole command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests import tiny
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny bundle, 64 x 48 at 30 frames per second; built once and never changed."""
+    return tiny.build(tmp_path_factory.mktemp("bundles") / "tiny")

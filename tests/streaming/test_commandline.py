@@ -1,0 +1,145 @@
+"""The whole command, in this process: what it returns, what it says, what it leaves behind."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runtime import EngineError, Generator
+from streaming import commandline
+from streaming.arguments import DEFAULT_BUNDLE
+from streaming.commandline import main
+from tests.streaming.doubles import decode
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
+    """Run the command; return its status and what it wrote to standard error."""
+    status = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    return status, captured.err
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """Run a command that must be refused in one line."""
+    status, error = run(capsys, *arguments)
+    assert status == 2
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert "Traceback" not in error
+    return error
+
+
+def test_a_show_is_recorded_and_summed_up(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "show.mp4"
+    status, error = run(capsys, bundle, "--to", path, "--to", "null", "--seconds", 0.5, "--control", "sway=2")
+    assert status == 0
+    assert "tiny, 64 x 48, 30 fps. " in error
+    assert "first frame" in error
+    assert "ended: time is up" in error
+    summary = {line.split()[0]: line for line in error.splitlines()}
+    written = int(summary[str(path)].split()[1])
+    frames, _ = decode(path)
+    assert len(frames) == written
+    assert 1 <= written <= 15
+    assert summary["show"].split()[1] == summary["null"].split()[1]
+
+
+def test_missing_and_broken_bundles(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "is no folder" in refusal(capsys, tmp_path / "nothing", "--to", "null")
+    assert "is no bundle" in refusal(capsys, tmp_path, "--to", "null")
+    cut = shutil.copytree(bundle, tmp_path / "cut")
+    (cut / "step.onnx").write_bytes((bundle / "step.onnx").read_bytes()[:500])
+    assert "step.onnx has 500 bytes, expected" in refusal(capsys, cut, "--to", "null")
+    edited = shutil.copytree(bundle, tmp_path / "edited")
+    manifest = json.loads((edited / "bundle.json").read_text())
+    manifest["frame"]["fps"] = "60"
+    (edited / "bundle.json").write_text(json.dumps(manifest))
+    assert "was changed" in refusal(capsys, edited, "--to", "null")
+
+
+def test_what_the_runtime_refuses_leaves_nothing_behind(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = tmp_path / "text.png"
+    text.write_text("this is no picture")
+    for arguments, message in {
+        ("--image", text): "is not an image",
+        ("--image", tmp_path / "none.png"): "there is no image file",
+        ("--control", "swai=1"): 'no control "swai" (did you mean "sway"?)',
+        ("--control", "sway=99"): "sway must be from 0 to 4, got 99",
+        ("--engine", "openvin"): 'no engine "openvin"',
+        ("--precision", "fp8"): 'no precision "fp8"',
+    }.items():
+        assert message in refusal(capsys, bundle, "--to", tmp_path / "out.mp4", *arguments)
+        assert [file.name for file in tmp_path.iterdir()] == ["text.png"]
+
+
+def test_a_sink_that_cannot_be_opened_stops_all(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("the engine was opened all the same")
+
+    monkeypatch.setattr(Generator, "open", never)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        taken = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        assert "is in use" in refusal(capsys, bundle, "--to", tmp_path / "a.mkv", "--to", taken)
+    assert "no folder" in refusal(capsys, bundle, "--to", "null", "--to", tmp_path / "missing" / "a.mp4")
+    assert "webcam" in refusal(capsys, bundle, "--to", tmp_path / "a.mp4", "--to", "webcam:/dev/video-of-nobody")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_bad_arguments_are_one_line(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--fps: got '0'" in refusal(capsys, bundle, "--fps", "0")
+    assert "--seconds: got '-1'" in refusal(capsys, bundle, "--seconds", "-1")
+    assert 'there is no sink "webcm"' in refusal(capsys, bundle, "--to", "webcm")
+    assert "SECRET" not in refusal(capsys, bundle, "--to", "rtmpx://host/app/SECRET")
+    assert "SECRET" not in refusal(capsys, "rtmp://host/app/SECRET")
+
+
+def test_a_key_is_not_in_what_a_show_writes(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    status, error = run(capsys, bundle, "--to", f"rtmp://127.0.0.1:{port}/app/SECRET", "--seconds", 0.2)
+    assert status == 1  # nobody has seen a single frame
+    assert "SECRET" not in error
+    assert f"rtmp://127.0.0.1:{port}/app/***" in error
+    assert "0 connections, last trouble: Connection refused" in error
+
+
+def test_an_engine_that_fails_during_the_show_keeps_the_recording(
+    bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = Generator.__next__
+
+    def fail_at_5(self: Generator) -> Any:
+        if self.frame_index == 5:
+            raise EngineError("the device was unplugged")
+        return make(self)
+
+    monkeypatch.setattr(Generator, "__next__", fail_at_5)
+    status, error = run(capsys, bundle, "--to", tmp_path / "a.mkv", "--seconds", 5)
+    assert status == 2
+    assert error.endswith("error: the device was unplugged\n")
+    assert len(decode(tmp_path / "a.mkv")[0]) == 5
+
+
+def test_the_default_bundle_is_found_here_or_beside_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    package = tmp_path / "site" / "streaming" / "commandline.py"
+    monkeypatch.setattr(commandline, "__file__", str(package))
+    assert commandline._find_bundle(None) == Path(DEFAULT_BUNDLE)  # nowhere: the error names the plain path
+    beside = tmp_path / "site" / DEFAULT_BUNDLE
+    beside.mkdir(parents=True)
+    assert commandline._find_bundle(None) == beside
+    (tmp_path / DEFAULT_BUNDLE).mkdir(parents=True)
+    assert commandline._find_bundle(None) == Path(DEFAULT_BUNDLE)
+    assert commandline._find_bundle("mine") == Path("mine")
