@@ -140,8 +140,8 @@ def _table(figures: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
             (
                 f"{show['bundle']}, seed {show['seed']}",
                 f"{first['brightness']:.0f} -> {last['brightness']:.0f}",
-                f"brightness; contrast {first['contrast']:.0f} -> {last['contrast']:.0f}, motion "
-                f"{first['motion']:.2f} -> {last['motion']:.2f} levels per frame (frame {first['frame']} -> {last['frame']})",
+                f"brightness from frame {first['frame']} to {last['frame']}; contrast {first['contrast']:.0f} -> "
+                f"{last['contrast']:.0f}, motion {first['motion']:.2f} -> {last['motion']:.2f} levels per frame",
             )
         )
     return rows

@@ -10,8 +10,8 @@ EXAMPLES = """examples:
   python -m export runs/landscape --out bundles/landscape-128
   python -m export runs/landscape --out bundles/landscape-128 --force
 
-Writes condition.onnx and step.onnx, golden frames and bundle.json (docs/bundle.md). Every engine that is installed is then
-run in a closed loop against PyTorch, frame by frame; a bundle that differs by more than its gate (60 dB in FP32,
+Writes condition.onnx and step.onnx, golden frames and bundle.json (docs/bundle.md). Every engine that is installed is
+then run in a closed loop against PyTorch, frame by frame; a bundle that differs by more than its gate (60 dB in FP32,
 40 dB in bf16, worst frame) is not written. The bundle is complete or absent.
 """
 

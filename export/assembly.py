@@ -85,8 +85,8 @@ def export_run(run: Path, out: Path, *, frames: int = 300, force: bool = False) 
         if failed:
             worst = failed[0]
             raise ExportError(
-                f"{worst.engine} in {worst.precision} ({worst.run}) came out at {worst.worst:.3g} {worst.unit}, the gate is "
-                f"{worst.gate:g}: no bundle was written"
+                f"{worst.engine} in {worst.precision} ({worst.run}) came out at {worst.worst:.3g} {worst.unit}, "
+                f"the gate is {worst.gate:g}: no bundle was written"
             )
         manifest["verified"] = {"parity": [rung.to_json() for rung in rungs]}
         write_manifest(folder, manifest)

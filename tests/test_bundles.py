@@ -1,7 +1,8 @@
-"""The shipped bundles on every engine that is here, through the real ONNX Runtime, OpenVINO and TensorRT-RTX builder."""
+"""The shipped bundles on every engine that is here: the real ONNX Runtime, OpenVINO and TensorRT-RTX builder."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +28,8 @@ def test_bundles_ship() -> None:
 
 @every_bundle
 @pytest.mark.parametrize(
-    ("engine", "precision", "gate_db"), [("onnxruntime", "fp32", 60), ("openvino", "fp32", 60), ("openvino", "bf16", 40)]
+    ("engine", "precision", "gate_db"),
+    [("onnxruntime", "fp32", 60), ("openvino", "fp32", 60), ("openvino", "bf16", 40)],
 )
 def test_golden_frames_are_reproduced(bundle: Path, engine: str, precision: str, gate_db: int, tmp_path: Path) -> None:
     if precision not in open_engine(engine).precisions():
@@ -65,7 +67,7 @@ def test_it_moves_stays_in_range_and_renews_itself(bundle: Path, tmp_path: Path)
         renewal = generator.manifest.renewal
         assert renewal is not None
         frames = [next(generator).astype(np.float32) for _ in range(renewal.every_frames + renewal.dissolve_frames + 2)]
-    motion = np.array([np.abs(b - a).mean() for a, b in zip(frames[:-1], frames[1:], strict=True)])
+    motion = np.array([np.abs(b - a).mean() for a, b in pairwise(frames)])
     assert np.median(motion) > 0.2, "the picture stands still"
     assert motion.max() < 40, "the picture jumps"
     assert all(frame.std() > 5 for frame in frames[::30]), "the picture has gone flat"

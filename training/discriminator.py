@@ -15,7 +15,7 @@ NUM_FRAMES = 4  # the anchor, two consecutive frames and one further on
 
 
 class Discriminator(nn.Module):
-    """A plain convolutional critic without normalisation (R3GAN, arXiv 2501.05441): per-place logits and one for the clip."""
+    """A plain convolutional critic without normalisation (arXiv 2501.05441): per-place logits and one for the clip."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Discriminator(nn.Module):
 
 
 def augment(clips: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """Change colour, place and a hidden square of each clip, the same for all its frames (DiffAugment, arXiv 2006.10738).
+    """Change colour and place of each clip, the same for all its frames (DiffAugment, arXiv 2006.10738).
 
     Args:
         clips: (B, T, 3, H, W) in [0, 1]; gradients flow through.

@@ -1,6 +1,6 @@
 """The generator: a picture is made rarely (`Condition`), its motion every frame (`Step`).
 
-Legend: B batch, C channels, H height, W width, K oscillator modes. Displacements and flows are in pixels of the full frame.
+Legend: B batch, C channels, H height, W width, K oscillator modes. Displacements are in pixels of the full frame.
 A frame is displaced from the anchor, never from the frame before it, so errors cannot pile up: the form of Generative
 Image Dynamics (arXiv 2309.07906, modes) and of Eulerian motion fields (arXiv 2011.15128, two-phase transport).
 """
@@ -53,7 +53,7 @@ class Shape:
     def __post_init__(self) -> None:
         if self.height % 32 or self.width % 32 or min(self.height, self.width) < 64:
             raise ValueError(
-                f"frame size is {self.width}x{self.height}, expected multiples of 32 from 64 up: change height and width"
+                f"frame size is {self.width}x{self.height}, expected multiples of 32 from 64 up: change height or width"
             )
 
     @property
@@ -255,7 +255,7 @@ class Step(nn.Module):
         x = self.merge2(torch.cat([x, F.pixel_unshuffle(2 * seen - 1, 2).to(x.dtype)], dim=1))
         x = self.refine2(F.leaky_relu(x, 0.2))
         made = F.pixel_shuffle(self.to_residual(F.leaky_relu(x, 0.2)), 2).float()  # (B, 4, H, W)
-        # Where the mask opens, a synthesised colour replaces the warped one; elsewhere the picture stays as sharp as it was.
+        # Where the mask opens, a synthesised colour replaces the warped one; elsewhere the picture stays sharp.
         mask = torch.sigmoid(made[:, 3:] - 2.0)
         return (picture + mask * (0.5 + 0.5 * torch.tanh(made[:, :3]) - picture)).clamp(0.0, 1.0)
 

@@ -18,7 +18,7 @@ def conv(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) 
 
 @torch.no_grad()
 def repeat_subpixels(layer: nn.Conv2d, factor: int = 2) -> None:
-    """Start a layer before a pixel shuffle so that it repeats pixels (ICNR, arXiv 1707.02937): no checkerboard to unlearn."""
+    """Start a layer before a pixel shuffle so that it repeats pixels: no checkerboard to unlearn (ICNR, 1707.02937)."""
     blocks = layer.weight[:: factor**2].clone()
     layer.weight.copy_(blocks.repeat_interleave(factor**2, dim=0))
 

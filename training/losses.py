@@ -42,7 +42,7 @@ def motion_energy_mismatch(made: Tensor, real: Tensor) -> Tensor:
 
 
 def relativistic_generator(fake: Tensor, real: Tensor) -> Tensor:
-    """Return the generator's side of the relativistic pairing loss (R3GAN, arXiv 2501.05441, eq. 2): softplus(real - fake)."""
+    """Return softplus(real - fake): the generator's side of the relativistic pairing loss (arXiv 2501.05441, eq. 2)."""
     return F.softplus(real.detach() - fake).mean()
 
 
@@ -52,7 +52,7 @@ def relativistic_discriminator(fake: Tensor, real: Tensor) -> Tensor:
 
 
 def finite_difference_penalty(logits: Tensor, perturbed: Tensor) -> Tensor:
-    """Return ||D(x) - D(x + sigma * e)||^2: R1 on real x, R2 on fake x, without a double backward (APT, arXiv 2501.08316)."""
+    """Return ||D(x) - D(x + sigma * e)||^2: R1 on real x, R2 on fake, without a double backward (arXiv 2501.08316)."""
     return (logits - perturbed).square().mean()
 
 

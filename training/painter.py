@@ -58,8 +58,8 @@ class ContentPrior(nn.Module):
 class Painter(nn.Module):
     """A U-Net from (picture, mask) and a content code to the whole picture.
 
-    Image given: the mask is 1 everywhere and the picture comes back untouched. Nothing given: the mask is 0 and the code
-    alone decides. Parts given: what is hidden is completed. One network, so that one pretraining serves all three.
+    Image given: the mask is 1 everywhere and the picture comes back untouched. Nothing given: the mask is 0 and the
+    code alone decides. Parts given: what is hidden is completed. One network, so that one pretraining serves all three.
     """
 
     grain4: Tensor
@@ -93,8 +93,8 @@ class Painter(nn.Module):
         self.to_rgb = conv(16, 3)
         with torch.no_grad():
             self.to_rgb.weight.mul_(0.3)
-        # Fixed noise to carve texture from, as StyleGAN's (arXiv 1812.04948, section 3.2); without it, early adversarial
-        # training answers the demand for detail with a regular grid.
+        # Fixed noise to carve texture from, as StyleGAN's (arXiv 1812.04948, section 3.2); without it, early
+        # adversarial training answers the demand for detail with a regular grid.
         random = torch.Generator().manual_seed(0)
         self.register_buffer(
             "grain4", torch.randn(1, GRAIN, height // 4, width // 4, generator=random), persistent=False

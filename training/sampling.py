@@ -56,7 +56,7 @@ def rollout(
 def write_samples(generator: VideoGenerator, clips: ClipSampler, config: Config, path: Path) -> None:
     """Write PATH.png (five held-out clips and five made from codes alone, over time) and PATH.mp4.
 
-    The first three columns of the upper rows are real (frames 0, horizon / 2, horizon), the rest generated from frame 0.
+    The first three columns of the upper rows are real (frames 0, horizon / 2, horizon), the rest made from frame 0.
     """
     horizon = config.footage.horizon_frames
     batch = clips.draw(2**20, 5, [horizon // 2, horizon])
