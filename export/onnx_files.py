@@ -1,7 +1,7 @@
 """PyTorch -> ONNX files: the two graphs of a bundle, FP32 arithmetic, weights at rest in FP16.
 
 Weights are rounded to FP16 once, in the PyTorch model itself, before anything is compared, and widened again by a Cast
-that every engine folds away when it loads the graph: half the size on disk, and not one bit of difference in the frames.
+that every engine folds away when it loads the graph: half the size on disk, not one bit of difference in the frames.
 """
 
 from __future__ import annotations
