@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
     main_parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="a folder of videos")
     main_parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's folder")
     main_parser.add_argument("--from-scratch", action="store_true", help="finetune without RUN/pretrain.pt")
+    main_parser.add_argument("--perceptual", type=Path, metavar="FILE", help="LPIPS weights (ONNX), to look sharper")
     main_parser.add_argument("--cache", type=Path, metavar="DIR", help="where decoded footage is kept")
     return main_parser
 
@@ -42,6 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
     from training.finetune import FinetuneStage
     from training.footage import ClipSampler, load_footage
     from training.loop import Stage, train
+    from training.perceptual import PerceptualDistance
     from training.pretrain import PretrainStage
     from training.sampling import write_samples
 
@@ -58,15 +60,16 @@ def run(arguments: argparse.Namespace) -> None:
         return
     videos = load_footage(arguments.data, config.footage, "train", arguments.cache)
     held_out = load_footage(arguments.data, config.footage, "heldout", arguments.cache)
+    perceptual = None if arguments.perceptual is None else PerceptualDistance(arguments.perceptual)
     stage: Stage
     torch.manual_seed(config.run.seed)
     if arguments.command == "pretrain":
-        stage = PretrainStage(config)
+        stage = PretrainStage(config, perceptual)
     else:
         pretrained = out / "pretrain.pt"
         if not arguments.from_scratch and not pretrained.is_file():
             raise ValueError(f"no {pretrained}: run pretrain first, or pass --from-scratch")
-        stage = FinetuneStage(config, None if arguments.from_scratch else pretrained)
+        stage = FinetuneStage(config, None if arguments.from_scratch else pretrained, perceptual)
     train(stage, config, videos, held_out, out)
 
 

@@ -57,6 +57,7 @@ class Pretrain:
     reconstruction: float = 1.0  # weight of each task; 0 leaves it out
     flow: float = 0.3  # steady flow against the footage's mean optical flow
     kl: float = 2e-3  # content code against its prior, per value
+    perceptual: float = 0.6  # LPIPS of the painted picture; only with --perceptual
     given: float = 0.35  # share of clips whose first frame is given whole
     masked: float = 0.30  # share whose first frame is given in parts; the rest has the content code alone
     mask_min: float = 0.5  # share of the hidden blocks, from
@@ -76,6 +77,7 @@ class Finetune:
     reconstruction: float = 0.3  # pooled L1 to the real continuation: held low, it pulls towards standing still
     code_reconstruction: float = 0.5  # pooled L1 of pictures made from their own recognised code
     feature_matching: float = 0.5
+    perceptual: float = 0.6  # LPIPS of pictures made from their own recognised code; only with --perceptual
     flow: float = 0.1
     motion: float = 0.1  # log motion energy, fake against real
     penalty: float = 60.0  # finite-difference R1 and R2; times sigma^2 it is R3GAN's gamma / 2

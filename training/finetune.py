@@ -30,6 +30,7 @@ from training.losses import (
     relativistic_generator,
 )
 from training.painter import COMPONENTS, Recogniser, num_code_noise
+from training.perceptual import PerceptualDistance
 
 GAP = 4  # frames between the first and the last frame that the critic sees of a clip
 
@@ -39,13 +40,14 @@ class FinetuneStage:
 
     name = "finetune"
 
-    def __init__(self, config: Config, pretrained: Path | None) -> None:
+    def __init__(self, config: Config, pretrained: Path | None, perceptual: PerceptualDistance | None = None) -> None:
         settings = config.finetune
         if settings.batch < 4:
             raise ValueError(
                 f"finetune.batch is {settings.batch}, expected 4 or more: a batch mixes pictures and codes"
             )
         self.config, self.iterations, self.batch = config, settings.iterations, settings.batch
+        self.perceptual = perceptual
         self.generator = VideoGenerator(config.model)
         self.recogniser = Recogniser(config.model.height, config.model.width)
         self.critic = Discriminator(settings.critic_channels)
@@ -98,14 +100,15 @@ class FinetuneStage:
         first, frames, flow = (torch.from_numpy(array) for array in (batch.first, batch.frames, batch.flow))
         count = len(first)
         num_given = max(1, min(count - 2, round(settings.given * count)))
-        num_coded = num_given + (count - num_given) // 2  # from here on, codes come from the prior
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.run.bf16):
             mask = torch.zeros(count, 1, *first.shape[2:])
             mask[:num_given] = 1
             prior = self.generator.condition.prior
             code = prior(torch.randn(count, num_code_noise(*first.shape[2:])))
-            mean, logvar = self.recogniser(first[num_given:num_coded])
-            code[num_given:num_coded] = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
+            # The prior is a mixture of posteriors, so codes recognised from the footage are draws from it, too: the
+            # generator is judged on what it will draw, and every picture has one that it should look like.
+            mean, logvar = self.recogniser(first[num_given:])
+            code[num_given:] = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
             memory = self.generator.condition.from_code(first, mask, code)
             made, aged = self._roll(memory, offsets)
         fake = torch.cat([memory.picture[:, None], made], dim=1)  # (B, 4, 3, H, W)
@@ -120,7 +123,7 @@ class FinetuneStage:
             adversarial = relativistic_generator(fake_logits, real_logits)
             pairs = [level.chunk(2) for level in features]
             matching = feature_distance([f for f, _ in pairs], [r for _, r in pairs])
-            own = slice(num_given, num_coded)  # these clips were made from the code of their own first frame
+            own = slice(num_given, count)  # these clips were made from the code of their own first frame
             perceptual = torch.stack([(f[own] - r[own].detach()).float().abs().mean() for f, r in pairs]).mean()
             young = ~aged[:num_given]
             continued = (made[:num_given] - frames[:num_given])[young].flatten(0, 1)
@@ -128,11 +131,13 @@ class FinetuneStage:
                 pooled_l1(continued, torch.zeros_like(continued), (2, 4, 8)) if len(continued) else 0 * adversarial
             )
             code_l1 = pooled_l1(memory.picture[own], first[own])
+            look = 0 * code_l1 if self.perceptual is None else self.perceptual(memory.picture[own], first[own])
             flow_loss = flow_error((memory.flow[:, :2] * memory.flow[:, 2:])[:num_given], flow[:num_given])
             motion = motion_energy_mismatch(made[:, :2], frames[:, :2])
             loss = (
                 settings.adversarial * adversarial
                 + settings.feature_matching * (matching + perceptual)
+                + settings.perceptual * look
                 + settings.reconstruction * continuation
                 + settings.code_reconstruction * code_l1
                 + settings.flow * flow_loss
@@ -146,7 +151,8 @@ class FinetuneStage:
         speed = (made[:, 1] - made[:, 0]).detach().float().abs().mean() / (frames[:, 1] - frames[:, 0]).abs().mean()
         found = {
             "adversarial": adversarial, "motion_ratio": speed, "gap": (real_logits - fake_logits).mean(),
-            "matching": matching, "perceptual": perceptual, "continuation": continuation, "code_l1": code_l1,
+            "matching": matching, "perceptual": perceptual, "look": look, "continuation": continuation,
+            "code_l1": code_l1,
             "flow": flow_loss, "motion": motion, "gradient": norm,
         }  # fmt: skip
         return {**{key: float(value.detach()) for key, value in found.items()}, **metrics}

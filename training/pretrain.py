@@ -11,6 +11,7 @@ from torch import nn
 from training.config import Config
 from training.footage import Batch, ClipSampler
 from training.generator import VideoGenerator
+from training.perceptual import PerceptualDistance
 from training.reconstruction import Reconstruction
 
 TASKS = {"reconstruction": Reconstruction}
@@ -21,7 +22,7 @@ class PretrainStage:
 
     name = "pretrain"
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, perceptual: PerceptualDistance | None = None) -> None:
         settings = config.pretrain
         self.config, self.iterations, self.batch = config, settings.iterations, settings.batch
         self.generator = VideoGenerator(config.model)
@@ -29,7 +30,7 @@ class PretrainStage:
         self.weights = {name: weight for name, weight in weights.items() if weight > 0}
         if not self.weights:
             raise ValueError(f"every pretraining task has weight 0: give one of {', '.join(TASKS)} a weight")
-        tasks = nn.ModuleDict({name: TASKS[name](config) for name in self.weights})
+        tasks = nn.ModuleDict({name: TASKS[name](config, perceptual) for name in self.weights})
         self.modules: dict[str, nn.Module] = {"generator": self.generator, "tasks": tasks}
         self.tasks = tasks
         parameters = [*self.generator.parameters(), *tasks.parameters()]

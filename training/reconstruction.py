@@ -17,6 +17,7 @@ from training.footage import Batch
 from training.generator import VideoGenerator
 from training.losses import code_divergence, flow_error, pooled_l1
 from training.painter import Recogniser
+from training.perceptual import PerceptualDistance
 
 BLOCK = 16  # side of one tube of the mask, pixels
 
@@ -45,9 +46,11 @@ def draw_masks(batch: int, height: int, width: int, given: float, masked: float,
 class Reconstruction(nn.Module):
     """The task's own module is the recogniser; everything else is the generator's."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, perceptual: PerceptualDistance | None = None) -> None:
         super().__init__()
         self.config = config
+        # Frozen and the user's own: not one of this module's, so that no checkpoint holds it.
+        self.perceptual = None if perceptual is None else perceptual.forward
         self.recogniser = Recogniser(config.model.height, config.model.width)
 
     def forward(self, generator: VideoGenerator, batch: Batch, offsets: list[int]) -> tuple[Tensor, dict[str, float]]:
@@ -74,6 +77,7 @@ class Reconstruction(nn.Module):
         picture_loss = pooled_l1(memory.picture, first)
         flow_loss = flow_error(memory.flow[:, :2] * memory.flow[:, 2:], flow)
         kl = code_divergence(mean, logvar)
-        loss = clip_loss + picture_loss + settings.flow * flow_loss + settings.kl * kl
-        metrics = {"clip": clip_loss, "picture": picture_loss, "flow": flow_loss, "kl": kl}
+        look_loss = torch.zeros(()) if self.perceptual is None else self.perceptual(memory.picture, first)
+        loss = clip_loss + picture_loss + settings.perceptual * look_loss + settings.flow * flow_loss + settings.kl * kl
+        metrics = {"clip": clip_loss, "picture": picture_loss, "look": look_loss, "flow": flow_loss, "kl": kl}
         return loss, {key: float(value.detach()) for key, value in metrics.items()}
