@@ -70,14 +70,15 @@ class Finetune:
 
     iterations: int = 3000
     batch: int = 8
-    learning_rate: float = 3e-4
-    critic_learning_rate: float = 4e-4
+    learning_rate: float = 2e-4
+    critic_learning_rate: float = 2e-4
     critic_channels: int = 48
-    adversarial: float = 0.3
+    adversarial: float = 0.1
     reconstruction: float = 0.3  # pooled L1 to the real continuation: held low, it pulls towards standing still
     code_reconstruction: float = 0.5  # pooled L1 of pictures made from their own recognised code
     feature_matching: float = 0.5
     perceptual: float = 0.6  # LPIPS of pictures made from their own recognised code; only with --perceptual
+    perceptual_clip: float = 0.3  # LPIPS of the last frame to the real one: forgives a shift, not an artefact
     flow: float = 0.1
     motion: float = 0.1  # log motion energy, fake against real
     penalty: float = 60.0  # finite-difference R1 and R2; times sigma^2 it is R3GAN's gamma / 2

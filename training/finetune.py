@@ -131,13 +131,17 @@ class FinetuneStage:
                 pooled_l1(continued, torch.zeros_like(continued), (2, 4, 8)) if len(continued) else 0 * adversarial
             )
             code_l1 = pooled_l1(memory.picture[own], first[own])
-            look = 0 * code_l1 if self.perceptual is None else self.perceptual(memory.picture[own], first[own])
+            look = clip_look = 0 * code_l1
+            if self.perceptual is not None:
+                look = self.perceptual(memory.picture[own], first[own])
+                clip_look = self.perceptual(made[:, -1], frames[:, -1])
             flow_loss = flow_error((memory.flow[:, :2] * memory.flow[:, 2:])[:num_given], flow[:num_given])
             motion = motion_energy_mismatch(made[:, :2], frames[:, :2])
             loss = (
                 settings.adversarial * adversarial
                 + settings.feature_matching * (matching + perceptual)
                 + settings.perceptual * look
+                + settings.perceptual_clip * clip_look
                 + settings.reconstruction * continuation
                 + settings.code_reconstruction * code_l1
                 + settings.flow * flow_loss
@@ -151,8 +155,8 @@ class FinetuneStage:
         speed = (made[:, 1] - made[:, 0]).detach().float().abs().mean() / (frames[:, 1] - frames[:, 0]).abs().mean()
         found = {
             "adversarial": adversarial, "motion_ratio": speed, "gap": (real_logits - fake_logits).mean(),
-            "matching": matching, "perceptual": perceptual, "look": look, "continuation": continuation,
-            "code_l1": code_l1,
+            "matching": matching, "perceptual": perceptual, "look": look, "clip_look": clip_look,
+            "continuation": continuation, "code_l1": code_l1,
             "flow": flow_loss, "motion": motion, "gradient": norm,
         }  # fmt: skip
         return {**{key: float(value.detach()) for key, value in found.items()}, **metrics}
