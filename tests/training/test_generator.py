@@ -6,7 +6,7 @@ import torch
 from training.discriminator import Discriminator, augment
 from training.generator import Memory, Shape, State, Step, VideoGenerator, dissolve
 from training.layers import Warp
-from training.painter import Painter, num_codes
+from training.painter import KEYS, ContentPrior, Painter, num_code_noise, num_codes
 from training.reconstruction import draw_masks
 
 SHAPE = Shape(height=64, width=96, num_modes=4, period_frames=16)
@@ -23,7 +23,7 @@ def generator() -> VideoGenerator:
 def memory(generator: VideoGenerator) -> Memory:
     torch.manual_seed(1)
     image = torch.rand(1, 3, 64, 96)
-    return generator.condition(image, torch.ones(1, 1, 64, 96), torch.zeros(1, num_codes(64, 96)))
+    return generator.condition.from_code(image, torch.ones(1, 1, 64, 96), torch.zeros(1, num_codes(64, 96)))
 
 
 def test_a_warp_moves_the_content_right_and_down() -> None:
@@ -63,6 +63,21 @@ def test_codes_change_what_is_painted() -> None:
     nothing = torch.zeros(2, 3, 64, 96)
     painted = painter(nothing, nothing[:, :1], torch.randn(2, num_codes(64, 96)))
     assert (painted[0] - painted[1]).abs().max() > 1e-4  # untrained; equal pictures would differ by 0
+
+
+def test_the_prior_draws_from_its_components() -> None:
+    torch.manual_seed(0)
+    prior = ContentPrior(64, 64)
+    prior.means.copy_(torch.randn_like(prior.means))
+    prior.spreads.fill_(0.1)
+    codes = prior(torch.randn(64, num_code_noise(64, 64)))
+    nearest = torch.cdist(codes, prior.means).min(dim=1)
+    alone = nearest.values < 0.2 * num_codes(64, 64) ** 0.5  # twice the spread: the component has the say alone
+    assert alone.float().mean() > 0.4
+    assert len(set(nearest.indices.tolist())) > 30, "different noise chooses different components"
+    exact = torch.zeros(1, num_code_noise(64, 64))
+    exact[0, :KEYS] = 5 * prior.keys[7]
+    assert torch.allclose(prior(exact)[0], prior.means[7], atol=0.05)
 
 
 def test_a_still_memory_at_clock_zero_shows_the_anchor(generator: VideoGenerator, memory: Memory) -> None:
@@ -140,7 +155,8 @@ def test_dissolve_goes_from_a_to_b(memory: Memory) -> None:
 def test_gradients_reach_every_part() -> None:
     torch.manual_seed(0)
     generator = VideoGenerator(SHAPE)
-    memory = generator.condition(torch.rand(2, 3, 64, 96), torch.zeros(2, 1, 64, 96), torch.randn(2, num_codes(64, 96)))
+    noise = torch.randn(2, num_code_noise(64, 96))
+    memory = generator.condition(torch.rand(2, 3, 64, 96), torch.zeros(2, 1, 64, 96), noise)
     state = generator.step.initial_state(2)
     for _ in range(3):
         frame, state = generator.step(memory, state, torch.randn(2, SHAPE.num_noise), STILL.expand(2, -1))
