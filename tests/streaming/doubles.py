@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterator
 from fractions import Fraction
@@ -86,6 +87,13 @@ def decode(path: Path | str, **options: Any) -> tuple[list[Any], int]:
                 else:
                     num_audio += 1
     return video, num_audio
+
+
+def closed_port() -> int:
+    """Return a TCP port of this machine that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
 
 
 class ScriptedSink(Sink):

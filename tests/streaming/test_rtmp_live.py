@@ -5,7 +5,9 @@ Wants nginx with its RTMP module (Debian: nginx libnginx-mod-rtmp); the other se
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -21,11 +23,12 @@ import pytest
 
 from streaming.fanout import FanOut
 from streaming.pacing import Pacer, SystemClock
+from streaming.publishing import ChildLink, Job
 from streaming.rtmp_sink import RtmpSink
 from streaming.show import Show
 from streaming.sink import Frame
 from tests.fakes import FakeClock
-from tests.streaming.doubles import WAIT_S, endless, feed, number_of, numbered
+from tests.streaming.doubles import WAIT_S, closed_port, endless, feed, number_of, numbered
 
 pytestmark = pytest.mark.live
 
@@ -81,17 +84,11 @@ class Reader(threading.Thread):
         self.colours.add((frame.colorspace, frame.color_range))
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
-
-
 class Nginx:
     """A running nginx, and events that tell when somebody plays or publishes."""
 
     def __init__(self, folder: Path, port: int | None = None) -> None:
-        self.port = port or free_port()
+        self.port = port or closed_port()
         self.play, self.publish = threading.Event(), threading.Event()
         events = {"/play": self.play, "/publish": self.publish}
 
@@ -166,24 +163,31 @@ def test_a_reader_behind_nginx_sees_the_show(nginx: Nginx) -> None:
     assert reader.colours == {(1, 1)}  # BT.709, limited
 
 
+def write_until_on_air(sink: RtmpSink, clock: FakeClock, slot: int) -> int:
+    """Write frames until one is taken; return the next slot."""
+    deadline_s = time.monotonic() + WAIT_S
+    while not sink.write(Frame(numbered(slot % 55), slot)):
+        clock.advance(60)  # no wait is longer
+        slot += 1
+        assert time.monotonic() < deadline_s, sink.state()
+    return slot + 1
+
+
 def test_libavformat_as_the_server_sees_the_show() -> None:
     num_frames = 55
-    url = f"rtmp://127.0.0.1:{free_port()}/live/x"
+    url = f"rtmp://127.0.0.1:{closed_port()}/live/x"
     reader = Reader(url, num_frames, listen="1")
     clock = FakeClock()
     sink = RtmpSink(url, clock=clock)
     sink.open(feed(fps=30))
     sink.start()
-    deadline_s = time.monotonic() + WAIT_S
-    while not sink.write(Frame(numbered(0), 0)):  # refused until the reader listens
-        clock.advance(60)
-        assert time.monotonic() < deadline_s, sink.state()
-    assert all(sink.write(Frame(numbered(slot), slot)) for slot in range(1, num_frames))
+    begin = write_until_on_air(sink, clock, 0)  # refused until the reader listens
+    assert all(sink.write(Frame(numbered(slot % 55), slot)) for slot in range(begin, begin + num_frames))
     sink.close()
     reader.join(WAIT_S)
     assert len(reader.numbers) >= 0.95 * num_frames
-    assert reader.numbers == list(range(len(reader.numbers)))
-    assert reader.times == pytest.approx([number / 30 for number in reader.numbers], abs=0.001)
+    assert reader.numbers == [(begin - 1 + number) % 55 for number in range(len(reader.numbers))]
+    assert reader.times == pytest.approx([number / 30 for number in range(len(reader.numbers))], abs=0.001)
     assert reader.num_sounds >= 70
     assert reader.colours == {(1, 1)}
 
@@ -194,14 +198,16 @@ def test_a_server_that_comes_back_gets_a_fresh_stream(tmp_path: Path, nginx: Ngi
     sink = RtmpSink(url, clock=clock)
     sink.open(feed(fps=30))
     sink.start()
-    assert all(sink.write(Frame(numbered(slot), slot)) for slot in range(10))
+    slot = write_until_on_air(sink, clock, 0)
     nginx.stop()
-    slot = 10
     while sink.write(Frame(numbered(slot % 55), slot)):  # until the loss shows
         slot += 1
         assert slot < 10_000
-    clock.advance(60)
-    assert not sink.write(Frame(numbered(0), slot + 1))
+    while sink.errors < 2:  # until the next attempt has failed
+        clock.advance(60)
+        assert not sink.write(Frame(numbered(0), slot + 1))
+        slot += 1
+        assert slot < 10_000
     assert "Connection refused" in sink.state()
     assert "SECRET" not in sink.state()
     (tmp_path / "again").mkdir()
@@ -209,12 +215,40 @@ def test_a_server_that_comes_back_gets_a_fresh_stream(tmp_path: Path, nginx: Ngi
     reader = Reader(url, 10, rtmp_live="live")
     try:
         assert again.play.wait(WAIT_S)
-        clock.advance(60)
-        assert all(sink.write(Frame(numbered(number), slot + 2 + number)) for number in range(55))
+        slot = write_until_on_air(sink, clock, slot)
+        assert all(sink.write(Frame(numbered((slot + number) % 55), slot + number)) for number in range(55))
         sink.close()
         reader.join(WAIT_S)
     finally:
         again.stop()
     assert reader.times[0] < 1  # the time of the new stream began at 0, though the show is older
-    assert reader.numbers == list(range(reader.numbers[0], reader.numbers[0] + len(reader.numbers)))
+    assert reader.numbers == [(reader.numbers[0] + number) % 55 for number in range(len(reader.numbers))]
+    assert len(reader.numbers) >= 10
     assert (sink.errors, sink.result()) == (2, "2 connections, last trouble: Connection refused")
+
+
+def test_a_child_that_is_killed_is_replaced(nginx: Nginx) -> None:
+    links: list[ChildLink] = []
+
+    def dial(job: Job) -> ChildLink:
+        links.append(ChildLink(job))
+        return links[-1]
+
+    clock = FakeClock()
+    sink = RtmpSink(f"rtmp://127.0.0.1:{nginx.port}/live/x", clock=clock, dial=dial)
+    sink.open(feed(fps=30))
+    sink.start()
+    slot = write_until_on_air(sink, clock, 0)
+    os.kill(links[0].pid, signal.SIGKILL)
+    while sink.write(Frame(numbered(slot % 55), slot)):
+        slot += 1
+        assert slot < 10_000
+    assert "has ended" in sink.state()
+    write_until_on_air(sink, clock, slot)
+    sink.close()
+    assert len(links) == 2
+    assert (sink.errors, sink.state()) == (1, "on air")
+    assert sink.result() == "2 connections, last trouble: the process that sends the stream has ended"
+    for link in links:
+        with pytest.raises(ProcessLookupError):
+            os.kill(link.pid, 0)
