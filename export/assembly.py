@@ -140,4 +140,7 @@ def print_rungs(rungs: list[Rung]) -> None:
         cells = (style.format(value) for value in (rung.worst, rung.mean, rung.gate))
         verdict = "passed" if rung.passed else "FAILED"
         table.add_row(rung.engine, rung.precision, rung.run, str(rung.frames), *cells, verdict)
-    Console().print(table)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=110)  # in a log file rich folds at 80 columns, the table needs more
+    console.print(table)
