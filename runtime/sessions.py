@@ -32,7 +32,7 @@ def open_sessions(
     Args:
         bundle: the checked bundle.
         engine: which engine compiles them.
-        precision: one of the engine's.
+        precision: one of the engine's, for the step graph; the condition graph runs in FP32 where the engine can.
         pixels: the frame output that is wanted; the other is pruned.
         threads: CPU threads for a frame; None for every core.
         cache_dir: folder for compiled graphs; None for the default.
@@ -59,9 +59,11 @@ def open_sessions(
         return step, None
     names = [item.name for item in condition.outputs]
     program = Program(prune(bundle.condition, names), condition.inputs, condition.outputs)
-    # It runs beside the show: with a few threads it takes longer and disturbs less.
+    # It runs beside the show: with a few threads it takes longer and disturbs less. It runs rarely, and what it gets
+    # wrong stays in every frame: in FP32 wherever that is to be had.
+    exact = "fp32" if "fp32" in engine.precisions() else precision
     try:
-        return step, engine.open(program, precision, max(1, threads // 4), folder)
+        return step, engine.open(program, exact, max(1, threads // 4), folder)
     except BaseException:
         step.close()
         raise
