@@ -52,14 +52,17 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.command == "sample":
         newest_checkpoint(out)
         generator, config, facts = load_generator(out)
-        held_out = load_footage(arguments.data, config.footage, "heldout", arguments.cache)
-        clips = ClipSampler(held_out, config.footage, config.model.height, config.model.width, config.run.seed)
+        videos = load_footage(arguments.data, config.footage, "heldout", arguments.cache)
+        videos = videos or load_footage(arguments.data, config.footage, "train", arguments.cache)
+        clips = ClipSampler(videos, config.footage, config.model.height, config.model.width, config.run.seed)
         path = out / "samples" / f"{facts['stage']}-{facts['iteration']:06d}"
         write_samples(generator, clips, config, path)
         print(f"wrote {path}.png and {path}.mp4")
         return
     videos = load_footage(arguments.data, config.footage, "train", arguments.cache)
     held_out = load_footage(arguments.data, config.footage, "heldout", arguments.cache)
+    if not held_out:
+        print("nothing is held out (one scene, or clips too short): samples will show the footage trained on")
     perceptual = None if arguments.perceptual is None else PerceptualDistance(arguments.perceptual)
     stage: Stage
     torch.manual_seed(config.run.seed)
@@ -78,7 +81,7 @@ def main() -> int:
     arguments = parser().parse_args()
     try:
         run(arguments)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(f"training: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -66,7 +66,7 @@ def read_captions(folder: Path) -> dict[str, dict[str, str]]:
 
 
 def load_footage(folder: Path, config: Footage, split: str, cache: Path | None = None) -> list[Video]:
-    """Decode every video of a folder once and return those of one split.
+    """Decode every video of a folder once and return those of one split; the held-out one may be empty.
 
     Args:
         folder: videos, and optionally `captions.csv` with `file` and any of `caption`, `scene`, `licence`, `source`.
@@ -75,7 +75,7 @@ def load_footage(folder: Path, config: Footage, split: str, cache: Path | None =
         cache: where decoded arrays are kept; `cache_folder()` if not given.
 
     Raises:
-        ValueError: no folder, no video that can be read, or nothing left in the split.
+        ValueError: no folder, no video that can be read, or nothing to train on.
     """
     if not folder.is_dir():
         raise ValueError(f"no footage at {folder}: name a folder with videos in it")
@@ -114,9 +114,9 @@ def load_footage(folder: Path, config: Footage, split: str, cache: Path | None =
         videos.append(
             Video(path.name, scene, row.get("licence") or "", row.get("source") or "", frames, flows, first, last)
         )
-    if not videos:
+    if not videos and split == "train":
         raise ValueError(
-            f"{folder} has no clip of {config.horizon_frames + 1} frames for the {split} split: "
+            f"{folder} has no clip of {config.horizon_frames + 1} frames to train on: "
             "add longer videos or lower footage.horizon_frames"
         )
     return videos

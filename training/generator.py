@@ -19,7 +19,6 @@ from training.layers import FiLMBlock, ResidualBlock, Warp, conv, repeat_subpixe
 from training.painter import ContentPrior, Painter
 
 STYLE = 64
-CONTROLS = ("motion", "wind_x", "wind_y")
 
 
 class Memory(NamedTuple):

@@ -96,7 +96,7 @@ def test_a_folder_without_footage_is_refused(tmp_path: Path, cache: Path) -> Non
     with pytest.raises(ValueError, match="has no videos"):
         load_footage(tmp_path, SETTINGS, "train", cache)
     (tmp_path / "one.mp4").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="no clip of 9 frames"):
+    with pytest.raises(ValueError, match="no clip of 9 frames to train on"):
         load_footage(tmp_path, SETTINGS, "train", cache)
 
 

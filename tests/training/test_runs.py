@@ -109,6 +109,16 @@ def test_finetuning_asks_for_pretrained_weights_unless_told_otherwise(
     assert (tmp_path / "run" / "finetune.pt").is_file()
 
 
+def test_one_video_is_enough_and_nothing_is_held_out_then(
+    footage: Path, tiny_config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "footage").mkdir()
+    shutil.copy(footage / "right.mp4", tmp_path / "footage")
+    start("pretrain", tiny_config, tmp_path / "footage", tmp_path / "run", tmp_path / "cache")
+    assert "nothing is held out" in capsys.readouterr().out
+    assert (tmp_path / "run" / "samples" / "pretrain-000004.png").is_file()
+
+
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
