@@ -17,7 +17,8 @@ import onnx
 
 from runtime.errors import BundleError
 from runtime.graphs import parse_graph
-from runtime.manifest import FileSpec, Graph, Manifest, manifest_sha256
+from runtime.manifest import FileSpec, Manifest, manifest_sha256
+from runtime.tensors import Graph
 
 MANIFEST = "bundle.json"
 _MAX_MANIFEST_BYTES = 4 * 2**20

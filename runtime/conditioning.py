@@ -15,8 +15,8 @@ import numpy.typing as npt
 from runtime.background import Background
 from runtime.engine import Array, Session
 from runtime.images import load_image
-from runtime.manifest import Graph
 from runtime.noise import CODES, check_seed, normals
+from runtime.tensors import Graph
 
 Picture = str | Path | npt.NDArray[np.uint8]
 

@@ -7,8 +7,7 @@ from collections.abc import Collection, Iterable
 import onnx
 
 from runtime.errors import BundleError
-from runtime.manifest import Graph
-from runtime.tensors import Tensor
+from runtime.tensors import Graph, Tensor
 
 _TYPES = {
     "float32": onnx.TensorProto.FLOAT,

@@ -16,7 +16,7 @@ from typing import Any
 
 from runtime.errors import BundleError
 from runtime.fields import Fields
-from runtime.tensors import CONDITION_INPUTS, CONDITION_OUTPUTS, STEP_INPUTS, STEP_OUTPUTS, Tensor, parse_tensors
+from runtime.tensors import CONDITION_INPUTS, CONDITION_OUTPUTS, STEP_INPUTS, STEP_OUTPUTS, Graph, parse_tensors
 from runtime.wiring import check_path, check_wiring
 
 SCHEMA = 1
@@ -35,28 +35,6 @@ class Frame:
     fps: Fraction
     colour: str
     fps_text: str  # as written: "30000/1001"
-
-
-@dataclass(frozen=True)
-class Graph:
-    """One ONNX file and its tensors; `picture` is the step graph's float picture before pixels, else ""."""
-
-    file: str
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-    picture: str = ""
-
-    def inputs_of(self, role: str) -> tuple[Tensor, ...]:
-        """Return the inputs with this role, in order."""
-        return tuple(tensor for tensor in self.inputs if tensor.role == role)
-
-    def outputs_of(self, role: str) -> tuple[Tensor, ...]:
-        """Return the outputs with this role, in order."""
-        return tuple(tensor for tensor in self.outputs if tensor.role == role)
-
-    def only_input(self, role: str) -> Tensor | None:
-        """Return the one input with this role, or None."""
-        return next(iter(self.inputs_of(role)), None)
 
 
 @dataclass(frozen=True)
@@ -161,7 +139,8 @@ class Manifest:
             raise BundleError(
                 'bundle.json: "text" must be null for this everframe; install a newer one to listen to text'
             )
-        check_wiring(manifest)
+        used = [item.file for item in manifest.golden]
+        check_wiring(step, condition, renews=manifest.renewal is not None, used=used, files=manifest.files)
         return manifest
 
     @property

@@ -9,7 +9,7 @@ from runtime.engine import Engine, Program, Session, count_cores
 from runtime.engine_cache import default_cache_dir
 from runtime.fields import nearest
 from runtime.graphs import prune
-from runtime.manifest import Graph
+from runtime.tensors import Graph
 
 
 def frame_output(step: Graph, pixels: str) -> str:

@@ -86,6 +86,28 @@ class Tensor:
         return value
 
 
+@dataclass(frozen=True)
+class Graph:
+    """One ONNX file and its tensors; `picture` is the step graph's float picture before pixels, else ""."""
+
+    file: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    picture: str = ""
+
+    def inputs_of(self, role: str) -> tuple[Tensor, ...]:
+        """Return the inputs with this role, in order."""
+        return tuple(tensor for tensor in self.inputs if tensor.role == role)
+
+    def outputs_of(self, role: str) -> tuple[Tensor, ...]:
+        """Return the outputs with this role, in order."""
+        return tuple(tensor for tensor in self.outputs if tensor.role == role)
+
+    def only_input(self, role: str) -> Tensor | None:
+        """Return the one input with this role, or None."""
+        return next(iter(self.inputs_of(role)), None)
+
+
 def parse_tensors(value: list[Any], where: str, rules: dict[str, _Rule], size: tuple[int, int]) -> tuple[Tensor, ...]:
     """Read the tensor list of one side of a graph.
 

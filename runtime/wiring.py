@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Sequence
 
 from runtime.errors import BundleError
 from runtime.fields import nearest
-
-if TYPE_CHECKING:
-    from runtime.manifest import Graph, Manifest
+from runtime.tensors import Graph
 
 
-def check_wiring(manifest: Manifest) -> None:
+def check_wiring(
+    step: Graph, condition: Graph | None, *, renews: bool, used: Sequence[str], files: Collection[str]
+) -> None:
     """Check slots, states, masks, frames, renewal and the files that are spoken of.
+
+    Args:
+        step: the step graph.
+        condition: the condition graph, if there is one.
+        renews: whether the manifest has a renewal.
+        used: files that are spoken of, besides those of the graphs.
+        files: files that the manifest lists.
 
     Raises:
         BundleError: a name points nowhere, at the wrong thing, or is used twice.
     """
-    _check_frames(manifest.step)
-    _check_states(manifest.step)
-    _check_memories(manifest.step, manifest.condition)
-    if manifest.condition is not None:
-        _check_given(manifest.condition)
-    if manifest.renewal is not None and (manifest.condition is None or manifest.condition.only_input("noise") is None):
+    _check_frames(step)
+    _check_states(step)
+    _check_memories(step, condition)
+    if condition is not None:
+        _check_given(condition)
+    if renews and (condition is None or condition.only_input("noise") is None):
         raise BundleError("bundle.json: renewal needs a condition graph with an input of the role noise")
-    graphs = [graph for graph in (manifest.step, manifest.condition) if graph is not None]
-    for name in [graph.file for graph in graphs] + [item.file for item in manifest.golden]:
-        if name not in manifest.files:
-            known = nearest(name, manifest.files)
+    graphs = [graph.file for graph in (step, condition) if graph is not None]
+    for name in [*graphs, *used]:
+        if name not in files:
+            known = nearest(name, files)
             raise BundleError(f'bundle.json: the file "{name}" is used but not listed in "files" {known}')
 
 
