@@ -35,7 +35,7 @@ examples:
   python -m streaming --to webcam --to {page}
       a camera for video calls, and a page to watch it on
   python -m streaming --to - | ffplay -f rawvideo -pixel_format yuv420p \\
-          -video_size 128x128 -framerate 25 -
+          -video_size 128x128 -framerate 24 -
       raw frames for any other program
 
 the clock:
@@ -55,8 +55,8 @@ who can see it:
   logged; other users of this machine can see it in the list of processes.
 
 exit status:
-  0  --seconds are over; Ctrl-C or SIGTERM, with every file closed; or the
-     reader of "-" has left
+  0  --seconds are over; Ctrl-C, SIGTERM or a closed terminal, with every file
+     closed; or the reader of "-" has left
   1  no sink is left alive, or none has taken a single frame
   2  something is wrong with the arguments, the bundle, the engine, or a sink
      that cannot be opened: one line says what, and nothing is left behind

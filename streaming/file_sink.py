@@ -6,12 +6,15 @@ Frames keep their time in the show: where slots were dropped, the frame before i
 from __future__ import annotations
 
 import contextlib
+import importlib
+import os
 from pathlib import Path
 from typing import Any
 
 from streaming.errors import SinkError
 from streaming.sink import Feed, Frame, Sink
 
+fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 _H264 = {"preset": "veryfast", "crf": "17"}
 
 
@@ -34,7 +37,7 @@ class FileSink(Sink):
         self._result = ""
 
     def open(self, feed: Feed) -> None:
-        """Make the file `NAME.partial`, so that a wrong path is known before the show."""
+        """Make and lock `NAME.partial`, so that a wrong path, or a second recording, is known before the show."""
         self._feed = feed
         if self._path.is_dir():
             raise SinkError(f"sink {self.name} is a folder: give the path of a file in it")
@@ -43,10 +46,18 @@ class FileSink(Sink):
                 f"sink {self.name} cannot be written: there is no folder {self._path.parent}; make it first"
             )
         try:
-            self._partial.write_bytes(b"")
+            self._claim = self._partial.open("ab")
         except OSError as error:
             reason = error.strerror or str(error)
             raise SinkError(f"sink {self.name} cannot be written: {reason}; choose another path") from error
+        if fcntl is not None:
+            try:
+                fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                self._claim.close()
+                raise SinkError(
+                    f"sink {self.name} cannot be written: another recording to it is going on; choose another path"
+                ) from error
 
     def start(self) -> None:
         """Load the encoder."""
@@ -112,6 +123,7 @@ class FileSink(Sink):
             if not is_wanted:
                 with contextlib.suppress(OSError):
                     self._partial.unlink(missing_ok=True)
+            self._claim.close()
 
 
 def _size(num_bytes: int) -> str:

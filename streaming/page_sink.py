@@ -121,7 +121,9 @@ def _parse(spec: str) -> tuple[str, int]:
         parts = urlsplit(spec)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise SinkError(f"sink {spec} is no address of a page ({error}): write {_FORM}") from error
+        raise SinkError(
+            f"sink {spec} is no address of a page (its port is no number from 0 to 65535): write {_FORM}"
+        ) from error
     if not host or port is None or parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
         raise SinkError(f"sink {spec} is no address of a page: write {_FORM}")
     return host, port

@@ -26,7 +26,7 @@ def process_start_s() -> float:
 
 
 class Interruption:
-    """SIGINT and SIGTERM, taken over for as long as the `with` lasts.
+    """SIGINT, SIGTERM and SIGHUP (the terminal was closed), taken over for as long as the `with` lasts.
 
     Before the show they end what is going on by KeyboardInterrupt. During the show the first one only sets `is_set`, so
     that files are closed in peace; the second one is a KeyboardInterrupt again.
@@ -37,7 +37,8 @@ class Interruption:
         self.is_on_air = False
 
     def __enter__(self) -> Interruption:
-        self._before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        numbers = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+        self._before = {number: signal.signal(number, self._handle) for number in numbers}
         return self
 
     def __exit__(self, *_: object) -> None:

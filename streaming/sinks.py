@@ -71,7 +71,7 @@ def make_sinks(specs: Sequence[str], pixels: str) -> list[Sink]:
             raise SinkError(f"sink {mask(spec)} is there twice: give each --to once")
         if pixels == "rgb" and not kind.takes_rgb:
             raise SinkError(
-                f"sink {mask(spec)} takes i420 and got --pixels rgb: that is for --to - alone, leave it out"
+                f"sink {mask(spec)} takes i420 and got --pixels rgb: that is for --to - and --to null, leave it out"
             )
         module = importlib.import_module(f"streaming.{kind.module}")
         sinks.append(getattr(module, kind.cls)(spec))
@@ -84,7 +84,7 @@ def mask(spec: str) -> str:
     A stream key is a password: whoever has it can go on air in its owner's name.
     """
     match = re.fullmatch(r"(?i)(?:([a-z0-9+.-]+)://)?(?:[^/@]*@)?([^?#]*)(.*)", spec, re.DOTALL)
-    if match is None or re.fullmatch(r"(?i)http://.*|.*\.\w{2,4}", spec):
+    if match is None or re.fullmatch(r"(?is)http://.*|.*\.\w{2,4}|[/.~].*", spec):
         return spec
     place, slash, _ = match[2].rpartition("/")
     scheme = f"{match[1]}://" if match[1] else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from typing import TextIO
 
@@ -30,8 +31,7 @@ class Status:
     def say(self, text: str) -> None:
         """Write a line that stays."""
         self._erase()
-        self._stream.write(text + "\n")
-        self._stream.flush()
+        self._put(text + "\n")
 
     def refresh(self, figures: Figures) -> None:
         """Show the latest figures, and tell at once what has happened to a sink."""
@@ -42,8 +42,7 @@ class Status:
         line = to_line(figures)
         if self._is_terminal:
             self._erase()
-            self._stream.write(line[: shutil.get_terminal_size().columns - 1])
-            self._stream.flush()
+            self._put(line[: shutil.get_terminal_size().columns - 1])
             self._is_line_open = True
         elif self._clock.now() >= self._next_s:
             self._next_s += _LOG_INTERVAL_S
@@ -51,8 +50,14 @@ class Status:
 
     def _erase(self) -> None:
         if self._is_line_open:
-            self._stream.write("\r\x1b[K")  # back to the margin, and clear to the end of the line
+            self._put("\r\x1b[K")  # back to the margin, and clear to the end of the line
             self._is_line_open = False
+
+    def _put(self, text: str) -> None:
+        # The terminal may have been closed meanwhile: nobody is left to tell, and recordings still have to be finished.
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+            self._stream.flush()
 
 
 def to_line(figures: Figures) -> str:

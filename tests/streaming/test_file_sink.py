@@ -130,3 +130,18 @@ def test_a_recording_that_cannot_go_on_says_what_is_left(tmp_path: Path) -> None
     with pytest.raises(SinkError, match=r"lost\.mkv failed: No such file or directory; what is left is .*\.partial"):
         sink.close()
     assert not path.exists()
+
+
+def test_two_recordings_never_share_a_file(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    first, second = FileSink(str(tmp_path / "show.mp4")), FileSink(str(tmp_path / "sub" / ".." / "show.mp4"))
+    first.open(feed())
+    with pytest.raises(SinkError, match="another recording to it is going on; choose another path"):
+        second.open(feed())
+    first.start()
+    assert all(first.write(Frame(numbered(number), number)) for number in range(5))
+    first.close()
+    assert len(decode(tmp_path / "show.mp4")[0]) == 5
+    second.open(feed())  # free again
+    second.discard()
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["show.mp4"]

@@ -64,7 +64,7 @@ def test_a_reader_that_leaves_ends_the_show_quietly(bundle: Path) -> None:
     process.stderr.close()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_closes_the_files(bundle: Path, tmp_path: Path, number: signal.Signals) -> None:
     path = tmp_path / "show.mp4"
     process = start(bundle, "--to", path, "--to", "-", *ENGINE)

@@ -79,6 +79,7 @@ def test_rgb_is_for_raw_sinks() -> None:
         ("srt://host:9000?streamid=SECRET", "srt://host:9000"),
         ("http://127.0.0.1:8000", "http://127.0.0.1:8000"),
         ("/home/me/out.avi", "/home/me/out.avi"),
+        ("/home/me/folder", "/home/me/folder"),
         ("webcam", "webcam"),
     ],
 )
