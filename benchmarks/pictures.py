@@ -75,7 +75,7 @@ def run(options: argparse.Namespace) -> Report:
         raise ValueError("the bundles make frames of different sizes: draw one sheet for each")
     if options.sheet is not None:
         labels = [f"{show['bundle']}\nseed {show['seed']}" for show in figures]
-        sheet = _draw_sheet(rows, labels, fps)
+        sheet = _draw_sheet(rows, labels)
         write_beside(Path(options.sheet), lambda beside: sheet.save(beside))
     if options.motion is not None:
         _write_motion(Path(options.motion), clips, len(seeds), fps)
@@ -120,17 +120,16 @@ def _watch(
     return row, clip, figures
 
 
-def _draw_sheet(rows: list[list[npt.NDArray[np.uint8]]], labels: list[str], fps: float) -> Image.Image:
-    """Lay the frames out with the bundle and seed at the left of each row and the time above each column."""
-    margin, head = 112, 34
+def _draw_sheet(rows: list[list[npt.NDArray[np.uint8]]], labels: list[str]) -> Image.Image:
+    """Lay the frames out with the bundle and seed at the left of each row and the frame's number above each column."""
+    margin, head = 112, 24
     pictures = np.concatenate([np.concatenate(row, axis=1) for row in rows])
     height, width = rows[0][0].shape[:2]
     sheet = Image.new("RGB", (margin + pictures.shape[1], head + pictures.shape[0]), (14, 15, 18))
     sheet.paste(Image.fromarray(pictures), (margin, head))
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
     for index, number in enumerate(COLUMNS):
-        text = f"frame {number:,}\n{number / fps:.1f} s"
-        draw.multiline_text((margin + index * width + 4, 2), text, fill=(200, 203, 210), font=font, spacing=1)
+        draw.text((margin + index * width + 4, 4), f"frame {number:,}", fill=(200, 203, 210), font=font)
     for index, label in enumerate(labels):
         place = (6, head + index * height + height // 2 - 15)
         draw.multiline_text(place, label, fill=(200, 203, 210), font=font, spacing=2)

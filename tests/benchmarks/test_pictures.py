@@ -31,7 +31,7 @@ def test_a_sheet_and_a_clip(bundle: Path, tmp_path: Path, capsys: pytest.Capture
     assert all(item["motion"] > 0 for show in result["shows"] for item in show["frames"][1:])
     with Image.open(sheet) as picture, Image.open(motion) as clip:
         width, height = clip.width // 2, clip.height
-        assert picture.size == (112 + 3 * width, 34 + 2 * height)
+        assert picture.size == (112 + 3 * width, 24 + 2 * height)
         assert clip.n_frames >= 2  # type: ignore[attr-defined]
 
 
