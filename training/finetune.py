@@ -29,7 +29,7 @@ from training.losses import (
     relativistic_discriminator,
     relativistic_generator,
 )
-from training.painter import COMPONENTS, Recogniser, num_code_noise
+from training.painter import COMPONENTS, Recogniser, num_codes
 from training.perceptual import PerceptualDistance
 
 GAP = 4  # frames between the first and the last frame that the critic sees of a clip
@@ -103,8 +103,8 @@ class FinetuneStage:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.run.bf16):
             mask = torch.zeros(count, 1, *first.shape[2:])
             mask[:num_given] = 1
-            prior = self.generator.condition.prior
-            code = prior(torch.randn(count, num_code_noise(*first.shape[2:])))
+            # Where the picture is given, the code is painted over: any will do.
+            code = torch.zeros(count, num_codes(*first.shape[2:]))
             # The prior is a mixture of posteriors, so codes recognised from the footage are draws from it, too: the
             # generator is judged on what it will draw, and every picture has one that it should look like.
             mean, logvar = self.recogniser(first[num_given:])

@@ -65,6 +65,20 @@ def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(
         assert torch.equal(resumed["ema"][key], value), key
 
 
+def test_a_stage_begun_anew_forgets_the_metrics_of_the_one_before(
+    tiny_run: Path, tiny_config: Path, footage: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    for name in ("pretrain.pt", "metrics.jsonl"):
+        shutil.copy(tiny_run / name, out)
+    start("finetune", tiny_config, footage, out, tmp_path / "cache")  # finetune.pt is gone: it begins at 0
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["stage"], line["iteration"]) for line in lines] == [
+        ("pretrain", 2), ("pretrain", 4), ("finetune", 2), ("finetune", 4),
+    ]  # fmt: skip
+
+
 def test_finetuning_moves_the_weights_away_from_pretraining(tiny_run: Path) -> None:
     before, after = (load_checkpoint(tiny_run / f"{stage}.pt")["ema"] for stage in ("pretrain", "finetune"))
     moved = [key for key in before if not torch.equal(before[key], after[key])]
