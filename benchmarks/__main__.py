@@ -11,7 +11,9 @@ from typing import NoReturn
 # Name -> module with SUMMARY and EXAMPLES (text), add_arguments(parser) and run(options) -> Report.
 BENCHMARKS = {
     "latency": "benchmarks.latency",
+    "loading": "benchmarks.loading",
     "pictures": "benchmarks.pictures",
+    "pretraining": "benchmarks.pretraining",
 }
 _DESCRIPTION = """\
 Measure a generator. Every benchmark prints a table and the machine it ran on

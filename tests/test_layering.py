@@ -19,6 +19,11 @@ ALLOWED = {
 ONLY_IN = {
     "torch": ("training/", "export/", "benchmarks/"),
     "cv2": ("training/",),
+    "lightning": ("training/", "benchmarks/pretraining.py"),
+    "array_record": ("training/shards.py",),
+    "scenedetect": ("training/shards.py",),
+    "model2vec": ("training/words.py",),
+    "tokenizers": ("training/words.py",),
     "onnxruntime": ("runtime/engine_onnxruntime.py", "export/parity.py", "benchmarks/"),
     "openvino": ("runtime/engine_openvino.py", "benchmarks/"),
     "pyvirtualcam": ("streaming/webcam_sink.py",),

@@ -1,79 +1,164 @@
-"""Footage in, a trained generator out: `python -m training pretrain|finetune|sample CONFIG --data DIR --out RUN`."""
+"""Footage in, a trained generator out: `python -m training shard|words|pretrain|probe|finetune|sample ...`."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 EXAMPLES = """examples:
-  python -m training pretrain training/configs/landscape-128.toml --data FOOTAGE --out runs/landscape
-  python -m training finetune training/configs/landscape-128.toml --data FOOTAGE --out runs/landscape
-  python -m training sample   training/configs/landscape-128.toml --data FOOTAGE --out runs/landscape
+  python -m training shard    FOOTAGE --out SHARDS
+  python -m training words    MODEL --out WORDS
+  python -m training pretrain training/configs/landscape-128.toml --data SHARDS --words WORDS --out runs/landscape
+  python -m training probe    runs/landscape
+  python -m training finetune training/configs/landscape-128.toml --data SHARDS --out runs/landscape
+  python -m training sample   runs/landscape
 
-FOOTAGE is any folder of videos; captions.csv in it (file,caption[,scene,licence,source]) is optional. The same command
-resumes a run that was stopped. RUN holds pretrain.pt and finetune.pt, metrics.jsonl, tensorboard/ and samples/.
+FOOTAGE is any folder of videos; captions.csv in it (file,caption[,scene,class,licence,source]) is optional, and so is
+sharding: --data takes the folder itself, too. The same command resumes a run that was stopped. RUN holds pretrain.pt and
+finetune.pt, metrics.jsonl, tensorboard/, samples/ and report.html.
 """
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
+    from training import probe, shards, words
+
     main_parser = argparse.ArgumentParser(
         prog="python -m training",
         description="Train a video generator on a folder of videos.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    main_parser.add_argument("command", choices=("pretrain", "finetune", "sample"), help="the stage to run, or samples")
-    main_parser.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file, see training/configs/")
-    main_parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="a folder of videos")
-    main_parser.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's folder")
-    main_parser.add_argument("--from-scratch", action="store_true", help="finetune without RUN/pretrain.pt")
-    main_parser.add_argument("--perceptual", type=Path, metavar="FILE", help="LPIPS weights (ONNX), to look sharper")
-    main_parser.add_argument("--cache", type=Path, metavar="DIR", help="where decoded footage is kept")
+    commands = main_parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    shards.add_arguments(commands.add_parser("shard", help="decode, cut and pack a folder of videos once"))
+    words.add_arguments(commands.add_parser("words", help="distil word vectors from a sentence encoder"))
+    for name, sentence in (
+        ("pretrain", "learn from video without labels"),
+        ("finetune", "train generator and critic against each other"),
+    ):
+        stage = commands.add_parser(name, help=sentence)
+        stage.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file, see training/configs/")
+        stage.add_argument("--data", type=Path, required=True, metavar="DIR", help="a folder of videos, or shards of it")
+        stage.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's folder")
+        stage.add_argument("--perceptual", type=Path, metavar="FILE", help="LPIPS weights (ONNX), to look sharper")
+        stage.add_argument("--cache", type=Path, metavar="DIR", help="where decoded footage is kept")
+        if name == "pretrain":
+            stage.add_argument("--words", type=Path, metavar="WORDS", help="word vectors, for the alignment task")
+        else:
+            stage.add_argument("--from-scratch", action="store_true", help="without RUN/pretrain.pt")
+    probe.add_arguments(commands.add_parser("probe", help="measure what a pretrained encoder knows"))
+    sample = commands.add_parser("sample", help="show what a run's generator makes")
+    sample.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
+    sample.add_argument("--data", type=Path, metavar="DIR", help="footage; the run's own if not given")
+    sample.add_argument("--cache", type=Path, metavar="DIR", help="where decoded footage is kept")
     return main_parser
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Carry out one command; raises ValueError for anything the user can mend."""
-    import torch
+    from training import probe, shards, words
 
-    from training.checkpoint import load_generator, newest_checkpoint
-    from training.config import load_config
-    from training.finetune import FinetuneStage
-    from training.footage import ClipSampler, load_footage
-    from training.loop import Stage, train
-    from training.perceptual import PerceptualDistance
-    from training.pretrain import PretrainStage
+    commands = {
+        "shard": shards.run, "words": words.run, "probe": probe.run, "sample": show_samples,
+        "pretrain": train_stage, "finetune": train_stage,
+    }  # fmt: skip
+    commands[arguments.command](arguments)
+
+
+def show_samples(arguments: argparse.Namespace) -> None:
+    """Write a contact sheet and a clip of what a run's newest generator makes."""
+    from training.checkpoint import load_generator
+    from training.footage import ClipSampler, open_footage, split
     from training.sampling import write_samples
+
+    generator, config, facts = load_generator(arguments.run)
+    library = open_footage(arguments.data or Path(facts["data"]), config.footage, arguments.cache)
+    spans = split(library, config.footage, "heldout") or split(library, config.footage, "train")
+    clips = ClipSampler(spans, config.footage, config.model.height, config.model.width, config.run.seed)
+    path = arguments.run / "samples" / f"{facts['stage']}-{facts['iteration']:06d}"
+    write_samples(generator, clips, config, path)
+    print(f"wrote {path}.png and {path}.mp4")
+
+
+def train_stage(arguments: argparse.Namespace) -> None:
+    """Run a stage of training to its end."""
+    import torch
+    from torch import nn
+
+    from training.config import load_config
+    from training.engine import start_engine
+    from training.finetune import FinetuneStage
+    from training.footage import ClipSampler, open_footage, split
+    from training.loop import Stage, forget, train
+    from training.perceptual import PerceptualDistance
+    from training.pictures import write_pictures
+    from training.pretrain import Pretrainer, PretrainStage, held_out, measures_of
+    from training.report import write_report
+    from training.words import Words
 
     config = load_config(arguments.config)
     out: Path = arguments.out
-    if arguments.command == "sample":
-        newest_checkpoint(out)
-        generator, config, facts = load_generator(out)
-        videos = load_footage(arguments.data, config.footage, "heldout", arguments.cache)
-        videos = videos or load_footage(arguments.data, config.footage, "train", arguments.cache)
-        clips = ClipSampler(videos, config.footage, config.model.height, config.model.width, config.run.seed)
-        path = out / "samples" / f"{facts['stage']}-{facts['iteration']:06d}"
-        write_samples(generator, clips, config, path)
-        print(f"wrote {path}.png and {path}.mp4")
-        return
-    videos = load_footage(arguments.data, config.footage, "train", arguments.cache)
-    held_out = load_footage(arguments.data, config.footage, "heldout", arguments.cache)
-    if not held_out:
-        print("nothing is held out (one scene, or clips too short): samples will show the footage trained on")
+    fabric = start_engine(config)
+    with fabric.rank_zero_first():  # the first process decodes the footage, the others find it decoded
+        library = open_footage(arguments.data, config.footage, arguments.cache)
+    spans, held_spans = (split(library, config.footage, name) for name in ("train", "heldout"))
+    if not held_spans and fabric.is_global_zero:
+        print("nothing is held out (one scene, or clips too short): measures and samples are of the footage trained on")
+    clips, watched = (
+        ClipSampler(some, config.footage, config.model.height, config.model.width, config.run.seed)
+        for some in (spans, held_spans or spans)
+    )
     perceptual = None if arguments.perceptual is None else PerceptualDistance(arguments.perceptual)
-    stage: Stage
     torch.manual_seed(config.run.seed)
+    facts: dict[str, Any] = {
+        "data": str(arguments.data.resolve()), "words": "", "footage": spans.provenance(),
+    }  # fmt: skip
+    stage: Stage
+    evaluate = None
     if arguments.command == "pretrain":
-        stage = PretrainStage(config, perceptual)
+        words = None
+        if config.pretrain.alignment > 0:
+            if arguments.words is not None:
+                words = Words.open(arguments.words)
+                facts["words"] = str(arguments.words.resolve())
+            if not any(library.take(span.take).caption for span in spans):
+                raise ValueError(
+                    f"{arguments.data} has no captions and pretrain.alignment is {config.pretrain.alignment}: "
+                    "add captions.csv (file,caption) to the footage, or set pretrain.alignment to 0"
+                )
+        stage = PretrainStage(config, perceptual, words)
+        held = held_out(stage.pretrainer, watched, config, config.run.evaluate_clips, fabric.device)
+
+        def evaluate(average: nn.Module, iteration: int) -> None:
+            assert isinstance(average, Pretrainer)
+            own = held.by(average.generator)
+            path = out / "heldout.jsonl"
+            forget(path, "pretrain", iteration - 1)
+            measures = [measure.to_dict() for measure in measures_of(average, own)]
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"stage": "pretrain", "iteration": iteration, "measures": measures}) + "\n")
+            write_pictures(average, own, out)
+            write_report(out)
+
     else:
         pretrained = out / "pretrain.pt"
         if not arguments.from_scratch and not pretrained.is_file():
             raise ValueError(f"no {pretrained}: run pretrain first, or pass --from-scratch")
         stage = FinetuneStage(config, None if arguments.from_scratch else pretrained, perceptual)
-    train(stage, config, videos, held_out, out)
+    if fabric.is_global_zero:
+        out.mkdir(parents=True, exist_ok=True)
+        note = {
+            "name": config.name, "description": config.description, "config_digest": config.digest(),
+            "data": facts["data"], "words": facts["words"], "device": str(fabric.device),
+            "processes": fabric.world_size,
+        }  # fmt: skip
+        partial = out / "run.json.partial"
+        partial.write_text(json.dumps(note, indent=1), encoding="utf-8")
+        partial.replace(out / "run.json")
+    train(stage, config, fabric, clips, watched, out, facts, evaluate)
 
 
 def main() -> int:
@@ -81,12 +166,12 @@ def main() -> int:
     arguments = parser().parse_args()
     try:
         run(arguments)
+    except KeyboardInterrupt:
+        print("stopped; the same command resumes from the last checkpoint", file=sys.stderr)
+        return 130
     except (ValueError, OSError) as error:
         print(f"training: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("training: stopped; the same command resumes from the last checkpoint", file=sys.stderr)
-        return 130
     return 0
 
 

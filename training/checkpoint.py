@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from training.config import Config, config_from_dict
 from training.generator import VideoGenerator
 
-VERSION = 1
+VERSION = 2
 STAGES = ("pretrain", "finetune")
 
 
@@ -41,6 +42,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def part_of(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Return the weights whose names start with a prefix, without it."""
+    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+
+
 def require_same_model(path: Path, content: dict[str, Any], config: Config) -> None:
     """Raise ValueError unless the checkpoint was trained with the same [model] section."""
     theirs, ours = content["config"]["model"], dataclasses.asdict(config.model)
@@ -68,6 +74,6 @@ def load_generator(run: Path) -> tuple[VideoGenerator, Config, dict[str, Any]]:
     content = load_checkpoint(path)
     config = config_from_dict(content["config"], str(path))
     generator = VideoGenerator(config.model)
-    generator.load_state_dict(content["ema"])
+    generator.load_state_dict(part_of(content["ema"], "generator."))
     facts = {key: content[key] for key in ("stage", "iteration", "footage")}
     return generator.eval(), config, facts

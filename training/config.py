@@ -29,6 +29,7 @@ class Footage:
     horizon_frames: int = 24  # how far ahead of the first frame a clip reaches
     holdout: str = "scene"  # "scene": whole scenes are held out; "time": the end of every video is
     holdout_fraction: float = 0.2
+    candidates: int = 2  # so many starts are drawn for a clip; the one that moves most is taken
     flip: bool = False  # mirrored clips teach that motion goes both ways: rarely what is wanted
 
     def __post_init__(self) -> None:
@@ -43,25 +44,46 @@ class Footage:
                 f"footage crops are {self.crop_min} to {self.crop_max} of a short side of {self.short_side}, "
                 "expected 32 <= crop_min <= crop_max <= short_side"
             )
-        if self.fps <= 0 or self.horizon_frames < 4:
-            raise ValueError("footage.fps must be above 0 and footage.horizon_frames at least 4")
+        if self.fps <= 0 or self.horizon_frames < 4 or self.candidates < 1:
+            raise ValueError(
+                "footage.fps must be above 0, footage.horizon_frames at least 4 and footage.candidates at least 1"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
 class Pretrain:
-    """The first stage: reconstruction of clips from parts."""
+    """The first stage: video without labels. A clip is four frames at an equal distance, drawn anew every iteration."""
 
     iterations: int = 1500
-    batch: int = 8
+    batch: int = 8  # of all processes together
     learning_rate: float = 6e-4
-    reconstruction: float = 1.0  # weight of each task; 0 leaves it out
-    flow: float = 0.3  # steady flow against the footage's mean optical flow
-    kl: float = 2e-3  # content code against its prior, per value
-    perceptual: float = 0.6  # LPIPS of the painted picture; only with --perceptual
-    given: float = 0.35  # share of clips whose first frame is given whole
-    masked: float = 0.30  # share whose first frame is given in parts; the rest has the content code alone
-    mask_min: float = 0.5  # share of the hidden blocks, from
+    weight_decay: float = 0.01
+    order: float = 0.2  # weight of each task; 0 leaves it out
+    position: float = 0.2
+    reconstruction: float = 1.0
+    alignment: float = 0.0  # needs captions and --words
+    stride_min: int = 1  # frames from one frame of a clip to the next, from
+    stride_max: int = 2  # to
+    flow: float = 0.3  # reconstruction: steady flow against the footage's mean optical flow
+    kl: float = 2e-3  # reconstruction: content code against its prior, per value
+    perceptual: float = 0.6  # reconstruction: LPIPS of the painted picture; only with --perceptual
+    given: float = 0.35  # reconstruction: share of clips whose first frame is given whole
+    masked: float = 0.30  # share that is seen in parts; the rest has the content code alone
+    mask_min: float = 0.75  # share of the hidden tubes, from
     mask_max: float = 0.9  # to
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mask_min <= self.mask_max < 1:
+            raise ValueError(
+                f"pretrain masks hide {self.mask_min} to {self.mask_max} of a clip, expected 0 <= mask_min <= mask_max < 1"
+            )
+        if self.given + self.masked > 1:
+            raise ValueError(f"pretrain.given + pretrain.masked is {self.given + self.masked}, expected 1 at most")
+        if not 1 <= self.stride_min <= self.stride_max:
+            raise ValueError(
+                f"pretrain strides are {self.stride_min} to {self.stride_max}, "
+                "expected 1 <= stride_min <= stride_max"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,13 +111,16 @@ class Finetune:
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What holds for both stages."""
+    """What holds for all stages."""
 
     seed: int = 0
     threads: int = 0  # 0: as many as the machine has cores
     bf16: bool = True
     ema: float = 0.998
+    workers: int = 0  # processes that read clips; 0: one thread, ahead of the training
     log_every: int = 20
+    evaluate_every: int = 250  # held-out measures, pretraining only
+    evaluate_clips: int = 64
     sample_every: int = 250
     checkpoint_every: int = 250
 
@@ -114,6 +139,14 @@ class Config:
     renewal_every_frames: int = 240
     renewal_dissolve_frames: int = 90
     renewal_correlation: float = 0.6
+
+    def __post_init__(self) -> None:
+        strides = 3 * self.pretrain.stride_max
+        if strides >= self.footage.horizon_frames:
+            raise ValueError(
+                f"four frames reach {strides} frames ahead at the longest stride, but footage.horizon_frames is "
+                f"{self.footage.horizon_frames}: lower pretrain.stride_max or raise the horizon above them"
+            )
 
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain data, for checkpoints and digests."""

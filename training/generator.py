@@ -15,8 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.layers import FiLMBlock, ResidualBlock, Warp, conv, repeat_subpixels, resize, upsample
+from training.layers import FiLMBlock, Warp, conv, repeat_subpixels, resize, upsample
 from training.painter import ContentPrior, Painter
+from training.trunk import Trunk
 
 STYLE = 64
 
@@ -48,11 +49,19 @@ class Shape:
     width: int = 128
     num_modes: int = 16
     period_frames: int = 24  # one phase of the transport lives this long
+    encoder_scale: float = 1.0  # factor on the encoder's channels
+    encoder_depth: int = 1  # residual blocks at each of its four levels
 
     def __post_init__(self) -> None:
         if self.height % 32 or self.width % 32 or min(self.height, self.width) < 64:
             raise ValueError(
                 f"frame size is {self.width}x{self.height}, expected multiples of 32 from 64 up: change height or width"
+            )
+
+        if not 0.25 <= self.encoder_scale <= 32 or not 1 <= self.encoder_depth <= 32:
+            raise ValueError(
+                f"encoder_scale is {self.encoder_scale} and encoder_depth {self.encoder_depth}, "
+                "expected 0.25 to 32 and 1 to 32"
             )
 
     @property
@@ -67,23 +76,16 @@ class Encoder(nn.Module):
     def __init__(self, shape: Shape) -> None:
         super().__init__()
         self.shape = shape
-        self.stem = conv(12, 32)  # 1/2
-        self.down4 = conv(32, 48, stride=2)
-        self.block4 = ResidualBlock(48)
-        self.down8 = conv(48, 64, stride=2)
-        self.block8 = ResidualBlock(64)
-        self.down16 = conv(64, 96, stride=2)
-        self.block16 = ResidualBlock(96)
-        self.down32 = conv(96, 96, stride=2)
-        self.block32 = ResidualBlock(96)
-        self.up16 = conv(96, 96, 1)
-        self.up8 = conv(96, 64)
-        self.to_features4 = conv(48, 32, 1)
-        self.to_features8 = conv(64, 64, 1)
-        self.to_style = nn.Linear(96, STYLE)
-        self.motion8 = conv(64, 64)
+        self.trunk = Trunk(shape.encoder_scale, shape.encoder_depth)
+        c4, c8, c16, c32 = self.trunk.channels
+        self.up16 = conv(c32, c16, 1)
+        self.up8 = conv(c16, c8)
+        self.to_features4 = conv(c4, 32, 1)
+        self.to_features8 = conv(c8, 64, 1)
+        self.to_style = nn.Linear(c32, STYLE)
+        self.motion8 = conv(c8, 64)
         self.to_modes = conv(64, 4 * shape.num_modes, 1)
-        self.motion4 = conv(64 + 48, 48)
+        self.motion4 = conv(64 + c4, 48)
         self.to_flow = conv(48, 3)
         with torch.no_grad():
             self.to_modes.weight.mul_(0.1)
@@ -91,11 +93,7 @@ class Encoder(nn.Module):
 
     def forward(self, picture: Tensor) -> Memory:
         """Return the memory of a picture (B, 3, H, W) in [0, 1]."""
-        x2 = self.stem(F.pixel_unshuffle(2 * picture - 1, 2))
-        x4 = self.block4(self.down4(F.leaky_relu(x2, 0.2)))
-        x8 = self.block8(self.down8(F.leaky_relu(x4, 0.2)))
-        x16 = self.block16(self.down16(F.leaky_relu(x8, 0.2)))
-        x32 = self.block32(self.down32(F.leaky_relu(x16, 0.2)))
+        x4, x8, x16, x32 = self.trunk(picture)
         y16 = x16 + self.up16(upsample(x32))
         y8 = x8 + self.up8(F.leaky_relu(upsample(y16), 0.2))
         motion8 = F.leaky_relu(self.motion8(F.leaky_relu(y8, 0.2)), 0.2)

@@ -1,4 +1,4 @@
-"""The training loop that both stages share: progress, metrics, samples, checkpoints, resuming.
+"""The training loop that both stages share: progress, metrics, held-out measures, samples, checkpoints, resuming.
 
 A stage brings its modules and one `update`; everything random in it is drawn from (seed, iteration), so a run that was
 stopped and resumed gives the weights of one that never stopped.
@@ -7,24 +7,23 @@ stopped and resumed gives the weights of one that never stopped.
 from __future__ import annotations
 
 import copy
-import ctypes
 import json
-import os
-import sys
-from concurrent.futures import ThreadPoolExecutor
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from lightning.fabric import Fabric
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from training.checkpoint import load_checkpoint, require_same_model, save_checkpoint
+from training.checkpoint import load_checkpoint, save_checkpoint
 from training.config import Config
-from training.footage import Batch, ClipSampler, Video
-from training.generator import VideoGenerator
+from training.footage import Batch, ClipSampler
+from training.loading import load_batches
 from training.sampling import write_samples
 
 
@@ -33,70 +32,80 @@ class Stage(Protocol):
 
     name: str
     iterations: int
-    batch: int
-    generator: VideoGenerator
+    batch: int  # of all processes together
     modules: dict[str, nn.Module]
+    averaged: nn.Module  # its moving average is what the stage hands on; has the attribute `generator`
     optimisers: dict[str, torch.optim.Optimizer]
+
+    def setup(self, fabric: Fabric) -> None:
+        """Hand modules and optimisers to the engine."""
+        ...
+
+    def check(self, path: Path, content: dict[str, Any]) -> None:
+        """Raise ValueError if a checkpoint is not one that this stage can resume."""
+        ...
 
     def prepare(self, clips: ClipSampler) -> None:
         """Read from the footage what the stage needs before its first iteration; not called when a run resumes."""
         ...
 
-    def offsets(self, rng: np.random.Generator) -> list[int]:
-        """Return which frames of a clip the next iteration wants."""
+    def offsets(self, step: int) -> list[int]:
+        """Return which frames of a clip a step wants, counted from its first."""
         ...
 
     def update(self, batch: Batch, offsets: list[int], iteration: int) -> dict[str, float]:
-        """Do one iteration and return its metrics."""
+        """Do one iteration on this process's rows and return the metrics of all."""
         ...
 
 
-def keep_memory() -> None:
-    """Tell glibc to keep freed memory instead of giving every large tensor back to the system.
-
-    Fresh pages cost time: on two Zen 5 cores a 64-channel 3x3 convolution at 64x64, batch 8, forward and backward under
-    bf16, went from 19 to 20 ms to 13 to 16 ms.
-    """
-    if sys.platform != "linux":
-        return
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(-4, 0)  # M_MMAP_MAX: never map a block of its own
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: never give the top back
-        libc.mallopt(-2, 256 * 2**20)  # M_TOP_PAD
-    except (OSError, AttributeError):
-        return  # another libc: only slower
-
-
-def train(stage: Stage, config: Config, videos: list[Video], held_out: list[Video], run: Path) -> None:
+def train(
+    stage: Stage,
+    config: Config,
+    fabric: Fabric,
+    clips: ClipSampler,
+    held_out: ClipSampler,
+    run: Path,
+    facts: dict[str, Any],
+    evaluate: Callable[[nn.Module, int], None] | None = None,
+    clock: Callable[[], float] = time.perf_counter,
+) -> None:
     """Run a stage to its end, resuming from `RUN/STAGE.pt` if that is there.
 
-    Writes `RUN/STAGE.pt`, `RUN/metrics.jsonl`, TensorBoard events and `RUN/samples/`.
+    Writes `RUN/STAGE.pt`, `RUN/metrics.jsonl`, TensorBoard events and `RUN/samples/`; in a distributed run only the
+    first process writes.
+
+    Args:
+        stage: what is trained.
+        config: its configuration.
+        fabric: the engine, launched.
+        clips: to train on.
+        held_out: to show samples of.
+        run: the run's folder.
+        facts: goes into every checkpoint.
+        evaluate: called with the averaged module and the iteration, every `run.evaluate_every` and at the end.
+        clock: seconds, for throughput figures.
     """
-    keep_memory()
-    torch.set_num_threads(config.run.threads or os.cpu_count() or 1)
     run.mkdir(parents=True, exist_ok=True)
     path = run / f"{stage.name}.pt"
-    sampler = ClipSampler(videos, config.footage, config.model.height, config.model.width, config.run.seed)
-    if not path.exists():
-        stage.prepare(sampler)
-    ema = copy.deepcopy(stage.generator).eval().requires_grad_(False)
-    start = 0
+    content = None
     if path.exists():
         content = load_checkpoint(path)
-        require_same_model(path, content, config)
+        stage.check(path, content)
         for name, module in stage.modules.items():
             module.load_state_dict(content["modules"][name])
+    else:
+        stage.prepare(clips)
+    stage.setup(fabric)
+    ema = copy.deepcopy(stage.averaged).eval().requires_grad_(False)
+    start = 0
+    if content is not None:
         for name, optimiser in stage.optimisers.items():
             optimiser.load_state_dict(content["optimisers"][name])
         ema.load_state_dict(content["ema"])
         start = content["iteration"]
-        print(f"resuming {path} at iteration {start}")
-    watcher = ClipSampler(held_out or videos, config.footage, config.model.height, config.model.width, config.run.seed)
-
-    def draw(iteration: int) -> tuple[Batch, list[int]]:
-        offsets = stage.offsets(np.random.default_rng((config.run.seed, 1, iteration)))
-        return sampler.draw(iteration, stage.batch, offsets), offsets
+        if fabric.is_global_zero:
+            print(f"resuming {path} at iteration {start}")
+    fabric.barrier()
 
     def save(iteration: int) -> None:
         save_checkpoint(
@@ -108,51 +117,94 @@ def train(stage: Stage, config: Config, videos: list[Video], held_out: list[Vide
                 "modules": {name: module.state_dict() for name, module in stage.modules.items()},
                 "optimisers": {name: optimiser.state_dict() for name, optimiser in stage.optimisers.items()},
                 "ema": ema.state_dict(),
-                "footage": sorted({(v.name, v.licence, v.source) for v in videos}),
+                **facts,
             },
         )
 
-    _forget_metrics(run / "metrics.jsonl", stage.name, start)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with (
-        Progress(*columns, TextColumn("{task.fields[note]}")) as progress,
-        ThreadPoolExecutor(1) as loader,
-        SummaryWriter(str(run / "tensorboard")) as board,
-        (run / "metrics.jsonl").open("a", encoding="utf-8") as metrics_file,
-    ):
-        task = progress.add_task(stage.name, total=stage.iterations, completed=start, note="")
-        ahead = loader.submit(draw, start)
-        sums: dict[str, float] = {}
-        for iteration in range(start, stage.iterations):
-            batch, offsets = ahead.result()
-            ahead = loader.submit(draw, iteration + 1)
+    log = _Log(run, stage, start, config, enabled=fabric.is_global_zero)
+    with log:
+        batches = load_batches(
+            clips, stage.offsets, stage.batch, start, stage.iterations, fabric.global_rank, fabric.world_size,
+            config.run.workers,
+        )  # fmt: skip
+        began, waited = clock(), 0.0
+        for iteration, batch in enumerate(batches, start):
             torch.manual_seed(config.run.seed * 1_000_003 + iteration)
-            metrics = stage.update(batch, offsets, iteration)
-            _average(ema, stage.generator, min(config.run.ema, (1 + iteration) / (10 + iteration)))
-            for key, value in metrics.items():
-                sums[key] = sums.get(key, 0.0) + value
+            metrics = stage.update(batch, stage.offsets(iteration), iteration)
+            _average(ema, stage.averaged, min(config.run.ema, (1 + iteration) / (10 + iteration)))
             done = iteration + 1
-            progress.update(task, advance=1)
+            log.add(metrics)
             if done % config.run.log_every == 0:
-                means = {key: value / config.run.log_every for key, value in sums.items()}
-                sums = {}
-                if not all(np.isfinite(value) for value in means.values()):
-                    raise ValueError(
-                        f"{stage.name} diverged at iteration {done}: {means}; lower the learning rate and resume"
-                    )
-                progress.update(task, note="  ".join(f"{key} {value:.3f}" for key, value in list(means.items())[:4]))
-                line: dict[str, Any] = {"stage": stage.name, "iteration": done, **means}
-                metrics_file.write(json.dumps(line) + "\n")
-                metrics_file.flush()
-                for key, value in means.items():
-                    board.add_scalar(f"{stage.name}/{key}", value, done)
-            if done % config.run.checkpoint_every == 0 or done == stage.iterations:
+                seconds = max(clock() - began, 1e-9)
+                log.write(
+                    done,
+                    clips_per_second=stage.batch * config.run.log_every / seconds,
+                    data_wait=(batches.waited - waited) / seconds,
+                )
+                began, waited = clock(), batches.waited
+            if not fabric.is_global_zero:
+                continue
+            is_last = done == stage.iterations
+            paused = clock()
+            if done % config.run.checkpoint_every == 0 or is_last:
                 save(done)
-            if done % config.run.sample_every == 0 or done == stage.iterations:
-                write_samples(ema, watcher, config, run / "samples" / f"{stage.name}-{done:06d}")
+            if evaluate is not None and (done % config.run.evaluate_every == 0 or is_last):
+                evaluate(ema, done)
+            if done % config.run.sample_every == 0 or is_last:
+                write_samples(ema.generator, held_out, config, run / "samples" / f"{stage.name}-{done:06d}")
+            began += clock() - paused  # throughput is the training's
+    fabric.barrier()
 
 
-def _forget_metrics(path: Path, stage: str, start: int) -> None:
+class _Log:
+    """Progress bar, metrics.jsonl and TensorBoard; does nothing but check for divergence where not enabled."""
+
+    def __init__(self, run: Path, stage: Stage, start: int, config: Config, enabled: bool) -> None:
+        self.stage, self.config, self.enabled = stage, config, enabled
+        self.sums: dict[str, float] = {}
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self.progress = Progress(*columns, TextColumn("{task.fields[note]}"), disable=not enabled)
+        self.bar = self.progress.add_task(stage.name, total=stage.iterations, completed=start, note="")
+        self.run, self.start = run, start
+
+    def __enter__(self) -> _Log:
+        if self.enabled:
+            path = self.run / "metrics.jsonl"
+            forget(path, self.stage.name, self.start)
+            self.board = SummaryWriter(str(self.run / "tensorboard"))
+            self.file = path.open("a", encoding="utf-8")
+            self.progress.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self.enabled:
+            self.progress.stop()
+            self.file.close()
+            self.board.close()
+
+    def add(self, metrics: dict[str, float]) -> None:
+        for key, value in metrics.items():
+            self.sums[key] = self.sums.get(key, 0.0) + value
+        self.progress.update(self.bar, advance=1)
+
+    def write(self, iteration: int, **more: float) -> None:
+        means = {key: value / self.config.run.log_every for key, value in self.sums.items()}
+        self.sums = {}
+        if not all(np.isfinite(value) for value in means.values()):
+            raise ValueError(
+                f"{self.stage.name} diverged at iteration {iteration}: {means}; lower the learning rate and resume"
+            )
+        if not self.enabled:
+            return
+        self.progress.update(self.bar, note="  ".join(f"{key} {value:.3f}" for key, value in list(means.items())[:4]))
+        line: dict[str, Any] = {"stage": self.stage.name, "iteration": iteration, **means, **more}
+        self.file.write(json.dumps(line) + "\n")
+        self.file.flush()
+        for key, value in (means | more).items():
+            self.board.add_scalar(f"{self.stage.name}/{key}", value, iteration)
+
+
+def forget(path: Path, stage: str, start: int) -> None:
     """Drop the lines of iterations that are about to be done again, so that no figure mixes two runs."""
     if not path.exists():
         return

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.layers import FiLMBlock, ResidualBlock, conv, enlarge
+from training.layers import FiLMBlock, ResidualBlock, conv, enlarge, upsample
 
 GLOBAL_CODES = 64  # values of the content code that reach the whole picture
 LOCAL_CODES = 12  # channels of the content code that belong to one place, at 1/16 of the size
@@ -135,29 +135,29 @@ class Painter(nn.Module):
         return image * mask + painted * (1 - mask)
 
 
-class Recogniser(nn.Module):
-    """The posterior of the content code given a picture (the encoder half of a VAE, Kingma and Welling 2014).
+class CodeHead(nn.Module):
+    """The posterior of the content code given what the encoder knows (the encoder half of a VAE, Kingma and Welling 2014).
 
     Used in training only: it gives the painter codes that mean something, so that the adversarial stage does not start
     from noise.
+
+    Args:
+        channels: of the encoder's levels at 1/16 and 1/32.
     """
 
-    def __init__(self, height: int, width: int) -> None:
+    def __init__(self, channels: tuple[int, int]) -> None:
         super().__init__()
-        self.height, self.width = height, width
-        self.trunk = nn.Sequential(
-            conv(48, 48), nn.LeakyReLU(0.2), conv(48, 64, stride=2), ResidualBlock(64), nn.LeakyReLU(0.2),
-            conv(64, 96, stride=2), ResidualBlock(96), nn.LeakyReLU(0.2),
-        )  # fmt: skip
-        self.whole = nn.Sequential(conv(96, 128, stride=2), ResidualBlock(128))
-        self.to_local = conv(96, 2 * LOCAL_CODES)
-        self.to_global = nn.Linear(128, 2 * GLOBAL_CODES)
+        self.coarse = conv(channels[1], channels[0], 1)
+        self.local = nn.Sequential(ResidualBlock(channels[0]), nn.LeakyReLU(0.2))
+        self.to_local = conv(channels[0], 2 * LOCAL_CODES)
+        self.whole = nn.Sequential(ResidualBlock(channels[1]), nn.LeakyReLU(0.2))
+        self.to_global = nn.Linear(channels[1], 2 * GLOBAL_CODES)
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log-variance of the code, each (B, num_codes), for images (B, 3, H, W) in [0, 1]."""
-        x = self.trunk(F.pixel_unshuffle(2 * image - 1, 4))
-        local_mean, local_logvar = self.to_local(x).float().flatten(2).chunk(2, dim=1)
-        global_mean, global_logvar = self.to_global(self.whole(x).mean(dim=(2, 3))).float().chunk(2, dim=1)
+    def forward(self, x16: Tensor, x32: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of the code, each (B, num_codes), for the encoder's two coarsest levels."""
+        local = self.to_local(self.local(x16 + upsample(self.coarse(x32))))
+        local_mean, local_logvar = local.float().flatten(2).chunk(2, dim=1)
+        global_mean, global_logvar = self.to_global(self.whole(x32).mean(dim=(2, 3))).float().chunk(2, dim=1)
         mean = torch.cat([global_mean, local_mean.flatten(1)], dim=1)
         logvar = torch.cat([global_logvar, local_logvar.flatten(1)], dim=1)
         return mean, logvar.clamp(-8.0, 2.0)

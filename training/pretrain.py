@@ -3,67 +3,164 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from lightning.fabric import Fabric
+from torch import Tensor, nn
 
+from training.alignment import Alignment
+from training.checkpoint import require_same_model
 from training.config import Config
 from training.footage import Batch, ClipSampler
 from training.generator import VideoGenerator
+from training.order import Order
 from training.perceptual import PerceptualDistance
+from training.position import Position
 from training.reconstruction import Reconstruction
+from training.tasks import Clips, Draw, Evaluation, Measure, Task, Views
+from training.words import Words
 
-TASKS = {"reconstruction": Reconstruction}
+FRAMES = 4  # of a clip that the encoder sees
+
+TASKS: dict[str, Callable[[Config, PerceptualDistance | None, Words | None], Task]] = {
+    "order": lambda config, perceptual, words: Order(config),
+    "position": lambda config, perceptual, words: Position(config),
+    "reconstruction": lambda config, perceptual, words: Reconstruction(config, perceptual),
+    "alignment": lambda config, perceptual, words: Alignment(config, words),
+}
 
 
-class PretrainStage:
-    """Trains the generator on the weighted sum of the tasks."""
+class Pretrainer(nn.Module):
+    """The generator and the tasks that are on, with one forward pass for all: what an engine wraps.
 
-    name = "pretrain"
+    Raises:
+        ValueError: no task has a weight, or one lacks what it needs.
+    """
 
-    def __init__(self, config: Config, perceptual: PerceptualDistance | None = None) -> None:
-        settings = config.pretrain
-        self.config, self.iterations, self.batch = config, settings.iterations, settings.batch
-        self.generator = VideoGenerator(config.model)
-        weights = {name: float(getattr(settings, name)) for name in TASKS}
+    def __init__(self, config: Config, perceptual: PerceptualDistance | None = None, words: Words | None = None) -> None:
+        super().__init__()
+        weights = {name: float(getattr(config.pretrain, name)) for name in TASKS}
         self.weights = {name: weight for name, weight in weights.items() if weight > 0}
         if not self.weights:
             raise ValueError(f"every pretraining task has weight 0: give one of {', '.join(TASKS)} a weight")
-        tasks = nn.ModuleDict({name: TASKS[name](config, perceptual) for name in self.weights})
-        self.modules: dict[str, nn.Module] = {"generator": self.generator, "tasks": tasks}
-        self.tasks = tasks
-        parameters = [*self.generator.parameters(), *tasks.parameters()]
-        optimiser = torch.optim.Adam(parameters, settings.learning_rate, betas=(0.9, 0.99))
+        self.generator = VideoGenerator(config.model)
+        self.tasks = nn.ModuleDict({name: TASKS[name](config, perceptual, words) for name in self.weights})
+        if not any(task.needs_generator for task in self.each_task()):
+            # Parameters that no loss reaches would keep a distributed engine waiting for their gradients.
+            self.generator.requires_grad_(False)
+            self.generator.condition.encoder.trunk.requires_grad_(True)
+
+    def each_task(self) -> list[Task]:
+        """Return the tasks that are on, in the order of the table."""
+        return [task for task in self.tasks.values() if isinstance(task, Task)]
+
+    def forward(self, clips: Clips, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the weighted loss and each task's figures, named TASK/FIGURE."""
+        tasks = self.each_task()
+        draws = [draw.fork(task.name) for task in tasks]
+        views = [task.views(clips, own) for task, own in zip(tasks, draws, strict=True)]
+        together = Views.joined(views)
+        levels = self.generator.condition.encoder.trunk(together.frames, together.previous)
+        total = clips.frames.new_zeros(())
+        figures: dict[str, Tensor] = {}
+        start = 0
+        for task, view, own in zip(tasks, views, draws, strict=True):
+            stop = start + len(view.frames)
+            loss, found = task.loss(self.generator, levels.rows(start, stop), view, clips, own)
+            total = total + self.weights[task.name] * loss
+            figures |= {f"{task.name}/{key}": value.detach().float() for key, value in found.items()}
+            start = stop
+        return total, figures
+
+
+class PretrainStage:
+    """Trains the encoder, and with reconstruction the whole generator, on the weighted sum of the tasks."""
+
+    name = "pretrain"
+
+    def __init__(
+        self, config: Config, perceptual: PerceptualDistance | None = None, words: Words | None = None
+    ) -> None:
+        settings = config.pretrain
+        self.config, self.iterations, self.batch = config, settings.iterations, settings.batch
+        self.pretrainer = Pretrainer(config, perceptual, words).to(memory_format=torch.channels_last)
+        self.modules: dict[str, nn.Module] = {"generator": self.pretrainer.generator, "tasks": self.pretrainer.tasks}
+        self.averaged: nn.Module = self.pretrainer
+        self.parameters = [parameter for parameter in self.pretrainer.parameters() if parameter.requires_grad]
+        optimiser = torch.optim.AdamW(
+            self.parameters, settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
+        )
         self.optimisers: dict[str, torch.optim.Optimizer] = {"all": optimiser}
-        for module in self.modules.values():
-            module.to(memory_format=torch.channels_last)
+
+    def setup(self, fabric: Fabric) -> None:
+        """Hand modules and optimisers to the engine."""
+        self.fabric = fabric
+        self.model, self.optimiser = fabric.setup(self.pretrainer, self.optimisers["all"])
+
+    def check(self, path: Path, content: dict[str, Any]) -> None:
+        """Raise ValueError unless a checkpoint has the same model and the same tasks."""
+        require_same_model(path, content, self.config)
+        theirs = sorted({key.split(".")[0] for key in content["modules"]["tasks"]})
+        if theirs != sorted(self.pretrainer.weights):
+            raise ValueError(
+                f"{path} was trained on {', '.join(theirs)}, the configuration asks for "
+                f"{', '.join(self.pretrainer.weights)}: use the configuration of that run, or another --out"
+            )
 
     def prepare(self, clips: ClipSampler) -> None:
         """Nothing has to be read from the footage before this stage."""
 
-    def offsets(self, rng: np.random.Generator) -> list[int]:
-        """Return two frames of the clip: one near, one anywhere up to the horizon."""
-        horizon = self.config.footage.horizon_frames
-        near = int(rng.integers(1, 4))
-        return [near, int(rng.integers(near + 1, horizon + 1))]
+    def offsets(self, step: int) -> list[int]:
+        """Return the frames of the clips of a step: four at an equal distance, and one farther ahead for the decoder."""
+        settings = self.config.pretrain
+        rng = np.random.default_rng((self.config.run.seed, 1, step))
+        stride = int(rng.integers(settings.stride_min, settings.stride_max + 1))
+        near = [stride * frame for frame in range(FRAMES)]
+        return [*near, int(rng.integers(near[-1] + 1, self.config.footage.horizon_frames + 1))]
+
+    def draw(self, step: int) -> Draw:
+        """Return the random numbers of a step."""
+        fabric = self.fabric
+        count = self.batch // fabric.world_size
+        return Draw((self.config.run.seed, step), self.batch, fabric.global_rank * count, count, fabric.device)
 
     def update(self, batch: Batch, offsets: list[int], iteration: int) -> dict[str, float]:
         """Do one iteration; the learning rate warms up over 50 and falls on a cosine to a tenth."""
         share = iteration / max(1, self.iterations)
         rate = self.config.pretrain.learning_rate * min(1.0, (iteration + 1) / 50)
-        optimiser = self.optimisers["all"]
-        for group in optimiser.param_groups:
+        for group in self.optimisers["all"].param_groups:
             group["lr"] = rate * (0.1 + 0.45 * (1 + math.cos(math.pi * share)))
-        total = torch.zeros(())
-        metrics: dict[str, float] = {}
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.config.run.bf16):
-            for name, weight in self.weights.items():
-                loss, found = self.tasks[name](self.generator, batch, offsets)
-                total = total + weight * loss
-                metrics.update(found)
-        optimiser.zero_grad(set_to_none=True)
-        total.backward()
-        nn.utils.clip_grad_norm_([*self.generator.parameters(), *self.tasks.parameters()], 1.0)
-        optimiser.step()
-        return {"loss": float(total.detach()), **metrics}
+        clips = Clips.of(batch, offsets, self.fabric.device)
+        loss, figures = self.model(clips, self.draw(iteration))
+        self.optimiser.zero_grad(set_to_none=True)
+        self.fabric.backward(loss)
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimiser.step()
+        names = ["loss", *figures]
+        values = torch.stack([loss.detach().float(), *figures.values()])
+        means = self.fabric.all_reduce(values, reduce_op="mean")
+        assert isinstance(means, Tensor)
+        return dict(zip(names, means.tolist(), strict=True))
+
+
+def middle_offsets(config: Config) -> list[int]:
+    """Return the frames of clips that are measured: at the middle one of the strides, and the horizon."""
+    stride = (config.pretrain.stride_min + config.pretrain.stride_max) // 2
+    return [*(stride * frame for frame in range(FRAMES)), config.footage.horizon_frames]
+
+
+def held_out(pretrainer: Pretrainer, clips: ClipSampler, config: Config, count: int, device: torch.device) -> Evaluation:
+    """Return the evaluation of a pretrainer on `count` clips, always the same ones for a configuration and footage."""
+    offsets = middle_offsets(config)
+    size = min(16, count)
+    batches = [Clips.of(clips.draw(number, size, offsets), offsets, device) for number in range(-(-count // size))]
+    return Evaluation(pretrainer.generator, batches, config.run.seed)
+
+
+def measures_of(pretrainer: Pretrainer, held: Evaluation) -> list[Measure]:
+    """Return every task's figures on held-out clips."""
+    return [measure for task in pretrainer.each_task() for measure in task.measure(held)]

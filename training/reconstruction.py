@@ -1,83 +1,212 @@
 """Pretraining task: clip reconstruction from parts (after VideoMAE, arXiv 2203.12602).
 
-The first frame of a clip is shown whole, in parts (tube masks: the same blocks stay hidden for the whole clip) or not
-at all; the generator's own decoder has to give back the whole clip. What is hidden comes from the content code that the
-recogniser read from the whole frame, so the painter learns to paint before an adversary asks it to.
+Of some clips the same blocks of every frame are hidden (tube masks) and the encoder sees the rest; of others it sees
+the first frame. What it saw becomes a content code, the generator's own painter completes the first frame, and its own
+decoder has to give back the clip. So the generator learns to paint before an adversary asks it to.
 
-Legend: B batch, T frames, C channels, H height, W width.
+Legend: B clips, M of them seen in parts, T frames, H height, W width.
 """
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from training.config import Config
-from training.footage import Batch
-from training.generator import VideoGenerator
+from training.generator import Memory, VideoGenerator
 from training.losses import code_divergence, flow_error, pooled_l1
-from training.painter import Recogniser
+from training.painter import CodeHead
 from training.perceptual import PerceptualDistance
+from training.tasks import Clips, Draw, Evaluation, Measure, Task, Views
+from training.trunk import Levels, Trunk, previous_rows
 
 BLOCK = 16  # side of one tube of the mask, pixels
+FRAMES = 4
+HELD_OUT_HIDDEN = 0.75  # share of the tubes hidden when the task is measured
 
 
-def draw_masks(batch: int, height: int, width: int, given: float, masked: float, low: float, high: float) -> Tensor:
-    """Draw which parts of the first frames are seen: (B, 1, H, W), 1 where seen.
-
-    Args:
-        batch: how many.
-        height: of a frame.
-        width: of a frame.
-        given: share of frames seen whole.
-        masked: share seen in parts; the rest is not seen at all.
-        low: smallest share of blocks hidden in parts-only frames.
-        high: largest.
-    """
+def draw_tubes(draw: Draw, height: int, width: int, low: float, high: float) -> Tensor:
+    """Draw which parts of clips are seen: (B, 1, H, W), 1 where seen; a share of `low` to `high` of the tubes is hidden."""
     rows, columns = height // BLOCK, width // BLOCK
-    hidden = torch.empty(batch, 1).uniform_(low, high)
-    blocks = (torch.rand(batch, rows * columns) >= hidden).float()
-    kind = torch.rand(batch, 1)
-    blocks = torch.where(kind < given, 1.0, torch.where(kind < given + masked, blocks, torch.zeros(())))
-    mask = blocks.reshape(batch, 1, rows, columns)
-    return mask.repeat_interleave(BLOCK, dim=2).repeat_interleave(BLOCK, dim=3)
+    hidden = draw.uniform(1, low=low, high=high) * (rows * columns)
+    # By rank, so that the share is exact and never everything.
+    rank = draw.uniform(rows * columns).argsort(dim=1).argsort(dim=1)
+    seen = (rank >= hidden.round().clamp(max=rows * columns - 1)).float().reshape(-1, 1, rows, columns)
+    return seen.repeat_interleave(BLOCK, dim=2).repeat_interleave(BLOCK, dim=3)
 
 
-class Reconstruction(nn.Module):
-    """The task's own module is the recogniser; everything else is the generator's."""
+class Reconstruction(Task):
+    """The task's own module reads content codes; everything else is the generator's."""
+
+    name = "reconstruction"
+    needs_generator = True
 
     def __init__(self, config: Config, perceptual: PerceptualDistance | None = None) -> None:
         super().__init__()
         self.config = config
         # Frozen and the user's own: not one of this module's, so that no checkpoint holds it.
         self.perceptual = None if perceptual is None else perceptual.forward
-        self.recogniser = Recogniser(config.model.height, config.model.width)
+        self.code_head = CodeHead(Trunk(config.model.encoder_scale, 0).channels[2:])
 
-    def forward(self, generator: VideoGenerator, batch: Batch, offsets: list[int]) -> tuple[Tensor, dict[str, float]]:
-        """Return the task's loss and its metrics.
+    def views(self, clips: Clips, draw: Draw) -> Views:
+        """Return all frames of the clips that are seen in parts, the first of those that are seen whole.
 
-        The noise is zero here: an L1 term would teach the oscillators to stand still. Their motion is the adversary's.
+        Which clip is which goes by its place in the global batch: given whole to the painter, in parts, or not at all.
         """
         settings = self.config.pretrain
-        first, frames, flow = (torch.from_numpy(array) for array in (batch.first, batch.frames, batch.flow))
-        count, _, height, width = first.shape
-        mask = draw_masks(count, height, width, settings.given, settings.masked, settings.mask_min, settings.mask_max)
-        mean, logvar = self.recogniser(first)
-        code = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
-        memory = generator.condition.from_code(first, mask, code)
-        control = torch.tensor([[1.0, 0.0, 0.0]]).expand(count, -1)
-        still = torch.zeros(count, generator.shape.num_noise)
-        state = generator.step.initial_state(count)
-        clip_loss = torch.zeros(())
+        place = torch.arange(draw.rows.start, draw.rows.stop, device=draw.device) / draw.total
+        given = place < settings.given
+        parts = ~given & (place < settings.given + settings.masked)
+        height, width = clips.frames.shape[-2:]
+        tubes = draw_tubes(draw, height, width, settings.mask_min, settings.mask_max)
+        return self.seen(clips, given, parts, tubes)
+
+    @staticmethod
+    def seen(clips: Clips, given: Tensor, parts: Tensor, tubes: Tensor) -> Views:
+        """Return the views for clips given whole (B,), in parts (B,) or not at all, with the tubes seen (B, 1, H, W)."""
+        masked = clips.frames[parts][:, :FRAMES] * tubes[parts][:, None] + 0.5 * (1 - tubes[parts][:, None])
+        whole = clips.frames[~parts][:, 0]
+        chains = previous_rows(*masked.shape[:2]).to(whole.device)
+        alone = len(chains) + torch.arange(len(whole), device=whole.device)
+        mask = torch.where(parts.reshape(-1, 1, 1, 1), tubes, given.reshape(-1, 1, 1, 1).float())
+        frames = torch.cat([masked.flatten(0, 1), whole])
+        return Views(frames, torch.cat([chains, alone]), {"mask": mask, "parts": parts})
+
+    def codes(self, levels: Levels, parts: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of the clips' codes, each (B, num_codes), for levels of `seen`."""
+        num_parts = int(parts.sum())
+
+        def per_clip(level: Tensor) -> Tensor:
+            out = level.new_zeros(len(parts), *level.shape[1:])
+            out[parts] = level[: num_parts * FRAMES].unflatten(0, (num_parts, FRAMES)).mean(dim=1) if num_parts else 0
+            out[~parts] = level[num_parts * FRAMES :]
+            return out
+
+        return self.code_head(per_clip(levels.x16), per_clip(levels.x32))
+
+    def rolled(self, generator: VideoGenerator, memory: Memory, offsets: list[int]) -> Tensor:
+        """Return the frames (B, len(offsets), 3, H, W) that the generator makes of a memory, without noise.
+
+        An L1 term would teach the oscillators to stand still: their motion is the adversary's.
+        """
+        count, device = len(memory.picture), memory.picture.device
+        control = torch.tensor([[1.0, 0.0, 0.0]], device=device).expand(count, -1)
+        still = torch.zeros(count, generator.shape.num_noise, device=device)
+        state = generator.step.initial_state(count, device)
+        made = []
         for number in range(1, max(offsets) + 1):
             state = generator.step.advance(memory, state, still, control)
             if number in offsets:
-                made = generator.step.render(memory, state, control)
-                clip_loss = clip_loss + pooled_l1(made, frames[:, offsets.index(number)]) / len(offsets)
+                made.append(generator.step.render(memory, state, control))
+        return torch.stack(made, dim=1)
+
+    def loss(
+        self, generator: VideoGenerator, levels: Levels, views: Views, clips: Clips, draw: Draw
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the sum of clip, picture, look, flow and code terms."""
+        settings = self.config.pretrain
+        first = clips.frames[:, 0]
+        mean, logvar = self.codes(levels, views.truth["parts"])
+        code = mean + draw.normal(mean.shape[1]) * (0.5 * logvar).exp()
+        memory = generator.condition.from_code(first, views.truth["mask"], code)
+        later = [1, len(clips.offsets) - 1]  # one near frame, one far
+        made = self.rolled(generator, memory, [clips.offsets[index] for index in later])
+        clip_loss = pooled_l1(made.flatten(0, 1), clips.frames[:, later].flatten(0, 1))
         picture_loss = pooled_l1(memory.picture, first)
-        flow_loss = flow_error(memory.flow[:, :2] * memory.flow[:, 2:], flow)
+        flow_loss = flow_error(memory.flow[:, :2] * memory.flow[:, 2:], clips.flow)
         kl = code_divergence(mean, logvar)
-        look_loss = torch.zeros(()) if self.perceptual is None else self.perceptual(memory.picture, first)
-        loss = clip_loss + picture_loss + settings.perceptual * look_loss + settings.flow * flow_loss + settings.kl * kl
-        metrics = {"clip": clip_loss, "picture": picture_loss, "look": look_loss, "flow": flow_loss, "kl": kl}
-        return loss, {key: float(value.detach()) for key, value in metrics.items()}
+        look = first.new_zeros(()) if self.perceptual is None else self.perceptual(memory.picture, first)
+        loss = clip_loss + picture_loss + settings.perceptual * look + settings.flow * flow_loss + settings.kl * kl
+        return loss, {"clip": clip_loss, "picture": picture_loss, "look": look, "flow": flow_loss, "kl": kl}
+
+    def completed(self, generator: VideoGenerator, levels: Levels, views: Views, clips: Clips) -> Tensor:
+        """Return the clips (B, T, 3, H, W) as the generator completes them from the mean of their codes."""
+        mean, _ = self.codes(levels, views.truth["parts"])
+        memory = generator.condition.from_code(clips.frames[:, 0], views.truth["mask"], mean)
+        return torch.cat([memory.picture[:, None], self.rolled(generator, memory, clips.offsets[1:FRAMES])], dim=1)
+
+    def in_parts(self, held: Evaluation) -> list[tuple[Clips, Views, Levels]]:
+        """Return the held-out batches with three quarters of every clip hidden."""
+        out = []
+        for number, clips in enumerate(held.batches):
+            count = len(clips.frames)
+            draw = Draw((held.seed, "parts", number), count, 0, count, clips.frames.device)
+            tubes = draw_tubes(draw, *clips.frames.shape[-2:], HELD_OUT_HIDDEN, HELD_OUT_HIDDEN)
+            parts = torch.ones(count, dtype=torch.bool, device=tubes.device)
+            views = self.seen(clips, ~parts, parts, tubes)
+            out.append((clips, views, held.generator.condition.encoder.trunk(views.frames, views.previous)))
+        return out
+
+    @torch.no_grad()
+    def measure(self, held: Evaluation) -> list[Measure]:
+        """Return the PSNR of what was hidden: of the first frame, and of the frames after it."""
+        ours, copied, filled = ([], []), ([], []), ([], [])
+        for clips, views, levels in self.in_parts(held):
+            made = self.completed(held.generator, levels, views, clips)
+            mask = views.truth["mask"]
+            for index in range(len(made)):
+                visible = mask[index, 0].cpu().numpy() > 0.5
+                hidden = torch.from_numpy(~visible)
+                for time in range(FRAMES):
+                    real = clips.frames[index, time].cpu()
+                    pixels = to_uint8(real)
+                    later = int(time > 0)
+                    ours[later].append((made[index, time].cpu() - real)[:, hidden].square().mean())
+                    near = to_float(nearest_visible(pixels, visible))
+                    copied[later].append((near - real)[:, hidden].square().mean())
+                    smooth = to_float(cv2.inpaint(pixels, (~visible).astype(np.uint8), 3, cv2.INPAINT_TELEA))
+                    filled[later].append((smooth - real)[:, hidden].square().mean())
+        names = ("hidden parts, first frame", "hidden parts, later frames")
+        measures = []
+        for later, name in enumerate(names):
+            psnr, copy, fill = (mean_psnr(errors[later]) for errors in (ours, copied, filled))
+            measures.append(Measure(self.name, name, psnr, "higher", None, copy, "nearest visible pixel copied", "dB"))
+            measures.append(
+                Measure(self.name, name + " beside inpainting", psnr, "higher", None, fill, "Telea's inpainting", "dB")
+            )
+        return measures
+
+    @torch.no_grad()
+    def pictures(self, held: Evaluation) -> dict[str, tuple[np.ndarray, str]]:
+        """Return clips, what was seen of them and what was made of it."""
+        clips, views, levels = self.in_parts(held)[0]
+        made = self.completed(held.generator, levels, views, clips)
+        rows = []
+        for index in range(min(5, len(made))):
+            mask = views.truth["mask"][index]
+            seen = clips.frames[index, 0] * mask + 0.5 * (1 - mask)
+            parts = [clips.frames[index, 0], seen, made[index, 0], clips.frames[index, FRAMES - 1], made[index, -1]]
+            rows.append(np.concatenate([to_uint8(part.cpu()) for part in parts], axis=1))
+        sheet = cv2.resize(np.concatenate(rows, axis=0), None, fx=1.5, fy=1.5, interpolation=cv2.INTER_CUBIC)
+        sentence = (
+            "Held-out clips: first frame, the quarter of it that was seen, as completed; last frame, as the generator "
+            "made it."
+        )
+        return {"reconstruction": (sheet, sentence)}
+
+
+def to_uint8(picture: Tensor) -> np.ndarray:
+    """Return (3, H, W) in [0, 1] as uint8 (H, W, 3)."""
+    return np.ascontiguousarray((picture.clamp(0, 1) * 255).round().byte().permute(1, 2, 0).numpy())
+
+
+def to_float(pixels: np.ndarray) -> Tensor:
+    """Return uint8 (H, W, 3) as (3, H, W) in [0, 1]."""
+    return torch.from_numpy(pixels).permute(2, 0, 1).float() / 255.0
+
+
+def nearest_visible(pixels: np.ndarray, visible: np.ndarray) -> np.ndarray:
+    """Return the picture (H, W, 3) with every hidden pixel replaced by the nearest visible one; visible (H, W) bool."""
+    _, labels = cv2.distanceTransformWithLabels(
+        (~visible).astype(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+    )
+    table = np.zeros((labels.max() + 1, 3), pixels.dtype)
+    table[labels[visible]] = pixels[visible]
+    return table[labels]
+
+
+def mean_psnr(errors: list[Tensor]) -> float:
+    """Return the mean PSNR in dB of mean squared errors of pictures in [0, 1]."""
+    return float((-10 * torch.stack(errors).clamp(min=1e-8).log10()).mean())

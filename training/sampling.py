@@ -40,17 +40,18 @@ def rollout(
     Returns:
         frame number -> (B, 3, H, W) in [0, 1].
     """
+    device = image.device
     random = torch.Generator().manual_seed(seed)
     memory = generator.condition(image, mask, noise)
-    state = generator.step.initial_state(len(image))
-    control = torch.tensor([[1.0, 0.0, 0.0]]).expand(len(image), -1)
+    state = generator.step.initial_state(len(image), device)
+    control = torch.tensor([[1.0, 0.0, 0.0]], device=device).expand(len(image), -1)
     frames = {0: memory.picture} if 0 in wanted else {}
     for number in range(1, max(wanted) + 1):
-        kick = torch.randn(len(image), generator.shape.num_noise, generator=random)
+        kick = torch.randn(len(image), generator.shape.num_noise, generator=random).to(device)
         state = generator.step.advance(memory, state, kick, control)
         if number in wanted:
             frames[number] = generator.step.render(memory, state, control)
-    return frames
+    return {number: frame.cpu() for number, frame in frames.items()}
 
 
 def write_samples(generator: VideoGenerator, clips: ClipSampler, config: Config, path: Path) -> None:
@@ -59,15 +60,17 @@ def write_samples(generator: VideoGenerator, clips: ClipSampler, config: Config,
     The first three columns of the upper rows are real (frames 0, horizon / 2, horizon), the rest made from frame 0.
     """
     horizon = config.footage.horizon_frames
-    batch = clips.draw(2**20, 5, [horizon // 2, horizon])
-    first = torch.from_numpy(batch.first)
+    real = clips.draw(2**20, 5, [0, horizon // 2, horizon]).frames.float() / 255.0
+    first = real[:, 0]
     count = len(first)
     image = torch.cat([first, torch.zeros_like(first)])
     mask = torch.cat([torch.ones(count, 1, *first.shape[2:]), torch.zeros(count, 1, *first.shape[2:])])
     size = num_code_noise(config.model.height, config.model.width)
     noise = torch.randn(2 * count, size, generator=torch.Generator().manual_seed(1))
-    frames = rollout(generator, image, mask, noise, list(range(97)) + list(SHEET_FRAMES))
-    real = torch.cat([first[:, None], torch.from_numpy(batch.frames)], dim=1)
+    device = next(generator.parameters()).device
+    frames = rollout(
+        generator, image.to(device), mask.to(device), noise.to(device), list(range(97)) + list(SHEET_FRAMES)
+    )
     rows = []
     for index in range(2 * count):
         made = [frames[number][index] for number in SHEET_FRAMES]

@@ -1,14 +1,35 @@
 from __future__ import annotations
 
+import pickle
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from tests.conftest import moving_square
 from training.config import Footage
-from training.footage import ClipSampler, load_footage
+from training.footage import ClipSampler, Library, cache_folder, open_footage, split
+from training.sampling import write_mp4
+from training.shards import ShardSettings, write_shards
 
 SETTINGS = Footage(fps=25, short_side=72, crop_min=64, crop_max=72, horizon_frames=8)
+MOVES = {"right": (2, 0), "left": (-2, 0), "down": (0, 2), "up": (0, -2), "slow": (1, 0), "twice": (2, 1)}
+
+
+@pytest.fixture(scope="module")
+def videos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six clips of 40 frames in five scenes (`right` and `slow` share one), and captions.csv."""
+    folder = tmp_path_factory.mktemp("videos")
+    rows = ["file,caption,scene,class,licence,source"]
+    for name, move in MOVES.items():
+        write_mp4(folder / f"{name}.mp4", list(moving_square(*move)), 25)
+        scene = "right" if name == "slow" else name
+        rows.append(f"{name}.mp4,a square that moves {name},{scene},{name[0]},CC0-1.0,the tests")
+    (folder / "captions.csv").write_text("\n".join(rows) + "\n")
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -16,92 +37,212 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
-def test_scenes_are_on_one_side_only(footage: Path, cache: Path) -> None:
-    train = {video.scene for video in load_footage(footage, SETTINGS, "train", cache)}
-    held_out = {video.scene for video in load_footage(footage, SETTINGS, "heldout", cache)}
-    assert train | held_out == {"right", "left", "down", "still"}
+@pytest.fixture(scope="module")
+def library(videos: Path, cache: Path) -> Library:
+    return open_footage(videos, SETTINGS, cache, workers=0)
+
+
+def both(library: Library, config: Footage = SETTINGS) -> list[set[str]]:
+    """Return the scenes on each side of the split."""
+    return [{library.take(span.take).scene for span in split(library, config, side)} for side in ("train", "heldout")]
+
+
+def sampler(library: Library, config: Footage = SETTINGS, seed: int = 3) -> ClipSampler:
+    return ClipSampler(split(library, config, "train"), config, 64, 64, seed)
+
+
+def test_takes_know_their_video(library: Library) -> None:
+    takes = {library.take(index).video: library.take(index) for index in range(len(library))}
+    assert takes.keys() == {f"{name}.mp4" for name in MOVES}
+    slow = takes["slow.mp4"]
+    assert (slow.scene, slow.caption, slow.label) == ("right", "a square that moves slow", "s")
+    assert (slow.first, slow.length, slow.total, slow.height, slow.width, slow.fps) == (0, 40, 40, 72, 72, 25.0)
+    assert library.provenance() == sorted((f"{name}.mp4", "CC0-1.0", "the tests") for name in MOVES)
+
+
+def test_frames_and_flow_of_a_take(library: Library) -> None:
+    index = next(index for index in range(len(library)) if library.take(index).video == "right.mp4")
+    frames = library.frames(index, [0, 5])
+    assert frames.shape == (2, 72, 72, 3)
+    assert frames.dtype == np.uint8
+    assert np.abs(frames[1].astype(int) - np.roll(frames[0], 9, axis=1)).mean() < 6  # 2 of 80 are 1.8 of 72 pixels
+    flow = library.mean_flow(index, 0, 8)
+    assert flow.shape == (18, 18, 2)
+    assert flow.dtype == np.float32
+    assert np.quantile(flow[..., 0], 0.98) > 1
+
+
+def test_a_pickled_library_opens_its_shards_again(library: Library) -> None:
+    library.frames(0, [0])
+    again = pickle.loads(pickle.dumps(library))
+    assert np.array_equal(again.frames(0, [0, 7]), library.frames(0, [0, 7]))
+    one, two = sampler(library), sampler(again)
+    assert torch.equal(one.draw(1, 4, [0, 8]).frames, two.draw(1, 4, [0, 8]).frames)
+
+
+def test_shards_and_videos_are_opened_alike(videos: Path, library: Library, tmp_path: Path) -> None:
+    write_shards([videos], tmp_path / "shards", ShardSettings(short_side=72), 0, progress=False)
+    direct = open_footage(tmp_path / "shards", SETTINGS)
+    assert torch.equal(sampler(direct).draw(0, 4, [0, 8]).frames, sampler(library).draw(0, 4, [0, 8]).frames)
+    small = replace(SETTINGS, short_side=96, crop_max=96)
+    with pytest.raises(ValueError, match=r"have a short side of 72 pixels, footage.crop_max is 96"):
+        open_footage(tmp_path / "shards", small)
+
+
+def test_footage_that_changes_is_picked_up(videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("right", "left"):
+        (folder / f"{name}.mp4").write_bytes((videos / f"{name}.mp4").read_bytes())
+    assert len(open_footage(folder, SETTINGS, tmp_path / "cache", workers=0)) == 2
+    assert "2 videos -> 2 takes" in capsys.readouterr().out
+    assert len(open_footage(folder, SETTINGS, tmp_path / "cache", workers=0)) == 2
+    assert capsys.readouterr().out == ""
+    (folder / "down.mp4").write_bytes((videos / "down.mp4").read_bytes())
+    (folder / "left.mp4").unlink()
+    changed = open_footage(folder, SETTINGS, tmp_path / "cache", workers=0)
+    assert [changed.take(index).video for index in range(len(changed))] == ["down.mp4", "right.mp4"]
+
+
+def test_scenes_are_on_one_side_only(library: Library) -> None:
+    train, held_out = both(library)
+    assert train | held_out == {"right", "left", "down", "up", "twice"}
     assert not train & held_out
     assert held_out
 
 
-def test_a_split_by_time_leaves_a_gap_of_one_horizon(footage: Path, cache: Path) -> None:
-    settings = Footage(**{**SETTINGS.__dict__, "holdout": "time", "holdout_fraction": 0.5})
-    train = load_footage(footage, settings, "train", cache)
-    held_out = load_footage(footage, settings, "heldout", cache)
-    assert [video.last for video in train] == [20] * 4
-    assert [(video.first, video.last) for video in held_out] == [(28, 40)] * 4
+def test_one_scene_holds_nothing_out(videos: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "only.mp4").write_bytes((videos / "right.mp4").read_bytes())
+    library = open_footage(tmp_path / "in", SETTINGS, tmp_path / "cache", workers=0)
+    assert both(library) == [{"only"}, set()]
+    empty = ClipSampler(split(library, SETTINGS, "heldout"), SETTINGS, 64, 64, 0)
+    assert not empty.scenes
+    with pytest.raises(ValueError, match="this side of the split is empty"):
+        empty.draw(0, 1, [0])
 
 
-def test_clips_depend_on_seed_and_iteration_alone(footage: Path, cache: Path) -> None:
-    videos = load_footage(footage, SETTINGS, "train", cache)
-    one, two = (ClipSampler(videos, SETTINGS, 64, 64, seed=3) for _ in range(2))
+def test_a_split_by_time_leaves_a_gap_of_one_horizon(library: Library) -> None:
+    settings = replace(SETTINGS, holdout="time", holdout_fraction=0.5)
+    train, held_out = (split(library, settings, side) for side in ("train", "heldout"))
+    assert [(span.first, span.last) for span in train] == [(0, 20)] * 6
+    assert [(span.first, span.last) for span in held_out] == [(28, 40)] * 6
+
+
+def test_a_split_by_time_counts_in_the_whole_video(videos: Path, tmp_path: Path) -> None:
+    write_shards([videos], tmp_path / "out", ShardSettings(72, max_frames=20, min_frames=10), 0, progress=False)
+    library = open_footage(tmp_path / "out", SETTINGS)  # two takes of 20 frames each
+    settings = replace(SETTINGS, holdout="time", holdout_fraction=0.25)  # border at 30, a gap until 38
+    train = split(library, settings, "train")
+    spans = {(library.take(span.take).first, span.first, span.last) for span in train}
+    assert spans == {(0, 0, 20), (20, 0, 10)}
+    assert not split(library, settings, "heldout")
+
+
+def test_short_takes_are_left_out_and_counted(library: Library, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(ValueError, match="has no clip of 41 frames to train on"):
+        split(library, replace(SETTINGS, horizon_frames=40), "train")
+    assert capsys.readouterr().out.endswith("takes are left out: shorter than 41 frames\n")
+    assert split(library, replace(SETTINGS, horizon_frames=39), "train")
+    with pytest.raises(ValueError, match='expected "train" or "heldout"'):
+        split(library, SETTINGS, "test")
+
+
+def test_an_epoch_visits_every_scene_once_and_takes_take_turns(library: Library) -> None:
+    clips = sampler(library)
+    every = clips.num_scenes
+    epochs = [
+        [clips.spans.library.take(clips.span(epoch * every + position).take) for position in range(every)]
+        for epoch in range(12)
+    ]
+    for epoch in epochs:
+        assert sorted(take.scene for take in epoch) == clips.scenes
+    assert len({tuple(take.scene for take in epoch) for epoch in epochs}) > 6
+    counts = Counter(take.video for epoch in epochs for take in epoch)
+    by_scene: dict[str, list[int]] = {}
+    for take in {take for epoch in epochs for take in epoch}:
+        by_scene.setdefault(take.scene, []).append(counts[take.video])
+    assert all(sum(numbers) == 12 and len(set(numbers)) == 1 for numbers in by_scene.values())
+
+
+def test_clips_depend_on_seed_and_number_alone(library: Library) -> None:
+    one, two = sampler(library), sampler(library)
     one.draw(0, 4, [1, 2])  # what was drawn before must not matter
     first, second = one.draw(5, 4, [1, 8]), two.draw(5, 4, [1, 8])
-    assert all(np.array_equal(a, b) for a, b in zip(first[:3], second[:3], strict=True))
-    assert first.names == second.names
-    assert not np.array_equal(first.first, two.draw(6, 4, [1, 8]).first)
-    assert not np.array_equal(first.first, ClipSampler(videos, SETTINGS, 64, 64, seed=4).draw(5, 4, [1, 8]).first)
+    assert torch.equal(first.frames, second.frames)
+    assert torch.equal(first.flow, second.flow)
+    assert first[2:] == second[2:]
+    assert not torch.equal(first.frames, two.draw(6, 4, [1, 8]).frames)
+    assert not torch.equal(first.frames, sampler(library, seed=4).draw(5, 4, [1, 8]).frames)
+    single = two.clip(22, [8])  # 5 * 4 + 2
+    assert np.array_equal(single.frames[0], first.frames[2, 1].numpy())
+    assert (single.name, single.caption, single.scene, single.label) == tuple(column[2] for column in (
+        first.names, first.captions, first.scenes, first.labels,
+    ))  # fmt: skip
 
 
-def test_shapes_ranges_and_the_direction_of_the_flow(footage: Path, cache: Path) -> None:
-    videos = {
-        video.name: video for split in ("train", "heldout") for video in load_footage(footage, SETTINGS, split, cache)
-    }
-    for name, sign_x, sign_y in (("right.mp4", 1, 0), ("left.mp4", -1, 0), ("down.mp4", 0, 1), ("still.mp4", 0, 0)):
-        batch = ClipSampler([videos[name]], SETTINGS, 64, 64, seed=0).draw(0, 6, [1, 8])
-        assert batch.first.shape == (6, 3, 64, 64)
-        assert batch.frames.shape == (6, 2, 3, 64, 64)
+def test_shapes_types_and_the_direction_of_the_flow(library: Library) -> None:
+    whole = replace(SETTINGS, holdout="time", holdout_fraction=0.01)
+    spans = split(library, whole, "train")
+    for name, sign_x, sign_y in (("right", 1, 0), ("left", -1, 0), ("down", 0, 1), ("up", 0, -1)):
+        batch = ClipSampler(spans.of([f"{name}.mp4"]), SETTINGS, 64, 64, seed=0).draw(0, 6, [0, 1, 8])
+        assert batch.frames.shape == (6, 3, 3, 64, 64)
+        assert batch.frames.dtype == torch.uint8
         assert batch.flow.shape == (6, 2, 16, 16)
-        assert batch.first.dtype == batch.frames.dtype == batch.flow.dtype == np.float32
-        assert 0 <= batch.first.min() < batch.first.max() <= 1
+        assert batch.flow.dtype == torch.float32
+        assert batch.captions == [f"a square that moves {name}"] * 6
         # The square moves 2 pixels of 80 per frame, so about 1.8 of 64 to 72; only its edges show it.
-        fast_x, fast_y = (
-            np.quantile(sign * batch.flow[:, axis], 0.98) if sign else 0.0 for axis, sign in ((0, sign_x), (1, sign_y))
-        )
-        assert not sign_x or fast_x > 1.0
-        assert not sign_y or fast_y > 1.0
-        if name == "still.mp4":
-            assert np.abs(batch.flow).max() < 0.1
+        for axis, sign in ((0, sign_x), (1, sign_y)):
+            if sign:
+                assert np.quantile(sign * batch.flow[:, axis].numpy(), 0.98) > 1.0
 
 
-def test_flipped_clips_flow_the_other_way(footage: Path, cache: Path) -> None:
-    videos = {
-        video.name: video for split in ("train", "heldout") for video in load_footage(footage, SETTINGS, split, cache)
-    }
-    settings = Footage(**{**SETTINGS.__dict__, "flip": True})
-    flows = ClipSampler([videos["right.mp4"]], settings, 64, 64, seed=0).draw(0, 16, [1]).flow[:, 0]
+def test_flipped_clips_flow_the_other_way(library: Library) -> None:
+    settings = replace(SETTINGS, flip=True, holdout="time", holdout_fraction=0.01)
+    spans = split(library, settings, "train").of(["right.mp4"])
+    flows = ClipSampler(spans, settings, 64, 64, seed=0).draw(0, 16, [1]).flow[:, 0].numpy()
     directions = {bool(flow[np.unravel_index(np.abs(flow).argmax(), flow.shape)] > 0) for flow in flows}
     assert directions == {True, False}
 
 
-def test_broken_and_short_files_are_skipped_by_name(
-    footage: Path, tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for source in footage.glob("*.mp4"):
-        (tmp_path / source.name).write_bytes(source.read_bytes())
-    (tmp_path / "broken.mp4").write_bytes(b"this is no video")
-    from training.sampling import write_mp4
-
-    write_mp4(tmp_path / "short.mp4", [np.zeros((80, 80, 3), np.uint8)] * 3, 25)
-    names = {video.name for split in ("train", "heldout") for video in load_footage(tmp_path, SETTINGS, split, cache)}
-    assert names == {"right.mp4", "left.mp4", "down.mp4", "still.mp4"}
-    printed = capsys.readouterr().out
-    assert "skipped broken.mp4" in printed
-    assert "skipped short.mp4: 3 frames, the horizon needs 9" in printed
+def test_of_several_starts_the_one_that_moves_more_is_taken(tmp_path: Path) -> None:
+    frames = moving_square(1, 0)
+    film = [frames[0]] * 20 + list(frames[1:]) + [frames[-1]] * 20  # rests for less than a second at either end
+    (tmp_path / "in").mkdir()
+    write_mp4(tmp_path / "in" / "film.mp4", film, 25)
+    library = open_footage(tmp_path / "in", SETTINGS, tmp_path / "cache", workers=0)
+    assert library.take(0).length == len(film)
+    means = {
+        candidates: sampler(library, replace(SETTINGS, candidates=candidates)).draw(0, 32, [0]).flow.abs().mean().item()
+        for candidates in (1, 4)
+    }
+    assert means[4] > 1.2 * means[1]
 
 
-def test_a_folder_without_footage_is_refused(tmp_path: Path, cache: Path) -> None:
+def test_a_wide_picture_keeps_its_proportions(library: Library) -> None:
+    config = replace(SETTINGS, crop_min=72)
+    clip = ClipSampler(split(library, config, "train"), config, 32, 64, 0).clip(0, [0])
+    assert clip.frames.shape == (1, 3, 32, 64)
+    assert clip.flow.shape == (2, 8, 16)
+
+
+def test_offsets_are_checked(library: Library) -> None:
+    for offsets in ([], [-1], [9]):
+        with pytest.raises(ValueError, match="expected one or more from 0 to 8"):
+            sampler(library).clip(0, offsets)
+
+
+def test_a_folder_without_footage_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no footage at"):
-        load_footage(tmp_path / "absent", SETTINGS, "train", cache)
+        open_footage(tmp_path / "absent", SETTINGS, tmp_path / "cache")
+    (tmp_path / "in").mkdir()
     with pytest.raises(ValueError, match="has no videos"):
-        load_footage(tmp_path, SETTINGS, "train", cache)
-    (tmp_path / "one.mp4").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="no clip of 9 frames to train on"):
-        load_footage(tmp_path, SETTINGS, "train", cache)
+        open_footage(tmp_path / "in", SETTINGS, tmp_path / "cache")
+    (tmp_path / "in" / "one.mp4").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"no video below .* has a take of 16 frames"):
+        open_footage(tmp_path / "in", SETTINGS, tmp_path / "cache", workers=0)
 
 
-def test_captions_without_a_file_column_are_refused(footage: Path, tmp_path: Path, cache: Path) -> None:
-    (tmp_path / "right.mp4").write_bytes((footage / "right.mp4").read_bytes())
-    (tmp_path / "captions.csv").write_text("name,text\nright.mp4,hello\n")
-    with pytest.raises(ValueError, match="expected one called file"):
-        load_footage(tmp_path, SETTINGS, "train", cache)
+def test_the_cache_follows_the_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_folder() == tmp_path / "everframe" / "footage"

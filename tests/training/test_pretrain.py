@@ -1,0 +1,211 @@
+"""All tasks on one encoder: weights, gradients, processes, and what a new task takes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.training.test_tasks import CAPTIONS, make_config, make_draw, moving_shapes
+from tests.training.words_fixture import make_words
+from training import pretrain
+from training.config import Pretrain
+from training.generator import VideoGenerator
+from training.pretrain import TASKS, Pretrainer, PretrainStage, measures_of, middle_offsets
+from training.tasks import Clips, Draw, Evaluation, Measure, Task, Views
+from training.trunk import Levels
+from training.words import Words
+
+ALL = {"order": 0.2, "position": 0.3, "reconstruction": 1.0, "alignment": 0.5}
+# Oscillators that stand still: an L1 term would teach them to (see `Reconstruction.rolled`).
+STILL = ("to_modes.", "step.log_rate", "step.log_damping", "noise_to_hidden.weight")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def words(tmp_path_factory: pytest.TempPathFactory) -> Words:
+    return Words.open(make_words(tmp_path_factory.mktemp("pretrain") / "words", CAPTIONS))
+
+
+def make_pretrainer(words: Words, **weights: float) -> Pretrainer:
+    torch.manual_seed(0)
+    return Pretrainer(make_config(**weights), None, words)
+
+
+def test_a_pretraining_without_tasks_is_refused() -> None:
+    with pytest.raises(ValueError, match="every pretraining task has weight 0: give one of order, position"):
+        Pretrainer(make_config())
+
+
+def test_only_tasks_with_a_weight_are_on(words: Words) -> None:
+    pretrainer = make_pretrainer(words, position=0.5, alignment=1.0)
+    assert pretrainer.weights == {"position": 0.5, "alignment": 1.0}
+    assert [task.name for task in pretrainer.each_task()] == ["position", "alignment"]
+    assert all(TASKS[name](make_config(), None, words).name == name for name in TASKS)
+
+
+@pytest.mark.parametrize("name", list(TASKS))
+def test_each_task_alone_reaches_the_whole_encoder(words: Words, name: str) -> None:
+    pretrainer = make_pretrainer(words, **{name: 1.0})
+    pretrainer(moving_shapes(4, noise=0.05), make_draw(4))[0].backward()
+    starved = []
+    for key, parameter in pretrainer.generator.condition.encoder.trunk.named_parameters():
+        assert parameter.requires_grad
+        gradient = parameter.grad
+        if gradient is None or not (torch.isfinite(gradient).all() and gradient.abs().sum() > 0):
+            starved.append(key)
+    assert not starved
+
+
+@pytest.mark.parametrize("names", [("order",), ("position",), ("alignment",), ("order", "position", "alignment")])
+def test_what_no_loss_reaches_is_frozen(words: Words, names: tuple[str, ...]) -> None:
+    pretrainer = make_pretrainer(words, **dict.fromkeys(names, 1.0))
+    trunk = {id(parameter) for parameter in pretrainer.generator.condition.encoder.trunk.parameters()}
+    assert all(p.requires_grad == (id(p) in trunk) for p in pretrainer.generator.parameters())
+    pretrainer(moving_shapes(2, noise=0.05), make_draw(2))[0].backward()
+    # A distributed engine waits for every gradient.
+    assert not [key for key, p in pretrainer.named_parameters() if p.requires_grad and p.grad is None]
+
+
+def test_with_all_tasks_every_parameter_gets_a_gradient(words: Words) -> None:
+    pretrainer = make_pretrainer(words, **ALL)
+    with torch.no_grad():  # modulations start at zero, which keeps what feeds them from learning for one step
+        for key, parameter in pretrainer.named_parameters():
+            if "modulation" in key:
+                parameter.normal_(0, 0.01)
+    pretrainer(moving_shapes(4, noise=0.05), make_draw(4))[0].backward()
+    starved = []
+    for key, parameter in pretrainer.named_parameters():
+        assert parameter.requires_grad
+        assert parameter.grad is not None, key
+        assert torch.isfinite(parameter.grad).all(), key
+        if not parameter.grad.abs().sum() > 0:
+            starved.append(key)
+    assert not [key for key in starved if not any(part in key for part in STILL)]
+
+
+def test_the_loss_is_the_weighted_sum_of_the_tasks(words: Words) -> None:
+    pretrainer = make_pretrainer(words, **ALL)
+    clips = moving_shapes(4, noise=0.05)
+    with torch.no_grad():
+        total, figures = pretrainer(clips, make_draw(4))
+        alone = {}
+        for task in pretrainer.each_task():
+            draw = make_draw(4).fork(task.name)
+            views = task.views(clips, draw)
+            levels = pretrainer.generator.condition.encoder.trunk(views.frames, views.previous)
+            alone[task.name], found = task.loss(pretrainer.generator, levels, views, clips, draw)
+            for key, value in found.items():
+                assert figures[f"{task.name}/{key}"].item() == pytest.approx(value.item(), rel=1e-3, abs=1e-4), key
+    assert list(alone) == list(ALL)
+    assert total.item() == pytest.approx(sum(ALL[name] * loss.item() for name, loss in alone.items()), rel=1e-4)
+    assert not any(value.requires_grad for value in figures.values())
+
+
+def test_the_loss_of_two_processes_is_that_of_one(words: Words) -> None:
+    weights = {name: weight for name, weight in ALL.items() if name != "alignment"}  # which has to see all clips
+    pretrainer = make_pretrainer(words, **weights)
+    clips = moving_shapes(4, noise=0.05)
+    whole = pretrainer(clips, Draw((1,), 4, 0, 4))[0]
+    whole.backward()
+    expected = [p.grad.clone() for p in pretrainer.parameters()]
+    pretrainer.zero_grad()
+    parts = []
+    for rank in range(2):
+        own = slice(2 * rank, 2 * rank + 2)
+        rows = Clips(clips.frames[own], clips.flow[own], clips.offsets, *(part[own] for part in clips[3:]))
+        loss = pretrainer(rows, Draw((1,), 4, 2 * rank, 2))[0]
+        (loss / 2).backward()
+        parts.append(loss.item())
+    assert whole.item() == pytest.approx(sum(parts) / 2, rel=1e-5)
+    for parameter, gradient in zip(pretrainer.parameters(), expected, strict=True):
+        assert torch.allclose(parameter.grad, gradient, atol=1e-4 * float(gradient.abs().max()) + 1e-7)
+
+
+class Brightness(Task):
+    """How bright is the first frame? Has nothing of its own to train."""
+
+    name = "brightness"
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def views(self, clips: Clips, draw: Draw) -> Views:
+        return Views.pictures(clips.frames[:, 0], light=clips.frames[:, 0].mean(dim=(1, 2, 3)))
+
+    def loss(
+        self, generator: VideoGenerator, levels: Levels, views: Views, clips: Clips, draw: Draw
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        loss = (levels.x32.mean(dim=(1, 2, 3)) - views.truth["light"]).square().mean()
+        return loss, {"loss": loss}
+
+    def measure(self, held: Evaluation) -> list[Measure]:
+        return [Measure(self.name, "error", 0.0, "lower")]
+
+
+@dataclass(frozen=True)
+class WithBrightness(Pretrain):
+    brightness: float = 1.0
+
+
+def with_fifth_task(monkeypatch: pytest.MonkeyPatch) -> object:
+    monkeypatch.setitem(pretrain.TASKS, "brightness", lambda config, perceptual, words: Brightness())
+    config = make_config(order=1.0)
+    values = {name: getattr(config.pretrain, name) for name in Pretrain.__dataclass_fields__}
+    return replace(config, pretrain=WithBrightness(**values, brightness=2.0))
+
+
+def test_a_fifth_task_is_one_line_and_one_weight(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretrainer = Pretrainer(with_fifth_task(monkeypatch))  # type: ignore[arg-type]
+    assert pretrainer.weights == {"order": 1.0, "brightness": 2.0}
+    clips = moving_shapes(2)
+    loss, figures = pretrainer(clips, make_draw(2))
+    loss.backward()
+    expected = figures["order/loss"] + figures["order/arrow_loss"] + 2 * figures["brightness/loss"]
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    held = Evaluation(pretrainer.generator, [clips], 0)
+    assert {measure.task for measure in measures_of(pretrainer, held)} == {"order", "brightness"}
+
+
+def test_a_task_without_parameters_can_be_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = with_fifth_task(monkeypatch)
+    stage = PretrainStage(config)  # type: ignore[arg-type]
+    modules = {name: module.state_dict() for name, module in stage.modules.items()}
+    stage.check(Path("pretrain.pt"), {"config": config.to_dict(), "modules": modules})  # type: ignore[attr-defined]
+
+
+def test_a_checkpoint_of_other_tasks_is_refused(words: Words) -> None:
+    trained = PretrainStage(make_config(order=1.0, position=1.0))
+    modules = {name: module.state_dict() for name, module in trained.modules.items()}
+    content = {"config": trained.config.to_dict(), "modules": modules}
+    PretrainStage(make_config(order=0.5, position=2.0)).check(Path("pretrain.pt"), content)
+    with pytest.raises(ValueError, match=r"was trained on order, position, the configuration asks for order"):
+        PretrainStage(make_config(order=1.0)).check(Path("pretrain.pt"), content)
+
+
+def test_decay_leaves_alone_what_no_loss_reaches(words: Words) -> None:
+    stage = PretrainStage(make_config(**ALL), None, words)
+    step = stage.pretrainer.generator.step
+    decayed = {id(p): group["weight_decay"] for g in stage.optimisers.values() for group in g.param_groups for p in group["params"]}
+    assert decayed[id(step.log_rate)] == 0
+    assert decayed[id(step.log_damping)] == 0
+    task = stage.pretrainer.tasks["alignment"]
+    assert decayed[id(task.log_scale)] == 0
+    assert decayed[id(step.merge8.weight)] > 0
+
+
+def test_offsets_are_four_frames_at_an_equal_distance_within_the_horizon() -> None:
+    config = make_config(order=1.0)
+    config = replace(config, pretrain=replace(config.pretrain, stride_min=2))
+    stage = PretrainStage(config)
+    offsets = [stage.offsets(step) for step in range(200)]
+    assert offsets == [stage.offsets(step) for step in range(200)]
+    assert {tuple(found) for found in offsets} == {(0, s, 2 * s, 3 * s) for s in range(2, 9)}  # horizon of 24
+    assert middle_offsets(config) == [0, 5, 10, 15]

@@ -1,0 +1,24 @@
+"""The tasks' pictures of held-out clips, written where the report looks for them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from training.pretrain import Pretrainer
+from training.sampling import write_png
+from training.tasks import Evaluation
+
+
+def write_pictures(pretrainer: Pretrainer, held: Evaluation, run: Path) -> None:
+    """Write `RUN/report/pictures/*.png` and `captions.json` beside them."""
+    folder = run / "report" / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
+    captions = {}
+    for task in pretrainer.each_task():
+        for name, (picture, sentence) in task.pictures(held).items():
+            write_png(folder / f"{name}.png", picture)
+            captions[f"{name}.png"] = sentence
+    partial = folder / "captions.json.partial"
+    partial.write_text(json.dumps(captions, indent=1), encoding="utf-8")
+    partial.replace(folder / "captions.json")
