@@ -23,8 +23,8 @@ from benchmarks.report import Report
 
 SUMMARY = "many short clips: sharding, then an epoch of batches"
 DESCRIPTION = """\
-Make short clips (32 frames of 160 x 120, textures and squares that move,
-MPEG-4), turn them into shards as `python -m training shard` does, and load one
+Make short clips (32 frames of 160 x 120 or as told, textures and squares that
+move, MPEG-4), turn them into shards as `python -m training shard` does, and load one
 epoch of them at batch 16 with worker processes. For each stage: seconds, clips
 per second, and the memory of this process and all its children together
 (proportional set size), which must not grow with the number of clips.
@@ -34,8 +34,7 @@ examples:
   python -m benchmarks loading
   python -m benchmarks loading --clips 1000 --out /tmp/clips --json loading.json
 """
-FRAMES, HEIGHT, WIDTH = 32, 120, 160
-BATCH, SIDE, HORIZON = 16, 112, 24
+FRAMES, BATCH, HORIZON = 32, 16, 24
 OFFSETS = (0, 8, 16, 24)
 CHUNK = 50  # clips that a process makes at a time
 SAMPLE_SECONDS = 0.5
@@ -45,6 +44,7 @@ SHARES = (0.1, 0.5, 1.0)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the benchmark's arguments."""
     parser.add_argument("--clips", type=int, default=10_000, metavar="N", help="how many clips (10000)")
+    parser.add_argument("--height", type=int, default=120, metavar="N", help="of a frame; the width is 4/3 of it (120)")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="processes of every stage (2)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep clips and shards here, for the next run")
 
@@ -57,15 +57,18 @@ def run(options: argparse.Namespace) -> Report:
     """
     if options.clips < 4 * BATCH or options.workers < 1:
         raise ValueError(f"{options.clips} clips and {options.workers} workers: expected {4 * BATCH} and 1 or more")
+    if options.height < 48 or options.height % 12:
+        raise ValueError(f"--height is {options.height}, expected a multiple of 12 from 48 on")
+    height: int = options.height
     folder = options.out or Path(tempfile.mkdtemp(prefix="everframe-loading-"))
     try:
         result = {
-            "benchmark": "loading", "clips": options.clips, "frames": FRAMES, "size": [HEIGHT, WIDTH],
+            "benchmark": "loading", "clips": options.clips, "frames": FRAMES, "size": [height, height * 4 // 3],
             "batch": BATCH, "workers": options.workers, "machine": machine_card(),
         }  # fmt: skip
-        result["make"] = _make(folder / "clips", options.clips, options.workers)
-        result["shard"] = _shard(folder / "clips", folder / "shards", options.workers)
-        result["load"] = _load(folder / "shards", options.workers)
+        result["make"] = _make(folder / "clips", options.clips, height, options.workers)
+        result["shard"] = _shard(folder / "clips", folder / "shards", height, options.workers)
+        result["load"] = _load(folder / "shards", height, options.workers)
     finally:
         if options.out is None:
             shutil.rmtree(folder, ignore_errors=True)
@@ -135,36 +138,42 @@ def _memory_mib(process: int) -> float:
     return total + sum(_memory_mib(child) for child in children)
 
 
-def _make(folder: Path, clips: int, workers: int) -> dict[str, Any]:
+def _make(folder: Path, clips: int, height: int, workers: int) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("spawn")
     with _Memory() as memory, ProcessPoolExecutor(workers, context) as pool:
         ranges = [range(start, min(start + CHUNK, clips)) for start in range(0, clips, CHUNK)]
-        for _ in pool.map(_make_clips, [str(folder)] * len(ranges), ranges):
+        for _ in pool.map(_make_clips, [str(folder)] * len(ranges), [height] * len(ranges), ranges):
             pass
     size = sum(path.stat().st_size for path in folder.rglob("*.mp4"))
     return {**memory.figures(clips), "bytes": size}
 
 
-def _make_clips(folder: str, numbers: range) -> None:
+def _make_clips(folder: str, height: int, numbers: range) -> None:
     import av
 
+    width, cell = height * 4 // 3, height // 12
     for number in numbers:
         path = Path(folder) / f"{number // 1000:03d}" / f"{number:06d}.mp4"
         if path.exists():
             continue
         path.parent.mkdir(exist_ok=True)
         rng = np.random.default_rng(number)
-        scene = rng.integers(30, 200, (HEIGHT // 10, WIDTH // 10, 3)).astype(np.uint8).repeat(10, 0).repeat(10, 1)
+        scene = rng.integers(30, 200, (12, 16, 3)).astype(np.uint8).repeat(cell, 0).repeat(cell, 1)
         squares = [
-            (rng.integers(0, 256, 3), rng.integers(0, 80, 2), rng.integers(-3, 4, 2), int(rng.integers(12, 40)))
+            (
+                rng.integers(0, 256, 3),
+                rng.integers(0, height * 2 // 3, 2),
+                rng.integers(-3, 4, 2),
+                int(rng.integers(cell, 4 * cell)),
+            )
             for _ in range(3)
         ]
         speed = rng.integers(-2, 3, 2)
         partial = path.with_name(f"{path.stem}.partial.mp4")
         with av.open(str(partial), "w") as container:
             stream = container.add_stream("mpeg4", rate=25)
-            stream.width, stream.height, stream.pix_fmt, stream.bit_rate = WIDTH, HEIGHT, "yuv420p", 800_000
+            stream.width, stream.height, stream.pix_fmt, stream.bit_rate = width, height, "yuv420p", 800_000
             stream.thread_count = 1
             for index in range(FRAMES):
                 picture = np.roll(scene, tuple(speed * index), axis=(0, 1))
@@ -176,11 +185,11 @@ def _make_clips(folder: str, numbers: range) -> None:
         partial.replace(path)
 
 
-def _shard(clips: Path, out: Path, workers: int) -> dict[str, Any]:
+def _shard(clips: Path, out: Path, height: int, workers: int) -> dict[str, Any]:
     from training.shards import ShardSettings, shard_report, write_shards
 
     with _Memory() as memory:
-        index = write_shards([clips], out, ShardSettings(short_side=HEIGHT), workers)
+        index = write_shards([clips], out, ShardSettings(short_side=height), workers)
     report = shard_report(index)
     totals = {key: report[key] for key in ("videos", "takes", "frames", "shards", "bytes", "cuts", "dropped")}
     return {**memory.figures(report["videos"]), **totals}
@@ -190,16 +199,17 @@ def _offsets_at(_: int) -> list[int]:
     return list(OFFSETS)
 
 
-def _load(shards: Path, workers: int) -> dict[str, Any]:
+def _load(shards: Path, height: int, workers: int) -> dict[str, Any]:
     from training.config import Footage
     from training.footage import ClipSampler, open_footage, split
     from training.loading import load_batches
 
-    config = Footage(short_side=HEIGHT, crop_min=SIDE, crop_max=HEIGHT, horizon_frames=HORIZON, holdout_fraction=0.01)
+    side = height // 4 * 4 - 4
+    config = Footage(short_side=height, crop_min=side, crop_max=height, horizon_frames=HORIZON, holdout_fraction=0.01)
     began = time.perf_counter()
     library = open_footage(shards, config)
     opened = time.perf_counter() - began
-    sampler = ClipSampler(split(library, config, "train"), config, SIDE, SIDE, seed=0)
+    sampler = ClipSampler(split(library, config, "train"), config, side, side, seed=0)
     steps = sampler.num_scenes // BATCH
     first = 0.0
     with _Memory() as memory, load_batches(sampler, _offsets_at, BATCH, 0, steps, workers=workers) as batches:

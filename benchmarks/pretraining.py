@@ -52,8 +52,6 @@ def run(options: argparse.Namespace) -> Report:
     Raises:
         ValueError: configuration, footage or words are not what they should be.
     """
-    import torch
-
     from training.config import load_config
     from training.engine import start_engine
     from training.footage import ClipSampler, open_footage, split
@@ -107,7 +105,7 @@ def run(options: argparse.Namespace) -> Report:
         "clips_per_second": round(rate, 2), "waiting_share": round(waiting, 5), "gflop_per_step": round(flops / 1e9, 1),
         "tflops": round(achieved / 1e12, 4), "peak_tflops": None if peak is None else round(peak / 1e12, 4),
         "footage_hours_per_day": round(rate * clip_seconds * 24, 1), "memory_gib": round(memory / 2**30, 2),
-        "device_memory_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2) if fabric.device.type == "cuda" else None,
+        "device_memory_gib": _device_memory(fabric),
         "loss": losses[-1], "machine": machine_card(),
     }  # fmt: skip
     rows = [
@@ -122,6 +120,12 @@ def run(options: argparse.Namespace) -> Report:
         note = f"one 3x3 convolution; pretraining reaches {100 * achieved / peak:.0f} % of it"
         rows.insert(4, ("peak TFLOP/s", f"{peak / 1e12:.3f}", note))
     return Report(f"pretraining {config.name} on {fabric.device}, batch {stage.batch}", rows, result)
+
+
+def _device_memory(fabric: Fabric) -> float | None:
+    import torch
+
+    return round(torch.cuda.max_memory_allocated() / 2**30, 2) if fabric.device.type == "cuda" else None
 
 
 def _finish(fabric: Fabric) -> None:

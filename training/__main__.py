@@ -17,8 +17,8 @@ EXAMPLES = """examples:
   python -m training sample   runs/landscape
 
 FOOTAGE is any folder of videos; captions.csv in it (file,caption[,scene,class,licence,source]) is optional, and so is
-sharding: --data takes the folder itself, too. The same command resumes a run that was stopped. RUN holds pretrain.pt and
-finetune.pt, metrics.jsonl, tensorboard/, samples/ and report.html.
+sharding: --data takes the folder itself, too. The same command resumes a run that was stopped. RUN holds pretrain.pt
+and finetune.pt, metrics.jsonl, tensorboard/, samples/ and report.html.
 """
 
 
@@ -41,10 +41,15 @@ def parser() -> argparse.ArgumentParser:
     ):
         stage = commands.add_parser(name, help=sentence)
         stage.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file, see training/configs/")
-        stage.add_argument("--data", type=Path, required=True, metavar="DIR", help="a folder of videos, or shards of it")
+        stage.add_argument(
+            "--data", type=Path, required=True, metavar="DIR", help="a folder of videos, or shards of it"
+        )
         stage.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's folder")
         stage.add_argument("--perceptual", type=Path, metavar="FILE", help="LPIPS weights (ONNX), to look sharper")
         stage.add_argument("--cache", type=Path, metavar="DIR", help="where decoded footage is kept")
+        stage.add_argument(
+            "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help="change the configuration"
+        )
         if name == "pretrain":
             stage.add_argument("--words", type=Path, metavar="WORDS", help="word vectors, for the alignment task")
         else:
@@ -99,7 +104,7 @@ def train_stage(arguments: argparse.Namespace) -> None:
     from training.report import write_report
     from training.words import Words
 
-    config = load_config(arguments.config)
+    config = load_config(arguments.config, arguments.changes)
     out: Path = arguments.out
     fabric = start_engine(config)
     with fabric.rank_zero_first():  # the first process decodes the footage, the others find it decoded

@@ -79,7 +79,7 @@ class Alignment(Task):
         super().__init__()
         if words is None:
             raise ValueError(
-                "the alignment task needs word vectors: make them once with `python -m training words MODEL --out WORDS` "
+                "the alignment task needs word vectors: make them with `python -m training words MODEL --out WORDS` "
                 "and pass --words WORDS, or set pretrain.alignment to 0"
             )
         self.words = words
@@ -143,9 +143,10 @@ class Alignment(Task):
         # Trivial: the words that go with such colours, by ridge regression on the clips themselves, each clip's own
         # scene left out.
         words = torch.from_numpy(self.words.encode(captions))
-        simple = F.normalize(left_out_regression(colour, words, captions), dim=1) @ torch.from_numpy(
-            self.words.encode(unique)
-        ).T
+        simple = (
+            F.normalize(left_out_regression(colour, words, captions), dim=1)
+            @ torch.from_numpy(self.words.encode(unique)).T
+        )
         name = "ridge regression from mean colours"
         return [
             Measure(

@@ -12,6 +12,7 @@ import json
 import tomllib
 import types
 import typing
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,14 +76,14 @@ class Pretrain:
     def __post_init__(self) -> None:
         if not 0 <= self.mask_min <= self.mask_max < 1:
             raise ValueError(
-                f"pretrain masks hide {self.mask_min} to {self.mask_max} of a clip, expected 0 <= mask_min <= mask_max < 1"
+                f"pretrain masks hide {self.mask_min} to {self.mask_max} of a clip, "
+                "expected 0 <= mask_min <= mask_max < 1"
             )
         if self.given + self.masked > 1:
             raise ValueError(f"pretrain.given + pretrain.masked is {self.given + self.masked}, expected 1 at most")
         if not 1 <= self.stride_min <= self.stride_max:
             raise ValueError(
-                f"pretrain strides are {self.stride_min} to {self.stride_max}, "
-                "expected 1 <= stride_min <= stride_max"
+                f"pretrain strides are {self.stride_min} to {self.stride_max}, expected 1 <= stride_min <= stride_max"
             )
 
 
@@ -158,8 +159,12 @@ class Config:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def load_config(path: Path) -> Config:
+def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
     """Read a TOML file.
+
+    Args:
+        path: of the file.
+        changes: keys set after reading, such as "pretrain.order=0.5"; the value is TOML.
 
     Raises:
         ValueError: the file is missing or no TOML, a key is unknown or a value is of the wrong type or out of range.
@@ -172,6 +177,21 @@ def load_config(path: Path) -> Config:
         ) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"{path} cannot be read as TOML: {error}") from None
+    for change in changes:
+        key, equals, value = change.partition("=")
+        try:
+            parsed = tomllib.loads(f"value = {value}")["value"] if equals else None
+        except tomllib.TOMLDecodeError:
+            parsed = None
+        *sections, last = key.strip().split(".")
+        place = data
+        for section in sections:
+            place = place.setdefault(section, {}) if isinstance(place, dict) else None
+        if parsed is None or not isinstance(place, dict):
+            raise ValueError(
+                f"--set {change} cannot be read: expected SECTION.KEY=VALUE, for example pretrain.order=0.5"
+            )
+        place[last] = parsed
     return config_from_dict(data, str(path))
 
 

@@ -66,6 +66,7 @@ class FinetuneStage:
     """Trains generator and critic against each other, starting from the pretrained weights where there are some."""
 
     name = "finetune"
+    is_shown = True
 
     def __init__(self, config: Config, pretrained: Path | None, perceptual: PerceptualDistance | None = None) -> None:
         settings = config.finetune

@@ -34,6 +34,7 @@ class Stage(Protocol):
     iterations: int
     batch: int  # of all processes together
     modules: dict[str, nn.Module]
+    is_shown: bool  # whether samples of the generator say anything
     averaged: nn.Module  # its moving average is what the stage hands on; has the attribute `generator`
     optimisers: dict[str, torch.optim.Optimizer]
 
@@ -150,7 +151,7 @@ def train(
                 save(done)
             if evaluate is not None and (done % config.run.evaluate_every == 0 or is_last):
                 evaluate(ema, done)
-            if done % config.run.sample_every == 0 or is_last:
+            if stage.is_shown and (done % config.run.sample_every == 0 or is_last):
                 write_samples(ema.generator, held_out, config, run / "samples" / f"{stage.name}-{done:06d}")
             began += clock() - paused  # throughput is the training's
     fabric.barrier()

@@ -94,9 +94,9 @@ class Order(Task):
         return self.shown(clips, draw, JITTER)
 
     def shown(self, clips: Clips, draw: Draw, jitter: int) -> Views:
-        """Return the views with frames moved by up to `jitter` pixels each, in every other clip."""
+        """Return the views with frames moved by up to `jitter` pixels each, in one clip of four."""
         frames = recoloured(mirrored(clips.frames[:, :FRAMES], draw), draw)
-        is_moved = draw.uniform().reshape(-1, 1, 1, 1, 1) < 0.5
+        is_moved = draw.uniform().reshape(-1, 1, 1, 1, 1) < 0.25
         frames = torch.where(is_moved, jittered(frames, jitter, draw), frames)
         order = draw.permutations(FRAMES)
         shuffled = frames[torch.arange(len(frames), device=frames.device)[:, None], order]
@@ -106,15 +106,16 @@ class Order(Task):
 
     def logits(self, levels: Levels) -> tuple[Tensor, Tensor]:
         """Return the logits of the order (B, 12) and of running backwards (B,), for levels of `views`."""
-        fine = F.pixel_shuffle(self.to_match(levels.x4).float(), 2)
-        fine = F.normalize(fine, dim=1).unflatten(0, (-1, FRAMES))
+        maps = F.pixel_shuffle(self.to_match(levels.x4).float(), 2)
+        fine = F.normalize(maps, dim=1).unflatten(0, (-1, FRAMES))
+        maps = maps.unflatten(0, (-1, FRAMES)).chunk(2)[0]
         shuffled, straight = fine.chunk(2)
         place = self.to_place(levels.x8).float().unflatten(0, (-1, FRAMES)).chunk(2)[0]
         one, two = (torch.tensor([pair[side] for pair in PAIRS], device=fine.device) for side in (0, 1))
         alike = local_correlation(shuffled[:, one].flatten(0, 1), shuffled[:, two].flatten(0, 1))
         best = alike.amax(dim=1).mean(dim=(1, 2)).unflatten(0, (-1, len(PAIRS)))
         here = alike[:, alike.shape[1] // 2].mean(dim=(1, 2)).unflatten(0, (-1, len(PAIRS)))
-        fine_apart = (shuffled[:, one] - shuffled[:, two]).abs().mean(dim=(3, 4))
+        fine_apart = (maps[:, one] - maps[:, two]).abs().mean(dim=(3, 4))
         apart = (place[:, one] - place[:, two]).abs().mean(dim=(3, 4))
         pairs = torch.cat([best[..., None], here[..., None], fine_apart, apart], dim=2)  # (B, 6, K)
         # Which pair is nearer than which others is what tells the order; how near depends on the footage.

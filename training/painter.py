@@ -15,6 +15,7 @@ GLOBAL_CODES = 64  # values of the content code that reach the whole picture
 LOCAL_CODES = 12  # channels of the content code that belong to one place, at 1/16 of the size
 GRAIN = 4  # channels of fixed noise
 COMPONENTS = 256  # of the mixture that content codes are drawn from
+FILL_LEVELS = 5  # the coarsest average has blocks of 32 pixels
 KEYS = 32  # noise values that choose the component
 
 
@@ -55,6 +56,31 @@ class ContentPrior(nn.Module):
             return torch.matmul(weights, self.means) + torch.matmul(weights, self.spreads) * noise[:, KEYS:]
 
 
+def filled_in(image: Tensor, mask: Tensor) -> Tensor:
+    """Return the picture with hidden places filled smoothly from what is seen around them, by a pyramid of averages.
+
+    Args:
+        image: (B, 3, H, W) RGB in [0, 1]; what it says where the mask is 0 does not matter.
+        mask: (B, 1, H, W), 1 where the image is given.
+
+    Returns:
+        (B, 3, H, W); the image where the mask is 1, a grey of 0.5 everywhere if nothing is given.
+    """
+    sums, weights = [image * mask], [mask]
+    for _ in range(FILL_LEVELS):
+        sums.append(F.avg_pool2d(sums[-1], 2))
+        weights.append(F.avg_pool2d(weights[-1], 2))
+    # Each level trusts its own average where it has one, else the coarser level's.
+    whole = mask.mean(dim=(2, 3), keepdim=True)
+    value = ((image * mask).mean(dim=(2, 3), keepdim=True) + 0.5 * 1e-4) / (whole + 1e-4)
+    value = value.expand(-1, -1, *sums[-1].shape[2:])
+    for level in range(FILL_LEVELS, -1, -1):
+        if value.shape[2:] != sums[level].shape[2:]:
+            value = enlarge(value)
+        value = (sums[level] + 1e-3 * value) / (weights[level] + 1e-3)
+    return value
+
+
 class Painter(nn.Module):
     """A U-Net from (picture, mask) and a content code to the whole picture.
 
@@ -68,7 +94,7 @@ class Painter(nn.Module):
     def __init__(self, height: int, width: int) -> None:
         super().__init__()
         self.height, self.width = height, width
-        self.stem = conv(64, 48)  # 1/4
+        self.stem = conv(64 + 48, 48)  # 1/4
         self.down8 = conv(48, 64, stride=2)
         self.down16 = conv(64, 96, stride=2)
         self.down32 = conv(96, 128, stride=2)
@@ -115,7 +141,9 @@ class Painter(nn.Module):
             (B, 3, H, W) RGB in [0, 1]; equal to `image` where the mask is 1.
         """
         batch = image.shape[0]
-        known = torch.cat([(2 * image - 1) * mask, mask], dim=1)
+        with torch.autocast(image.device.type, enabled=False):
+            smooth = filled_in(image.float(), mask.float())
+        known = torch.cat([(2 * image - 1) * mask, mask, 2 * smooth - 1], dim=1)
         x4 = self.stem(F.pixel_unshuffle(known, 4))
         x8 = self.down8(F.leaky_relu(x4, 0.2))
         x16 = self.down16(F.leaky_relu(x8, 0.2))
@@ -131,12 +159,12 @@ class Painter(nn.Module):
         # Enlarged, not shuffled: sub-pixels of their own are where a critic's first gradients grow a grid.
         x = self.block2(self.narrow2(torch.cat([enlarge(F.leaky_relu(x, 0.2)), grain2], dim=1)))
         x = F.leaky_relu(self.narrow1(enlarge(F.leaky_relu(x, 0.2))), 0.2)
-        painted = torch.sigmoid(self.to_rgb(x).float())  # (B, 3, H, W)
+        painted = torch.sigmoid(self.to_rgb(x).float() + torch.logit(smooth.clamp(0.02, 0.98)))  # (B, 3, H, W)
         return image * mask + painted * (1 - mask)
 
 
 class CodeHead(nn.Module):
-    """The posterior of the content code given what the encoder knows (the encoder half of a VAE, Kingma and Welling 2014).
+    """The posterior of the content code given what the encoder knows (first half of a VAE, Kingma and Welling 2014).
 
     Used in training only: it gives the painter codes that mean something, so that the adversarial stage does not start
     from noise.

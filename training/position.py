@@ -1,8 +1,8 @@
 """Pretraining task: spatio-temporal position. Where does this place of the picture go?
 
 Two ways to ask. A walk through the clip and back has to end where it began (contrastive random walk, arXiv 2006.14613,
-eq. 4 and 5: a chain of affinities, temperature 0.05, edges dropped at random). And in a picture that was bent by a known
-smooth displacement, every place has to be found again (the truth is exact).
+eq. 4 and 5: a chain of affinities, temperature 0.05, edges dropped at random). And in a picture that was bent by a
+known smooth displacement, every place has to be found again (the truth is exact).
 
 A fully convolutional encoder could answer both from its position alone, which padding gives away. So the walk ends in a
 view of the first frame that is moved by a random number of cells, and every frame is encoded by itself.
@@ -11,6 +11,8 @@ Legend: B batch, T = 4 frames, C channels, h x w cells of 8 pixels, P = h * w.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -54,7 +56,7 @@ def walk_probabilities(embeddings: Tensor, keep: Tensor | None = None) -> Tensor
     frames = embeddings.shape[1] - 1
     way = [*range(frames), *range(frames - 2, 0, -1), frames]  # 0 1 2 3 2 1 and the end
     walk = None
-    for number, (here, there) in enumerate(zip(way, way[1:], strict=False)):
+    for number, (here, there) in enumerate(pairwise(way)):
         logits = affinity(embeddings[:, here], embeddings[:, there])
         if keep is not None:
             logits = logits.masked_fill(~keep[:, number], -80.0)
@@ -121,7 +123,9 @@ def bent(picture: Tensor, displacement: Tensor) -> Tensor:
     """Return the picture (B, 3, H, W) moved by the displacement (B, 2, H, W) pixels; what comes in mirrors the edge."""
     _, _, height, width = picture.shape
     y, x = torch.meshgrid(
-        torch.arange(height, device=picture.device) + 0.5, torch.arange(width, device=picture.device) + 0.5, indexing="ij"
+        torch.arange(height, device=picture.device) + 0.5,
+        torch.arange(width, device=picture.device) + 0.5,
+        indexing="ij",
     )
     source = torch.stack([x, y], dim=2)[None] - displacement.permute(0, 2, 3, 1)
     grid = 2 * source / torch.tensor([width, height], device=picture.device) - 1
@@ -269,13 +273,17 @@ class Position(Task):
             chosen = self.most_textured(frames[clip, 0])
             shown = [self.drawn(frames[clip, 0], cell_centres(self.rows, self.columns)[chosen], zoom)]
             for time in range(1, FRAMES):
-                steps = torch.softmax(affinity(embeddings[clip : clip + 1, 0], embeddings[clip : clip + 1, time]), dim=2)
-                shown.append(self.drawn(frames[clip, time], soft_argmax(steps, self.rows, self.columns)[0, chosen], zoom))
+                steps = torch.softmax(
+                    affinity(embeddings[clip : clip + 1, 0], embeddings[clip : clip + 1, time]), dim=2
+                )
+                shown.append(
+                    self.drawn(frames[clip, time], soft_argmax(steps, self.rows, self.columns)[0, chosen], zoom)
+                )
             rows.append(np.concatenate(shown, axis=1))
         return {
             "tracks": (
                 np.concatenate(rows, axis=0),
-                "Points of the first frame (left) found again in the next three by their embedding alone; held-out clips.",
+                "Points of the first frame (left) found again in the next three by their embedding; held-out clips.",
             )
         }
 
@@ -287,7 +295,7 @@ class Position(Task):
 
     @staticmethod
     def drawn(picture: Tensor, positions: Tensor, zoom: int) -> np.ndarray:
-        """Return the picture (3, H, W) as uint8 (zoom * H, zoom * W, 3) with a coloured mark at each position (n, 2)."""
+        """Return the picture (3, H, W) as uint8 (zoom * H, zoom * W, 3) with a mark at each position (n, 2)."""
         canvas = np.ascontiguousarray((picture * 255).round().byte().permute(1, 2, 0).cpu().numpy())
         canvas = cv2.resize(canvas, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
         hues = cv2.applyColorMap(np.linspace(0, 230, len(positions)).astype(np.uint8), cv2.COLORMAP_HSV).reshape(-1, 3)

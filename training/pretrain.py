@@ -27,10 +27,10 @@ from training.words import Words
 FRAMES = 4  # of a clip that the encoder sees
 
 TASKS: dict[str, Callable[[Config, PerceptualDistance | None, Words | None], Task]] = {
-    "order": lambda config, perceptual, words: Order(config),
-    "position": lambda config, perceptual, words: Position(config),
-    "reconstruction": lambda config, perceptual, words: Reconstruction(config, perceptual),
-    "alignment": lambda config, perceptual, words: Alignment(config, words),
+    "order": lambda config, _perceptual, _words: Order(config),
+    "position": lambda config, _perceptual, _words: Position(config),
+    "reconstruction": lambda config, perceptual, _words: Reconstruction(config, perceptual),
+    "alignment": lambda config, _perceptual, words: Alignment(config, words),
 }
 
 
@@ -41,7 +41,9 @@ class Pretrainer(nn.Module):
         ValueError: no task has a weight, or one lacks what it needs.
     """
 
-    def __init__(self, config: Config, perceptual: PerceptualDistance | None = None, words: Words | None = None) -> None:
+    def __init__(
+        self, config: Config, perceptual: PerceptualDistance | None = None, words: Words | None = None
+    ) -> None:
         super().__init__()
         weights = {name: float(getattr(config.pretrain, name)) for name in TASKS}
         self.weights = {name: weight for name, weight in weights.items() if weight > 0}
@@ -90,6 +92,7 @@ class PretrainStage:
         self.pretrainer = Pretrainer(config, perceptual, words).to(memory_format=torch.channels_last)
         self.modules: dict[str, nn.Module] = {"generator": self.pretrainer.generator, "tasks": self.pretrainer.tasks}
         self.averaged: nn.Module = self.pretrainer
+        self.is_shown = any(task.needs_generator for task in self.pretrainer.each_task())
         self.parameters = [parameter for parameter in self.pretrainer.parameters() if parameter.requires_grad]
         optimiser = torch.optim.AdamW(
             self.parameters, settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
@@ -115,7 +118,7 @@ class PretrainStage:
         """Nothing has to be read from the footage before this stage."""
 
     def offsets(self, step: int) -> list[int]:
-        """Return the frames of the clips of a step: four at an equal distance, and one farther ahead for the decoder."""
+        """Return the frames of a step's clips: four at an equal distance, and one farther ahead for the decoder."""
         settings = self.config.pretrain
         rng = np.random.default_rng((self.config.run.seed, 1, step))
         stride = int(rng.integers(settings.stride_min, settings.stride_max + 1))
@@ -153,7 +156,9 @@ def middle_offsets(config: Config) -> list[int]:
     return [*(stride * frame for frame in range(FRAMES)), config.footage.horizon_frames]
 
 
-def held_out(pretrainer: Pretrainer, clips: ClipSampler, config: Config, count: int, device: torch.device) -> Evaluation:
+def held_out(
+    pretrainer: Pretrainer, clips: ClipSampler, config: Config, count: int, device: torch.device
+) -> Evaluation:
     """Return the evaluation of a pretrainer on `count` clips, always the same ones for a configuration and footage."""
     offsets = middle_offsets(config)
     size = min(16, count)

@@ -127,7 +127,8 @@ def probe_classes(trunk: Trunk, samplers: dict[str, ClipSampler], config: Config
     def accuracy(encoder: Trunk) -> float:
         features = {name: pooled_features(encoder, found) for name, found in batches.items()}
         kept = {
-            name: torch.tensor([label in classes for label in found], dtype=torch.bool) for name, found in labels.items()
+            name: torch.tensor([label in classes for label in found], dtype=torch.bool)
+            for name, found in labels.items()
         }
         truth = {
             name: torch.tensor([classes.index(label) for label in found if label in classes])

@@ -19,7 +19,7 @@ from training.generator import Memory, VideoGenerator
 from training.losses import code_divergence, flow_error, pooled_l1
 from training.painter import CodeHead
 from training.perceptual import PerceptualDistance
-from training.tasks import Clips, Draw, Evaluation, Measure, Task, Views
+from training.tasks import Clips, Draw, Evaluation, Measure, Task, Views, recoloured
 from training.trunk import Levels, Trunk, previous_rows
 
 BLOCK = 16  # side of one tube of the mask, pixels
@@ -28,7 +28,7 @@ HELD_OUT_HIDDEN = 0.75  # share of the tubes hidden when the task is measured
 
 
 def draw_tubes(draw: Draw, height: int, width: int, low: float, high: float) -> Tensor:
-    """Draw which parts of clips are seen: (B, 1, H, W), 1 where seen; a share of `low` to `high` of the tubes is hidden."""
+    """Draw which parts of clips are seen: (B, 1, H, W), 1 where seen; `low` to `high` of the tubes are hidden."""
     rows, columns = height // BLOCK, width // BLOCK
     hidden = draw.uniform(1, low=low, high=high) * (rows * columns)
     # By rank, so that the share is exact and never everything.
@@ -61,11 +61,19 @@ class Reconstruction(Task):
         parts = ~given & (place < settings.given + settings.masked)
         height, width = clips.frames.shape[-2:]
         tubes = draw_tubes(draw, height, width, settings.mask_min, settings.mask_max)
-        return self.seen(clips, given, parts, tubes)
+        # Only what is seen in parts is varied: what the painter draws later should look like the footage.
+        is_mirrored = (draw.uniform() < 0.5) & parts
+        frames = torch.where(parts.reshape(-1, 1, 1, 1, 1), recoloured(clips.frames, draw), clips.frames)
+        frames = torch.where(is_mirrored.reshape(-1, 1, 1, 1, 1), frames.flip(-1), frames)
+        opposite = clips.flow.flip(-1) * torch.tensor([-1.0, 1.0], device=clips.flow.device).reshape(1, 2, 1, 1)
+        flow = torch.where(is_mirrored.reshape(-1, 1, 1, 1), opposite, clips.flow)
+        views = self.seen(clips._replace(frames=frames), given, parts, tubes)
+        views.truth |= {"frames": frames, "flow": flow}
+        return views
 
     @staticmethod
     def seen(clips: Clips, given: Tensor, parts: Tensor, tubes: Tensor) -> Views:
-        """Return the views for clips given whole (B,), in parts (B,) or not at all, with the tubes seen (B, 1, H, W)."""
+        """Return the views for clips given whole (B,), in parts (B,) or not at all; tubes are (B, 1, H, W)."""
         masked = clips.frames[parts][:, :FRAMES] * tubes[parts][:, None] + 0.5 * (1 - tubes[parts][:, None])
         whole = clips.frames[~parts][:, 0]
         chains = previous_rows(*masked.shape[:2]).to(whole.device)
@@ -107,15 +115,16 @@ class Reconstruction(Task):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the sum of clip, picture, look, flow and code terms."""
         settings = self.config.pretrain
-        first = clips.frames[:, 0]
+        frames = views.truth["frames"]
+        first = frames[:, 0]
         mean, logvar = self.codes(levels, views.truth["parts"])
         code = mean + draw.normal(mean.shape[1]) * (0.5 * logvar).exp()
         memory = generator.condition.from_code(first, views.truth["mask"], code)
         later = [1, len(clips.offsets) - 1]  # one near frame, one far
         made = self.rolled(generator, memory, [clips.offsets[index] for index in later])
-        clip_loss = pooled_l1(made.flatten(0, 1), clips.frames[:, later].flatten(0, 1))
+        clip_loss = pooled_l1(made.flatten(0, 1), frames[:, later].flatten(0, 1))
         picture_loss = pooled_l1(memory.picture, first)
-        flow_loss = flow_error(memory.flow[:, :2] * memory.flow[:, 2:], clips.flow)
+        flow_loss = flow_error(memory.flow[:, :2] * memory.flow[:, 2:], views.truth["flow"])
         kl = code_divergence(mean, logvar)
         look = first.new_zeros(()) if self.perceptual is None else self.perceptual(memory.picture, first)
         loss = clip_loss + picture_loss + settings.perceptual * look + settings.flow * flow_loss + settings.kl * kl

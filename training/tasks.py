@@ -1,4 +1,4 @@
-"""What a pretraining task is, and what it is given: clips, random numbers that do not depend on the number of processes.
+"""What a pretraining task is, and what it gets: clips, random numbers that do not depend on the number of processes.
 
 A task asks for views (frames that the shared encoder is to see), gets their levels back and makes a loss of them. All
 views of all tasks go through the encoder in one pass.

@@ -1,8 +1,8 @@
 """The causal video encoder that every pretraining task, the conditioner and the recogniser of content codes share.
 
-A 2-D network with causal temporal shift (TSM, arXiv 1811.08383, section 3.2, the one-directional form): in every residual
-block an eighth of the channels comes from the frame before. The shift has no weights, so a still picture is a clip that
-stands still, and the generator uses the pretrained weights as they are.
+A 2-D network with causal temporal shift (TSM, arXiv 1811.08383, section 3.2, the one-directional form): in every
+residual block an eighth of the channels comes from the frame before. The shift has no weights, so a still picture is a
+clip that stands still, and the generator uses the pretrained weights as they are.
 
 Legend: N frames of one or many clips, C channels, H height, W width.
 """

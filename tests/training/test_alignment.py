@@ -110,7 +110,9 @@ def test_regression_leaves_the_own_group_out() -> None:
     assert torch.allclose(predicted[own], targets[own], atol=1e-2)
     assert not torch.allclose(predicted[~own], targets[~own], atol=1.0)
     # By hand: the other group's two rows have mean 2 and a spread of sqrt(2); with a ridge of 1 the slope is halved.
-    predicted = left_out_regression(torch.tensor([[1.0], [3], [5]]), torch.tensor([[1.0], [3], [9]]), ["a", "a", "b"])
+    predicted = left_out_regression(
+        torch.tensor([[1.0], [3], [5], [7]]), torch.tensor([[1.0], [3], [9], [9]]), list("aabb")
+    )
     assert predicted[2].item() == pytest.approx(2 + (3 / math.sqrt(2)) * (math.sqrt(2) / 2), rel=1e-4)
 
 

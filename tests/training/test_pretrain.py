@@ -126,7 +126,7 @@ def test_the_loss_of_two_processes_is_that_of_one(words: Words) -> None:
         parts.append(loss.item())
     assert whole.item() == pytest.approx(sum(parts) / 2, rel=1e-5)
     for parameter, gradient in zip(pretrainer.parameters(), expected, strict=True):
-        assert torch.allclose(parameter.grad, gradient, atol=1e-4 * float(gradient.abs().max()) + 1e-7)
+        assert torch.allclose(parameter.grad, gradient, atol=1e-4 * float(gradient.abs().max()) + 1e-6)
 
 
 class Brightness(Task):
@@ -193,7 +193,12 @@ def test_a_checkpoint_of_other_tasks_is_refused(words: Words) -> None:
 def test_decay_leaves_alone_what_no_loss_reaches(words: Words) -> None:
     stage = PretrainStage(make_config(**ALL), None, words)
     step = stage.pretrainer.generator.step
-    decayed = {id(p): group["weight_decay"] for g in stage.optimisers.values() for group in g.param_groups for p in group["params"]}
+    decayed = {
+        id(p): group["weight_decay"]
+        for g in stage.optimisers.values()
+        for group in g.param_groups
+        for p in group["params"]
+    }
     assert decayed[id(step.log_rate)] == 0
     assert decayed[id(step.log_damping)] == 0
     task = stage.pretrainer.tasks["alignment"]
@@ -201,11 +206,12 @@ def test_decay_leaves_alone_what_no_loss_reaches(words: Words) -> None:
     assert decayed[id(step.merge8.weight)] > 0
 
 
-def test_offsets_are_four_frames_at_an_equal_distance_within_the_horizon() -> None:
+def test_offsets_are_four_frames_at_an_equal_distance_and_one_farther_ahead() -> None:
     config = make_config(order=1.0)
-    config = replace(config, pretrain=replace(config.pretrain, stride_min=2))
+    config = replace(config, pretrain=replace(config.pretrain, stride_min=2, stride_max=7))  # up to a horizon of 24
     stage = PretrainStage(config)
     offsets = [stage.offsets(step) for step in range(200)]
     assert offsets == [stage.offsets(step) for step in range(200)]
-    assert {tuple(found) for found in offsets} == {(0, s, 2 * s, 3 * s) for s in range(2, 9)}  # horizon of 24
-    assert middle_offsets(config) == [0, 5, 10, 15]
+    assert {tuple(found[:4]) for found in offsets} == {(0, s, 2 * s, 3 * s) for s in range(2, 8)}
+    assert all(found[3] < found[-1] <= 24 for found in offsets)
+    assert middle_offsets(config) == [0, 4, 8, 12, 24]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,9 @@ class _Sampler:
 
     def draw(self, iteration: int, batch: int, offsets: list[int]) -> Batch:
         labels = [self.labels[index % len(self.labels)] for index in range(batch)]
-        frames = torch.randint(0, 60, (batch, len(offsets), 3, 64, 64), generator=torch.Generator().manual_seed(iteration))
+        frames = torch.randint(
+            0, 60, (batch, len(offsets), 3, 64, 64), generator=torch.Generator().manual_seed(iteration)
+        )
         for row, label in enumerate(labels):
             frames[row, :, {"red": 0, "green": 1}.get(label, 2)] += 150
         values = {
@@ -87,10 +90,9 @@ def test_the_table_shows_every_figure_with_its_unit() -> None:
         Measure("position", "track error", 1.25, "lower", 30.5, 2.75, "template matching", "px"),
         Measure("order", "order accuracy", 0.5, "higher", 0.083),
     ])  # fmt: skip
-    console = Console(width=200, record=True, file=(Path("/dev/null")).open("w"))
-    with console.file:
-        console.print(table)
-        text = console.export_text()
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(table)
+    text = console.export_text()
     for part in ("1.250 px", "30.500 px", "2.750 px (template matching)", "lower is better", "0.083", "0.500"):
         assert part in text
     assert "None" not in text

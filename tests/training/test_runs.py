@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.training.words_fixture import make_words
 from training.__main__ import parser, run
 from training.checkpoint import load_checkpoint, load_generator, newest_checkpoint
 
@@ -29,11 +30,18 @@ def test_a_run_leaves_checkpoints_metrics_and_pictures(tiny_run: Path) -> None:
     assert [(line["stage"], line["iteration"]) for line in lines] == [
         ("pretrain", 2), ("pretrain", 4), ("finetune", 2), ("finetune", 4),
     ]  # fmt: skip
-    assert {"loss", "clip", "picture", "flow", "kl"} <= set(lines[0])
+    assert {"loss", "clips_per_second", "data_wait"} <= set(lines[0])
+    assert {"order/accuracy", "position/track_error", "reconstruction/clip"} <= set(lines[0])
     assert {"adversarial", "critic", "motion_ratio"} <= set(lines[-1])
     for name in ("pretrain-000004.png", "pretrain-000004.mp4", "finetune-000004.png", "finetune-000004.mp4"):
         assert (tiny_run / "samples" / name).stat().st_size > 1000
     assert list((tiny_run / "tensorboard").iterdir())
+    held = [json.loads(line) for line in (tiny_run / "heldout.jsonl").read_text().splitlines()]
+    assert [line["iteration"] for line in held] == [4]
+    assert {measure["task"] for measure in held[0]["measures"]} == {"order", "position", "reconstruction"}
+    page = (tiny_run / "report.html").read_text()
+    assert "order accuracy" in page
+    assert {"tracks.png", "reconstruction.png"} <= {path.name for path in (tiny_run / "report/pictures").iterdir()}
     assert not list(tiny_run.rglob("*.partial*"))
 
 
@@ -86,11 +94,11 @@ def test_finetuning_moves_the_weights_away_from_pretraining(tiny_run: Path) -> N
     assert any(key.startswith("condition.painter.") for key in moved)
 
 
-def test_sampling_reads_the_newest_checkpoint(tiny_run: Path, tiny_config: Path, footage: Path, tmp_path: Path) -> None:
+def test_sampling_reads_the_newest_checkpoint(tiny_run: Path, footage: Path, tmp_path: Path) -> None:
     copy = tmp_path / "run"
     copy.mkdir()
     shutil.copy(tiny_run / "finetune.pt", copy)
-    start("sample", tiny_config, footage, copy, tmp_path / "cache")
+    run(parser().parse_args(["sample", str(copy), "--cache", str(tmp_path / "cache")]))
     assert sorted(path.name for path in (copy / "samples").iterdir()) == ["finetune-000004.mp4", "finetune-000004.png"]
 
 
@@ -131,6 +139,69 @@ def test_one_video_is_enough_and_nothing_is_held_out_then(
     start("pretrain", tiny_config, tmp_path / "footage", tmp_path / "run", tmp_path / "cache")
     assert "nothing is held out" in capsys.readouterr().out
     assert (tmp_path / "run" / "samples" / "pretrain-000004.png").is_file()
+
+
+def test_a_checkpoint_of_other_tasks_is_refused(
+    tiny_run: Path, tiny_config: Path, footage: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text(tiny_config.read_text().replace("[pretrain]", "[pretrain]\norder = 0.0"))
+    with pytest.raises(ValueError, match=r"trained on order, position, reconstruction, the configuration asks for pos"):
+        start("pretrain", other, footage, tiny_run, tmp_path / "cache")
+
+
+def test_alignment_needs_words_and_captions(footage: Path, tiny_config: Path, tmp_path: Path) -> None:
+    config = tmp_path / "aligned.toml"
+    config.write_text(tiny_config.read_text().replace("[pretrain]", "[pretrain]\nalignment = 0.5"))
+    with pytest.raises(ValueError, match="the alignment task needs word vectors"):
+        start("pretrain", config, footage, tmp_path / "run", tmp_path / "cache")
+    words = make_words(tmp_path / "words", ["a square that moves right left down"])
+    mute = tmp_path / "mute"
+    mute.mkdir()
+    shutil.copy(footage / "right.mp4", mute)
+    with pytest.raises(ValueError, match=r"has no captions and pretrain.alignment is 0.5: add captions.csv"):
+        start("pretrain", config, mute, tmp_path / "run", tmp_path / "cache", "--words", str(words))
+    assert not (tmp_path / "run").exists()
+    start("pretrain", config, footage, tmp_path / "run", tmp_path / "cache", "--words", str(words))
+    assert (tmp_path / "run/report/pictures/neighbours.png").is_file()
+    run(parser().parse_args(["probe", str(tmp_path / "run"), "--clips", "16", "--cache", str(tmp_path / "cache")]))
+    tasks = {measure["task"] for measure in json.loads((tmp_path / "run/probe.json").read_text())["measures"]}
+    assert {"order", "position", "reconstruction", "alignment"} <= tasks
+
+
+def test_tasks_that_make_no_pictures_need_no_generator(footage: Path, tiny_config: Path, tmp_path: Path) -> None:
+    config = tmp_path / "order.toml"
+    config.write_text(tiny_config.read_text().replace("[pretrain]", "[pretrain]\nposition = 0.0\nreconstruction = 0.0"))
+    start("pretrain", config, footage, tmp_path / "run", tmp_path / "cache")
+    content = load_checkpoint(tmp_path / "run/pretrain.pt")
+    assert {key.split(".")[0] for key in content["modules"]["tasks"]} == {"order"}
+    assert not (tmp_path / "run/samples").exists()  # its generator has learned nothing yet
+    start("finetune", tiny_config, footage, tmp_path / "run", tmp_path / "cache")  # but its encoder is a start
+
+
+@pytest.mark.live
+def test_two_processes_have_the_loss_curve_of_one(footage: Path, tiny_config: Path, tmp_path: Path) -> None:
+    config = tmp_path / "exact.toml"
+    text = tiny_config.read_text().replace("[run]", "[run]\nbf16 = false").replace("log_every = 2", "log_every = 1")
+    config.write_text(text.replace("[pretrain]", "[pretrain]\nalignment = 0.5"))
+    words = make_words(tmp_path / "words", ["a square that moves right left down"])
+    curves = []
+    for processes in (1, 2):
+        out = tmp_path / f"run{processes}"
+        launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+        command = [
+            sys.executable, *launch, "-m", "training", "pretrain", str(config), "--data", str(footage),
+            "--words", str(words), "--out", str(out), "--cache", str(tmp_path / "cache"),
+        ]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=Path(__file__).parents[2])
+        assert done.returncode == 0, done.stderr[-2000:]
+        lines = (out / "metrics.jsonl").read_text().splitlines()
+        curves.append([json.loads(line) for line in lines])
+    assert len(curves[0]) == len(curves[1]) == 4
+    for one, two in zip(*curves, strict=True):
+        for key, value in one.items():
+            if "loss" in key:
+                assert two[key] == pytest.approx(value, rel=1e-4), (key, one["iteration"])
 
 
 @pytest.mark.parametrize(

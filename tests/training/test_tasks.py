@@ -54,7 +54,9 @@ def moving_shapes(count: int, offsets: Sequence[int] = (0, 2, 4, 6), noise: floa
     frames, flow = np.zeros((count, len(offsets), 3, SIDE, SIDE), np.float32), np.zeros((count, 2, 16, 16), np.float32)
     for clip in range(count):
         coarse = torch.from_numpy(rng.uniform(0.1, 0.9, (1, 3, 4, 4)).astype(np.float32))
-        scene = F.interpolate(coarse, size=(SIDE, SIDE), mode="bilinear")[0].numpy() + rng.normal(0, noise, (3, SIDE, SIDE))
+        scene = F.interpolate(coarse, size=(SIDE, SIDE), mode="bilinear")[0].numpy() + rng.normal(
+            0, noise, (3, SIDE, SIDE)
+        )
         square = rng.uniform(0, 1, (3, 1, 1)) + rng.normal(0, 2 * noise, (3, 20, 20))
         dx, dy = MOVES[clip % len(MOVES)]
         flow[clip, :, 5:11, 5:11] = np.reshape((dx, dy), (2, 1, 1))
@@ -137,7 +139,10 @@ def test_draws_keep_to_their_ranges() -> None:
 
 
 def test_joined_views_keep_every_frames_predecessor() -> None:
-    clips, pictures = Views.clips(torch.rand(2, 3, 3, 4, 4)), Views.pictures(torch.rand(2, 3, 4, 4), truth=torch.ones(2))
+    clips, pictures = (
+        Views.clips(torch.rand(2, 3, 3, 4, 4)),
+        Views.pictures(torch.rand(2, 3, 4, 4), truth=torch.ones(2)),
+    )
     assert clips.previous.tolist() == previous_rows(2, 3).tolist()
     assert pictures.previous.tolist() == [0, 1]
     assert list(pictures.truth) == ["truth"]
@@ -203,7 +208,9 @@ def test_held_out_views_are_the_same_whatever_the_encoder() -> None:
         assert torch.equal(here.views.frames, there.views.frames)
         assert not torch.equal(here.levels.x32, there.levels.x32)
     assert not torch.equal(first[0].views.frames, first[1].views.frames)
-    assert not torch.equal(next(Evaluation(one.generator, [clips], 4).batches_of(order)).views.frames, first[0].views.frames)
+    assert not torch.equal(
+        next(Evaluation(one.generator, [clips], 4).batches_of(order)).views.frames, first[0].views.frames
+    )
 
 
 def test_a_task_shows_no_pictures_unless_it_wants_to() -> None:
