@@ -180,9 +180,10 @@ class Alignment(Task):
             gap = np.full((firsts[0].shape[0], 8, 3), 255, np.uint8)
             rows.append(np.concatenate([firsts[index], gap, *answers], axis=1))
         sheet = np.concatenate(rows, axis=0)
+        zoom = max(1, round(130 / firsts[0].shape[0]))
         return {
             "neighbours": (
-                cv2.resize(sheet, None, fx=1.5, fy=1.5, interpolation=cv2.INTER_CUBIC),
+                cv2.resize(sheet, None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC),
                 "Held-out clips (left) and the five nearest clips with another caption, by the clip embedding.",
             )
         }

@@ -268,7 +268,7 @@ class Position(Task):
         clips, views, levels, _ = next(held.batches_of(self))
         embeddings = self.embed(levels).unflatten(0, (-1, FRAMES + 2))
         frames = views.frames.unflatten(0, (-1, FRAMES + 2))
-        zoom, rows = 2, []
+        zoom, rows = max(1, round(200 / frames.shape[-2])), []
         for clip in range(min(4, len(clips.frames))):
             chosen = self.most_textured(frames[clip, 0])
             shown = [self.drawn(frames[clip, 0], cell_centres(self.rows, self.columns)[chosen], zoom)]
@@ -290,7 +290,7 @@ class Position(Task):
     def most_textured(self, picture: Tensor) -> list[int]:
         """Return twelve cells of a picture (3, H, W) with much contrast, spread out."""
         contrast = F.pixel_unshuffle(picture.mean(dim=0)[None, None], CELL).std(dim=1)[0]
-        blocks = F.max_pool2d(contrast[None], 4, return_indices=True)[1].flatten().tolist()
+        blocks = F.max_pool2d(contrast[None], max(1, self.rows // 4), return_indices=True)[1].flatten().tolist()
         return sorted(blocks, key=lambda cell: -float(contrast.flatten()[cell]))[:12]
 
     @staticmethod

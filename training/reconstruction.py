@@ -188,7 +188,8 @@ class Reconstruction(Task):
             seen = clips.frames[index, 0] * mask + 0.5 * (1 - mask)
             parts = [clips.frames[index, 0], seen, made[index, 0], clips.frames[index, FRAMES - 1], made[index, -1]]
             rows.append(np.concatenate([to_uint8(part.cpu()) for part in parts], axis=1))
-        sheet = cv2.resize(np.concatenate(rows, axis=0), None, fx=1.5, fy=1.5, interpolation=cv2.INTER_CUBIC)
+        zoom = max(1, round(160 / clips.frames.shape[-2]))
+        sheet = cv2.resize(np.concatenate(rows, axis=0), None, fx=zoom, fy=zoom, interpolation=cv2.INTER_CUBIC)
         sentence = (
             "Held-out clips: first frame, the quarter of it that was seen, as completed; last frame, as the generator "
             "made it."
