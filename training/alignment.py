@@ -201,10 +201,12 @@ def colour_statistics(frames: Tensor) -> Tensor:
 
 
 def left_out_regression(inputs: Tensor, targets: Tensor, groups: list[str], ridge: float = 1.0) -> Tensor:
-    """Return predictions (N, D) of targets from inputs (N, F), each row from the rows of other groups only."""
+    """Return predictions (N, D) of targets from inputs (N, F), each row from the rows of other groups only; 0 without."""
     out = torch.zeros_like(targets)
     for group in set(groups):
         inside = torch.tensor([one == group for one in groups])
+        if int((~inside).sum()) < 2:
+            continue  # nothing to learn from
         mean, spread = inputs[~inside].mean(dim=0), inputs[~inside].std(dim=0) + 1e-6
         x, y = (inputs - mean) / spread, targets[~inside]
         offset = y.mean(dim=0)

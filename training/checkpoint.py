@@ -75,5 +75,5 @@ def load_generator(run: Path) -> tuple[VideoGenerator, Config, dict[str, Any]]:
     config = config_from_dict(content["config"], str(path))
     generator = VideoGenerator(config.model)
     generator.load_state_dict(part_of(content["ema"], "generator."))
-    facts = {key: content[key] for key in ("stage", "iteration", "footage")}
+    facts = {key: content[key] for key in ("stage", "iteration", "footage", "data")}
     return generator.eval(), config, facts

@@ -6,6 +6,7 @@ One process needs nothing; `torchrun --nproc-per-node N -m training ...` makes N
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import sys
 
@@ -20,6 +21,8 @@ def start_engine(config: Config) -> Fabric:
 
     The number of processes comes from torchrun's environment; without it there is one.
     """
+    for name in ("lightning.fabric", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
     fabric = Fabric(

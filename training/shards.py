@@ -412,9 +412,8 @@ def _shard_video(path: str, name: str, spool: str, settings: ShardSettings) -> d
         partial.replace(f"{spool}.takes")
     else:
         partial.unlink()
-    # Last: where it is, the takes are whole. Waiting for the disk 10,000 times takes longer than all the decoding; what
-    # a power failure leaves of these two files is told by their sizes.
-    _write_text(Path(f"{spool}.json"), json.dumps(entry, separators=(",", ":")), lasting=False)
+    # Last: where it is, the takes are whole.
+    _write_text(Path(f"{spool}.json"), json.dumps(entry, separators=(",", ":")))
     return entry
 
 
@@ -543,13 +542,12 @@ def _shard_problem(path: Path, shard: dict[str, Any]) -> str:
     return "" if size == shard["bytes"] else f"{file} is {size} bytes, the index says {shard['bytes']}"
 
 
-def _write_text(path: Path, text: str, lasting: bool = True) -> None:
+def _write_text(path: Path, text: str) -> None:
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
-        if lasting:
-            os.fsync(file.fileno())
+        os.fsync(file.fileno())
     partial.replace(path)
 
 

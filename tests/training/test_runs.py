@@ -89,9 +89,9 @@ def test_a_stage_begun_anew_forgets_the_metrics_of_the_one_before(
 
 def test_finetuning_moves_the_weights_away_from_pretraining(tiny_run: Path) -> None:
     before, after = (load_checkpoint(tiny_run / f"{stage}.pt")["ema"] for stage in ("pretrain", "finetune"))
-    moved = [key for key in before if not torch.equal(before[key], after[key])]
-    assert any(key.startswith("step.") for key in moved)
-    assert any(key.startswith("condition.painter.") for key in moved)
+    moved = [key for key in after if not torch.equal(before[key], after[key])]
+    assert any(key.startswith("generator.step.") for key in moved)
+    assert any(key.startswith("generator.condition.painter.") for key in moved)
 
 
 def test_sampling_reads_the_newest_checkpoint(tiny_run: Path, footage: Path, tmp_path: Path) -> None:
