@@ -26,8 +26,8 @@ DESCRIPTION = """\
 Make short clips (32 frames of 160 x 120 or as told, textures and squares that
 move, MPEG-4), turn them into shards as `python -m training shard` does, and load one
 epoch of them at batch 16 with worker processes. For each stage: seconds, clips
-per second, and the memory of this process and all its children together
-(proportional set size), which must not grow with the number of clips.
+per second, and the memory of this process and all its children together, which
+must not grow with the number of clips (but for a kilobyte of index each).
 """
 EXAMPLES = """\
 examples:
@@ -122,11 +122,15 @@ class _Memory:
 
 
 def _memory_mib(process: int) -> float:
-    """Return the proportional set size of a process and its children, in MiB; 0 where the system does not tell."""
+    """Return the memory of a process and its children, in MiB; 0 where the system does not tell.
+
+    Anonymous and shared memory, each page counted once; not the files of libraries, whose share depends on what else
+    runs on the machine.
+    """
     total = 0.0
     try:
         for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines():
-            if line.startswith("Pss:"):
+            if line.startswith(("Pss_Anon:", "Pss_Shmem:")):
                 total += int(line.split()[1]) / 1024
         children = [
             int(child)

@@ -201,7 +201,7 @@ def colour_statistics(frames: Tensor) -> Tensor:
 
 
 def left_out_regression(inputs: Tensor, targets: Tensor, groups: list[str], ridge: float = 1.0) -> Tensor:
-    """Return predictions (N, D) of targets from inputs (N, F), each row from the rows of other groups only; 0 without."""
+    """Return predictions (N, D) of targets from inputs (N, F), each row from the rows of other groups; 0 without."""
     out = torch.zeros_like(targets)
     for group in set(groups):
         inside = torch.tensor([one == group for one in groups])

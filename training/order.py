@@ -2,7 +2,8 @@
 
 The order is one of 12 classes, an order and its reverse being one (Sorting Sequences, arXiv 1708.01246, whose pairwise
 features the head keeps); the direction is a logit of its own on unshuffled clips (Learning and Using the Arrow of Time,
-Wei et al. 2018). Every frame is moved a little on its own, so that borders and sub-pixel drift give nothing away.
+Wei et al. 2018). In half of the clips each frame is shown in one of its three colours alone ("channel splitting", in the
+former), so that comparing pixels does not do.
 
 Legend: B batch, T = 4 frames, C channels.
 """
@@ -18,15 +19,15 @@ from torch import Tensor, nn
 
 from training.config import Config
 from training.generator import VideoGenerator
-from training.tasks import Clips, Draw, Evaluation, Measure, Task, Views, jittered, mirrored, recoloured
+from training.tasks import Clips, Draw, Evaluation, Held, Measure, Task, Views, mirrored, recoloured
 from training.trunk import Levels, Trunk
 
 FRAMES = 4
 ORDERS = torch.tensor([order for order in permutations(range(FRAMES)) if order[0] < order[-1]])  # (12, 4)
 PAIRS = tuple(combinations(range(FRAMES), 2))
-JITTER = 1  # pixels
 RADIUS = 2  # cells of 2 pixels over which two frames are compared
 MATCH = 16  # channels of the comparison
+SPLIT = 0.5  # share of the clips whose frames have one colour each
 TEMPERATURE = 0.05  # of the comparison, where it becomes a motion
 
 
@@ -80,9 +81,11 @@ class Order(Task):
         self.register_buffer("shifts", grid, persistent=False)  # (shifts, 2): y, x of each
         self.to_match = nn.Conv2d(channels[0], 4 * MATCH, 1)
         self.to_place = nn.Conv2d(channels[1], MATCH, 1)
-        self.classify = nn.Sequential(
-            nn.Linear((2 + 2 * MATCH) * len(PAIRS), 128), nn.LeakyReLU(0.2), nn.Linear(128, len(ORDERS))
-        )
+        kinds = 2 + 2 * MATCH
+        self.compare = nn.Sequential(
+            nn.Conv2d(kinds * (2 * len(PAIRS) + 1), 96, 1), nn.LeakyReLU(0.2),
+            nn.Conv2d(96, 96, 3, padding=1), nn.LeakyReLU(0.2), nn.Conv2d(96, len(ORDERS) + 1, 1),
+        )  # fmt: skip
         self.motion = nn.Sequential(
             nn.Conv2d((FRAMES - 1) * (shifts + 2) + MATCH, 64, 3, 2, 1), nn.LeakyReLU(0.2),
             nn.Conv2d(64, 64, 3, 2, 1), nn.LeakyReLU(0.2),
@@ -91,13 +94,14 @@ class Order(Task):
 
     def views(self, clips: Clips, draw: Draw) -> Views:
         """Return every clip twice: shuffled, and straight but run backwards at the toss of a coin."""
-        return self.shown(clips, draw, JITTER)
+        return self.shown(clips, draw, SPLIT)
 
-    def shown(self, clips: Clips, draw: Draw, jitter: int) -> Views:
-        """Return the views with frames moved by up to `jitter` pixels each, in one clip of four."""
+    def shown(self, clips: Clips, draw: Draw, share: float) -> Views:
+        """Return the views; in a share of the clips each frame has one of its colours alone."""
         frames = recoloured(mirrored(clips.frames[:, :FRAMES], draw), draw)
-        is_moved = draw.uniform().reshape(-1, 1, 1, 1, 1) < 0.25
-        frames = torch.where(is_moved, jittered(frames, jitter, draw), frames)
+        channel = draw.integers(0, 3, FRAMES).reshape(-1, FRAMES, 1, 1, 1).expand(-1, -1, 3, *frames.shape[3:])
+        is_split = draw.uniform().reshape(-1, 1, 1, 1, 1) < share
+        frames = torch.where(is_split, frames.gather(2, channel), frames)
         order = draw.permutations(FRAMES)
         shuffled = frames[torch.arange(len(frames), device=frames.device)[:, None], order]
         backwards = draw.integers(0, 2)
@@ -113,13 +117,19 @@ class Order(Task):
         place = self.to_place(levels.x8).float().unflatten(0, (-1, FRAMES)).chunk(2)[0]
         one, two = (torch.tensor([pair[side] for pair in PAIRS], device=fine.device) for side in (0, 1))
         alike = local_correlation(shuffled[:, one].flatten(0, 1), shuffled[:, two].flatten(0, 1))
-        best = alike.amax(dim=1).mean(dim=(1, 2)).unflatten(0, (-1, len(PAIRS)))
-        here = alike[:, alike.shape[1] // 2].mean(dim=(1, 2)).unflatten(0, (-1, len(PAIRS)))
-        fine_apart = (maps[:, one] - maps[:, two]).abs().mean(dim=(3, 4))
-        apart = (place[:, one] - place[:, two]).abs().mean(dim=(3, 4))
-        pairs = torch.cat([best[..., None], here[..., None], fine_apart, apart], dim=2)  # (B, 6, K)
-        # Which pair is nearer than which others is what tells the order; how near depends on the footage.
-        pairs = (pairs - pairs.mean(dim=1, keepdim=True)) / (pairs.std(dim=1, keepdim=True) + 1e-4)
+        alike_here = torch.stack([alike.amax(dim=1), alike[:, alike.shape[1] // 2]], dim=1)
+        apart = (maps[:, one] - maps[:, two]).abs().flatten(0, 1)
+        fine_pairs = F.avg_pool2d(torch.cat([alike_here, apart], dim=1), 4).unflatten(0, (-1, len(PAIRS)))
+        pairs = torch.cat([fine_pairs, (place[:, one] - place[:, two]).abs()], dim=2)  # (B, 6, K, H/8, W/8)
+        # Which pair is nearer than which others is what tells the order, here and on the whole; how near depends on the
+        # footage and says how much a place is worth.
+        spread = pairs.std(dim=1, keepdim=True) + 1e-4
+        local = (pairs - pairs.mean(dim=1, keepdim=True)) / spread
+        whole = pairs.mean(dim=(3, 4), keepdim=True)
+        whole = (whole - whole.mean(dim=1, keepdim=True)) / (whole.std(dim=1, keepdim=True) + 1e-4)
+        compared = torch.cat([local, whole.expand_as(local), spread.log()], dim=1).flatten(1, 2)
+        answers = self.compare(compared).float().flatten(2)  # (B, 13, cells)
+        order = (answers[:, :-1] * torch.softmax(answers[:, -1:], dim=2)).sum(dim=2)
         steps = local_correlation(straight[:, :-1].flatten(0, 1), straight[:, 1:].flatten(0, 1))
         moves = torch.softmax(steps / TEMPERATURE, dim=1)
         flow = torch.einsum("nshw,sd->ndhw", moves, self.shifts)  # (3B, 2, h, w), cells per step
@@ -127,7 +137,7 @@ class Order(Task):
         motion = self.motion(torch.cat([seen, straight[:, 0]], dim=1)).mean(dim=(2, 3))
         pooled = [level.unflatten(0, (-1, FRAMES)).chunk(2)[1].mean(dim=(3, 4)).flatten(1) for level in levels[1:]]
         arrow = self.arrow(torch.cat([motion, *pooled], dim=1))
-        return self.classify(pairs.flatten(1)).float(), arrow.float()[:, 0]
+        return order, arrow.float()[:, 0]
 
     def loss(
         self, generator: VideoGenerator, levels: Levels, views: Views, clips: Clips, draw: Draw
@@ -144,18 +154,18 @@ class Order(Task):
             "arrow_accuracy": ((arrow > 0) == views.truth["backwards"].bool()).float().mean(),
         }
 
-    def unmoved(self, held: Evaluation) -> Iterator[tuple[Clips, Views, Levels]]:
-        """Yield the held-out batches without jitter: the trivial baseline's best case."""
+    def seen(self, held: Evaluation, share: float) -> Iterator[Held]:
+        """Yield the held-out batches with a share of the clips split; 0 is the trivial baseline's best case."""
         for number, clips in enumerate(held.batches):
             count = len(clips.frames)
-            views = self.shown(clips, Draw((held.seed, "unmoved", number), count, 0, count, clips.frames.device), 0)
-            yield clips, views, held.generator.condition.encoder.trunk(views.frames, views.previous)
+            draw = Draw((held.seed, "order", number), count, 0, count, clips.frames.device)
+            views = self.shown(clips, draw, share)
+            yield Held(clips, views, held.generator.condition.encoder.trunk(views.frames, views.previous), draw)
 
-    @torch.no_grad()
-    def measure(self, held: Evaluation) -> list[Measure]:
-        """Return the accuracy of both questions."""
+    def accuracies(self, batches: Iterator[Held]) -> tuple[float, float, float, float]:
+        """Return the accuracy of the order and of the shortest path, of the arrow and of the light."""
         right, path, arrow, brighter = [], [], [], []
-        for clips, views, levels in self.unmoved(held):
+        for clips, views, levels, _ in batches:
             order, backwards = self.logits(levels)
             count = len(clips.frames)
             shown = views.frames.unflatten(0, (-1, FRAMES))
@@ -165,14 +175,25 @@ class Order(Task):
             arrow.append((backwards > 0) == truth)
             light = shown[count:].mean(dim=(2, 3, 4))
             brighter.append((light[:, -1] > light[:, 0]) == truth)
-        rate = float(torch.cat(brighter).float().mean())
+        rates = [float(torch.cat(rows).float().mean()) for rows in (right, path, arrow, brighter)]
+        return rates[0], rates[1], rates[2], max(rates[3], 1 - rates[3])
+
+    @torch.no_grad()
+    def measure(self, held: Evaluation) -> list[Measure]:
+        """Return the accuracy of both questions, the order's with colours split and whole."""
+        order, path, _, _ = self.accuracies(self.seen(held, 1.0))
+        plain, plain_path, arrow, light = self.accuracies(self.seen(held, 0.0))
+        chance, name = 1 / len(ORDERS), "shortest path of pixel differences"
         return [
+            Measure(self.name, "order accuracy, split colours", order, "higher", chance, path, name),
+            Measure(self.name, "order accuracy, all colours", plain, "higher", chance, plain_path, name),
             Measure(
-                self.name, "order accuracy", float(torch.cat(right).float().mean()), "higher", 1 / len(ORDERS),
-                float(torch.cat(path).float().mean()), "shortest path of pixel differences",
+                self.name,
+                "arrow accuracy",
+                arrow,
+                "higher",
+                0.5,
+                light,
+                "whether it grows brighter, the better way round",
             ),
-            Measure(
-                self.name, "arrow accuracy", float(torch.cat(arrow).float().mean()), "higher", 0.5,
-                max(rate, 1 - rate), "whether it grows brighter, the better way round",
-            ),
-        ]  # fmt: skip
+        ]
