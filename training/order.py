@@ -2,8 +2,8 @@
 
 The order is one of 12 classes, an order and its reverse being one (Sorting Sequences, arXiv 1708.01246, whose pairwise
 comparison the head keeps, place by place); the direction is a logit of its own on unshuffled clips (Learning and Using
-the Arrow of Time, Wei et al. 2018). In half of the clips each frame is shown in one of its three colours alone ("channel
-splitting", in the former), so that comparing pixels does not do.
+the Arrow of Time, Wei et al. 2018). In half of the clips each frame is shown in one of its three colours alone, the
+former's "channel splitting", so that comparing pixels does not do.
 
 Legend: B batch, T = 4 frames, C channels.
 """
