@@ -190,7 +190,8 @@ def _make_clips(folder: str, height: int, numbers: range) -> None:
 
 
 def _shard(clips: Path, out: Path, height: int, workers: int) -> dict[str, Any]:
-    from training.shards import ShardSettings, shard_report, write_shards
+    from training.shards import shard_report, write_shards
+    from training.takes import ShardSettings
 
     with _Memory() as memory:
         index = write_shards([clips], out, ShardSettings(short_side=height), workers)

@@ -26,7 +26,7 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("footage")
     rows = ["file,caption,scene,licence,source"]
-    for name, move in {"right": (2, 0), "left": (-2, 0), "down": (0, 2), "still": (0, 0)}.items():
+    for name, move in {"right": (2, 0), "left": (-2, 0), "down": (0, 2), "up": (0, -2)}.items():
         write_mp4(folder / f"{name}.mp4", list(moving_square(*move)), 25)
         rows.append(f"{name}.mp4,a square that moves {name},{name},CC0-1.0,made by the tests")
     (folder / "captions.csv").write_text("\n".join(rows) + "\n")

@@ -21,7 +21,7 @@ ONLY_IN = {
     "cv2": ("training/",),
     "lightning": ("training/", "benchmarks/pretraining.py"),
     "array_record": ("training/shards.py",),
-    "scenedetect": ("training/shards.py",),
+    "scenedetect": ("training/takes.py",),
     "model2vec": ("training/words.py",),
     "tokenizers": ("training/words.py",),
     "onnxruntime": ("runtime/engine_onnxruntime.py", "export/parity.py", "benchmarks/"),

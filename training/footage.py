@@ -25,15 +25,13 @@ from training.shards import (
     JOURNAL,
     ShardIndex,
     ShardReader,
-    ShardSettings,
-    TakeRecord,
-    UnreadableTakeError,
     default_workers,
     print_report,
     read_captions,
     read_index,
     write_shards,
 )
+from training.takes import ShardSettings, TakeRecord, UnreadableTakeError
 
 __all__ = [
     "Batch",

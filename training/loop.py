@@ -123,11 +123,11 @@ def train(
         )
 
     log = _Log(run, stage, start, config, enabled=fabric.is_global_zero)
-    with log:
-        batches = load_batches(
-            clips, stage.offsets, stage.batch, start, stage.iterations, fabric.global_rank, fabric.world_size,
-            config.run.workers,
-        )  # fmt: skip
+    loading = load_batches(
+        clips, stage.offsets, stage.batch, start, stage.iterations, fabric.global_rank, fabric.world_size,
+        config.run.workers,
+    )  # fmt: skip
+    with log, loading as batches:
         began, waited = clock(), 0.0
         for iteration, batch in enumerate(batches, start):
             torch.manual_seed(config.run.seed * 1_000_003 + iteration)

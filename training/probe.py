@@ -31,7 +31,7 @@ from training.trunk import Trunk
 from training.words import Words
 
 UNTRAINED = 3  # encoders that the trained one is compared to
-CLASS_CLIPS = 6  # clips drawn per scene for the linear probe
+CLASS_CLIPS = 10  # clips drawn per scene for the linear probe
 RIDGE = 1e-2
 
 

@@ -1,13 +1,13 @@
 """Shards: any number of videos decoded once, cut into takes and kept as ArrayRecord files for random access.
 
-A take is a stretch of a video without a cut, a black or a static stretch in it. A folder of shards holds
+A folder of shards holds
 
     shards.json                 the index: settings, shards, videos and takes; written last: where it is, all is whole
     report.json                 what was cut and dropped, video by video
-    shard-00000.array_record    one record per take, see `pack_take`
+    shard-00000.array_record    one record per take, see `takes.pack_take`
     journal.jsonl, work/        only while sharding: what the same command goes on from after it was stopped
 
-This module never imports torch: its worker processes stay small.
+Neither this module nor `takes` ever imports torch: the worker processes stay small.
 """
 
 from __future__ import annotations
@@ -17,14 +17,11 @@ import contextlib
 import csv
 import dataclasses
 import hashlib
-import itertools
 import json
-import math
 import multiprocessing
 import os
 import shutil
 import signal
-import struct
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -40,44 +37,22 @@ from array_record.python import array_record_module
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from training.takes import (
+    ShardSettings,
+    TakeBuilder,
+    TakeRecord,
+    UnreadableTakeError,
+    pack_take,
+    small_frames,
+    with_cuts,
+)
+
 SUFFIXES = frozenset((".mp4", ".mkv", ".mov", ".avi", ".webm", ".mpg", ".mpeg", ".m4v", ".ts", ".mts", ".m2ts", ".gif"))
 SUFFIXES |= {".wmv", ".flv", ".ogv", ".3gp", ".vob", ".mxf", ".y4m"}
 INDEX, REPORT, JOURNAL, WORK = "shards.json", "report.json", "journal.jsonl", "work"
 VERSION = 1
 SHARD_BYTES = 32 * 2**20  # a shard is closed once it holds as much
-CUT_WINDOW = 2  # frames on either side that a cut has to stand out from
-MIN_STRETCH = 8  # frames: a static stretch is never shorter, however slow the video
-MAX_ASPECT = 8  # a frame longer than so many times its short side is no footage
-MAX_BAD_PACKETS = 200  # of one video, before the rest of it is given up
 OPEN_READERS = 32  # shards one process keeps open
-_MAGIC = b"EVT1"
-
-
-@dataclasses.dataclass(frozen=True)
-class ShardSettings:
-    """How videos become takes; the settings of a folder of shards never change."""
-
-    short_side: int = 144  # pixels of the short side of a frame
-    max_frames: int = 128  # of one record: longer takes are split
-    min_frames: int = 16  # shorter takes are dropped
-    quality: int = 95  # JPEG, without chroma subsampling
-    cut_ratio: float = 3.0  # a cut changes the lightness so many times as much as the frames around it
-    cut_change: float = 15.0  # and by at least so many of 255 levels on average
-    static_seconds: float = 1.0  # a stretch at least so long in which nothing moves is dropped
-    static_change: float = 2.0  # "nothing moves": no spot of 9 x 9 pixels changes by more levels than this
-    black_seconds: float = 0.2  # a stretch at least so long of black frames is dropped
-    black_level: float = 24.0  # "black": 99 % of the pixels are at most this bright, of 255
-
-    def __post_init__(self) -> None:
-        if not 16 <= self.short_side <= 4096:
-            raise ValueError(f"the short side is {self.short_side} pixels, expected 16 to 4096")
-        if self.min_frames < 2 or self.max_frames < 2 * self.min_frames:
-            raise ValueError(
-                f"takes are {self.min_frames} to {self.max_frames} frames, expected a minimum of 2 or more and a "
-                "maximum of at least twice the minimum"
-            )
-        if not 1 <= self.quality <= 100:
-            raise ValueError(f"the JPEG quality is {self.quality}, expected 1 to 100")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,283 +67,7 @@ class ShardIndex:
     skipped: list[dict[str, Any]]  # file, reason, size, mtime_ns
 
 
-# One take <-> the bytes of one record.
-
-
-def optical_flow(frames: Sequence[np.ndarray]) -> np.ndarray:
-    """Return the optical flow from each frame to the next one, at a quarter of the size.
-
-    DIS (Kroeger et al. 2016): dense, milliseconds per pair, good enough to be averaged over a clip.
-
-    Args:
-        frames: T pictures (h, w, 3) uint8 RGB.
-
-    Returns:
-        (T - 1, h // 4, w // 4, 2) float16, x and y, in pixels of the frames given.
-    """
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    height, width = frames[0].shape[0] // 4, frames[0].shape[1] // 4
-    out = np.empty((len(frames) - 1, height, width, 2), np.float16)
-    before = cv2.cvtColor(frames[0], cv2.COLOR_RGB2GRAY)
-    for index in range(len(out)):
-        after = cv2.cvtColor(frames[index + 1], cv2.COLOR_RGB2GRAY)
-        dense = dis.calc(before, after, None)
-        out[index] = np.clip(cv2.resize(dense, (width, height), interpolation=cv2.INTER_AREA), -100, 100)
-        before = after
-    return out
-
-
-def pack_take(video: str, first: int, fps: float, frames: Sequence[np.ndarray], quality: int) -> bytes:
-    """Return one record: magic, length of the header, header (JSON), motion, flow, JPEG frames.
-
-    Args:
-        video: name of the video, for messages.
-        first: number of the take's first frame within the video.
-        fps: rate of the video.
-        frames: T >= 2 pictures (h, w, 3) uint8 RGB.
-        quality: of the JPEGs, 1 to 100.
-    """
-    flow = optical_flow(frames)
-    motion = np.hypot(flow[..., 0].astype(np.float32), flow[..., 1].astype(np.float32)).mean((1, 2)).astype(np.float16)
-    options = [
-        cv2.IMWRITE_JPEG_QUALITY,
-        quality,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR,
-        cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444,
-    ]
-    pictures = [cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), options)[1].tobytes() for frame in frames]
-    header = json.dumps(
-        {
-            "video": video,
-            "first": first,
-            "fps": fps,
-            "height": frames[0].shape[0],
-            "width": frames[0].shape[1],
-            "bytes": [len(picture) for picture in pictures],
-        },
-        separators=(",", ":"),
-    ).encode()
-    parts = [_MAGIC, struct.pack("<I", len(header)), header, motion.tobytes(), flow.tobytes(), *pictures]
-    return b"".join(parts)
-
-
-class UnreadableTakeError(ValueError):
-    """A record whose bytes on the disk have changed or cannot be had."""
-
-
-class TakeRecord:
-    """One take in memory, its frames still JPEG."""
-
-    def __init__(self, data: bytes) -> None:
-        """Read a record; ValueError if it is none."""
-        if data[:4] != _MAGIC or len(data) < 8:
-            raise ValueError("this is no take of Everframe")
-        (size,) = struct.unpack("<I", data[4:8])
-        try:
-            header = json.loads(data[8 : 8 + size])
-            self.height, self.width, sizes = int(header["height"]), int(header["width"]), header["bytes"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise ValueError(f"the take's header cannot be read: {error}") from None
-        steps, grid = len(sizes) - 1, (self.height // 4, self.width // 4, 2)
-        position = 8 + size
-        expected = position + 2 * steps * (1 + math.prod(grid)) + sum(sizes)
-        if len(data) != expected:
-            raise ValueError(f"the take is {len(data)} bytes, its header says {expected}")
-        self.motion = np.frombuffer(data, np.float16, steps, position)  # (T - 1,) mean speed, pixels per frame
-        position += self.motion.nbytes
-        self._flow = np.frombuffer(data, np.float16, steps * math.prod(grid), position).reshape(steps, *grid)
-        ends = np.cumsum([position + self._flow.nbytes, *sizes]).tolist()
-        self._pictures = [(ends[index], ends[index + 1]) for index in range(len(sizes))]
-        self._data = data
-
-    def __len__(self) -> int:
-        return len(self._pictures)
-
-    def frame(self, index: int) -> np.ndarray:
-        """Return one picture (h, w, 3) uint8 RGB; UnreadableTakeError if its JPEG is broken."""
-        start, stop = self._pictures[index]
-        picture = cv2.imdecode(np.frombuffer(self._data, np.uint8, stop - start, start), cv2.IMREAD_COLOR)
-        if picture is None or picture.shape[:2] != (self.height, self.width):
-            raise UnreadableTakeError(f"frame {index} of a take cannot be decoded")
-        return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
-
-    def mean_flow(self, start: int, horizon: int) -> np.ndarray:
-        """Return the mean optical flow from frame `start` over `horizon` frames, (h // 4, w // 4, 2) float32."""
-        return self._flow[start : start + horizon].astype(np.float32).mean(axis=0)
-
-
-# Frames of one video -> takes.
-
-
-class _Cuts:
-    """Cuts, one frame at a time: PySceneDetect's AdaptiveDetector on the lightness alone.
-
-    Hue is noise where a picture is dark: with it a keyframe in the video of a candle scores 15 to 19 where true cuts
-    begin at 36; by lightness alone the candle is at 1 and true cuts begin at 33 (our bundles' footage).
-    """
-
-    def __init__(self, settings: ShardSettings) -> None:
-        from scenedetect import FrameTimecode
-        from scenedetect.detectors import AdaptiveDetector
-
-        self._timecode = FrameTimecode
-        self._detector = AdaptiveDetector(
-            adaptive_threshold=settings.cut_ratio,
-            min_content_val=settings.cut_change,
-            window_width=CUT_WINDOW,
-            min_scene_len=1,
-            luma_only=True,
-        )
-
-    def push(self, number: int, frame: np.ndarray) -> list[int]:
-        """Return the numbers of frames that begin a scene, known `CUT_WINDOW` frames later."""
-        return [int(cut.frame_num) for cut in self._detector.process_frame(self._timecode(number, 25.0), frame)]
-
-
-class _TakeBuilder:
-    """Joins frames into takes and drops what is black, static or too short; holds some 300 frames at most."""
-
-    def __init__(self, settings: ShardSettings, fps: float) -> None:
-        self.settings = settings
-        self.static_frames = max(MIN_STRETCH, round(settings.static_seconds * fps))
-        self.black_frames = max(2, round(settings.black_seconds * fps))
-        self.dropped: list[tuple[int, int, str]] = []  # first frame, last (exclusive), why
-        self._reset(0)
-
-    def _reset(self, number: int) -> None:
-        self.held: list[np.ndarray] = []
-        self.first = number  # number of held[0]
-        self.anchor = 0  # held[anchor:] look like held[anchor]
-        self.anchor_blur: np.ndarray | None = None
-        self.black_run = 0  # so many of the last frames are black
-        self.dropping: tuple[int, str] | None = None
-
-    def feed(self, number: int, frame: np.ndarray, begins: bool) -> Iterator[tuple[int, list[np.ndarray]]]:
-        """Take in a frame; yield takes (first frame's number, frames) that it completes."""
-        if begins:
-            yield from self.end(number)
-        grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
-        blur = cv2.blur(grey, (9, 9)).astype(np.int16)
-        is_black = float(np.quantile(grey, 0.99)) <= self.settings.black_level
-        is_still = (
-            self.anchor_blur is not None and int(np.abs(blur - self.anchor_blur).max()) <= self.settings.static_change
-        )
-        if self.dropping is not None:
-            start, why = self.dropping
-            if is_black if why == "black" else is_still:
-                return
-            self.dropped.append((start, number, why))
-            self._reset(number)
-            is_still = False
-        if not self.held:
-            self.first = number
-        if not is_still:
-            self.anchor, self.anchor_blur = len(self.held), blur
-        self.black_run = self.black_run + 1 if is_black else 0
-        self.held.append(frame)
-        if self.black_run >= self.black_frames:
-            yield from self._drop(len(self.held) - self.black_run, "black")
-        elif len(self.held) - self.anchor >= self.static_frames:
-            yield from self._drop(self.anchor, "static")
-        # What is certain to stay may go, as long as enough is left for records that are not much shorter.
-        certain = min(self.anchor, len(self.held) - self.black_run)
-        if certain >= 2 * self.settings.max_frames:
-            size = self.settings.max_frames
-            yield self.first, self.held[:size]
-            self.held, self.first, self.anchor = self.held[size:], self.first + size, self.anchor - size
-
-    def _drop(self, index: int, why: str) -> Iterator[tuple[int, list[np.ndarray]]]:
-        kept, first = self.held[:index], self.first
-        self.dropping = (first + index, why)
-        self.held, self.anchor, self.black_run = [], 0, 0
-        yield from self._split(first, kept)
-
-    def end(self, number: int) -> Iterator[tuple[int, list[np.ndarray]]]:
-        """End the take before frame `number`, which need not exist."""
-        kept, first = self.held, self.first
-        if self.dropping is not None:
-            self.dropped.append((self.dropping[0], number, self.dropping[1]))
-        self._reset(number)
-        yield from self._split(first, kept)
-
-    def _split(self, first: int, frames: list[np.ndarray]) -> Iterator[tuple[int, list[np.ndarray]]]:
-        if 0 < len(frames) < self.settings.min_frames:
-            self.dropped.append((first, first + len(frames), "short"))
-        if len(frames) < self.settings.min_frames:
-            return
-        parts = math.ceil(len(frames) / self.settings.max_frames)
-        borders = [len(frames) * part // parts for part in range(parts + 1)]
-        for start, stop in itertools.pairwise(borders):
-            yield first + start, frames[start:stop]
-
-
-def _small_frames(path: Path, short_side: int, notes: list[str]) -> Iterator[tuple[np.ndarray, bool]]:
-    """Decode a video; yield small RGB frames and whether the decoder lost something right before one."""
-    bad, lost = 0, False
-    with av.open(str(path)) as container:
-        if not container.streams.video:
-            raise ValueError("it has no video stream")
-        stream = container.streams.video[0]
-        stream.codec_context.thread_count = 1
-        packets = container.demux(stream)
-        while True:
-            try:
-                packet = next(packets, None)
-            except av.error.FFmpegError as error:
-                notes.append(f"the file ends early: {error}")
-                return
-            if packet is None:
-                break
-            try:
-                frames = packet.decode()
-            except av.error.FFmpegError as error:
-                bad, lost = bad + 1, True
-                if bad == 1:
-                    notes.append(f"parts of it cannot be decoded: {error}")
-                if bad > MAX_BAD_PACKETS:
-                    return
-                continue
-            for frame in frames:
-                if max(frame.width, frame.height) > MAX_ASPECT * min(frame.width, frame.height):
-                    raise ValueError(f"its frames are {frame.width} x {frame.height}, too long to be cut out of")
-                scale = short_side / min(frame.width, frame.height)
-                size = (max(short_side, round(frame.width * scale)), max(short_side, round(frame.height * scale)))
-                method = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-                picture = cv2.resize(frame.to_ndarray(format="rgb24"), size, interpolation=method)
-                turns = round(getattr(frame, "rotation", 0) / 90) % 4  # quarters, counterclockwise
-                yield (np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture), lost
-                lost = False
-
-
-def _with_cuts(
-    frames: Iterable[tuple[np.ndarray, bool]], settings: ShardSettings, cuts: list[int]
-) -> Iterator[tuple[int, np.ndarray, bool]]:
-    """Number the frames from 0 and say of each whether a take begins with it."""
-    queue: deque[tuple[int, np.ndarray]] = deque()
-    begins: set[int] = set()
-    detector, shape = _Cuts(settings), None
-
-    def leave() -> tuple[int, np.ndarray, bool]:
-        number, frame = queue.popleft()
-        mark = number in begins
-        begins.discard(number)
-        return number, frame, mark
-
-    for number, (frame, lost) in enumerate(frames):
-        if lost or (shape is not None and frame.shape != shape):
-            while queue:
-                yield leave()
-            detector = _Cuts(settings)
-            begins.add(number)
-        shape = frame.shape
-        queue.append((number, frame))
-        for cut in detector.push(number, frame):
-            begins.add(cut)
-            cuts.append(cut)
-        if len(queue) > CUT_WINDOW:
-            yield leave()
-    while queue:
-        yield leave()
+# One video -> a spool of takes.
 
 
 def _shard_video(path: str, name: str, spool: str, settings: ShardSettings) -> dict[str, Any]:
@@ -387,7 +86,7 @@ def _shard_video(path: str, name: str, spool: str, settings: ShardSettings) -> d
             with av.open(path) as container:
                 rate = container.streams.video[0].average_rate if container.streams.video else None
             fps = round(float(rate), 4) if rate else 25.0
-            builder = _TakeBuilder(settings, fps)
+            builder = TakeBuilder(settings, fps)
 
             def keep(ready: Iterable[tuple[int, list[np.ndarray]]]) -> None:
                 for first, frames in ready:
@@ -397,8 +96,8 @@ def _shard_video(path: str, name: str, spool: str, settings: ShardSettings) -> d
                     if os.getppid() != parent:
                         raise SystemExit  # whoever asked is gone
 
-            small = _small_frames(Path(path), settings.short_side, notes)
-            for number, frame, begins in _with_cuts(small, settings, cuts):
+            small = small_frames(Path(path), settings.short_side, notes)
+            for number, frame, begins in with_cuts(small, settings, cuts):
                 keep(builder.feed(number, frame, begins))
                 total = number + 1
             keep(builder.end(total))

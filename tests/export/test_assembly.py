@@ -31,7 +31,7 @@ def test_a_bundle_is_complete(bundle: Path) -> None:
     assert [path.name for path in bundle.parent.iterdir()] == ["tiny"], "nothing is left beside it"
     manifest = json.loads((bundle / "bundle.json").read_text())
     assert manifest["provenance"]["data"] == [
-        {"name": "made by the tests", "licence": "CC0-1.0", "source": "made by the tests", "clips": 2}
+        {"name": "made by the tests", "licence": "CC0-1.0", "source": "made by the tests", "clips": 3}
     ]
     assert manifest["provenance"]["training"] == {"stage": "finetune", "iterations": 4, "seed": 0}
     rungs = manifest["verified"]["parity"]

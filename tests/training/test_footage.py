@@ -13,7 +13,8 @@ from tests.conftest import moving_square
 from training.config import Footage
 from training.footage import ClipSampler, Library, cache_folder, open_footage, split
 from training.sampling import write_mp4
-from training.shards import ShardSettings, write_shards
+from training.shards import write_shards
+from training.takes import ShardSettings
 
 SETTINGS = Footage(fps=25, short_side=72, crop_min=64, crop_max=72, horizon_frames=8)
 MOVES = {"right": (2, 0), "left": (-2, 0), "down": (0, 2), "up": (0, -2), "slow": (1, 0), "twice": (2, 1)}

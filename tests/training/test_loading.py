@@ -10,7 +10,8 @@ from training.config import Footage
 from training.footage import Batch, ClipSampler, open_footage, split
 from training.loading import load_batches
 from training.sampling import write_mp4
-from training.shards import ShardSettings, write_shards
+from training.shards import write_shards
+from training.takes import ShardSettings
 
 SETTINGS = Footage(fps=25, short_side=48, crop_min=40, crop_max=48, horizon_frames=8)
 

@@ -190,6 +190,7 @@ def test_the_network_completes_what_it_cannot_see() -> None:
     assert isinstance(task, Reconstruction)
     clips = moving_shapes(2, offsets=(0, 1, 2, 3))
     views = task.views(clips, make_draw(2))
+    clips = clips._replace(frames=views.truth["frames"])  # as they were mirrored and coloured
     mask = views.truth["mask"]
     trunk = generator.condition.encoder.trunk
     optimiser = torch.optim.AdamW(pretrainer.parameters(), 2e-3, betas=(0.9, 0.99))
