@@ -9,6 +9,7 @@ Legend: B clips of this process, G of the global batch, T = 4 frames, D size of 
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 import cv2
@@ -191,7 +192,7 @@ class Alignment(Task):
 
 def hash_of(text: str) -> int:
     """Return a number that is the same for equal texts in every process."""
-    return int.from_bytes(text.encode()[:512].ljust(8, b"\0"), "little") % (2**61 - 1)
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "little")
 
 
 def colour_statistics(frames: Tensor) -> Tensor:

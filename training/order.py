@@ -1,8 +1,8 @@
 """Pretraining task: temporal order. Four shuffled frames: in which order were they taken? And: which way does time run?
 
-The order is one of 12 classes, an order and its reverse being one (Sorting Sequences, arXiv 1708.01246, whose pairwise
-comparison the head keeps, place by place); the direction is a logit of its own on unshuffled clips (Learning and Using
-the Arrow of Time, Wei et al. 2018). In half of the clips each frame is shown in one of its three colours alone, the
+The order is one of 12 classes, an order and its time reversed being one (Sorting Sequences, arXiv 1708.01246, whose
+pairwise comparison the head keeps, place by place); the direction is a logit of its own on unshuffled clips (Learning
+and Using the Arrow of Time, Wei et al. 2018). In half of the clips each frame is shown in one of its three colours, the
 former's "channel splitting", so that comparing pixels does not do.
 
 Legend: B batch, T = 4 frames, C channels.
@@ -23,7 +23,8 @@ from training.tasks import Clips, Draw, Evaluation, Held, Measure, Task, Views, 
 from training.trunk import Levels, Trunk
 
 FRAMES = 4
-ORDERS = torch.tensor([order for order in permutations(range(FRAMES)) if order[0] < order[-1]])  # (12, 4)
+# Which frame is shown when; without the arrow of time an order and 3 minus it look the same.
+ORDERS = torch.tensor([order for order in permutations(range(FRAMES)) if order[0] < FRAMES / 2])  # (12, 4)
 PAIRS = tuple(combinations(range(FRAMES), 2))
 RADIUS = 2  # cells of 2 pixels over which two frames are compared
 MATCH = 16  # channels of the comparison
@@ -32,8 +33,8 @@ TEMPERATURE = 0.05  # of the comparison, where it becomes a motion
 
 
 def order_class(order: Tensor) -> Tensor:
-    """Return the class (B,) in [0, 12) of orders (B, 4); an order and its reverse have the same."""
-    canonical = torch.where(order[:, :1] < order[:, -1:], order, order.flip(1))
+    """Return the class (B,) in [0, 12) of orders (B, 4); an order and the same with time reversed share it."""
+    canonical = torch.where(order[:, :1] < FRAMES / 2, order, FRAMES - 1 - order)
     return (canonical[:, None] == ORDERS.to(order.device)[None]).all(dim=2).float().argmax(dim=1)
 
 

@@ -144,10 +144,12 @@ class Position(Task):
         self.fine = nn.Conv2d(channels[0], EMBEDDING, 2, 2)
         self.near = nn.Conv2d(channels[1], EMBEDDING, 1)
         self.wide = nn.Conv2d(channels[2], EMBEDDING, 1)
+        self.whole = nn.Conv2d(channels[3], EMBEDDING, 1)
 
     def embed(self, levels: Levels) -> Tensor:
         """Return unit embeddings (N, C, h, w) of every cell."""
-        x = self.fine(levels.x4) + self.near(levels.x8) + enlarge(self.wide(levels.x16))
+        wide = self.wide(levels.x16) + enlarge(self.whole(levels.x32))
+        x = self.fine(levels.x4) + self.near(levels.x8) + enlarge(wide)
         return F.normalize(x.float(), dim=1)
 
     def views(self, clips: Clips, draw: Draw) -> Views:
@@ -259,8 +261,8 @@ class Position(Task):
             score = cv2.matchTemplate(searched, padded[y : y + TEMPLATE, x : x + TEMPLATE], cv2.TM_CCOEFF_NORMED)
             score[~np.isfinite(score)] = -1.0  # a flat template has no correlation
             _, _, _, best = cv2.minMaxLoc(score)
-            found.append([best[0] + 0.5, best[1] + 0.5])
-        return torch.tensor(found) / CELL
+            found.append(best)  # a window is centred on a pixel, a cell between pixels: the halves cancel
+        return torch.tensor(found, dtype=torch.float32) / CELL
 
     @torch.no_grad()
     def pictures(self, held: Evaluation) -> dict[str, tuple[np.ndarray, str]]:

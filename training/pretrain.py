@@ -94,9 +94,12 @@ class PretrainStage:
         self.averaged: nn.Module = self.pretrainer
         self.is_shown = any(task.needs_generator for task in self.pretrainer.each_task())
         self.parameters = [parameter for parameter in self.pretrainer.parameters() if parameter.requires_grad]
-        optimiser = torch.optim.AdamW(
-            self.parameters, settings.learning_rate, betas=(0.9, 0.99), weight_decay=settings.weight_decay
-        )
+        # Biases, temperatures, the oscillators' rates: what is no matrix is not pulled towards 0.
+        groups = [
+            {"params": [p for p in self.parameters if p.dim() > 1], "weight_decay": settings.weight_decay},
+            {"params": [p for p in self.parameters if p.dim() <= 1], "weight_decay": 0.0},
+        ]
+        optimiser = torch.optim.AdamW(groups, settings.learning_rate, betas=(0.9, 0.99))
         self.optimisers: dict[str, torch.optim.Optimizer] = {"all": optimiser}
 
     def setup(self, fabric: Fabric) -> None:
@@ -107,8 +110,8 @@ class PretrainStage:
     def check(self, path: Path, content: dict[str, Any]) -> None:
         """Raise ValueError unless a checkpoint has the same model and the same tasks."""
         require_same_model(path, content, self.config)
-        theirs = sorted({key.split(".")[0] for key in content["modules"]["tasks"]})
-        if theirs != sorted(self.pretrainer.weights):
+        theirs = [name for name in TASKS if content["config"]["pretrain"].get(name, 0) > 0]
+        if theirs != list(self.pretrainer.weights):
             raise ValueError(
                 f"{path} was trained on {', '.join(theirs)}, the configuration asks for "
                 f"{', '.join(self.pretrainer.weights)}: use the configuration of that run, or another --out"

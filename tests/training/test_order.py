@@ -44,7 +44,7 @@ def test_the_shortest_path_sorts_a_gradient_that_moves_evenly() -> None:
 
 def test_views_hold_every_clip_shuffled_and_straight(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "recoloured", lambda frames, draw: frames)
-    monkeypatch.setattr(module, "JITTER", 0)
+    monkeypatch.setattr(module, "SPLIT", 0.0)
     clips = moving_shapes(8)
     clips.frames[:] = (torch.arange(4) / 4).reshape(1, 4, 1, 1, 1)  # each frame shows its number
     views = Order(make_config()).views(clips, make_draw(8))
@@ -105,8 +105,32 @@ def test_the_network_learns_to_sort_clips_that_it_has_not_seen_in_that_order() -
         torch.nn.utils.clip_grad_norm_(pretrainer.parameters(), 1.0)
         optimiser.step()
     task = pretrainer.tasks["order"]
-    order, arrow = task.measure(Evaluation(pretrainer.generator, [clips], seed=99))
-    assert (order.name, arrow.name) == ("order accuracy", "arrow accuracy")
-    assert order.value > 0.9
+    split, plain, arrow = task.measure(Evaluation(pretrainer.generator, [clips], seed=99))
+    assert [m.name for m in (split, plain, arrow)] == [
+        "order accuracy, split colours",
+        "order accuracy, all colours",
+        "arrow accuracy",
+    ]
+    assert plain.value > 0.9
+    assert split.value > 0.9
     assert arrow.value > 0.9
-    assert (order.chance, arrow.chance) == (1 / 12, 0.5)
+    assert (split.chance, plain.chance, arrow.chance) == (1 / 12, 1 / 12, 0.5)
+    assert plain.baseline == 1  # squares that move evenly: the shortest path is the right one
+
+
+def test_split_clips_show_each_frame_in_one_of_its_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "recoloured", lambda frames, draw: frames)
+    clips = moving_shapes(8)
+    clips.frames[:] = torch.tensor([0.1, 0.5, 0.9]).reshape(1, 1, 3, 1, 1)
+    task = Order(make_config())
+    shown = task.shown(clips, make_draw(8), 1.0).frames
+    assert torch.equal(shown[:, 0], shown[:, 1])
+    assert torch.equal(shown[:, 0], shown[:, 2])
+    assert len(shown[:, 0, 0, 0].unique()) == 3
+    whole = task.shown(clips, make_draw(8), 0.0).frames
+    assert torch.equal(whole, clips.frames[0, :1].expand_as(whole))
+    half = task.views(clips, make_draw(8)).frames
+    grey = (half[:, 0] == half[:, 2]).flatten(1).all(dim=1).reshape(16, 4)
+    assert torch.equal(grey.all(dim=1), grey.any(dim=1))  # of a clip all frames or none
+    assert torch.equal(grey[:8], grey[8:])
+    assert 0 < grey[:8, 0].sum() < 8
