@@ -48,7 +48,12 @@ def parser() -> argparse.ArgumentParser:
         stage.add_argument("--perceptual", type=Path, metavar="FILE", help="LPIPS weights (ONNX), to look sharper")
         stage.add_argument("--cache", type=Path, metavar="DIR", help="where decoded footage is kept")
         stage.add_argument(
-            "--set", action="append", default=[], metavar="KEY=VALUE", dest="changes", help="change the configuration"
+            "--set",
+            action="append",
+            default=[],
+            metavar="KEY=VALUE",
+            dest="changes",
+            help="change the configuration, for example pretrain.order=0",
         )
         if name == "pretrain":
             stage.add_argument("--words", type=Path, metavar="WORDS", help="word vectors, for the alignment task")
@@ -106,6 +111,8 @@ def train_stage(arguments: argparse.Namespace) -> None:
 
     config = load_config(arguments.config, arguments.changes)
     out: Path = arguments.out
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"--out {out} is a file, expected a folder: name another place for the run")
     fabric = start_engine(config)
     with fabric.rank_zero_first():  # the first process decodes the footage, the others find it decoded
         library = open_footage(arguments.data, config.footage, arguments.cache)
@@ -153,24 +160,17 @@ def train_stage(arguments: argparse.Namespace) -> None:
         if not arguments.from_scratch and not pretrained.is_file():
             raise ValueError(f"no {pretrained}: run pretrain first, or pass --from-scratch")
         stage = FinetuneStage(config, None if arguments.from_scratch else pretrained, perceptual)
-    if fabric.is_global_zero:
-        out.mkdir(parents=True, exist_ok=True)
-        note = {
-            "name": config.name, "description": config.description, "config_digest": config.digest(),
-            "data": facts["data"], "words": facts["words"], "device": str(fabric.device),
-            "processes": fabric.world_size,
-        }  # fmt: skip
-        partial = out / "run.json.partial"
-        partial.write_text(json.dumps(note, indent=1), encoding="utf-8")
-        partial.replace(out / "run.json")
-    train(stage, config, fabric, clips, watched, out, facts, evaluate)
+    note = {
+        "name": config.name, "description": config.description, "config_digest": config.digest(),
+        "data": facts["data"], "words": facts["words"], "device": str(fabric.device), "processes": fabric.world_size,
+    }  # fmt: skip
+    train(stage, config, fabric, clips, watched, out, facts, note, evaluate)
 
 
 def main() -> int:
     """Run the command line; status 2 and one sentence for what the user can mend."""
-    arguments = parser().parse_args()
     try:
-        run(arguments)
+        run(parser().parse_args())
     except KeyboardInterrupt:
         print("stopped; the same command resumes from the last checkpoint", file=sys.stderr)
         return 130

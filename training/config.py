@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import hashlib
 import json
+import math
 import tomllib
 import types
 import typing
@@ -125,6 +126,13 @@ class Run:
     sample_every: int = 250
     checkpoint_every: int = 250
 
+    def __post_init__(self) -> None:
+        for key in ("log_every", "evaluate_every", "evaluate_clips", "sample_every", "checkpoint_every"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"run.{key} is {getattr(self, key)}, expected 1 or more")
+        if self.ema >= 1:
+            raise ValueError(f"run.ema is {self.ema}, expected 0 or more and below 1")
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -142,6 +150,11 @@ class Config:
     renewal_correlation: float = 0.6
 
     def __post_init__(self) -> None:
+        for name, stage in (("pretrain", self.pretrain), ("finetune", self.finetune)):
+            if stage.iterations < 1 or stage.batch < 1:
+                raise ValueError(
+                    f"{name}.iterations is {stage.iterations} and {name}.batch {stage.batch}, expected 1 or more"
+                )
         strides = 3 * self.pretrain.stride_max
         if strides >= self.footage.horizon_frames:
             raise ValueError(
@@ -173,7 +186,7 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ValueError(
-            f"no configuration at {path}: name a TOML file, for example training/configs/tiny.toml"
+            f"no configuration at {path}: name a TOML file, for example training/configs/tasks-64.toml"
         ) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"{path} cannot be read as TOML: {error}") from None
@@ -223,6 +236,6 @@ def _checked(value: Any, expected: type | types.UnionType, where: str) -> Any:
         value = float(value)
     if type(value) is not expected:
         raise ValueError(f"{where} is {value!r}, expected {getattr(expected, '__name__', expected)}")
-    if isinstance(value, int | float) and not isinstance(value, bool) and value < 0:
+    if isinstance(value, int | float) and not isinstance(value, bool) and not (0 <= value < math.inf):
         raise ValueError(f"{where} is {value}, expected 0 or more")
     return value

@@ -30,6 +30,7 @@ from training.losses import (
     pooled_l1,
     relativistic_discriminator,
     relativistic_generator,
+    require_finite,
 )
 from training.painter import COMPONENTS, CodeHead, num_codes
 from training.perceptual import PerceptualDistance
@@ -197,6 +198,7 @@ class FinetuneStage:
                 + settings.flow * flow_loss
                 + settings.motion * motion
             )
+        require_finite(loss, self.name, iteration)
         self.optimisers["generator"].zero_grad(set_to_none=True)
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.generator.parameters(), 5.0)

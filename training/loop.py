@@ -67,6 +67,7 @@ def train(
     held_out: ClipSampler,
     run: Path,
     facts: dict[str, Any],
+    note: dict[str, Any],
     evaluate: Callable[[nn.Module, int], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> None:
@@ -83,6 +84,7 @@ def train(
         held_out: to show samples of.
         run: the run's folder.
         facts: goes into every checkpoint.
+        note: what `RUN/run.json` says.
         evaluate: called with the averaged module and the iteration, every `run.evaluate_every` and at the end.
         clock: seconds, for throughput figures.
     """
@@ -106,6 +108,10 @@ def train(
         start = content["iteration"]
         if fabric.is_global_zero:
             print(f"resuming {path} at iteration {start}")
+    if fabric.is_global_zero:
+        partial = run / "run.json.partial"
+        partial.write_text(json.dumps(note, indent=1), encoding="utf-8")
+        partial.replace(run / "run.json")
     fabric.barrier()
 
     def save(iteration: int) -> None:

@@ -60,3 +60,12 @@ def feature_distance(fake: list[Tensor], real: list[Tensor]) -> Tensor:
     """Return the mean L1 distance of batch-mean features, level by level (Salimans et al. 2016, section 3.1)."""
     terms = [(f.float().mean(0) - r.detach().float().mean(0)).abs().mean() for f, r in zip(fake, real, strict=True)]
     return torch.stack(terms).mean()
+
+
+def require_finite(loss: Tensor, stage: str, iteration: int) -> None:
+    """Raise ValueError if a loss is not finite: its gradients would reach operations that cannot bear them."""
+    if not bool(torch.isfinite(loss.detach())):
+        raise ValueError(
+            f"{stage} diverged at iteration {iteration}: its loss is {float(loss.detach())}; "
+            "lower the learning rate and resume"
+        )

@@ -32,6 +32,10 @@ class PerceptualDistance(nn.Module):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
+        if not path.is_file():
+            raise ValueError(
+                f"{path} is no ONNX file that can be read: there is none; name another, or leave --perceptual out"
+            )
         try:
             graph = onnx.load(path).graph
         except Exception as error:  # noqa: BLE001 - onnx raises protobuf's own kinds for a damaged file

@@ -17,6 +17,7 @@ from training.checkpoint import require_same_model
 from training.config import Config
 from training.footage import Batch, ClipSampler
 from training.generator import VideoGenerator
+from training.losses import require_finite
 from training.order import Order
 from training.perceptual import PerceptualDistance
 from training.position import Position
@@ -142,6 +143,7 @@ class PretrainStage:
             group["lr"] = rate * (0.1 + 0.45 * (1 + math.cos(math.pi * share)))
         clips = Clips.of(batch, offsets, self.fabric.device)
         loss, figures = self.model(clips, self.draw(iteration))
+        require_finite(loss, self.name, iteration)
         self.optimiser.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         nn.utils.clip_grad_norm_(self.parameters, 1.0)

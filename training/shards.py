@@ -647,7 +647,10 @@ def write_shards(
     if not len(index.takes["video"]):
         (out / INDEX).unlink()
         lines = [f"{entry['file']}: {entry['reason']}" for entry in index.skipped]
-        lines += [f"{name}: no take of {settings.min_frames} frames in it moves" for name in index.videos["file"]]
+        lines += [
+            f"{name}: nothing of {settings.min_frames} frames or more is left of it (too short, static or black)"
+            for name in index.videos["file"]
+        ]
         raise ValueError(
             f"no video below {', '.join(map(str, folders))} has a take of {settings.min_frames} frames to keep "
             f"({'; '.join(lines[:3])}{'; ...' if len(lines) > 3 else ''}): add other footage"
@@ -776,11 +779,16 @@ def run(arguments: argparse.Namespace) -> None:
     workers = default_workers() if arguments.workers is None else arguments.workers
     if workers < 0:
         raise ValueError(f"--workers is {workers}, expected 0 or more")
-    before = (arguments.out / INDEX).stat().st_mtime_ns if (arguments.out / INDEX).exists() else None
+    before = _written(arguments.out)
     index = write_shards(arguments.folders, arguments.out, settings, workers)
-    if (arguments.out / INDEX).stat().st_mtime_ns == before:
+    if _written(arguments.out) == before:
         print(f"{arguments.out} is finished: every video is in it already")
     print_report(index)
+
+
+def _written(out: Path) -> dict[str, int]:
+    """Return when each shard and the index were written, in nanoseconds."""
+    return {path.name: path.stat().st_mtime_ns for path in out.glob("shard*")}
 
 
 def print_report(index: ShardIndex) -> None:

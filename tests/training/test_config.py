@@ -28,6 +28,12 @@ def test_an_unknown_key_names_the_nearest_right_one() -> None:
         ({"finetune": {"penalty": -1.0}}, "finetune.penalty is -1.0, expected 0 or more"),
         ({"model": {"height": 100}}, "frame size is 128x100, expected multiples of 32"),
         ({"footage": {"holdout": "random"}}, 'expected "scene" or "time"'),
+        ({"footage": {"fps": float("nan")}}, "footage.fps is nan, expected 0 or more"),
+        ({"pretrain": {"learning_rate": float("inf")}}, "pretrain.learning_rate is inf"),
+        ({"pretrain": {"iterations": 0}}, "pretrain.iterations is 0 and pretrain.batch 8, expected 1 or more"),
+        ({"pretrain": {"stride_max": 8}}, "four frames reach 24 frames ahead"),
+        ({"run": {"log_every": 0}}, "run.log_every is 0, expected 1 or more"),
+        ({"run": {"ema": 1.0}}, "run.ema is 1.0, expected 0 or more and below 1"),
         ({"footage": {"crop_max": 500}}, "expected 32 <= crop_min <= crop_max <= short_side"),
     ],
 )
@@ -50,3 +56,15 @@ def test_a_missing_or_broken_file_is_refused(tmp_path: Path) -> None:
     path.write_text("[model\n")
     with pytest.raises(ValueError, match="cannot be read as TOML"):
         load_config(path)
+
+
+def test_single_keys_can_be_changed(tmp_path: Path) -> None:
+    path = tmp_path / "one.toml"
+    path.write_text("[pretrain]\norder = 0.5\n")
+    config = load_config(path, ["pretrain.order=0", "run.bf16=false", 'name="two"'])
+    assert (config.pretrain.order, config.run.bf16, config.name) == (0.0, False, "two")
+    for change in ("pretrain.order", "pretrain.order=", "name.x=1", "pretrain.order=half"):
+        with pytest.raises(ValueError, match=r"--set .* cannot be read: expected SECTION.KEY=VALUE"):
+            load_config(path, ['name="one"', change])
+    with pytest.raises(ValueError, match=r'unknown key "pretrain.ordr".*"pretrain.order"'):
+        load_config(path, ["pretrain.ordr=1"])

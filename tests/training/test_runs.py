@@ -150,6 +150,29 @@ def test_a_checkpoint_of_other_tasks_is_refused(
         start("pretrain", other, footage, tiny_run, tmp_path / "cache")
 
 
+def test_divergence_ends_with_one_sentence_before_it_reaches_the_gradients(
+    tiny_config: Path, footage: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(
+        ValueError, match=r"pretrain diverged at iteration \d: its loss is (nan|inf); lower the learning"
+    ):
+        start(
+            "pretrain", tiny_config, footage, tmp_path / "run", tmp_path / "cache",
+            "--set", "pretrain.learning_rate=1e30", "--set", "pretrain.iterations=40",
+        )  # fmt: skip
+
+
+def test_a_refused_run_changes_nothing(tiny_run: Path, tiny_config: Path, footage: Path, tmp_path: Path) -> None:
+    before = (tiny_run / "run.json").read_bytes()
+    with pytest.raises(ValueError, match=r"was trained with model\.encoder_scale"):
+        start("pretrain", tiny_config, footage, tiny_run, tmp_path / "cache", "--set", "model.encoder_scale=0.5")
+    assert (tiny_run / "run.json").read_bytes() == before
+    taken = tmp_path / "taken"
+    taken.write_text("")
+    with pytest.raises(ValueError, match="is a file, expected a folder"):
+        start("pretrain", tiny_config, footage, taken, tmp_path / "cache")
+
+
 def test_alignment_needs_words_and_captions(footage: Path, tiny_config: Path, tmp_path: Path) -> None:
     config = tmp_path / "aligned.toml"
     config.write_text(tiny_config.read_text().replace("[pretrain]", "[pretrain]\nalignment = 0.5"))
