@@ -123,7 +123,7 @@ def train_stage(arguments: argparse.Namespace) -> None:
         ClipSampler(some, config.footage, config.model.height, config.model.width, config.run.seed)
         for some in (spans, held_spans or spans)
     )
-    perceptual = None if arguments.perceptual is None else PerceptualDistance(arguments.perceptual)
+    perceptual = None if arguments.perceptual is None else PerceptualDistance(arguments.perceptual).to(fabric.device)
     torch.manual_seed(config.run.seed)
     facts: dict[str, Any] = {
         "data": str(arguments.data.resolve()), "words": "", "footage": spans.provenance(),

@@ -31,6 +31,7 @@ EMBEDDING = 96
 DROPPED_WORDS = 0.25
 DROPPED_FEATURES = 0.2
 JITTER = 2  # pixels
+SIDES = {"left", "right"}
 
 
 def gathered(x: Tensor) -> Tensor:
@@ -93,8 +94,11 @@ class Alignment(Task):
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
     def views(self, clips: Clips, draw: Draw) -> Views:
-        """Return the clips as they are."""
-        frames = jittered(recoloured(mirrored(clips.frames[:, :FRAMES], draw), draw), JITTER, draw)
+        """Return the clips, mirrored unless their captions know left from right."""
+        frames = clips.frames[:, :FRAMES]
+        sided = torch.tensor([bool(SIDES & set(caption.lower().split())) for caption in clips.captions])
+        frames = torch.where(sided.to(frames.device).reshape(-1, 1, 1, 1, 1), frames, mirrored(frames, draw))
+        frames = jittered(recoloured(frames, draw), JITTER, draw)
         return Views.clips(frames)
 
     def embed_clips(self, levels: Levels, kept: Tensor | None = None) -> Tensor:

@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
     measures = measures_of(pretrainer, held)
     measures += probe_classes(pretrainer.generator.condition.encoder.trunk, samplers, config)
     result = {
-        "iteration": content["iteration"], "clips": arguments.clips, "data": str(data),
+        "iteration": content["iteration"], "clips": sum(len(clips.frames) for clips in held.batches), "data": str(data),
         "measures": [measure.to_dict() for measure in measures],
     }  # fmt: skip
     partial = folder / "probe.json.partial"
