@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -169,25 +170,25 @@ class Evaluation:
             yield Held(clips, views, self.generator.condition.encoder.trunk(views.frames, views.previous), draw)
 
 
-class Task(nn.Module):
+class Task(nn.Module, ABC):
     """One way to learn from video without labels. A subclass is one file and one line in `training.pretrain.TASKS`."""
 
     name: str
     needs_generator = False  # True: the loss trains the whole generator and not only the encoder
 
+    @abstractmethod
     def views(self, clips: Clips, draw: Draw) -> Views:
         """Return what the shared encoder is to see."""
-        raise NotImplementedError
 
+    @abstractmethod
     def loss(
         self, generator: VideoGenerator, levels: Levels, views: Views, clips: Clips, draw: Draw
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the loss, a mean over clips, and figures worth watching."""
-        raise NotImplementedError
 
+    @abstractmethod
     def measure(self, held: Evaluation) -> list[Measure]:
         """Return the task's figures on held-out footage, beside chance and a trivial baseline."""
-        raise NotImplementedError
 
     def pictures(self, held: Evaluation) -> dict[str, tuple[np.ndarray, str]]:
         """Return pictures for the report: name -> (uint8 RGB (h, w, 3), one sentence that says what it shows)."""
