@@ -14,6 +14,7 @@ BENCHMARKS = {
     "loading": "benchmarks.loading",
     "pictures": "benchmarks.pictures",
     "pretraining": "benchmarks.pretraining",
+    "quality": "benchmarks.quality",
 }
 _DESCRIPTION = """\
 Measure a generator. Every benchmark prints a table and the machine it ran on
