@@ -35,7 +35,7 @@ class Background(Generic[Result]):
             job: called in the background.
 
         Returns:
-            What gives the job's result, or raises its error.
+            What gives the job's result, or raises its error; a job that has not begun can be cancelled.
 
         Raises:
             ValueError: it is closed.
@@ -57,7 +57,7 @@ class Background(Generic[Result]):
             with contextlib.suppress(queue.Empty):
                 while True:
                     item = self._jobs.get_nowait()
-                    if item is not None:
+                    if item is not None and item[1].set_running_or_notify_cancel():
                         item[1].set_exception(ValueError(_CLOSED))
             self._jobs.put(None)
         if self._thread is not None:
@@ -69,6 +69,8 @@ class Background(Generic[Result]):
                 os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
         while (item := self._jobs.get()) is not None:
             job, future = item
+            if not future.set_running_or_notify_cancel():
+                continue
             try:
                 future.set_result(job())
             except BaseException as error:  # noqa: BLE001 - whatever it is, the one who waits must see it

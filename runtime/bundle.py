@@ -98,6 +98,25 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+def read_file(folder: Path, name: str, spec: FileSpec) -> bytes:
+    """Read one file of a bundle that is open, and check it as if it were being opened.
+
+    Args:
+        folder: the bundle's.
+        name: the file's path inside the bundle.
+        spec: what the manifest says of it.
+
+    Returns:
+        Its bytes.
+
+    Raises:
+        BundleError: it is missing, damaged, or leads out of the bundle.
+    """
+    content = _check_file(folder, name, spec, keep=True)
+    assert content is not None, "a file that was to be kept was not"
+    return content
+
+
 def write_manifest(folder: str | Path, value: Mapping[str, Any]) -> Manifest:
     """Fill in `files` and `sha256` of a manifest and write bundle.json, beside and renamed.
 
@@ -146,7 +165,7 @@ def _check_file(folder: Path, name: str, spec: FileSpec, *, keep: bool) -> bytes
                     f"{file} has {size} bytes, expected {spec.size_bytes}; copy or export the bundle again"
                 )
             if keep and size > _MAX_GRAPH_BYTES:
-                raise BundleError(f"{file} has {size} bytes; a graph has at most {_MAX_GRAPH_BYTES}")
+                raise BundleError(f"{file} has {size} bytes; at most {_MAX_GRAPH_BYTES} can be read")
             content = stream.read(size) if keep else None
             digest = hashlib.sha256(content) if content is not None else hashlib.file_digest(stream, "sha256")
     except FileNotFoundError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +13,33 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.background import Background
+from runtime.clips import load_clip
 from runtime.engine import Array, Session
 from runtime.images import load_image
 from runtime.noise import CODES, check_seed, normals
 from runtime.tensors import Graph
+from runtime.text import Words
 
 Picture = str | Path | npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """What a memory is made from, loaded and fitted; what is None goes into the graph as zeros.
+
+    Args:
+        image: uint8 (H, W, 3) RGB of the frame's size.
+        clip: uint8 (T, H, W, 3) RGB of the frame's size, oldest first.
+        text: what is to be seen.
+        vector: of the text, float32 (D,).
+        seed: of the content code; None where the graph takes no noise.
+    """
+
+    image: npt.NDArray[np.uint8] | None = None
+    clip: npt.NDArray[np.uint8] | None = None
+    text: str | None = None
+    vector: npt.NDArray[np.float32] | None = None
+    seed: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +48,16 @@ class Memory:
 
     Args:
         tensors: slot -> read-only array of that slot's dtype and shape.
-        seed: the seed that alone made it and whose content codes may renew it; None if it keeps its scene.
+        seed: the seed that made it, with or without a text, and whose content codes may renew it; None if it keeps its
+            scene, as one made from an image or a clip does.
+        text: what it was made from, or None; renewals keep to it.
+        vector: of the text, float32 (D,), read-only; or None.
     """
 
     tensors: Mapping[str, Array]
     seed: int | None
+    text: str | None = None
+    vector: npt.NDArray[np.float32] | None = None
 
     def is_for(self, step: Graph) -> bool:
         """Tell whether a step graph has exactly these slots."""
@@ -45,62 +71,94 @@ class Conditioner:
     Args:
         graph: the condition graph of the manifest.
         session: a session of it, which the conditioner owns from now on.
+        name: the generator's, for messages.
+        open_words: reads the token vectors, when the first text comes; None where the graph takes no text.
     """
 
-    def __init__(self, graph: Graph, session: Session) -> None:
+    def __init__(
+        self, graph: Graph, session: Session, *, name: str, open_words: Callable[[], Words] | None = None
+    ) -> None:
         self._graph = graph
         self._session = session
+        self._name = name
+        self._open_words = open_words
+        self._words: Words | None = None
+        self._words_lock = threading.Lock()
         self._lock = threading.Lock()
         self._is_closed = False
         self._background: Background[Memory] = Background()
 
-    def prepare(self, image: Picture | None, seed: int | None, default_seed: int, *, beside: bool) -> Memory:
-        """Make a memory from what is given; what is not given is zeros.
+    def load(
+        self,
+        *,
+        image: Picture | None = None,
+        clip: Picture | None = None,
+        text: str | None = None,
+        seed: int | None = None,
+        default_seed: int = 0,
+    ) -> Prompt:
+        """Check a prompt, read its files and encode its text.
 
         Args:
             image: path or uint8 (h, w, 3) RGB array of any size, or None.
+            clip: path or uint8 (t, h, w, 3) RGB array of any size and length, oldest first, or None.
+            text: what is to be seen, or None.
             seed: of the content code; None for `default_seed`.
             default_seed: used where no seed was given and the graph takes noise.
+
+        Returns:
+            The prompt, independent of what was given.
+
+        Raises:
+            ValueError: the graph does not take what was given, nothing was given and it needs something, or a value
+                is bad.
+            BundleError: the files of the text encoder are damaged.
+            EngineError: the package tokenizers is needed and not installed.
+        """
+        given = {"image": image, "clip": clip, "text": text, "seed": seed}
+        self._check_taken([role for role, value in given.items() if value is not None])
+        pixels = moving = vector = None
+        if image is not None and (tensor := self._graph.only_input("image")) is not None:
+            pixels = load_image(image, tensor.shape[2], tensor.shape[1])
+        if clip is not None and (tensor := self._graph.only_input("clip")) is not None:
+            moving = load_clip(clip, tensor.shape[1], tensor.shape[3], tensor.shape[2])
+        if text is not None:
+            vector = self._encode(text)
+        used_seed = check_seed(default_seed if seed is None else seed)
+        return Prompt(pixels, moving, text, vector, used_seed if self._takes("seed") else None)
+
+    def prepare(self, prompt: Prompt, *, beside: bool) -> Memory:
+        """Make a memory.
+
+        Args:
+            prompt: from `load`.
             beside: whether a show is on, which the engine's work must give way to.
 
         Returns:
             The memory, independent of this object.
 
         Raises:
-            ValueError: the graph does not take what was given, or a value is bad.
+            EngineError: the engine failed.
+            ValueError: this object is closed.
         """
-        takes_seed = self._graph.only_input("noise") is not None
-        tensor = self._graph.only_input("image")
-        if seed is not None and not takes_seed:
-            raise ValueError("this generator takes no seed for its scene; give an image alone")
-        if image is not None and tensor is None:
-            raise ValueError("this generator takes no image; give a seed")
-        if image is None and tensor is not None and not takes_seed:
-            raise ValueError("this generator makes nothing without an image: give one")
-        pixels = None
-        if image is not None and tensor is not None:
-            pixels = load_image(image, tensor.shape[2], tensor.shape[1])
-        used_seed = check_seed(default_seed if seed is None else seed)
-        code = self.draw(used_seed, 0) if takes_seed else None
-        memory = self.submit(pixels, code).result() if beside else self._run(pixels, code)
-        return Memory(memory.tensors, used_seed if image is None and takes_seed else None)
+        return self.submit(prompt).result() if beside else self._run(prompt, None)
 
     def draw(self, seed: int, renewal: int) -> npt.NDArray[np.float32]:
         """Return the fresh part `e_k` of content code number `renewal`: float32 (N,)."""
         tensor = self._graph.only_input("noise")
         return normals(seed, CODES, renewal, 0 if tensor is None else tensor.shape[1])
 
-    def submit(self, image: npt.NDArray[np.uint8] | None, code: npt.NDArray[np.float32] | None) -> Future[Memory]:
-        """Evaluate the graph beside the show, in a thread of low priority.
+    def submit(self, prompt: Prompt, code: npt.NDArray[np.float32] | None = None) -> Future[Memory]:
+        """Make a memory beside the show, in a thread of low priority.
 
         Args:
-            image: uint8 (H, W, 3) RGB of the frame's size, or None.
-            code: content code, float32 (N,), or None.
+            prompt: from `load`, or what a renewal keeps of one.
+            code: content code, float32 (N,); None for the first one of the prompt's seed.
 
         Returns:
-            What gives the memory, which keeps its scene; or raises EngineError, or ValueError after `close`.
+            What gives the memory; or raises EngineError, or ValueError after `close`.
         """
-        return self._background.submit(lambda: self._run(image, code))
+        return self._background.submit(lambda: self._run(prompt, code))
 
     def close(self) -> None:
         """Wait for a run that is under way, then free the session."""
@@ -109,21 +167,42 @@ class Conditioner:
             self._is_closed = True
             self._session.close()
 
-    def _run(self, image: npt.NDArray[np.uint8] | None, code: npt.NDArray[np.float32] | None) -> Memory:
-        given = {
-            tensor.name
-            for tensor in self._graph.inputs
-            if (tensor.role == "image" and image is not None) or (tensor.role == "noise" and code is not None)
-        }
+    def _takes(self, role: str) -> bool:
+        return self._graph.only_input("noise" if role == "seed" else role) is not None
+
+    def _check_taken(self, given: list[str]) -> None:
+        kinds = {"image": "an image", "clip": "a clip", "text": "a text", "seed": "a seed"}
+        taken = [kind for role, kind in kinds.items() if self._takes(role)]
+        for role in given:
+            if not self._takes(role):
+                kind = "seed for its scene" if role == "seed" else role
+                role = "noise" if role == "seed" else role
+                why = f"its condition graph has no input of the role {role}"
+                raise ValueError(f"{self._name} takes no {kind}: {why}; give {_either(taken)}")
+        if not given and taken and not self._takes("seed"):
+            raise ValueError(f"{self._name} makes nothing without {_either(taken)}: give one")
+
+    def _encode(self, text: str) -> npt.NDArray[np.float32]:
+        assert self._open_words is not None, "a text input without token vectors was let through"
+        with self._words_lock:
+            if self._words is None:
+                self._words = self._open_words()
+        vector = self._words.encode(text)
+        vector.flags.writeable = False
+        return vector
+
+    def _run(self, prompt: Prompt, code: npt.NDArray[np.float32] | None) -> Memory:
+        if code is None and prompt.seed is not None:
+            code = self.draw(prompt.seed, 0)
+        values = {"image": prompt.image, "clip": prompt.clip, "text": prompt.vector, "noise": code}
+        given = {tensor.name for tensor in self._graph.inputs if values.get(tensor.role) is not None}
         with self._lock:
             if self._is_closed:
                 raise ValueError("this generator is closed")
             for tensor in self._graph.inputs:
                 value: Array = np.zeros(tensor.shape, tensor.dtype)
-                if tensor.role == "image" and image is not None:
-                    value = image[np.newaxis]
-                elif tensor.role == "noise" and code is not None:
-                    value = code[np.newaxis].astype(np.float32)
+                if (content := values.get(tensor.role)) is not None:
+                    value = content[np.newaxis]
                 elif tensor.role == "mask" and tensor.of[0] in given:
                     value = np.full(tensor.shape, 255, np.uint8)
                 elif tensor.role == "given":
@@ -133,4 +212,10 @@ class Conditioner:
             tensors = {tensor.name: self._session.read(tensor.name).copy() for tensor in self._graph.outputs}
         for array in tensors.values():
             array.flags.writeable = False
-        return Memory(MappingProxyType(tensors), None)
+        is_made_up = prompt.image is None and prompt.clip is None
+        return Memory(MappingProxyType(tensors), prompt.seed if is_made_up else None, prompt.text, prompt.vector)
+
+
+def _either(kinds: list[str]) -> str:
+    """Join "an image", "a clip", "a seed" to "an image, a clip or a seed"."""
+    return " or ".join(part for part in (", ".join(kinds[:-1]), kinds[-1]) if part) if kinds else "nothing"

@@ -27,10 +27,10 @@ class Session(Protocol):
     """One compiled graph with its own fixed buffers; used by one thread at a time."""
 
     def write(self, name: str, value: Array) -> None:
-        """Copy a value into an input's buffer, where it stays until the next write.
+        """Copy a value into an input's buffer, where it stays until the next write; a state's until the next run.
 
         Args:
-            name: an input that is no state.
+            name: an input.
             value: of exactly the input's dtype and shape.
         """
 
@@ -42,7 +42,10 @@ class Session(Protocol):
         """
 
     def read(self, name: str) -> Array:
-        """Return a view of an output of the last run, valid until the next run."""
+        """Return a view of an output of the last run, valid until the next run.
+
+        A state output holds what the next run starts from, before the first run and after `reset`, too.
+        """
 
     def reset(self) -> None:
         """Set the states to zeros; other inputs stay as written."""
@@ -206,7 +209,6 @@ class Buffers:
             one, other = aligned_zeros(by_name[before]), aligned_zeros(by_name[before])
             first[before], first[after] = one, other
             second[before], second[after] = other, one
-        self._inputs = fixed
         self._turn = 0
         # (inputs, outputs) by name, for even and for odd runs.
         befores = [before for before, _ in program.pairs]
@@ -230,7 +232,7 @@ class Buffers:
 
     def write(self, name: str, value: Array) -> None:
         """Copy a value into an input."""
-        buffer = self._inputs[name]
+        buffer = self.turns[self._turn][0][name]
         if value.shape != buffer.shape or value.dtype != buffer.dtype:
             raise ValueError(f'the input "{name}" is {buffer.dtype} {buffer.shape}, got {value.dtype} {value.shape}')
         np.copyto(buffer, value)

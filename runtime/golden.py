@@ -16,6 +16,20 @@ from runtime.generator import Generator
 from runtime.manifest import GoldenSpec, Manifest
 
 
+class GoldenFile(NamedTuple):
+    """What a golden file holds.
+
+    Args:
+        frames: uint8 (N, H, W, 3).
+        image: what they were conditioned on, uint8 (H, W, 3), or None.
+        clip: what they were conditioned on, uint8 (T, H, W, 3), or None.
+    """
+
+    frames: npt.NDArray[np.uint8]
+    image: npt.NDArray[np.uint8] | None
+    clip: npt.NDArray[np.uint8] | None
+
+
 class GoldenResult(NamedTuple):
     """How close one frame came: `frame` counts from 1, `psnr_db` is infinite where every value is the same."""
 
@@ -40,16 +54,18 @@ def check_golden(
 
     Raises:
         BundleError: the bundle or a golden file is damaged.
-        EngineError: the engine cannot run here.
+        EngineError: the engine cannot run here, or a package for text is missing.
+        ValueError: a golden run's text cannot be read.
     """
     results: list[GoldenResult] = []
     with Generator.open(bundle, engine=engine, precision=precision, renewal=False, cache_dir=cache_dir) as generator:
         for spec in generator.manifest.golden:
-            frames, image = load_golden(Path(bundle), spec, generator.manifest)
+            content = load_golden(Path(bundle), spec, generator.manifest)
             generator.reset(seed=spec.seed)
-            if image is not None:
-                generator.condition(image=image, seed=spec.seed if _takes_seed(generator.manifest) else None)
-            wanted = dict(zip(spec.frames, frames, strict=True))
+            if spec.image or spec.clip or spec.text is not None:
+                seed = spec.seed if _takes_seed(generator.manifest) else None
+                generator.condition(image=content.image, clip=content.clip, text=spec.text, seed=seed)
+            wanted = dict(zip(spec.frames, content.frames, strict=True))
             for number in range(1, max(wanted) + 1):
                 frame = next(generator)
                 if number in wanted:
@@ -63,13 +79,8 @@ def psnr_db(frame: npt.NDArray[np.uint8], reference: npt.NDArray[np.uint8]) -> f
     return math.inf if error == 0 else 10 * math.log10(255**2 / error)
 
 
-def load_golden(
-    folder: Path, spec: GoldenSpec, manifest: Manifest
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]:
+def load_golden(folder: Path, spec: GoldenSpec, manifest: Manifest) -> GoldenFile:
     """Load one golden file, whose hash was checked when the bundle was opened.
-
-    Returns:
-        The frames, uint8 (N, H, W, 3), and the picture that they were conditioned on, uint8 (H, W, 3), or None.
 
     Raises:
         BundleError: it does not hold what the manifest says.
@@ -86,6 +97,8 @@ def load_golden(
     wanted = {"frames": ((len(spec.frames), *shape), "uint8"), "indices": ((len(spec.frames),), "int32")}
     if spec.image:
         wanted["image"] = (shape, "uint8")
+    if spec.clip and manifest.condition is not None and (tensor := manifest.condition.only_input("clip")) is not None:
+        wanted["clip"] = (tensor.shape[1:], "uint8")
     for name in sorted(set(wanted) | set(content)):
         got = (content[name].shape, content[name].dtype.name) if name in content else None
         if name not in wanted or got != wanted[name]:
@@ -94,7 +107,7 @@ def load_golden(
         raise BundleError(
             f"{spec.file} holds the frames {content['indices'].tolist()}, the manifest says {spec.frames}"
         )
-    return content["frames"], content.get("image")
+    return GoldenFile(content["frames"], content.get("image"), content.get("clip"))
 
 
 def _takes_seed(manifest: Manifest) -> bool:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +22,8 @@ def load_image(image: str | Path | npt.NDArray[np.uint8], width: int, height: in
 
     Args:
         image: path of an image file (EXIF orientation is respected; transparency becomes black; 16-bit, greyscale and
-            palette pictures are converted), or a uint8 (h, w, 3) RGB array of any size.
+            palette pictures are converted; of an animation the first frame is taken), or a uint8 (h, w, 3) RGB array of
+            any size.
         width: of the result, in pixels.
         height: of the result, in pixels.
 
@@ -42,6 +45,17 @@ def load_image(image: str | Path | npt.NDArray[np.uint8], width: int, height: in
         picture = Image.fromarray(np.ascontiguousarray(image), "RGB")
     else:
         raise ValueError(f"an image must be a path or a uint8 array, got {type(image).__name__}")
+    return fit(picture, width, height)
+
+
+def fit(picture: Picture, width: int, height: int) -> npt.NDArray[np.uint8]:
+    """Fit an RGB picture of Pillow's to a size by centre crop and resize.
+
+    Returns:
+        uint8 (height, width, 3), owned by the caller.
+    """
+    from PIL import Image
+
     if picture.size != (width, height):
         picture = picture.resize(
             (width, height), Image.Resampling.LANCZOS, box=_centre_box(picture.size, width / height)
@@ -49,31 +63,42 @@ def load_image(image: str | Path | npt.NDArray[np.uint8], width: int, height: in
     return np.array(picture, np.uint8)
 
 
-def _open_picture(path: Path) -> Picture:
-    from PIL import Image, ImageOps, UnidentifiedImageError
+def check_pixels(width: int, height: int) -> None:
+    """Raise ValueError if a picture has more than `MAX_PIXELS`."""
+    if width * height > MAX_PIXELS:
+        raise ValueError(f"{width} x {height} pixels are more than {MAX_PIXELS}; make it smaller")
 
-    if not path.is_file():
-        raise ValueError(f"there is no image file {path}")
+
+@contextmanager
+def refusing(path: Path, kind: str) -> Iterator[None]:
+    """Turn whatever Pillow raises about a damaged file into one ValueError that names the file.
+
+    Args:
+        path: of the file.
+        kind: what it was given as, "image" or "clip".
+    """
+    from PIL import Image, UnidentifiedImageError
+
     try:
-        with Image.open(path) as opened:
-            if opened.width * opened.height > MAX_PIXELS:
-                raise ValueError(f"{opened.width} x {opened.height} pixels are more than {MAX_PIXELS}")
-            opened.load()
-            return _to_rgb(ImageOps.exif_transpose(opened))
+        yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ValueError(f"the image {path} is too large (at most {MAX_PIXELS} pixels)") from error
+        raise ValueError(f"the {kind} {path} is too large (at most {MAX_PIXELS} pixels)") from error
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path} is not an image that Pillow can read; give a PNG, JPEG or WebP") from error
+        raise ValueError(
+            f"{path} is not an image that Pillow can read; give a PNG, JPEG or WebP, and a video as a clip"
+        ) from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, IndexError, TypeError) as error:
-        raise ValueError(f"the image {path} cannot be used: {error}") from error
+        raise ValueError(f"the {kind} {path} cannot be used: {error}") from error
 
 
-def _to_rgb(picture: Picture) -> Picture:
-    from PIL import Image
+def to_rgb(picture: Picture) -> Picture:
+    """Convert a picture of any mode to RGB: 16 bits are scaled to 8, transparency becomes black, EXIF turns it."""
+    from PIL import Image, ImageOps
 
+    picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip at 255 instead of scaling
-        grey = np.asarray(picture).astype(np.int64)
-        return Image.fromarray((grey.clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+        grey = np.asarray(picture).astype(np.int64).clip(0, 65535)
+        return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
     if picture.mode == "F":
         return Image.fromarray(np.nan_to_num(np.asarray(picture)).clip(0, 255).astype(np.uint8)).convert("RGB")
     if "A" in picture.getbands() or "a" in picture.getbands() or "transparency" in picture.info:
@@ -81,6 +106,17 @@ def _to_rgb(picture: Picture) -> Picture:
         layer = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer).convert("RGB")
     return picture.convert("RGB")
+
+
+def _open_picture(path: Path) -> Picture:
+    from PIL import Image
+
+    if not path.is_file():
+        raise ValueError(f"there is no image file {path}")
+    with refusing(path, "image"), Image.open(path) as opened:
+        check_pixels(*opened.size)
+        opened.load()
+        return to_rgb(opened)
 
 
 def _centre_box(size: tuple[int, int], aspect: float) -> tuple[float, float, float, float]:

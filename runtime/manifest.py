@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
+from runtime.controls import Control, parse_controls
 from runtime.errors import BundleError
 from runtime.fields import Fields
 from runtime.tensors import CONDITION_INPUTS, CONDITION_OUTPUTS, STEP_INPUTS, STEP_OUTPUTS, Graph, parse_tensors
@@ -38,19 +39,6 @@ class Frame:
 
 
 @dataclass(frozen=True)
-class Control:
-    """One thing that can be steered; `index` is its place in the control tensor."""
-
-    name: str
-    description: str
-    unit: str
-    minimum: float
-    maximum: float
-    default: float
-    index: int
-
-
-@dataclass(frozen=True)
 class RenewalSpec:
     """How a scene made from noise renews itself; frames, and correlation in [0, 1]."""
 
@@ -60,13 +48,35 @@ class RenewalSpec:
 
 
 @dataclass(frozen=True)
+class TextSpec:
+    """The files of the text encoder, paths inside the bundle, and where its token vectors come from."""
+
+    tokenizer: str
+    vectors: str
+    scales: str
+    licence: str
+    source: str
+
+
+@dataclass(frozen=True)
 class GoldenSpec:
-    """One golden file: its seed, whether it was conditioned on a picture, and the 1-based frames that it holds."""
+    """One golden file.
+
+    Args:
+        file: its path inside the bundle.
+        seed: of the run.
+        image: whether it was conditioned on a picture, which the file holds.
+        frames: the 1-based numbers of the frames that the file holds.
+        text: what it was conditioned on, or None.
+        clip: whether it was conditioned on a clip, which the file holds.
+    """
 
     file: str
     seed: int
     image: bool
     frames: tuple[int, ...]
+    text: str | None = None
+    clip: bool = False
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,7 @@ class Manifest:
     condition: Graph | None
     controls: Mapping[str, Control]
     renewal: RenewalSpec | None
+    text: TextSpec | None
     golden: tuple[GoldenSpec, ...]
     files: Mapping[str, FileSpec]
     provenance: Mapping[str, Any]
@@ -123,8 +134,9 @@ class Manifest:
             frame=frame,
             step=step,
             condition=condition,
-            controls=_parse_controls(fields.items("controls"), step),
+            controls=parse_controls(fields.items("controls"), step),
             renewal=_parse_renewal(fields.get("renewal")),
+            text=_parse_text(fields.get("text")),
             golden=tuple(
                 _parse_golden(item, f"bundle.json: golden[{index}]")
                 for index, item in enumerate(fields.items("golden"))
@@ -135,12 +147,7 @@ class Manifest:
             sha256=fields.text("sha256", _HASH),
             _source=copy.deepcopy(dict(value)),
         )
-        if fields.get("text") is not None:
-            raise BundleError(
-                'bundle.json: "text" must be null for this everframe; install a newer one to listen to text'
-            )
-        used = [item.file for item in manifest.golden]
-        check_wiring(step, condition, renews=manifest.renewal is not None, used=used, files=manifest.files)
+        _check_whole(manifest)
         return manifest
 
     @property
@@ -181,27 +188,6 @@ def _parse_graph(graphs: Fields, name: str, inputs: Any, outputs: Any, size: tup
     )
 
 
-def _parse_controls(items: list[Any], step: Graph) -> dict[str, Control]:
-    tensor = step.only_input("control")
-    count = 0 if tensor is None else tensor.shape[1]
-    controls: dict[str, Control] = {}
-    for index, item in enumerate(items):
-        where = f"bundle.json: controls[{index}]"
-        fields = Fields(item, where, ("name", "description", "unit", "minimum", "maximum", "default", "index"))
-        name = fields.text("name", r"[a-z][a-z0-9_-]{0,63}")
-        low, high = fields.number("minimum"), fields.number("maximum")
-        if not low < high:
-            raise BundleError(f'{where}: "minimum" must be below "maximum", got {low} and {high}')
-        if count == 0:
-            raise BundleError(f"{where}: step has no input with the role control for it")
-        place = fields.integer("index", 0, count - 1)
-        if name in controls or place in {control.index for control in controls.values()}:
-            raise BundleError(f'{where}: the name "{name}" or the index {place} is taken by another control')
-        texts = fields.text("description"), fields.text("unit")
-        controls[name] = Control(name, *texts, low, high, fields.number("default", low, high), place)
-    return controls
-
-
 def _parse_renewal(value: Any) -> RenewalSpec | None:
     if value is None:
         return None
@@ -210,15 +196,29 @@ def _parse_renewal(value: Any) -> RenewalSpec | None:
     return RenewalSpec(every, fields.integer("dissolve_frames", 0, every), fields.number("correlation", 0, 1))
 
 
+def _parse_text(value: Any) -> TextSpec | None:
+    if value is None:
+        return None
+    fields = Fields(value, "bundle.json: text", ("tokenizer", "vectors", "scales", "licence", "source"))
+    tokenizer, vectors, scales = (check_path(fields.text(key)) for key in ("tokenizer", "vectors", "scales"))
+    return TextSpec(tokenizer, vectors, scales, fields.text("licence"), fields.text("source"))
+
+
 def _parse_golden(value: Any, where: str) -> GoldenSpec:
-    fields = Fields(value, where, ("file", "seed", "image", "frames"))
+    fields = Fields(value, where, ("file", "seed", "image", "frames", "text", "clip"))
     frames = fields.items("frames")
     if not frames or any(not isinstance(item, int) or isinstance(item, bool) or item < 1 for item in frames):
         raise BundleError(f'{where}: "frames" must be a list of frame numbers from 1, got {frames!r}')
     if frames != sorted(set(frames)):
         raise BundleError(f'{where}: "frames" must rise, got {frames!r}')
-    file = check_path(fields.text("file"))
-    return GoldenSpec(file, fields.integer("seed", 0, 2**64 - 1), fields.boolean("image"), tuple(frames))
+    return GoldenSpec(
+        file=check_path(fields.text("file")),
+        seed=fields.integer("seed", 0, 2**64 - 1),
+        image=fields.boolean("image"),
+        frames=tuple(frames),
+        text=fields.text("text", r"(?s).{1,2000}") if fields.has("text") else None,
+        clip=fields.boolean("clip") if fields.has("clip") else False,
+    )
 
 
 def _parse_files(value: dict[str, Any]) -> dict[str, FileSpec]:
@@ -227,3 +227,23 @@ def _parse_files(value: dict[str, Any]) -> dict[str, FileSpec]:
         fields = Fields(item, f'bundle.json: files "{path}"', ("sha256", "size_bytes"))
         files[check_path(path)] = FileSpec(fields.text("sha256", _HASH), fields.integer("size_bytes", 0, 2**40))
     return files
+
+
+def _check_whole(manifest: Manifest) -> None:
+    """Check what holds between the parts of a manifest."""
+    needs = [("renewal", "noise")] if manifest.renewal is not None else []
+    used = [item.file for item in manifest.golden]
+    if manifest.text is not None:
+        needs.append(("text", "text"))
+        used += [manifest.text.tokenizer, manifest.text.vectors, manifest.text.scales]
+    elif manifest.condition is not None and manifest.condition.only_input("text") is not None:
+        raise BundleError('bundle.json: condition listens to text, so "text" must name the files for it, got null')
+    for control in manifest.controls.values():
+        if control.target == "seed":
+            needs.append((f'the control "{control.name}"', "noise"))
+        elif control.target == "renewal" and manifest.renewal is None:
+            raise BundleError(f'bundle.json: the control "{control.name}" is for the renewal, but "renewal" is null')
+    for index, golden in enumerate(manifest.golden):
+        needs += [(f"golden[{index}]", "text")] if golden.text is not None else []
+        needs += [(f"golden[{index}]", "clip")] if golden.clip else []
+    check_wiring(manifest.step, manifest.condition, needs=needs, used=used, files=manifest.files)

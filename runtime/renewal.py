@@ -1,8 +1,8 @@
-"""A scene made from noise renews itself: the next memory is made in the background and taken at a frame fixed before.
+"""A scene made up from a seed renews itself: the next memory is made in the background and taken at a fixed frame.
 
 The content codes drift slowly, `z_k = c z_(k-1) + sqrt(1 - c^2) e_k` (docs/bundle.md, "Renewal"), which keeps each one
-standard normal. When a memory is taken depends on the frame number alone and never on how fast the machine was: if the
-memory is not ready, the show waits for it.
+standard normal; a text stays what it was. When a memory is taken depends on the number of frames and the control for
+the renewal alone, and never on how fast the machine was: if the memory is not ready, the show waits for it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from concurrent.futures import Future
 import numpy as np
 import numpy.typing as npt
 
-from runtime.conditioning import Conditioner, Memory
+from runtime.conditioning import Conditioner, Memory, Prompt
 from runtime.manifest import RenewalSpec
 
 
@@ -29,9 +29,10 @@ class Renewal:
         self._spec = spec
         self._conditioner = conditioner
         self._next: Future[Memory] | None = None
+        self._prompt = Prompt()
         self._seed = 0
         self._count = 0  # number of the code that is being prepared
-        self._origin_frame = 0
+        self._age = 0.0  # frames since the scene began, each counted as often as the rate said
         self._code: npt.NDArray[np.float64] = np.zeros(0)
 
     @property
@@ -39,24 +40,35 @@ class Renewal:
         """How many frames a renewal's dissolve takes."""
         return self._spec.dissolve_frames
 
-    def start(self, seed: int, frame: int) -> None:
-        """Begin a scene, whose first memory, made from `z_0`, is taken at this frame; prepare the next one.
+    def start(self, memory: Memory) -> None:
+        """Begin a scene with its first memory, made from `z_0`, which is taken at this frame; prepare the next one.
 
         Args:
-            seed: of the content codes.
-            frame: the scene's first frame, from which its renewals are counted.
+            memory: has a seed; its text, if there is one, is kept.
         """
-        self._seed, self._origin_frame, self._count = seed, frame, 0
-        self._code = self._conditioner.draw(seed, 0).astype(np.float64)
+        assert memory.seed is not None, "start() of a scene that keeps itself"
+        self._prompt = Prompt(text=memory.text, vector=memory.vector, seed=memory.seed)
+        self._seed, self._age, self._count = memory.seed, 0.0, 0
+        self._code = self._conditioner.draw(memory.seed, 0).astype(np.float64)
         self._prepare()
+
+    def grow(self, rate: float) -> None:
+        """Let the scene grow older by a frame.
+
+        Args:
+            rate: at least 0: how much older; 0 holds it, 1 is the manifest's own pace.
+        """
+        # Of the renewals that fall due during a dissolve one waits: a rate too high to follow piles nothing up.
+        self._age = min(self._age + rate, (self._count + 1.0) * self._spec.every_frames)
 
     def stop(self) -> None:
         """End the scene: nothing is due any more."""
         self._next = None
 
-    def is_due(self, frame: int) -> bool:
-        """Tell whether the next memory starts to dissolve in at this frame, or should have before."""
-        return self._next is not None and frame >= self._origin_frame + self._count * self._spec.every_frames
+    @property
+    def is_due(self) -> bool:
+        """Whether the next memory starts to dissolve in at this frame, or should have before."""
+        return self._next is not None and self._age >= self._count * self._spec.every_frames
 
     def collect(self) -> Memory:
         """Return the memory that is due, waiting for it if need be, and begin to prepare the one after it.
@@ -75,4 +87,4 @@ class Renewal:
         correlation = float(self._spec.correlation)
         fresh = self._conditioner.draw(self._seed, self._count)
         self._code = correlation * self._code + math.sqrt(1 - correlation**2) * fresh
-        self._next = self._conditioner.submit(None, self._code.astype(np.float32))
+        self._next = self._conditioner.submit(self._prompt, self._code.astype(np.float32))

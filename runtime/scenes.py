@@ -8,11 +8,14 @@ memory; `mix` then moves in equal steps to its side and stays there. So a dissol
 
 Rules: one dissolve at a time. A memory taken during a dissolve waits until it has ended; only the latest waiting one is
 kept. A waiting memory comes before a renewal. A renewal that falls due during a dissolve starts when that has ended.
+A memory that is expected is taken as soon as it is ready, unless another one is taken or expected meanwhile; where
+nothing plays yet, the show begins with it.
 """
 
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 from runtime.conditioning import Memory
@@ -35,16 +38,17 @@ class Move:
 
 
 class Scenes:
-    """The two memories of a show; `take` may be called from any thread, the rest from the show's.
+    """The two memories of a show; `take`, `expect` and `latest` are for any thread, the rest for the show's.
 
     Args:
-        renewal: renews scenes made from a seed alone; None leaves them as they are.
+        renewal: renews scenes made up from a seed; None leaves them as they are.
     """
 
     def __init__(self, renewal: Renewal | None) -> None:
         self._renewal = renewal
         self._lock = threading.Lock()
         self._waiting: tuple[Memory, int] | None = None
+        self._expected: tuple[Future[Memory], int] | None = None
         self._first: Memory | None = None  # the first memory of the scene, for `rewind`
         self._playing = ""  # the side that plays, or that is being dissolved away
         self._frames = 0  # length of the running dissolve
@@ -52,9 +56,15 @@ class Scenes:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing plays and nothing waits."""
+        """Whether nothing plays, waits or is expected."""
         with self._lock:
-            return self._playing == "" and self._waiting is None
+            return self._playing == "" and self._waiting is None and self._expected is None
+
+    @property
+    def latest(self) -> Memory | None:
+        """The memory that waits, or else the first one of the scene that plays; None if there is neither."""
+        with self._lock:
+            return self._waiting[0] if self._waiting is not None else self._first
 
     def take(self, memory: Memory, frames: int) -> None:
         """Let a memory dissolve in from the next frame on, or from the end of the running dissolve on.
@@ -65,22 +75,36 @@ class Scenes:
         """
         with self._lock:
             self._waiting = (memory, frames)
+            self._drop_expected()
 
-    def advance(self, frame: int) -> Move:
+    def expect(self, coming: Future[Memory], frames: int) -> None:
+        """Let a memory that is being made dissolve in as soon as it is ready.
+
+        Args:
+            coming: gives the memory.
+            frames: length of the dissolve; 0 and 1 are a cut.
+        """
+        with self._lock:
+            self._drop_expected()
+            self._expected = (coming, frames)
+
+    def advance(self, rate: float = 1.0) -> Move:
         """Go on by one frame.
 
         Args:
-            frame: number of the frame that is about to be made, from 0.
+            rate: how fast a scene renews itself; see `Renewal.grow`.
 
         Returns:
             What to write before it.
 
         Raises:
-            EngineError: a renewal failed in the background.
+            EngineError: a renewal or an expected memory failed in the background.
         """
         side, memory = "", None
+        if self._renewal is not None:
+            self._renewal.grow(rate)
         if self._frames_left == 0:
-            memory = self._begin(frame)
+            memory = self._begin()
             if memory is not None:
                 side = "b" if self._playing == "a" else "a"
                 if self._playing == "":  # nothing to dissolve from
@@ -98,29 +122,52 @@ class Scenes:
         """Go back to before frame 0.
 
         Args:
-            keep: whether the scene that plays, or waits, starts again from its first memory; else nothing plays.
+            keep: whether the scene that plays, waits or is expected starts again from its first memory; else nothing
+                plays.
         """
         if self._renewal is not None:
             self._renewal.stop()
         with self._lock:
             first = self._waiting[0] if self._waiting is not None else self._first
             self._waiting = (first, 0) if keep and first is not None else None
+            if not keep:
+                self._drop_expected()
             self._first = None
             self._playing, self._frames, self._frames_left = "", 0, 0
 
-    def _begin(self, frame: int) -> Memory | None:
-        with self._lock:
-            waiting, self._waiting = self._waiting, None
+    def _begin(self) -> Memory | None:
+        waiting = self._take_waiting()
         if waiting is not None:
             memory, frames = waiting
-            self._first = memory
             if self._renewal is not None:
                 self._renewal.stop()
                 if memory.seed is not None:
-                    self._renewal.start(memory.seed, frame)
-        elif self._renewal is not None and self._renewal.is_due(frame):
+                    self._renewal.start(memory)
+        elif self._renewal is not None and self._renewal.is_due:
             memory, frames = self._renewal.collect(), self._renewal.dissolve_frames
         else:
             return None
         self._frames = self._frames_left = max(frames, 1)
         return memory
+
+    def _take_waiting(self) -> tuple[Memory, int] | None:
+        """Take what is to be played next out of the queue and make it the scene."""
+        with self._lock:
+            expected, waiting = self._expected, self._waiting
+            if expected is not None and (expected[0].done() or self._playing == ""):
+                self._expected = None
+            else:
+                expected = None
+            self._waiting = None
+            if waiting is not None:
+                self._first = waiting[0]
+        if expected is not None:
+            waiting = (expected[0].result(), expected[1])
+            with self._lock:
+                self._first = waiting[0]
+        return waiting
+
+    def _drop_expected(self) -> None:
+        if self._expected is not None:
+            self._expected[0].cancel()
+            self._expected = None

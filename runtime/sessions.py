@@ -9,6 +9,7 @@ from runtime.engine import Engine, Program, Session, count_cores
 from runtime.engine_cache import default_cache_dir
 from runtime.fields import nearest
 from runtime.graphs import prune
+from runtime.stepping import Idle
 from runtime.tensors import Graph
 
 
@@ -44,16 +45,8 @@ def open_sessions(
         EngineError: the engine refused a graph.
         ValueError: the bundle has no frames of that kind, or `threads` is below 1.
     """
-    threads = count_cores() if threads is None else threads
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
-    folder = Path(cache_dir) if cache_dir is not None else default_cache_dir(bundle.path)
-    graph = bundle.manifest.step
-    frame = frame_output(graph, pixels)
-    outputs = tuple(item for item in graph.outputs if item.role == "state" or item.name == frame)
-    pairs = tuple((item.name, item.next) for item in graph.inputs_of("state"))
-    program = Program(prune(bundle.step, [item.name for item in outputs]), graph.inputs, outputs, pairs)
-    step = engine.open(program, precision, threads, folder)
+    frame = frame_output(bundle.manifest.step, pixels)
+    step = _open_step(bundle, engine, precision, frame, threads=threads, cache_dir=cache_dir)
     condition = bundle.manifest.condition
     if condition is None or bundle.condition is None:
         return step, None
@@ -63,7 +56,49 @@ def open_sessions(
     # wrong stays in every frame: in FP32 wherever that is to be had.
     exact = "fp32" if "fp32" in engine.precisions() else precision
     try:
-        return step, engine.open(program, exact, max(1, threads // 4), folder)
+        return step, engine.open(program, exact, max(1, _threads(threads) // 4), _folder(bundle, cache_dir))
     except BaseException:
         step.close()
         raise
+
+
+def open_blind(
+    bundle: Bundle, engine: Engine, precision: str, *, threads: int | None, cache_dir: str | Path | None
+) -> Session:
+    """Compile the step graph of a bundle without any frame, for its states alone; arguments as in `open_sessions`.
+
+    Returns:
+        The session, to be closed by the caller.
+
+    Raises:
+        EngineError: the engine refused the graph.
+    """
+    if not bundle.manifest.step.outputs_of("state"):
+        return Idle()
+    return _open_step(bundle, engine, precision, "", threads=threads, cache_dir=cache_dir)
+
+
+def state_pairs(step: Graph) -> tuple[tuple[str, str], ...]:
+    """Return (state input, state output) names of a step graph."""
+    return tuple((item.name, item.next) for item in step.inputs_of("state"))
+
+
+def _open_step(
+    bundle: Bundle, engine: Engine, precision: str, frame: str, *, threads: int | None, cache_dir: str | Path | None
+) -> Session:
+    graph = bundle.manifest.step
+    outputs = tuple(item for item in graph.outputs if item.role == "state" or item.name == frame)
+    graph_bytes = prune(bundle.step, [item.name for item in outputs])
+    program = Program(graph_bytes, graph.inputs, outputs, state_pairs(graph))
+    return engine.open(program, precision, _threads(threads), _folder(bundle, cache_dir))
+
+
+def _threads(threads: int | None) -> int:
+    threads = count_cores() if threads is None else threads
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    return threads
+
+
+def _folder(bundle: Bundle, cache_dir: str | Path | None) -> Path:
+    return Path(cache_dir) if cache_dir is not None else default_cache_dir(bundle.path)

@@ -7,6 +7,7 @@ import threading
 import numpy as np
 import numpy.typing as npt
 
+from runtime.controls import Control
 from runtime.engine import Session
 from runtime.fields import nearest
 from runtime.images import load_image
@@ -33,8 +34,14 @@ class Steering:
         with self._lock:
             return dict(self._values)
 
-    def set_control(self, name: str, value: float) -> None:
-        """Set a control; see `Generator.set_control`."""
+    @property
+    def renewal_rate(self) -> float:
+        """How fast a scene renews itself: the value of the control for that, or 1 where there is none."""
+        rates = (name for name, control in self._manifest.controls.items() if control.target == "renewal")
+        return self.values[name] if (name := next(rates, None)) is not None else 1.0
+
+    def set_control(self, name: str, value: float) -> Control:
+        """Set a control and return what the manifest says of it; see `Generator.set_control`."""
         control = self._manifest.controls.get(name)
         if control is None:
             raise ValueError(f'there is no control "{name}" {nearest(name, self._manifest.controls)}')
@@ -44,9 +51,12 @@ class Steering:
             raise ValueError(f"{name} must be a number, got {value!r}") from error
         if not control.minimum <= number <= control.maximum:
             raise ValueError(f"{name} must be from {control.minimum} to {control.maximum}, got {value}")
+        if control.target == "seed" and not number.is_integer():
+            raise ValueError(f"{name} is a seed and must be a whole number, got {value}")
         with self._lock:
             self._values[name] = number
             self._is_changed = True
+        return control
 
     def feed_live(self, frame: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8] | None) -> None:
         """Keep a live frame; see `Generator.feed_live`."""
@@ -76,7 +86,9 @@ class Steering:
         if is_changed and control is not None:
             row = np.zeros(control.shape, np.float32)
             for name, number in values.items():
-                row[0, self._manifest.controls[name].index] = number
+                index = self._manifest.controls[name].index
+                if index is not None:
+                    row[0, index] = number
             session.write(control.name, row)
         for name, value in fresh.items():
             session.write(name, value)

@@ -10,14 +10,19 @@ from runtime.tensors import Graph
 
 
 def check_wiring(
-    step: Graph, condition: Graph | None, *, renews: bool, used: Sequence[str], files: Collection[str]
+    step: Graph,
+    condition: Graph | None,
+    *,
+    needs: Sequence[tuple[str, str]],
+    used: Sequence[str],
+    files: Collection[str],
 ) -> None:
-    """Check slots, states, masks, frames, renewal and the files that are spoken of.
+    """Check slots, states, masks, frames, what other parts need of the condition graph, and the files spoken of.
 
     Args:
         step: the step graph.
         condition: the condition graph, if there is one.
-        renews: whether the manifest has a renewal.
+        needs: (part of the manifest, role of the condition input that it needs).
         used: files that are spoken of, besides those of the graphs.
         files: files that the manifest lists.
 
@@ -29,8 +34,9 @@ def check_wiring(
     _check_memories(step, condition)
     if condition is not None:
         _check_given(condition)
-    if renews and (condition is None or condition.only_input("noise") is None):
-        raise BundleError("bundle.json: renewal needs a condition graph with an input of the role noise")
+    for part, role in needs:
+        if condition is None or condition.only_input(role) is None:
+            raise BundleError(f"bundle.json: {part} needs a condition graph with an input of the role {role}")
     graphs = [graph.file for graph in (step, condition) if graph is not None]
     for name in [*graphs, *used]:
         if name not in files:

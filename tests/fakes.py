@@ -125,12 +125,12 @@ class FakeEngine:
 
 
 def fake_generator(manifest: Manifest, compute: Compute = count_frames, **options: Any) -> tuple[Generator, FakeEngine]:
-    """Return a generator of fake sessions, and their engine (sessions: step, then condition).
+    """Return a generator of fake sessions, and their engine (sessions: step, condition, and what `skip` opens).
 
     Args:
         manifest: any; its graphs' files are not read.
         compute: what the sessions compute.
-        options: `pixels`, `seed`, `renewal` of `Generator`.
+        options: `pixels`, `seed`, `renewal`, `open_words` of `Generator`.
     """
     engine = FakeEngine(compute)
     pixels = options.get("pixels", "rgb")
@@ -140,6 +140,9 @@ def fake_generator(manifest: Manifest, compute: Compute = count_frames, **option
     condition = None
     if manifest.condition is not None:
         condition = engine.open(Program(b"", manifest.condition.inputs, manifest.condition.outputs), "fp32", 1, None)
+    states = tuple(manifest.step.outputs_of("state"))
+    blind = Program(b"", manifest.step.inputs, states, pairs)
+    options.setdefault("open_blind", lambda: engine.open(blind, "fp32", 1, None))
     return Generator(manifest, Choice(engine, "fp32", "a fake"), step, condition, **options), engine
 
 

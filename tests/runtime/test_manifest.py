@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from runtime import BundleError, Manifest
 from runtime.manifest import manifest_sha256
+from tests.runtime.prompted import TEXT
 
 Json = dict[str, Any]
 
@@ -24,6 +25,12 @@ Json = dict[str, Any]
 def value(renewing_bundle: Path) -> Json:
     """A valid manifest as JSON; tests change copies of it."""
     return json.loads((renewing_bundle / "bundle.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def prompted_value(prompted_bundle: Path) -> Json:
+    """A valid manifest of a bundle that takes every kind of prompt."""
+    return json.loads((prompted_bundle / "bundle.json").read_text())
 
 
 def test_it_reads_what_was_written(value: Json) -> None:
@@ -161,7 +168,11 @@ BROKEN: list[tuple[Callable[[Json], None], str]] = [
     (_set("renewal/dissolve_frames", 13), '"dissolve_frames" must be a whole number from 0 to 12'),
     (_set("renewal/correlation", 1.5), '"correlation" must be'),
     (_delete(f"{CONDITION}/inputs/3"), "renewal needs a condition graph with an input of the role noise"),
-    (_set("text", {}), '"text" must be null for this everframe'),
+    (_set("text", {}), 'text lacks the key "tokenizer"'),
+    (_set("text", TEXT), "text needs a condition graph with an input of the role text"),
+    (_set("controls/0/target", "steps"), '"target" is the unknown "steps" .did you mean "step"'),
+    (_set("controls/0/target", "renewal"), 'with the target renewal must not have the key "index"'),
+    (_delete("controls/0/index"), 'lacks the key "index"'),
     (_set("golden", [{"file": "g.npz", "seed": 0, "image": False, "frames": [1]}]), '"g.npz" is used but not listed'),
     (_set("golden", [{"file": "g.npz", "seed": -1, "image": False, "frames": [1]}]), '"seed" must be'),
     (_set("golden", [{"file": "g.npz", "seed": 0, "image": False, "frames": [0]}]), "frame numbers from 1"),
@@ -172,6 +183,68 @@ BROKEN: list[tuple[Callable[[Json], None], str]] = [
     (_set("files/step.onnx/size_bytes", -1), '"size_bytes" must be'),
     (_set("sha256", ""), '"sha256" must be a string like'),
 ]
+
+
+GOLDEN: Json = {"file": "step.onnx", "seed": 0, "image": False, "frames": [1]}
+BROKEN_PROMPTED: list[tuple[Callable[[Json], None], str]] = [
+    (_set("text", None), 'condition listens to text, so "text" must name the files for it, got null'),
+    (_set("text/tokenizer", "text/tokeniser.json"), 'the file "text/tokeniser.json" is used but not listed'),
+    (_set("text/vectors", "../vectors.npy"), "is not allowed"),
+    (_set("text/scales", 3), '"scales" must be a string, got 3'),
+    (_delete("text/licence"), 'lacks the key "licence"'),
+    (_set("text/model", "x"), 'text has the unknown key "model"'),
+    (_delete("graphs/condition/inputs/2"), 'of the unknown input "words"'),
+    (_set("graphs/condition/inputs/1/shape", [1, 3, 16, 30, 3]), "role clip must have the shape"),
+    (_set("controls/1/minimum", -0.5), 'target renewal must have a "minimum" of at least 0, got -0.5'),
+    (_set("controls/1/index", 0), 'target renewal must not have the key "index"'),
+    (_set("renewal", None), 'the control "drift" is for the renewal, but "renewal" is null'),
+    (_set("controls/2/index", 0), 'target seed must not have the key "index"'),
+    (_set("controls/2/maximum", 99.5), "target seed must have whole numbers from 0"),
+    (_set("controls/2/minimum", -1), "target seed must have whole numbers from 0"),
+    (_set("controls/2/maximum", 1e300), "target seed must have whole numbers from 0"),
+    (_set("controls/2/target", "renewal"), 'the target renewal is taken by the control "drift"'),
+    (_set("controls/2/name", "gain"), "is taken by another control"),
+    (_set("golden", [GOLDEN | {"clip": 1}]), '"clip" must be true or false, got 1'),
+    (_set("golden", [GOLDEN | {"text": None}]), '"text" must be a string, got None'),
+    (_set("golden", [GOLDEN | {"text": ""}]), '"text" must be a string like'),
+    (_set("golden", [GOLDEN | {"words": "x"}]), 'golden.0. has the unknown key "words"'),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), BROKEN_PROMPTED, ids=[message[:40] for _, message in BROKEN_PROMPTED])
+def test_every_broken_rule_of_prompts_is_named(
+    prompted_value: Json, change: Callable[[Json], None], message: str
+) -> None:
+    changed = copy.deepcopy(prompted_value)
+    change(changed)
+    with pytest.raises(BundleError, match=message):
+        Manifest.parse(changed)
+
+
+@pytest.mark.parametrize(("key", "content"), [("clip", True), ("text", "a storm")])
+def test_a_golden_file_is_of_what_the_graph_takes(value: Json, key: str, content: object) -> None:
+    golden = {"file": "step.onnx", "seed": 0, "image": False, "frames": [1], key: content}
+    with pytest.raises(BundleError, match=rf"golden\[0\] needs a condition graph with an input of the role {key}"):
+        Manifest.parse(value | {"golden": [golden]})
+
+
+def test_a_control_for_the_seed_needs_noise(prompted_value: Json) -> None:
+    changed = copy.deepcopy(prompted_value) | {"renewal": None}
+    del changed["controls"][1]
+    del changed["graphs"]["condition"]["inputs"][5]
+    with pytest.raises(BundleError, match='the control "seed" needs a condition graph with an input of the role noise'):
+        Manifest.parse(changed)
+
+
+def test_prompts_are_read_as_they_were_written(prompted_value: Json) -> None:
+    golden = [GOLDEN, GOLDEN | {"text": "a storm", "clip": True}]
+    manifest = Manifest.parse(prompted_value | {"golden": golden})
+    assert manifest.text is not None
+    assert (manifest.text.vectors, manifest.text.licence) == ("text/vectors.npy", "CC0-1.0")
+    assert [(item.text, item.clip) for item in manifest.golden] == [(None, False), ("a storm", True)]
+    controls = [(control.target, control.index) for control in manifest.controls.values()]
+    assert controls == [("step", 0), ("renewal", None), ("seed", None)]
+    assert manifest.to_json() == prompted_value | {"golden": golden}
 
 
 @pytest.mark.parametrize(("change", "message"), BROKEN, ids=[message[:40] for _, message in BROKEN])
@@ -218,7 +291,8 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
 
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(data=st.data())
-def test_any_value_anywhere_is_read_or_refused(value: Json, data: st.DataObject) -> None:
+def test_any_value_anywhere_is_read_or_refused(value: Json, prompted_value: Json, data: st.DataObject) -> None:
+    value = data.draw(st.sampled_from([value, prompted_value]))
     place = data.draw(st.sampled_from(_places(value)))
     new = data.draw(_JSON)
     changed: Any = {"": copy.deepcopy(value)}

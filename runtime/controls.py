@@ -1,0 +1,97 @@
+"""What can be steered: the manifest's controls, read strictly, and what each of them acts on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from runtime.errors import BundleError
+from runtime.fields import Fields
+from runtime.tensors import Graph
+
+TARGETS = ("step", "renewal", "seed")
+_KEYS = ("name", "description", "unit", "minimum", "maximum", "default", "index", "target")
+_MAX_SEED = 2**53  # controls are floats, and up to here every whole number is one
+
+
+@dataclass(frozen=True)
+class Control:
+    """One thing that can be steered.
+
+    Args:
+        name: what it is called by.
+        description: what it does, for people.
+        unit: of its values, for people.
+        minimum: its lowest value.
+        maximum: its highest value.
+        default: its value before anybody sets it.
+        target: "step": a value of the control tensor; "renewal": a factor on how fast a scene renews itself; "seed":
+            the scene that is made up next.
+        index: its place in the control tensor; None for every other target.
+    """
+
+    name: str
+    description: str
+    unit: str
+    minimum: float
+    maximum: float
+    default: float
+    target: str
+    index: int | None
+
+
+def parse_controls(items: list[Any], step: Graph) -> dict[str, Control]:
+    """Read the manifest's list of controls.
+
+    Args:
+        items: the JSON list.
+        step: the step graph, which has the control tensor.
+
+    Returns:
+        name -> control, in the manifest's order.
+
+    Raises:
+        BundleError: an entry breaks a rule of docs/bundle.md.
+    """
+    tensor = step.only_input("control")
+    count = 0 if tensor is None else tensor.shape[1]
+    controls: dict[str, Control] = {}
+    for number, item in enumerate(items):
+        control = _parse_control(item, f"bundle.json: controls[{number}]", count)
+        for other in controls.values():
+            if control.name == other.name or (control.index is not None and control.index == other.index):
+                taken = f'the name "{control.name}" or the index {control.index}'
+                raise BundleError(f"bundle.json: controls[{number}]: {taken} is taken by another control")
+            if control.target == other.target != "step":
+                taken = f'the target {control.target} is taken by the control "{other.name}"'
+                raise BundleError(f"bundle.json: controls[{number}]: {taken}")
+        controls[control.name] = control
+    return controls
+
+
+def _parse_control(item: Any, where: str, count: int) -> Control:
+    fields = Fields(item, where, _KEYS)
+    name = fields.text("name", r"[a-z][a-z0-9_-]{0,63}")
+    target = fields.choice("target", TARGETS) if fields.has("target") else "step"
+    low, high = fields.number("minimum"), fields.number("maximum")
+    if not low < high:
+        raise BundleError(f'{where}: "minimum" must be below "maximum", got {low} and {high}')
+    default = fields.number("default", low, high)
+    index = None
+    if target == "step":
+        if count == 0:
+            raise BundleError(f"{where}: step has no input with the role control for it")
+        index = fields.integer("index", 0, count - 1)
+    elif fields.has("index"):
+        raise BundleError(f'{where} with the target {target} must not have the key "index"')
+    if target == "renewal" and low < 0:
+        raise BundleError(f'{where} with the target renewal must have a "minimum" of at least 0, got {low}')
+    if target == "seed" and not (
+        low >= 0 and high <= _MAX_SEED and all(float(value).is_integer() for value in (low, high, default))
+    ):
+        got = f"{low}, {high} and {default}"
+        raise BundleError(
+            f'{where} with the target seed must have whole numbers from 0 to 2^53 as "minimum", "maximum" and '
+            f'"default", got {got}'
+        )
+    return Control(name, fields.text("description"), fields.text("unit"), low, high, default, target, index)

@@ -1,0 +1,155 @@
+"""Texts -> vectors: the mean of the tokens' static vectors, read with numpy and the package tokenizers alone.
+
+The three files behind `text` in bundle.json are what `python -m training words` made: `tokenizer.json`, vectors ((V, D)
+int8) and scales ((V,) float32): the vector of token v is `scales[v] * vectors[v]`.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.bundle import read_file
+from runtime.errors import BundleError, EngineError
+from runtime.manifest import Manifest
+
+EXTRA = "pip install everframe[cpu]"
+MAX_CHARACTERS = 2000
+_MAX_TOKENS = 2**20  # three times the largest vocabulary that is in use
+_MAX_TOKENIZER_BYTES = 64 * 2**20
+
+
+def check_text(text: str) -> str:
+    """Return a text if it can be read.
+
+    Args:
+        text: 1 to 2,000 characters, one of them at least no white space.
+
+    Returns:
+        The same text.
+
+    Raises:
+        ValueError: it is no string, empty, too long, or holds half of a character.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"a text must be a string, got {type(text).__name__}")
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"the text has {len(text)} characters; at most {MAX_CHARACTERS} are read: shorten it")
+    if not text.strip():
+        raise ValueError("the text is empty: say what is to be seen, or leave the text out")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("the text holds bytes that are no UTF-8 (half of a character): type it anew")
+    return text
+
+
+class Words:
+    """Token vectors and the tokenizer that they belong to.
+
+    Args:
+        tokenizer: as JSON of the package tokenizers; its tokens' numbers are below V.
+        vectors: (V, D) int8.
+        scales: (V,) float32.
+
+    Raises:
+        EngineError: the package tokenizers is not installed.
+        ValueError: the tokenizer cannot be read, or has tokens without a vector.
+    """
+
+    def __init__(self, tokenizer: str, vectors: npt.NDArray[np.int8], scales: npt.NDArray[np.float32]) -> None:
+        try:
+            from tokenizers import Tokenizer
+        except ImportError as error:
+            raise EngineError(f"listening to text needs the package tokenizers: {EXTRA}") from error
+        try:
+            self._tokenizer: Any = Tokenizer.from_str(tokenizer)
+            model = json.loads(tokenizer)["model"]
+        except Exception as error:  # tokenizers raises plain Exception
+            raise ValueError(f"it is no tokenizer that can be read: {error}") from error
+        if max(self._tokenizer.get_vocab().values(), default=-1) >= len(vectors):
+            raise ValueError(f"it has tokens beyond the {len(vectors)} that have a vector")
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        # Unigram names its unknown token by number, the other kinds by its text.
+        unknown = model.get("unk_token")
+        self._unknown = model.get("unk_id") if unknown is None else self._tokenizer.token_to_id(unknown)
+        self._vectors, self._scales = vectors, scales
+
+    def encode(self, text: str) -> npt.NDArray[np.float32]:
+        """Return the vector of a text.
+
+        The mean of the vectors of its known tokens, without special ones, made to have the length 1.
+
+        Args:
+            text: see `check_text`; the tokenizer normalises its Unicode.
+
+        Returns:
+            float32 (D,), owned by the caller.
+
+        Raises:
+            ValueError: it is no text, or none of its words is known.
+        """
+        tokens = self._tokenizer.encode(check_text(text), add_special_tokens=False).ids
+        known = [token for token in tokens if token != self._unknown]
+        if not known:
+            shown = repr(text) if len(text) <= 60 else repr(text[:57] + "...")
+            raise ValueError(f"no word of the text {shown} is known: the vocabulary is English, use other words")
+        total = self._scales[known] @ self._vectors[known].astype(np.float32)
+        vector: npt.NDArray[np.float32] = total / np.maximum(np.linalg.norm(total), np.float32(1e-12))
+        return vector
+
+
+def open_words(folder: Path, manifest: Manifest) -> Words:
+    """Read a bundle's token vectors; their hashes, sizes and shapes are checked before anything is unpacked.
+
+    Args:
+        folder: of the bundle.
+        manifest: of the bundle; it has a `text`.
+
+    Raises:
+        BundleError: a file is missing, damaged, or does not fit the others or the condition graph.
+        EngineError: the package tokenizers is not installed.
+    """
+    spec = manifest.text
+    tensor = None if manifest.condition is None else manifest.condition.only_input("text")
+    assert spec is not None, "open_words() for a bundle without text"
+    assert tensor is not None, "a manifest with text and no input for it was let through"
+    if manifest.files[spec.tokenizer].size_bytes > _MAX_TOKENIZER_BYTES:
+        raise BundleError(f"{spec.tokenizer} is larger than {_MAX_TOKENIZER_BYTES} bytes; a tokenizer is some millions")
+    scales = _read_array(folder, manifest, spec.scales, "<f4", (-1,))
+    if not np.isfinite(scales).all():
+        raise BundleError(f"{spec.scales} holds values that are not finite; export the bundle again")
+    vectors = _read_array(folder, manifest, spec.vectors, "|i1", (len(scales), tensor.shape[1]))
+    data = read_file(folder, spec.tokenizer, manifest.files[spec.tokenizer])
+    try:
+        return Words(data.decode("utf-8"), vectors, scales)
+    except ValueError as error:
+        raise BundleError(f"{spec.tokenizer} cannot be used: {error}; export the bundle again") from error
+
+
+def _read_array(folder: Path, manifest: Manifest, name: str, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Read a .npy file whose dtype and shape (-1: any number of tokens) are known; its header decides nothing."""
+    width = 1 if len(shape) == 1 else shape[1]
+    if manifest.files[name].size_bytes > _MAX_TOKENS * width * np.dtype(dtype).itemsize + 2**16:
+        raise BundleError(f"{name} is too large: token vectors of at most {_MAX_TOKENS} tokens are read")
+    data = read_file(folder, name, manifest.files[name])
+    stream = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version != (1, 0):
+            raise ValueError(f"its format is {version}, expected (1, 0)")
+        got, is_fortran, kind = np.lib.format.read_array_header_1_0(stream)
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+        raise BundleError(f"{name} is no .npy file: {' '.join(str(error).split())}; export the bundle again") from error
+    wanted = got if shape[0] < 0 and len(got) == 1 else shape
+    size = len(data) - stream.tell()
+    if is_fortran or kind != np.dtype(dtype) or got != wanted or size != kind.itemsize * math.prod(wanted):
+        raise BundleError(
+            f"{name} holds {kind} {got} in {size} bytes, expected {np.dtype(dtype)} {shape}; export the bundle again"
+        )
+    return np.frombuffer(data, kind, offset=stream.tell()).reshape(wanted)
