@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.machine import machine_card
-from benchmarks.quality_footage import choose_windows, footage_settings, open_library, read_clips
+from benchmarks.quality_context import Context, Plan
+from benchmarks.quality_footage import find_footage, overlap_share
 from benchmarks.quality_networks import I3D, MIN_FRAMES, FeatureCache, Lpips, cache_folder
 from benchmarks.quality_page import build_page
-from benchmarks.quality_parts import PARTS, Context, Footage, Plan, measure_real
+from benchmarks.quality_parts import PARTS, measure_real
 from benchmarks.quality_plot import draw
 from benchmarks.quality_store import Store
 from benchmarks.quality_table import print_sets, summary
@@ -135,7 +136,7 @@ def run(options: argparse.Namespace) -> Report:
             name=target.name,
             key={key: facts[key] for key in ("kind", "key", "engine", "precision")},
             open_show=lambda: _open(target, options),
-            norm=lambda show: state_norm(show),  # type: ignore[arg-type]
+            norm=state_norm,
             fps=float(fps),
             renewal_frames=renewal.every_frames if renewal is not None else 0,
             listens=listens,
@@ -186,18 +187,11 @@ def describe_footage(context: Context) -> dict[str, Any]:
             f"{count} of {length} frames" for length, count in sorted(lengths.items(), reverse=True)
         ),
         "too_short": footage.too_short,
-        "other_moments_overlap": overlap(context),
+        "other_moments_overlap": overlap_share(footage.heldout, footage.others),
         "training_clips": len(footage.training),
         "holdout_text": by,
         "settings": settings,
     }
-
-
-def overlap(context: Context) -> float:
-    """Return the share of the other moments that share frames with a held-out clip: how weak that floor is."""
-    from benchmarks.quality_footage import overlap_share
-
-    return overlap_share(context.footage.heldout, context.footage.others)
 
 
 def publish(result: dict[str, Any], context: Context, out: Path) -> None:
@@ -207,55 +201,6 @@ def publish(result: dict[str, Any], context: Context, out: Path) -> None:
     write_beside(out / "quality.png", lambda beside: draw(result, beside))
     page = build_page(result, context.figures, (out / "quality.png").read_bytes())
     write_beside(out / "quality.html", lambda beside: beside.write_text(page, encoding="utf-8"))
-
-
-def find_footage(target: Target, options: argparse.Namespace, height: int, width: int) -> Footage:
-    """Split the footage as the training did and choose windows.
-
-    Raises:
-        ValueError: there is nothing held out that is long enough.
-    """
-    import dataclasses
-
-    known = target.footage
-    if options.config is not None:
-        from training.config import load_config
-
-        known = dataclasses.asdict(load_config(options.config).footage)
-    changes = {
-        "holdout": options.holdout,
-        "holdout_fraction": options.holdout_fraction,
-        "short_side": options.short_side,
-        "crop_min": options.crop_min,
-        "crop_max": options.crop_max,
-        "horizon_frames": options.footage_horizon,
-    }
-    settings = footage_settings(dict(known) if known is not None else None, changes)
-    library = open_library(options.data, settings)
-    size: dict[str, Any] = {"frames": options.frames, "height": height, "width": width, "seed": options.seed}
-    heldout, others, too_short = choose_windows(library, settings, "heldout", count=options.clips, **size)
-    if len(heldout) < 2:
-        raise ValueError(
-            f"{options.data} has {len(heldout)} held-out clips of {MIN_FRAMES} frames or more "
-            f"({settings.holdout}, {settings.holdout_fraction:g}): add footage, or change --holdout or "
-            "--holdout-fraction to what the training had"
-        )
-    training, _, _ = choose_windows(library, settings, "train", count=options.train_clips, **size)
-    return Footage(
-        heldout,
-        others,
-        training,
-        too_short,
-        {**dataclasses.asdict(settings), "height": height, "width": width, "told_by": _told_by(target, options)},
-        lambda windows, advance: read_clips(library, windows, height, width, advance),
-        sorted({window.caption for window in training if window.caption}),
-    )
-
-
-def _told_by(target: Target, options: argparse.Namespace) -> str:
-    if options.config is not None:
-        return "--config"
-    return f"the {target.kind}" if target.footage is not None else "defaults: the bundle does not tell"
 
 
 def _check(options: argparse.Namespace) -> list[str] | None:

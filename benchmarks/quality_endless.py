@@ -1,4 +1,4 @@
-"""Does a show hold for ever? Windows at marks far apart in time, short probes all along, and: is it a loop?"""
+"""Does a show hold for ever? Windows at marks far apart in time, and short probes all along: part `endless`."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.quality_distances import Estimate, bootstrap_mean
-from benchmarks.quality_memory import distances, small_pictures
-from benchmarks.quality_motion import flow_magnitude, high_frequency, luminance, saturation
+from benchmarks.quality_context import Context, training_features
+from benchmarks.quality_distances import bootstrap_mmd2
+from benchmarks.quality_drift import (
+    PROBE_FRAMES,
+    QUANTITIES,
+    Band,
+    band_table,
+    quantities,
+    recurrence,
+    slope,
+    snippets,
+)
+from benchmarks.quality_measures import as_estimate, measure, side_by_side, to_webp
+from benchmarks.quality_memory import small_pictures
 from benchmarks.quality_sets import Show, take_frames
+from benchmarks.quality_store import Arrays, pack, unpack
 
 Clip = npt.NDArray[np.uint8]
 Values = npt.NDArray[np.float64]
-PROBE_FRAMES = 3
-QUANTITIES: dict[str, Callable[[Clip], float]] = {
-    "luminance": luminance,
-    "saturation": saturation,
-    "high_frequency": high_frequency,
-    "flow": flow_magnitude,
-}
-NOMINAL = 0.02  # of the training footage itself lies outside its 1st to 99th percentile
-VERDICT = 2.0  # times the held-out share that a show may lie outside
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ class ShowRecord:
         frames: (N,) number of each probe's first frame.
         probes: (N, quantities) float64, in the order of `QUANTITIES`.
         pictures: (N, D) float32 small pictures, see `small_pictures`.
-        state_norms: (N,) the largest absolute value of any state after the probe; nan where it is not known.
+        state_norms: (N,) the largest absolute value of any state after the probe; (0,) where it is not known.
     """
 
     windows: dict[int, list[Clip]]
@@ -90,7 +93,7 @@ def watch(
     *,
     spacing: int,
     probe_every: int = 50,
-    norm: Callable[[], float] = lambda: float("nan"),
+    norm: Callable[[], float] | None = None,
     advance: Callable[[int], object] = int,
 ) -> ShowRecord:
     """Watch one show, renewals included, from frame 0 to beyond the last mark.
@@ -102,7 +105,7 @@ def watch(
         lengths: see `plan`.
         spacing: see `plan`.
         probe_every: see `plan`.
-        norm: the largest absolute value of the states now.
+        norm: the largest absolute value of the states now; None where it cannot be had.
         advance: called with the number of frames that have passed.
     """
     skip = getattr(show, "skip", None)
@@ -126,135 +129,91 @@ def watch(
         frames.append(start)
         probes.append(quantities(probe))
         pictures.append(small_pictures(probe[:1])[0])
-        norms.append(norm())
+        if norm is not None:
+            norms.append(norm())
     return ShowRecord(windows, np.array(frames), np.array(probes), np.array(pictures), np.array(norms))
 
 
-def quantities(clip: Clip) -> list[float]:
-    """Return the figures of `QUANTITIES` of a short clip, in their order."""
-    return [measure(clip) for measure in QUANTITIES.values()]
-
-
-def snippets(clips: Sequence[Clip], step: int = 16) -> list[Clip]:
-    """Cut short probes out of clips, one every `step` frames."""
-    return [
-        clip[start : start + PROBE_FRAMES] for clip in clips for start in range(0, len(clip) - PROBE_FRAMES + 1, step)
-    ]
-
-
-@dataclass(frozen=True)
-class Band:
-    """Where real footage lies: 1st and 99th percentile of each quantity, (quantities,)."""
-
-    low: Values
-    high: Values
-
-    @classmethod
-    def of(cls, probes: npt.ArrayLike) -> Band:
-        """Take the band of (N, quantities) values."""
-        low, high = np.percentile(np.asarray(probes, np.float64), [1, 99], axis=0)
-        return cls(low, high)
-
-    def outside(self, probes: npt.ArrayLike) -> Values:
-        """Return the share of probes outside the band, of each quantity: (quantities,)."""
-        values = np.asarray(probes, np.float64)
-        return np.asarray(((values < self.low) | (values > self.high)).mean(0), np.float64)
-
-
-def band_table(band: Band, shows: Sequence[npt.ArrayLike], heldout: npt.ArrayLike) -> list[dict[str, Any]]:
-    """Say for each quantity how much of the shows lies outside the band, beside how much of held-out video does.
-
-    Args:
-        band: of the training footage.
-        shows: (N, quantities) of each show.
-        heldout: (M, quantities) of held-out video.
-
-    Returns:
-        One row per quantity. `within` is the verdict: at most twice the held-out share, which counts as 2 % if it is
-        less, because so much of the training footage itself lies outside.
-    """
-    by_show = np.stack([band.outside(show) for show in shows])
-    real = band.outside(heldout)
-    rows = []
-    for number, name in enumerate(QUANTITIES):
-        share = bootstrap_mean(by_show[:, number]) if len(by_show) > 1 else None
-        made, allowed = float(by_show[:, number].mean()), VERDICT * max(float(real[number]), NOMINAL)
-        rows.append(
+def measure_endless(context: Context) -> dict[str, Any]:
+    """Watch long shows: distances at marks, probes all along, returns."""
+    plan = context.plan
+    marks = marks_up_to(plan.horizon)
+    lengths = [context.real.lengths[i % len(context.real.lengths)] for i in range(plan.windows)]
+    spacing = max(context.renewal_frames, *lengths)
+    shows = [_kept(context, 30_000 + plan.seed + number, marks, lengths, spacing) for number in range(plan.shows)]
+    real = context.sets["real"]
+    scenes = context.real.scenes
+    by_mark: list[dict[str, Any]] = []
+    for mark in marks:
+        features = np.concatenate([show["features"][show["marks"] == mark] for show in shows])
+        logits = np.concatenate([show["logits"][show["marks"] == mark] for show in shows])
+        names = [str(i) for i in range(len(features))]
+        flow = np.concatenate([show["flow"][show["marks"] == mark] for show in shows])
+        estimate = bootstrap_mmd2(real.features, features, groups=scenes, other_groups=names, seed=plan.seed)
+        by_logits = bootstrap_mmd2(real.logits, logits, groups=scenes, other_groups=names, seed=plan.seed)
+        by_mark.append(
             {
-                "quantity": name,
-                "band": [float(band.low[number]), float(band.high[number])],
-                "outside": made,
-                "outside_interval_over_shows": None if share is None else [share.low, share.high],
-                "heldout_outside": float(real[number]),
-                "allowed": allowed,
-                "within": made <= allowed,
+                "mark": mark, "clips": len(features), "mmd2": estimate.to_json(), "mmd2_logits": by_logits.to_json(),
+                "flow": float(np.median(flow)),
             }
-        )
-    return rows
+        )  # fmt: skip
+    _, training = training_features(context)
+    band = Band.of(training)
+    heldout = [quantities(probe) for probe in snippets(context.real.clips)]
+    returns = [
+        recurrence(show["pictures"], show["frames"], 4 * max(context.renewal_frames, max(lengths))) for show in shows
+    ]
+    norms = np.concatenate([show["norms"] for show in shows])
+    states = bool(np.isfinite(norms).all()) if norms.size else None
+    for mark in marks:
+        strips = [unpack({"bytes": show[f"bytes_{mark}"], "ends": show[f"ends_{mark}"]})[0] for show in shows]
+        captions = [f"frame {mark:,}, show {number + 1}" for number in range(len(strips))]
+        context.figures.setdefault("An endless show", []).extend(zip(captions, strips, strict=True))
+    return {
+        "shows": plan.shows,
+        "marks": by_mark,
+        "growth_per_tenfold_time": slope(marks, [as_estimate(row["mmd2"]) for row in by_mark]),
+        "band": band_table(band, [show["probes"] for show in shows], heldout),
+        "quantities": list(QUANTITIES),
+        "recurrence": [None if found is None else found.to_json() for found in returns],
+        "states_finite": states,
+        "largest_state": float(norms.max()) if states else None,
+        "probes": [
+            {"frames": show["frames"].tolist(), "values": np.round(show["probes"], 5).tolist()} for show in shows
+        ],
+    }
 
 
-@dataclass(frozen=True)
-class Recurrence:
-    """Whether a show comes back to what it was, by distances of small pictures far apart in time.
-
-    Args:
-        closest: the smallest distance of any two.
-        typical: the median distance of all.
-        nearest: the median over probes of the distance to the most similar other one.
-        ratio: `nearest / typical`: 0 for a loop, near 1 for noise.
-        is_loop: whether the show keeps repeating itself: the ratio is below `LOOP`.
-        lag: frames after which it repeats best, if it is a loop.
-    """
-
-    closest: float
-    typical: float
-    nearest: float
-    ratio: float
-    is_loop: bool
-    lag: int | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return dict(self.__dict__)
+def _kept(context: Context, seed: int, marks: list[int], lengths: list[int], spacing: int) -> Arrays:
+    key = {
+        "target": dict(context.key), "seed": seed, "marks": marks, "lengths": lengths, "spacing": spacing,
+        "probe_every": context.plan.probe_every, "extractor": context.cache.extractor.sha256,
+    }  # fmt: skip
+    return context.store.get(f"show {seed}", key, lambda: _watch(context, seed, marks, lengths, spacing))
 
 
-LOOP = 0.1
-
-
-def recurrence(pictures: npt.ArrayLike, frames: npt.ArrayLike, apart: int) -> Recurrence | None:
-    """Look for returns.
-
-    Args:
-        pictures: (N, D) small pictures in the order of time.
-        frames: (N,) their frame numbers.
-        apart: how many frames two must be apart at least to count as a return.
-
-    Returns:
-        What was found; None if no two are as far apart, or nothing ever changes.
-    """
-    numbers = np.asarray(frames, np.int64)
-    lags = np.abs(numbers[:, None] - numbers[None])
-    far = lags >= apart
-    if not far.any():
-        return None
-    found = distances(pictures, pictures)
-    typical = float(np.median(found[far]))
-    if typical < 1e-6:
-        return None
-    nearest = np.where(far, found, np.inf).min(1)
-    nearest = nearest[np.isfinite(nearest)]
-    ratio = float(np.median(nearest)) / typical
-    lag = None
-    if ratio < LOOP:
-        known = sorted({int(value) for value in lags[far].tolist()})
-        lag = min(known, key=lambda value: (round(float(np.median(found[lags == value])) / typical, 2), value))
-    return Recurrence(float(nearest.min()), typical, float(np.median(nearest)), ratio, ratio < LOOP, lag)
-
-
-def slope(marks: Sequence[int], values: Sequence[Estimate]) -> float | None:
-    """Return how much a distance grows per tenfold time, by least squares over the marks above 0."""
-    points = [(np.log10(mark), estimate.value) for mark, estimate in zip(marks, values, strict=True) if mark > 0]
-    if len(points) < 2:
-        return None
-    x, y = np.array(points).T
-    return float(np.polyfit(x, y, 1)[0])
+def _watch(context: Context, seed: int, marks: list[int], lengths: list[int], spacing: int) -> Arrays:
+    plan = context.plan
+    total = marks[-1] + len(lengths) * spacing
+    with context.open_show() as show, context.progress(f"show of {total:,} frames", total) as advance:
+        record = watch(
+            show, seed, marks, lengths, spacing=spacing, probe_every=plan.probe_every, norm=context.norm(show),
+            advance=advance,
+        )  # fmt: skip
+    clips = [clip for mark in marks for clip in record.windows[mark]]
+    with context.progress("windows of the show: I3D", len(clips)) as advance:
+        found = measure("show", clips, context.cache, groups=[], advance=lambda: advance(1))
+    arrays: Arrays = {
+        "features": found.features,
+        "logits": found.logits,
+        "flow": found.flow,
+        "marks": np.array([mark for mark in marks for _ in record.windows[mark]], np.int64),
+        "frames": record.frames,
+        "probes": record.probes,
+        "pictures": record.pictures,
+        "norms": record.state_norms,
+    }
+    for mark in marks:
+        strip = to_webp(side_by_side(record.windows[mark][:4]), context.fps)
+        arrays |= {f"{key}_{mark}": value for key, value in pack([strip]).items()}
+    return arrays

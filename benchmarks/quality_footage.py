@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,7 +15,10 @@ import numpy.typing as npt
 from benchmarks.quality_networks import MIN_FRAMES
 
 if TYPE_CHECKING:
-    from training.config import Footage
+    import argparse
+
+    from benchmarks.quality_target import Target
+    from training.config import Footage as Settings
     from training.footage import Library
 
 Clip = npt.NDArray[np.uint8]
@@ -67,8 +71,29 @@ def usable_frames(longest: int, wanted: int) -> int:
     return longest // FRAMES_STEP * FRAMES_STEP
 
 
+@dataclass(frozen=True)
+class RealFootage:
+    """Real clips, read when first asked for.
+
+    Args:
+        heldout, others, training: where they are cut from; row i of `others` is another moment of `heldout`'s video.
+        too_short: held-out videos that gave no window.
+        settings: how the footage was split and cut, as plain data.
+        read: reads windows; called with an `advance`.
+        captions: of the training footage, for what counts as new.
+    """
+
+    heldout: list[Window]
+    others: list[Window]
+    training: list[Window]
+    too_short: list[str]
+    settings: Mapping[str, Any]
+    read: Callable[[list[Window], Callable[[], None]], RealClips]
+    captions: Sequence[str] = ()
+
+
 def choose_windows(
-    library: Library, config: Footage, side: str, *, count: int, frames: int, height: int, width: int, seed: int
+    library: Library, config: Settings, side: str, *, count: int, frames: int, height: int, width: int, seed: int
 ) -> tuple[list[Window], list[Window], list[str]]:
     """Choose windows evenly spread over the videos of one side of the split and over their time.
 
@@ -117,7 +142,7 @@ def choose_windows(
 
 def _window(
     library: Library,
-    config: Footage,
+    config: Settings,
     video: str,
     parts: list[tuple[int, int, int]],
     length: int,
@@ -178,7 +203,7 @@ def overlap_share(one: list[Window], two: list[Window]) -> float:
     return sum(any(meets(a, b) for a in one) for b in two) / len(two) if two else 0.0
 
 
-def footage_settings(known: dict[str, Any] | None, changes: dict[str, Any]) -> Footage:
+def footage_settings(known: dict[str, Any] | None, changes: dict[str, Any]) -> Settings:
     """Return how footage is split and cut: what the training said, or the defaults; and what the user changes.
 
     Args:
@@ -188,8 +213,6 @@ def footage_settings(known: dict[str, Any] | None, changes: dict[str, Any]) -> F
     Raises:
         ValueError: a value is out of range.
     """
-    import dataclasses
-
     from training.config import Footage
 
     names = {field.name for field in dataclasses.fields(Footage)}
@@ -201,7 +224,7 @@ def footage_settings(known: dict[str, Any] | None, changes: dict[str, Any]) -> F
     return Footage(**values)
 
 
-def open_library(data: Path, config: Footage) -> Library:
+def open_library(data: Path, config: Settings) -> Library:
     """Open footage; see `training.footage.open_footage`."""
     from training.footage import open_footage
 
@@ -210,3 +233,50 @@ def open_library(data: Path, config: Footage) -> Library:
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def find_footage(target: Target, options: argparse.Namespace, height: int, width: int) -> RealFootage:
+    """Split the footage as the training did and choose windows.
+
+    Raises:
+        ValueError: there is nothing held out that is long enough.
+    """
+    known = target.footage
+    if options.config is not None:
+        from training.config import load_config
+
+        known = dataclasses.asdict(load_config(options.config).footage)
+    changes = {
+        "holdout": options.holdout,
+        "holdout_fraction": options.holdout_fraction,
+        "short_side": options.short_side,
+        "crop_min": options.crop_min,
+        "crop_max": options.crop_max,
+        "horizon_frames": options.footage_horizon,
+    }
+    settings = footage_settings(dict(known) if known is not None else None, changes)
+    library = open_library(options.data, settings)
+    size: dict[str, Any] = {"frames": options.frames, "height": height, "width": width, "seed": options.seed}
+    heldout, others, too_short = choose_windows(library, settings, "heldout", count=options.clips, **size)
+    if len(heldout) < 2:
+        raise ValueError(
+            f"{options.data} has {len(heldout)} held-out clips of {MIN_FRAMES} frames or more "
+            f"({settings.holdout}, {settings.holdout_fraction:g}): add footage, or change --holdout or "
+            "--holdout-fraction to what the training had"
+        )
+    training, _, _ = choose_windows(library, settings, "train", count=options.train_clips, **size)
+    return RealFootage(
+        heldout,
+        others,
+        training,
+        too_short,
+        {**dataclasses.asdict(settings), "height": height, "width": width, "told_by": _told_by(target, options)},
+        lambda windows, advance: read_clips(library, windows, height, width, advance),
+        sorted({window.caption for window in training if window.caption}),
+    )
+
+
+def _told_by(target: Target, options: argparse.Namespace) -> str:
+    if options.config is not None:
+        return "--config"
+    return f"the {target.kind}" if target.footage is not None else "defaults: the bundle does not tell"

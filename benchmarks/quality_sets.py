@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -14,8 +14,9 @@ Clip = npt.NDArray[np.uint8]
 class Show(Protocol):
     """What is asked of a generator; `runtime.Generator` is one."""
 
-    def condition(self, **prompt: Any) -> None:
-        """Take a prompt."""
+    @property
+    def condition(self) -> Callable[..., None]:
+        """Take a prompt: image=, seed= or text=."""
 
     def reset(self, seed: int | None = None) -> None:
         """Go back to frame 0."""

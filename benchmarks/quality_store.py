@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import zipfile
 from collections.abc import Callable, Mapping
@@ -46,7 +47,7 @@ class Store:
                 pass  # cut short by a full disk, say: made anew
         arrays = make()
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_beside(file, lambda beside: np.savez(beside, **arrays))
+        write_beside(file, lambda beside: np.savez(beside, allow_pickle=False, **arrays))
         return arrays
 
 
@@ -64,4 +65,4 @@ def pack(files: list[bytes]) -> Arrays:
 def unpack(arrays: Arrays) -> list[bytes]:
     """Return the files of `pack`."""
     data, ends = arrays["bytes"].tobytes(), arrays["ends"].tolist()
-    return [data[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+    return [data[start:end] for start, end in itertools.pairwise([0, *ends])]

@@ -121,7 +121,7 @@ def _frechet_row(result: dict[str, Any]) -> tuple[str, str, str]:
     frechet = any_set["frechet"]
     covariance = frechet["covariance"]
     deficient = (
-        f"; its covariances have rank {covariance['rank_at_most']} of {covariance['values']}: compare within this table only"
+        f"; covariances have rank {covariance['rank_at_most']} of {covariance['values']}: only this table compares"
         if covariance["is_deficient"]
         else ""
     )
