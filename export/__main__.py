@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 
 EXAMPLES = """examples:
-  python -m export runs/landscape --out bundles/landscape-128
-  python -m export runs/landscape --out bundles/landscape-128 --force
+  python -m export runs/landscape --out bundles/landscape-256
+  python -m export runs/landscape --out bundles/landscape-256 --force
 
 Writes condition.onnx and step.onnx, golden frames and bundle.json (docs/bundle.md). Every engine that is installed is
 then run in a closed loop against PyTorch, frame by frame; a bundle that differs by more than its gate (60 dB in FP32,
@@ -26,6 +26,7 @@ def parser() -> argparse.ArgumentParser:
     )
     main_parser.add_argument("run", type=Path, metavar="RUN", help="folder of a training run")
     main_parser.add_argument("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write")
+    main_parser.add_argument("--words", type=Path, metavar="WORDS", help="word vectors (those of the training)")
     main_parser.add_argument("--force", action="store_true", help="replace BUNDLE if it exists")
     return main_parser
 
@@ -36,7 +37,7 @@ def main() -> int:
     try:
         from export.assembly import export_run
 
-        export_run(arguments.run, arguments.out, force=arguments.force)
+        export_run(arguments.run, arguments.out, force=arguments.force, words=arguments.words)
     except (ValueError, OSError, RuntimeError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 2

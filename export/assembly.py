@@ -17,13 +17,18 @@ from rich.table import Table
 from export.manifest import build_manifest, provenance
 from export.onnx_files import round_weights, write_graphs
 from export.parity import Rung, closed_loop, one_step, runnable
-from export.reference import Evaluation
+from export.reference import Evaluation, Prompt
 from export.reference import closed_loop as reference_loop
+from export.vocabulary import write_vocabulary
 from runtime.bundle import open_bundle, write_manifest
 from training.checkpoint import load_generator
+from training.generator import CLIP
 
 GOLDEN_FRAMES = (1, 10, 100, 300)
+FEW_FRAMES = (1, 100)  # of the golden runs that differ from the first one in their prompt alone
+GOLDEN_CLIP = 2  # frames of the golden clip: the runtime repeats the oldest, and that is tested along
 GOLDEN_SEED = 7
+GOLDEN_TEXT = "a waterfall in the mountains"
 IMAGE_SEED = 11  # the picture of the second golden run is a frame made from this seed
 
 
@@ -31,7 +36,9 @@ class ExportError(ValueError):
     """The bundle that came out is not the generator that went in; nothing was written."""
 
 
-def export_run(run: Path, out: Path, *, frames: int = 300, force: bool = False) -> list[Rung]:
+def export_run(
+    run: Path, out: Path, *, frames: int = 300, force: bool = False, words: Path | None = None
+) -> list[Rung]:
     """Export the newest checkpoint of a run.
 
     Args:
@@ -39,6 +46,7 @@ def export_run(run: Path, out: Path, *, frames: int = 300, force: bool = False) 
         out: the bundle's folder; must not exist unless `force`, and then is replaced in one move at the very end.
         frames: length of the closed loops, at least 300 for the golden frames.
         force: replace an existing bundle.
+        words: vectors of words, for a generator that listens to text; None for those that it was trained with.
 
     Returns:
         What was compared, all passed.
@@ -59,27 +67,37 @@ def export_run(run: Path, out: Path, *, frames: int = 300, force: bool = False) 
             task = progress.add_task("graphs", total=None)
             write_graphs(generator, folder)
             (folder / "golden").mkdir()
-            loops: dict[str, tuple[int, npt.NDArray[np.uint8] | None, list[npt.NDArray[np.uint8]], Evaluation]] = {}
+            entry = vocabulary = None
+            if config.model.text_dimensions:
+                entry, vocabulary = write_vocabulary(words or Path(facts["words"]), folder)
             progress.update(task, description="PyTorch, closed loop")
-            picture = next(reference_loop(generator, IMAGE_SEED, None)).frame.copy()
+            count = max(frames, GOLDEN_FRAMES[-1])
+            own = islice(reference_loop(generator, IMAGE_SEED, Prompt()), CLIP)
+            clip = np.stack([evaluation.frame.copy() for evaluation in own])
+            padded = np.concatenate([clip[:1].repeat(CLIP - GOLDEN_CLIP, axis=0), clip[:GOLDEN_CLIP]])
+            prompts = {"noise": Prompt(), "image": Prompt(image=clip[-1]), "clip": Prompt(clip=padded)}
+            if vocabulary is not None:
+                prompts["text"] = Prompt(text=GOLDEN_TEXT, vector=vocabulary.encode([GOLDEN_TEXT])[0])
+            loops: dict[str, tuple[Prompt, list[npt.NDArray[np.uint8]], Evaluation]] = {}
             golden: list[dict[str, Any]] = []
-            for name, image in (("noise", None), ("image", picture)):
-                evaluations = list(
-                    islice(reference_loop(generator, GOLDEN_SEED, image), max(frames, GOLDEN_FRAMES[-1]))
-                )
+            for name, prompt in prompts.items():
+                is_long = name == "noise"
+                length = count if name in ("noise", "image") else FEW_FRAMES[-1]
+                evaluations = list(islice(reference_loop(generator, GOLDEN_SEED, prompt), length))
                 made = [evaluation.frame for evaluation in evaluations]
-                loops[name] = (GOLDEN_SEED, image, made, evaluations[len(evaluations) // 2])
-                golden.append(_write_golden(folder, name, image, made))
-            manifest = build_manifest(config, folder, golden)
+                loops[name] = (prompt, made, evaluations[len(evaluations) // 2])
+                golden.append(_write_golden(folder, name, prompt, made, GOLDEN_FRAMES if is_long else FEW_FRAMES))
+                del evaluations
+            manifest = build_manifest(config, folder, golden, entry)
             manifest["provenance"] = provenance(config, facts)
             manifest["verified"] = {}
             write_manifest(folder, manifest)
             rungs = []
-            for name, (seed, image, made, middle) in loops.items():
+            for name, (prompt, made, middle) in loops.items():
                 progress.update(task, description=f"parity, {name}")
                 rungs.append(one_step(folder, middle, name))
                 for engine, precision in runnable():
-                    rungs.append(closed_loop(folder, engine, precision, name, seed, image, made))
+                    rungs.append(closed_loop(folder, engine, precision, name, GOLDEN_SEED, prompt, made))
         print_rungs(rungs)
         failed = [rung for rung in rungs if not rung.passed]
         if failed:
@@ -99,21 +117,27 @@ def export_run(run: Path, out: Path, *, frames: int = 300, force: bool = False) 
 
 
 def _write_golden(
-    folder: Path, name: str, image: npt.NDArray[np.uint8] | None, made: list[npt.NDArray[np.uint8]]
+    folder: Path, name: str, prompt: Prompt, made: list[npt.NDArray[np.uint8]], numbers: tuple[int, ...]
 ) -> dict[str, Any]:
     arrays: dict[str, Any] = {
-        "frames": np.stack([made[number - 1] for number in GOLDEN_FRAMES]),
-        "indices": np.array(GOLDEN_FRAMES, np.int32),
+        "frames": np.stack([made[number - 1] for number in numbers]),
+        "indices": np.array(numbers, np.int32),
     }
-    if image is not None:
-        arrays["image"] = image
-    np.savez_compressed(folder / "golden" / f"{name}.npz", **arrays)
-    return {
+    entry: dict[str, Any] = {
         "file": f"golden/{name}.npz",
         "seed": GOLDEN_SEED,
-        "image": image is not None,
-        "frames": list(GOLDEN_FRAMES),
+        "image": prompt.image is not None,
+        "frames": list(numbers),
     }
+    if prompt.image is not None:
+        arrays["image"] = prompt.image
+    if prompt.clip is not None:
+        arrays["clip"] = prompt.clip[-GOLDEN_CLIP:]
+        entry["clip"] = True
+    if prompt.text is not None:
+        entry["text"] = prompt.text
+    np.savez_compressed(folder / "golden" / f"{name}.npz", **arrays)
+    return entry
 
 
 def _replace(folder: Path, out: Path) -> None:

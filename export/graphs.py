@@ -32,17 +32,34 @@ def to_i420(picture: Tensor) -> Tensor:
 
 
 class ConditionGraph(nn.Module):
-    """condition.onnx: image, mask and noise -> memory."""
+    """condition.onnx: image, mask, clip, given, noise, and text where the generator listens to it -> memory."""
 
     def __init__(self, generator: VideoGenerator) -> None:
         super().__init__()
         self.condition = generator.condition
 
-    def forward(self, image: Tensor, mask: Tensor, noise: Tensor) -> tuple[Tensor, ...]:
-        """Return the memory's slots; image uint8 (1, H, W, 3), mask uint8 (1, H, W, 1), noise float32 (1, N)."""
+    def forward(
+        self, image: Tensor, mask: Tensor, clip: Tensor, given: Tensor, noise: Tensor, text: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """Return the memory's slots.
+
+        Args:
+            image: uint8 (1, H, W, 3).
+            mask: uint8 (1, H, W, 1).
+            clip: uint8 (1, CLIP, H, W, 3), oldest frame first.
+            given: float32 (1, 1), 1 if there is a clip.
+            noise: float32 (1, N).
+            text: float32 (1, D).
+        """
         picture = image.to(torch.float32).permute(0, 3, 1, 2) * (1.0 / 255.0)
         known = mask.to(torch.float32).permute(0, 3, 1, 2) * (1.0 / 255.0)
-        return tuple(self.condition(picture, known, noise))
+        frames = clip.to(torch.float32).permute(0, 1, 4, 2, 3) * (1.0 / 255.0)
+        return tuple(self.condition(picture, known, frames, given, noise, text))
+
+
+def condition_inputs(generator: VideoGenerator) -> list[str]:
+    """Return the names of the condition graph's inputs in the order in which `ConditionGraph` takes them."""
+    return ["image", "mask", "clip", "given", "noise", *(["text"] if generator.shape.text_dimensions else [])]
 
 
 class StepGraph(nn.Module):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import importlib.metadata
 import platform
@@ -21,17 +22,52 @@ CONTROLS = (
     ("wind_x", "pushes what is free to move to the right (or left, below 0)", "pixels per frame", -1.0, 1.0, 0.0),
     ("wind_y", "pushes what is free to move down (or up, below 0)", "pixels per frame", -1.0, 1.0, 0.0),
 )
+DRIFT = {
+    "name": "drift",
+    "description": "how fast a scene made from a seed or from text renews itself; 0 keeps it",
+    "unit": "times the bundle's renewal",
+    "minimum": 0.0,
+    "maximum": 4.0,
+    "default": 1.0,
+    "target": "renewal",
+}
+MAX_SEED = 2**32 - 1
 DTYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.UINT8: "uint8"}
 
 
-def build_manifest(config: Config, folder: Path, golden: list[dict[str, Any]]) -> dict[str, Any]:
+def build_manifest(
+    config: Config, folder: Path, golden: list[dict[str, Any]], text: dict[str, Any] | None = None
+) -> dict[str, Any]:
     """Return the manifest of the graphs in a folder, without `files` and `sha256`, which the runtime fills in.
 
     Args:
         config: of the run.
         folder: holds condition.onnx and step.onnx.
         golden: entries of the `golden` list.
+        text: the entry `text`, for a generator that listens to it.
     """
+    default_seed = golden[0]["seed"] if golden else 0
+    steering = [
+        {
+            "name": name,
+            "description": description,
+            "unit": unit,
+            "minimum": low,
+            "maximum": high,
+            "default": default,
+            "index": index,
+        }
+        for index, (name, description, unit, low, high, default) in enumerate(CONTROLS)
+    ]
+    seed = {
+        "name": "seed",
+        "description": "which scene is made up, and how it moves",
+        "unit": "number",
+        "minimum": 0.0,
+        "maximum": float(MAX_SEED),
+        "default": float(default_seed),
+        "target": "seed",
+    }
     condition = onnx.load(folder / "condition.onnx")
     step = onnx.load(folder / "step.onnx")
     fps = Fraction(config.footage.fps).limit_denominator(1001)
@@ -53,7 +89,10 @@ def build_manifest(config: Config, folder: Path, golden: list[dict[str, Any]]) -
                     {
                         "image": {"role": "image"},
                         "mask": {"role": "mask", "of": "image"},
+                        "clip": {"role": "clip"},
+                        "given": {"role": "given", "of": ["clip"]},
                         "noise": {"role": "noise"},
+                        "text": {"role": "text"},
                     },
                 ),
                 "outputs": _tensors(condition.graph.output, {slot: {"role": "memory"} for slot in Memory._fields}),
@@ -65,24 +104,13 @@ def build_manifest(config: Config, folder: Path, golden: list[dict[str, Any]]) -
                 "picture": "picture",
             },
         },
-        "controls": [
-            {
-                "name": name,
-                "description": description,
-                "unit": unit,
-                "minimum": low,
-                "maximum": high,
-                "default": default,
-                "index": index,
-            }
-            for index, (name, description, unit, low, high, default) in enumerate(CONTROLS)
-        ],
+        "controls": [*steering, DRIFT, seed],
         "renewal": {
             "every_frames": config.renewal_every_frames,
             "dissolve_frames": config.renewal_dissolve_frames,
             "correlation": config.renewal_correlation,
         },
-        "text": None,
+        "text": text,
         "golden": golden,
     }
 
@@ -106,7 +134,12 @@ def provenance(config: Config, facts: dict[str, Any]) -> dict[str, Any]:
             "onnx": importlib.metadata.version("onnx"),
             "python": platform.python_version(),
         },
-        "training": {"stage": facts["stage"], "iterations": facts["iteration"], "seed": config.run.seed},
+        "training": {
+            "stage": facts["stage"],
+            "iterations": facts["iteration"],
+            "seed": config.run.seed,
+            "footage": dataclasses.asdict(config.footage),
+        },
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

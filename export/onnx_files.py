@@ -18,8 +18,8 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from export.graphs import ConditionGraph, StepGraph, step_inputs, step_outputs
-from training.generator import Memory, VideoGenerator
+from export.graphs import ConditionGraph, StepGraph, condition_inputs, step_inputs, step_outputs
+from training.generator import CLIP, Memory, VideoGenerator
 from training.painter import num_code_noise
 
 OPSET = 18
@@ -33,7 +33,7 @@ def round_weights(generator: VideoGenerator) -> None:
             if isinstance(module, nn.Conv2d | nn.Linear):
                 module.weight.copy_(module.weight.half().float())
         prior = generator.condition.prior
-        for table in (prior.means, prior.spreads):
+        for table in (prior.means, prior.spreads, prior.texts):
             table.copy_(table.half().float())
 
 
@@ -41,10 +41,12 @@ def example_inputs(generator: VideoGenerator) -> tuple[tuple[Tensor, ...], tuple
     """Return inputs of the right shapes for `ConditionGraph` and for `StepGraph`."""
     shape = generator.shape
     random = torch.Generator().manual_seed(0)
-    image = torch.randint(0, 256, (1, shape.height, shape.width, 3), generator=random, dtype=torch.uint8)
+    clip = torch.randint(0, 256, (1, CLIP, shape.height, shape.width, 3), generator=random, dtype=torch.uint8)
     mask = torch.full((1, shape.height, shape.width, 1), 255, dtype=torch.uint8)
     noise = torch.randn(1, num_code_noise(shape.height, shape.width), generator=random)
-    condition = (image, mask, noise)
+    condition: tuple[Tensor, ...] = (clip[:, -1].clone(), mask, clip, torch.ones(1, 1), noise)
+    if shape.text_dimensions:
+        condition = (*condition, torch.nn.functional.normalize(torch.randn(1, shape.text_dimensions), dim=1))
     with torch.no_grad():
         memory = ConditionGraph(generator)(*condition)
     kick = torch.randn(1, shape.num_noise, generator=random)
@@ -60,7 +62,7 @@ def write_graphs(generator: VideoGenerator, folder: Path) -> None:
         ConditionGraph(generator),
         condition,
         folder / "condition.onnx",
-        ["image", "mask", "noise"],
+        condition_inputs(generator),
         list(Memory._fields),
     )
     _write(StepGraph(generator), step, folder / "step.onnx", step_inputs(), step_outputs())

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from export.graphs import step_inputs, step_outputs
-from export.reference import Evaluation
+from export.reference import Evaluation, Prompt
 from runtime import Generator
 from runtime.engine import ENGINES, open_engine
 from runtime.golden import psnr_db
@@ -88,7 +88,7 @@ def closed_loop(
     precision: str,
     run: str,
     seed: int,
-    image: npt.NDArray[np.uint8] | None,
+    prompt: Prompt,
     frames: Sequence[npt.NDArray[np.uint8]],
 ) -> Rung:
     """Run a bundle through the runtime as long as PyTorch was run, and compare frame by frame.
@@ -99,11 +99,11 @@ def closed_loop(
         precision: "fp32", "bf16" or "auto".
         run: name of the loop.
         seed: of the loop.
-        image: what it was conditioned on, uint8 (H, W, 3), or None.
+        prompt: what it was conditioned on.
         frames: PyTorch's, uint8 (H, W, 3), from frame 1 on.
     """
     with Generator.open(bundle, engine=engine, precision=precision, renewal=False, seed=seed) as generator:
-        generator.condition(image=image, seed=seed)
+        generator.condition(image=prompt.image, clip=prompt.clip, text=prompt.text, seed=seed)
         values = [min(psnr_db(next(generator), frame), IDENTICAL_DB) for frame in frames]
         used = generator.precision
     return Rung(

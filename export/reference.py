@@ -12,7 +12,7 @@ import torch
 
 from export.graphs import ConditionGraph, StepGraph
 from runtime.noise import CODES, FRAMES, normals
-from training.generator import VideoGenerator
+from training.generator import CLIP, VideoGenerator
 from training.painter import num_code_noise
 
 Pixels = npt.NDArray[np.uint8]
@@ -32,32 +32,49 @@ class Evaluation:
         return rgb
 
 
-def closed_loop(generator: VideoGenerator, seed: int, image: Pixels | None) -> Iterator[Evaluation]:
-    """Run a generator from a seed, and from a picture if one is given, for ever.
+@dataclass(frozen=True)
+class Prompt:
+    """What a golden run starts from; nothing but a seed if all is None."""
+
+    image: Pixels | None = None  # uint8 (H, W, 3) RGB of the frame's size
+    clip: Pixels | None = None  # uint8 (CLIP, H, W, 3)
+    text: str | None = None
+    vector: npt.NDArray[np.float32] | None = None  # (D,), of the text
+
+
+def closed_loop(generator: VideoGenerator, seed: int, prompt: Prompt) -> Iterator[Evaluation]:
+    """Run a generator from a seed and a prompt for ever.
 
     Args:
         generator: with rounded weights.
         seed: [0, 2**64); of the content code and of every frame's noise, as docs/bundle.md says.
-        image: uint8 (H, W, 3) RGB of the frame's size, or None.
+        prompt: what is given.
 
     Yields:
         One evaluation per frame, default controls, no renewal.
     """
     shape = generator.shape
-    picture = np.zeros((shape.height, shape.width, 3), np.uint8) if image is None else image
-    mask = np.full((1, shape.height, shape.width, 1), 0 if image is None else 255, np.uint8)
+    size = (shape.height, shape.width, 3)
+    picture = np.zeros(size, np.uint8) if prompt.image is None else prompt.image
+    mask = np.full((1, *size[:2], 1), 0 if prompt.image is None else 255, np.uint8)
+    clip = np.zeros((CLIP, *size), np.uint8) if prompt.clip is None else prompt.clip
+    given = np.array([[0 if prompt.clip is None else 1]], np.float32)
     code = normals(seed, CODES, 0, num_code_noise(shape.height, shape.width))[None]
+    inputs = [picture[None], mask, clip[None], given, code]
+    if shape.text_dimensions:
+        vector = np.zeros(shape.text_dimensions, np.float32) if prompt.vector is None else prompt.vector
+        inputs.append(vector[None])
     step = StepGraph(generator)
     with torch.no_grad():
-        memory = ConditionGraph(generator)(*(torch.from_numpy(array.copy()) for array in (picture[None], mask, code)))
+        memory = ConditionGraph(generator)(*(torch.from_numpy(array.copy()) for array in inputs))
         state = tuple(generator.step.initial_state(1))
         control = torch.tensor([[1.0, 0.0, 0.0]])
     frame = 0
     while True:
         noise = torch.from_numpy(normals(seed, FRAMES, frame, shape.num_noise)[None])
-        inputs = (*memory, *memory, torch.zeros(1), *state, noise, control)
+        tensors = (*memory, *memory, torch.zeros(1), *state, noise, control)
         with torch.no_grad():
-            outputs = step(*inputs)
-        yield Evaluation(tuple(part.numpy() for part in inputs), tuple(part.numpy() for part in outputs))
+            outputs = step(*tensors)
+        yield Evaluation(tuple(part.numpy() for part in tensors), tuple(part.numpy() for part in outputs))
         state = outputs[3:]
         frame += 1

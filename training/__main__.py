@@ -1,4 +1,4 @@
-"""Footage in, a trained generator out: `python -m training shard|words|pretrain|probe|finetune|sample ...`."""
+"""Footage in, a trained generator out: `python -m training pack|shard|words|pretrain|probe|finetune|sample ...`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 EXAMPLES = """examples:
+  python -m training pack     FOOTAGE --out PACK --megabytes 20
   python -m training shard    FOOTAGE --out SHARDS
   python -m training words    MODEL --out WORDS
   python -m training pretrain training/configs/landscape-128.toml --data SHARDS --words WORDS --out runs/landscape
@@ -24,7 +25,7 @@ and finetune.pt, metrics.jsonl, tensorboard/, samples/ and report.html.
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    from training import probe, shards, words
+    from training import pack, probe, shards, words
 
     main_parser = argparse.ArgumentParser(
         prog="python -m training",
@@ -33,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = main_parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    pack.add_arguments(commands.add_parser("pack", help="make a folder of videos small enough to be carried"))
     shards.add_arguments(commands.add_parser("shard", help="decode, cut and pack a folder of videos once"))
     words.add_arguments(commands.add_parser("words", help="distil word vectors from a sentence encoder"))
     for name, sentence in (
@@ -55,10 +57,11 @@ def parser() -> argparse.ArgumentParser:
             dest="changes",
             help="change the configuration, for example pretrain.order=0",
         )
-        if name == "pretrain":
-            stage.add_argument("--words", type=Path, metavar="WORDS", help="word vectors, for the alignment task")
-        else:
-            stage.add_argument("--from-scratch", action="store_true", help="without RUN/pretrain.pt")
+        stage.add_argument("--words", type=Path, metavar="WORDS", help="word vectors, for captions and prompts")
+        if name == "finetune":
+            stage.add_argument(
+                "--pretrained", type=Path, metavar="FILE", help="checkpoint to start from (RUN/pretrain.pt)"
+            )
     probe.add_arguments(commands.add_parser("probe", help="measure what a pretrained encoder knows"))
     sample = commands.add_parser("sample", help="show what a run's generator makes")
     sample.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
@@ -69,10 +72,10 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> None:
     """Carry out one command; raises ValueError for anything the user can mend."""
-    from training import probe, shards, words
+    from training import pack, probe, shards, words
 
     commands = {
-        "shard": shards.run, "words": words.run, "probe": probe.run, "sample": show_samples,
+        "pack": pack.run, "shard": shards.run, "words": words.run, "probe": probe.run, "sample": show_samples,
         "pretrain": train_stage, "finetune": train_stage,
     }  # fmt: skip
     commands[arguments.command](arguments)
@@ -101,7 +104,7 @@ def train_stage(arguments: argparse.Namespace) -> None:
     from training.config import load_config
     from training.engine import start_engine
     from training.finetune import FinetuneStage
-    from training.footage import ClipSampler, open_footage, split
+    from training.footage import ClipSampler, open_footage, split, zoomed
     from training.loop import Stage, forget, train
     from training.perceptual import PerceptualDistance
     from training.pictures import write_pictures
@@ -110,6 +113,7 @@ def train_stage(arguments: argparse.Namespace) -> None:
     from training.words import Words
 
     config = load_config(arguments.config, arguments.changes)
+    settings = config.pretrain if arguments.command == "pretrain" else config.finetune
     out: Path = arguments.out
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file, expected a folder: name another place for the run")
@@ -119,10 +123,9 @@ def train_stage(arguments: argparse.Namespace) -> None:
     spans, held_spans = (split(library, config.footage, name) for name in ("train", "heldout"))
     if not held_spans and fabric.is_global_zero:
         print("nothing is held out (one scene, or clips too short): measures and samples are of the footage trained on")
-    clips, watched = (
-        ClipSampler(some, config.footage, config.model.height, config.model.width, config.run.seed)
-        for some in (spans, held_spans or spans)
-    )
+    height, width = (settings.crop or side for side in (config.model.height, config.model.width))
+    part = zoomed(config.footage, height / config.model.height)
+    clips, watched = (ClipSampler(some, part, height, width, config.run.seed) for some in (spans, held_spans or spans))
     perceptual = None if arguments.perceptual is None else PerceptualDistance(arguments.perceptual).to(fabric.device)
     torch.manual_seed(config.run.seed)
     facts: dict[str, Any] = {
@@ -130,12 +133,12 @@ def train_stage(arguments: argparse.Namespace) -> None:
     }  # fmt: skip
     stage: Stage
     evaluate = None
+    words = None
+    if arguments.words is not None:
+        words = Words.open(arguments.words)
+        facts["words"] = str(arguments.words.resolve())
     if arguments.command == "pretrain":
-        words = None
         if config.pretrain.alignment > 0:
-            if arguments.words is not None:
-                words = Words.open(arguments.words)
-                facts["words"] = str(arguments.words.resolve())
             if not any(library.take(span.take).caption for span in spans):
                 raise ValueError(
                     f"{arguments.data} has no captions and pretrain.alignment is {config.pretrain.alignment}: "
@@ -156,10 +159,22 @@ def train_stage(arguments: argparse.Namespace) -> None:
             write_report(out)
 
     else:
-        pretrained = out / "pretrain.pt"
-        if not arguments.from_scratch and not pretrained.is_file():
-            raise ValueError(f"no {pretrained}: run pretrain first, or pass --from-scratch")
-        stage = FinetuneStage(config, None if arguments.from_scratch else pretrained, perceptual)
+        pretrained = arguments.pretrained or out / "pretrain.pt"
+        is_needed = config.finetune.pretrained != "none"
+        if is_needed and not pretrained.is_file():
+            raise ValueError(f'no {pretrained}: run pretrain first, or set finetune.pretrained to "none"')
+        whole = ClipSampler(spans, config.footage, config.model.height, config.model.width, config.run.seed)
+        stage = finetuning = FinetuneStage(
+            config, pretrained if is_needed else None, perceptual, words, whole, watched if held_spans else None
+        )
+
+        def evaluate(average: nn.Module, iteration: int) -> None:
+            path = out / "heldout.jsonl"
+            forget(path, "finetune", iteration - 1)
+            figures = finetuning.held_out_figures(average, config.run.evaluate_clips)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"stage": "finetune", "iteration": iteration, "figures": figures}) + "\n")
+
     note = {
         "name": config.name, "description": config.description, "config_digest": config.digest(),
         "data": facts["data"], "words": facts["words"], "device": str(fabric.device), "processes": fabric.world_size,

@@ -12,7 +12,7 @@ from torch import Tensor
 from training.config import Config, config_from_dict
 from training.generator import VideoGenerator
 
-VERSION = 2
+VERSION = 3
 STAGES = ("pretrain", "finetune")
 
 
@@ -47,16 +47,38 @@ def part_of(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
 
 
-def require_same_model(path: Path, content: dict[str, Any], config: Config) -> None:
-    """Raise ValueError unless the checkpoint was trained with the same [model] section."""
+WEIGHTLESS = ("components", "mixing", "period_frames", "height", "width")  # keys of [model] that no weight depends on
+
+
+def require_same_model(path: Path, content: dict[str, Any], config: Config, weights_only: bool = False) -> None:
+    """Raise ValueError unless the checkpoint was trained with the same [model] section.
+
+    Args:
+        path: of the checkpoint.
+        content: of it.
+        config: that is to go on with it.
+        weights_only: let pass what no weight depends on.
+    """
     theirs, ours = content["config"]["model"], dataclasses.asdict(config.model)
-    differing = [key for key in ours if theirs.get(key) != ours[key]]
+    ignored = WEIGHTLESS if weights_only else ()
+    differing = [key for key in ours if key not in ignored and theirs.get(key) != ours[key]]
     if differing:
         key = differing[0]
         raise ValueError(
             f"{path} was trained with model.{key} = {theirs.get(key)}, the configuration says {ours[key]}: "
             "use the configuration of that run, or another --out"
         )
+
+
+def require_same_encoder(path: Path, content: dict[str, Any], config: Config) -> None:
+    """Raise ValueError unless the checkpoint's encoder has the same size."""
+    theirs = content["config"]["model"]
+    for key in ("encoder_scale", "encoder_depth"):
+        if theirs.get(key) != getattr(config.model, key):
+            raise ValueError(
+                f"{path} was trained with model.{key} = {theirs.get(key)}, the configuration says "
+                f"{getattr(config.model, key)}: an encoder of another size cannot be taken over"
+            )
 
 
 def newest_checkpoint(run: Path) -> Path:
@@ -75,5 +97,5 @@ def load_generator(run: Path) -> tuple[VideoGenerator, Config, dict[str, Any]]:
     config = config_from_dict(content["config"], str(path))
     generator = VideoGenerator(config.model)
     generator.load_state_dict(part_of(content["ema"], "generator."))
-    facts = {key: content[key] for key in ("stage", "iteration", "footage", "data")}
+    facts = {key: content[key] for key in ("stage", "iteration", "footage", "data", "words")}
     return generator.eval(), config, facts

@@ -58,6 +58,8 @@ class Pretrain:
 
     iterations: int = 1500
     batch: int = 8  # of all processes together
+    crop: int = 0  # side of the part of the frame that is trained on, at the frame's scale; 0: the whole frame
+    still: bool = False  # clips in which nothing moves: what single pictures teach, to compare with
     learning_rate: float = 6e-4
     weight_decay: float = 0.01
     order: float = 0.2  # weight of each task; 0 leaves it out
@@ -67,7 +69,8 @@ class Pretrain:
     stride_min: int = 1  # frames from one frame of a clip to the next, from
     stride_max: int = 2  # to
     flow: float = 0.3  # reconstruction: steady flow against the footage's mean optical flow
-    kl: float = 2e-3  # reconstruction: content code against its prior, per value
+    sway: float = 0.1  # reconstruction: how far places swing, against the footage's
+    kl: float = 1e-3  # reconstruction: content code against its prior, per value
     perceptual: float = 0.6  # reconstruction: LPIPS of the painted picture; only with --perceptual
     given: float = 0.35  # reconstruction: share of clips whose first frame is given whole
     masked: float = 0.30  # share that is seen in parts; the rest has the content code alone
@@ -90,25 +93,63 @@ class Pretrain:
 
 @dataclasses.dataclass(frozen=True)
 class Finetune:
-    """The second stage: one critic that sees the anchor and three frames."""
+    """The second stage: a generator against two critics, one of pictures and one of clips."""
 
     iterations: int = 3000
     batch: int = 8
+    crop: int = 0  # side of the part of the frame that is trained on, at the frame's scale; 0: the whole frame
     learning_rate: float = 2e-4
     critic_learning_rate: float = 2e-4
-    critic_channels: int = 48
-    adversarial: float = 0.1
-    reconstruction: float = 0.3  # pooled L1 to the real continuation: held low, it pulls towards standing still
-    code_reconstruction: float = 0.5  # pooled L1 of pictures made from their own recognised code
+    pretrained: str = "all"  # "all", "encoder" (the generator's and the critics' encoders alone) or "none"
+    given: float = 0.5  # share of clips whose first frame is given,
+    parts: float = 0.125  # share of which parts are given,
+    mixed: float = 0.125  # share put together from the codes of two clips; the rest has the code of its own first frame
+    past: float = 0.5  # share of iterations in which half of the given clips come with the frames before
+    adversarial: float = 0.1  # weight of the clip critic
+    adversarial_picture: float = 0.1  # weight of the picture critic
+    unreal: float = 0.25  # weight of real clips that are frozen, reversed or wrongly captioned, as further fakes
     feature_matching: float = 0.5
-    perceptual: float = 0.6  # LPIPS of pictures made from their own recognised code; only with --perceptual
-    perceptual_clip: float = 0.3  # LPIPS of the last frame to the real one: forgives a shift, not an artefact
-    flow: float = 0.1
+    reconstruction: float = 0.2  # pooled L1 to the real continuation: held low, it pulls towards standing still
+    code_reconstruction: float = 1.0  # pooled L1 of pictures made from their own code
+    kl: float = 1e-3  # content code against N(0, 1), per value
+    perceptual: float = 0.8  # LPIPS of pictures made from their own code; only with --perceptual
+    perceptual_clip: float = 0.2  # LPIPS of the last frame to the real one: forgives a shift, not an artefact
+    flow: float = 0.2  # steady flow against the footage's mean optical flow
+    sway: float = 0.1  # how far places swing against the footage's
     motion: float = 0.1  # log motion energy, fake against real
+    correspondence: float = 0.2  # where cells move within a clip, by the pretrained position task
+    alignment: float = 0.1  # clips against their captions, by the pretrained alignment task
     penalty: float = 60.0  # finite-difference R1 and R2; times sigma^2 it is R3GAN's gamma / 2
     penalty_sigma: float = 0.05
-    given: float = 0.5  # share of clips with their first frame given; the rest has the content code alone
-    burn_in_frames: int = 48  # half of the clips start from a state this many frames old at most
+    penalty_every: int = 2  # iterations; the weight makes up for it
+    burn_in_frames: int = 48  # how far states are advanced before frames are judged, at most
+    replay: int = 64  # shows that grow old in the buffer; 0: none
+    replay_share: float = 0.25  # of the given clips
+    max_age_frames: int = 10000
+    stop_gap: float = 1.0  # training stops early when critics prefer known to held-out footage by this share of
+    # what they prefer footage to made clips by (0: they know nothing by heart, 1: everything); 0: never
+    gap_every: int = 20
+    rewinds: int = 3  # how often divergence goes back to the last good checkpoint, at half the learning rate
+
+    def __post_init__(self) -> None:
+        if self.given + self.parts + self.mixed > 1:
+            raise ValueError(
+                f"finetune.given + parts + mixed is {self.given + self.parts + self.mixed:g}, expected 1 at most"
+            )
+        for key in ("past", "replay_share"):
+            if getattr(self, key) > 1:
+                raise ValueError(f"finetune.{key} is {getattr(self, key)}, expected a share from 0 to 1")
+        if self.batch < 4:
+            raise ValueError(
+                f"finetune.batch is {self.batch}, expected 4 or more: a batch mixes pictures, parts and codes"
+            )
+        if self.pretrained not in ("all", "encoder", "none"):
+            raise ValueError(f'finetune.pretrained is "{self.pretrained}", expected "all", "encoder" or "none"')
+        if self.penalty_every < 1 or self.gap_every < 1 or self.burn_in_frames < 1:
+            raise ValueError(
+                "finetune.penalty_every, gap_every and burn_in_frames must be 1 or more, got "
+                f"{self.penalty_every}, {self.gap_every} and {self.burn_in_frames}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,10 +162,11 @@ class Run:
     ema: float = 0.998
     workers: int = 0  # processes that read clips; 0: one thread, ahead of the training
     log_every: int = 20
-    evaluate_every: int = 250  # held-out measures, pretraining only
+    evaluate_every: int = 250  # held-out measures
     evaluate_clips: int = 64
     sample_every: int = 250
     checkpoint_every: int = 250
+    keep_every: int = 0  # iterations; so often the averaged weights are kept under RUN/kept/; 0: never
 
     def __post_init__(self) -> None:
         for key in ("log_every", "evaluate_every", "evaluate_clips", "sample_every", "checkpoint_every"):
@@ -155,6 +197,12 @@ class Config:
                 raise ValueError(
                     f"{name}.iterations is {stage.iterations} and {name}.batch {stage.batch}, expected 1 or more"
                 )
+        for name, stage in (("pretrain", self.pretrain), ("finetune", self.finetune)):
+            sides = min(self.model.height, self.model.width)
+            if stage.crop and (stage.crop % 32 or not 64 <= stage.crop <= sides):
+                raise ValueError(
+                    f"{name}.crop is {stage.crop}, expected 0 or a multiple of 32 from 64 to the frame's {sides}"
+                )
         strides = 3 * self.pretrain.stride_max
         if strides >= self.footage.horizon_frames:
             raise ValueError(
@@ -165,6 +213,19 @@ class Config:
     def to_dict(self) -> dict[str, Any]:
         """Return the configuration as plain data, for checkpoints and digests."""
         return dataclasses.asdict(self)
+
+    def cropped(self, crop: int) -> Config:
+        """Return the configuration of a generator that works on squares of side `crop`; 0: this one."""
+        return (
+            self
+            if not crop
+            else dataclasses.replace(
+                self,
+                model=dataclasses.replace(self.model, height=crop, width=crop),
+                pretrain=dataclasses.replace(self.pretrain, crop=0),
+                finetune=dataclasses.replace(self.finetune, crop=0),
+            )
+        )
 
     def digest(self) -> str:
         """Return the SHA-256 of the configuration's canonical JSON, 64 hexadecimal digits."""

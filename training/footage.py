@@ -10,7 +10,7 @@ import json
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any, NamedTuple, overload
@@ -45,6 +45,7 @@ __all__ = [
     "open_footage",
     "read_captions",
     "split",
+    "zoomed",
 ]
 
 MAX_UNREADABLE = 16  # records in a row that are passed over before training stops
@@ -77,6 +78,7 @@ class Clip(NamedTuple):
     scene: str
     label: str
     name: str  # of the video
+    sway: np.ndarray  # (1, H / 4, W / 4) float32: swing about the steady way (root mean square), pixels of H x W
 
 
 class Batch(NamedTuple):
@@ -88,6 +90,7 @@ class Batch(NamedTuple):
     scenes: list[str]
     labels: list[str]
     names: list[str]  # of the videos
+    sway: torch.Tensor  # (B, 1, H / 4, W / 4) float32: swing about the steady way (root mean square), pixels of H x W
 
 
 class Library:
@@ -289,6 +292,12 @@ def _held_out_scenes(scenes: Sequence[str], config: Footage) -> set[str]:
 _ORDER, _TURN, _CLIP = range(3)
 
 
+def zoomed(config: Footage, share: float) -> Footage:
+    """Return the footage with crops of a share of their size: what a generator sees that trains on parts of frames."""
+    low, high = (max(1, round(side * share)) for side in (config.crop_min, config.crop_max))
+    return replace(config, crop_min=low, crop_max=high)
+
+
 class ClipSampler:
     """Draws clips by (seed, number of the sample, offsets) alone: a resumed run goes on as if never stopped.
 
@@ -358,13 +367,19 @@ class ClipSampler:
             crop = record.frame(start + offset)[top : top + height, left : left + width]
             picture = cv2.resize(crop, (self.width, self.height), interpolation=method)
             frames[row] = (picture[:, ::-1] if flip else picture).transpose(2, 0, 1)
-        mean = record.mean_flow(start, horizon)[top // 4 : (top + height) // 4, left // 4 : (left + width) // 4]
-        flow = cv2.resize(mean, (self.width // 4, self.height // 4), interpolation=cv2.INTER_AREA)
+        window = np.s_[top // 4 : (top + height) // 4, left // 4 : (left + width) // 4]
+        small = (self.width // 4, self.height // 4)
+        flow = cv2.resize(record.mean_flow(start, horizon)[window], small, interpolation=cv2.INTER_AREA)
+        sway = cv2.resize(record.sway(start, horizon)[window], small, interpolation=cv2.INTER_AREA)
+        sway = sway[np.newaxis] * np.float32(self.width / width)
         flow = flow * np.array([self.width / width, self.height / height], np.float32)
         if flip:
             flow = flow[:, ::-1] * np.array([-1, 1], np.float32)
+            sway = sway[:, :, ::-1]
         flow = np.ascontiguousarray(flow.transpose(2, 0, 1), np.float32)
-        return Clip(frames, flow, take.caption, take.scene, take.label, take.video)
+        return Clip(
+            frames, flow, take.caption, take.scene, take.label, take.video, np.ascontiguousarray(sway, np.float32)
+        )
 
     def collate(self, numbers: Sequence[int], offsets: Sequence[int]) -> tuple[Batch, list[str]]:
         """Return the samples of these numbers as one batch, and what could not be read.
@@ -388,6 +403,7 @@ class ClipSampler:
             [clip.scene for clip in clips],
             [clip.label for clip in clips],
             [clip.name for clip in clips],
+            torch.from_numpy(np.stack([clip.sway for clip in clips])),
         )
         return batch, problems
 

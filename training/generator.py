@@ -17,9 +17,16 @@ from torch import Tensor, nn
 
 from training.layers import FiLMBlock, Warp, conv, repeat_subpixels, resize, upsample
 from training.painter import ContentPrior, Painter
-from training.trunk import Trunk
+from training.trunk import Levels, Trunk, previous_rows
 
 STYLE = 64
+CLIP = 4  # frames of a clip to go on from; the last one is the present
+MAX_FLOW = 12.0  # pixels per frame
+MAX_MODE = 8.0  # pixels, of one oscillator mode
+MAX_LEARNED = 4.0  # pixels, of the recurrent displacement
+SPREADING = 2.0  # periods after the start until places' clocks are as far apart as they get
+GRAIN_SIZE = 2.0  # pixels by which two phases must differ to be textures of their own
+SMOOTH = 8  # side of the blocks whose mean is not detail
 
 
 class Memory(NamedTuple):
@@ -37,7 +44,7 @@ class State(NamedTuple):
     """What `Step` carries from frame to frame; zeros at the start."""
 
     oscillators: Tensor  # (B, 2K) FP32, real parts then imaginary parts
-    clock: Tensor  # (B, 1) FP32 in [0, 1): the transport's phase
+    clock: Tensor  # (B, 2) FP32 in [0, 1]: the transport's phase, and how far phases differ from place to place
     hidden: Tensor  # (B, 32, H/8, W/8) in [-1, 1]
 
 
@@ -49,6 +56,9 @@ class Shape:
     width: int = 128
     num_modes: int = 16
     period_frames: int = 24  # one phase of the transport lives this long
+    text_dimensions: int = 0  # of the prompt's vector; 0: the generator does not listen to text
+    components: int = 128  # of the mixture that content codes are drawn from
+    mixing: float = 0.5  # how readily a scene is put together from two components: 0 never, 1 always
     encoder_scale: float = 1.0  # factor on the encoder's channels
     encoder_depth: int = 1  # residual blocks at each of its four levels
 
@@ -56,6 +66,12 @@ class Shape:
         if self.height % 32 or self.width % 32 or min(self.height, self.width) < 64:
             raise ValueError(
                 f"frame size is {self.width}x{self.height}, expected multiples of 32 from 64 up: change height or width"
+            )
+
+        if not 2 <= self.components <= 4096 or not 0 <= self.mixing <= 1 or self.text_dimensions > 4096:
+            raise ValueError(
+                f"components is {self.components}, mixing {self.mixing} and text_dimensions {self.text_dimensions}, "
+                "expected 2 to 4096, 0 to 1 and 0 to 4096"
             )
 
         if not 0.25 <= self.encoder_scale <= 32 or not 1 <= self.encoder_depth <= 32:
@@ -91,9 +107,24 @@ class Encoder(nn.Module):
             self.to_modes.weight.mul_(0.1)
             self.to_flow.weight.mul_(0.1)
 
-    def forward(self, picture: Tensor) -> Memory:
-        """Return the memory of a picture (B, 3, H, W) in [0, 1]."""
-        x4, x8, x16, x32 = self.trunk(picture)
+    def forward(self, picture: Tensor, past: Tensor | None = None) -> Memory:
+        """Return the memory of a picture.
+
+        Args:
+            picture: (B, 3, H, W) in [0, 1].
+            past: (B, `CLIP` - 1, 3, H, W), the frames before it, oldest first, or None: how things move is then read
+                from the picture alone, which is the same as a past in which nothing has moved.
+        """
+        if past is None:
+            levels = self.trunk(picture)
+        else:
+            frames = torch.cat([past, picture[:, None]], dim=1)
+            batch, count = frames.shape[:2]
+            chain = previous_rows(batch, count).to(picture.device)
+            last = torch.arange(count - 1, batch * count, count, device=picture.device)
+            levels = self.trunk(frames.flatten(0, 1), chain)
+            levels = Levels(*(level[last] for level in levels))
+        x4, x8, x16, x32 = levels
         y16 = x16 + self.up16(upsample(x32))
         y8 = x8 + self.up8(F.leaky_relu(upsample(y16), 0.2))
         motion8 = F.leaky_relu(self.motion8(F.leaky_relu(y8, 0.2)), 0.2)
@@ -104,36 +135,107 @@ class Encoder(nn.Module):
             features4=self.to_features4(x4),
             features8=self.to_features8(y8),
             style=torch.tanh(self.to_style(x32.mean(dim=(2, 3)))),
-            modes=4.0 * torch.tanh(self.to_modes(motion8).float()),
-            flow=torch.cat([6.0 * torch.tanh(raw[:, :2] / 2), torch.sigmoid(raw[:, 2:] + 1)], dim=1),
+            modes=MAX_MODE * torch.tanh(self.to_modes(motion8).float() / 2),
+            flow=torch.cat([MAX_FLOW * torch.tanh(raw[:, :2] / 4), torch.sigmoid(raw[:, 2:] + 1)], dim=1),
         )
 
 
 class Condition(nn.Module):
-    """The first graph: image, mask and noise -> memory."""
+    """The first graph: image, clip, text and noise, each if it is there -> memory.
 
-    def __init__(self, shape: Shape) -> None:
+    Args:
+        shape: of the generator.
+        crop: side of the square that it works on, None for the whole frame. The weights are the same.
+    """
+
+    def __init__(self, shape: Shape, crop: int | None = None) -> None:
         super().__init__()
-        self.prior = ContentPrior(shape.height, shape.width)
-        self.painter = Painter(shape.height, shape.width)
+        self.shape = shape
+        self.prior = ContentPrior(
+            shape.height, shape.width, shape.components, shape.text_dimensions, mixing=shape.mixing
+        )
+        self.painter = Painter(crop or shape.height, crop or shape.width, shape.text_dimensions)
         self.encoder = Encoder(shape)
 
-    def from_code(self, image: Tensor, mask: Tensor, code: Tensor) -> Memory:
-        """Return the memory for a content code; arguments as for `Painter.forward`."""
-        return self.encoder(self.painter(image, mask, code))
+    def from_code(
+        self,
+        image: Tensor,
+        mask: Tensor,
+        code: Tensor,
+        text: Tensor | None = None,
+        past: Tensor | None = None,
+        has_past: Tensor | None = None,
+    ) -> Memory:
+        """Return the memory for a content code.
 
-    def forward(self, image: Tensor, mask: Tensor, noise: Tensor) -> Memory:
-        """Return the memory for standard normal noise (B, `num_code_noise`), from which the content code is drawn."""
-        return self.from_code(image, mask, self.prior(noise))
+        Args:
+            image, mask, code, text: as for `Painter.forward`.
+            past: as for `Encoder.forward`.
+            has_past: (B, 1), 1 for pictures whose past is known, else 0; None: all.
+        """
+        picture = self.painter(image, mask, code, text)
+        if past is not None and has_past is not None:
+            known = has_past[:, :, None, None, None]
+            past = past * known + picture[:, None] * (1 - known)
+        return self.encoder(picture, past)
+
+    def forward(
+        self, image: Tensor, mask: Tensor, clip: Tensor, clip_given: Tensor, noise: Tensor, text: Tensor | None = None
+    ) -> Memory:
+        """Return the memory for what is given.
+
+        Args:
+            image: (B, 3, H, W) RGB in [0, 1].
+            mask: (B, 1, H, W), 1 where the image is given.
+            clip: (B, `CLIP`, 3, H, W) RGB in [0, 1], the last frame being the present.
+            clip_given: (B, 1), 1 where the clip is given, else 0.
+            noise: (B, `num_code_noise`) standard normal, from which the content code is drawn.
+            text: (B, `Shape.text_dimensions`) unit vectors, zeros where there is no text; None if the generator does
+                not listen to text.
+        """
+        # Where no image is given, the clip's present is the picture.
+        from_clip = clip_given[:, :, None, None] * (1 - mask)
+        image = image * mask + clip[:, -1] * from_clip
+        return self.from_code(image, mask + from_clip, self.prior(noise, text), text, clip[:, :-1], clip_given)
+
+
+def phase_field(height: int, width: int) -> Tensor:
+    """Return how far ahead each place's clock runs, (1, 1, height, width) in periods: smooth, -0.25 to 0.25.
+
+    Waves of about 100 frame pixels in directions that have no common period; `height` and `width` are the frame's / 4.
+    """
+    y, x = torch.meshgrid(
+        4.0 * torch.arange(height, dtype=torch.float32), 4.0 * torch.arange(width, dtype=torch.float32), indexing="ij"
+    )
+    waves = ((0.045, 0.021, 0.4), (-0.028, 0.039, 2.1), (0.017, -0.052, 4.4))
+    total = sum((torch.sin(u * x + v * y + start) for u, v, start in waves), torch.zeros(()))
+    return (0.25 / len(waves)) * total[None, None]
+
+
+def contrast_gain(weight: Tensor, alike: Tensor) -> Tensor:
+    """Return the factor on detail that keeps its contrast while two phases cross-fade.
+
+    The variance of w a + (1 - w) b is w^2 + (1 - w)^2 + 2 w (1 - w) rho times theirs (variance-preserving blending,
+    Heitz and Neyret 2018, eq. 2, for textures of correlation rho).
+
+    Args:
+        weight: of the first phase, in [0, 1].
+        alike: correlation of the phases, in [0, 1]; same shape.
+    """
+    other = 1 - weight
+    return torch.rsqrt(weight * weight + other * other + 2 * alike * weight * other + 1e-6)
 
 
 class Step(nn.Module):
     """The second graph: memory, state, noise and controls -> a frame and the next state."""
 
-    def __init__(self, shape: Shape) -> None:
+    phases: Tensor
+
+    def __init__(self, shape: Shape, crop: int | None = None) -> None:
         super().__init__()
         self.shape = shape
-        height, width = shape.height, shape.width
+        self.height, self.width = height, width = crop or shape.height, crop or shape.width
+        self.register_buffer("phases", phase_field(height // 4, width // 4), persistent=False)
         # From the slow sway of a trunk to leaves in the wind: 0.02 to 0.6 radians per frame.
         rates = torch.logspace(math.log10(0.02), math.log10(0.6), shape.num_modes)
         self.log_rate = nn.Parameter(rates.log())
@@ -161,10 +263,10 @@ class Step(nn.Module):
 
     def initial_state(self, batch: int, device: torch.device | str = "cpu") -> State:
         """Return the state before the first frame: zeros, as the bundle's contract says."""
-        h8, w8 = self.shape.height // 8, self.shape.width // 8
+        h8, w8 = self.height // 8, self.width // 8
         return State(
             torch.zeros(batch, 2 * self.shape.num_modes, device=device),
-            torch.zeros(batch, 1, device=device),
+            torch.zeros(batch, 2, device=device),
             torch.zeros(batch, 32, h8, w8, device=device),
         )
 
@@ -174,6 +276,28 @@ class Step(nn.Module):
         modes = memory.modes.float().reshape(batch, 2 * self.shape.num_modes, 2 * h8 * w8)
         weights = state.oscillators[:, None] * (1.0 / math.sqrt(self.shape.num_modes))
         return torch.matmul(weights, modes).reshape(batch, 2, h8, w8)
+
+    def expected_sway(self, memory: Memory, horizon: int) -> Tensor:
+        """Return how far places swing about their steady way within `horizon` frames, root mean square.
+
+        The like of `TakeRecord.sway`, for undamped oscillators of unit variance: a mode that turns once in a thousand
+        frames has hardly moved within thirty.
+
+        Args:
+            memory: its modes say how far each oscillator swings where.
+            horizon: frames.
+
+        Returns:
+            (B, 1, H/8, W/8) pixels.
+        """
+        time = torch.arange(horizon + 1, device=memory.modes.device, dtype=torch.float32)
+        turned = torch.exp(1j * self.log_rate.detach().exp()[:, None] * time)  # (K, T + 1)
+        line = 1 + (turned[:, -1:] - 1) * (time / horizon)
+        share = (turned - line).abs().square().mean(dim=1)  # (K,): of the variance that is seen
+        batch, _, h8, w8 = memory.modes.shape
+        power = memory.modes.float().square().reshape(batch, 2, self.shape.num_modes, 2, h8, w8).sum(dim=(1, 3))
+        total = (power * share[:, None, None]).sum(dim=1, keepdim=True) / self.shape.num_modes
+        return torch.sqrt(total + 1e-6)
 
     def advance(self, memory: Memory, state: State, noise: Tensor, control: Tensor) -> State:
         """Move the state on by one frame: cheap, at 1/8 of the size, without a picture.
@@ -197,8 +321,10 @@ class Step(nn.Module):
             rotated = torch.cat([cos * real - sin * imaginary, sin * real + cos * imaginary], dim=1)
             kick = torch.sqrt(1 - radius * radius + 1e-8).repeat(1, 2) * noise[:, : 2 * k].float()
             oscillators = (rotated + kick).clamp(-4.0, 4.0)
-            clock = state.clock + speed / self.shape.period_frames
+            clock = state.clock[:, :1] + speed / self.shape.period_frames
             clock = clock - torch.floor(clock)
+            spread = (state.clock[:, 1:] + speed / (SPREADING * self.shape.period_frames)).clamp(0.0, 1.0)
+            clock = torch.cat([clock, spread], dim=1)
         swayed = self.sway(memory, State(oscillators, clock, state.hidden))
         coarse_flow = F.avg_pool2d(memory.flow, 2)[:, :2]
         seen = torch.cat(
@@ -215,35 +341,41 @@ class Step(nn.Module):
         return State(oscillators, clock, hidden)
 
     def transport(self, memory: Memory, control: Tensor, age: Tensor) -> Tensor:
-        """Return the displacement (B, 2, H/4, W/4) of a phase of `age` (B, 1) frames along the steady flow.
+        """Return the displacement (B, 2, H/4, W/4) of a phase of `age` (B, 1, H/4, W/4) frames along the steady flow.
 
         The flow is followed by the midpoint rule: straight steps would unwind a storm's spiral.
         """
         flow, free = memory.flow[:, :2].float(), memory.flow[:, 2:].float()
         flow = (flow + control[:, 1:3, None, None].float()) * free
-        age = age[:, :, None, None]
         return self.warp4(flow, flow * (0.5 * age)) * age
 
     def render(self, memory: Memory, state: State, control: Tensor) -> Tensor:
         """Return the frame (B, 3, H, W), RGB in [0, 1], of a state."""
-        height, width = self.shape.height, self.shape.width
+        height, width = self.height, self.width
         with torch.autocast(state.clock.device.type, enabled=False):
-            swayed = self.sway(memory, state) + 2.0 * torch.tanh(self.to_displacement(state.hidden.float()))
+            swayed = self.sway(memory, state) + MAX_LEARNED * torch.tanh(self.to_displacement(state.hidden.float()))
             swayed = resize(swayed, height // 4, width // 4) * memory.flow[:, 2:].float()
-            # At clock 0 the first phase is in the middle of its life: age 0, full weight, the anchor itself.
-            first = state.clock + 0.5
+            # At the start every place is at clock 0: the first phase is in the middle of its life, age 0, full weight,
+            # the anchor itself. From then on places drift apart, so that they do not all cross-fade at once.
+            clock = state.clock[:, :1, None, None] + state.clock[:, 1:, None, None] * self.phases
+            second = clock - torch.floor(clock)
+            first = second + 0.5
             first = first - torch.floor(first)
-            weight = (1.0 - torch.abs(2.0 * first - 1.0))[:, :, None, None]
+            weight = 1.0 - torch.abs(2.0 * first - 1.0)  # (B, 1, H/4, W/4)
             period = float(self.shape.period_frames)
             move_a = swayed + self.transport(memory, control, (first - 0.5) * period)
-            move_b = swayed + self.transport(memory, control, (state.clock - 0.5) * period)
-            full_a, full_b = resize(move_a, height, width), resize(move_b, height, width)
-            picture_a = self.warp1(memory.picture.float(), full_a)
-            picture_b = self.warp1(memory.picture.float(), full_b)
-            picture = picture_b + weight * (picture_a - picture_b)
+            move_b = swayed + self.transport(memory, control, (second - 0.5) * period)
+            apart = (move_a - move_b).square().sum(dim=1, keepdim=True)
+            gain = contrast_gain(weight, torch.exp(-apart / (2 * GRAIN_SIZE**2)))
+            moves = resize(torch.cat([move_a, move_b, weight, gain], dim=1), height, width)
+            picture_a = self.warp1(memory.picture.float(), moves[:, :2])
+            picture_b = self.warp1(memory.picture.float(), moves[:, 2:4])
+            picture = picture_b + moves[:, 4:5] * (picture_a - picture_b)
+            smooth = resize(F.avg_pool2d(picture, SMOOTH), height, width)
+            picture = picture + (moves[:, 5:] - 1) * (picture - smooth)
         features_a, features_b = self.warp4(memory.features4, move_a), self.warp4(memory.features4, move_b)
         features = features_b + weight.to(features_a.dtype) * (features_a - features_b)
-        move8 = F.avg_pool2d(move_a * weight + move_b * (1 - weight), 2)
+        move8 = F.avg_pool2d(move_b + weight * (move_a - move_b), 2)
         x = torch.cat([self.warp8(memory.features8, move8), state.hidden.to(memory.features8.dtype)], dim=1)
         x = self.block8(self.merge8(x), memory.style)
         x = self.block4(self.merge4(torch.cat([upsample(x), features], dim=1)), memory.style)
@@ -268,10 +400,16 @@ def dissolve(a: Memory, b: Memory, mix: Tensor) -> Memory:
 
 
 class VideoGenerator(nn.Module):
-    """Both graphs in one module, so that one checkpoint and one EMA hold them."""
+    """Both graphs in one module, so that one checkpoint and one EMA hold them.
 
-    def __init__(self, shape: Shape) -> None:
+    Args:
+        shape: of the generator.
+        crop: side of the square that it works on while it trains, None for the whole frame: the same weights in fewer
+            pixels at the same scale.
+    """
+
+    def __init__(self, shape: Shape, crop: int | None = None) -> None:
         super().__init__()
         self.shape = shape
-        self.condition = Condition(shape)
-        self.step = Step(shape)
+        self.condition = Condition(shape, crop)
+        self.step = Step(shape, crop)

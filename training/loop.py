@@ -24,6 +24,7 @@ from training.checkpoint import load_checkpoint, save_checkpoint
 from training.config import Config
 from training.footage import Batch, ClipSampler
 from training.loading import load_batches
+from training.losses import DivergenceError
 from training.sampling import write_samples
 
 
@@ -54,8 +55,31 @@ class Stage(Protocol):
         """Return which frames of a clip a step wants, counted from its first."""
         ...
 
+    stop_reason: str  # one sentence if the stage must not go on, else empty
+    rewinds: int  # how often divergence may go back to the last good checkpoint
+
     def update(self, batch: Batch, offsets: list[int], iteration: int) -> dict[str, float]:
-        """Do one iteration on this process's rows and return the metrics of all."""
+        """Do one iteration on this process's rows and return the metrics of all.
+
+        Raises:
+            DivergenceError: training has run away.
+        """
+        ...
+
+    def refresh(self, averaged: nn.Module) -> None:
+        """Bring what is read from the footage up to date in the averaged module, before it is kept or shown."""
+        ...
+
+    def extra_state(self) -> dict[str, Any]:
+        """Return what a checkpoint must hold besides weights, as plain data."""
+        ...
+
+    def load_extra_state(self, content: dict[str, Any]) -> None:
+        """Take what `extra_state` gave."""
+        ...
+
+    def slow_down(self) -> None:
+        """Train more carefully from now on: called after a rewind."""
         ...
 
 
@@ -90,45 +114,91 @@ def train(
     """
     run.mkdir(parents=True, exist_ok=True)
     path = run / f"{stage.name}.pt"
-    content = None
-    if path.exists():
+    resumed = path.exists()
+    if not resumed:
+        stage.prepare(clips)
+    stage.setup(fabric)
+    ema = copy.deepcopy(stage.averaged).eval().requires_grad_(False)
+
+    def load() -> int:
         content = load_checkpoint(path)
         stage.check(path, content)
         for name, module in stage.modules.items():
             module.load_state_dict(content["modules"][name])
-    else:
-        stage.prepare(clips)
-    stage.setup(fabric)
-    ema = copy.deepcopy(stage.averaged).eval().requires_grad_(False)
-    start = 0
-    if content is not None:
         for name, optimiser in stage.optimisers.items():
             optimiser.load_state_dict(content["optimisers"][name])
         ema.load_state_dict(content["ema"])
-        start = content["iteration"]
-        if fabric.is_global_zero:
-            print(f"resuming {path} at iteration {start}")
+        stage.load_extra_state(content["extra"])
+        return int(content["iteration"])
+
+    start = load() if resumed else 0
+    if resumed and fabric.is_global_zero:
+        print(f"resuming {path} at iteration {start}")
     if fabric.is_global_zero:
         partial = run / "run.json.partial"
         partial.write_text(json.dumps(note, indent=1), encoding="utf-8")
         partial.replace(run / "run.json")
     fabric.barrier()
+    if stage.stop_reason:
+        print(f"{stage.name} was stopped at iteration {start}: {stage.stop_reason}")
+        return
 
     def save(iteration: int) -> None:
-        save_checkpoint(
-            path,
-            {
-                "stage": stage.name,
-                "iteration": iteration,
-                "config": config.to_dict(),
-                "modules": {name: module.state_dict() for name, module in stage.modules.items()},
-                "optimisers": {name: optimiser.state_dict() for name, optimiser in stage.optimisers.items()},
-                "ema": ema.state_dict(),
-                **facts,
-            },
-        )
+        content = {
+            "stage": stage.name,
+            "iteration": iteration,
+            "config": config.to_dict(),
+            "ema": ema.state_dict(),
+            **facts,
+        }
+        if config.run.keep_every and iteration % config.run.keep_every == 0:
+            kept = run / "kept" / f"{stage.name}-{iteration:06d}"
+            kept.mkdir(parents=True, exist_ok=True)
+            save_checkpoint(kept / f"{stage.name}.pt", content)
+        content["modules"] = {name: module.state_dict() for name, module in stage.modules.items()}
+        content["optimisers"] = {name: optimiser.state_dict() for name, optimiser in stage.optimisers.items()}
+        content["extra"] = stage.extra_state()
+        save_checkpoint(path, content)
 
-    log = _Log(run, stage, start, config, enabled=fabric.is_global_zero)
+    rewinds = stage.rewinds
+    while True:
+        log = _Log(run, stage, start, config, enabled=fabric.is_global_zero)
+        try:
+            _iterate(stage, config, fabric, clips, held_out, run, ema, start, log, save, evaluate, clock)
+            break
+        except DivergenceError as error:
+            if not path.exists() or not rewinds:
+                raise ValueError(
+                    f"{error}; lower the learning rate and resume"
+                    if path.exists()
+                    else f"{error}, before the first checkpoint: lower the learning rate and start again"
+                ) from None
+            rewinds -= 1
+            start = load()
+            stage.slow_down()
+            print(
+                f"DIVERGED: {error}. Going back to iteration {start}, with the learning rate halved; "
+                f"{rewinds} more such returns are allowed",
+                flush=True,
+            )
+    fabric.barrier()
+
+
+def _iterate(
+    stage: Stage,
+    config: Config,
+    fabric: Fabric,
+    clips: ClipSampler,
+    held_out: ClipSampler,
+    run: Path,
+    ema: nn.Module,
+    start: int,
+    log: _Log,
+    save: Callable[[int], None],
+    evaluate: Callable[[nn.Module, int], None] | None,
+    clock: Callable[[], float],
+) -> None:
+    """Run iterations from `start` on, until the end or until the stage says stop."""
     loading = load_batches(
         clips, stage.offsets, stage.batch, start, stage.iterations, fabric.global_rank, fabric.world_size,
         config.run.workers,
@@ -151,16 +221,24 @@ def train(
                 began, waited = clock(), batches.waited
             if not fabric.is_global_zero:
                 continue
-            is_last = done == stage.iterations
+            is_last = done == stage.iterations or bool(stage.stop_reason)
             paused = clock()
-            if done % config.run.checkpoint_every == 0 or is_last:
+            is_shown = stage.is_shown and (done % config.run.sample_every == 0 or is_last)
+            is_saved = done % config.run.checkpoint_every == 0 or is_last
+            if config.run.keep_every:
+                is_saved = is_saved or done % config.run.keep_every == 0
+            if is_saved or is_shown:
+                stage.refresh(ema)
+            if is_saved:
                 save(done)
             if evaluate is not None and (done % config.run.evaluate_every == 0 or is_last):
                 evaluate(ema, done)
-            if stage.is_shown and (done % config.run.sample_every == 0 or is_last):
+            if is_shown:
                 write_samples(ema.generator, held_out, config, run / "samples" / f"{stage.name}-{done:06d}")
             began += clock() - paused  # throughput is the training's
-    fabric.barrier()
+            if stage.stop_reason:
+                print(f"STOPPED at iteration {done}: {stage.stop_reason}", flush=True)
+                break
 
 
 class _Log:
@@ -169,6 +247,7 @@ class _Log:
     def __init__(self, run: Path, stage: Stage, start: int, config: Config, enabled: bool) -> None:
         self.stage, self.config, self.enabled = stage, config, enabled
         self.sums: dict[str, float] = {}
+        self.counts: dict[str, int] = {}  # not every iteration knows every metric
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self.progress = Progress(*columns, TextColumn("{task.fields[note]}"), disable=not enabled)
         self.bar = self.progress.add_task(stage.name, total=stage.iterations, completed=start, note="")
@@ -192,15 +271,14 @@ class _Log:
     def add(self, metrics: dict[str, float]) -> None:
         for key, value in metrics.items():
             self.sums[key] = self.sums.get(key, 0.0) + value
+            self.counts[key] = self.counts.get(key, 0) + 1
         self.progress.update(self.bar, advance=1)
 
     def write(self, iteration: int, **more: float) -> None:
-        means = {key: value / self.config.run.log_every for key, value in self.sums.items()}
-        self.sums = {}
+        means = {key: value / self.counts[key] for key, value in self.sums.items()}
+        self.sums, self.counts = {}, {}
         if not all(np.isfinite(value) for value in means.values()):
-            raise ValueError(
-                f"{self.stage.name} diverged at iteration {iteration}: {means}; lower the learning rate and resume"
-            )
+            raise DivergenceError(f"{self.stage.name} diverged at iteration {iteration}: {means}")
         if not self.enabled:
             return
         self.progress.update(self.bar, note="  ".join(f"{key} {value:.3f}" for key, value in list(means.items())[:4]))

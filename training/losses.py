@@ -18,8 +18,27 @@ def pooled_l1(made: Tensor, real: Tensor, sizes: tuple[int, ...] = (1, 2, 4, 8))
 
 
 def flow_error(made: Tensor, real: Tensor) -> Tensor:
-    """Return the mean end-point error, softened near 0 (Charbonnier); flows are (B, 2, h, w) in pixels per frame."""
-    return torch.sqrt(((made.float() - real) ** 2).sum(dim=1) + 1e-4).mean()
+    """Return the mean end-point error relative to each clip's own motion, softened near 0 (Charbonnier).
+
+    Relative, because a brook that creeps is as much of a scene as a storm: in pixels, fast clips would be all that
+    counts.
+
+    Args:
+        made: (B, 2, h, w) pixels per frame.
+        real: the like; a clip that moves by less than a tenth of a pixel counts as if it moved by that.
+    """
+    error = torch.sqrt(((made.float() - real) ** 2).sum(dim=1) + 1e-4).mean(dim=(1, 2))
+    speed = torch.sqrt((real**2).sum(dim=1)).mean(dim=(1, 2))
+    return (error / (speed + 0.1)).mean()
+
+
+def sway_error(made: Tensor, real: Tensor) -> Tensor:
+    """Return |log(made / real)| of root mean square displacements (B, 1, h, w) in pixels, softened near 0.
+
+    In logarithms, so that a wall that sways by a little counts like a tree that sways by far too little.
+    """
+    floor = 0.15
+    return (torch.log(made.float() + floor) - torch.log(real + floor)).abs().mean()
 
 
 def code_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
@@ -62,10 +81,11 @@ def feature_distance(fake: list[Tensor], real: list[Tensor]) -> Tensor:
     return torch.stack(terms).mean()
 
 
+class DivergenceError(ValueError):
+    """Training has run away; what it has made since the last good checkpoint is worth nothing."""
+
+
 def require_finite(loss: Tensor, stage: str, iteration: int) -> None:
-    """Raise ValueError if a loss is not finite: its gradients would reach operations that cannot bear them."""
+    """Raise DivergenceError if a loss is not finite: its gradients would reach operations that cannot bear them."""
     if not bool(torch.isfinite(loss.detach())):
-        raise ValueError(
-            f"{stage} diverged at iteration {iteration}: its loss is {float(loss.detach())}; "
-            "lower the learning rate and resume"
-        )
+        raise DivergenceError(f"{stage} diverged at iteration {iteration}: its loss is {float(loss.detach())}")

@@ -11,49 +11,93 @@ from torch import Tensor, nn
 
 from training.layers import FiLMBlock, ResidualBlock, conv, enlarge, upsample
 
-GLOBAL_CODES = 64  # values of the content code that reach the whole picture
-LOCAL_CODES = 12  # channels of the content code that belong to one place, at 1/16 of the size
+GLOBAL_CODES = 32  # values of the content code that reach the whole picture
+LOCAL_CODES = 8  # channels of the content code that belong to one place, at 1/8 of the size
 GRAIN = 4  # channels of fixed noise
-COMPONENTS = 256  # of the mixture that content codes are drawn from
 FILL_LEVELS = 5  # the coarsest average has blocks of 32 pixels
-KEYS = 32  # noise values that choose the component
+KEYS = 32  # noise values that choose a component
+SEAM = 4  # the border between two components is drawn from SEAM * SEAM noise values
+CERTAINTY = 12.0  # scores are normal with this spread: one component nearly always has the say alone
+TEXT_WEIGHT = 30.0  # a caption closer by 0.1 (cosine) is worth three spreads of the noise
+SHARPNESS = 6.0  # of the border
 
 
 def num_codes(height: int, width: int) -> int:
     """Return the length of the content code for a picture of this size."""
-    return GLOBAL_CODES + LOCAL_CODES * (height // 16) * (width // 16)
+    return GLOBAL_CODES + LOCAL_CODES * (height // 8) * (width // 8)
 
 
 def num_code_noise(height: int, width: int) -> int:
     """Return how many standard normal values make one content code."""
-    return KEYS + num_codes(height, width)
+    return 2 * KEYS + SEAM * SEAM + 1 + num_codes(height, width)
+
+
+def put_together(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
+    """Return content codes that are one code's in some places and another's in the rest.
+
+    Args:
+        first, second: (B, `num_codes(8 h, 8 w)`).
+        share: (B, 1, h, w) of the first, in [0, 1].
+    """
+    batch, _, h8, w8 = share.shape
+    whole = share.mean(dim=(2, 3))
+    mixed_global = second[:, :GLOBAL_CODES] + whole * (first[:, :GLOBAL_CODES] - second[:, :GLOBAL_CODES])
+    a, b = (code[:, GLOBAL_CODES:].reshape(batch, LOCAL_CODES, h8, w8) for code in (first, second))
+    return torch.cat([mixed_global, (b + share * (a - b)).flatten(1)], dim=1)
+
+
+def seam(noise: Tensor, height: int, width: int, mixing: float) -> Tensor:
+    """Return the share of the first of two components, (B, 1, height, width) in [0, 1].
+
+    Args:
+        noise: (B, SEAM * SEAM + 1) standard normal; the last value decides whether there is a border at all.
+        height, width: of the local codes.
+        mixing: how readily there is one, in [0, 1].
+    """
+    coarse = noise[:, : SEAM * SEAM].reshape(-1, 1, SEAM, SEAM)
+    wave = F.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False)
+    # At mixing 1 the border is wherever the noise changes its sign; at 0 it is out of the noise's reach.
+    reach = 4.0 * (1 - mixing) * (1 + noise[:, -1:].abs())
+    return torch.sigmoid(SHARPNESS * (wave + reach[:, :, None, None]))
 
 
 class ContentPrior(nn.Module):
-    """Noise -> content code: a mixture of the posteriors of footage (VampPrior, arXiv 1705.07120, eq. 9).
+    """Noise, and text if there is some -> content code: a mixture of the posteriors of footage.
 
-    The components' means and spreads are read from the footage once, before the adversarial stage. The first noise
-    values choose among them, softly, so that noise that moves a little moves the picture a little.
+    VampPrior (arXiv 1705.07120, eq. 9), with two changes: a scene may be put together from two components along a
+    smooth border, and text prefers components whose captions say the like. The components are read from the footage
+    at the end of a training run.
     """
 
     means: Tensor
     spreads: Tensor
+    texts: Tensor
     keys: Tensor
 
-    def __init__(self, height: int, width: int) -> None:
+    def __init__(self, height: int, width: int, components: int, text_dimensions: int = 0, mixing: float = 0.0) -> None:
         super().__init__()
+        self.height, self.width, self.mixing = height, width, mixing
         size = num_codes(height, width)
-        self.register_buffer("means", torch.zeros(COMPONENTS, size))
-        self.register_buffer("spreads", torch.ones(COMPONENTS, size))
-        keys = torch.randn(COMPONENTS, KEYS, generator=torch.Generator().manual_seed(1))
+        self.register_buffer("means", torch.zeros(components, size))
+        self.register_buffer("spreads", torch.zeros(size))
+        self.register_buffer("texts", torch.zeros(components, text_dimensions))
+        keys = torch.randn(components, KEYS, generator=torch.Generator().manual_seed(1))
         self.register_buffer("keys", keys / keys.norm(dim=1, keepdim=True), persistent=False)
 
-    def forward(self, noise: Tensor) -> Tensor:
-        """Return codes (B, `num_codes`) for standard normal noise (B, `num_code_noise`)."""
+    def forward(self, noise: Tensor, text: Tensor | None = None) -> Tensor:
+        """Return codes (B, `num_codes`) for noise (B, `num_code_noise`) and text (B, D) unit vectors or zeros."""
         with torch.autocast(noise.device.type, enabled=False):
-            # Scores are standard normal; at 12 times that, one component nearly always has the say alone.
-            weights = torch.softmax(12.0 * torch.matmul(noise[:, :KEYS], self.keys.T), dim=1)
-            return torch.matmul(weights, self.means) + torch.matmul(weights, self.spreads) * noise[:, KEYS:]
+            bias = torch.zeros(1, 1) if text is None else TEXT_WEIGHT * torch.matmul(text, self.texts.T)
+            picked = [
+                torch.matmul(
+                    torch.softmax(CERTAINTY * (torch.matmul(part, self.keys.T) + bias.to(noise.device)), dim=1),
+                    self.means,
+                )
+                for part in (noise[:, :KEYS], noise[:, KEYS : 2 * KEYS])
+            ]
+            last = 2 * KEYS + SEAM * SEAM + 1
+            share = seam(noise[:, 2 * KEYS : last], self.height // 8, self.width // 8, self.mixing)
+            return put_together(*picked, share) + self.spreads * noise[:, last:]
 
 
 def filled_in(image: Tensor, mask: Tensor) -> Tensor:
@@ -91,26 +135,27 @@ class Painter(nn.Module):
     grain4: Tensor
     grain2: Tensor
 
-    def __init__(self, height: int, width: int) -> None:
+    def __init__(self, height: int, width: int, text_dimensions: int = 0) -> None:
         super().__init__()
         self.height, self.width = height, width
         self.stem = conv(64 + 48, 48)  # 1/4
         self.down8 = conv(48, 64, stride=2)
         self.down16 = conv(64, 96, stride=2)
-        self.down32 = conv(96, 128, stride=2)
+        self.down32 = conv(96, 96, stride=2)
         style = 96
-        self.mapping = nn.Sequential(
-            nn.Linear(GLOBAL_CODES, style), nn.LeakyReLU(0.2), nn.Linear(style, style), nn.LeakyReLU(0.2)
-        )
-        self.bottom = conv(128, 128)
-        self.block32 = FiLMBlock(128, style)
-        self.merge16 = conv(128 + LOCAL_CODES, 128)
-        self.block16 = FiLMBlock(128, style)
-        self.narrow8 = conv(128, 96)
+        self.from_code = nn.Linear(GLOBAL_CODES, style)
+        self.from_text = nn.Linear(text_dimensions, style, bias=False) if text_dimensions else None
+        self.mapping = nn.Sequential(nn.LeakyReLU(0.2), nn.Linear(style, style), nn.LeakyReLU(0.2))
+        self.bottom = conv(96, 96)
+        self.block32 = FiLMBlock(96, style)
+        self.merge16 = conv(96, 96)
+        self.block16 = FiLMBlock(96, style)
+        self.merge8 = conv(96 + LOCAL_CODES, 96)
         self.block8 = FiLMBlock(96, style)
+        self.again8 = FiLMBlock(96, style)
         self.narrow4 = conv(96 + GRAIN, 64)
         self.block4 = FiLMBlock(64, style)
-        self.skip16 = conv(96, 128, 1)
+        self.skip16 = conv(96, 96, 1)
         self.skip8 = conv(64, 96, 1)
         self.skip4 = conv(48, 64, 1)
         self.narrow2 = conv(64 + GRAIN, 32)
@@ -129,13 +174,14 @@ class Painter(nn.Module):
             "grain2", torch.randn(1, GRAIN, height // 2, width // 2, generator=random), persistent=False
         )
 
-    def forward(self, image: Tensor, mask: Tensor, code: Tensor) -> Tensor:
+    def forward(self, image: Tensor, mask: Tensor, code: Tensor, text: Tensor | None = None) -> Tensor:
         """Return the completed picture.
 
         Args:
             image: (B, 3, H, W) RGB in [0, 1].
             mask: (B, 1, H, W), 1 where the image is given and 0 where it is to be made up.
-            code: (B, `num_codes(H, W)`) content code, standard normal.
+            code: (B, `num_codes(H, W)`) content code.
+            text: (B, D) unit vectors, zeros where there is no text; None if the painter does not listen to text.
 
         Returns:
             (B, 3, H, W) RGB in [0, 1]; equal to `image` where the mask is 1.
@@ -148,12 +194,15 @@ class Painter(nn.Module):
         x8 = self.down8(F.leaky_relu(x4, 0.2))
         x16 = self.down16(F.leaky_relu(x8, 0.2))
         x32 = self.down32(F.leaky_relu(x16, 0.2))
-        local = code[:, GLOBAL_CODES:].reshape(batch, LOCAL_CODES, self.height // 16, self.width // 16)
-        style = self.mapping(code[:, :GLOBAL_CODES])
+        local = code[:, GLOBAL_CODES:].reshape(batch, LOCAL_CODES, self.height // 8, self.width // 8)
+        style = self.from_code(code[:, :GLOBAL_CODES])
+        if self.from_text is not None and text is not None:
+            style = style + self.from_text(text)
+        style = self.mapping(style)
         x = self.block32(self.bottom(F.leaky_relu(x32, 0.2)), style)
-        x = self.merge16(torch.cat([enlarge(x) + self.skip16(x16), local.to(x.dtype)], dim=1))
-        x = self.block16(x, style)
-        x = self.block8(self.narrow8(enlarge(x)) + self.skip8(x8), style)
+        x = self.block16(self.merge16(enlarge(x) + self.skip16(x16)), style)
+        x = self.merge8(torch.cat([enlarge(x) + self.skip8(x8), local.to(x.dtype)], dim=1))
+        x = self.again8(self.block8(x, style), style)
         grain4, grain2 = (grain.expand(batch, -1, -1, -1).to(x.dtype) for grain in (self.grain4, self.grain2))
         x = self.block4(self.narrow4(torch.cat([enlarge(x), grain4], dim=1)) + self.skip4(x4), style)
         # Enlarged, not shuffled: sub-pixels of their own are where a critic's first gradients grow a grid.
@@ -170,21 +219,23 @@ class CodeHead(nn.Module):
     from noise.
 
     Args:
-        channels: of the encoder's levels at 1/16 and 1/32.
+        channels: of the encoder's levels at 1/8, 1/16 and 1/32.
     """
 
-    def __init__(self, channels: tuple[int, int]) -> None:
+    def __init__(self, channels: tuple[int, ...]) -> None:
         super().__init__()
-        self.coarse = conv(channels[1], channels[0], 1)
-        self.local = nn.Sequential(ResidualBlock(channels[0]), nn.LeakyReLU(0.2))
-        self.to_local = conv(channels[0], 2 * LOCAL_CODES)
-        self.whole = nn.Sequential(ResidualBlock(channels[1]), nn.LeakyReLU(0.2))
-        self.to_global = nn.Linear(channels[1], 2 * GLOBAL_CODES)
+        c8, c16, c32 = channels
+        self.coarse = conv(c32, c16, 1)
+        self.medium = conv(c16, c8, 1)
+        self.local = nn.Sequential(ResidualBlock(c8), nn.LeakyReLU(0.2))
+        self.to_local = conv(c8, 2 * LOCAL_CODES)
+        self.whole = nn.Sequential(ResidualBlock(c32), nn.LeakyReLU(0.2))
+        self.to_global = nn.Linear(c32, 2 * GLOBAL_CODES)
 
-    def forward(self, x16: Tensor, x32: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mean and log-variance of the code, each (B, num_codes), for the encoder's two coarsest levels."""
-        local = self.to_local(self.local(x16 + upsample(self.coarse(x32))))
-        local_mean, local_logvar = local.float().flatten(2).chunk(2, dim=1)
+    def forward(self, x8: Tensor, x16: Tensor, x32: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log-variance of the code, each (B, num_codes), for the encoder's three coarsest levels."""
+        local = x8 + upsample(self.medium(x16 + upsample(self.coarse(x32))))
+        local_mean, local_logvar = self.to_local(self.local(local)).float().flatten(2).chunk(2, dim=1)
         global_mean, global_logvar = self.to_global(self.whole(x32).mean(dim=(2, 3))).float().chunk(2, dim=1)
         mean = torch.cat([global_mean, local_mean.flatten(1)], dim=1)
         logvar = torch.cat([global_logvar, local_logvar.flatten(1)], dim=1)

@@ -50,8 +50,9 @@ class Pretrainer(nn.Module):
         self.weights = {name: weight for name, weight in weights.items() if weight > 0}
         if not self.weights:
             raise ValueError(f"every pretraining task has weight 0: give one of {', '.join(TASKS)} a weight")
-        self.generator = VideoGenerator(config.model)
-        self.tasks = nn.ModuleDict({name: TASKS[name](config, perceptual, words) for name in self.weights})
+        self.generator = VideoGenerator(config.model, config.pretrain.crop or None)
+        seen = config.cropped(config.pretrain.crop)
+        self.tasks = nn.ModuleDict({name: TASKS[name](seen, perceptual, words) for name in self.weights})
         if not any(task.needs_generator for task in self.each_task()):
             # Parameters that no loss reaches would keep a distributed engine waiting for their gradients.
             self.generator.requires_grad_(False)
@@ -84,6 +85,8 @@ class PretrainStage:
     """Trains the encoder, and with reconstruction the whole generator, on the weighted sum of the tasks."""
 
     name = "pretrain"
+    stop_reason = ""
+    rewinds = 3
 
     def __init__(
         self, config: Config, perceptual: PerceptualDistance | None = None, words: Words | None = None
@@ -93,6 +96,7 @@ class PretrainStage:
         self.pretrainer = Pretrainer(config, perceptual, words).to(memory_format=torch.channels_last)
         self.modules: dict[str, nn.Module] = {"generator": self.pretrainer.generator, "tasks": self.pretrainer.tasks}
         self.averaged: nn.Module = self.pretrainer
+        self.rate = 1.0  # halved by every rewind
         self.is_shown = any(task.needs_generator for task in self.pretrainer.each_task())
         self.parameters = [parameter for parameter in self.pretrainer.parameters() if parameter.requires_grad]
         # Biases, temperatures, the oscillators' rates: what is no matrix is not pulled towards 0.
@@ -121,6 +125,21 @@ class PretrainStage:
     def prepare(self, clips: ClipSampler) -> None:
         """Nothing has to be read from the footage before this stage."""
 
+    def refresh(self, averaged: nn.Module) -> None:
+        """Nothing in this stage's weights is read from the footage."""
+
+    def extra_state(self) -> dict[str, Any]:
+        """Return what a checkpoint must hold besides weights."""
+        return {"rate": self.rate}
+
+    def load_extra_state(self, content: dict[str, Any]) -> None:
+        """Take what `extra_state` gave; a rewind takes back weights, not the halving of the one before it."""
+        self.rate = min(self.rate, float(content["rate"]))
+
+    def slow_down(self) -> None:
+        """Halve the learning rate: what a rewind does."""
+        self.rate *= 0.5
+
     def offsets(self, step: int) -> list[int]:
         """Return the frames of a step's clips: four at an equal distance, and one farther ahead for the decoder."""
         settings = self.config.pretrain
@@ -138,12 +157,17 @@ class PretrainStage:
     def update(self, batch: Batch, offsets: list[int], iteration: int) -> dict[str, float]:
         """Do one iteration; the learning rate warms up over 50 and falls on a cosine to a tenth."""
         share = iteration / max(1, self.iterations)
-        rate = self.config.pretrain.learning_rate * min(1.0, (iteration + 1) / 50)
+        rate = self.rate * self.config.pretrain.learning_rate * min(1.0, (iteration + 1) / 50)
         for group in self.optimisers["all"].param_groups:
             group["lr"] = rate * (0.1 + 0.45 * (1 + math.cos(math.pi * share)))
         clips = Clips.of(batch, offsets, self.fabric.device)
+        if self.config.pretrain.still:
+            clips = stilled(clips)
         loss, figures = self.model(clips, self.draw(iteration))
-        require_finite(loss, self.name, iteration)
+        # The mean over all processes: all of them turn back, or none does.
+        mean = self.fabric.all_reduce(loss.detach().float(), reduce_op="mean")
+        assert isinstance(mean, Tensor)
+        require_finite(mean, self.name, iteration)
         self.optimiser.zero_grad(set_to_none=True)
         self.fabric.backward(loss)
         nn.utils.clip_grad_norm_(self.parameters, 1.0)
@@ -153,6 +177,12 @@ class PretrainStage:
         means = self.fabric.all_reduce(values, reduce_op="mean")
         assert isinstance(means, Tensor)
         return dict(zip(names, means.tolist(), strict=True))
+
+
+def stilled(clips: Clips) -> Clips:
+    """Return clips in which nothing moves: every frame is the first one."""
+    frames = clips.frames[:, :1].expand_as(clips.frames).contiguous()
+    return clips._replace(frames=frames, flow=torch.zeros_like(clips.flow), sway=torch.zeros_like(clips.sway))
 
 
 def middle_offsets(config: Config) -> list[int]:

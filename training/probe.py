@@ -22,7 +22,7 @@ from torch import Tensor
 
 from training.checkpoint import load_checkpoint
 from training.config import Config, config_from_dict
-from training.footage import ClipSampler, open_footage, split
+from training.footage import ClipSampler, open_footage, split, zoomed
 from training.pictures import write_pictures
 from training.pretrain import FRAMES, Pretrainer, held_out, measures_of, middle_offsets
 from training.report import write_report
@@ -55,10 +55,9 @@ def run(arguments: argparse.Namespace) -> None:
     spans = {name: split(library, config.footage, name) for name in ("train", "heldout")}
     if not spans["heldout"]:
         raise ValueError(f"{data} leaves nothing held out: the probe needs scenes that were not trained on")
-    samplers = {
-        name: ClipSampler(some, config.footage, config.model.height, config.model.width, config.run.seed)
-        for name, some in spans.items()
-    }
+    height, width = (config.pretrain.crop or side for side in (config.model.height, config.model.width))
+    part = zoomed(config.footage, height / config.model.height)  # what the tasks were trained on
+    samplers = {name: ClipSampler(some, part, height, width, config.run.seed) for name, some in spans.items()}
     torch.manual_seed(config.run.seed)
     held = held_out(pretrainer, samplers["heldout"], config, arguments.clips, torch.device("cpu"))
     measures = measures_of(pretrainer, held)

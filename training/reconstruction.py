@@ -12,11 +12,12 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from training.config import Config
 from training.generator import Memory, VideoGenerator
-from training.losses import code_divergence, flow_error, pooled_l1
+from training.losses import code_divergence, flow_error, pooled_l1, sway_error
 from training.painter import CodeHead
 from training.perceptual import PerceptualDistance
 from training.tasks import Clips, Draw, Evaluation, Measure, Task, Views, recoloured
@@ -48,7 +49,7 @@ class Reconstruction(Task):
         self.config = config
         # Frozen and the user's own: not one of this module's, so that no checkpoint holds it.
         self.perceptual = None if perceptual is None else perceptual.forward
-        self.code_head = CodeHead(Trunk(config.model.encoder_scale, 0).channels[2:])
+        self.code_head = CodeHead(Trunk(config.model.encoder_scale, 0).channels[1:])
 
     def views(self, clips: Clips, draw: Draw) -> Views:
         """Return all frames of the clips that are seen in parts, the first of those that are seen whole.
@@ -68,7 +69,8 @@ class Reconstruction(Task):
         opposite = clips.flow.flip(-1) * torch.tensor([-1.0, 1.0], device=clips.flow.device).reshape(1, 2, 1, 1)
         flow = torch.where(is_mirrored.reshape(-1, 1, 1, 1), opposite, clips.flow)
         views = self.seen(clips._replace(frames=frames), given, parts, tubes)
-        views.truth |= {"frames": frames, "flow": flow}
+        sway = torch.where(is_mirrored.reshape(-1, 1, 1, 1), clips.sway.flip(-1), clips.sway)
+        views.truth |= {"frames": frames, "flow": flow, "sway": sway}
         return views
 
     @staticmethod
@@ -92,7 +94,7 @@ class Reconstruction(Task):
             out[~parts] = level[num_parts * FRAMES :]
             return out
 
-        return self.code_head(per_clip(levels.x16), per_clip(levels.x32))
+        return self.code_head(*(per_clip(level) for level in levels[1:]))
 
     def rolled(self, generator: VideoGenerator, memory: Memory, offsets: list[int]) -> Tensor:
         """Return the frames (B, len(offsets), 3, H, W) that the generator makes of a memory, without noise.
@@ -119,16 +121,30 @@ class Reconstruction(Task):
         first = frames[:, 0]
         mean, logvar = self.codes(levels, views.truth["parts"])
         code = mean + draw.normal(mean.shape[1]) * (0.5 * logvar).exp()
-        memory = generator.condition.from_code(first, views.truth["mask"], code)
+        # No caption yet, but what will read it must have a gradient: a distributed engine waits for every one.
+        untold = code.new_zeros(len(first), generator.shape.text_dimensions)
+        memory = generator.condition.from_code(first, views.truth["mask"], code, untold)
         later = [1, len(clips.offsets) - 1]  # one near frame, one far
         made = self.rolled(generator, memory, [clips.offsets[index] for index in later])
         clip_loss = pooled_l1(made.flatten(0, 1), frames[:, later].flatten(0, 1))
         picture_loss = pooled_l1(memory.picture, first)
         flow_loss = flow_error(memory.flow[:, :2] * memory.flow[:, 2:], views.truth["flow"])
+        free = F.avg_pool2d(memory.flow[:, 2:].float(), 2)
+        swings = generator.step.expected_sway(memory, self.config.footage.horizon_frames) * free
+        sway_loss = sway_error(swings, F.avg_pool2d(views.truth["sway"], 2))
         kl = code_divergence(mean, logvar)
         look = first.new_zeros(()) if self.perceptual is None else self.perceptual(memory.picture, first)
-        loss = clip_loss + picture_loss + settings.perceptual * look + settings.flow * flow_loss + settings.kl * kl
-        return loss, {"clip": clip_loss, "picture": picture_loss, "look": look, "flow": flow_loss, "kl": kl}
+        loss = clip_loss + picture_loss + settings.perceptual * look + settings.flow * flow_loss
+        loss = loss + settings.sway * sway_loss + settings.kl * kl
+        terms = {
+            "clip": clip_loss,
+            "picture": picture_loss,
+            "look": look,
+            "flow": flow_loss,
+            "sway": sway_loss,
+            "kl": kl,
+        }
+        return loss, terms
 
     def completed(self, generator: VideoGenerator, levels: Levels, views: Views, clips: Clips) -> Tensor:
         """Return the clips (B, T, 3, H, W) as the generator completes them from the mean of their codes."""

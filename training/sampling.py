@@ -17,7 +17,7 @@ from torch import Tensor
 
 from training.config import Config
 from training.footage import ClipSampler
-from training.generator import VideoGenerator
+from training.generator import CLIP, VideoGenerator
 from training.painter import num_code_noise
 
 SHEET_FRAMES = (1, 6, 12, 24, 48, 96, 192, 300)
@@ -25,7 +25,13 @@ SHEET_FRAMES = (1, 6, 12, 24, 48, 96, 192, 300)
 
 @torch.no_grad()
 def rollout(
-    generator: VideoGenerator, image: Tensor, mask: Tensor, noise: Tensor, wanted: Sequence[int], seed: int = 0
+    generator: VideoGenerator,
+    image: Tensor,
+    mask: Tensor,
+    noise: Tensor,
+    wanted: Sequence[int],
+    seed: int = 0,
+    text: Tensor | None = None,
 ) -> dict[int, Tensor]:
     """Run the generator and return the frames asked for.
 
@@ -36,13 +42,17 @@ def rollout(
         noise: (B, N) standard normal, for the content codes.
         wanted: 1-based frame numbers; frame 0 is the anchor itself.
         seed: of the per-frame noise.
+        text: (B, D) unit vectors or zeros, for a generator that listens to text; None for no text.
 
     Returns:
         frame number -> (B, 3, H, W) in [0, 1].
     """
     device = image.device
     random = torch.Generator().manual_seed(seed)
-    memory = generator.condition(image, mask, noise)
+    if text is None and generator.shape.text_dimensions:
+        text = torch.zeros(len(image), generator.shape.text_dimensions, device=device)
+    no_clip = torch.zeros(len(image), CLIP, *image.shape[1:], device=device)
+    memory = generator.condition(image, mask, no_clip, torch.zeros(len(image), 1, device=device), noise, text)
     state = generator.step.initial_state(len(image), device)
     control = torch.tensor([[1.0, 0.0, 0.0]], device=device).expand(len(image), -1)
     frames = {0: memory.picture} if 0 in wanted else {}
@@ -57,8 +67,15 @@ def rollout(
 def write_samples(generator: VideoGenerator, clips: ClipSampler, config: Config, path: Path) -> None:
     """Write PATH.png (five held-out clips and five made from codes alone, over time) and PATH.mp4.
 
+    Whole frames, whatever size of crop the generator is being trained on.
+
     The first three columns of the upper rows are real (frames 0, horizon / 2, horizon), the rest made from frame 0.
     """
+    device = next(generator.parameters()).device
+    whole = VideoGenerator(config.model).to(device).eval()
+    whole.load_state_dict(generator.state_dict())
+    generator = whole
+    clips = ClipSampler(clips.spans, config.footage, config.model.height, config.model.width, clips.seed)
     horizon = config.footage.horizon_frames
     real = clips.draw(2**20, 5, [0, horizon // 2, horizon]).frames.float() / 255.0
     first = real[:, 0]
@@ -67,7 +84,6 @@ def write_samples(generator: VideoGenerator, clips: ClipSampler, config: Config,
     mask = torch.cat([torch.ones(count, 1, *first.shape[2:]), torch.zeros(count, 1, *first.shape[2:])])
     size = num_code_noise(config.model.height, config.model.width)
     noise = torch.randn(2 * count, size, generator=torch.Generator().manual_seed(1))
-    device = next(generator.parameters()).device
     frames = rollout(
         generator, image.to(device), mask.to(device), noise.to(device), list(range(97)) + list(SHEET_FRAMES)
     )

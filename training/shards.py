@@ -50,7 +50,7 @@ from training.takes import (
 SUFFIXES = frozenset((".mp4", ".mkv", ".mov", ".avi", ".webm", ".mpg", ".mpeg", ".m4v", ".ts", ".mts", ".m2ts", ".gif"))
 SUFFIXES |= {".wmv", ".flv", ".ogv", ".3gp", ".vob", ".mxf", ".y4m"}
 INDEX, REPORT, JOURNAL, WORK = "shards.json", "report.json", "journal.jsonl", "work"
-VERSION = 1
+VERSION = 2
 SHARD_BYTES = 32 * 2**20  # a shard is closed once it holds as much
 OPEN_READERS = 32  # shards one process keeps open
 

@@ -34,13 +34,15 @@ class Clips(NamedTuple):
     captions: list[str]
     labels: list[str]
     names: list[str]
+    sway: Tensor  # (B, 1, H/4, W/4): swing about the steady way over the horizon, root mean square, pixels
 
     @classmethod
     def of(cls, batch: Batch, offsets: Sequence[int], device: torch.device | str = "cpu") -> Clips:
         """Return a batch of the loader as floats on a device."""
         frames = batch.frames.to(device, non_blocking=True).float() / 255.0
         flow = batch.flow.to(device, non_blocking=True)
-        return cls(frames, flow, list(offsets), batch.captions, batch.labels, batch.names)
+        sway = batch.sway.to(device, non_blocking=True)
+        return cls(frames, flow, list(offsets), batch.captions, batch.labels, batch.names, sway)
 
 
 class Draw:
