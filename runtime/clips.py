@@ -107,6 +107,8 @@ def _decode(path: Path, frames: int, *, is_jumping: bool) -> deque[Any] | None:
         if not container.streams.video:
             raise ValueError("it holds no video")
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise ValueError("it holds a video that FFmpeg has no decoder for; convert it to H.264")
         stream.codec_context.thread_count = 1  # a show may be on: it needs the cores
         check_pixels(stream.codec_context.width, stream.codec_context.height)
         has_jumped = is_jumping and _seek_end(container, stream, frames)

@@ -67,13 +67,21 @@ class Steerable:
         Raises:
             ValueError: there is no such control, the value is out of range, or the generator is closed.
         """
-        control = self._steering.set_control(name, value)
+        control, number = self._steering.set_control(name, value)
         if control.target == "seed" and self._conditioner is not None:
             latest = self._scenes.latest
-            prompt = Prompt(seed=int(float(value)))
+            prompt = Prompt(seed=int(number))
             if latest is not None:
                 prompt = replace(prompt, text=latest.text, vector=latest.vector)
             self._scenes.expect(self._conditioner.submit(prompt), self._to_frames(_SEED_DISSOLVE_S))
+
+    def check_control(self, name: str, value: float) -> None:
+        """Check a control's value as `set_control` does, and set nothing.
+
+        Raises:
+            ValueError: there is no such control, or the value is out of range.
+        """
+        self._steering.check_control(name, value)
 
     def condition(
         self,

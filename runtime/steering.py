@@ -40,8 +40,8 @@ class Steering:
         rates = (name for name, control in self._manifest.controls.items() if control.target == "renewal")
         return self.values[name] if (name := next(rates, None)) is not None else 1.0
 
-    def set_control(self, name: str, value: float) -> Control:
-        """Set a control and return what the manifest says of it; see `Generator.set_control`."""
+    def check_control(self, name: str, value: float) -> tuple[Control, float]:
+        """Return what the manifest says of a control, and the value as a number; see `Steerable.check_control`."""
         control = self._manifest.controls.get(name)
         if control is None:
             raise ValueError(f'there is no control "{name}" {nearest(name, self._manifest.controls)}')
@@ -53,13 +53,18 @@ class Steering:
             raise ValueError(f"{name} must be from {control.minimum} to {control.maximum}, got {value}")
         if control.target == "seed" and not number.is_integer():
             raise ValueError(f"{name} is a seed and must be a whole number, got {value}")
+        return control, number
+
+    def set_control(self, name: str, value: float) -> tuple[Control, float]:
+        """Set a control and return the same; see `Steerable.set_control`."""
+        control, number = self.check_control(name, value)
         with self._lock:
             self._values[name] = number
             self._is_changed = True
-        return control
+        return control, number
 
     def feed_live(self, frame: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8] | None) -> None:
-        """Keep a live frame; see `Generator.feed_live`."""
+        """Keep a live frame; see `Steerable.feed_live`."""
         graph, name = self._manifest.step, self._manifest.name
         live, hidden = graph.only_input("live"), graph.only_input("mask")
         if live is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import tokenize
 from pathlib import Path
 from typing import Any
 
@@ -99,9 +100,10 @@ class Words:
         if not known:
             shown = repr(text) if len(text) <= 60 else repr(text[:57] + "...")
             raise ValueError(f"no word of the text {shown} is known: the vocabulary is English, use other words")
-        total = self._scales[known] @ self._vectors[known].astype(np.float32)
-        vector: npt.NDArray[np.float32] = total / np.maximum(np.linalg.norm(total), np.float32(1e-12))
-        return vector
+        # In the order of operations that training has: the last bit of the vector is the same.
+        total = (self._scales[known] @ self._vectors[known].astype(np.float32))[np.newaxis]
+        vectors: npt.NDArray[np.float32] = total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
+        return vectors[0]
 
 
 def open_words(folder: Path, manifest: Manifest) -> Words:
@@ -144,7 +146,7 @@ def _read_array(folder: Path, manifest: Manifest, name: str, dtype: str, shape: 
         if version != (1, 0):
             raise ValueError(f"its format is {version}, expected (1, 0)")
         got, is_fortran, kind = np.lib.format.read_array_header_1_0(stream)
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError) as error:
+    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError) as error:
         raise BundleError(f"{name} is no .npy file: {' '.join(str(error).split())}; export the bundle again") from error
     wanted = got if shape[0] < 0 and len(got) == 1 else shape
     size = len(data) - stream.tell()

@@ -5,15 +5,19 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from math import isfinite
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from streaming.sinks import KINDS, mask
 
 DEFAULT_BUNDLE = "bundles/satellite-128"
 DEFAULT_SINK = "http://127.0.0.1:8000"
+PARTS = ("text", "image", "clip", "seed")  # of a prompt; every other kind of cue is a control
 _MAX_FPS = 1000
+_MAX_DISSOLVE_S = 3600
+_MAX_CUE_S = 10**9
 
 _DESCRIPTION = """\
 Put a trained generator on air: endless video, made live, for one or more
@@ -29,14 +33,35 @@ examples:
       {page}
   python -m streaming --image photo.jpg --to clip.mp4 --seconds 20
       a photo comes to life, recorded for 20 seconds
+  python -m streaming --clip holiday.mp4 --text "snow" --to longer.mp4
+      a video goes on where it ended, in snow
+  python -m streaming --text "calm sea" --cue 20:text="storm clouds" \\
+          --cue 20:wind_x=0.5 --cue 60:image=photo.jpg --dissolve 3
+      the weather changes after 20 seconds, the place after a minute
   python -m streaming bundles/mine --to rtmp://live.example.com/app/KEY \\
           --to night.mkv
       a live stream, recorded at the same time
   python -m streaming --to webcam --to {page}
       a camera for video calls, and a page to watch it on
   python -m streaming --to - | ffplay -f rawvideo -pixel_format yuv420p \\
-          -video_size 128x128 -framerate 24 -
-      raw frames for any other program
+          -video_size WIDTHxHEIGHT -framerate FPS -
+      raw frames for any other program; the first line of the show says the
+      three values
+
+what is shown:
+  --image, --clip and --text are for bundles that take them, alone or together:
+  a picture that is animated, a video that goes on from its last frames (also
+  an animated GIF), and a few words of English. Without any of them a scene is
+  made up from the seed. A scene made up from the seed, with a text or without,
+  renews itself as the bundle says; one made from an image or a clip stays.
+
+cues:
+  --cue SECONDS:KIND=VALUE switches while the show is on. KIND is text, image,
+  clip or seed, or the name of a control. Several for the same second are one
+  prompt; a seed alone keeps the text. A prompt is prepared beside the show,
+  as soon as the one before it plays, and replaces it over --dissolve seconds.
+  What can be checked is checked before the show; a cue that fails later, as
+  its file is gone, costs a line here and nothing else.
 
 the clock:
   Frame k is due k / fps seconds after the first. A frame later than half an
@@ -64,6 +89,21 @@ exit status:
 """
 
 
+@dataclass(frozen=True)
+class Cue:
+    """A switch at a time that is known beforehand.
+
+    Args:
+        at_s: when, in seconds of the show.
+        kind: one of `PARTS`, or the name of a control.
+        value: a text or a path (str), a seed (int), or the control's value (float).
+    """
+
+    at_s: Fraction
+    kind: str
+    value: Any
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         message = re.sub(
@@ -79,8 +119,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         argv: arguments; None for the process's own.
 
     Returns:
-        bundle, image (str or None), to (list of str or None), engine, precision, pixels (str), seed (int or None),
-        seconds, fps (Fraction or None), control (list of (name, value)).
+        bundle, image, clip, text (str or None), to (list of str or None), engine, precision, pixels (str), seed (int or
+        None), seconds, fps (Fraction or None), dissolve (float), control (list of (name, value)), cue (list of Cue).
 
     Raises:
         ValueError: an argument is unknown or its value is bad; the message is one line.
@@ -98,16 +138,26 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("bundle", nargs="?", metavar="BUNDLE", help=f"folder of a bundle (default: {DEFAULT_BUNDLE})")
     add("--to", action="append", metavar="SINK", help=f"where frames go; may be repeated (default: {DEFAULT_SINK})")
     add("--image", metavar="FILE", help="picture to animate (default: a scene made up from the seed)")
+    add("--clip", metavar="FILE", help="video to go on from, from its last frames")
+    add("--text", metavar="TEXT", help="what is to be seen, in a few words of English")
     add("--seed", type=_seed, metavar="N", help="the same seed gives the same show (default: the bundle's)")
     add("--seconds", type=_seconds, metavar="S", help="length of the show (default: no end)")
     add("--fps", type=_fps, metavar="F", help="frames per second, also as 30000/1001 (default: what was trained)")
     add("--control", type=_control, metavar="NAME=VALUE", action="append", default=[], help="steer; may be repeated")
+    add("--cue", type=_cue, metavar="SECONDS:KIND=VALUE", action="append", default=[], help="switch; may be repeated")
+    add("--dissolve", type=_dissolve, default=1.0, metavar="S", help="seconds that a cue's switch takes (default: 1)")
     add("--engine", default="auto", metavar="E", help="what computes (default: the fastest that is installed)")
     add("--precision", default="auto", metavar="P", help="number format of the engine (default: the fastest)")
     add("--pixels", choices=("i420", "rgb"), default="i420", help='rgb is for "-" and "null" alone (default: i420)')
     options = parser.parse_args(argv)
     if options.bundle is not None and "://" in options.bundle:
         parser.error(f"a sink stands behind --to, and a bundle is a folder: write --to {options.bundle}")
+    for cue in options.cue:
+        if options.seconds is not None and cue.at_s >= options.seconds:
+            parser.error(
+                f"the cue at {float(cue.at_s):g} s comes after the end of the show (--seconds "
+                f"{float(options.seconds):g}): make the show longer, or leave the cue out"
+            )
     return options
 
 
@@ -146,6 +196,28 @@ def _control(text: str) -> tuple[str, float]:
     if not name or not equals or not isfinite(number):
         raise argparse.ArgumentTypeError(f"got {text!r}, expected NAME=VALUE with a number, e.g. motion=0.5")
     return name, number
+
+
+def _cue(text: str) -> Cue:
+    match = re.fullmatch(r"(?s)([^:]*):([^=]*)=(.*)", text)
+    at_s = None if match is None else _fraction(match[1])
+    if match is None or at_s is None or not 0 <= at_s <= _MAX_CUE_S or not match[2]:
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, expected SECONDS:KIND=VALUE, e.g. 10:text=storm or 7.5:image=photo.jpg"
+        )
+    kind, value = match[2], match[3]
+    if kind == "seed":
+        return Cue(at_s, kind, _seed(value))
+    if kind in PARTS:
+        return Cue(at_s, kind, value)
+    return Cue(at_s, *_control(f"{kind}={value}"))
+
+
+def _dissolve(text: str) -> float:
+    seconds = _fraction(text)
+    if seconds is None or not 0 <= seconds <= _MAX_DISSOLVE_S:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected 0 (a cut) to {_MAX_DISSOLVE_S} seconds, e.g. 2.5")
+    return float(seconds)
 
 
 def _fraction(text: str) -> Fraction | None:

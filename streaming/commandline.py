@@ -58,7 +58,8 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> int:
     fps = options.fps or manifest.frame.fps
     clock = SystemClock()
     fan_out = FanOut(sinks)
-    show = Show(fan_out, Pacer(clock, fps), clock)
+    pacer = Pacer(clock, fps)
+    show = Show(fan_out, pacer, clock)
     status = Status(sys.stderr, clock)
     feed = Feed(manifest.name, manifest.frame.width, manifest.frame.height, fps, options.pixels, show.latest)
     with ExitStack() as stack:
@@ -66,6 +67,7 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> int:
         stack.callback(fan_out.close, keep=False)  # does nothing once the show has closed it
 
         from runtime import Generator  # while the sinks start on their threads
+        from streaming.cues import Cues
 
         generator = stack.enter_context(
             Generator.open(
@@ -73,9 +75,14 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> int:
             )
         )
         for name, value in options.control:
+            generator.check_control(name, value)
+        prompt = {part: getattr(options, part) for part in ("image", "clip", "text")}
+        if any(value is not None for value in prompt.values()):
+            generator.condition(**prompt)
+        for name, value in options.control:  # after the prompt: one for the seed then keeps its text
             generator.set_control(name, value)
-        if options.image is not None:
-            generator.condition(image=options.image)
+        cues = Cues(generator, options.cue, dissolve_s=options.dissolve, say=status.say)
+        stack.callback(cues.close)
         fan_out.wait_ready()
         show.engine = f"{generator.engine} {generator.precision}"
         status.say(f"{feed.title}, {feed.width} x {feed.height}, {float(fps):g} fps. {generator.engine_reason}")
@@ -84,7 +91,10 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> int:
         num_slots = None if options.seconds is None else ceil(options.seconds * fps)
         try:
             end = show.run(
-                generator, num_slots=num_slots, is_stopped=lambda: interruption.is_set, on_refresh=status.refresh
+                cues.frames(pacer),
+                num_slots=num_slots,
+                is_stopped=lambda: interruption.is_set,
+                on_refresh=status.refresh,
             )
         finally:
             hung = fan_out.close(keep=True)

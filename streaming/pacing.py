@@ -59,6 +59,11 @@ class Pacer:
         self._start: Fraction | None = None
         self._next = 0
 
+    @property
+    def next_slot(self) -> int:
+        """The slot of the next frame, unless the engine falls behind."""
+        return self._next
+
     def deadline(self, slot: int) -> Fraction:
         """Return when a slot is due, in the clock's seconds, exactly; the first frame must have been paced."""
         assert self._start is not None, "no frame has been paced yet"

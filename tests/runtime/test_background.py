@@ -75,3 +75,43 @@ def test_its_priority_is_lower_and_nobody_elses_changes() -> None:
     assert background.submit(niceness).result(10) == max(before, 10)
     assert niceness() == before
     background.close()
+
+
+def test_a_job_that_is_cancelled_before_it_begins_is_left_out() -> None:
+    background: Background[int] = Background()
+    begun, release = threading.Event(), threading.Event()
+
+    def job() -> int:
+        begun.set()
+        assert release.wait(10)
+        return 7
+
+    running = background.submit(job)
+    dropped, kept = background.submit(lambda: 1 // 0), background.submit(lambda: 8)
+    late = background.submit(lambda: 9)
+    assert begun.wait(10)
+    assert dropped.cancel()
+    assert not running.cancel()
+    release.set()
+    assert (running.result(10), kept.result(10), late.result(10)) == (7, 8, 9)
+    background.close()
+
+
+def test_closing_leaves_cancelled_jobs_alone() -> None:
+    background: Background[int] = Background()
+    begun, release = threading.Event(), threading.Event()
+
+    def job() -> int:
+        begun.set()
+        assert release.wait(10)
+        return 7
+
+    background.submit(job)
+    assert begun.wait(10)
+    dropped, waiting = background.submit(lambda: 1), background.submit(lambda: 2)
+    assert dropped.cancel()
+    threading.Timer(0.01, release.set).start()
+    background.close()
+    assert dropped.cancelled()
+    with pytest.raises(ValueError, match="closed"):
+        waiting.result(10)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import shutil
@@ -19,6 +20,7 @@ from runtime.bundle import write_manifest
 from runtime.golden import check_golden, psnr_db
 from runtime.noise import CODES, FRAMES, normals
 from tests import tiny
+from tests.runtime import prompted
 
 SHAPE = (16, 24, 3)
 SLOTS = ("picture_slot", "style_slot")
@@ -66,6 +68,95 @@ def golden_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         entries.append({"file": f"golden/{seed}.npz", "seed": seed, "image": image is not None, "frames": [1, 4]})
     write_manifest(folder, json.loads((folder / "bundle.json").read_text()) | {"golden": entries})
     return folder
+
+
+@pytest.fixture(scope="module")
+def prompted_golden(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle that takes every prompt, with golden files of a text, a clip, and both with a picture."""
+    folder = prompted.build(tmp_path_factory.mktemp("golden") / "prompted", renewal=RENEWAL)
+    (folder / "golden").mkdir()
+    shape = (prompted.HEIGHT, prompted.WIDTH, 3)
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 256, shape, np.uint8)
+    clip = rng.integers(0, 256, (prompted.FRAMES, *shape), np.uint8)
+    entries: list[dict[str, Any]] = []
+    for name, given in {
+        "text": {"text": "storm"},
+        "clip": {"clip": clip},
+        "all": {"text": "storm", "clip": clip, "image": image},
+    }.items():
+        frames = list(itertools.islice(prompted_frames(folder, 5, **given), 4))
+        arrays = {key: value for key, value in given.items() if key != "text"}
+        indices = np.array([1, 4], np.int32)
+        np.savez(folder / "golden" / f"{name}.npz", frames=np.stack([frames[0], frames[3]]), indices=indices, **arrays)
+        entry = {"file": f"golden/{name}.npz", "seed": 5, "image": "image" in given, "frames": [1, 4]}
+        entry |= {"text": given["text"]} if "text" in given else {}
+        entries.append(entry | ({"clip": True} if "clip" in given else {}))
+    prompted.change(folder, golden=entries)
+    return folder
+
+
+def prompted_frames(folder: Path, seed: int, **given: Any) -> Iterator[np.ndarray]:
+    """Play the bundle that takes every prompt on ONNX's own evaluator, its only text being "storm"."""
+    shape = (prompted.HEIGHT, prompted.WIDTH, 3)
+    row = np.load(folder / "text" / "vectors.npy")[prompted.WORDS.index("storm")].astype(np.float64)
+    words = row / np.linalg.norm(row) if "text" in given else row * 0
+    (memory,) = ReferenceEvaluator(onnx.load(folder / "condition.onnx")).run(
+        ["scene"],
+        {
+            "image": given.get("image", np.zeros(shape, np.uint8))[np.newaxis],
+            "past": given.get("clip", np.zeros((prompted.FRAMES, *shape), np.uint8))[np.newaxis],
+            "words": words[np.newaxis].astype(np.float32),
+            "mask": np.full((1, *shape[:2], 1), 255 * ("image" in given), np.uint8),
+            "flags": np.array([[part in given for part in ("image", "clip", "text")]], np.float32),
+            "code": normals(seed, CODES, 0, prompted.CODE)[np.newaxis],
+        },
+    )
+    step = ReferenceEvaluator(onnx.load(folder / "step.onnx"))
+    level = np.zeros((1, 1), np.float32)
+    for frame in itertools.count():
+        noise = normals(seed, FRAMES, frame, prompted.NOISE)[np.newaxis]
+        inputs = {"mix": np.zeros(1, np.float32), "level": level, "noise": noise, "gain": np.ones((1, 1), np.float32)}
+        rgb, level = step.run(["rgb", "level_next"], {"a_scene": memory, "b_scene": memory} | inputs)
+        yield rgb[0]
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_every_kind_of_prompt_is_replayed(prompted_golden: Path, engine: str, tmp_path: Path) -> None:
+    results = check_golden(prompted_golden, engine, "fp32", cache_dir=tmp_path)
+    assert [result.file for result in results] == [
+        f"golden/{name}.npz" for name in ("text", "clip", "all") for _ in "ab"
+    ]
+    assert min(result.psnr_db for result in results) >= 60
+
+
+@pytest.mark.parametrize("change", [{"text": "sea"}, {"seed": 6}])
+def test_frames_of_another_prompt_are_noticed(prompted_golden: Path, tmp_path: Path, change: dict[str, Any]) -> None:
+    folder = shutil.copytree(prompted_golden, tmp_path / "copy")
+    entries = json.loads((folder / "bundle.json").read_text())["golden"]
+    entries[0] |= change
+    prompted.change(folder, golden=entries)
+    results = check_golden(folder, "onnxruntime", cache_dir=tmp_path)
+    assert max(result.psnr_db for result in results[:2]) < 40
+    assert min(result.psnr_db for result in results[2:]) >= 60
+
+
+def test_a_clip_that_nobody_speaks_of_is_refused(prompted_golden: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(prompted_golden, tmp_path / "copy")
+    entries = json.loads((folder / "bundle.json").read_text())["golden"]
+    del entries[1]["clip"]
+    prompted.change(folder, golden=entries)
+    with pytest.raises(BundleError, match=r'clip\.npz: "clip" is .*, expected None'):
+        check_golden(folder, "onnxruntime", cache_dir=tmp_path)
+
+
+def test_a_golden_clip_has_the_length_of_the_graphs(prompted_golden: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(prompted_golden, tmp_path / "copy")
+    content = dict(np.load(folder / "golden" / "clip.npz"))
+    np.savez(folder / "golden" / "clip.npz", **content | {"clip": content["clip"][:2]})
+    prompted.change(folder)
+    with pytest.raises(BundleError, match=r'clip\.npz: "clip" is \(\(2, 16, 32, 3\), .uint8.\), expected \(\(3, 16'):
+        check_golden(folder, "onnxruntime", cache_dir=tmp_path)
 
 
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -141,3 +143,42 @@ def test_a_decompression_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
 def test_an_array_that_is_no_image_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="an image"):
         load_image(value, 16, 16)  # type: ignore[arg-type]
+
+
+def deep_png(values: np.ndarray, colour_type: int) -> bytes:
+    """Return a PNG with 16 bits per sample (W3C PNG, third edition), which Pillow reads and does not write."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, colour_type, 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+@pytest.mark.parametrize(("colour_type", "channels"), [(0, 1), (2, 3)])
+def test_sixteen_bits_of_any_colour_are_scaled(colour_type: int, channels: int, tmp_path: Path) -> None:
+    values = np.linspace(0, 65535, 16 * 16 * channels).reshape(16, 16, channels)
+    (tmp_path / "deep.png").write_bytes(deep_png(values.astype(np.uint16), colour_type))
+    result = load_image(tmp_path / "deep.png", 16, 16).astype(int)
+    assert np.abs(result - values / 257).max() <= 1
+    assert (result.min(), result.max()) == (0, 255)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1)])
+def test_the_smallest_pictures_fill_the_frame(size: tuple[int, int], tmp_path: Path) -> None:
+    Image.new("RGB", size, (9, 80, 200)).save(tmp_path / "a.png")
+    assert np.array_equal(load_image(tmp_path / "a.png", 64, 48), np.full((48, 64, 3), (9, 80, 200), np.uint8))
+
+
+def test_of_an_animation_the_first_frame_is_taken(tmp_path: Path) -> None:
+    frames = [Image.fromarray(np.full((8, 8, 3), level, np.uint8)) for level in (200, 50, 100)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    assert load_image(tmp_path / "a.gif", 8, 8).min() == 200
+
+
+def test_a_video_is_no_image(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").write_bytes(b"\0\0\0\x20ftypisom")
+    with pytest.raises(ValueError, match=r"a\.mp4 is not an image that Pillow can read; .*, and a video as a clip"):
+        load_image(tmp_path / "a.mp4", 8, 8)

@@ -16,6 +16,7 @@ HEAVY = (
     "PIL",
     "av",
     "rich",
+    "tokenizers",
     "training",
     "export",
     "streaming",

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from streaming.arguments import parse
+from streaming.arguments import Cue, parse
 from streaming.sinks import KINDS
 
 
@@ -15,18 +15,38 @@ def test_everything_is_read() -> None:
         [
             *("b", "--to", "a.mp4", "--to", "-", "--image", "i.png", "--seed", "18446744073709551615"),
             *("--seconds", "2.5", "--fps", "30000/1001", "--control", "sway=-1.5", "--control", "drift=2"),
-            *("--engine", "openvino", "--precision", "bf16"),
+            *(
+                "--engine",
+                "openvino",
+                "--precision",
+                "bf16",
+                "--clip",
+                "c.mp4",
+                "--text",
+                "a storm",
+                "--dissolve",
+                "2.5",
+            ),
+            *("--cue", "1.5:text=a: b = c", "--cue", "0:image=x=y.png", "--cue", "1/3:seed=7", "--cue", "2:sway=-1"),
         ]
     )
     assert (options.bundle, options.to, options.image, options.seed) == ("b", ["a.mp4", "-"], "i.png", 2**64 - 1)
     assert (options.seconds, options.fps) == (Fraction(5, 2), Fraction(30000, 1001))
     assert options.control == [("sway", -1.5), ("drift", 2.0)]
     assert (options.engine, options.precision, options.pixels) == ("openvino", "bf16", "i420")
+    assert (options.clip, options.text, options.dissolve) == ("c.mp4", "a storm", 2.5)
+    assert options.cue == [
+        Cue(Fraction(3, 2), "text", "a: b = c"),
+        Cue(Fraction(0), "image", "x=y.png"),
+        Cue(Fraction(1, 3), "seed", 7),
+        Cue(Fraction(2), "sway", -1.0),
+    ]
 
 
 def test_nothing_has_to_be_given() -> None:
     options = parse([])
     assert (options.bundle, options.to, options.image, options.seed, options.seconds, options.fps) == (None,) * 6
+    assert (options.clip, options.text, options.cue, options.dissolve) == (None, None, [], 1.0)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +67,18 @@ def test_nothing_has_to_be_given() -> None:
         (["--control", "=1"], "--control: got '=1'"),
         (["--control", "sway=much"], "--control: got 'sway=much'"),
         (["--control", "sway=nan"], "--control: got 'sway=nan'"),
+        (["--cue", "storm"], "--cue: got 'storm', expected SECONDS:KIND=VALUE, e.g. 10:text=storm"),
+        (["--cue", "10:text"], "--cue: got '10:text', expected SECONDS:KIND=VALUE"),
+        (["--cue", "10:=storm"], "--cue: got '10:=storm', expected SECONDS:KIND=VALUE"),
+        (["--cue", "soon:text=storm"], "--cue: got 'soon:text=storm', expected SECONDS"),
+        (["--cue=-1:text=storm"], "--cue: got '-1:text=storm', expected SECONDS"),
+        (["--cue", "1e10:text=storm"], "--cue: got '1e10:text=storm', expected SECONDS"),
+        (["--cue", "10:seed=x"], "--cue: got 'x', expected a whole number from 0"),
+        (["--cue", "10:sway=much"], "--cue: got 'sway=much', expected NAME=VALUE with a number"),
+        (["--cue", "10:text=a", "--seconds", "10"], "the cue at 10 s comes after the end of the show (--seconds 10)"),
+        (["--dissolve=-1"], "--dissolve: got '-1', expected 0 (a cut) to 3600 seconds"),
+        (["--dissolve", "3601"], "--dissolve: got '3601'"),
+        (["--dissolve", "nan"], "--dissolve: got 'nan'"),
         (["--pixels", "yuv"], "--pixels: invalid choice: 'yuv'"),
         (["--sink", "null"], "unrecognized arguments: --sink"),
         (["--to"], "--to: expected one argument"),
@@ -72,6 +104,16 @@ def test_help_is_a_manual_page_for_a_terminal(capsys: pytest.CaptureFixture[str]
     assert caught.value.code == 0
     text = capsys.readouterr().out
     assert all(kind.form in text and kind.summary in text for kind in KINDS)
-    for heading in ("examples:", "the clock:", "recordings:", "who can see it:", "exit status:"):
+    for heading in (
+        "examples:",
+        "what is shown:",
+        "cues:",
+        "the clock:",
+        "recordings:",
+        "who can see it:",
+        "exit status:",
+    ):
         assert heading in text
+    assert all(f"{option} " in text for option in ("--image", "--clip", "--text", "--cue", "--dissolve"))
+    assert "-video_size WIDTHxHEIGHT" in text
     assert max(len(line) for line in text.splitlines()) <= 80

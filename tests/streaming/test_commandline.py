@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from runtime import EngineError, Generator
 from streaming import commandline
 from streaming.arguments import DEFAULT_BUNDLE
 from streaming.commandline import main
+from streaming.show import End
 from tests.streaming.doubles import decode
 
 
@@ -78,6 +80,80 @@ def test_what_the_runtime_refuses_leaves_nothing_behind(
     }.items():
         assert message in refusal(capsys, bundle, "--to", tmp_path / "out.mp4", *arguments)
         assert [file.name for file in tmp_path.iterdir()] == ["text.png"]
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with a picture and a clip."""
+    frames = [Image.new("RGB", (40, 20), (level, 200, 60)) for level in (40, 80, 120)]
+    frames[0].save(tmp_path / "photo.png")
+    frames[0].save(tmp_path / "clip.gif", save_all=True, append_images=frames[1:])
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("--text", "the storm"),
+        ("--clip", "clip.gif"),
+        ("--image", "photo.png", "--text", "the storm"),
+        ("--image", "photo.png", "--clip", "clip.gif", "--text", "the storm", "--control", "drift=2"),
+        ("--text", "calm sea", "--control", "seed=5"),
+        ("--cue", "0.1:text=the storm", "--cue", "0.2:image=photo.png", "--cue", "0.2:gain=2", "--dissolve", "0.05"),
+    ],
+)
+def test_any_prompt_goes_on_air(
+    prompted_bundle: Path,
+    files: Path,
+    given: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(files)
+    status, error = run(capsys, prompted_bundle, "--to", "show.mkv", "--seconds", 0.4, *given)
+    assert status == 0
+    assert "ended: time is up" in error
+    assert "left out" not in error
+    assert len(decode("show.mkv")[0]) >= 1
+
+
+def test_what_is_given_reaches_the_generator(
+    prompted_bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[dict[str, Any]] = []
+    controls: list[tuple[str, float]] = []
+    monkeypatch.setattr(Generator, "condition", lambda self, **given: seen.append(given))
+    monkeypatch.setattr(Generator, "set_control", lambda self, *given: controls.append(given))
+    show = ("--to", "null", "--seconds", 0.1, "--engine", "onnxruntime", "--control", "gain=2", "--clip", "c")
+    monkeypatch.setattr("streaming.show.Show.run", lambda self, frames, **options: End.TIME_IS_UP)
+    assert run(capsys, prompted_bundle, *show, "--text", "sea")[0] == 0
+    assert seen == [{"image": None, "clip": "c", "text": "sea"}]
+    assert controls == [("gain", 2.0)]
+
+
+def test_prompts_and_cues_that_are_refused_leave_nothing_behind(
+    prompted_bundle: Path, bundle: Path, files: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (files / "notes.txt").write_text("this is no video")
+    before = sorted(files.iterdir())
+    cases = [
+        (bundle, ("--text", "storm"), "tiny takes no text: its condition graph has no input of the role text; give an"),
+        (bundle, ("--clip", files / "clip.gif"), "tiny takes no clip: "),
+        (bundle, ("--cue", "1:text=storm"), "tiny takes no text: "),
+        (prompted_bundle, ("--text", ""), "the text is empty"),
+        (prompted_bundle, ("--text", "orage"), "no word of the text 'orage' is known: the vocabulary is English"),
+        (prompted_bundle, ("--text", "storm " * 400), "the text has 2400 characters; at most 2000 are read"),
+        (prompted_bundle, ("--clip", files / "none.mp4"), "there is no clip file"),
+        (prompted_bundle, ("--clip", files / "notes.txt"), "it is no video that FFmpeg can decode"),
+        (prompted_bundle, ("--control", "seed=1.5"), "seed is a seed and must be a whole number, got 1.5"),
+        (prompted_bundle, ("--cue", f"1:image={files / 'none.png'}"), "there is no image file"),
+        (prompted_bundle, ("--cue", "1:gian=1"), 'there is no control "gian" (did you mean "gain"?)'),
+        (prompted_bundle, ("--cue", "1:text=orage"), "no word of the text 'orage' is known"),
+        (prompted_bundle, ("--cue", "1:text=sea", "--cue", "1:text=sea"), "the cues at 1 s give text twice"),
+    ]
+    for folder, arguments, message in cases:
+        assert message in refusal(capsys, folder, "--to", files / "out.mp4", "--engine", "onnxruntime", *arguments)
+        assert sorted(files.iterdir()) == before
 
 
 def test_a_sink_that_cannot_be_opened_stops_all(

@@ -1,0 +1,118 @@
+"""Cues: switches of a show that are known beforehand, made ready beside it and dissolved in when their time has come.
+
+The next prompt is prepared as soon as the one before it plays: only one waits, however many cues there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import partial
+from itertools import groupby
+from typing import Any
+
+from runtime import BundleError, EngineError, Generator, Memory
+from runtime.background import Background
+from streaming.arguments import PARTS, Cue
+from streaming.pacing import Pacer
+from streaming.sink import Picture
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """The cues for a prompt that share a time, as arguments of `Generator.prepare`."""
+
+    at_s: Fraction
+    parts: dict[str, Any]
+
+
+class Cues:
+    """The cues of one show; made before it, then used by the show's thread.
+
+    Args:
+        generator: what is steered.
+        cues: in any order; those for a prompt at the same time are one prompt.
+        dissolve_s: seconds over which a prompt replaces what plays.
+        say: told in one line what became of a cue that failed.
+
+    Raises:
+        ValueError: a cue is not for this generator, is there twice, or has a bad value, as far as that can be known.
+        BundleError: the files of the text encoder are damaged.
+        EngineError: a package for text is missing.
+    """
+
+    def __init__(
+        self, generator: Generator, cues: Sequence[Cue], *, dissolve_s: float, say: Callable[[str], None]
+    ) -> None:
+        self._generator = generator
+        self._dissolve_s = dissolve_s
+        self._say = say
+        cues = sorted(cues, key=lambda cue: cue.at_s)
+        self._controls = [cue for cue in cues if cue.kind not in PARTS]
+        together = groupby((cue for cue in cues if cue.kind in PARTS), key=lambda cue: cue.at_s)
+        self._prompts = [_to_prompt(at_s, list(group)) for at_s, group in together]
+        for cue in self._controls:
+            generator.check_control(cue.kind, cue.value)
+        for prompt in self._prompts:
+            generator.check(**prompt.parts)
+        self._background: Background[Memory] = Background()
+        self._next: Future[Memory] | None = None
+        self._prepare_next()
+
+    def frames(self, pacer: Pacer) -> Iterator[Picture]:
+        """Yield the generator's frames, and play each cue before the first frame that is not before its time.
+
+        Args:
+            pacer: of the show; tells how far it is.
+        """
+        while True:
+            self.play(pacer.next_slot / pacer.fps)
+            yield next(self._generator)
+
+    def play(self, now_s: Fraction) -> None:
+        """Play what is due; a prompt that is not ready is played as soon as it is, and those after it wait for it.
+
+        Args:
+            now_s: time of the frame that is made next, in seconds of the show.
+        """
+        while self._controls and self._controls[0].at_s <= now_s:
+            cue = self._controls.pop(0)
+            self._attempt(cue.at_s, partial(self._generator.set_control, cue.kind, cue.value))
+        while self._next is not None and self._next.done() and self._prompts[0].at_s <= now_s:
+            self._attempt(self._prompts.pop(0).at_s, partial(self._take, self._next))
+            self._prepare_next()
+
+    def close(self) -> None:
+        """Wait for what is being prepared."""
+        self._background.close()
+
+    def _prepare_next(self) -> None:
+        self._next = None
+        if self._prompts:
+            parts = self._prompts[0].parts
+            self._next = self._background.submit(lambda: self._prepare(parts))
+
+    def _prepare(self, parts: dict[str, Any]) -> Memory:
+        if parts.keys() == {"seed"} and self._generator.text is not None:
+            return self._generator.prepare(**parts, text=self._generator.text)
+        return self._generator.prepare(**parts)
+
+    def _take(self, ready: Future[Memory]) -> None:
+        self._generator.take(ready.result(), dissolve_s=self._dissolve_s)
+
+    def _attempt(self, at_s: Fraction, switch: Callable[[], None]) -> None:
+        try:
+            switch()
+        except (ValueError, BundleError, EngineError) as error:
+            self._say(f"the cue at {float(at_s):g} s is left out: {' '.join(str(error).split())}")
+
+
+def _to_prompt(at_s: Fraction, cues: list[Cue]) -> _Prompt:
+    parts: dict[str, Any] = {}
+    for cue in cues:
+        if cue.kind in parts:
+            raise ValueError(f"the cues at {float(at_s):g} s give {cue.kind} twice: leave one out")
+        parts[cue.kind] = cue.value
+    return _Prompt(at_s, parts)
