@@ -69,6 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--lpips", type=Path, metavar="FILE", help="LPIPS as ONNX: img0, img1 -> distance")
     add("--trained-with-lpips", action="store_true", help="LPIPS took part in the training: it is no judge")
     add("--prompts", type=Path, default=PROMPTS, metavar="FILE", help="CSV: prompt,class[,novel] (50 landscapes)")
+    add("--words", type=Path, metavar="WORDS", help="word vectors of a run that takes text (those it was trained with)")
     add("--out", type=Path, metavar="DIR", help="where results go (runs/quality/NAME)")
     add("--parts", metavar="LIST", help=f"some of {','.join(PARTS)} (all that it can do)")
     add("--seed", type=int, default=0, metavar="N", help="of everything that is drawn (0)")
@@ -110,7 +111,7 @@ def run(options: argparse.Namespace) -> Report:
     extractor = I3D(options.i3d, options.threads)
     lpips = Lpips(options.lpips, options.threads) if options.lpips is not None else None
     prompts = read_prompts(options.prompts)
-    with open_target(options.target) as target, _bars() as progress:
+    with open_target(options.target, options.words) as target, _bars() as progress:
         with _open(target, options) as generator:
             facts = {
                 "name": target.name,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zipfile
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -181,9 +182,9 @@ class FeatureCache:
         file = self.folder / digest[:2] / f"{digest}.npz"
         if file.is_file():
             try:
-                with np.load(file) as kept:
+                with file.open("rb") as opened, np.load(opened) as kept:
                     return kept["logits"], kept["features"]
-            except (OSError, ValueError, KeyError, EOFError):
+            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
                 pass  # half a file, or no file of ours: made anew
         logits, features = self.extractor.extract(clip)
         if not (np.isfinite(logits).all() and np.isfinite(features).all()):

@@ -41,7 +41,7 @@ class Store:
         file = self.folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
         if file.is_file():
             try:
-                with np.load(file) as kept:
+                with file.open("rb") as opened, np.load(opened) as kept:
                     return {entry: kept[entry] for entry in kept.files}
             except (OSError, ValueError, EOFError, zipfile.BadZipFile):
                 pass  # cut short by a full disk, say: made anew

@@ -37,8 +37,12 @@ class Target:
 
 
 @contextmanager
-def open_target(path: Path) -> Iterator[Target]:
+def open_target(path: Path, words: Path | None = None) -> Iterator[Target]:
     """Find out what a path is, and export it if need be; the export is removed again at the end.
+
+    Args:
+        path: a bundle or a run.
+        words: word vectors for a run that listens to text; None for those that it was trained with.
 
     Raises:
         ValueError: it is neither a bundle nor a run with a checkpoint.
@@ -66,22 +70,26 @@ def open_target(path: Path) -> Iterator[Target]:
             "pretrain.pt): name a folder that export or training has written"
         )
     with tempfile.TemporaryDirectory(prefix="everframe-quality-") as folder:
-        yield _export(path, Path(folder))
+        yield _export(path, Path(folder), words)
 
 
-def _export(run: Path, folder: Path) -> Target:
+def _export(run: Path, folder: Path, words: Path | None) -> Target:
     """Write a run's graphs and manifest, without golden frames and parity gates: for measuring, not for shipping."""
     import dataclasses
 
     from export.manifest import build_manifest, provenance
     from export.onnx_files import round_weights, write_graphs
+    from export.vocabulary import write_vocabulary
     from runtime.bundle import write_manifest
     from training.checkpoint import load_generator, newest_checkpoint
 
     generator, config, facts = load_generator(run)
     round_weights(generator)
     write_graphs(generator, folder)
-    manifest = build_manifest(config, folder, [])
+    entry = None
+    if config.model.text_dimensions:
+        entry, _ = write_vocabulary(words or Path(facts["words"]), folder)
+    manifest = build_manifest(config, folder, [], entry)
     manifest["provenance"] = provenance(config, facts)
     manifest["verified"] = {}
     write_manifest(folder, manifest)

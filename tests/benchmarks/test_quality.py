@@ -122,7 +122,8 @@ def context(folder: Path, extractor: FakeExtractor, **changes: Any) -> Context:
 def facts() -> dict[str, Any]:
     return {
         "benchmark": "quality", "name": "fake", "kind": "bundle", "key": "k" * 64, "engine": "fake",
-        "precision": "fp32", "frame": "32 x 32", "fps": "25", "ledger": {"fake": {"sha256": "f" * 64, "independent": True}},
+        "precision": "fp32", "frame": "32 x 32", "fps": "25",
+        "ledger": {"fake": {"sha256": "f" * 64, "independent": True}},
         "machine": {"cpu": "none", "cores": 1, "os": "none", "commit": None}, "command": "none",
     }  # fmt: skip
 

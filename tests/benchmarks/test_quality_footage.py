@@ -89,10 +89,10 @@ def test_held_out_time_comes_after_the_gap_and_is_never_padded() -> None:
 
 
 def test_short_videos_are_named() -> None:
-    settings = Settings(short_side=72, crop_min=64, crop_max=72, horizon_frames=8, holdout_fraction=0.9)
-    _, _, too_short = choose(Shelf([12, 100, 100, 100], ["a", "b", "c", "d"]), settings=settings)
-    assert too_short in ([], ["0.mp4"])
-    assert set(too_short) == {"0.mp4"} - {window.video for window in choose(Shelf([12, 100]), "train")[0]} or True
+    time = Settings(short_side=72, crop_min=64, crop_max=72, horizon_frames=8, holdout="time")
+    chosen, _, too_short = choose(Shelf([300, 100]), settings=time)  # 12 frames are left of the second
+    assert too_short == ["1.mp4"]
+    assert {window.video for window in chosen} == {"0.mp4"}
 
 
 def test_more_videos_than_clips() -> None:
