@@ -104,7 +104,7 @@ class Finetune:
     given: float = 0.5  # share of clips whose first frame is given,
     parts: float = 0.125  # share of which parts are given,
     mixed: float = 0.125  # share put together from the codes of two clips; the rest has the code of its own first frame
-    past: float = 0.5  # share of iterations in which half of the given clips come with the frames before
+    past: float = 0.5  # share of iterations in which most of the given clips come with the frames before
     adversarial: float = 0.1  # weight of the clip critic
     adversarial_picture: float = 0.1  # weight of the picture critic
     unreal: float = 0.25  # weight of real clips that are frozen, reversed or wrongly captioned, as further fakes

@@ -267,7 +267,7 @@ class FinetuneStage:
                 draw = Draw((self.config.run.seed, "parts", iteration), rows.parts, 0, rows.parts, device)
                 mask[partly] = draw_tubes(draw, *first.shape[2:], 0.3, 0.9)
             has_past = torch.zeros(count, 1, device=device)
-            has_past[: rows.given : 2] = 1
+            has_past[: rows.given] = (torch.rand(rows.given, 1, device=device) < 0.75).float()
             memory = self.generator.condition.from_code(
                 first, mask, codes.code, texts, past if before else None, has_past
             )
@@ -490,15 +490,17 @@ class FinetuneStage:
         """Return the terms of the pretrained tasks' heads: where things move, and what the caption says."""
         settings = self.config.finetune
         assert self.teacher is not None
-        ours = self.teacher(torch.cat([memory.picture[:, None], made], dim=1))
+        given = rows.given
         terms = {}
         if settings.correspondence and self.teacher.position is not None:
+            ours = self.teacher(torch.cat([memory.picture[:given, None], made[:given]], dim=1), alone=True)
             with torch.no_grad():
-                theirs = self.teacher(torch.cat([first[:, None], frames], dim=1)[: rows.given])
-            moved = self.teacher.tracks(ours, rows.given, 1, SEEN), self.teacher.tracks(theirs, rows.given, 1, SEEN)
+                theirs = self.teacher(torch.cat([first[:given, None], frames[:given]], dim=1), alone=True)
+            moved = self.teacher.tracks(ours, given, 1, SEEN), self.teacher.tracks(theirs, given, 1, SEEN)
             terms["correspondence"] = settings.correspondence, F.smooth_l1_loss(*moved)
         if settings.alignment and self.teacher.alignment is not None:
-            terms["alignment"] = settings.alignment, self.teacher.misfit(ours, captions)
+            whole = self.teacher(torch.cat([memory.picture[:, None], made], dim=1))
+            terms["alignment"] = settings.alignment, self.teacher.misfit(whole, captions)
         return terms
 
     @torch.no_grad()

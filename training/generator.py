@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.layers import FiLMBlock, Warp, conv, repeat_subpixels, resize, upsample
+from training.motion import ObservedFlow
 from training.painter import ContentPrior, Painter
 from training.trunk import Levels, Trunk, previous_rows
 
@@ -89,9 +90,10 @@ class Shape:
 class Encoder(nn.Module):
     """Picture -> features, style and motion: what pretraining starts and everything else reuses."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, crop: int | None = None) -> None:
         super().__init__()
         self.shape = shape
+        self.observed = ObservedFlow(crop or shape.height, crop or shape.width)
         self.trunk = Trunk(shape.encoder_scale, shape.encoder_depth)
         c4, c8, c16, c32 = self.trunk.channels
         self.up16 = conv(c32, c16, 1)
@@ -101,34 +103,40 @@ class Encoder(nn.Module):
         self.to_style = nn.Linear(c32, STYLE)
         self.motion8 = conv(c8, 64)
         self.to_modes = conv(64, 4 * shape.num_modes, 1)
-        self.motion4 = conv(64 + c4, 48)
+        self.motion4 = conv(64 + c4 + 3, 48)
         self.to_flow = conv(48, 3)
         with torch.no_grad():
             self.to_modes.weight.mul_(0.1)
             self.to_flow.weight.mul_(0.1)
 
-    def forward(self, picture: Tensor, past: Tensor | None = None) -> Memory:
+    def forward(self, picture: Tensor, past: Tensor | None = None, has_past: Tensor | None = None) -> Memory:
         """Return the memory of a picture.
 
         Args:
             picture: (B, 3, H, W) in [0, 1].
             past: (B, `CLIP` - 1, 3, H, W), the frames before it, oldest first, or None: how things move is then read
-                from the picture alone, which is the same as a past in which nothing has moved.
+                from the picture alone.
+            has_past: (B, 1), 1 for pictures whose past is known, else 0; None: all, if there is a past.
         """
         if past is None:
             levels = self.trunk(picture)
+            seen = picture.new_zeros(len(picture), 3, picture.shape[2] // 4, picture.shape[3] // 4)
         else:
+            known = picture.new_ones(len(picture), 1) if has_past is None else has_past
+            known = known[:, :, None, None]
+            past = past * known[:, None] + picture[:, None] * (1 - known[:, None])
             frames = torch.cat([past, picture[:, None]], dim=1)
             batch, count = frames.shape[:2]
             chain = previous_rows(batch, count).to(picture.device)
             last = torch.arange(count - 1, batch * count, count, device=picture.device)
             levels = self.trunk(frames.flatten(0, 1), chain)
             levels = Levels(*(level[last] for level in levels))
+            seen = self.observed(frames) * known
         x4, x8, x16, x32 = levels
         y16 = x16 + self.up16(upsample(x32))
         y8 = x8 + self.up8(F.leaky_relu(upsample(y16), 0.2))
         motion8 = F.leaky_relu(self.motion8(F.leaky_relu(y8, 0.2)), 0.2)
-        motion4 = F.leaky_relu(self.motion4(torch.cat([upsample(motion8), x4], dim=1)), 0.2)
+        motion4 = F.leaky_relu(self.motion4(torch.cat([upsample(motion8), x4, seen.to(x4.dtype)], dim=1)), 0.2)
         raw = self.to_flow(motion4).float()
         return Memory(
             picture=picture,
@@ -155,7 +163,7 @@ class Condition(nn.Module):
             shape.height, shape.width, shape.components, shape.text_dimensions, mixing=shape.mixing
         )
         self.painter = Painter(crop or shape.height, crop or shape.width, shape.text_dimensions)
-        self.encoder = Encoder(shape)
+        self.encoder = Encoder(shape, crop)
 
     def from_code(
         self,
@@ -170,14 +178,9 @@ class Condition(nn.Module):
 
         Args:
             image, mask, code, text: as for `Painter.forward`.
-            past: as for `Encoder.forward`.
-            has_past: (B, 1), 1 for pictures whose past is known, else 0; None: all.
+            past, has_past: as for `Encoder.forward`.
         """
-        picture = self.painter(image, mask, code, text)
-        if past is not None and has_past is not None:
-            known = has_past[:, :, None, None, None]
-            past = past * known + picture[:, None] * (1 - known)
-        return self.encoder(picture, past)
+        return self.encoder(self.painter(image, mask, code, text), past, has_past)
 
     def forward(
         self, image: Tensor, mask: Tensor, clip: Tensor, clip_given: Tensor, noise: Tensor, text: Tensor | None = None

@@ -17,19 +17,30 @@ def pooled_l1(made: Tensor, real: Tensor, sizes: tuple[int, ...] = (1, 2, 4, 8))
     return torch.stack(terms).mean()
 
 
+def where_it_moves(amount: Tensor) -> Tensor:
+    """Return weights (B, h, w) for what moves by `amount` (B, h, w): more where more moves, of mean about 1.
+
+    Most places of most pictures stand still. With equal weights and an absolute error the best answer is stillness
+    everywhere, and it is the answer that networks give.
+    """
+    share = amount / amount.mean(dim=(1, 2), keepdim=True).clamp(min=1e-3)
+    return 0.5 + 0.5 * share.sqrt()
+
+
 def flow_error(made: Tensor, real: Tensor) -> Tensor:
-    """Return the mean end-point error relative to each clip's own motion, softened near 0 (Charbonnier).
+    """Return the mean end-point error relative to each clip's own motion, quadratic below a third of a pixel.
 
     Relative, because a brook that creeps is as much of a scene as a storm: in pixels, fast clips would be all that
-    counts.
+    counts. Quadratic near 0, so that the best answer to doubt is the mean and not the median, which is stillness.
 
     Args:
         made: (B, 2, h, w) pixels per frame.
         real: the like; a clip that moves by less than a tenth of a pixel counts as if it moved by that.
     """
-    error = torch.sqrt(((made.float() - real) ** 2).sum(dim=1) + 1e-4).mean(dim=(1, 2))
-    speed = torch.sqrt((real**2).sum(dim=1)).mean(dim=(1, 2))
-    return (error / (speed + 0.1)).mean()
+    soft = 0.3
+    error = torch.sqrt(((made.float() - real) ** 2).sum(dim=1) + soft**2) - soft
+    speed = torch.sqrt((real**2).sum(dim=1))
+    return ((error * where_it_moves(speed)).mean(dim=(1, 2)) / (speed.mean(dim=(1, 2)) + 0.1)).mean()
 
 
 def sway_error(made: Tensor, real: Tensor) -> Tensor:
@@ -38,7 +49,8 @@ def sway_error(made: Tensor, real: Tensor) -> Tensor:
     In logarithms, so that a wall that sways by a little counts like a tree that sways by far too little.
     """
     floor = 0.15
-    return (torch.log(made.float() + floor) - torch.log(real + floor)).abs().mean()
+    error = (torch.log(made.float() + floor) - torch.log(real + floor)).abs()
+    return (error * where_it_moves(real[:, 0])[:, None]).mean()
 
 
 def code_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
