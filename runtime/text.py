@@ -102,8 +102,9 @@ class Words:
             raise ValueError(f"no word of the text {shown} is known: the vocabulary is English, use other words")
         # In the order of operations that training has: the last bit of the vector is the same.
         total = (self._scales[known] @ self._vectors[known].astype(np.float32))[np.newaxis]
-        vectors: npt.NDArray[np.float32] = total / np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
-        return vectors[0]
+        length = np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
+        vector: npt.NDArray[np.float32] = (total / length)[0]
+        return vector
 
 
 def open_words(folder: Path, manifest: Manifest) -> Words:

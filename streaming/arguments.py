@@ -210,7 +210,13 @@ def _cue(text: str) -> Cue:
         return Cue(at_s, kind, _seed(value))
     if kind in PARTS:
         return Cue(at_s, kind, value)
-    return Cue(at_s, *_control(f"{kind}={value}"))
+    try:
+        return Cue(at_s, *_control(f"{kind}={value}"))
+    except argparse.ArgumentTypeError as error:
+        known = f"{', '.join(PARTS[:-1])} or {PARTS[-1]}"
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}: {kind!r} is not {known}, and a control takes a number, e.g. 10:motion=0.5"
+        ) from error
 
 
 def _dissolve(text: str) -> float:

@@ -59,6 +59,27 @@ def test_states_go_on_like_a_numpy_reference(bundle: Path, tmp_path: Path, name:
 
 
 @pytest.mark.parametrize(("name", "precision"), PAIRS)
+def test_states_are_handed_from_one_session_to_another(bundle: Path, tmp_path: Path, name: str, precision: str) -> None:
+    whole = open_step(bundle, name, precision, tmp_path)
+    noises = np.random.default_rng(0).normal(size=(9, 1, tiny.NOISE)).astype(np.float32)
+    relay = [open_step(bundle, name, precision, tmp_path) for _ in range(2)]
+    assert not relay[0].read("wave_next").any()  # before the first run
+    turn = 0
+    for number, noise in enumerate(noises):
+        if number in (0, 1, 4, 6):  # after even and odd numbers of runs
+            before, turn = turn, 1 - turn
+            for state in ("wave", "clock"):
+                relay[turn].write(state, relay[before].read(f"{state}_next"))
+        for session in (whole, relay[turn]):
+            session.write("noise", noise)
+            session.run()
+        for output in ("wave_next", "clock_next", "rgb"):
+            assert np.array_equal(whole.read(output), relay[turn].read(output))
+    for session in (whole, *relay):
+        session.close()
+
+
+@pytest.mark.parametrize(("name", "precision"), PAIRS)
 def test_a_wrong_value_is_refused_before_it_is_copied(bundle: Path, tmp_path: Path, name: str, precision: str) -> None:
     session = open_step(bundle, name, precision, tmp_path)
     for value in (np.zeros((1, tiny.NOISE + 1), np.float32), np.zeros((1, tiny.NOISE))):
