@@ -6,11 +6,27 @@ TEST_ENV := .venv
 BUNDLE ?= bundles/satellite-128
 APT_PACKAGES := nginx libnginx-mod-rtmp
 
-.PHONY: help demo test check-python servers clean
+# Training where there is an accelerator. No environment is made: TRAIN_PYTHON is the one that has PyTorch.
+GENERATOR ?= satellite-256
+RUN ?= runs/$(GENERATOR)
+TRAIN_PYTHON ?= $(PYTHON)
+TRAIN_CONFIG := training/configs/$(GENERATOR).toml
+# Whole frames and batches of 32, meant to take about 8 minutes a stage on one H100. Sized by counting operations, not by
+# measuring: none of this has run on a GPU yet. `make train ACCELERATOR=` trains as the configuration says.
+ACCELERATOR ?= pretrain.crop=0 pretrain.batch=32 pretrain.iterations=3000 \
+  finetune.crop=0 finetune.batch=32 finetune.iterations=3000 \
+  run.workers=$(shell nproc 2>/dev/null || echo 4) run.checkpoint_every=250 run.keep_every=1000 \
+  run.evaluate_every=1000 run.sample_every=1000
+TRAIN_OPTIONS = --data '$(RUN)/shards' --out '$(RUN)' $(addprefix --set ,$(ACCELERATOR) $(SET)) \
+  $(if $(WORDS),--words '$(WORDS)') $(if $(PERCEPTUAL),--perceptual '$(PERCEPTUAL)')
+
+.PHONY: help demo test train check-python servers clean
 
 help:
 	@echo "make demo   install the light CPU set and put $(BUNDLE) on air for 20 s (http://127.0.0.1:8000, demo.mp4)"
 	@echo "make test   install the development set; run format, lint, types and tests"
+	@echo "make train  DATA=FOLDER [GENERATOR=$(GENERATOR)] [RUN=$(RUN)] [WORDS=...] [PERCEPTUAL=...] [SET='KEY=VALUE ...']:"
+	@echo "            shard, pretrain, finetune and export on an accelerator; the same command goes on where it was stopped"
 	@echo "make clean  remove both environments and caches"
 
 demo: $(DEMO_ENV)/installed
@@ -21,6 +37,27 @@ test: $(TEST_ENV)/installed servers
 	$(TEST_ENV)/bin/ruff check .
 	$(TEST_ENV)/bin/mypy
 	$(TEST_ENV)/bin/pytest
+
+train: $(RUN)/finetune.done
+	@if $(TRAIN_PYTHON) -c 'import onnx, onnxruntime, onnxscript, PIL' 2>/dev/null; then \
+	  test -e '$(RUN)/bundle/bundle.json' || \
+	    $(TRAIN_PYTHON) -m export '$(RUN)' --out '$(RUN)/bundle' $(if $(WORDS),--words '$(WORDS)'); \
+	else echo "$(RUN) is trained; to export it: python -m export $(RUN) --out BUNDLE, where onnxruntime and onnxscript are"; fi
+
+# Each of these goes on where it was stopped; what is there when it is done tells the next `make train` to pass it over.
+$(RUN)/shards/shards.json:
+	@test -e '$(TRAIN_CONFIG)' || { echo "no $(TRAIN_CONFIG): GENERATOR names one of training/configs" >&2; exit 2; }
+	@test -n '$(DATA)' || { echo "make train: name the footage, DATA=FOLDER" >&2; exit 2; }
+	$(TRAIN_PYTHON) -m training shard '$(DATA)' --out '$(RUN)/shards' \
+	  --short-side $(shell sed -n 's/^short_side *= *//p' '$(TRAIN_CONFIG)' 2>/dev/null)
+
+$(RUN)/pretrain.done: $(RUN)/shards/shards.json
+	$(TRAIN_PYTHON) -m training pretrain '$(TRAIN_CONFIG)' $(TRAIN_OPTIONS)
+	@touch '$@'
+
+$(RUN)/finetune.done: $(RUN)/pretrain.done
+	$(TRAIN_PYTHON) -m training finetune '$(TRAIN_CONFIG)' $(TRAIN_OPTIONS)
+	@touch '$@'
 
 check-python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -1,8 +1,8 @@
 """One video re-encoded at a quality, and compared with the original; which quality fits into so many bytes.
 
-H.264 is the default because whatever reads video reads it, OpenCV's wheels included; AV1 is better at the same size, but
-of the packages used here PyAV alone reads it. Mean PSNR in dB of six landscapes, 60 frames each, short side 272, between
-the four CRFs tried (* extended beyond them):
+H.264 is the default because whatever reads video reads it, OpenCV's wheels included; AV1 is better at the same size,
+but of the packages used here PyAV alone reads it. Mean PSNR in dB of six landscapes, 60 frames each, short side 272,
+between the four CRFs tried (* extended beyond them):
 
     bytes per frame          1010     650     425     290
     x264 veryslow            39.2*    37.8    35.9    33.9
