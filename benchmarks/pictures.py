@@ -6,6 +6,8 @@ python -m benchmarks pictures bundles/NAME --sheet frames.png --motion motion.we
 from __future__ import annotations
 
 import argparse
+import itertools
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +21,19 @@ from runtime.generator import Generator
 
 SUMMARY = "a sheet of frames over time and a clip, made by bundles"
 DESCRIPTION = """\
-Make frames of one or more bundles from several seeds, exactly as a show would,
-renewal included, and lay them out: one row per bundle and seed, one column per
-frame number; and a clip of all of them side by side. Beside the pictures:
-brightness, contrast and motion over time, which tell whether a show falls
-apart, freezes or fades.
+Make frames of one or more bundles from several seeds, pictures or prompts,
+exactly as a show would, renewal included, and lay them out: one row per bundle,
+prompt and seed, one column per frame number; and a clip of all of them side by
+side. Beside the pictures: brightness, contrast and motion over time, which tell
+whether a show falls apart, freezes or fades.
 """
 EXAMPLES = """\
 examples:
   python -m benchmarks pictures bundles/mine --sheet frames.png
   python -m benchmarks pictures bundles/a bundles/b --seeds 1,2,3 --motion both.webp
   python -m benchmarks pictures bundles/mine --image photo.jpg --sheet photo.png
+  python -m benchmarks pictures bundles/mine --seeds 1 --text "a stormy sea" --text "candles" --sheet words.jpg
+  python -m benchmarks pictures bundles/mine --frames 1,100,1000,10000,100000 --sheet long.jpg --tile 160
 """
 COLUMNS = (1, 12, 24, 48, 120, 300, 900, 1800)
 MOTION_SECONDS = 5
@@ -40,8 +44,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the benchmark's arguments."""
     parser.add_argument("bundles", metavar="BUNDLE", nargs="+", help="folders of bundles of one frame size")
     parser.add_argument("--seeds", default="1,2,3,4", metavar="LIST", help="seeds, one row each (1,2,3,4)")
-    parser.add_argument("--image", metavar="FILE", help="a picture to animate, instead of what the seed makes up")
-    parser.add_argument("--sheet", metavar="FILE", help="where to write the sheet, .png")
+    parser.add_argument(
+        "--image", metavar="FILE", action="append", default=[], help="a picture to animate, one row each"
+    )
+    parser.add_argument("--text", metavar="TEXT", action="append", default=[], help="a prompt, one row each")
+    parser.add_argument("--frames", metavar="LIST", help=f"columns ({','.join(map(str, COLUMNS))})")
+    parser.add_argument("--tile", type=int, metavar="PIXELS", help="height of a frame on the sheet (its own)")
+    parser.add_argument("--sheet", metavar="FILE", help="where to write the sheet, .png, .jpg or .webp")
     parser.add_argument("--motion", metavar="FILE", help="where to write the clip, .webp, .gif or .png (animated)")
     parser.add_argument("--engine", default="auto", metavar="E", help="see `latency` (auto)")
 
@@ -52,8 +61,13 @@ def run(options: argparse.Namespace) -> Report:
     Raises:
         ValueError, BundleError, EngineError: see `Generator.open`; or a seed or file name is wrong.
     """
-    seeds = _seeds(options.seeds)
-    for name, endings in (("sheet", (".png",)), ("motion", (".webp", ".gif", ".png"))):
+    seeds = _numbers("seeds", options.seeds, 0)
+    columns = sorted(set(_numbers("frames", options.frames, 1))) if options.frames else list(COLUMNS)
+    if options.tile is not None and not 16 <= options.tile <= 4096:
+        raise ValueError(f"--tile is {options.tile}, expected 16 to 4096 pixels")
+    prompts: list[dict[str, Any]] = [{"text": text} for text in options.text]
+    prompts += [{"image": image} for image in options.image]
+    for name, endings in (("sheet", (".png", ".jpg", ".webp")), ("motion", (".webp", ".gif", ".png"))):
         value = getattr(options, name)
         if value is not None and not value.lower().endswith(endings):
             raise ValueError(f"--{name} is {value}, expected a name that ends in {' or '.join(endings)}")
@@ -62,50 +76,59 @@ def run(options: argparse.Namespace) -> Report:
     figures: list[dict[str, Any]] = []
     fps = 0.0
     for bundle in options.bundles:
-        for seed in seeds:
+        for prompt, seed in itertools.product(prompts or [{}], seeds):
             with Generator.open(bundle, engine=options.engine, seed=seed) as generator:
-                if options.image is not None:
-                    generator.condition(image=options.image, seed=seed)
+                generator.condition(**prompt, seed=seed)
                 fps = float(generator.fps)
-                row, clip, found = _watch(generator)
-                figures.append({"bundle": generator.manifest.name, "seed": seed, "frames": found})
+                row, clip, found = _watch(generator, columns, wants_clip=options.motion is not None)
+                figures.append({"bundle": generator.manifest.name, **prompt, "seed": seed, "frames": found})
             rows.append(row)
             clips.append(clip)
     if len({row[0].shape for row in rows}) > 1:
         raise ValueError("the bundles make frames of different sizes: draw one sheet for each")
     if options.sheet is not None:
-        labels = [f"{show['bundle']}\nseed {show['seed']}" for show in figures]
-        sheet = _draw_sheet(rows, labels)
+        sheet = _draw_sheet(rows, columns, [_label(show) for show in figures], options.tile)
         write_beside(Path(options.sheet), lambda beside: sheet.save(beside))
     if options.motion is not None:
         _write_motion(Path(options.motion), clips, len(seeds), fps)
-    title = f"{len(rows)} shows, frames {', '.join(map(str, COLUMNS))}"
-    result = {"benchmark": "pictures", "columns": list(COLUMNS), "shows": figures, "machine": machine_card()}
+    title = f"{len(rows)} shows, frames {', '.join(map(str, columns))}"
+    result = {"benchmark": "pictures", "columns": columns, "shows": figures, "machine": machine_card()}
     return Report(title, _table(figures), result)
 
 
-def _seeds(text: str) -> list[int]:
+def _numbers(name: str, text: str, least: int) -> list[int]:
     try:
-        seeds = [int(part) for part in text.split(",")]
+        numbers = [int(part) for part in text.split(",")]
     except ValueError:
-        raise ValueError(f"--seeds is {text!r}, expected whole numbers with commas between them: 1,2,3") from None
-    return seeds
+        numbers = [-1]
+    if min(numbers) < least:
+        raise ValueError(f"--{name} is {text!r}, expected whole numbers with commas between them: 1,2,3")
+    return numbers
+
+
+def _label(show: dict[str, Any]) -> str:
+    prompt = show.get("text") or (Path(show["image"]).stem if "image" in show else "")
+    lines = textwrap.wrap(prompt, 16)[:6] or [show["bundle"]]
+    return "\n".join([*lines, f"seed {show['seed']}"])
 
 
 def _watch(
-    generator: Generator,
+    generator: Generator, columns: list[int], *, wants_clip: bool
 ) -> tuple[list[npt.NDArray[np.uint8]], list[npt.NDArray[np.uint8]], list[dict[str, float]]]:
     """Run a show to the last column; return the columns, the clip's frames, and figures at each column."""
     row, clip, figures = [], [], []
     before: npt.NDArray[np.float32] | None = None
-    clip_frames = round(MOTION_SECONDS * generator.fps)
-    for number in range(1, COLUMNS[-1] + 1):
+    clip_frames = round(MOTION_SECONDS * generator.fps) if wants_clip else 0
+    wanted = {number for column in columns for number in (column - 1, column)}
+    wanted |= {number for number in range(1, clip_frames + 1) if number % MOTION_STEP == 0}
+    for number in sorted(wanted - {0}):
+        generator.skip(number - generator.frame_index - 1)
         frame = next(generator)
         if number <= clip_frames and number % MOTION_STEP == 0:
             clip.append(frame.copy())
-        if number in COLUMNS or number + 1 in COLUMNS:
+        if number in columns or number + 1 in columns:
             values = frame.astype(np.float32)
-            if number in COLUMNS:
+            if number in columns:
                 row.append(frame.copy())
                 motion = 0.0 if before is None else float(np.abs(values - before).mean())
                 figures.append(
@@ -120,18 +143,23 @@ def _watch(
     return row, clip, figures
 
 
-def _draw_sheet(rows: list[list[npt.NDArray[np.uint8]]], labels: list[str]) -> Image.Image:
-    """Lay the frames out with the bundle and seed at the left of each row and the frame's number above each column."""
+def _draw_sheet(
+    rows: list[list[npt.NDArray[np.uint8]]], columns: list[int], labels: list[str], tile: int | None
+) -> Image.Image:
+    """Lay the frames out with the prompt at the left of each row and the frame's number above each column."""
     margin, head = 112, 24
-    pictures = np.concatenate([np.concatenate(row, axis=1) for row in rows])
     height, width = rows[0][0].shape[:2]
+    if tile is not None and tile != height:
+        width, height = round(width * tile / height), tile
+        rows = [[np.asarray(Image.fromarray(frame).resize((width, height))) for frame in row] for row in rows]
+    pictures = np.concatenate([np.concatenate(row, axis=1) for row in rows])
     sheet = Image.new("RGB", (margin + pictures.shape[1], head + pictures.shape[0]), (14, 15, 18))
     sheet.paste(Image.fromarray(pictures), (margin, head))
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(13)
-    for index, number in enumerate(COLUMNS):
+    for index, number in enumerate(columns):
         draw.text((margin + index * width + 4, 4), f"frame {number:,}", fill=(200, 203, 210), font=font)
     for index, label in enumerate(labels):
-        place = (6, head + index * height + height // 2 - 15)
+        place = (6, head + index * height + height // 2 - 8 * (label.count("\n") + 1))
         draw.multiline_text(place, label, fill=(200, 203, 210), font=font, spacing=2)
     return sheet
 
@@ -152,10 +180,10 @@ def _write_motion(file: Path, clips: list[list[npt.NDArray[np.uint8]]], columns:
 def _table(figures: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
     rows = []
     for show in figures:
-        first, last = show["frames"][1], show["frames"][-1]
+        first, last = show["frames"][min(1, len(show["frames"]) - 1)], show["frames"][-1]
         rows.append(
             (
-                f"{show['bundle']}, seed {show['seed']}",
+                f"{show['bundle']}, {_label(show)}".replace("\n", " "),
                 f"{first['brightness']:.0f} -> {last['brightness']:.0f}",
                 f"brightness from frame {first['frame']} to {last['frame']}; contrast {first['contrast']:.0f} -> "
                 f"{last['contrast']:.0f}, motion {first['motion']:.2f} -> {last['motion']:.2f} levels per frame",

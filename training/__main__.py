@@ -12,9 +12,9 @@ EXAMPLES = """examples:
   python -m training pack     FOOTAGE --out PACK --megabytes 20
   python -m training shard    FOOTAGE --out SHARDS
   python -m training words    MODEL --out WORDS
-  python -m training pretrain training/configs/landscape-128.toml --data SHARDS --words WORDS --out runs/landscape
+  python -m training pretrain training/configs/landscape-256.toml --data SHARDS --words WORDS --out runs/landscape
   python -m training probe    runs/landscape
-  python -m training finetune training/configs/landscape-128.toml --data SHARDS --out runs/landscape
+  python -m training finetune training/configs/landscape-256.toml --data SHARDS --out runs/landscape
   python -m training sample   runs/landscape
 
 FOOTAGE is any folder of videos; captions.csv in it (file,caption[,scene,class,licence,source]) is optional, and so is

@@ -66,6 +66,7 @@ class Pretrain:
     position: float = 0.2
     reconstruction: float = 1.0
     alignment: float = 0.0  # needs captions and --words
+    anticipation: float = 0.0  # how a picture will move, from the picture alone
     stride_min: int = 1  # frames from one frame of a clip to the next, from
     stride_max: int = 2  # to
     flow: float = 0.3  # reconstruction: steady flow against the footage's mean optical flow
@@ -98,10 +99,10 @@ class Finetune:
     iterations: int = 3000
     batch: int = 8
     crop: int = 0  # side of the part of the frame that is trained on, at the frame's scale; 0: the whole frame
-    learning_rate: float = 2e-4
-    critic_learning_rate: float = 2e-4
+    learning_rate: float = 5e-4
+    critic_learning_rate: float = 6e-4
     pretrained: str = "all"  # "all", "encoder" (the generator's and the critics' encoders alone) or "none"
-    given: float = 0.5  # share of clips whose first frame is given,
+    given: float = 0.375  # share of clips whose first frame is given,
     parts: float = 0.125  # share of which parts are given,
     mixed: float = 0.125  # share put together from the codes of two clips; the rest has the code of its own first frame
     past: float = 0.5  # share of iterations in which most of the given clips come with the frames before
@@ -111,7 +112,7 @@ class Finetune:
     feature_matching: float = 0.5
     reconstruction: float = 0.2  # pooled L1 to the real continuation: held low, it pulls towards standing still
     code_reconstruction: float = 1.0  # pooled L1 of pictures made from their own code
-    kl: float = 1e-3  # content code against N(0, 1), per value
+    kl: float = 2e-4  # content code against N(0, 1), per value
     perceptual: float = 0.8  # LPIPS of pictures made from their own code; only with --perceptual
     perceptual_clip: float = 0.2  # LPIPS of the last frame to the real one: forgives a shift, not an artefact
     flow: float = 0.2  # steady flow against the footage's mean optical flow
@@ -119,8 +120,8 @@ class Finetune:
     motion: float = 0.1  # log motion energy, fake against real
     correspondence: float = 0.2  # where cells move within a clip, by the pretrained position task
     alignment: float = 0.1  # clips against their captions, by the pretrained alignment task
-    penalty: float = 60.0  # finite-difference R1 and R2; times sigma^2 it is R3GAN's gamma / 2
-    penalty_sigma: float = 0.05
+    penalty: float = 2.0  # finite-difference R1 and R2
+    penalty_sigma: float = 0.02  # more of it hides the texture that the critics should judge
     penalty_every: int = 2  # iterations; the weight makes up for it
     burn_in_frames: int = 48  # how far states are advanced before frames are judged, at most
     replay: int = 64  # shows that grow old in the buffer; 0: none

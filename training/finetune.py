@@ -311,7 +311,8 @@ class FinetuneStage:
                 terms["clip_look"] = settings.perceptual_clip, self.perceptual(made[whole, -1], frames[whole, -1])
             steady = memory.flow[:, :2] * memory.flow[:, 2:]
             known = slice(0, count - rows.mixed)
-            terms["flow"] = settings.flow, flow_error(steady[known], flow[known])
+            is_told = (has_past[:, 0] > 0) & (before > 0)
+            terms["flow"] = settings.flow, flow_error(steady[known], flow[known], is_told[known])
             horizon = self.config.footage.horizon_frames
             free = F.avg_pool2d(memory.flow[:, 2:].float(), 2)
             swings = self.generator.step.expected_sway(memory, horizon) * free

@@ -119,20 +119,30 @@ class Encoder(nn.Module):
             has_past: (B, 1), 1 for pictures whose past is known, else 0; None: all, if there is a past.
         """
         if past is None:
-            levels = self.trunk(picture)
-            seen = picture.new_zeros(len(picture), 3, picture.shape[2] // 4, picture.shape[3] // 4)
-        else:
-            known = picture.new_ones(len(picture), 1) if has_past is None else has_past
-            known = known[:, :, None, None]
-            past = past * known[:, None] + picture[:, None] * (1 - known[:, None])
-            frames = torch.cat([past, picture[:, None]], dim=1)
-            batch, count = frames.shape[:2]
-            chain = previous_rows(batch, count).to(picture.device)
-            last = torch.arange(count - 1, batch * count, count, device=picture.device)
-            levels = self.trunk(frames.flatten(0, 1), chain)
-            levels = Levels(*(level[last] for level in levels))
-            seen = self.observed(frames) * known
+            return self.read(picture, self.trunk(picture))
+        known = picture.new_ones(len(picture), 1) if has_past is None else has_past
+        known = known[:, :, None, None]
+        past = past * known[:, None] + picture[:, None] * (1 - known[:, None])
+        frames = torch.cat([past, picture[:, None]], dim=1)
+        batch, count = frames.shape[:2]
+        chain = previous_rows(batch, count).to(picture.device)
+        last = torch.arange(count - 1, batch * count, count, device=picture.device)
+        levels = self.trunk(frames.flatten(0, 1), chain)
+        levels = Levels(*(level[last] for level in levels))
+        seen = self.observed(frames) * known
+        return self.read(picture, levels, seen)
+
+    def read(self, picture: Tensor, levels: Levels, seen: Tensor | None = None) -> Memory:
+        """Return the memory of a picture whose levels are known.
+
+        Args:
+            picture: (B, 3, H, W) in [0, 1].
+            levels: what the trunk knows about it.
+            seen: (B, 3, H/4, W/4), what `ObservedFlow` saw in the frames before; None if there were none.
+        """
         x4, x8, x16, x32 = levels
+        if seen is None:
+            seen = x4.new_zeros(len(x4), 3, *x4.shape[2:])
         y16 = x16 + self.up16(upsample(x32))
         y8 = x8 + self.up8(F.leaky_relu(upsample(y16), 0.2))
         motion8 = F.leaky_relu(self.motion8(F.leaky_relu(y8, 0.2)), 0.2)

@@ -27,8 +27,12 @@ def where_it_moves(amount: Tensor) -> Tensor:
     return 0.5 + 0.5 * share.sqrt()
 
 
-def flow_error(made: Tensor, real: Tensor) -> Tensor:
+def flow_error(made: Tensor, real: Tensor, is_known: Tensor | None = None) -> Tensor:
     """Return the mean end-point error relative to each clip's own motion, quadratic below a third of a pixel.
+
+    A picture does not tell whether its clouds drift left or right. Of all answers to such a question the mean is
+    stillness; so where nothing but the picture was seen, the same motion the other way round is as right, for the
+    whole clip at once. What falls still falls: only the horizontal part is turned round.
 
     Relative, because a brook that creeps is as much of a scene as a storm: in pixels, fast clips would be all that
     counts. Quadratic near 0, so that the best answer to doubt is the mean and not the median, which is stillness.
@@ -36,11 +40,20 @@ def flow_error(made: Tensor, real: Tensor) -> Tensor:
     Args:
         made: (B, 2, h, w) pixels per frame.
         real: the like; a clip that moves by less than a tenth of a pixel counts as if it moved by that.
+        is_known: (B,) bool, for which clips there is only one way, since their past was seen; None: for none.
     """
     soft = 0.3
-    error = torch.sqrt(((made.float() - real) ** 2).sum(dim=1) + soft**2) - soft
     speed = torch.sqrt((real**2).sum(dim=1))
-    return ((error * where_it_moves(speed)).mean(dim=(1, 2)) / (speed.mean(dim=(1, 2)) + 0.1)).mean()
+    weight = where_it_moves(speed)
+    turned = real * torch.tensor([-1.0, 1.0], device=real.device).reshape(1, 2, 1, 1)
+    one, other = (
+        (weight * (torch.sqrt(((made.float() - way) ** 2).sum(dim=1) + soft**2) - soft)).mean(dim=(1, 2))
+        for way in (real, turned)
+    )
+    error = torch.minimum(one, other)
+    if is_known is not None:
+        error = torch.where(is_known, one, error)
+    return (error / (speed.mean(dim=(1, 2)) + 0.1)).mean()
 
 
 def sway_error(made: Tensor, real: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from training.alignment import Alignment
+from training.anticipation import Anticipation
 from training.checkpoint import require_same_model
 from training.config import Config
 from training.footage import Batch, ClipSampler
@@ -32,6 +33,7 @@ TASKS: dict[str, Callable[[Config, PerceptualDistance | None, Words | None], Tas
     "position": lambda config, _perceptual, _words: Position(config),
     "reconstruction": lambda config, perceptual, _words: Reconstruction(config, perceptual),
     "alignment": lambda config, _perceptual, words: Alignment(config, words),
+    "anticipation": lambda config, _perceptual, _words: Anticipation(config),
 }
 
 
