@@ -50,7 +50,7 @@ examples:
   python -m benchmarks quality bundles/mine --data FOOTAGE --i3d i3d_kinetics400.onnx
       everything; quality.json, quality.png and quality.html in runs/quality/mine
   python -m benchmarks quality runs/mine --data FOOTAGE --i3d I3D --parts i2v --clips 16
-      a training run, in a few minutes
+      a training run, in a few minutes; with --train-clips 0 in less
   python -m benchmarks quality bundles/satellite-128 --data FOOTAGE --i3d I3D \\
       --config training/configs/satellite-128.toml
       a bundle that does not tell what its training held out
@@ -75,7 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--seed", type=int, default=0, metavar="N", help="of everything that is drawn (0)")
     add("--clips", type=int, default=32, metavar="N", help="held-out clips (32)")
     add("--frames", type=int, default=64, metavar="N", help="of a clip; fewer where the footage has fewer (64)")
-    add("--train-clips", type=int, default=128, metavar="N", help="training clips to compare with (128)")
+    add("--train-clips", type=int, default=128, metavar="N", help="training clips to compare with; 0: none (128)")
     add("--horizon", type=int, default=100_000, metavar="N", help="last mark of the endless show, in frames (100000)")
     add("--shows", type=int, default=2, metavar="N", help="endless shows, a seed each (2)")
     add("--windows", type=int, default=8, metavar="N", help="clips of a show at each mark (8)")
@@ -127,9 +127,13 @@ def run(options: argparse.Namespace) -> Report:
             size = (generator.height, generator.width)
             fps = generator.fps
         if parts is None:
-            parts = [part for part in PARTS if part != "text" or listens]
+            without = {"memory", "text", "endless"} if options.train_clips == 0 else set()
+            parts = [part for part in PARTS if part not in without and (part != "text" or listens)]
         elif "text" in parts and not listens:
             raise ValueError(f"{target.name} does not listen to text: leave text out of --parts")
+        needing = [part for part in ("memory", "text", "endless") if part in parts and options.train_clips == 0]
+        if needing:
+            raise ValueError(f"{needing[0]} needs training clips: raise --train-clips, or leave {needing[0]} out")
         footage = find_footage(target, options, *size)
         out = options.out or Path("runs") / "quality" / target.name
         out.mkdir(parents=True, exist_ok=True)
@@ -208,7 +212,7 @@ def _check(options: argparse.Namespace) -> list[str] | None:
     least = {
         "clips": 4,
         "frames": MIN_FRAMES,
-        "train_clips": 4,
+        "train_clips": 0,
         "horizon": 0,
         "shows": 1,
         "windows": 1,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -121,8 +121,32 @@ class Context:
         return compare(self.sets[name], self.sets["real"], self.real.scenes, self.plan.seed, self.cache.extractor.name)
 
 
-def training_features(context: Context) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float64]]:
-    """Return I3D features of the training clips, (m, 1024), and the figures of probes cut from them, (N, 4)."""
+class Training(NamedTuple):
+    """What is known of the training clips.
+
+    Args:
+        features: (m, 1024) float32, of I3D.
+        probes: (N, quantities) float64, figures of short probes cut from them.
+        pictures: (P, D) float32, small pictures of their frames.
+    """
+
+    features: npt.NDArray[np.float32]
+    probes: npt.NDArray[np.float64]
+    pictures: npt.NDArray[np.float32]
+
+
+def training_footage(context: Context, part: str) -> Training:
+    """Return what is known of the training clips, measured now or before.
+
+    Args:
+        context: of the evaluation.
+        part: what needs them, for the message.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if not context.footage.training:
+        raise ValueError(f"{part} needs training clips: raise --train-clips, or leave {part} out of --parts")
 
     def make() -> Arrays:
         clips = context.training.clips
@@ -133,5 +157,4 @@ def training_features(context: Context) -> tuple[npt.NDArray[np.float32], npt.ND
         return {"features": found.features, "probes": np.array(probes), "pictures": pictures}
 
     arrays = context.store.get("training", {"training": context.data_key(context.footage.training)}, make)
-    context.__dict__.setdefault("training_pictures", arrays["pictures"])
-    return arrays["features"], arrays["probes"]
+    return Training(arrays["features"], arrays["probes"], arrays["pictures"])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.quality_context import Context, training_features
+from benchmarks.quality_context import Context, training_footage
 from benchmarks.quality_distances import bootstrap_mmd2
 from benchmarks.quality_drift import (
     PROBE_FRAMES,
@@ -157,8 +157,7 @@ def measure_endless(context: Context) -> dict[str, Any]:
                 "flow": float(np.median(flow)),
             }
         )  # fmt: skip
-    _, training = training_features(context)
-    band = Band.of(training)
+    band = Band.of(training_footage(context, "endless").probes)
     heldout = [quantities(probe) for probe in snippets(context.real.clips)]
     returns = [
         recurrence(show["pictures"], show["frames"], 4 * max(context.renewal_frames, max(lengths))) for show in shows

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -264,7 +266,9 @@ def find_footage(target: Target, options: argparse.Namespace, height: int, width
             f"({settings.holdout}, {settings.holdout_fraction:g}): add footage, or change --holdout or "
             "--holdout-fraction to what the training had"
         )
-    training, _, _ = choose_windows(library, settings, "train", count=options.train_clips, **size)
+    training: list[Window] = []
+    if options.train_clips:
+        training, _, _ = choose_windows(library, settings, "train", count=options.train_clips, **size)
     return RealFootage(
         heldout,
         others,
@@ -272,8 +276,17 @@ def find_footage(target: Target, options: argparse.Namespace, height: int, width
         too_short,
         {**dataclasses.asdict(settings), "height": height, "width": width, "told_by": _told_by(target, options)},
         lambda windows, advance: read_clips(library, windows, height, width, advance),
-        sorted({window.caption for window in training if window.caption}),
+        training_captions(library, settings),
     )
+
+
+def training_captions(library: Library, config: Settings) -> list[str]:
+    """Return every caption of the training side once, sorted."""
+    from training.footage import split
+
+    with contextlib.redirect_stdout(io.StringIO()):  # what split() says of it has been said
+        takes = split(library, config, "train").takes.tolist()
+    return sorted({caption for take in takes if (caption := library.take(take).caption)})
 
 
 def _told_by(target: Target, options: argparse.Namespace) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.quality_context import Context, training_features
+from benchmarks.quality_context import Context, training_footage
 from benchmarks.quality_measures import Measured, measure, side_by_side, to_webp
 from benchmarks.quality_memory import distances, nearness, small_pictures
 from benchmarks.quality_sets import from_seeds
@@ -50,9 +50,7 @@ def _pictures(clips: Sequence[Clip]) -> Arrays:
 
 def measure_memory(context: Context) -> dict[str, Any]:
     """Compare the distance to the training footage with that of held-out footage, in features and in small pictures."""
-    if not context.footage.training:
-        raise ValueError("there is no training footage to compare with: leave memory out of --parts")
-    training, _ = training_features(context)
+    training, _, pictures = training_footage(context, "memory")
     measure_seeds(context)
     real, scenes = context.sets["real"], context.real.scenes
     result: dict[str, Any] = {"training_clips": len(training), "small_pictures": "16 x 16, contrast evened out"}
@@ -71,7 +69,6 @@ def measure_memory(context: Context) -> dict[str, Any]:
 
     kept = context.store.get("seed pictures", _seed_pictures_key(context), again)
     heldout = _pictures(context.real.clips)
-    pictures = context.__dict__["training_pictures"]
 
     def per_clip(arrays: Arrays, others: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Return for every clip the distance of the one of its small pictures that is nearest to any other."""

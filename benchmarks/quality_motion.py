@@ -14,8 +14,8 @@ LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # BT.709
 def flow_magnitude(clip: Clip) -> float:
     """Return the dynamic degree: the mean length of the optical flow from frame to frame.
 
-    DIS flow (Kroeger et al. 2016, medium preset), averaged over cells of 4 x 4 pixels before its length is taken; the
-    same as training and sharding use.
+    DIS flow (Kroeger et al. 2016, medium preset, down to single pixels), averaged over cells of 4 x 4 pixels before its
+    length is taken; the same as training and sharding use.
 
     Args:
         clip: (T, H, W, 3) uint8 RGB, T at least 2.

@@ -7,7 +7,7 @@ import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.quality_table import HEADINGS, NOTES, set_rows, summary
+from benchmarks.quality_table import NOTES, headings, set_rows, summary
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -109,7 +109,9 @@ def _facts(rows: Sequence[tuple[str, str, str]]) -> str:
 
 
 def _sets(result: dict[str, Any]) -> str:
-    head = "".join(f"<th{'' if not n else ' class=number'}>{html.escape(name)}</th>" for n, name in enumerate(HEADINGS))
+    head = "".join(
+        f"<th{'' if not n else ' class=number'}>{html.escape(name)}</th>" for n, name in enumerate(headings(result))
+    )
     body = ""
     for first, *rest in set_rows(result):
         kind = ' class="floor"' if first.startswith("floor") else ""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.quality_context import Context, training_features
+from benchmarks.quality_context import Context, training_footage
 from benchmarks.quality_distances import half_against_half, paired_test
 from benchmarks.quality_endless import measure_endless
 from benchmarks.quality_measures import Measured, measure, side_by_side, to_webp
@@ -35,7 +35,8 @@ def measure_real(context: Context) -> dict[str, Any]:
                     real=real.clips if beside else None, advance=lambda: advance(1),
                 )  # fmt: skip
 
-        context.measured(name, now, made=False, groups=None, others=context.data_key(context.footage.others))
+        windows = [*context.footage.others, *context.footage.training]
+        context.measured(name, now, made=False, groups=None, others=context.data_key(windows))
 
     floor("real", lambda: real.clips, given=1, beside=False)
     floor("other moments", lambda: context.others.clips, beside=False)
@@ -47,7 +48,8 @@ def measure_real(context: Context) -> dict[str, Any]:
     halves = half_against_half(context.sets["real"].features, videos, seed=context.plan.seed)
     result["half against half"] = {"clips": len(videos) // 2, "mmd2": halves.to_json()}
     if context.footage.training:
-        nearest = distances(context.sets["real"].features, training_features(context)[0]).argmin(1)
+        training = training_footage(context, "the floor").features
+        nearest = distances(context.sets["real"].features, training).argmin(1)
         windows = [context.footage.training[number] for number in nearest.tolist()]
         floor_clips = [
             context.training.clips[number][: len(clip)]

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-HEADINGS = ("set", "clips", "Frechet", "MMD2 x 1000", "motion", "flicker", "LPIPS", "precision", "recall")
 NOTES = (
-    "Frechet, MMD2: distance to the real held-out clips, less is closer (intervals: 95 %). motion, flicker: made over "
-    "real, 1 is as the footage. LPIPS: to the real frame at the same time. precision, recall: share of made clips "
-    "among real ones, and of real ones among made."
+    "FVD or Frechet, MMD2: distance to the real held-out clips, less is closer (intervals: 95 %). Motion, flicker: "
+    "made over real, 1 is as the footage. LPIPS: to the real frame at the same time. Precision, recall: share of made "
+    "clips among real ones, and of real ones among made."
 )
 FLOOR_TITLES = {
     "half against half": "floor: real, half against half",
@@ -21,8 +20,17 @@ FLOOR_TITLES = {
 PART_TITLES = {"i2v": "image to video", "seeds": "from seeds", "text": "from text"}
 
 
+def headings(result: dict[str, Any]) -> tuple[str, ...]:
+    """Return the headings of `set_rows`; the Frechet distance is called FVD only where it is that."""
+    names = {
+        row["frechet"]["name"] for row in (*result["floors"].values(), *result["parts"].values()) if "frechet" in row
+    }
+    frechet = "FVD" if names == {"FVD"} else "Frechet"
+    return ("set", "clips", frechet, "MMD2 x 1000", "motion", "flicker", "LPIPS", "precision", "recall")
+
+
 def set_rows(result: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return one row of `HEADINGS` per set: what was made first, then the floors."""
+    """Return one row per set, below `headings`: what was made first, then the floors."""
     rows = []
     for part, title in PART_TITLES.items():
         if part in result["parts"]:
@@ -186,7 +194,7 @@ def print_sets(result: dict[str, Any]) -> None:
     if not console.is_terminal:
         console = Console(stderr=True, width=150)  # in a log file rich folds at 80 columns, the table needs more
     table = Table(title=f"{result['name']} against {result['footage']['clips']} real clips", title_justify="left")
-    for number, heading in enumerate(HEADINGS):
+    for number, heading in enumerate(headings(result)):
         table.add_column(heading, justify="left" if number == 0 else "right")
     for row in set_rows(result):
         table.add_row(*row, style="dim" if row[0].startswith("floor") else "")

@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from benchmarks import quality_text as text
-from benchmarks.quality_context import Context, training_features
+from benchmarks.quality_context import Context, training_footage
 from benchmarks.quality_measures import Measured, measure, to_webp
 from benchmarks.quality_sets import from_text
 
@@ -16,7 +16,7 @@ def measure_text(context: Context) -> dict[str, Any]:
     prompts = list(context.plan.prompts)
     if not context.listens:
         raise ValueError(f"{context.name} does not listen to text: leave text out of --parts")
-    features, _ = training_features(context)
+    features = training_footage(context, "text").features
     windows = context.footage.training
     labels = [window.label for window in windows]
     probe = text.fit_probe(features, labels, [window.scene for window in windows])

@@ -271,11 +271,26 @@ def test_the_command_judges_a_bundle(
 
 
 @pytest.mark.usefixtures("quiet_cache")
+def test_the_command_judges_a_run(
+    tmp_path: Path, footage: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(quality, "I3D", lambda path, threads: FakeExtractor())
+    arguments = ["--parts", "i2v", "--train-clips", "0", "--holdout-fraction", "0.5"]
+    assert main(command(tiny_run, footage, tmp_path, *arguments)) == 0
+    line = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (line["kind"], line["frame"], line["fps"]) == ("run", "64 x 64", "25")
+    assert line["footage"]["settings"]["told_by"] == "the run"
+    assert line["footage"]["settings"]["crop_max"] == 72
+    assert "nearest training clip" not in line["floors"]
+
+
+@pytest.mark.usefixtures("quiet_cache")
 @pytest.mark.parametrize(
     ("more", "match"),
     [
         (["--parts", "i2v,sound"], 'there is no part "sound": expected some of i2v, seeds'),
         (["--parts", "text"], "tiny does not listen to text"),
+        (["--parts", "memory", "--train-clips", "0"], "memory needs training clips"),
         (["--clips", "1"], "--clips is 1, expected 4 or more"),
         (["--i3d", "nowhere.onnx"], "there is no weights file nowhere.onnx"),
         (["--lpips", "nowhere.onnx"], "there is no weights file nowhere.onnx"),
