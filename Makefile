@@ -3,7 +3,7 @@
 PYTHON ?= python3
 DEMO_ENV := .venv-demo
 TEST_ENV := .venv
-BUNDLE ?= bundles/satellite-128
+BUNDLE ?= bundles/satellite-256
 APT_PACKAGES := nginx libnginx-mod-rtmp
 
 # Training where there is an accelerator. No environment is made: TRAIN_PYTHON is the one that has PyTorch.

@@ -15,6 +15,7 @@ BENCHMARKS = {
     "pictures": "benchmarks.pictures",
     "pretraining": "benchmarks.pretraining",
     "quality": "benchmarks.quality",
+    "transfer": "benchmarks.transfer",
 }
 _DESCRIPTION = """\
 Measure a generator. Every benchmark prints a table and the machine it ran on
@@ -24,7 +25,7 @@ standard output.
 """
 _EPILOG = """\
 examples:
-  python -m benchmarks latency bundles/satellite-128
+  python -m benchmarks latency bundles/satellite-256
   python -m benchmarks latency bundles/mine --json mine.json --plot mine.png
   python -m benchmarks latency bundles/mine 2>/dev/null | tail -n 1 | jq .ms.p99
 

@@ -34,7 +34,7 @@ figures:
   late          frames longer than the generator's own 1 / fps
 
 examples:
-  python -m benchmarks latency bundles/satellite-128
+  python -m benchmarks latency bundles/satellite-256
       the fastest engine in its fastest precision, on every core
   python -m benchmarks latency bundles/mine --engine onnxruntime --threads 1
       one engine on one core

@@ -69,7 +69,14 @@ def export_run(
             (folder / "golden").mkdir()
             entry = vocabulary = None
             if config.model.text_dimensions:
+                if words is None and not facts["words"]:
+                    raise ValueError("the generator listens to text and was trained without words: pass --words WORDS")
                 entry, vocabulary = write_vocabulary(words or Path(facts["words"]), folder)
+                if vocabulary.dimensions != config.model.text_dimensions:
+                    raise ValueError(
+                        f"the generator listens to text vectors of {config.model.text_dimensions} values and the words "
+                        f"have {vocabulary.dimensions}: pass those of the training with --words WORDS"
+                    )
             progress.update(task, description="PyTorch, closed loop")
             count = max(frames, GOLDEN_FRAMES[-1])
             own = islice(reference_loop(generator, IMAGE_SEED, Prompt()), CLIP)

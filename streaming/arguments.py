@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from streaming.sinks import KINDS, mask
 
-DEFAULT_BUNDLE = "bundles/satellite-128"
+DEFAULT_BUNDLE = "bundles/satellite-256"
 DEFAULT_SINK = "http://127.0.0.1:8000"
 PARTS = ("text", "image", "clip", "seed")  # of a prompt; every other kind of cue is a control
 _MAX_FPS = 1000

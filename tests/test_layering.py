@@ -23,7 +23,7 @@ ONLY_IN = {
     "array_record": ("training/shards.py",),
     "scenedetect": ("training/takes.py",),
     "model2vec": ("training/words.py",),
-    "tokenizers": ("training/words.py",),
+    "tokenizers": ("training/words.py", "runtime/text.py"),
     "onnxruntime": ("runtime/engine_onnxruntime.py", "export/parity.py", "benchmarks/"),
     "openvino": ("runtime/engine_openvino.py", "benchmarks/"),
     "pyvirtualcam": ("streaming/webcam_sink.py",),

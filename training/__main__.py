@@ -138,12 +138,11 @@ def train_stage(arguments: argparse.Namespace) -> None:
         words = Words.open(arguments.words)
         facts["words"] = str(arguments.words.resolve())
     if arguments.command == "pretrain":
-        if config.pretrain.alignment > 0:
-            if not any(library.take(span.take).caption for span in spans):
-                raise ValueError(
-                    f"{arguments.data} has no captions and pretrain.alignment is {config.pretrain.alignment}: "
-                    "add captions.csv (file,caption) to the footage, or set pretrain.alignment to 0"
-                )
+        if config.pretrain.alignment > 0 and not any(library.take(span.take).caption for span in spans):
+            raise ValueError(
+                f"{arguments.data} has no captions and pretrain.alignment is {config.pretrain.alignment}: "
+                "add captions.csv (file,caption) to the footage, or set pretrain.alignment to 0"
+            )
         stage = PretrainStage(config, perceptual, words)
         held = held_out(stage.pretrainer, watched, config, config.run.evaluate_clips, fabric.device)
 

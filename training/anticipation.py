@@ -32,6 +32,7 @@ class Anticipation(Task):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.horizon = config.footage.horizon_frames
+        self.either_way = config.footage.either_way
 
     def views(self, clips: Clips, draw: Draw) -> Views:
         """Return the clips' first frames, recoloured."""
@@ -43,7 +44,8 @@ class Anticipation(Task):
         free = F.avg_pool2d(memory.flow[:, 2:].float(), 2)
         swings = generator.step.expected_sway(memory, self.horizon) * free
         steady = memory.flow[:, :2] * memory.flow[:, 2:]
-        return flow_error(steady, flow), sway_error(swings, F.avg_pool2d(sway, 2))
+        is_known = None if self.either_way else torch.ones(len(flow), dtype=torch.bool, device=flow.device)
+        return flow_error(steady, flow, is_known), sway_error(swings, F.avg_pool2d(sway, 2))
 
     def loss(
         self, generator: VideoGenerator, levels: Levels, views: Views, clips: Clips, draw: Draw

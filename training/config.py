@@ -32,6 +32,9 @@ class Footage:
     holdout: str = "scene"  # "scene": whole scenes are held out; "time": the end of every video is
     holdout_fraction: float = 0.2
     candidates: int = 2  # so many starts are drawn for a clip; the one that moves most is taken
+    either_way: bool = (
+        True  # a picture does not tell which way its motion goes; false where it does (storms turn one way)
+    )
     flip: bool = False  # mirrored clips teach that motion goes both ways: rarely what is wanted
 
     def __post_init__(self) -> None:

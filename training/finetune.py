@@ -213,9 +213,10 @@ class FinetuneStage:
         assert isinstance(recogniser, Recogniser)
         spreads = torch.zeros_like(prior.spreads)
         components = len(prior.means)
+        numbers = in_proportion(self.whole, components, 2**40)
         for start in range(0, components, 8):
             stop = min(components, start + 8)
-            batch, _ = self.whole.collate(range(2**40 + start, 2**40 + stop), [0])
+            batch, _ = self.whole.collate(numbers[start:stop], [0])
             with self.fabric.autocast():
                 mean, logvar = recogniser(batch.frames[:, 0].to(self.fabric.device).float() / 255.0)
             prior.means[start:stop] = mean
@@ -311,7 +312,7 @@ class FinetuneStage:
                 terms["clip_look"] = settings.perceptual_clip, self.perceptual(made[whole, -1], frames[whole, -1])
             steady = memory.flow[:, :2] * memory.flow[:, 2:]
             known = slice(0, count - rows.mixed)
-            is_told = (has_past[:, 0] > 0) & (before > 0)
+            is_told = (has_past[:, 0] > 0) & (before > 0) | (not self.config.footage.either_way)
             terms["flow"] = settings.flow, flow_error(steady[known], flow[known], is_told[known])
             horizon = self.config.footage.horizon_frames
             free = F.avg_pool2d(memory.flow[:, 2:].float(), 2)
@@ -550,6 +551,32 @@ class FinetuneStage:
             mse = (painted.float() - first).square().mean(dim=(1, 2, 3)).clamp(min=1e-8)
             sums["code PSNR"].append((-10 * mse.log10()).mean())
         return {name: float(torch.stack(values).mean()) for name, values in sums.items()} | {"by heart": self.gap}
+
+
+def in_proportion(clips: ClipSampler, count: int, first: int) -> list[int]:
+    """Return the numbers of `count` samples, from `first` on, in which every scene has its share of the footage.
+
+    Training shows all scenes equally often; what is made up should come from a short one as rarely as it is short.
+    """
+    scenes = clips.spans.library.scenes()
+    length: dict[str, int] = {}
+    for span in clips.spans:
+        length[scenes[span.take]] = length.get(scenes[span.take], 0) + span.last - span.first
+    total = sum(length.values())
+    # The largest remainders get what rounding down leaves over.
+    exact = {scene: count * frames / total for scene, frames in length.items()}
+    left = {scene: int(share) for scene, share in exact.items()}
+    for scene in sorted(exact, key=lambda scene: (left[scene] - exact[scene], scene))[: count - sum(left.values())]:
+        left[scene] += 1
+    numbers: list[int] = []
+    number = first
+    while len(numbers) < count:
+        scene = scenes[clips.span(number).take]
+        if left[scene] > 0:
+            left[scene] -= 1
+            numbers.append(number)
+        number += 1
+    return numbers
 
 
 def against(fake: Verdict, real: Verdict, loss: Any) -> Tensor:

@@ -128,7 +128,8 @@ class Reconstruction(Task):
         made = self.rolled(generator, memory, [clips.offsets[index] for index in later])
         clip_loss = pooled_l1(made.flatten(0, 1), frames[:, later].flatten(0, 1))
         picture_loss = pooled_l1(memory.picture, first)
-        flow_loss = flow_error(memory.flow[:, :2] * memory.flow[:, 2:], views.truth["flow"])
+        is_known = torch.full((len(first),), not self.config.footage.either_way, device=first.device)
+        flow_loss = flow_error(memory.flow[:, :2] * memory.flow[:, 2:], views.truth["flow"], is_known)
         free = F.avg_pool2d(memory.flow[:, 2:].float(), 2)
         swings = generator.step.expected_sway(memory, self.config.footage.horizon_frames) * free
         sway_loss = sway_error(swings, F.avg_pool2d(views.truth["sway"], 2))
