@@ -51,8 +51,8 @@ examples:
       everything; quality.json, quality.png and quality.html in runs/quality/mine
   python -m benchmarks quality runs/mine --data FOOTAGE --i3d I3D --parts i2v --clips 16
       a training run, in a few minutes; with --train-clips 0 in less
-  python -m benchmarks quality bundles/satellite-128 --data FOOTAGE --i3d I3D \\
-      --config training/configs/satellite-128.toml
+  python -m benchmarks quality bundles/satellite-256 --data FOOTAGE --i3d I3D \\
+      --config training/configs/satellite-256.toml
       a bundle that does not tell what its training held out
 
 What is finished is kept in the output folder: the same command goes on where it

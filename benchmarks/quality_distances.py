@@ -1,4 +1,4 @@
-"""How far one set of clips is from another, in the features of a frozen network; and shares with their intervals.
+"""How far one set of clips is from another, in the features of a frozen network, with intervals.
 
 Everything here is arithmetic on (clips, values) float arrays: no network, no video.
 """
@@ -6,15 +6,12 @@ Everything here is arithmetic on (clips, values) float arrays: no network, no vi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 Values = npt.NDArray[np.float64]
-RESAMPLES = 500  # of a bootstrap
-LEVEL = 0.95  # of every interval
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class Estimate:
 
     def to_json(self) -> dict[str, float | None]:
         """Return plain data; what is not a number becomes None."""
-        return {name: _finite(getattr(self, name)) for name in ("value", "low", "high")}
+        return {name: finite(getattr(self, name)) for name in ("value", "low", "high")}
 
 
 def frechet(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
@@ -41,7 +38,7 @@ def frechet(x: npt.ArrayLike, y: npt.ArrayLike) -> float:
         x: (n, d), one row per clip, n at least 2.
         y: (m, d).
     """
-    one, two = _rows(x, y, 2)
+    one, two = rows_of(x, y, 2)
     mean_one, mean_two = one.mean(0), two.mean(0)
     a, b = (one - mean_one) / math.sqrt(len(one) - 1), (two - mean_two) / math.sqrt(len(two) - 1)
     shared = np.linalg.svd(a @ b.T, compute_uv=False).sum()
@@ -57,7 +54,7 @@ def covariance_rank(num_clips: int, num_values: int) -> dict[str, int | bool]:
 
 def kernel(x: npt.ArrayLike, y: npt.ArrayLike) -> Values:
     """Return the kernel `(x . y / d + 1)^3` of every pair (Binkowski et al. 1801.01401, section 4): (n, m)."""
-    one, two = _rows(x, y, 1)
+    one, two = rows_of(x, y, 1)
     return np.asarray((one @ two.T / one.shape[1] + 1.0) ** 3, np.float64)
 
 
@@ -71,11 +68,13 @@ def mmd2(x: npt.ArrayLike, y: npt.ArrayLike, *, paired: bool = False) -> float:
             between the sets just as a clip's pair with itself is left out within one; a set is then at exactly 0 from
             itself.
     """
-    one, two = _rows(x, y, 2)
-    return _mmd2(kernel(one, one), kernel(two, two), kernel(one, two), np.ones(len(one)), np.ones(len(two)), paired)
+    one, two = rows_of(x, y, 2)
+    return weighted_mmd2(
+        kernel(one, one), kernel(two, two), kernel(one, two), np.ones(len(one)), np.ones(len(two)), paired
+    )
 
 
-def _mmd2(xx: Values, yy: Values, xy: Values, u: Values, v: Values, paired: bool) -> float:
+def weighted_mmd2(xx: Values, yy: Values, xy: Values, u: Values, v: Values, paired: bool) -> float:
     """Return the weighted form: rows drawn `u` and `v` times; a clip never meets its own copies."""
 
     def mean(products: Values, left: Values, right: Values, without_own: bool) -> float:
@@ -86,125 +85,6 @@ def _mmd2(xx: Values, yy: Values, xy: Values, u: Values, v: Values, paired: bool
         return float((weights * products).sum() / total) if total else math.nan
 
     return mean(xx, u, u, True) + mean(yy, v, v, True) - 2 * mean(xy, u, v, paired)
-
-
-def bootstrap_mmd2(
-    x: npt.ArrayLike,
-    y: npt.ArrayLike,
-    *,
-    groups: Sequence[str],
-    other_groups: Sequence[str] | None = None,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-) -> Estimate:
-    """Return `mmd2` with its percentile interval over clips drawn anew.
-
-    Args:
-        x: (n, d) the real clips.
-        y: (m, d) the others.
-        groups: what each row of `x` was cut from; whole groups are drawn together.
-        other_groups: the same of `y`; None if row i of `y` belongs to row i of `x`, which are then drawn together.
-        seed: of the draws.
-        resamples: how many.
-    """
-    one, two = _rows(x, y, 2)
-    paired = other_groups is None
-    xx, yy, xy = kernel(one, one), kernel(two, two), kernel(one, two)
-    rng = np.random.default_rng((seed, 1))
-    found = []
-    for _ in range(resamples):
-        u = draw_weights(groups, rng)
-        v = u if other_groups is None else draw_weights(other_groups, rng)
-        found.append(_mmd2(xx, yy, xy, u, v, paired))
-    low, high = _percentiles(found)
-    return Estimate(_mmd2(xx, yy, xy, np.ones(len(one)), np.ones(len(two)), paired), low, high)
-
-
-def bootstrap_frechet(
-    x: npt.ArrayLike,
-    y: npt.ArrayLike,
-    *,
-    groups: Sequence[str],
-    other_groups: Sequence[str] | None = None,
-    seed: int = 0,
-    resamples: int = 100,
-) -> Estimate:
-    """Return `frechet` with the interval value +- 1.96 standard deviations over clips drawn anew.
-
-    Clips drawn twice make a covariance smaller, so the draws themselves lie too high: only their spread is used.
-    The arguments are those of `bootstrap_mmd2`.
-    """
-    one, two = _rows(x, y, 2)
-    rng = np.random.default_rng((seed, 2))
-    found = []
-    for _ in range(resamples):
-        u = draw_weights(groups, rng).astype(int)
-        v = u if other_groups is None else draw_weights(other_groups, rng).astype(int)
-        found.append(frechet(np.repeat(one, u, axis=0), np.repeat(two, v, axis=0)))
-    value, half = frechet(one, two), 1.96 * float(np.std(found, ddof=1)) if resamples > 1 else math.nan
-    return Estimate(value, max(0.0, value - half), value + half)
-
-
-def draw_weights(groups: Sequence[str], rng: np.random.Generator) -> Values:
-    """Draw clips with replacement and return how often each was drawn: (n,).
-
-    Clips of one scene say much the same, so whole scenes are drawn; where there are fewer than eight, single clips are
-    (the interval then only speaks of these scenes).
-    """
-    names = sorted(set(groups))
-    if len(names) < MIN_GROUPS:
-        drawn = rng.integers(len(groups), size=len(groups))
-        return np.bincount(drawn, minlength=len(groups)).astype(np.float64)
-    counts = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
-    by_name = dict(zip(names, counts.tolist(), strict=True))
-    return np.array([by_name[name] for name in groups], np.float64)
-
-
-MIN_GROUPS = 8
-
-
-def bootstrap_mean(
-    values: npt.ArrayLike,
-    *,
-    groups: Sequence[str] | None = None,
-    statistic: Callable[[Values], float] = lambda values: float(np.mean(values)),
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-) -> Estimate:
-    """Return a statistic (the mean) of (n,) values with its percentile interval over values drawn anew."""
-    array = np.asarray(values, np.float64)
-    if array.size == 0:
-        return Estimate(math.nan, math.nan, math.nan)
-    rng = np.random.default_rng((seed, 3))
-    names = groups or [str(number) for number in range(len(array))]
-    draws = [np.repeat(array, draw_weights(names, rng).astype(int)) for _ in range(resamples)]
-    low, high = _percentiles([statistic(draw) for draw in draws if draw.size])
-    return Estimate(statistic(array), low, high)
-
-
-def half_against_half(x: npt.ArrayLike, groups: Sequence[str], *, seed: int = 0, splits: int = 100) -> Estimate:
-    """Return `mmd2` between two disjoint halves of one set: mean and spread over random splits.
-
-    What a distance between two samples of the same thing looks like at this number of clips; its mean is about 0. Whole
-    groups go into a half where there are enough of them.
-    """
-    rows = np.asarray(x, np.float64)
-    names = sorted(set(groups))
-    by_group = len(names) >= MIN_GROUPS
-    units = names if by_group else [str(number) for number in range(len(rows))]
-    of_row = list(groups) if by_group else units
-    rng = np.random.default_rng((seed, 4))
-    found = []
-    for _ in range(splits):
-        order = rng.permutation(len(units))
-        first = {units[number] for number in order[: len(units) // 2].tolist()}
-        mine = np.array([name in first for name in of_row])
-        if mine.sum() >= 2 and (~mine).sum() >= 2:
-            found.append(mmd2(rows[mine], rows[~mine]))
-    if not found:
-        return Estimate(math.nan, math.nan, math.nan)
-    low, high = _percentiles(found)
-    return Estimate(float(np.mean(found)), low, high)
 
 
 def wilson(successes: int, trials: int) -> Estimate:
@@ -240,7 +120,7 @@ class Paired:
             "closer": self.closer,
             "clips": self.clips,
             "share": self.share.to_json(),
-            "median_distance_ratio": _finite(self.distance_ratio),
+            "median_distance_ratio": finite(self.distance_ratio),
         }
 
 
@@ -261,7 +141,7 @@ def paired_test(made: npt.ArrayLike, rival: npt.ArrayLike, real: npt.ArrayLike) 
     return Paired(wilson(closer, len(mine)), closer, len(mine), ratio)
 
 
-def _rows(x: npt.ArrayLike, y: npt.ArrayLike, least: int) -> tuple[Values, Values]:
+def rows_of(x: npt.ArrayLike, y: npt.ArrayLike, least: int) -> tuple[Values, Values]:
     one, two = np.asarray(x, np.float64), np.asarray(y, np.float64)
     if one.ndim != 2 or two.ndim != 2 or one.shape[1] != two.shape[1] or min(len(one), len(two)) < least:
         raise ValueError(
@@ -270,14 +150,6 @@ def _rows(x: npt.ArrayLike, y: npt.ArrayLike, least: int) -> tuple[Values, Value
     return one, two
 
 
-def _percentiles(values: Sequence[float]) -> tuple[float, float]:
-    array = np.asarray(values, np.float64)
-    array = array[np.isfinite(array)]
-    if array.size == 0:
-        return math.nan, math.nan
-    low, high = np.percentile(array, [50 * (1 - LEVEL), 50 * (1 + LEVEL)]).tolist()
-    return low, high
-
-
-def _finite(value: float) -> float | None:
+def finite(value: float) -> float | None:
+    """Return a number for JSON: None for nan and infinity."""
     return float(value) if math.isfinite(value) else None

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.quality_distances import Estimate, bootstrap_mean
+from benchmarks.quality_distances import Estimate
+from benchmarks.quality_intervals import bootstrap_mean
 from benchmarks.quality_memory import distances
 from benchmarks.quality_motion import flow_magnitude, high_frequency, luminance, saturation
 

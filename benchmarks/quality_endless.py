@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.quality_context import Context, training_footage
-from benchmarks.quality_distances import bootstrap_mmd2
 from benchmarks.quality_drift import (
     PROBE_FRAMES,
     QUANTITIES,
@@ -21,6 +20,7 @@ from benchmarks.quality_drift import (
     slope,
     snippets,
 )
+from benchmarks.quality_intervals import bootstrap_mmd2
 from benchmarks.quality_measures import as_estimate, measure, side_by_side, to_webp
 from benchmarks.quality_memory import small_pictures
 from benchmarks.quality_sets import Show, take_frames

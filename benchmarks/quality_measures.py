@@ -10,13 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.quality_distances import (
-    Estimate,
-    bootstrap_frechet,
-    bootstrap_mean,
-    bootstrap_mmd2,
-    covariance_rank,
-)
+from benchmarks.quality_distances import Estimate, covariance_rank, finite
+from benchmarks.quality_intervals import bootstrap_frechet, bootstrap_mean, bootstrap_mmd2
 from benchmarks.quality_memory import precision_recall
 from benchmarks.quality_motion import flicker, flow_magnitude, frame_difference, median_ratio
 from benchmarks.quality_networks import MIN_FRAMES, FeatureCache
@@ -211,7 +206,7 @@ def beside_real(
         result["ratio_quartiles"] = [float(value) for value in np.percentile(ratios, [25, 75])]
     if (~moving).any():
         result["median_where_real_is_still"] = float(np.median(one[~moving]))
-    result["median_ratio_of_all"] = _finite(median_ratio(one.tolist(), two.tolist()))
+    result["median_ratio_of_all"] = finite(median_ratio(one.tolist(), two.tolist()))
     return result
 
 
@@ -247,10 +242,6 @@ def side_by_side(clips: Sequence[Clip], columns: int = 0, gap: int = 2) -> Clip:
         top, left = row * (height + gap), column * (width + gap)
         sheet[:, top : top + height, left : left + width] = clip[:length]
     return sheet
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def as_estimate(value: dict[str, Any]) -> Estimate:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.quality_distances import Estimate, bootstrap_mean
+from benchmarks.quality_distances import Estimate
+from benchmarks.quality_intervals import bootstrap_mean
 
 Values = npt.NDArray[np.float64]
 Clip = npt.NDArray[np.uint8]

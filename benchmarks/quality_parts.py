@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.quality_context import Context, training_footage
-from benchmarks.quality_distances import half_against_half, paired_test
+from benchmarks.quality_distances import paired_test
 from benchmarks.quality_endless import measure_endless
+from benchmarks.quality_intervals import bootstrap_mmd2_difference, half_against_half
 from benchmarks.quality_measures import Measured, measure, side_by_side, to_webp
 from benchmarks.quality_memory import distances
 from benchmarks.quality_memory_part import measure_memory, measure_seeds
@@ -86,6 +87,9 @@ def measure_i2v(context: Context) -> dict[str, Any]:
     return {
         **context.compared(name),
         "closer_than_first_frame_repeated": paired_test(found.features, rivals.features, truth.features).to_json(),
+        "mmd2_less_first_frame_repeated": bootstrap_mmd2_difference(
+            truth.features, found.features, rivals.features, groups=real.scenes, seed=context.plan.seed
+        ).to_json(),
         "closer_by_logits": paired_test(found.logits, rivals.logits, truth.logits).to_json(),
         "per_clip": [
             {

@@ -73,13 +73,22 @@ def summary(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Return what matters most: (figure, value, what it means)."""
     parts, rows = result["parts"], [_frechet_row(result)]
     if "i2v" in parts:
-        paired, motion = parts["i2v"]["closer_than_first_frame_repeated"], parts["i2v"]["motion"]
+        part = parts["i2v"]
+        paired, motion = part["closer_than_first_frame_repeated"], part["motion"]
         rows.append(
             (
                 "closer than a still",
                 f"{paired['closer']}/{paired['clips']}",
                 f"clips nearer to their own real continuation than their first frame repeated: "
                 f"{_share(paired['share'])}; median distance {_number(paired['median_distance_ratio'])} of the still's",
+            )
+        )
+        less = part["mmd2_less_first_frame_repeated"]
+        rows.append(
+            (
+                "MMD2 less a still's",
+                _interval({"value": less["value"]}, 2, 1000),
+                f"x 1000, paired interval [{_thousand(less['low'])}, {_thousand(less['high'])}]; all below 0 is closer",
             )
         )
         ratio = motion.get("ratio")
@@ -179,6 +188,10 @@ def _brackets(estimate: dict[str, Any], digits: int) -> str:
     if estimate.get("low") is None or estimate.get("high") is None:
         return ""
     return f"[{estimate['low']:.{digits}f}, {estimate['high']:.{digits}f}]"
+
+
+def _thousand(value: float | None) -> str:
+    return "none" if value is None else f"{1000 * value:.2f}"
 
 
 def _number(value: float | None) -> str:

@@ -141,6 +141,7 @@ def test_every_part_says_what_was_put_in(whole: tuple[dict[str, Any], Context, P
     assert set(parts) == set(quality.PARTS)
     paired = parts["i2v"]["closer_than_first_frame_repeated"]
     assert (paired["closer"], paired["clips"]) == (9, 9)  # it pans as the footage does; a still does not
+    assert parts["i2v"]["mmd2_less_first_frame_repeated"]["value"] < 0
     assert parts["i2v"]["motion"]["ratio"]["value"] == pytest.approx(1, abs=0.2)
     assert floors["first frame repeated"]["motion"]["median"] < 0.01
     assert floors["first frame repeated"]["mmd2"]["value"] > parts["i2v"]["mmd2"]["value"]

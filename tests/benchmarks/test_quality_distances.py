@@ -7,18 +7,14 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks.quality_distances import (
+from benchmarks.quality_distances import covariance_rank, frechet, kernel, mmd2, paired_test, wilson
+from benchmarks.quality_intervals import (
     bootstrap_frechet,
     bootstrap_mean,
     bootstrap_mmd2,
-    covariance_rank,
+    bootstrap_mmd2_difference,
     draw_weights,
-    frechet,
     half_against_half,
-    kernel,
-    mmd2,
-    paired_test,
-    wilson,
 )
 
 
@@ -89,6 +85,17 @@ def test_intervals_hold_the_value_and_are_the_same_every_time() -> None:
     assert 0 <= distance.low < distance.value < distance.high
     paired = bootstrap_mmd2(x, x, groups=names(30))
     assert (paired.low, paired.value, paired.high) == pytest.approx((0, 0, 0), abs=1e-12)
+
+
+def test_a_difference_is_surer_than_the_distances_it_is_made_of() -> None:
+    rng = np.random.default_rng(7)
+    real = rng.normal(size=(30, 6))
+    near, far = real + 0.2 * rng.normal(size=(30, 6)) + 0.3, real + 0.2 * rng.normal(size=(30, 6)) + 0.5
+    found = bootstrap_mmd2_difference(real, near, far, groups=names(30))
+    assert found.value == pytest.approx(mmd2(real, near, paired=True) - mmd2(real, far, paired=True))
+    assert found.low < found.value < found.high < 0
+    itself = bootstrap_mmd2_difference(real, near, near, groups=names(30))
+    assert (itself.low, itself.high) == pytest.approx((0, 0), abs=1e-12)
 
 
 def test_whole_scenes_are_drawn_where_there_are_enough() -> None:
