@@ -38,7 +38,7 @@ from training.recoding import (
     choose_quality,
     compare,
     encode,
-    encoded_bytes,
+    estimate,
     frames_of,
     open_video,
     psnr,
@@ -210,12 +210,10 @@ def pack(
         if not clips:
             name, reason = next(iter(packer.skipped.items()))
             raise ValueError(f"no video below {footage} can be decoded ({name}: {reason}): add other footage")
-        sample_bytes = functools.cache(lambda quality: sum(encoded_bytes(clip, codec, quality) for clip in clips))
-        guess = sum(video.frames for video in videos) / sum(len(clip) for clip in clips)
+        lengths = [video.frames for video in videos]
+        estimated_bytes = functools.cache(lambda quality: estimate(clips, lengths, codec, quality))
         try:
-            quality, _ = choose_quality(
-                budget - overhead, sample_bytes, packer.total_bytes, guess, codec.best, codec.worst
-            )
+            quality, _ = choose_quality(budget - overhead, estimated_bytes, packer.total_bytes, codec.best, codec.worst)
         except ValueError:
             if not packer.usable():
                 raise ValueError(f"no video below {footage} can be decoded to its end: add other footage") from None

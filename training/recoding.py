@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mp4", ".mkv": "matroska"}  # others become .mp4
 FULL = 0.97  # so much of what is allowed is enough
 PASSES = 6
+KEY_EVERY = 250  # frames from one whole picture to the next, as the encoders do it
 
 
 @dataclass(frozen=True)
@@ -164,8 +165,8 @@ def encode(video: Video, quality: int, file: Path, stop: threading.Event) -> Non
         partial.unlink(missing_ok=True)
 
 
-def encoded_bytes(frames: Sequence[np.ndarray], codec: Codec, quality: int) -> int:
-    """Return how many bytes some frames (h, w, 3) uint8 RGB take at a quality."""
+def encoded_bytes(frames: Sequence[np.ndarray], codec: Codec, quality: int) -> tuple[int, int]:
+    """Return how many bytes some frames (h, w, 3) uint8 RGB take at a quality: the first one, and all others."""
     import av
 
     context = av.CodecContext.create(codec.encoder, "w")
@@ -176,7 +177,17 @@ def encoded_bytes(frames: Sequence[np.ndarray], codec: Codec, quality: int) -> i
     for number, picture in enumerate(pictures):
         picture.pts, picture.time_base = number, context.time_base
     packets = [packet for picture in pictures for packet in context.encode(picture)] + context.encode(None)
-    return sum(packet.size for packet in packets)
+    first = sum(packet.size for packet in packets if packet.is_keyframe)
+    return first, sum(packet.size for packet in packets) - first
+
+
+def estimate(clips: Sequence[Sequence[np.ndarray]], lengths: Sequence[int], codec: Codec, quality: int) -> int:
+    """Return about how many bytes videos of some lengths take at a quality, from clips of a few of them."""
+    sizes = [encoded_bytes(clip, codec, quality) for clip in clips]
+    first = sum(size[0] for size in sizes) / len(clips)
+    other = sum(size[1] for size in sizes) / max(1, sum(len(clip) - 1 for clip in clips))
+    whole = sum(math.ceil(length / KEY_EVERY) for length in lengths)
+    return round(whole * first + (sum(lengths) - whole) * other) + 1
 
 
 def compare(video: Video, file: Path, stop: threading.Event) -> dict[str, Any]:
@@ -215,21 +226,23 @@ def psnr(mse: float) -> float:
     return 10 * math.log10(255**2 / max(mse, 1e-6))
 
 
+def _first_at_most(candidates: range, falling: Callable[[int], int], limit: float) -> int:
+    return bisect_left(candidates, True, key=lambda candidate: falling(candidate) <= limit)
+
+
 def choose_quality(
     budget: int,
-    sample_bytes: Callable[[int], int],
+    estimated_bytes: Callable[[int], int],
     total_bytes: Callable[[int], int],
-    guess: float,
     best: int,
     worst: int,
 ) -> tuple[int, int]:
-    """Find the best quality that fits: bisect on a sample, try it on everything, correct the sample's scale, go on.
+    """Find the best quality that fits: bisect on an estimate, try it on everything, correct the estimate, go on.
 
     Args:
         budget: bytes.
-        sample_bytes: quality (lower is better) -> bytes of a sample; quick.
+        estimated_bytes: quality (lower is better) -> about how many bytes everything takes; quick.
         total_bytes: quality -> bytes of everything; slow.
-        guess: how many times as large everything is as the sample.
         best: the lowest quality to try.
         worst: the highest.
 
@@ -239,16 +252,16 @@ def choose_quality(
     Raises:
         ValueError: nothing fits.
     """
-    over, found, size, total = best - 1, worst + 1, 0, 0
+    over, found, size, total, scale = best - 1, worst + 1, 0, 0, 1.0
     for number in range(PASSES + worst - best):
         if over + 1 >= found or (number >= PASSES and found <= worst):
             break
         candidates = range(over + 1, found)
-        scale = guess
-        place = bisect_left(candidates, True, key=lambda q: scale * sample_bytes(q) <= (1 + FULL) / 2 * budget)
+        aim = (1 + FULL) / 2 * budget / scale
+        place = _first_at_most(candidates, estimated_bytes, aim)
         quality = candidates[min(place, len(candidates) - 1)]
         total = total_bytes(quality)
-        guess = total / sample_bytes(quality)
+        scale = total / estimated_bytes(quality)
         if total > budget:
             over = quality
             continue

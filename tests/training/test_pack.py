@@ -227,12 +227,10 @@ def test_the_best_quality_that_fits_is_found() -> None:
         asked.append(quality)
         return round(90e6 * 2 ** (-(quality / 4 - 8) / 5.3) + 2e5)  # not quite the sample's slope
 
-    quality, size = recoding.choose_quality(
-        20_000_000, lambda q: round(3e5 * 2 ** (-(q / 4 - 8) / 6)), total, 200.0, 32, 204
-    )
+    quality, size = recoding.choose_quality(20_000_000, lambda q: round(6e7 * 2 ** (-(q / 4 - 8) / 6)), total, 32, 204)
     assert size == total(quality) <= 20_000_000
     assert size >= recoding.FULL * 20_000_000
     assert len(asked) - 1 <= 4
     with pytest.raises(ValueError, match="lower --short-side"):
-        recoding.choose_quality(1000, lambda q: 300 - q, lambda q: 5000 - q, 10.0, 32, 204)
-    assert recoding.choose_quality(10**9, lambda q: 300 - q, lambda q: 5000 - q, 10.0, 32, 204) == (32, 4968)
+        recoding.choose_quality(1000, lambda q: 300 - q, lambda q: 5000 - q, 32, 204)
+    assert recoding.choose_quality(10**9, lambda q: 300 - q, lambda q: 5000 - q, 32, 204) == (32, 4968)
