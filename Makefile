@@ -11,9 +11,11 @@ GENERATOR ?= satellite-256
 RUN ?= runs/$(GENERATOR)
 TRAIN_PYTHON ?= $(PYTHON)
 TRAIN_CONFIG := training/configs/$(GENERATOR).toml
-# Whole frames and batches of 32, meant to take about 8 minutes a stage on one H100. Sized by counting operations, not by
-# measuring: none of this has run on a GPU yet. `make train ACCELERATOR=` trains as the configuration says.
-ACCELERATOR ?= pretrain.crop=0 pretrain.batch=32 pretrain.iterations=3000 \
+# Batches of 32, and whole frames where they are fine-tuned, meant to take about 8 minutes a stage on one H100. Sized by
+# counting operations, not by measuring: none of this has run on a GPU yet. (Pretraining keeps to its crops: the position
+# task draws numbers for every pair of places on the CPU, a second a step for 32 whole frames of 256 px.)
+# `make train ACCELERATOR=` trains as the configuration says.
+ACCELERATOR ?= pretrain.batch=32 pretrain.iterations=3000 \
   finetune.crop=0 finetune.batch=32 finetune.iterations=3000 \
   run.workers=$(shell nproc 2>/dev/null || echo 4) run.checkpoint_every=250 run.keep_every=1000 \
   run.evaluate_every=1000 run.sample_every=1000
