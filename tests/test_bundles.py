@@ -13,14 +13,14 @@ from runtime import Generator
 from runtime.bundle import open_bundle
 from runtime.engine import open_engine
 from runtime.golden import check_golden
-from runtime.graphs import prune
+from tests.export.rtx import require_builds
 
 BUNDLES = sorted((Path(__file__).parent.parent / "bundles").iterdir())
 every_bundle = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
 
 
 def test_bundles_ship() -> None:
-    assert {path.name for path in BUNDLES} >= {"satellite-128", "landscape-128"}
+    assert {path.name for path in BUNDLES} >= {"satellite-256", "landscape-256"}
     for path in BUNDLES:
         files = [file for file in path.rglob("*") if file.is_file() and "engines" not in file.parts]
         assert sum(file.stat().st_size for file in files) < 10e6, f"{path.name} is over 10 MB"
@@ -35,30 +35,21 @@ def test_golden_frames_are_reproduced(bundle: Path, engine: str, precision: str,
     if precision not in open_engine(engine).precisions():
         pytest.skip(f"this CPU has no {precision}")
     results = check_golden(bundle, engine, precision, cache_dir=tmp_path)
-    assert [result.frame for result in results] == [1, 10, 100, 300] * 2
+    manifest = open_bundle(bundle).manifest
+    expected = [(spec.file, number) for spec in manifest.golden for number in spec.frames]
+    assert [(result.file, result.frame) for result in results] == expected
+    assert manifest.golden[0].frames == (1, 10, 100, 300)
+    assert manifest.condition is not None
+    for role in ("image", "clip", "text"):  # whatever can be given has been
+        takes = manifest.condition.only_input(role) is not None
+        assert takes == any(getattr(spec, role) not in (False, None) for spec in manifest.golden), role
     worst = min(results, key=lambda result: result.psnr_db)
     assert worst.psnr_db >= gate_db, worst
 
 
 @every_bundle
 def test_tensorrt_rtx_builds_both_graphs(bundle: Path) -> None:
-    tensorrt = pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed", exc_type=ImportError)
-    opened = open_bundle(bundle)
-    assert opened.condition is not None
-    graphs = {"condition": opened.condition.SerializeToString()}
-    for pixels in ("rgb", "i420"):
-        frame = next(t.name for t in opened.manifest.step.outputs_of("frame") if t.pixels == pixels)
-        states = [t.name for t in opened.manifest.step.outputs_of("state")]
-        graphs[pixels] = prune(opened.step, [frame, *states])
-    logger = tensorrt.Logger(tensorrt.Logger.ERROR)
-    for name, graph in graphs.items():
-        builder = tensorrt.Builder(logger)
-        network = builder.create_network(0)
-        parser = tensorrt.OnnxParser(network, logger)
-        assert parser.parse(graph), [parser.get_error(index).desc() for index in range(parser.num_errors)]
-        engine = builder.build_serialized_network(network, builder.create_builder_config())
-        assert engine is not None, f"{bundle.name}: TensorRT-RTX did not build {name}"
-        assert engine.nbytes > 100_000
+    require_builds(bundle)
 
 
 @every_bundle
@@ -95,6 +86,30 @@ def test_a_picture_is_animated(bundle: Path, tmp_path: Path) -> None:
         frames = [next(generator).astype(np.float32) for _ in range(20)]
     assert np.corrcoef(frames[0].ravel(), picture.ravel())[0, 1] > 0.9
     assert np.abs(frames[-1] - frames[0]).mean() > 0.2
+
+
+@every_bundle
+def test_a_clip_goes_on_and_a_text_chooses(bundle: Path, tmp_path: Path) -> None:
+    with Generator.open(bundle, engine="onnxruntime", cache_dir=tmp_path) as generator:
+        condition = generator.manifest.condition
+        assert condition is not None
+        if condition.only_input("clip") is None:
+            pytest.skip("it takes no clip")
+        rng = np.random.default_rng(0)
+        coarse = rng.integers(0, 255, (generator.height // 8, generator.width // 8, 3)).astype(np.uint8)
+        scene = coarse.repeat(8, axis=0).repeat(8, axis=1)
+        clip = np.stack([np.roll(scene, 2 * time, axis=1) for time in range(4)])
+        generator.condition(clip=clip, seed=1)
+        first = next(generator).astype(np.float32)
+        assert np.corrcoef(first.ravel(), clip[-1].ravel())[0, 1] > 0.9
+        if condition.only_input("text") is None:
+            return
+        firsts = []
+        for text in ("a waterfall", "a burning candle"):
+            generator.reset(seed=3)
+            generator.condition(text=text, seed=3)
+            firsts.append(next(generator).astype(np.float32))
+        assert np.abs(firsts[0] - firsts[1]).mean() > 2
 
 
 @every_bundle
