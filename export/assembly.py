@@ -25,7 +25,7 @@ from training.checkpoint import load_generator
 from training.generator import CLIP
 
 GOLDEN_FRAMES = (1, 10, 100, 300)
-FEW_FRAMES = (1, 100)  # of the golden runs that differ from the first one in their prompt alone
+FEW_FRAMES = (100,)  # of the golden runs that differ from the first one in their prompt alone
 GOLDEN_CLIP = 2  # frames of the golden clip: the runtime repeats the oldest, and that is tested along
 GOLDEN_SEED = 7
 GOLDEN_TEXT = "a waterfall in the mountains"
@@ -71,7 +71,7 @@ def export_run(
             if config.model.text_dimensions:
                 if words is None and not facts["words"]:
                     raise ValueError("the generator listens to text and was trained without words: pass --words WORDS")
-                entry, vocabulary = write_vocabulary(words or Path(facts["words"]), folder)
+                entry, vocabulary = write_vocabulary(words or Path(facts["words"]), folder, facts["vocabulary"])
                 if vocabulary.dimensions != config.model.text_dimensions:
                     raise ValueError(
                         f"the generator listens to text vectors of {config.model.text_dimensions} values and the words "

@@ -1,12 +1,13 @@
 """Word vectors of a training run -> the text files of a bundle, cut to the words that a small generator can tell apart.
 
 Only the commonest tokens go into a bundle: a rarer word is then read as the pieces that it is made of, by the same
-tokenizer, and four fifths of the size are saved.
+tokenizer, and two thirds of the size are saved. The words of the training's own captions all stay, whatever their place.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +15,19 @@ import numpy as np
 
 from training.words import DESCRIPTION, Words
 
-TOKENS = 6_000
+TOKENS = 10_000
 FILES = {"tokenizer": "text/tokenizer.json", "vectors": "text/vectors.npy", "scales": "text/scales.npy"}
 
 
-def write_vocabulary(words: Path, folder: Path, tokens: int = TOKENS) -> tuple[dict[str, Any], Words]:
+def write_vocabulary(
+    words: Path, folder: Path, captions: Collection[str] = (), tokens: int = TOKENS
+) -> tuple[dict[str, Any], Words]:
     """Write a bundle's `text/`.
 
     Args:
         words: the folder that `python -m training words` wrote.
         folder: the bundle's.
+        captions: words that the training's captions are made of, which all stay.
         tokens: how many are kept of a WordPiece vocabulary, the commonest first; another kind is kept whole.
 
     Returns:
@@ -37,7 +41,7 @@ def write_vocabulary(words: Path, folder: Path, tokens: int = TOKENS) -> tuple[d
     tokenizer = json.loads((words / "tokenizer.json").read_text(encoding="utf-8"))
     vectors, scales = np.load(words / "vectors.npy"), np.load(words / "scales.npy")
     if tokenizer["model"]["type"] == "WordPiece":
-        kept = commonest(tokenizer, tokens)
+        kept = commonest(tokenizer, tokens, captions)
         tokenizer["model"]["vocab"] = {token: place for place, (token, _) in enumerate(kept)}
         rows = [row for _, row in kept]
         vectors, scales = vectors[rows], scales[rows]
@@ -58,13 +62,14 @@ def write_vocabulary(words: Path, folder: Path, tokens: int = TOKENS) -> tuple[d
     return entry, Words(text, vectors, scales, "")
 
 
-def commonest(tokenizer: dict[str, Any], tokens: int) -> list[tuple[str, int]]:
+def commonest(tokenizer: dict[str, Any], tokens: int, captions: Collection[str] = ()) -> list[tuple[str, int]]:
     """Return (token, row) of a WordPiece vocabulary's commonest tokens, which come first in it.
 
     Single characters, and what stands for unknown words, stay whatever their place: every word can be spelled.
     """
     rows = sorted(tokenizer["model"]["vocab"].items(), key=lambda item: item[1])
     special = {item["content"] for item in tokenizer.get("added_tokens") or []} | {tokenizer["model"].get("unk_token")}
+    special |= {word.strip(".,;:!?()'\"").lower() for word in captions}
     always = [item for item in rows if item[0] in special or len(item[0].removeprefix("##")) == 1]
     known = {token for token, _ in always}
     rest = [item for item in rows if item[0] not in known][: max(0, tokens - len(always))]

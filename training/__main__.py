@@ -130,6 +130,7 @@ def train_stage(arguments: argparse.Namespace) -> None:
     torch.manual_seed(config.run.seed)
     facts: dict[str, Any] = {
         "data": str(arguments.data.resolve()), "words": "", "footage": spans.provenance(),
+        "vocabulary": sorted({word for span in spans for word in library.take(span.take).caption.lower().split()}),
     }  # fmt: skip
     stage: Stage
     evaluate = None

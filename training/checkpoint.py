@@ -97,5 +97,5 @@ def load_generator(run: Path) -> tuple[VideoGenerator, Config, dict[str, Any]]:
     config = config_from_dict(content["config"], str(path))
     generator = VideoGenerator(config.model)
     generator.load_state_dict(part_of(content["ema"], "generator."))
-    facts = {key: content[key] for key in ("stage", "iteration", "footage", "data", "words")}
+    facts = {key: content[key] for key in ("stage", "iteration", "footage", "data", "words", "vocabulary")}
     return generator.eval(), config, facts

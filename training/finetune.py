@@ -333,8 +333,6 @@ class FinetuneStage:
                 f"{self.name} diverged at iteration {iteration}: its gradient has the norm {float(norm):.3g}"
             )
         self.optimisers["generator"].step()
-        for critic in (self.clip_critic, self.picture_critic):
-            critic.requires_grad_(True)
         if self.held is not None and iteration % settings.gap_every == 0:
             self._watch(frames, made.detach(), offsets, before, gap, iteration)
         real_speed = (frames[:, -1] - frames[:, 0]).abs().mean().clamp(min=1e-6)
@@ -443,6 +441,8 @@ class FinetuneStage:
         iteration: int,
     ) -> dict[str, float]:  # fmt: skip
         settings, count = self.config.finetune, len(real)
+        for critic in (self.clip_critic, self.picture_critic):
+            critic.requires_grad_(True)  # here, so that it holds after a rewind, too
         is_penalised = iteration % settings.penalty_every == 0
         weight = 2 * settings.penalty * settings.penalty_every
         with torch.no_grad():
