@@ -189,7 +189,7 @@ def describe_footage(context: Context) -> dict[str, Any]:
         "scenes": len({window.scene for window in footage.heldout}),
         "frames": {str(length): count for length, count in sorted(lengths.items())},
         "frames_text": ", ".join(
-            f"{count} of {length} frames" for length, count in sorted(lengths.items(), reverse=True)
+            f"{count} x {length} frames" for length, count in sorted(lengths.items(), reverse=True)
         ),
         "too_short": footage.too_short,
         "other_moments_overlap": overlap_share(footage.heldout, footage.others),

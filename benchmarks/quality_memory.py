@@ -29,6 +29,8 @@ class Nearness:
         real: what held-out clips themselves have as distance to the nearest training clip.
         ratio: `training / real`; well below 1 is suspicious: nearer to what was trained on than new footage ever is.
         nearer: share of clips nearer to the training footage than the nearest 5 % of held-out clips are.
+        share: of clips whose nearest neighbour among as many training as held-out clips is a training clip: 0.5 is
+            even, a copier lies well above. Blur brings a clip nearer to everything; this share it leaves alone.
     """
 
     training: Estimate
@@ -36,6 +38,7 @@ class Nearness:
     real: Estimate
     ratio: float
     nearer: float
+    share: float
 
     def to_json(self) -> dict[str, object]:
         """Return plain data."""
@@ -45,6 +48,7 @@ class Nearness:
             "heldout_to_training": self.real.to_json(),
             "ratio": self.ratio,
             "nearer_than_5_percent_of_heldout": self.nearer,
+            "nearest_is_training": self.share,
         }
 
 
@@ -75,7 +79,8 @@ def nearness(
         heldout_groups: the scene of each held-out clip; a made clip and its own scene are not compared.
         seed: of the intervals.
     """
-    to_training = distances(made, training).min(1)
+    known = distances(made, training)
+    to_training = known.min(1)
     real = distances(heldout, training).min(1)
     between = distances(made, heldout)
     if made_groups is not None and heldout_groups is not None:
@@ -90,8 +95,25 @@ def nearness(
     ratio = float(np.median(to_training) / max(float(np.median(real)), 1e-12))
     nearer = float((to_training < np.percentile(real, 5)).mean())
     return Nearness(
-        median(to_training, made_groups), median(to_heldout, made_groups), median(real, heldout_groups), ratio, nearer
+        median(to_training, made_groups),
+        median(to_heldout, made_groups),
+        median(real, heldout_groups),
+        ratio,
+        nearer,
+        _share_of_training(known, between, seed),
     )
+
+
+def _share_of_training(known: Values, new: Values, seed: int, draws: int = 100) -> float:
+    """Return how often the nearest of equally many training and held-out clips is a training clip."""
+    count = min(known.shape[1], int(np.isfinite(new).sum(1).min()))
+    rng = np.random.default_rng((seed, 5))
+    found = []
+    for _ in range(draws):
+        trained = known[:, rng.permutation(known.shape[1])[:count]].min(1)
+        order = np.argsort(np.where(np.isfinite(new), rng.random(new.shape), 2.0), axis=1)[:, :count]
+        found.append(float((trained < np.take_along_axis(new, order, axis=1).min(1)).mean()))
+    return float(np.mean(found))
 
 
 def small_pictures(clip: Clip, step: int = 8) -> npt.NDArray[np.float32]:

@@ -31,7 +31,7 @@ p {{ max-width: 48rem; }}
 section {{ margin-top: 3.5rem; }}
 .scroll {{ overflow-x: auto; }}
 table {{ border-collapse: collapse; width: 100%; font-size: .9rem; }}
-th, td {{ text-align: left; vertical-align: baseline; padding: .45rem 1.25rem .45rem 0; font-weight: 400; }}
+th, td {{ text-align: left; vertical-align: baseline; padding: .45rem .9rem .45rem 0; font-weight: 400; }}
 thead th {{ color: var(--quiet); font-size: .8125rem; border-bottom: 1px solid var(--line); }}
 tbody th {{ font-weight: 600; white-space: nowrap; }}
 .floor > * {{ color: var(--quiet); font-weight: 400; }}

@@ -36,19 +36,19 @@ def draw(result: dict[str, Any], file: Path) -> None:
     style |= {"xtick.color": _SOFT, "ytick.color": _INK, "font.family": "DejaVu Sans"}
     endless = result["parts"].get("endless")
     with pyplot.rc_context(style):
-        figure = pyplot.figure(figsize=(10, 8.2 if endless else 4.2), layout="constrained")
-        grid = figure.add_gridspec(3 if endless else 1, 2, height_ratios=(1.4, 1, 1) if endless else None)
+        figure = pyplot.figure(figsize=(10, 9 if endless else 4.2), layout="constrained")
         if endless:
-            panels = [figure.add_subplot(grid[0, 0]), figure.add_subplot(grid[0, 1])]
-            _draw_sets(panels[0], result)
+            top, bottom = figure.subfigures(
+                2, 1, height_ratios=(1, 1.25)
+            )  # apart: long names indent the upper one alone
+            panels = list(top.subplots(1, 2))
             _draw_marks(panels[1], endless, result)
-            for number, name in enumerate(endless["quantities"]):
-                axes = figure.add_subplot(grid[1 + number // 2, number % 2])
+            for number, (axes, name) in enumerate(zip(bottom.subplots(2, 2).flat, endless["quantities"], strict=True)):
                 _draw_drift(axes, endless, number, name)
                 panels.append(axes)
         else:
-            panels = [figure.add_subplot(grid[0, :])]
-            _draw_sets(panels[0], result)
+            panels = [figure.subplots()]
+        _draw_sets(panels[0], result)
         for axes in panels:
             axes.spines[["top", "right"]].set_visible(False)
             axes.set_axisbelow(True)
@@ -112,8 +112,8 @@ def _draw_drift(axes: Any, endless: dict[str, Any], number: int, name: str) -> N
     _log_axis(axes, [mark["mark"] for mark in endless["marks"]])
     verdict = "within 2x" if row["within"] else "BEYOND 2x"
     axes.set_title(
-        f"{name.replace('_', ' ')} ({_UNITS.get(name, '')}): {100 * row['outside']:.1f} % outside, held-out "
-        f"{100 * row['heldout_outside']:.1f} %: {verdict}", loc="left", fontsize=9, color=_SOFT,
+        f"{name.replace('_', ' ')} ({_UNITS.get(name, '')})\n{100 * row['outside']:.1f} % outside the band, held-out "
+        f"video {100 * row['heldout_outside']:.1f} %: {verdict}", loc="left", fontsize=9, color=_SOFT,
     )  # fmt: skip
 
 

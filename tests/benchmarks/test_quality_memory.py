@@ -22,6 +22,8 @@ def test_a_copier_is_nearer_to_its_training_footage_than_new_footage_is() -> Non
     assert copier.heldout.value > 10 * copier.training.value
     assert 0.8 < honest.ratio < 1.25
     assert honest.nearer < 0.4
+    assert copier.share > 0.6  # 20 of 60 training clips are looked at at a time, one third of what was copied
+    assert 0.3 < honest.share < 0.7
     assert set(honest.to_json()) >= {"to_training", "to_heldout", "heldout_to_training", "ratio"}
 
 
