@@ -210,8 +210,8 @@ def pack(
         if not clips:
             name, reason = next(iter(packer.skipped.items()))
             raise ValueError(f"no video below {footage} can be decoded ({name}: {reason}): add other footage")
-        lengths = [video.frames for video in videos]
-        estimated_bytes = functools.cache(lambda quality: estimate(clips, lengths, codec, quality))
+        frames = sum(video.frames for video in videos)
+        estimated_bytes = functools.cache(lambda quality: estimate(clips, frames, codec, quality))
         try:
             quality, _ = choose_quality(budget - overhead, estimated_bytes, packer.total_bytes, codec.best, codec.worst)
         except ValueError:

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 CONTAINERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mp4", ".mkv": "matroska"}  # others become .mp4
 FULL = 0.97  # so much of what is allowed is enough
 PASSES = 6
-KEY_EVERY = 250  # frames from one whole picture to the next, as the encoders do it
 
 
 @dataclass(frozen=True)
@@ -165,8 +164,8 @@ def encode(video: Video, quality: int, file: Path, stop: threading.Event) -> Non
         partial.unlink(missing_ok=True)
 
 
-def encoded_bytes(frames: Sequence[np.ndarray], codec: Codec, quality: int) -> tuple[int, int]:
-    """Return how many bytes some frames (h, w, 3) uint8 RGB take at a quality: the first one, and all others."""
+def encoded_bytes(frames: Sequence[np.ndarray], codec: Codec, quality: int) -> int:
+    """Return how many bytes some frames (h, w, 3) uint8 RGB take at a quality."""
     import av
 
     context = av.CodecContext.create(codec.encoder, "w")
@@ -177,17 +176,16 @@ def encoded_bytes(frames: Sequence[np.ndarray], codec: Codec, quality: int) -> t
     for number, picture in enumerate(pictures):
         picture.pts, picture.time_base = number, context.time_base
     packets = [packet for picture in pictures for packet in context.encode(picture)] + context.encode(None)
-    first = sum(packet.size for packet in packets if packet.is_keyframe)
-    return first, sum(packet.size for packet in packets) - first
+    return sum(packet.size for packet in packets)
 
 
-def estimate(clips: Sequence[Sequence[np.ndarray]], lengths: Sequence[int], codec: Codec, quality: int) -> int:
-    """Return about how many bytes videos of some lengths take at a quality, from clips of a few of them."""
-    sizes = [encoded_bytes(clip, codec, quality) for clip in clips]
-    first = sum(size[0] for size in sizes) / len(clips)
-    other = sum(size[1] for size in sizes) / max(1, sum(len(clip) - 1 for clip in clips))
-    whole = sum(math.ceil(length / KEY_EVERY) for length in lengths)
-    return round(whole * first + (sum(lengths) - whole) * other) + 1
+def estimate(clips: Sequence[Sequence[np.ndarray]], frames: int, codec: Codec, quality: int) -> int:
+    """Return about how many bytes so many frames take at a quality, from short clips of them.
+
+    A short clip has more whole pictures than a long one; but frames that many others are predicted from get more bits,
+    and a short clip has few of those. Counting whole pictures apart made the estimate worse (half of the truth).
+    """
+    return round(sum(encoded_bytes(clip, codec, quality) for clip in clips) / sum(map(len, clips)) * frames) + 1
 
 
 def compare(video: Video, file: Path, stop: threading.Event) -> dict[str, Any]:
