@@ -101,6 +101,8 @@ def load_golden(folder: Path, spec: GoldenSpec, manifest: Manifest) -> GoldenFil
         wanted["clip"] = (tensor.shape[1:], "uint8")
     for name in sorted(set(wanted) | set(content)):
         got = (content[name].shape, content[name].dtype.name) if name in content else None
+        if name == "clip" and name in wanted and got is not None and 1 <= got[0][0] <= wanted[name][0][0]:
+            got = ((wanted[name][0][0], *got[0][1:]), got[1])  # a shorter one is padded as any clip is
         if name not in wanted or got != wanted[name]:
             raise BundleError(f'{spec.file}: "{name}" is {got}, expected {wanted.get(name)}')
     if tuple(content["indices"].tolist()) != spec.frames:

@@ -40,6 +40,7 @@ height = 64
 width = 64
 num_modes = 4
 period_frames = 16
+components = 8
 [footage]
 fps = 25.0
 short_side = 72
@@ -52,11 +53,17 @@ batch = 4
 [finetune]
 iterations = 4
 batch = 4
-critic_channels = 16
+given = 0.5
+parts = 0.25
+mixed = 0.0
+replay = 4
+replay_share = 0.5
+gap_every = 2
 burn_in_frames = 4
 [run]
 threads = 1
 log_every = 2
+evaluate_clips = 8
 sample_every = 4
 checkpoint_every = 2
 """
@@ -71,16 +78,21 @@ def tiny_config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_run(footage: Path, tiny_config: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def footage_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which footage is decoded once for all runs."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="session")
+def tiny_run(footage: Path, tiny_config: Path, footage_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder after both stages of a very short training."""
     from training.__main__ import parser, run
 
     out = tmp_path_factory.mktemp("run")
-    cache = tmp_path_factory.mktemp("cache")
     for command in ("pretrain", "finetune"):
         run(
             parser().parse_args(
-                [command, str(tiny_config), "--data", str(footage), "--out", str(out), "--cache", str(cache)]
+                [command, str(tiny_config), "--data", str(footage), "--out", str(out), "--cache", str(footage_cache)]
             )
         )
     return out

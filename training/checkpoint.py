@@ -97,5 +97,6 @@ def load_generator(run: Path) -> tuple[VideoGenerator, Config, dict[str, Any]]:
     config = config_from_dict(content["config"], str(path))
     generator = VideoGenerator(config.model)
     generator.load_state_dict(part_of(content["ema"], "generator."))
-    facts = {key: content[key] for key in ("stage", "iteration", "footage", "data", "words", "vocabulary")}
+    facts = {key: content[key] for key in ("stage", "iteration", "footage", "data", "words")}
+    facts["vocabulary"] = content.get("vocabulary", [])  # of captions; footage need not have any
     return generator.eval(), config, facts

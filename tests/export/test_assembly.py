@@ -3,54 +3,229 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
 from export import assembly, parity
 from export.assembly import ExportError, export_run
+from export.graphs import condition_inputs, step_inputs
+from export.onnx_files import round_weights
+from export.reference import Prompt
+from export.reference import closed_loop as reference_loop
 from runtime import Generator
-from runtime.golden import check_golden
+from runtime.bundle import open_bundle
+from runtime.golden import check_golden, psnr_db
+from tests.export.rtx import require_builds
+from tests.export.wordpiece import make_wordpieces
+from training.checkpoint import load_generator, save_checkpoint
+from training.config import Config, Footage
+from training.generator import CLIP, Shape, VideoGenerator
+from training.words import Words
+
+WORDS = ["a", "the", "waterfall", "in", "mountains", "sea", "burning", "candle"]
+CAPTIONS = ["the sea", "a burning candle", "a waterfall", "the mountains"]
 
 
 @pytest.fixture(scope="module")
-def bundle(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("bundles") / "tiny"
-    export_run(tiny_run, out)
+def listening_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose generator takes all that can be given, with weights that nobody has trained."""
+    out = tmp_path_factory.mktemp("listening") / "run"
+    out.mkdir()
+    words = [word for word in WORDS if word != "a"]  # which is a letter, too
+    place = make_wordpieces(out.parent / "words", words)
+    config = Config(
+        name="tiny",
+        model=Shape(64, 64, 4, 16, text_dimensions=16, components=4, encoder_scale=0.25),
+        footage=Footage(fps=25.0, short_side=72, crop_min=64, crop_max=72),
+    )
+    torch.manual_seed(0)
+    generator = VideoGenerator(config.model)
+    with torch.no_grad():
+        for name, weight in generator.named_parameters():
+            if "modulation" in name:  # they start at zero, and text would go unheard
+                weight.normal_(0, 0.1)
+            if name.endswith(("painter.to_rgb.weight", "merge8.weight")):
+                weight.mul_(3)
+    prior = generator.condition.prior
+    prior.means.normal_(0, 1.5)
+    prior.spreads.fill_(0.3)
+    prior.texts.copy_(torch.from_numpy(Words.open(place).encode(CAPTIONS)))
+    save_checkpoint(out / "finetune.pt", {
+        "stage": "finetune", "iteration": 7, "config": config.to_dict(), "data": "", "words": str(place),
+        "vocabulary": sorted({word for caption in CAPTIONS for word in caption.split()}),
+        "footage": [("a.mp4", "CC0-1.0", "made by the tests"), ("b.mp4", "", "")],
+        "ema": {f"generator.{key}": value for key, value in generator.state_dict().items()},
+    })  # fmt: skip
     return out
+
+
+@pytest.fixture(scope="module")
+def bundle(listening_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("bundles") / "tiny"
+    export_run(listening_run, out)
+    return out
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loops of ten frames on one engine: enough to notice."""
+    monkeypatch.setattr(assembly, "GOLDEN_FRAMES", (1, 10))
+    monkeypatch.setattr(assembly, "FEW_FRAMES", (1, 4))
+    monkeypatch.setattr(assembly, "runnable", lambda: [("onnxruntime", "fp32")])
 
 
 def test_a_bundle_is_complete(bundle: Path) -> None:
     files = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
-    assert files == {"bundle.json", "condition.onnx", "step.onnx", "golden/noise.npz", "golden/image.npz"}
+    golden = {f"golden/{name}.npz" for name in ("noise", "image", "clip", "text")}
+    text = {f"text/{name}" for name in ("tokenizer.json", "vectors.npy", "scales.npy")}
+    assert files == {"bundle.json", "condition.onnx", "step.onnx", *golden, *text}
     assert [path.name for path in bundle.parent.iterdir()] == ["tiny"], "nothing is left beside it"
     manifest = json.loads((bundle / "bundle.json").read_text())
+    assert set(manifest["files"]) == files - {"bundle.json"}
     assert manifest["provenance"]["data"] == [
-        {"name": "made by the tests", "licence": "CC0-1.0", "source": "made by the tests", "clips": 3}
+        {"name": "made by the tests", "licence": "CC0-1.0", "source": "made by the tests", "clips": 1},
+        {"name": "not stated", "licence": "not stated", "source": "not stated", "clips": 1},
     ]
-    assert manifest["provenance"]["training"] == {"stage": "finetune", "iterations": 4, "seed": 0}
+    assert manifest["text"] == {
+        "tokenizer": "text/tokenizer.json", "vectors": "text/vectors.npy", "scales": "text/scales.npy",
+        "licence": "CC0-1.0", "source": "a test",
+    }  # fmt: skip
+    golden_runs = {Path(entry["file"]).stem: entry for entry in manifest["golden"]}
+    assert list(golden_runs) == ["noise", "image", "clip", "text"]
+    assert golden_runs["noise"]["frames"] == [1, 10, 100, 300]
+    assert all(golden_runs[name]["frames"] == [100] for name in ("image", "clip", "text"))
+    assert [golden_runs[name]["image"] for name in golden_runs] == [False, True, False, False]
+    assert golden_runs["clip"]["clip"] is True
+    assert golden_runs["text"]["text"] == "a waterfall in the mountains"
     rungs = manifest["verified"]["parity"]
     assert {(rung["engine"], rung["precision"]) for rung in rungs} >= {("onnxruntime", "fp32"), ("openvino", "fp32")}
     assert all(rung["passed"] for rung in rungs)
-    loops = [rung for rung in rungs if "closed loop" in rung["run"]]
-    assert all(rung["frames"] == 300 for rung in loops)
+    loops = {rung["run"].split(",")[0]: rung["frames"] for rung in rungs if "closed loop" in rung["run"]}
+    assert set(loops) == {"noise", "image", "clip", "text"}
+    assert loops["noise"] == loops["image"] == 300
+    assert min(loops.values()) >= 100
+
+
+def test_the_manifest_names_exactly_the_graphs_inputs(bundle: Path, listening_run: Path) -> None:
+    generator, _, _ = load_generator(listening_run)
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    for name, inputs in (("condition", condition_inputs(generator)), ("step", step_inputs())):
+        graph = onnx.load(bundle / f"{name}.onnx").graph
+        found = {
+            value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim] for value in graph.input
+        }
+        assert list(found) == inputs
+        entry = manifest["graphs"][name]
+        assert {item["name"]: item["shape"] for item in entry["inputs"]} == found
+        written = [item["name"] for item in entry["outputs"]]
+        assert written == [value.name for value in graph.output if value.name != "picture" or name == "condition"]
+    inputs = {item["name"]: item for item in manifest["graphs"]["condition"]["inputs"]}
+    assert {name: item["role"] for name, item in inputs.items()} == {
+        "image": "image", "mask": "mask", "clip": "clip", "given": "given", "noise": "noise", "text": "text",
+    }  # fmt: skip
+    assert inputs["mask"]["of"] == "image"
+    assert inputs["given"]["of"] == ["clip"]
+    assert inputs["clip"]["shape"] == [1, CLIP, 64, 64, 3]
+    assert inputs["text"]["shape"] == [1, 16]
+
+
+def test_controls_steer_the_step_the_renewal_and_the_seed(bundle: Path) -> None:
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    targets = {entry["name"]: entry.get("target", "step") for entry in manifest["controls"]}
+    expected = {"motion": "step", "wind_x": "step", "wind_y": "step", "drift": "renewal", "seed": "seed"}
+    assert targets == expected
+    control = next(item for item in manifest["graphs"]["step"]["inputs"] if item["role"] == "control")
+    assert [entry["index"] for entry in manifest["controls"] if "index" in entry] == list(range(control["shape"][1]))
+    for entry in manifest["controls"]:
+        assert entry["minimum"] <= entry["default"] <= entry["maximum"]
+    with Generator.open(bundle, engine="onnxruntime") as generator:
+        assert set(generator.controls) == set(expected)
+        assert next(generator).shape == (64, 64, 3)
 
 
 def test_the_runtime_plays_it_and_matches_the_golden_frames(bundle: Path) -> None:
     results = check_golden(bundle, "onnxruntime", "fp32")
-    assert [(result.file, result.frame) for result in results] == [
-        (f"golden/{name}.npz", number) for name in ("noise", "image") for number in (1, 10, 100, 300)
-    ]
+    few = [(f"golden/{name}.npz", number) for name in ("image", "clip", "text") for number in (100,)]
+    expected = [*(("golden/noise.npz", number) for number in (1, 10, 100, 300)), *few]
+    assert [(result.file, result.frame) for result in results] == expected
     assert min(result.psnr_db for result in results) >= 60
-    with Generator.open(bundle, engine="onnxruntime") as generator:
-        frames = [next(generator).copy() for _ in range(3)]
-        assert set(generator.controls) == {"motion", "wind_x", "wind_y"}
-    assert frames[0].shape == (64, 64, 3)
+
+
+def test_whatever_is_given_the_runtime_makes_pytorchs_frames(bundle: Path, listening_run: Path) -> None:
+    reference, _, facts = load_generator(listening_run)
+    round_weights(reference)
+    words = Words.open(Path(facts["words"]))
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 255, (8, 8, 3)).astype(np.uint8)
+    picture = coarse.repeat(8, axis=0).repeat(8, axis=1)
+    clip = np.stack([np.roll(picture, 3 * time, axis=1) for time in range(CLIP)])
+    texts = ("a burning candle", "the sea")
+    prompts = {
+        "seed": Prompt(),
+        "image": Prompt(image=picture),
+        "clip": Prompt(clip=clip),
+        "both": Prompt(image=picture, clip=clip),
+        **{text: Prompt(text=text, vector=words.encode([text])[0]) for text in texts},
+    }
+    seconds = {}
+    for name, prompt in prompts.items():
+        with Generator.open(bundle, engine="onnxruntime", renewal=False, seed=5) as generator:
+            generator.condition(image=prompt.image, clip=prompt.clip, text=prompt.text, seed=5)
+            frames = [next(generator).copy() for _ in range(3)]
+        expected = [evaluation.frame for evaluation in islice(reference_loop(reference, 5, prompt), 3)]
+        worst = min(psnr_db(frame, wanted) for frame, wanted in zip(frames, expected, strict=True))
+        assert worst >= 60, name
+        seconds[name] = frames[1].astype(int)
+    # What is given makes a difference that an engine's rounding does not make.
+    for one, two in (("seed", "image"), ("image", "both"), ("image", "clip"), ("seed", texts[0]), texts):
+        assert np.abs(seconds[one] - seconds[two]).mean() > 0.05, (one, two)
+
+
+def test_tensorrt_rtx_builds_both_graphs(bundle: Path) -> None:
+    require_builds(bundle)
+
+
+def test_a_trained_run_is_exported_with_its_provenance(tiny_run: Path, tmp_path: Path, short: None) -> None:
+    rungs = export_run(tiny_run, tmp_path / "tiny", frames=10)
+    assert all(rung.passed for rung in rungs)
+    manifest = open_bundle(tmp_path / "tiny").manifest
+    assert manifest.text is None
+    assert manifest.condition is not None
+    assert [item.role for item in manifest.condition.inputs] == ["image", "mask", "clip", "given", "noise"]
+    assert [spec.file for spec in manifest.golden] == [f"golden/{name}.npz" for name in ("noise", "image", "clip")]
+    raw = json.loads((tmp_path / "tiny/bundle.json").read_text())
+    assert raw["provenance"]["data"] == [
+        {"name": "made by the tests", "licence": "CC0-1.0", "source": "made by the tests", "clips": 3}
+    ]
+    training = raw["provenance"]["training"]
+    assert (training["stage"], training["iterations"], training["seed"]) == ("finetune", 4, 0)
+    assert training["footage"]["short_side"] == 72
+
+
+@pytest.mark.usefixtures("short")
+def test_text_asks_for_the_words_of_the_training(listening_run: Path, tmp_path: Path) -> None:
+    other = make_wordpieces(tmp_path / "words", ["sea"], dimensions=12)
+    with pytest.raises(ValueError, match="text vectors of 16 values and the words have 12: pass those of the training"):
+        export_run(listening_run, tmp_path / "out", words=other)
+    with pytest.raises(ValueError, match="no token vectors at"):
+        export_run(listening_run, tmp_path / "out", words=tmp_path / "absent")
+    silent = tmp_path / "run"
+    silent.mkdir()
+    content = torch.load(listening_run / "finetune.pt", weights_only=True)
+    save_checkpoint(silent / "finetune.pt", {**content, "words": ""})
+    with pytest.raises(ValueError, match="trained without words: pass --words WORDS"):
+        export_run(silent, tmp_path / "out")
+    assert {path.name for path in tmp_path.iterdir()} == {"words", "run"}, "nothing was written"
 
 
 def test_weights_rest_in_half_precision_and_nothing_is_lost(bundle: Path) -> None:
@@ -62,14 +237,25 @@ def test_weights_rest_in_half_precision_and_nothing_is_lost(bundle: Path) -> Non
         assert half > 100_000
 
 
-def test_an_existing_bundle_is_not_overwritten_unless_told(tiny_run: Path, bundle: Path, tmp_path: Path) -> None:
+def copied(bundle: Path) -> Callable[[object, Path], None]:
+    """Return what writes a generator's graphs by taking those that it has been exported to already."""
+
+    def write(generator: object, folder: Path) -> None:
+        for name in ("condition.onnx", "step.onnx"):
+            shutil.copy(bundle / name, folder / name)
+
+    return write
+
+
+def test_an_existing_bundle_is_not_overwritten_unless_told(listening_run: Path, bundle: Path) -> None:
     with pytest.raises(ValueError, match="exists already: name another --out, or pass --force"):
-        export_run(tiny_run, bundle)
+        export_run(listening_run, bundle)
 
 
+@pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("fault", ["a swapped weight", "a gate the wrong way round"])
 def test_a_broken_graph_is_never_written(
-    fault: str, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    fault: str, listening_run: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def damage(model: onnx.ModelProto) -> None:
         if fault == "a swapped weight":
@@ -81,27 +267,23 @@ def test_a_broken_graph_is_never_written(
             node = next(node for node in model.graph.node if node.op_type == "Sigmoid")
             node.op_type = "Tanh"
 
-    written = assembly.write_graphs
-
     def write_damaged(generator: object, folder: Path) -> None:
-        written(generator, folder)  # type: ignore[arg-type]
+        copied(bundle)(generator, folder)
         model = onnx.load(folder / "step.onnx")
         damage(model)
         onnx.save(model, folder / "step.onnx")
 
     monkeypatch.setattr(assembly, "write_graphs", write_damaged)
-    # One engine is enough to notice.
-    monkeypatch.setattr(assembly, "runnable", lambda: [("onnxruntime", "fp32")])
     with pytest.raises(ExportError, match="no bundle was written"):
-        export_run(tiny_run, tmp_path / "broken")
+        export_run(listening_run, tmp_path / "broken", frames=10)
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.usefixtures("short")
 def test_force_replaces_a_bundle_in_the_end_only(
-    tiny_run: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    listening_run: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
+    monkeypatch.setattr(assembly, "write_graphs", copied(bundle))
     copy = tmp_path / "tiny"
     shutil.copytree(bundle, copy)
     before = (copy / "bundle.json").read_bytes()
@@ -111,8 +293,21 @@ def test_force_replaces_a_bundle_in_the_end_only(
 
     monkeypatch.setattr(assembly, "one_step", fail)
     with pytest.raises(RuntimeError, match="the power went"):
-        export_run(tiny_run, copy, force=True)
+        export_run(listening_run, copy, frames=10, force=True)
     assert (copy / "bundle.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+def test_force_replaces_the_whole_folder(
+    listening_run: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: None
+) -> None:
+    monkeypatch.setattr(assembly, "write_graphs", copied(bundle))
+    copy = tmp_path / "tiny"
+    shutil.copytree(bundle, copy)
+    (copy / "stale").write_text("")
+    export_run(listening_run, copy, frames=10, force=True)
+    assert not (copy / "stale").exists()
+    assert open_bundle(copy).manifest.golden[0].frames == (1, 10)
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
 
 

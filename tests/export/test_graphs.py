@@ -7,9 +7,17 @@ import numpy as np
 import pytest
 import torch
 
-from export.graphs import ConditionGraph, StepGraph, step_inputs, step_outputs, to_i420, to_rgb
+from export.graphs import (
+    ConditionGraph,
+    StepGraph,
+    condition_inputs,
+    step_inputs,
+    step_outputs,
+    to_i420,
+    to_rgb,
+)
 from export.onnx_files import example_inputs, round_weights
-from training.generator import Shape, VideoGenerator
+from training.generator import CLIP, Memory, Shape, VideoGenerator
 
 
 def test_rgb_rounds_to_the_nearest_level_and_clamps() -> None:
@@ -84,3 +92,41 @@ def test_mix_chooses_the_memory() -> None:
         assert torch.allclose(frame(1.0), swapped, atol=1e-5)
         assert not torch.allclose(frame(0.0), swapped, atol=1e-2)
         assert not torch.allclose(frame(0.5), frame(0.0), atol=1e-2)
+
+
+@pytest.mark.parametrize("text", [0, 8])
+def test_the_condition_graph_takes_what_it_names(text: int) -> None:
+    torch.manual_seed(0)
+    generator = VideoGenerator(Shape(64, 64, 4, text_dimensions=text, encoder_scale=0.25)).eval()
+    names = condition_inputs(generator)
+    assert names == ["image", "mask", "clip", "given", "noise"] + ["text"] * bool(text)
+    condition, _ = example_inputs(generator)
+    inputs = dict(zip(names, condition, strict=True))
+    assert [tuple(inputs[name].shape) for name in names[:4]] == [
+        (1, 64, 64, 3),
+        (1, 64, 64, 1),
+        (1, 4, 64, 64, 3),
+        (1, 1),
+    ]
+    assert CLIP == 4
+    graph = ConditionGraph(generator)
+    with torch.no_grad():
+        made = Memory(*graph(*condition))
+        # Pixels are turned the right way round: of a clip without an image the last frame is the picture.
+        alone = Memory(*graph(*{**inputs, "mask": 0 * inputs["mask"]}.values()))
+        untold = Memory(*graph(*{**inputs, "given": torch.zeros(1, 1)}.values()))
+    assert torch.equal(to_rgb(alone.picture), inputs["clip"][:, -1])
+    assert torch.equal(to_rgb(made.picture), inputs["image"])
+    assert not torch.allclose(made.features8, untold.features8, atol=1e-4), "the clip is read"
+    assert torch.equal(made.picture, untold.picture)
+
+
+def test_rounding_reaches_weights_and_the_prior() -> None:
+    torch.manual_seed(0)
+    generator = VideoGenerator(Shape(64, 64, 4, text_dimensions=8, encoder_scale=0.25))
+    prior = generator.condition.prior
+    for table in (prior.means, prior.spreads, prior.texts):
+        table.normal_()
+    round_weights(generator)
+    for table in (prior.means, prior.spreads, prior.texts, generator.step.update.weight):
+        assert torch.equal(table, table.half().float())

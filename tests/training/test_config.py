@@ -34,6 +34,31 @@ def test_an_unknown_key_names_the_nearest_right_one() -> None:
         ({"pretrain": {"stride_max": 8}}, "four frames reach 24 frames ahead"),
         ({"run": {"log_every": 0}}, "run.log_every is 0, expected 1 or more"),
         ({"run": {"ema": 1.0}}, "run.ema is 1.0, expected 0 or more and below 1"),
+        (
+            {"finetune": {"crop": 100}},
+            "finetune.crop is 100, expected 0 or a multiple of 32 from 64 to the frame's 128",
+        ),
+        ({"finetune": {"crop": 32}}, "finetune.crop is 32, expected 0 or a multiple of 32 from 64"),
+        (
+            {"pretrain": {"crop": 160}},
+            "pretrain.crop is 160, expected 0 or a multiple of 32 from 64 to the frame's 128",
+        ),
+        ({"model": {"height": 64}, "finetune": {"crop": 96}}, "finetune.crop is 96, .* to the frame's 64"),
+        ({"finetune": {"given": 0.7, "parts": 0.3, "mixed": 0.1}}, "given . parts . mixed is 1.1, expected 1 at most"),
+        ({"finetune": {"replay_share": 1.5}}, "finetune.replay_share is 1.5, expected a share from 0 to 1"),
+        ({"finetune": {"past": 2}}, "finetune.past is 2.0, expected a share from 0 to 1"),
+        ({"finetune": {"pretrained": "some"}}, 'pretrained is "some", expected "all", "encoder" or "none"'),
+        ({"finetune": {"pretrained": True}}, "finetune.pretrained is True, expected str"),
+        ({"finetune": {"batch": 3}}, "finetune.batch is 3, expected 4 or more"),
+        (
+            {"finetune": {"penalty_every": 0}},
+            "penalty_every, gap_every and burn_in_frames must be 1 or more, got 0, 20",
+        ),
+        ({"finetune": {"burn_in_frames": 0}}, "must be 1 or more, got 2, 20 and 0"),
+        ({"pretrain": {"given": 0.8, "masked": 0.3}}, "pretrain.given . pretrain.masked is 1.1, expected 1 at most"),
+        ({"pretrain": {"still": 1}}, "pretrain.still is 1, expected bool"),
+        ({"model": {"mixing": 2.0}}, "mixing 2.0 and text_dimensions 0, expected 2 to 4096, 0 to 1"),
+        ({"model": {"components": 1}}, "components is 1, mixing"),
         ({"footage": {"crop_max": 500}}, "expected 32 <= crop_min <= crop_max <= short_side"),
     ],
 )
@@ -68,3 +93,20 @@ def test_single_keys_can_be_changed(tmp_path: Path) -> None:
             load_config(path, ['name="one"', change])
     with pytest.raises(ValueError, match=r'unknown key "pretrain.ordr".*"pretrain.order"'):
         load_config(path, ["pretrain.ordr=1"])
+
+
+def test_a_cropped_configuration_is_of_a_generator_that_small() -> None:
+    config = config_from_dict(
+        {"model": {"height": 128, "width": 192}, "pretrain": {"crop": 64}, "finetune": {"crop": 96}}
+    )
+    assert config.cropped(0) is config
+    small = config.cropped(96)
+    assert (small.model.height, small.model.width) == (96, 96)
+    assert (small.pretrain.crop, small.finetune.crop) == (0, 0)
+    assert small.footage == config.footage
+
+
+def test_the_old_switch_for_no_pretraining_is_gone() -> None:
+    assert config_from_dict({"finetune": {"pretrained": "none"}}).finetune.pretrained == "none"
+    with pytest.raises(ValueError, match=r'unknown key "finetune\.critic_channels"'):
+        config_from_dict({"finetune": {"critic_channels": 32}})

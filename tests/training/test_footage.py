@@ -11,10 +11,10 @@ import torch
 
 from tests.conftest import moving_square
 from training.config import Footage
-from training.footage import ClipSampler, Library, cache_folder, open_footage, split
+from training.footage import ClipSampler, Library, cache_folder, open_footage, split, zoomed
 from training.sampling import write_mp4
 from training.shards import write_shards
-from training.takes import ShardSettings
+from training.takes import ShardSettings, TakeRecord
 
 SETTINGS = Footage(fps=25, short_side=72, crop_min=64, crop_max=72, horizon_frames=8)
 MOVES = {"right": (2, 0), "left": (-2, 0), "down": (0, 2), "up": (0, -2), "slow": (1, 0), "twice": (2, 1)}
@@ -172,7 +172,8 @@ def test_clips_depend_on_seed_and_number_alone(library: Library) -> None:
     first, second = one.draw(5, 4, [1, 8]), two.draw(5, 4, [1, 8])
     assert torch.equal(first.frames, second.frames)
     assert torch.equal(first.flow, second.flow)
-    assert first[2:] == second[2:]
+    assert torch.equal(first.sway, second.sway)
+    assert first[2:6] == second[2:6]
     assert not torch.equal(first.frames, two.draw(6, 4, [1, 8]).frames)
     assert not torch.equal(first.frames, sampler(library, seed=4).draw(5, 4, [1, 8]).frames)
     single = two.clip(22, [8])  # 5 * 4 + 2
@@ -206,6 +207,29 @@ def test_flipped_clips_flow_the_other_way(library: Library) -> None:
     assert directions == {True, False}
 
 
+def test_sway_is_in_pixels_of_the_clip_and_mirrored_with_it(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    ramp = np.broadcast_to(np.arange(18, dtype=np.float32), (18, 18))  # more of it on the right
+    monkeypatch.setattr(TakeRecord, "sway", lambda self, start, horizon: np.ascontiguousarray(ramp))
+    settings = replace(SETTINGS, crop_min=72, crop_max=72)  # the whole of a take: 72 pixels become 64
+    straight = ClipSampler(split(library, settings, "train"), settings, 64, 64, seed=0).draw(0, 8, [0]).sway
+    assert straight.shape == (8, 1, 16, 16)
+    assert straight.dtype == torch.float32
+    assert torch.allclose(straight.mean(), torch.tensor(8.5 * 64 / 72), rtol=1e-3)
+    assert (straight[..., 1:] > straight[..., :-1]).all()
+    flipped = replace(settings, flip=True)
+    seen = ClipSampler(split(library, flipped, "train"), flipped, 64, 64, seed=0).draw(0, 16, [0]).sway
+    is_mirrored = torch.tensor([torch.equal(one, straight[0].flip(-1)) for one in seen])
+    assert 0 < is_mirrored.sum() < 16
+    assert all(torch.equal(one, straight[0]) for one in seen[~is_mirrored])
+
+
+def test_crops_of_a_part_are_as_much_smaller_as_the_part() -> None:
+    assert zoomed(SETTINGS, 0.5) == replace(SETTINGS, crop_min=32, crop_max=36)
+    assert zoomed(SETTINGS, 1.0) == SETTINGS
+    with pytest.raises(ValueError, match="expected 32 <= crop_min <= crop_max <= short_side"):
+        zoomed(SETTINGS, 0.25)
+
+
 def test_of_several_starts_the_one_that_moves_more_is_taken(tmp_path: Path) -> None:
     frames = moving_square(1, 0)
     film = [frames[0]] * 20 + list(frames[1:]) + [frames[-1]] * 20  # rests for less than a second at either end
@@ -225,6 +249,7 @@ def test_a_wide_picture_keeps_its_proportions(library: Library) -> None:
     clip = ClipSampler(split(library, config, "train"), config, 32, 64, 0).clip(0, [0])
     assert clip.frames.shape == (1, 3, 32, 64)
     assert clip.flow.shape == (2, 8, 16)
+    assert clip.sway.shape == (1, 8, 16)
 
 
 def test_offsets_are_checked(library: Library) -> None:

@@ -19,9 +19,67 @@ def test_pooled_l1_averages_over_block_sizes() -> None:
     assert losses.pooled_l1(made, real, (1, 2)).item() == pytest.approx(0.25)
 
 
-def test_flow_error_is_the_length_of_the_difference() -> None:
+def test_flow_error_is_the_length_of_the_difference_beside_the_clips_own_speed() -> None:
     made, real = torch.zeros(1, 2, 1, 1), torch.tensor([3.0, 4.0]).reshape(1, 2, 1, 1)
-    assert losses.flow_error(made, real).item() == pytest.approx(math.sqrt(25 + 1e-4))
+    expected = (math.sqrt(25 + 0.3**2) - 0.3) / 5.1
+    assert losses.flow_error(made, real).item() == pytest.approx(expected)
+    # A clip that moves a tenth as fast and is as wrong counts for much more than a tenth.
+    both = losses.flow_error(torch.zeros(2, 2, 1, 1), torch.cat([real, 0.1 * real]))
+    slow = (math.sqrt(0.25 + 0.3**2) - 0.3) / 0.6
+    assert both.item() == pytest.approx((expected + slow) / 2, rel=1e-4)
+    assert slow > 0.4 * expected
+    assert losses.flow_error(real, real).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_a_picture_alone_may_move_the_other_way_round_and_only_as_a_whole() -> None:
+    real = torch.zeros(2, 2, 1, 4)
+    real[:, 0] = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    real[:, 1] = 1.5
+    turned = real * torch.tensor([-1.0, 1.0]).reshape(1, 2, 1, 1)
+    assert losses.flow_error(turned, real).item() == pytest.approx(0, abs=1e-6)
+    assert losses.flow_error(turned, real, torch.tensor([True, True])).item() > 1
+    half = losses.flow_error(turned, real, torch.tensor([True, False])).item()
+    assert half == pytest.approx(losses.flow_error(turned, real, torch.tensor([True, True])).item() / 2)
+    assert losses.flow_error(-real, real).item() > 0.5, "what falls does not rise"
+    mixed = torch.cat([real[..., :2], turned[..., 2:]], dim=3)
+    assert losses.flow_error(mixed, real).item() > 0.3, "one way for the whole clip"
+    assert losses.flow_error(real, real, torch.tensor([True, True])).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_the_best_answer_to_doubt_about_a_flow_is_the_mean_and_not_stillness() -> None:
+    # Of three clips that look alike two stand still and one moves: which one flow for all errs least?
+    real = torch.tensor([0.0, 0.0, 0.3]).reshape(3, 1, 1, 1) * torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1)
+    errors = {
+        speed: losses.flow_error(torch.tensor([speed, 0.0]).reshape(1, 2, 1, 1).expand(3, -1, -1, -1), real).item()
+        for speed in (0.0, 0.03, 0.1, 0.2)
+    }
+    assert min(errors, key=errors.__getitem__) in (0.03, 0.1)
+
+
+def test_what_moves_weighs_more_and_all_places_together_as_many() -> None:
+    assert torch.equal(losses.where_it_moves(torch.full((1, 4, 4), 3.0)), torch.ones(1, 4, 4))
+    amount = torch.zeros(1, 10, 10)
+    amount[:, :, :2] = 2.0
+    weights = losses.where_it_moves(amount)
+    assert torch.allclose(weights[:, :, 2:], torch.tensor(0.5))
+    assert torch.allclose(weights[:, :, :2], torch.tensor(0.5 + 0.5 * math.sqrt(5)))
+    assert 0.5 < weights.mean() <= 1
+    assert torch.allclose(losses.where_it_moves(torch.zeros(1, 2, 2)), torch.tensor(0.5)), "nothing divides by 0"
+
+
+def test_sway_error_is_the_log_of_the_ratio_and_forgives_what_is_below_a_sixth_of_a_pixel() -> None:
+    one, two = torch.full((1, 1, 2, 2), 1.0), torch.full((1, 1, 2, 2), 2.0)
+    assert losses.sway_error(one, one).item() == 0
+    assert losses.sway_error(one, two).item() == pytest.approx(math.log(2.15 / 1.15))
+    assert losses.sway_error(two, one).item() == pytest.approx(math.log(2.15 / 1.15))
+    assert losses.sway_error(0.1 * one, 0.05 * one).item() < 0.25 < math.log(2)
+
+
+def test_what_is_not_finite_is_divergence() -> None:
+    losses.require_finite(torch.tensor(3.0), "finetune", 7)
+    for value in (math.nan, math.inf, -math.inf):
+        with pytest.raises(losses.DivergenceError, match=f"finetune diverged at iteration 7: its loss is {value}"):
+            losses.require_finite(torch.tensor(value), "finetune", 7)
 
 
 def test_code_divergence_is_zero_at_the_prior_and_known_elsewhere() -> None:

@@ -14,7 +14,7 @@ from training.pretrain import Pretrainer
 from training.tasks import Evaluation
 from training.trunk import Levels, Trunk
 
-STEPS = 50
+STEPS = 90
 EVERY = torch.tensor(list(permutations(range(4))))  # (24, 4)
 
 

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.fabric import Fabric
 from torch import Tensor
 
+from tests.training.fake_clips import FakeClips
 from tests.training.test_tasks import CAPTIONS, make_config, make_draw, moving_shapes
 from tests.training.words_fixture import make_words
 from training import pretrain
 from training.config import Pretrain
 from training.generator import VideoGenerator
-from training.pretrain import TASKS, Pretrainer, PretrainStage, measures_of, middle_offsets
+from training.losses import DivergenceError
+from training.pretrain import TASKS, Pretrainer, PretrainStage, measures_of, middle_offsets, stilled
 from training.tasks import Clips, Draw, Evaluation, Measure, Task, Views
 from training.trunk import Levels
 from training.words import Words
@@ -215,3 +218,68 @@ def test_offsets_are_four_frames_at_an_equal_distance_and_one_farther_ahead() ->
     assert {tuple(found[:4]) for found in offsets} == {(0, s, 2 * s, 3 * s) for s in range(2, 8)}
     assert all(found[3] < found[-1] <= 24 for found in offsets)
     assert middle_offsets(config) == [0, 4, 8, 12, 24]
+
+
+def test_what_reads_captions_later_has_a_gradient_already() -> None:
+    config = make_config(reconstruction=1.0)
+    pretrainer = Pretrainer(replace(config, model=replace(config.model, text_dimensions=8)))
+    pretrainer(moving_shapes(3, noise=0.05), make_draw(3))[0].backward()
+    # A distributed engine waits for every gradient; this one is zero.
+    assert not [key for key, p in pretrainer.named_parameters() if p.requires_grad and p.grad is None]
+    assert pretrainer.generator.condition.painter.from_text.weight.grad.abs().max() == 0
+
+
+def test_stilled_clips_show_their_first_frame_and_move_nowhere() -> None:
+    clips = moving_shapes(2)._replace(sway=torch.ones(2, 1, 16, 16))
+    still = stilled(clips)
+    assert torch.equal(still.frames, clips.frames[:, :1].expand(-1, 4, -1, -1, -1))
+    assert still.flow.abs().max() == still.sway.abs().max() == 0
+    assert still[2:6] == clips[2:6]
+    assert clips.flow.abs().max() > 0
+    assert not torch.equal(clips.frames[:, 0], clips.frames[:, 3])
+
+
+@pytest.mark.parametrize("still", [False, True])
+def test_a_stage_trains_on_clips_that_move_unless_told_otherwise(still: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_config(reconstruction=1.0, still=still)
+    stage = PretrainStage(replace(config, run=replace(config.run, bf16=False)))
+    stage.setup(Fabric(accelerator="cpu", devices=1))
+    seen: list[Clips] = []
+    model = stage.model
+    monkeypatch.setattr(stage, "model", lambda clips, draw: (seen.append(clips), model(clips, draw))[1])
+    offsets = stage.offsets(0)
+    stage.update(FakeClips(64).draw(0, stage.batch, offsets), offsets, 0)
+    (clips,) = seen
+    assert torch.equal(clips.frames[:, 0], clips.frames[:, 2]) == still
+    assert (clips.flow.abs().max() == 0) == still
+    assert (clips.sway.abs().max() == 0) == still
+
+
+def test_all_processes_turn_back_when_one_diverges(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_config(position=1.0)
+    stage = PretrainStage(replace(config, run=replace(config.run, bf16=False)))
+    stage.setup(Fabric(accelerator="cpu", devices=1))
+    before = {key: value.clone() for key, value in stage.pretrainer.state_dict().items()}
+    offsets = stage.offsets(0)
+    batch = FakeClips(64).draw(0, stage.batch, offsets)
+    # The loss of this process is a number; the mean over all is none.
+    monkeypatch.setattr(stage.fabric, "all_reduce", lambda value, reduce_op: value * torch.nan)
+    with pytest.raises(DivergenceError, match="pretrain diverged at iteration 0: its loss is nan"):
+        stage.update(batch, offsets, 0)
+    assert all(torch.equal(value, before[key]) for key, value in stage.pretrainer.state_dict().items())
+    monkeypatch.undo()
+    stage.update(batch, offsets, 0)
+    assert any(not torch.equal(value, before[key]) for key, value in stage.pretrainer.state_dict().items())
+
+
+def test_a_rewind_halves_the_rate_that_is_learned_at() -> None:
+    stage = PretrainStage(make_config(position=1.0))
+    stage.setup(Fabric(accelerator="cpu", devices=1))
+    content, rates = stage.extra_state(), []
+    for _ in range(3):
+        offsets = stage.offsets(0)
+        stage.update(FakeClips(64).draw(0, stage.batch, offsets), offsets, 0)
+        rates.append(stage.optimisers["all"].param_groups[0]["lr"])
+        stage.load_extra_state(content)
+        stage.slow_down()
+    assert rates[1:] == [pytest.approx(rates[0] / 2), pytest.approx(rates[0] / 4)]

@@ -66,7 +66,7 @@ class _Sampler:
             frames[row, :, {"red": 0, "green": 1}.get(label, 2)] += 150
         values = {
             "frames": frames.byte(), "flow": torch.zeros(batch, 2, 16, 16), "captions": labels, "scenes": labels,
-            "labels": labels, "names": labels,
+            "labels": labels, "names": labels, "sway": torch.zeros(batch, 1, 16, 16),
         }  # fmt: skip
         return Batch(**{name: values[name] for name in Batch._fields})
 

@@ -95,10 +95,24 @@ def test_places_in_the_global_batch_decide_what_is_given(task: Reconstruction, w
     assert shares[13:] == [0] * 7
 
 
+def test_what_is_mirrored_moves_and_sways_the_other_way_round(task: Reconstruction) -> None:
+    clips = moving_shapes(20)
+    ramp = torch.arange(16.0).expand(20, 1, 16, 16)  # more sway on the right
+    clips = clips._replace(sway=ramp, flow=ramp.expand(-1, 2, -1, -1))
+    truth = task.views(clips, make_draw(20)).truth
+    is_flipped = (truth["sway"] == ramp.flip(-1)).flatten(1).all(dim=1)
+    assert 0 < is_flipped.sum() < truth["parts"].sum()
+    assert not (is_flipped & ~truth["parts"]).any()
+    assert torch.equal(truth["sway"][~is_flipped], ramp[~is_flipped])
+    assert torch.equal(truth["flow"][is_flipped][:, 0], -ramp[is_flipped][:, 0].flip(-1))
+    assert torch.equal(truth["flow"][is_flipped][:, 1], ramp[is_flipped][:, 0].flip(-1))
+    assert torch.equal(truth["flow"][~is_flipped][:, 0], ramp[~is_flipped][:, 0])
+
+
 def test_a_code_is_made_of_all_frames_of_a_clip_in_parts_and_of_one_of_the_others(
     task: Reconstruction, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(task.code_head, "forward", lambda x16, x32: (x16.flatten(1), x32.flatten(1)))
+    monkeypatch.setattr(task.code_head, "forward", lambda x8, x16, x32: (x16.flatten(1), x32.flatten(1)))
     rows = torch.tensor([1.0, 2, 3, 6, 10, 20]).reshape(6, 1, 1, 1)  # a clip in parts, then two pictures
     levels = Levels(rows, rows, rows, 100 * rows)
     mean, logvar = task.codes(levels, torch.tensor([False, True, False]))
@@ -139,7 +153,7 @@ def test_hidden_pixels_change_nothing(task: Reconstruction, generator: VideoGene
 
 
 def test_the_loss_is_the_weighted_sum_of_its_figures(generator: VideoGenerator) -> None:
-    config = make_config(reconstruction=1.0, flow=0.5, kl=0.25, perceptual=2.0)
+    config = make_config(reconstruction=1.0, flow=0.5, sway=0.75, kl=0.25, perceptual=2.0)
     torch.manual_seed(0)
     task = Reconstruction(config, perceptual=_Distance())  # type: ignore[arg-type]
     assert not any("perceptual" in name for name in task.state_dict())
@@ -149,6 +163,8 @@ def test_the_loss_is_the_weighted_sum_of_its_figures(generator: VideoGenerator) 
     loss, figures = task.loss(generator, levels, views, clips, draw)
     assert figures["look"] == 3
     expected = figures["clip"] + figures["picture"] + 2 * 3 + 0.5 * figures["flow"] + 0.25 * figures["kl"]
+    expected = expected + 0.75 * figures["sway"]
+    assert figures["sway"] > 0
     assert loss.item() == pytest.approx(expected.item(), rel=1e-6)
 
 

@@ -67,7 +67,7 @@ def moving_shapes(count: int, offsets: Sequence[int] = (0, 2, 4, 6), noise: floa
     captions = [CAPTIONS[clip % len(CAPTIONS)] for clip in range(count)]
     return Clips(
         torch.from_numpy(frames.clip(0, 1)), torch.from_numpy(flow), list(offsets), captions, [""] * count,
-        [f"{clip}.mp4" for clip in range(count)],
+        [f"{clip}.mp4" for clip in range(count)], torch.zeros(count, 1, 16, 16),
     )  # fmt: skip
 
 
@@ -91,11 +91,13 @@ def test_clips_of_a_batch_are_floats_from_zero_to_one() -> None:
     values = {
         "frames": torch.tensor([0, 51, 255], dtype=torch.uint8).reshape(1, 1, 3, 1, 1), "flow": torch.ones(1, 2, 1, 1),
         "captions": ["a"], "scenes": ["s"], "labels": ["l"], "names": ["n"],
+        "sway": torch.full((1, 1, 1, 1), 2.0),
     }  # fmt: skip
     batch = Batch(**{name: values[name] for name in Batch._fields})
     clips = Clips.of(batch, range(0, 3, 2))
     assert clips.frames.flatten().tolist() == pytest.approx([0, 0.2, 1])
     assert (clips.offsets, clips.captions, clips.labels, clips.names) == ([0, 2], ["a"], ["l"], ["n"])
+    assert clips.sway.item() == 2
 
 
 @pytest.mark.parametrize("world", [2, 4])
