@@ -96,8 +96,8 @@ def test_a_clip_goes_on_and_a_text_chooses(bundle: Path, tmp_path: Path) -> None
         if condition.only_input("clip") is None:
             pytest.skip("it takes no clip")
         rng = np.random.default_rng(0)
-        coarse = rng.integers(0, 255, (generator.height // 8, generator.width // 8, 3)).astype(np.uint8)
-        scene = coarse.repeat(8, axis=0).repeat(8, axis=1)
+        coarse = rng.integers(0, 255, (8, 8, 3)).astype(np.uint8)
+        scene = coarse.repeat(generator.height // 8, axis=0).repeat(generator.width // 8, axis=1)
         clip = np.stack([np.roll(scene, 2 * time, axis=1) for time in range(4)])
         generator.condition(clip=clip, seed=1)
         first = next(generator).astype(np.float32)
