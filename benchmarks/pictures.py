@@ -32,8 +32,8 @@ examples:
   python -m benchmarks pictures bundles/mine --sheet frames.png
   python -m benchmarks pictures bundles/a bundles/b --seeds 1,2,3 --motion both.webp
   python -m benchmarks pictures bundles/mine --image photo.jpg --sheet photo.png
-  python -m benchmarks pictures bundles/mine --seeds 1 --text "a stormy sea" --text "candles" --sheet words.jpg
-  python -m benchmarks pictures bundles/mine --frames 1,100,1000,10000,100000 --sheet long.jpg --tile 160
+  python -m benchmarks pictures bundles/mine --text "a stormy sea" --text candles --sheet words.jpg
+  python -m benchmarks pictures bundles/mine --frames 1,100,10000 --sheet long.jpg --tile 160
 """
 COLUMNS = (1, 12, 24, 48, 120, 300, 900, 1800)
 MOTION_SECONDS = 5

@@ -44,10 +44,12 @@ difference is shown.
 """
 EXAMPLES = """\
 examples:
-  python -m benchmarks transfer runs/none-0 runs/none-1 runs/none-2 runs/video-0 runs/video-1 runs/video-2 \\
+  python -m benchmarks transfer runs/none-0 runs/none-1 runs/none-2 \\
+      runs/video-0 runs/video-1 runs/video-2 \\
       --i3d i3d_kinetics400.onnx --data FOOTAGE --out runs/transfer
       groups by the names of the folders
-  python -m benchmarks transfer --group none=runs/a,runs/b,runs/c --group video=runs/d,runs/e,runs/f \\
+  python -m benchmarks transfer --group none=runs/a,runs/b,runs/c \\
+      --group video=runs/d,runs/e,runs/f \\
       --data FOOTAGE --out runs/transfer
       groups as told; without I3D, only what training wrote
 
