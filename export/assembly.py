@@ -65,8 +65,6 @@ def export_run(
     try:
         with Progress(transient=True) as progress:
             task = progress.add_task("graphs", total=None)
-            write_graphs(generator, folder)
-            (folder / "golden").mkdir()
             entry = vocabulary = None
             if config.model.text_dimensions:
                 if words is None and not facts["words"]:
@@ -77,6 +75,8 @@ def export_run(
                         f"the generator listens to text vectors of {config.model.text_dimensions} values and the words "
                         f"have {vocabulary.dimensions}: pass those of the training with --words WORDS"
                     )
+            write_graphs(generator, folder)
+            (folder / "golden").mkdir()
             progress.update(task, description="PyTorch, closed loop")
             count = max(frames, GOLDEN_FRAMES[-1])
             own = islice(reference_loop(generator, IMAGE_SEED, Prompt()), CLIP)

@@ -562,12 +562,15 @@ def opinionated(stage: FinetuneStage, known: float, made: float, unknown: float)
 
 
 def test_the_gap_is_the_share_that_is_known_by_heart(fabric: Fabric) -> None:
+    stage = make_stage(make_config(gap_every=1), fabric)
+    clips = torch.rand(4, SEEN, 3, 64, 64)
     for scores, share in (((2, 0, 2), 0.0), ((2, 0, 1), 0.5), ((2, 0, -1), 1.5), ((2, 0, -9), 2.0), ((2, 2, 2), 0.0)):
-        stage = opinionated(make_stage(make_config(gap_every=1), fabric), *scores)
-        metrics = one_update(stage, [0, 1, 2, 3])
+        opinionated(stage, *scores).gap = 0.0
+        stage._watch(clips, clips, [0, 1, 2, 3], 0, 1, 0)
         assert stage.gap == pytest.approx(0.1 * share, abs=1e-5), scores
-        assert metrics["by_heart"] == stage.gap
         assert stage.stop_reason == ""
+    metrics = one_update(opinionated(stage, 2, 0, -9), [0, 1, 2, 3])
+    assert metrics["by_heart"] == stage.gap == pytest.approx(0.2)
     unwatched = opinionated(make_stage(make_config(gap_every=1), fabric, held=False), 2, 0, -9)
     one_update(unwatched, [0, 1, 2, 3])
     assert unwatched.gap == 0, "nothing is held out"
