@@ -16,11 +16,12 @@ TRAIN_CONFIG := training/configs/$(GENERATOR).toml
 # task draws numbers for every pair of places on the CPU, a second a step for 32 whole frames of 256 px.)
 # `make train ACCELERATOR=` trains as the configuration says.
 ACCELERATOR ?= pretrain.batch=32 pretrain.iterations=3000 \
-  finetune.crop=0 finetune.batch=32 finetune.iterations=3000 \
+  finetune.crop=0 finetune.batch=32 finetune.iterations=3000 polish.batch=16 polish.iterations=4000 \
   run.workers=$(shell nproc 2>/dev/null || echo 4) run.checkpoint_every=250 run.keep_every=1000 \
   run.evaluate_every=1000 run.sample_every=1000
 TRAIN_OPTIONS = --data '$(RUN)/shards' --out '$(RUN)' $(addprefix --set ,$(ACCELERATOR) $(SET)) \
-  $(if $(WORDS),--words '$(WORDS)') $(if $(PERCEPTUAL),--perceptual '$(PERCEPTUAL)')
+  $(if $(PERCEPTUAL),--perceptual '$(PERCEPTUAL)')
+TRAIN_WORDS = $(if $(WORDS),--words '$(WORDS)')
 
 .PHONY: help demo test train check-python servers clean
 
@@ -28,7 +29,7 @@ help:
 	@echo "make demo   install the light CPU set and put $(BUNDLE) on air for 20 s (http://127.0.0.1:8000, demo.mp4)"
 	@echo "make test   install the development set; run format, lint, types and tests"
 	@echo "make train  DATA=FOLDER [GENERATOR=$(GENERATOR)] [RUN=$(RUN)] [WORDS=...] [PERCEPTUAL=...] [SET='KEY=VALUE ...']:"
-	@echo "            shard, pretrain, finetune and export on an accelerator; the same command goes on where it was stopped"
+	@echo "            shard, pretrain, finetune, polish and export on an accelerator; the same command goes on where it was stopped"
 	@echo "make clean  remove both environments and caches"
 
 demo: $(DEMO_ENV)/installed
@@ -40,7 +41,7 @@ test: $(TEST_ENV)/installed servers
 	$(TEST_ENV)/bin/mypy
 	$(TEST_ENV)/bin/pytest
 
-train: $(RUN)/finetune.done
+train: $(RUN)/polish.done
 	@if $(TRAIN_PYTHON) -c 'import onnx, onnxruntime, onnxscript, PIL' 2>/dev/null; then \
 	  test -e '$(RUN)/bundle/bundle.json' || \
 	    $(TRAIN_PYTHON) -m export '$(RUN)' --out '$(RUN)/bundle' $(if $(WORDS),--words '$(WORDS)'); \
@@ -54,11 +55,15 @@ $(RUN)/shards/shards.json:
 	  --short-side $(shell sed -n 's/^short_side *= *//p' '$(TRAIN_CONFIG)' 2>/dev/null)
 
 $(RUN)/pretrain.done: $(RUN)/shards/shards.json
-	$(TRAIN_PYTHON) -m training pretrain '$(TRAIN_CONFIG)' $(TRAIN_OPTIONS)
+	$(TRAIN_PYTHON) -m training pretrain '$(TRAIN_CONFIG)' $(TRAIN_OPTIONS) $(TRAIN_WORDS)
 	@touch '$@'
 
 $(RUN)/finetune.done: $(RUN)/pretrain.done
-	$(TRAIN_PYTHON) -m training finetune '$(TRAIN_CONFIG)' $(TRAIN_OPTIONS)
+	$(TRAIN_PYTHON) -m training finetune '$(TRAIN_CONFIG)' $(TRAIN_OPTIONS) $(TRAIN_WORDS)
+	@touch '$@'
+
+$(RUN)/polish.done: $(RUN)/finetune.done
+	$(TRAIN_PYTHON) -m training polish '$(TRAIN_CONFIG)' $(TRAIN_OPTIONS)
 	@touch '$@'
 
 check-python:

@@ -64,7 +64,7 @@ def open_target(path: Path, words: Path | None = None) -> Iterator[Target]:
             _says_lpips(known),
         )
         return
-    if not any((path / f"{stage}.pt").is_file() for stage in ("finetune", "pretrain")):
+    if not any((path / f"{stage}.pt").is_file() for stage in ("polish", "finetune", "pretrain")):
         raise ValueError(
             f"{path} is neither a bundle (it has no bundle.json) nor a training run (it has no finetune.pt or "
             "pretrain.pt): name a folder that export or training has written"

@@ -32,11 +32,13 @@ def test_every_stage_runs_with_keys_that_are_known(generator: str, tmp_path: Pat
 
     run = str(tmp_path / "run")
     config = f"training/configs/{generator}.toml"
-    shard, pretrain, finetune = commands(
+    shard, pretrain, finetune, polish = commands(
         f"GENERATOR={generator}", "DATA=my pack", f"RUN={run}", "WORDS=words", "SET=finetune.batch=16"
     )
     short_side = str(load_config(ROOT / config).footage.short_side)
     assert shard == ["shard", "my pack", "--out", f"{run}/shards", "--short-side", short_side]
+    assert polish[0] == "polish"
+    assert "--words" not in polish  # fine-tuning has said which
     for name, words in (("pretrain", pretrain), ("finetune", finetune)):
         assert words[:2] == [name, config]
         assert words[2:6] == ["--data", f"{run}/shards", "--out", run]
@@ -53,10 +55,12 @@ def test_every_stage_runs_with_keys_that_are_known(generator: str, tmp_path: Pat
 def test_what_is_done_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards" / "shards.json").touch()
-    assert [words[0] for words in commands(f"RUN={tmp_path}")] == ["pretrain", "finetune"]
+    assert [words[0] for words in commands(f"RUN={tmp_path}")] == ["pretrain", "finetune", "polish"]
     (tmp_path / "pretrain.done").touch()
-    assert [words[0] for words in commands(f"RUN={tmp_path}", "ACCELERATOR=")] == ["finetune"]
+    assert [words[0] for words in commands(f"RUN={tmp_path}", "ACCELERATOR=")] == ["finetune", "polish"]
     (tmp_path / "finetune.done").touch()
+    assert [words[0] for words in commands(f"RUN={tmp_path}")] == ["polish"]
+    (tmp_path / "polish.done").touch()
     assert commands(f"RUN={tmp_path}") == []
 
 

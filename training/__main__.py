@@ -1,4 +1,4 @@
-"""Footage in, a trained generator out: `python -m training pack|shard|words|pretrain|probe|finetune|sample ...`."""
+"""Footage in, a trained generator out: `python -m training pretrain|finetune|polish ...` and what goes with it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ EXAMPLES = """examples:
   python -m training pretrain training/configs/landscape-256.toml --data SHARDS --words WORDS --out runs/landscape
   python -m training probe    runs/landscape
   python -m training finetune training/configs/landscape-256.toml --data SHARDS --out runs/landscape
+  python -m training polish   training/configs/landscape-256.toml --data SHARDS --out runs/landscape
   python -m training sample   runs/landscape
 
 FOOTAGE is any folder of videos; captions.csv in it (file,caption[,scene,class,licence,source]) is optional, and so is
-sharding: --data takes the folder itself, too. The same command resumes a run that was stopped. RUN holds pretrain.pt
-and finetune.pt, metrics.jsonl, tensorboard/, samples/ and report.html.
+sharding: --data takes the folder itself, too. The same command resumes a run that was stopped. RUN holds
+pretrain.pt, finetune.pt and polish.pt, metrics.jsonl, tensorboard/, samples/ and report.html.
 """
 
 
@@ -40,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     for name, sentence in (
         ("pretrain", "learn from video without labels"),
         ("finetune", "train generator and critic against each other"),
+        ("polish", "sharpen what is made up from text or a seed"),
     ):
         stage = commands.add_parser(name, help=sentence)
         stage.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file, see training/configs/")
@@ -57,7 +59,8 @@ def parser() -> argparse.ArgumentParser:
             dest="changes",
             help="change the configuration, for example pretrain.order=0",
         )
-        stage.add_argument("--words", type=Path, metavar="WORDS", help="word vectors, for captions and prompts")
+        if name != "polish":
+            stage.add_argument("--words", type=Path, metavar="WORDS", help="word vectors, for captions and prompts")
         if name == "finetune":
             stage.add_argument(
                 "--pretrained", type=Path, metavar="FILE", help="checkpoint to start from (RUN/pretrain.pt)"
@@ -76,7 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     commands = {
         "pack": pack.run, "shard": shards.run, "words": words.run, "probe": probe.run, "sample": show_samples,
-        "pretrain": train_stage, "finetune": train_stage,
+        "pretrain": train_stage, "finetune": train_stage, "polish": train_stage,
     }  # fmt: skip
     commands[arguments.command](arguments)
 
@@ -108,12 +111,13 @@ def train_stage(arguments: argparse.Namespace) -> None:
     from training.loop import Stage, forget, train
     from training.perceptual import PerceptualDistance
     from training.pictures import write_pictures
+    from training.polish import PolishStage
     from training.pretrain import Pretrainer, PretrainStage, held_out, measures_of
     from training.report import write_report
     from training.words import Words
 
     config = load_config(arguments.config, arguments.changes)
-    settings = config.pretrain if arguments.command == "pretrain" else config.finetune
+    crop = {"pretrain": config.pretrain.crop, "finetune": config.finetune.crop, "polish": 0}[arguments.command]
     out: Path = arguments.out
     if out.exists() and not out.is_dir():
         raise ValueError(f"--out {out} is a file, expected a folder: name another place for the run")
@@ -123,7 +127,7 @@ def train_stage(arguments: argparse.Namespace) -> None:
     spans, held_spans = (split(library, config.footage, name) for name in ("train", "heldout"))
     if not held_spans and fabric.is_global_zero:
         print("nothing is held out (one scene, or clips too short): measures and samples are of the footage trained on")
-    height, width = (settings.crop or side for side in (config.model.height, config.model.width))
+    height, width = (crop or side for side in (config.model.height, config.model.width))
     part = zoomed(config.footage, height / config.model.height)
     clips, watched = (ClipSampler(some, part, height, width, config.run.seed) for some in (spans, held_spans or spans))
     perceptual = None if arguments.perceptual is None else PerceptualDistance(arguments.perceptual).to(fabric.device)
@@ -135,7 +139,7 @@ def train_stage(arguments: argparse.Namespace) -> None:
     stage: Stage
     evaluate = None
     words = None
-    if arguments.words is not None:
+    if arguments.command != "polish" and arguments.words is not None:
         words = Words.open(arguments.words)
         facts["words"] = str(arguments.words.resolve())
     if arguments.command == "pretrain":
@@ -158,7 +162,11 @@ def train_stage(arguments: argparse.Namespace) -> None:
             write_pictures(average, own, out)
             write_report(out)
 
+    elif arguments.command == "polish":
+        stage = polishing = PolishStage(config, out / "finetune.pt", perceptual, clips)
+        facts |= polishing.facts  # what the prompts' words are is fine-tuning's to say
     else:
+        require_not_polished(out, config.finetune.iterations)
         pretrained = arguments.pretrained or out / "pretrain.pt"
         is_needed = config.finetune.pretrained != "none"
         if is_needed and not pretrained.is_file():
@@ -180,6 +188,17 @@ def train_stage(arguments: argparse.Namespace) -> None:
         "data": facts["data"], "words": facts["words"], "device": str(fabric.device), "processes": fabric.world_size,
     }  # fmt: skip
     train(stage, config, fabric, clips, watched, out, facts, note, evaluate)
+
+
+def require_not_polished(run: Path, iterations: int) -> None:
+    """Raise ValueError if more fine-tuning would leave a `polish.pt` behind that is not of it."""
+    from training.checkpoint import load_checkpoint
+
+    if not (run / "polish.pt").exists():
+        return
+    source = run / "finetune.pt"
+    if not source.exists() or int(load_checkpoint(source)["iteration"]) < iterations:
+        raise ValueError(f"{run} has a polish.pt, which more fine-tuning outdates: delete it, or name another --out")
 
 
 def main() -> int:

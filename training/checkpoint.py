@@ -13,7 +13,7 @@ from training.config import Config, config_from_dict
 from training.generator import VideoGenerator
 
 VERSION = 3
-STAGES = ("pretrain", "finetune")
+STAGES = ("pretrain", "finetune", "polish")
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -47,10 +47,13 @@ def part_of(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
 
 
-WEIGHTLESS = ("components", "mixing", "period_frames", "height", "width")  # keys of [model] that no weight depends on
+PLAYED = ("mixing", "pace", "period_frames")  # keys of [model] that change how a generator plays, and no tensor
+WEIGHTLESS = (*PLAYED, "components", "height", "width")  # keys of [model] that no weight depends on
 
 
-def require_same_model(path: Path, content: dict[str, Any], config: Config, weights_only: bool = False) -> None:
+def require_same_model(
+    path: Path, content: dict[str, Any], config: Config, *, weights_only: bool = False, played: bool = False
+) -> None:
     """Raise ValueError unless the checkpoint was trained with the same [model] section.
 
     Args:
@@ -58,9 +61,10 @@ def require_same_model(path: Path, content: dict[str, Any], config: Config, weig
         content: of it.
         config: that is to go on with it.
         weights_only: let pass what no weight depends on.
+        played: let pass what changes how a generator plays, and no tensor.
     """
     theirs, ours = content["config"]["model"], dataclasses.asdict(config.model)
-    ignored = WEIGHTLESS if weights_only else ()
+    ignored = WEIGHTLESS if weights_only else PLAYED if played else ()
     differing = [key for key in ours if key not in ignored and theirs.get(key) != ours[key]]
     if differing:
         key = differing[0]
@@ -87,7 +91,7 @@ def newest_checkpoint(run: Path) -> Path:
         path = run / f"{stage}.pt"
         if path.is_file():
             return path
-    raise ValueError(f"no checkpoint in {run}: expected finetune.pt or pretrain.pt; train first")
+    raise ValueError(f"no checkpoint in {run}: expected polish.pt, finetune.pt or pretrain.pt; train first")
 
 
 def load_generator(run: Path) -> tuple[VideoGenerator, Config, dict[str, Any]]:

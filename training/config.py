@@ -157,6 +157,24 @@ class Finetune:
 
 
 @dataclasses.dataclass(frozen=True)
+class Polish:
+    """The third stage: the painter and the mixture's codes, on whole frames."""
+
+    iterations: int = 1500
+    batch: int = 4  # pictures made from their codes; a quarter as many more are completed from parts
+    learning_rate: float = 5e-4
+    code_learning_rate: float = 4e-2
+    perceptual: float = 0.8  # LPIPS; only with --perceptual
+    jitter: float = 0.25  # how far codes are shaken, in spreads of the posterior that they were read with
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1 or self.batch < 1:
+            raise ValueError(
+                f"polish.iterations is {self.iterations} and polish.batch {self.batch}, expected 1 or more"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
     """What holds for all stages."""
 
@@ -190,6 +208,7 @@ class Config:
     footage: Footage = dataclasses.field(default_factory=Footage)
     pretrain: Pretrain = dataclasses.field(default_factory=Pretrain)
     finetune: Finetune = dataclasses.field(default_factory=Finetune)
+    polish: Polish = dataclasses.field(default_factory=Polish)
     run: Run = dataclasses.field(default_factory=Run)
     renewal_every_frames: int = 240
     renewal_dissolve_frames: int = 90

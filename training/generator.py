@@ -60,6 +60,7 @@ class Shape:
     text_dimensions: int = 0  # of the prompt's vector; 0: the generator does not listen to text
     components: int = 128  # of the mixture that content codes are drawn from
     mixing: float = 0.5  # how readily a scene is put together from two components: 0 never, 1 always
+    pace: float = 1.0  # speed of playing at motion 1, calibrated so that footage and what is made move alike
     encoder_scale: float = 1.0  # factor on the encoder's channels
     encoder_depth: int = 1  # residual blocks at each of its four levels
 
@@ -74,6 +75,9 @@ class Shape:
                 f"components is {self.components}, mixing {self.mixing} and text_dimensions {self.text_dimensions}, "
                 "expected 2 to 4096, 0 to 1 and 0 to 4096"
             )
+
+        if not 0.1 <= self.pace <= 10:
+            raise ValueError(f"pace is {self.pace}, expected 0.1 to 10: times the speed that was learned")
 
         if not 0.25 <= self.encoder_scale <= 32 or not 1 <= self.encoder_depth <= 32:
             raise ValueError(
@@ -401,8 +405,13 @@ class Step(nn.Module):
         mask = torch.sigmoid(made[:, 3:] - 2.0)
         return (picture + mask * (0.5 + 0.5 * torch.tanh(made[:, :3]) - picture)).clamp(0.0, 1.0)
 
+    def paced(self, control: Tensor) -> Tensor:
+        """Return controls (B, 3) as `advance` and `render` want them: motion 1 at the shape's pace, wind as it was."""
+        return torch.cat([self.shape.pace * control[:, :1], control[:, 1:] / self.shape.pace], dim=1)
+
     def forward(self, memory: Memory, state: State, noise: Tensor, control: Tensor) -> tuple[Tensor, State]:
-        """Return the next frame (B, 3, H, W) in [0, 1] and its state."""
+        """Return the next frame (B, 3, H, W) in [0, 1] and its state, at the shape's `pace`."""
+        control = self.paced(control)
         state = self.advance(memory, state, noise, control)
         return self.render(memory, state, control), state
 

@@ -11,9 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-def conv(in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1) -> nn.Conv2d:
+def conv(
+    in_channels: int, out_channels: int, kernel: int = 3, stride: int = 1, padding_mode: str = "zeros"
+) -> nn.Conv2d:
     """Return a padded convolution that keeps the size (or divides it by `stride`)."""
-    return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2)
+    return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, padding_mode=padding_mode)
 
 
 @torch.no_grad()
@@ -29,10 +31,10 @@ class FiLMBlock(nn.Module):
     Modulating the activation instead of the kernel (StyleGAN2) keeps the weights constant, which every engine asks for.
     """
 
-    def __init__(self, channels: int, style_channels: int) -> None:
+    def __init__(self, channels: int, style_channels: int, padding_mode: str = "zeros") -> None:
         super().__init__()
-        self.first = conv(channels, channels)
-        self.second = conv(channels, channels)
+        self.first = conv(channels, channels, padding_mode=padding_mode)
+        self.second = conv(channels, channels, padding_mode=padding_mode)
         self.modulation = nn.Linear(style_channels, 2 * channels)
         nn.init.zeros_(self.modulation.weight)
         nn.init.zeros_(self.modulation.bias)
@@ -50,10 +52,10 @@ class FiLMBlock(nn.Module):
 class ResidualBlock(nn.Module):
     """Residual block of two 3x3 convolutions, pre-activated."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, padding_mode: str = "zeros") -> None:
         super().__init__()
-        self.first = conv(channels, channels)
-        self.second = conv(channels, channels)
+        self.first = conv(channels, channels, padding_mode=padding_mode)
+        self.second = conv(channels, channels, padding_mode=padding_mode)
         with torch.no_grad():
             self.second.weight.mul_(0.3)
 

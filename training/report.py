@@ -26,7 +26,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from training.report_page import PAGE
 
-STAGES = {"pretrain": "Pretraining", "finetune": "Fine-tuning"}
+STAGES = {"pretrain": "Pretraining", "finetune": "Fine-tuning", "polish": "Polishing"}
 GENERAL = {
     "loss": "loss",
     "clips_per_second": "clips per second",

@@ -54,7 +54,7 @@ def rollout(
     no_clip = torch.zeros(len(image), CLIP, *image.shape[1:], device=device)
     memory = generator.condition(image, mask, no_clip, torch.zeros(len(image), 1, device=device), noise, text)
     state = generator.step.initial_state(len(image), device)
-    control = torch.tensor([[1.0, 0.0, 0.0]], device=device).expand(len(image), -1)
+    control = generator.step.paced(torch.tensor([[1.0, 0.0, 0.0]], device=device).expand(len(image), -1))
     frames = {0: memory.picture} if 0 in wanted else {}
     for number in range(1, max(wanted) + 1):
         kick = torch.randn(len(image), generator.shape.num_noise, generator=random).to(device)

@@ -226,6 +226,21 @@ def test_motion_zero_holds_the_picture_and_motion_two_runs_twice_as_fast(
     assert moved == [pytest.approx(2 / 16, abs=1e-6), pytest.approx(2 / 16 / SPREADING, abs=1e-6)]
 
 
+def test_the_pace_is_what_motion_1_plays_at_and_wind_keeps_its_unit(memory: Memory) -> None:
+    slow, own = (VideoGenerator(Shape(64, 96, 4, 16, pace=pace)).step.eval() for pace in (0.5, 1.0))
+    slow.load_state_dict(own.state_dict())
+    state, noise = own.initial_state(1), torch.randn(1, SHAPE.num_noise)
+    paced, learned = torch.tensor([[1.0, 0.3, -0.2]]), torch.tensor([[0.5, 0.6, -0.4]])
+    with torch.no_grad():
+        for a, b in zip(slow(memory, state, noise, paced)[1], own(memory, state, noise, learned)[1], strict=True):
+            torch.testing.assert_close(a, b)
+        torch.testing.assert_close(slow(memory, state, noise, paced)[0], own(memory, state, noise, learned)[0])
+        # At half the pace a phase lives twice as long, and wind at twice the strength per frame of its life.
+        assert torch.allclose(slow.paced(paced)[:, 0] * slow.paced(paced)[:, 1], torch.tensor([0.3]))
+    with pytest.raises(ValueError, match=r"pace is 0\.0, expected 0\.1 to 10"):
+        Shape(64, 64, pace=0.0)
+
+
 @pytest.mark.parametrize("horizon", [8, 24])
 def test_the_expected_sway_is_what_undamped_oscillators_swing_by(
     generator: VideoGenerator, memory: Memory, horizon: int

@@ -70,6 +70,18 @@ def test_codes_change_what_is_painted() -> None:
     assert (painted[0] - painted[1]).abs().max() > 1e-4  # untrained; equal pictures would differ by 0
 
 
+def test_a_picture_has_no_rim() -> None:
+    """The same everywhere in, the same everywhere out: what surrounds a picture does not show at its borders."""
+    painter = Painter(64, 96).eval()
+    with torch.no_grad():
+        painter.grain4.zero_()
+        painter.grain2.zero_()
+        code = torch.randn(1, num_codes(64, 96))
+        code[:, GLOBAL_CODES:] = torch.randn(1, LOCAL_CODES, 1).expand(-1, -1, 8 * 12).flatten(1)
+        painted = painter(torch.zeros(1, 3, 64, 96), torch.zeros(1, 1, 64, 96), code)
+    torch.testing.assert_close(painted, painted[:, :, 32:33, 48:49].expand_as(painted), atol=1e-5, rtol=0)
+
+
 def test_without_seams_a_code_is_one_component_and_a_spread() -> None:
     prior = make_prior()
     codes = prior(draw(200))

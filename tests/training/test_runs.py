@@ -329,3 +329,21 @@ def test_bad_input_ends_with_one_sentence_and_status_2(
     assert sentence in said
     assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []
+
+
+def test_polishing_goes_on_from_fine_tuning(
+    tiny_run: Path, tiny_config: Path, footage: Path, footage_cache: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(ValueError, match=r"no checkpoint at .*finetune.pt: train first"):
+        start("polish", tiny_config, footage, out, footage_cache)
+    out.mkdir(exist_ok=True)
+    shutil.copy(tiny_run / "finetune.pt", out)
+    start("polish", tiny_config, footage, out, footage_cache, "--set", "polish.iterations=2")
+    assert newest_checkpoint(out).name == "polish.pt"
+    before, after = (load_checkpoint(out / f"{stage}.pt") for stage in ("finetune", "polish"))
+    assert after["footage"] == before["footage"]
+    assert after["words"] == before["words"]
+    assert (out / "samples" / "polish-000002.png").stat().st_size > 1000
+    with pytest.raises(ValueError, match=r"has a polish\.pt, which more fine-tuning outdates"):
+        start("finetune", tiny_config, footage, out, footage_cache, "--set", "finetune.iterations=6")
