@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
-from typing import Any
 
 EXAMPLES = """examples:
   python -m training pack     FOOTAGE --out PACK --megabytes 20
@@ -101,104 +99,9 @@ def show_samples(arguments: argparse.Namespace) -> None:
 
 def train_stage(arguments: argparse.Namespace) -> None:
     """Run a stage of training to its end."""
-    import torch
-    from torch import nn
+    from training import stages
 
-    from training.config import load_config
-    from training.engine import start_engine
-    from training.finetune import FinetuneStage
-    from training.footage import ClipSampler, open_footage, split, zoomed
-    from training.loop import Stage, forget, train
-    from training.perceptual import PerceptualDistance
-    from training.pictures import write_pictures
-    from training.polish import PolishStage
-    from training.pretrain import Pretrainer, PretrainStage, held_out, measures_of
-    from training.report import write_report
-    from training.words import Words
-
-    config = load_config(arguments.config, arguments.changes)
-    crop = {"pretrain": config.pretrain.crop, "finetune": config.finetune.crop, "polish": 0}[arguments.command]
-    out: Path = arguments.out
-    if out.exists() and not out.is_dir():
-        raise ValueError(f"--out {out} is a file, expected a folder: name another place for the run")
-    fabric = start_engine(config)
-    with fabric.rank_zero_first():  # the first process decodes the footage, the others find it decoded
-        library = open_footage(arguments.data, config.footage, arguments.cache)
-    spans, held_spans = (split(library, config.footage, name) for name in ("train", "heldout"))
-    if not held_spans and fabric.is_global_zero:
-        print("nothing is held out (one scene, or clips too short): measures and samples are of the footage trained on")
-    height, width = (crop or side for side in (config.model.height, config.model.width))
-    part = zoomed(config.footage, height / config.model.height)
-    clips, watched = (ClipSampler(some, part, height, width, config.run.seed) for some in (spans, held_spans or spans))
-    perceptual = None if arguments.perceptual is None else PerceptualDistance(arguments.perceptual).to(fabric.device)
-    torch.manual_seed(config.run.seed)
-    facts: dict[str, Any] = {
-        "data": str(arguments.data.resolve()), "words": "", "footage": spans.provenance(),
-        "vocabulary": sorted({word for span in spans for word in library.take(span.take).caption.lower().split()}),
-    }  # fmt: skip
-    stage: Stage
-    evaluate = None
-    words = None
-    if arguments.command != "polish" and arguments.words is not None:
-        words = Words.open(arguments.words)
-        facts["words"] = str(arguments.words.resolve())
-    if arguments.command == "pretrain":
-        if config.pretrain.alignment > 0 and not any(library.take(span.take).caption for span in spans):
-            raise ValueError(
-                f"{arguments.data} has no captions and pretrain.alignment is {config.pretrain.alignment}: "
-                "add captions.csv (file,caption) to the footage, or set pretrain.alignment to 0"
-            )
-        stage = PretrainStage(config, perceptual, words)
-        held = held_out(stage.pretrainer, watched, config, config.run.evaluate_clips, fabric.device)
-
-        def evaluate(average: nn.Module, iteration: int) -> None:
-            assert isinstance(average, Pretrainer)
-            own = held.by(average.generator)
-            path = out / "heldout.jsonl"
-            forget(path, "pretrain", iteration - 1)
-            measures = [measure.to_dict() for measure in measures_of(average, own)]
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"stage": "pretrain", "iteration": iteration, "measures": measures}) + "\n")
-            write_pictures(average, own, out)
-            write_report(out)
-
-    elif arguments.command == "polish":
-        stage = polishing = PolishStage(config, out / "finetune.pt", perceptual, clips)
-        facts |= polishing.facts  # what the prompts' words are is fine-tuning's to say
-    else:
-        require_not_polished(out, config.finetune.iterations)
-        pretrained = arguments.pretrained or out / "pretrain.pt"
-        is_needed = config.finetune.pretrained != "none"
-        if is_needed and not pretrained.is_file():
-            raise ValueError(f'no {pretrained}: run pretrain first, or set finetune.pretrained to "none"')
-        whole = ClipSampler(spans, config.footage, config.model.height, config.model.width, config.run.seed)
-        stage = finetuning = FinetuneStage(
-            config, pretrained if is_needed else None, perceptual, words, whole, watched if held_spans else None
-        )
-
-        def evaluate(average: nn.Module, iteration: int) -> None:
-            path = out / "heldout.jsonl"
-            forget(path, "finetune", iteration - 1)
-            figures = finetuning.held_out_figures(average, config.run.evaluate_clips)
-            with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"stage": "finetune", "iteration": iteration, "figures": figures}) + "\n")
-
-    note = {
-        "name": config.name, "description": config.description, "config_digest": config.digest(),
-        "data": facts["data"], "words": facts["words"], "device": str(fabric.device), "processes": fabric.world_size,
-    }  # fmt: skip
-    train(stage, config, fabric, clips, watched, out, facts, note, evaluate)
-
-
-def require_not_polished(run: Path, iterations: int) -> None:
-    """Raise ValueError if more fine-tuning would leave a `polish.pt` behind that is not of it."""
-    from training.checkpoint import load_checkpoint
-
-    if not (run / "polish.pt").exists():
-        return
-    source = run / "finetune.pt"
-    if not source.exists() or int(load_checkpoint(source)["iteration"]) < iterations:
-        raise ValueError(f"{run} has a polish.pt, which more fine-tuning outdates: delete it, or name another --out")
+    stages.run(arguments)
 
 
 def main() -> int:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from tests.training.words_fixture import make_words
-from training import probe, report, sampling
+from training import probe, sampling, stages
 from training.__main__ import main, parser, run
 from training.checkpoint import load_checkpoint, load_generator, newest_checkpoint
 
@@ -27,7 +27,7 @@ def short_samples(monkeypatch: pytest.MonkeyPatch) -> None:
         return dict.fromkeys(wanted, image)  # type: ignore[attr-defined]
 
     monkeypatch.setattr(sampling, "rollout", rollout)
-    for module in (probe, report):
+    for module in (probe, stages):
         monkeypatch.setattr(module, "write_report", lambda folder: folder / "report.html")
 
 
