@@ -104,6 +104,7 @@ class Finetune:
     crop: int = 0  # side of the part of the frame that is trained on, at the frame's scale; 0: the whole frame
     learning_rate: float = 5e-4
     critic_learning_rate: float = 6e-4
+    encoder_rate: float = 1.0  # share of the learning rate that the generator's encoder trains at; 0 keeps it as it is
     pretrained: str = "all"  # "all", "encoder" (the generator's and the critics' encoders alone) or "none"
     given: float = 0.375  # share of clips whose first frame is given,
     parts: float = 0.125  # share of which parts are given,

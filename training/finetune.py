@@ -131,7 +131,12 @@ class FinetuneStage:
             "clip_critic": self.clip_critic,
             "picture_critic": self.picture_critic,
         }
-        made = [*self.generator.parameters(), *self.recogniser.parameters()]
+        made: list[Any] = [*self.generator.parameters(), *self.recogniser.parameters()]
+        if settings.encoder_rate != 1:
+            trunk = list(self.generator.condition.encoder.trunk.parameters())
+            apart = {id(part) for part in trunk}
+            rest = [part for part in made if id(part) not in apart]
+            made = [{"params": rest, "share": 1.0}, {"params": trunk, "share": settings.encoder_rate}]
         judged = [*self.clip_critic.parameters(), *self.picture_critic.parameters()]
         # beta1 = 0: momentum makes the two players circle each other (R3GAN, arXiv 2501.05441, appendix).
         self.optimisers: dict[str, torch.optim.Optimizer] = {
@@ -244,7 +249,7 @@ class FinetuneStage:
         shape = min(1.0, (iteration + 1) / 100) * (0.2 + 0.4 * (1 + math.cos(math.pi * share)))
         for name, rate in (("generator", settings.learning_rate), ("critic", settings.critic_learning_rate)):
             for group in self.optimisers[name].param_groups:
-                group["lr"] = rate * shape * self.rate
+                group["lr"] = rate * shape * self.rate * group.get("share", 1.0)
 
     def update(self, batch: Batch, offsets: list[int], iteration: int) -> dict[str, float]:
         """Do one iteration: make clips once, train the critics on them, then the generator against the new critics."""

@@ -602,3 +602,17 @@ def test_held_out_figures_are_beside_standing_still(words: Words, checkpoint: Pa
     assert figures == stage.held_out_figures(stage.averaged, 8)
     assert 5 < figures["code PSNR"] < 60
     assert make_stage(make_config(), fabric, held=False).held_out_figures(stage.averaged, 8) == {}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_the_encoder_trains_at_its_share_of_the_rate(share: float, fabric: Fabric) -> None:
+    stage = make_stage(make_config(encoder_rate=share), fabric)
+    trunk = stage.generator.condition.encoder.trunk
+    before = [part.detach().clone() for part in trunk.parameters()]
+    head = stage.generator.condition.encoder.to_flow.weight.detach().clone()
+    one_update(stage, [0, 1, 2, 3])
+    moved = max(float((part.detach() - old).abs().max()) for part, old in zip(trunk.parameters(), before, strict=True))
+    rate = stage.optimisers["generator"].param_groups[0]["lr"]
+    # A first step of Adam moves what has a gradient by its rate, whatever the gradient.
+    assert moved == pytest.approx(share * rate, rel=1e-2, abs=1e-9)
+    assert not torch.equal(stage.generator.condition.encoder.to_flow.weight, head)
