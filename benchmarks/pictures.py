@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> Report:
         sheet = _draw_sheet(rows, columns, [_label(show) for show in figures], options.tile)
         write_beside(Path(options.sheet), lambda beside: sheet.save(beside))
     if options.motion is not None:
-        _write_motion(Path(options.motion), clips, len(seeds), fps)
+        _write_motion(Path(options.motion), clips, len(seeds) if len(seeds) > 1 else min(4, len(clips)), fps)
     title = f"{len(rows)} shows, frames {', '.join(map(str, columns))}"
     result = {"benchmark": "pictures", "columns": columns, "shows": figures, "machine": machine_card()}
     return Report(title, _table(figures), result)
@@ -168,6 +168,7 @@ def _write_motion(file: Path, clips: list[list[npt.NDArray[np.uint8]]], columns:
     frames = []
     for index in range(min(len(clip) for clip in clips)):
         tiles = [clip[index] for clip in clips]
+        tiles += [np.zeros_like(tiles[0])] * (-len(tiles) % columns)
         rows = [np.concatenate(tiles[start : start + columns], axis=1) for start in range(0, len(tiles), columns)]
         frames.append(Image.fromarray(np.concatenate(rows)))
     duration_ms = round(1000 * MOTION_STEP / fps)

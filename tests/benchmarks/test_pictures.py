@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -33,6 +34,18 @@ def test_a_sheet_and_a_clip(bundle: Path, tmp_path: Path, capsys: pytest.Capture
         width, height = clip.width // 2, clip.height
         assert picture.size == (112 + 3 * width, 24 + 2 * height)
         assert clip.n_frames >= 2  # type: ignore[attr-defined]
+
+
+def test_shows_of_one_seed_stand_side_by_side(bundle: Path, tmp_path: Path) -> None:
+    motion = tmp_path / "motion.webp"
+    arguments = ["pictures", *[str(bundle)] * 5, "--seeds", "1", "--engine", "onnxruntime", "--motion", str(motion)]
+    assert main(arguments) == 0
+    with Image.open(motion) as clip:
+        frame = np.asarray(clip.convert("RGB"))
+    height, width = frame.shape[0] // 2, frame.shape[1] // 4
+    assert frame[:height, :width].std() > 1
+    assert frame[height:, :width].std() > 1
+    assert frame[height:, width:].max() < 10  # five in rows of four leave three places dark
 
 
 @pytest.mark.parametrize(
