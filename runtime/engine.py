@@ -80,7 +80,7 @@ class Engine(Protocol):
         """Return None if this machine can run it, else one sentence that says why not and what to install."""
 
     def precisions(self) -> Sequence[str]:
-        """Return what this machine can do, "fp32" and "bf16", fastest first; only asked where it is available."""
+        """Return what this machine can do, of `PRECISIONS`, fastest first; only asked where it is available."""
 
     def open(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> Session:
         """Compile a graph.
@@ -104,7 +104,7 @@ ENGINES: dict[str, str] = {
     "openvino": "runtime.engine_openvino:OpenVINO",
     "onnxruntime": "runtime.engine_onnxruntime:OnnxRuntime",
 }
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,15 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from runtime.engine import Array, Buffers, Program
 from runtime.errors import EngineError
+from runtime.half import to_half
 
 EXTRA = "pip install everframe[cpu]"
 
@@ -34,15 +38,19 @@ class OnnxRuntime:
         return None
 
     def precisions(self) -> Sequence[str]:
-        """Return ("fp32",): its CPU kernels compute in nothing else that is faster."""
-        return ("fp32",)
+        """Return ("fp32", "fp16"): on a CPU FP16 is slower and only shows what it does to the frames."""
+        return ("fp32", "fp16")
 
     def open(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> OnnxRuntimeSession:  # noqa: ARG002
         """Compile a graph; nothing is cached, as optimising the graph takes milliseconds."""
         if (why_not := self.available()) is not None:
             raise EngineError(why_not)
         if precision not in self.precisions():
-            raise EngineError(f"onnxruntime runs in fp32 on the CPU, got {precision}; use precision fp32 or auto")
+            raise EngineError(
+                f"onnxruntime runs in fp32 or fp16 on the CPU, got {precision}; use precision fp32 or auto"
+            )
+        if precision == "fp16":
+            program = replace(program, graph=to_half(onnx.ModelProto.FromString(program.graph)).SerializeToString())
         return OnnxRuntimeSession(program, threads)
 
 

@@ -23,6 +23,8 @@ SEAM = 4  # the border between two components is drawn from SEAM * SEAM noise va
 CERTAINTY = 60.0  # scores are normal with this spread; at 12, one scene in five was a double exposure of two
 TEXT_WEIGHT = 30.0  # a caption closer by 0.1 (cosine) is worth three spreads of the noise
 SHARPNESS = 6.0  # of the border
+AFFINITY = 16.0  # the second component's caption is like the first one's: water meets water, not a washing line
+ANOTHER = 100.0  # spreads of the noise by which the first component is kept from being the second one, too
 EDGE = "replicate"  # zeros around a picture leave a bright rim
 
 
@@ -50,18 +52,21 @@ def put_together(first: Tensor, second: Tensor, share: Tensor) -> Tensor:
     return torch.cat([mixed_global, (b + share * (a - b)).flatten(1)], dim=1)
 
 
-def seam(noise: Tensor, height: int, width: int, mixing: float) -> Tensor:
+def seam(noise: Tensor, height: int, width: int, mixing: float, alone: Tensor | None = None) -> Tensor:
     """Return the share of the first of two components, (B, 1, height, width) in [0, 1].
 
     Args:
         noise: (B, SEAM * SEAM + 1) standard normal; the last value decides whether there is a border at all.
         height, width: of the local codes.
         mixing: how readily there is one, in [0, 1].
+        alone: (B, 1), 1 where there must not be one, else 0; None for 0.
     """
     coarse = noise[:, : SEAM * SEAM].reshape(-1, 1, SEAM, SEAM)
     wave = F.interpolate(coarse, size=(height, width), mode="bilinear", align_corners=False)
     # At mixing 1 the border is wherever the noise changes its sign; at 0 it is out of the noise's reach.
     reach = 4.0 * (1 - mixing) * (1 + noise[:, -1:].abs())
+    if alone is not None:
+        reach = reach + 8.0 * alone
     return torch.sigmoid(SHARPNESS * (wave + reach[:, :, None, None]))
 
 
@@ -69,8 +74,8 @@ class ContentPrior(nn.Module):
     """Noise, and text if there is some -> content code: a mixture of the posteriors of footage.
 
     VampPrior (arXiv 1705.07120, eq. 9), with two changes: a scene may be put together from two components along a
-    smooth border, and text prefers components whose captions say the like. The components are read from the footage
-    at the end of a training run.
+    smooth border (of like captions, where there are any), and text prefers components whose captions say the like. The
+    components are read from the footage at the end of a training run.
     """
 
     means: Tensor
@@ -88,19 +93,34 @@ class ContentPrior(nn.Module):
         keys = torch.randn(components, KEYS, generator=torch.Generator().manual_seed(1))
         self.register_buffer("keys", keys / keys.norm(dim=1, keepdim=True), persistent=False)
 
+    def choose(self, noise: Tensor, bias: Tensor) -> Tensor:
+        """Return the components' weights (B, components): nearly always one of them is 1, the others 0.
+
+        Args:
+            noise: (B, KEYS) standard normal.
+            bias: (B, components) or (1, 1), in spreads of the noise.
+        """
+        return torch.softmax(CERTAINTY * (torch.matmul(noise, self.keys.T) + bias), dim=1)
+
     def forward(self, noise: Tensor, text: Tensor | None = None) -> Tensor:
         """Return codes (B, `num_codes`) for noise (B, `num_code_noise`) and text (B, D) unit vectors or zeros."""
         with torch.autocast(noise.device.type, enabled=False):
-            bias = torch.zeros(1, 1) if text is None else TEXT_WEIGHT * torch.matmul(text, self.texts.T)
-            picked = [
-                torch.matmul(
-                    torch.softmax(CERTAINTY * (torch.matmul(part, self.keys.T) + bias.to(noise.device)), dim=1),
-                    self.means,
-                )
-                for part in (noise[:, :KEYS], noise[:, KEYS : 2 * KEYS])
-            ]
+            listens = self.texts.shape[1] > 0
+            bias, alone = noise.new_zeros(1, 1), None
+            if listens:
+                text = noise.new_zeros(len(noise), self.texts.shape[1]) if text is None else text
+                bias = TEXT_WEIGHT * torch.matmul(text, self.texts.T)
+                alone = text.square().sum(
+                    dim=1, keepdim=True
+                )  # words say what is wanted: what they choose stands alone
+            first = self.choose(noise[:, :KEYS], bias)
+            if listens:
+                like = torch.matmul(torch.matmul(first, self.texts), self.texts.T)
+                bias = bias + AFFINITY * like - ANOTHER * first
+            second = self.choose(noise[:, KEYS : 2 * KEYS], bias)
+            picked = [torch.matmul(weights, self.means) for weights in (first, second)]
             last = 2 * KEYS + SEAM * SEAM + 1
-            share = seam(noise[:, 2 * KEYS : last], self.height // 8, self.width // 8, self.mixing)
+            share = seam(noise[:, 2 * KEYS : last], self.height // 8, self.width // 8, self.mixing, alone)
             return put_together(*picked, share) + self.spreads * noise[:, last:]
 
 

@@ -128,13 +128,37 @@ def test_text_picks_components_whose_captions_are_near() -> None:
     assert (chosen < 8).float().mean() > 0.8
 
 
+def test_what_stands_together_is_alike_and_never_the_same_twice() -> None:
+    prior = make_prior(32, text_dimensions=16, mixing=1.0)
+    prior.texts[1::2] = F.normalize(prior.texts[::2] + 0.1 * torch.randn_like(prior.texts[::2]), dim=1)  # 16 pairs
+    prior.spreads.zero_()
+    noise = draw(200)
+    codes = prior(noise)
+    # At a seam one component fades into the other, so that both show in the local codes of some places.
+    local = codes[:, GLOBAL_CODES:].reshape(200, LOCAL_CODES, 64)
+    parts = prior.means[:, GLOBAL_CODES:].reshape(32, LOCAL_CODES, 64)
+    distance = (local[:, None] - parts[None]).square().mean(dim=2)  # (codes, components, places)
+    found = [set(distance[row].argmin(dim=0)[distance[row].amin(dim=0) < 0.05].tolist()) for row in range(200)]
+    pairs = [sorted(components) for components in found if len(components) == 2]
+    assert len(pairs) > 120, "nearly everywhere a border, and never one component beside itself"
+    assert sum(a // 2 == b // 2 for a, b in pairs) > 0.9 * len(pairs)
+
+
+def test_what_words_choose_stands_alone() -> None:
+    prior = make_prior(32, text_dimensions=16, mixing=1.0)
+    text = prior.texts[5:6].expand(100, -1)
+    with_words, without = (nearest(prior, prior(draw(100), words))[1] for words in (text, None))
+    assert with_words.all()
+    assert without.float().mean() < 0.1
+
+
 def test_no_text_leaves_the_choice_to_the_noise() -> None:
     listening, deaf = make_prior(32, text_dimensions=16), make_prior(32)
     deaf.means.copy_(listening.means)
     noise = draw(50)
     silence = listening(noise, torch.zeros(50, 16))
     assert torch.equal(silence, listening(noise))
-    assert torch.allclose(silence, deaf(noise), atol=1e-6)
+    assert torch.equal(nearest(listening, silence)[0], nearest(deaf, deaf(noise))[0])
     # A text for one row is none of the others' business.
     text = torch.zeros(50, 16)
     text[3] = listening.texts[nearest(listening, silence)[0][3] - 1]
