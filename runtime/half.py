@@ -9,6 +9,7 @@ Weights rest in FP16 in the file already (export/onnx_files.py), so that they lo
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 # Multiply by weights and accumulate; engines accumulate in FP32. Not MatMul: what looks something up in a table, or
 # weighs modes by oscillators, is one, and needs every digit.
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm"})
+SMALL = 2**18  # values: a smaller matrix costs nothing in FP32, and one that turns a state must not lose a digit
 # Keep FP16 if all that comes in is FP16 or constant: elementwise and bounded, or moving values about.
 FOLLOWING = frozenset(
     {
@@ -71,12 +73,17 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def share_of(model: onnx.ModelProto) -> Share:
-    """Return how many of the nodes that multiply by weights read them in FP16."""
-    kinds = _float_types(onnx.shape_inference.infer_shapes(model))
+    """Return how many of the nodes that multiply by weights read them in FP16; small matrices do not count."""
+    typed = onnx.shape_inference.infer_shapes(model)
+    kinds = _float_types(typed)
+    sizes = {
+        value.name: math.prod(side.dim_value for side in value.type.tensor_type.shape.dim)
+        for value in (*typed.graph.input, *typed.graph.value_info)
+    } | {tensor.name: math.prod(tensor.dims) for tensor in typed.graph.initializer}
     found = [
-        kinds.get(node.input[1])
+        kinds[node.input[1]]
         for node in model.graph.node
-        if node.op_type in WEIGHTED and (kinds.get(node.input[1]) in (TensorProto.FLOAT, TensorProto.FLOAT16))
+        if node.op_type in WEIGHTED and (node.op_type != "Gemm" or sizes.get(node.input[1], 0) >= SMALL)
     ]
     half = sum(kind == TensorProto.FLOAT16 for kind in found)
     return Share(half, len(found) - half)
@@ -129,7 +136,8 @@ class _Halving:
         if node.domain not in ("", "ai.onnx") or not floats:
             return False
         if node.op_type in WEIGHTED:
-            return node.input[1] in self.constants and all(self._fits(name) for name in floats)
+            is_heavy = node.op_type != "Gemm" or self._size(node.input[1]) >= SMALL
+            return is_heavy and node.input[1] in self.constants and all(self._fits(name) for name in floats)
         made = [name for name in floats if name not in self.constants]
         return (
             node.op_type in FOLLOWING
@@ -137,6 +145,10 @@ class _Halving:
             and all(name in self.half for name in made)
             and all(self._fits(name) for name in floats)
         )
+
+    def _size(self, name: str) -> int:
+        tensor = self.tensors.get(self.widened.get(name, name))
+        return 0 if tensor is None else math.prod(tensor.dims)
 
     def _fits(self, name: str) -> bool:
         """Whether a constant survives FP16; anything that is made while running may."""
