@@ -2,7 +2,8 @@
 
 What a picture is made up from is a mixture of codes that fine-tuning reads from footage with its recogniser; a code
 that is read in one look loses most of the detail. Here codes and painter are optimised together until each code gives
-its own frame back (GLO, Bojanowski et al. 2018, arXiv 1707.05776, eq. 2), on whole frames. Motion is left alone.
+its own frame back (GLO, Bojanowski et al. 2018, arXiv 1707.05776, eq. 2), on whole frames. Motion is left alone; a grid
+that fine-tuning may have left in the step's last layer is taken out.
 
 Legend: B pictures of a batch, H height, W width.
 """
@@ -21,6 +22,7 @@ from training.config import Config
 from training.finetune import in_proportion
 from training.footage import Batch, ClipSampler
 from training.generator import VideoGenerator
+from training.layers import average_subpixels
 from training.losses import require_finite
 from training.perceptual import PerceptualDistance
 from training.reconstruction import draw_tubes
@@ -66,6 +68,8 @@ class PolishStage:
         self.facts = {key: content[key] for key in ("words", "vocabulary") if key in content}
         self.generator = VideoGenerator(config.model)
         self.generator.load_state_dict(part_of(content["ema"], "generator."))
+        # What a frame's colours are synthesised from has four parts per pixel, and critics grow a grid in them.
+        average_subpixels(self.generator.step.to_residual)
         self.generator.requires_grad_(False)
         self.painter, self.prior = self.generator.condition.painter, self.generator.condition.prior
         self.painter.requires_grad_(True)
