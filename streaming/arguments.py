@@ -31,12 +31,14 @@ examples:
   python -m streaming
       the bundle that ships with the project, on a page at
       {page}
-  python -m streaming --image photo.jpg --to clip.mp4 --seconds 20
+  python -m streaming bundles/landscape-256 --image photo.jpg --to clip.mp4 \\
+          --seconds 20
       a photo comes to life, recorded for 20 seconds
-  python -m streaming --clip holiday.mp4 --text "snow" --to longer.mp4
-      a video goes on where it ended, in snow
-  python -m streaming --text "calm sea" --cue 20:text="storm clouds" \\
-          --cue 20:wind_x=0.5 --cue 60:image=photo.jpg --dissolve 3
+  python -m streaming bundles/landscape-256 --clip holiday.mp4 --to longer.mp4
+      a video goes on where it ended
+  python -m streaming bundles/landscape-256 --text "calm sea" \\
+          --cue 20:text="storm clouds" --cue 20:wind_x=0.5 \\
+          --cue 60:image=photo.jpg --dissolve 3
       the weather changes after 20 seconds, the place after a minute
   python -m streaming bundles/mine --to rtmp://live.example.com/app/KEY \\
           --to night.mkv
@@ -52,7 +54,10 @@ what is shown:
   --image, --clip and --text are for bundles that take them, alone or together:
   a picture that is animated, a video that goes on from its last frames (also
   an animated GIF), and a few words of English. Without any of them a scene is
-  made up from the seed. A scene made up from the seed, with a text or without,
+  made up from the seed. What they mean together is the bundle's to say: the
+  shipped landscape-256 shows a picture or a clip as it is and hears words only
+  where there is neither; with both, the clip tells how the picture moves, so
+  that they should be of one place. A scene made up from the seed, with a text or without,
   renews itself as the bundle says; one made from an image or a clip stays.
 
 cues:

@@ -27,7 +27,7 @@ def repeat_subpixels(layer: nn.Conv2d, factor: int = 2) -> None:
 
 @torch.no_grad()
 def average_subpixels(layer: nn.Conv2d, factor: int = 2) -> None:
-    """Make a layer before a pixel shuffle repeat pixels: each of a pixel's parts becomes their mean, no grid is left."""
+    """Make a layer before a pixel shuffle repeat pixels: each of a pixel's parts becomes their mean."""
     for part in (layer.weight, layer.bias):
         if part is not None:
             groups = part.unflatten(0, (-1, factor**2))
