@@ -57,8 +57,9 @@ what is shown:
   made up from the seed. What they mean together is the bundle's to say: the
   shipped landscape-256 shows a picture or a clip as it is and hears words only
   where there is neither; with both, the clip tells how the picture moves, so
-  that they should be of one place. A scene made up from the seed, with a text or without,
-  renews itself as the bundle says; one made from an image or a clip stays.
+  that they should be of one place. A scene made up from the seed, with a text
+  or without, renews itself as the bundle says; one made from an image or a clip
+  stays.
 
 cues:
   --cue SECONDS:KIND=VALUE switches while the show is on. KIND is text, image,
