@@ -29,7 +29,7 @@ def test_bundles_ship() -> None:
 @every_bundle
 @pytest.mark.parametrize(
     ("engine", "precision", "gate_db"),
-    [("onnxruntime", "fp32", 60), ("openvino", "fp32", 60), ("openvino", "bf16", 40)],
+    [("onnxruntime", "fp32", 60), ("onnxruntime", "fp16", 35), ("openvino", "fp32", 60), ("openvino", "bf16", 40)],
 )
 def test_golden_frames_are_reproduced(bundle: Path, engine: str, precision: str, gate_db: int, tmp_path: Path) -> None:
     if precision not in open_engine(engine).precisions():
