@@ -27,7 +27,8 @@ assumed, or what the last operator says; for uint8 0..255.
 
 examples:
   python -m export import style.onnx --out bundles/style --size 640x360
-  python -m export import style.onnx --out bundles/style --role input=live:0..255 --role output=frame:0..255 --size 640x360
+  python -m export import style.onnx --out bundles/style --size 640x360 \\
+      --role input=live:0..255 --role output=frame:0..255
   python -m export import gan.onnx --out bundles/faces --role z=latent --fps 25
   python -m export import matting.onnx --out bundles/cutout --role src=live --role h_in=state:h_out --role alpha=frame
   python -m export import transfer.onnx --condition predict.onnx --out bundles/painting

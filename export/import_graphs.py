@@ -83,7 +83,8 @@ def build_step(plan: Plan) -> Built:
         inputs.append(_entry(name, dtype, shape, "state", next=stage.roles[name].output))
     for name in stage.of("live", "mask"):
         role, picture = stage.roles[name].kind, stage.pictures[name]
-        shape = (1, *picture.size, 3 if role == "live" else 1)
+        height, width = picture.size
+        shape = (1, height, width, 3 if role == "live" else 1)
         piece.take(name, "uint8", shape)
         if role == "live":
             from_pixels(piece, name, picture.size, picture, _STEP + name)
@@ -114,7 +115,8 @@ def build_condition(plan: Plan) -> Built | None:
     stages = [(plan.step, "")] if plan.first is None else [(plan.first, _FIRST), (plan.step, "")]
     pictures = [(stage, name, prefix + name) for stage, prefix in stages for name in stage.of("image")]
     if pictures:
-        shape = (1, *plan.size, 3)
+        height, width = plan.size
+        shape: tuple[int, ...] = (1, height, width, 3)
         image = piece.take(_free("image", taken), "uint8", shape)
         for stage, name, out in pictures:
             from_pixels(piece, image, plan.size, stage.pictures[name], out)

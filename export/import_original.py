@@ -66,9 +66,10 @@ class Original:
 
 def feed_picture(pixels: npt.NDArray[np.uint8], picture: Picture) -> Array:
     """Write uint8 (h, w, 3) RGB, or (h, w, 1) of a mask, as a model takes it."""
-    planes = pixels.astype(np.float64) / 255
+    planes: Array = pixels.astype(np.float64)
     if planes.shape[:2] != picture.size:
-        planes = _resize(planes, picture.size)
+        planes = np.round(_resize(planes, picture.size))
+    planes = planes / 255
     if picture.channels == 1 and planes.shape[2] == 3:
         planes = (planes @ np.array(LUMA))[..., np.newaxis]
     black, white = picture.black_and_white()

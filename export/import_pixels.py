@@ -132,12 +132,13 @@ def from_pixels(piece: Piece, pixels: str, size: tuple[int, int], picture: Pictu
     if size != picture.size:
         wanted = piece.constant([1, 3, *picture.size], "int64")
         mode = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
-        planes = piece.add("Resize", planes, "", "", wanted, **mode)
+        # Rounded to whole levels, as a resized picture has them: a quantised model multiplies what is lost beyond.
+        planes = piece.add("Round", piece.add("Resize", planes, "", "", wanted, **mode))
     if picture.channels == 1:
         weighted = piece.add("Mul", planes, piece.constant(np.reshape(LUMA, (1, 3, 1, 1))))
         planes = piece.add("ReduceSum", weighted, piece.constant([1], "int64"), keepdims=1)
     black, white = picture.black_and_white()
-    planes = _scale(piece, planes, (white - black) / 255, black)
+    planes = _from_levels(piece, planes, black, white)
     if picture.channels == 3 and picture.order == "bgr":
         planes = piece.add("Gather", planes, piece.constant([2, 1, 0], "int64"), axis=1)
     if picture.layout == "nhwc":
@@ -150,8 +151,7 @@ def from_pixels(piece: Piece, pixels: str, size: tuple[int, int], picture: Pictu
 def mask_from_pixels(piece: Piece, mask: str, picture: Picture, out: str) -> None:
     """Turn uint8 (1, h, w, 1), 255 where the live input counts, into what a model with one channel takes."""
     planes = piece.add("Transpose", piece.cast(mask, "float32"), perm=[0, 3, 1, 2])
-    black, white = picture.black_and_white()
-    planes = _scale(piece, planes, (white - black) / 255, black)
+    planes = _from_levels(piece, planes, *picture.black_and_white())
     if picture.layout == "nhwc":
         planes = piece.add("Transpose", planes, perm=[0, 2, 3, 1])
     piece.cast(planes, picture.dtype, out=out)
@@ -210,6 +210,14 @@ def to_i420(piece: Piece, picture: str, size: tuple[int, int], out: str) -> None
     halved = _scale(piece, halved, np.array([224.0]), np.array([128.0]))
     planes = piece.add("Concat", piece.add("Flatten", whole), piece.add("Flatten", halved), axis=1)
     _quantise(piece, piece.add("Reshape", planes, piece.constant([1, height * 3 // 2, width], "int64")), out)
+
+
+def _from_levels(piece: Piece, planes: str, black: npt.NDArray[np.float64], white: npt.NDArray[np.float64]) -> str:
+    """Turn levels from 0 to 255 into a model's range; divided, so that [0, 1] is rounded as `x / 255` is."""
+    shape = (1, -1, 1, 1)
+    if not np.all(white - black == 255):
+        planes = piece.add("Div", planes, piece.constant((255 / (white - black)).reshape(shape)))
+    return _scale(piece, planes, np.ones(1), black)
 
 
 def _scale(piece: Piece, planes: str, factor: npt.NDArray[np.float64], offset: npt.NDArray[np.float64]) -> str:

@@ -236,7 +236,7 @@ def _parse_details(kind: str, details: str, text: str) -> Role:
                 known = [known for words in _PICTURE_WORDS.values() for known in words]
                 raise ValueError(f'{text}: a picture has no "{word}" {nearest(word, known)}')
             found[what] = word.lower()
-        return Role(kind, **found, is_given=True)
+        return Role(kind, found["layout"], found["order"], found["range"], is_given=True)
     if kind == "state":
         return Role(kind, output=details, is_given=True)
     if kind == "control":

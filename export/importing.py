@@ -232,11 +232,12 @@ def _tensor(plan: Plan, stage: Stage, name: str) -> str:
         text = _picture(plan, stage, name, role.kind)
     elif role.kind == "state":
         text = f"state, next from {role.output}"
-    return f"{name} {dtype} {list(shape)} -> {text}{'' if role.is_given or role.kind == 'memory' else ' (guessed)'}"
+    guessed = "" if role.is_given or role.kind == "memory" else ", guessed"
+    return f"{name} {dtype} {list(shape)} -> {text}{guessed}"
 
 
 def _picture(plan: Plan, stage: Stage, name: str, kind: str) -> str:
     picture = stage.pictures[name]
     colours = picture.order if picture.channels == 3 else "grey"
-    doubt = " (assumed)" if name in plan.assumed else ""
+    doubt = ", which is assumed" if name in plan.assumed else ""
     return f"{kind}, {picture.layout}, {colours}, range {picture.range}{doubt}"
