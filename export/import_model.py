@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
+import onnx.inliner
+import onnx.utils
+import onnx.version_converter
 from onnx import TensorProto, helper
 
 OPSET = 18  # that of our own bundles; older models are converted to it

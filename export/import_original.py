@@ -60,7 +60,10 @@ class Original:
             found = self._session.run(names, dict(feeds))
         except Exception as error:  # its errors share no base class but Exception
             shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in feeds.items())
-            raise ValueError(f"{self._source.path} fails on {shapes}: {_first_line(error)}") from error
+            raise ValueError(
+                f"{self._source.path.name} fails on {shapes}: another --size may fit (many models want multiples of 16 "
+                f"or 32), or a --shape is missing; ONNX Runtime says: {_first_line(error)[:160]}"
+            ) from error
         return dict(zip(names, found, strict=True))
 
 
@@ -89,13 +92,13 @@ def read_picture(values: Array, picture: Picture, size: tuple[int, int]) -> tupl
     Returns:
         The frame, uint8 (H, W, 3) RGB of the size (H, W), and its values in [0, 1] before they were clipped.
     """
-    planes = values[0].astype(np.float64)
+    planes = values[0].astype(np.float32)  # as the bundle computes: a value between two levels goes the same way
     if picture.layout == "nchw":
         planes = planes.transpose(1, 2, 0)
     planes = planes[: size[0], : size[1]]
     if picture.channels == 3 and picture.order == "bgr":
         planes = planes[..., ::-1]
-    black, white = picture.black_and_white()
+    black, white = (end.astype(np.float32) for end in picture.black_and_white())
     planes = (planes - black) / (white - black)
     if picture.channels == 1:
         planes = planes.repeat(3, axis=2)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnx.compose
 from onnx import helper, numpy_helper
 
 # Recommendation ITU-R BT.709-6, items 3.2 to 3.4, limited range: Y' = 16 + 219 (0.2126 R' + 0.7152 G' + 0.0722 B').

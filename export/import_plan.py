@@ -194,12 +194,12 @@ def _plan_step(
                 f'the input "{name}" ({dtype} {list(shape)}) may be many things: say --role {name}=ROLE, where ROLE is '
                 f"state:OUTPUT, image, {', '.join(VECTORS)} or fixed:VALUE"
             )
-    for name in stage.of("state"):
-        if stage.inputs[name][0] not in DTYPES:
-            raise ValueError(f'the state "{name}" is {stage.inputs[name][0]}: a state may be {", ".join(DTYPES)}')
     stage.idle = {name: kind for name, kind in stage.inputs.items() if name not in needed}
     stage.inputs = {name: kind for name, kind in stage.inputs.items() if name in needed}
     stage.roles = {name: role for name, role in stage.roles.items() if name in needed}
+    for name in stage.of("state"):
+        if stage.inputs[name][0] not in DTYPES:
+            raise ValueError(f'the state "{name}" is {stage.inputs[name][0]}: a state may be {", ".join(DTYPES)}')
     dtype, shape = stage.outputs[frame]
     role = given.get(frame, Role("frame"))
     stage.pictures[frame] = to_picture_spec(frame, dtype, shape, role, _last(source, frame))
