@@ -16,7 +16,8 @@ from export.import_pixels import (
     to_picture,
     to_rgb,
 )
-from export.import_plan import Kind, Plan, Stage
+from export.import_plan import Plan
+from export.import_stage import Kind, Stage
 
 Entry = dict[str, Any]
 Built = tuple[onnx.ModelProto, Entry]

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from export.import_graphs import latents
 from export.import_original import Array, feed_picture, read_picture
-from export.import_plan import Plan, Stage
+from export.import_plan import Plan
+from export.import_stage import Stage
 from export.rung import GATES_DB, IDENTICAL_DB, Rung
 from runtime import Generator
 from runtime.golden import psnr_db

@@ -16,7 +16,8 @@ from typing import Any
 from export.import_graphs import Entry, build_condition, build_step, control_entries
 from export.import_model import Source, read_source
 from export.import_parity import SEED, Run, check_range, closed_loop, run_original, write_golden
-from export.import_plan import Plan, Stage, make_plan
+from export.import_plan import Plan, make_plan
+from export.import_stage import Stage
 from export.placing import placed
 from export.rung import Rung, runnable
 from runtime.bundle import open_bundle, write_manifest
