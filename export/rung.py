@@ -11,7 +11,7 @@ from rich.table import Table
 
 from runtime.engine import ENGINES, open_engine
 
-GATES_DB = {"fp32": 60.0, "bf16": 40.0}  # the worst frame of a closed loop, per precision
+GATES_DB = {"fp32": 60.0, "bf16": 40.0, "fp16": 35.0}  # the worst frame of a closed loop, per precision
 IDENTICAL_DB = 99.0  # written for frames without any difference, which have no finite PSNR
 
 
