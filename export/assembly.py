@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from export.manifest import build_manifest, provenance
 from export.onnx_files import round_weights, write_graphs
-from export.parity import Rung, closed_loop, one_step, runnable
+from export.parity import closed_loop, one_step
+from export.placing import placed
 from export.reference import Evaluation, Prompt
 from export.reference import closed_loop as reference_loop
+from export.rung import Rung, print_rungs, runnable
 from export.vocabulary import write_vocabulary
 from runtime.bundle import open_bundle, write_manifest
 from training.checkpoint import load_generator
@@ -55,14 +54,9 @@ def export_run(
         ValueError: there is nothing to export, or `out` is taken.
         ExportError: an engine's frames differ from PyTorch's by more than its gate.
     """
-    if out.exists() and not force:
-        raise ValueError(f"{out} exists already: name another --out, or pass --force to replace it")
-    generator, config, facts = load_generator(run)
-    round_weights(generator)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # Beside the target, so that the last step is a rename within one file system.
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
+    with placed(out, force=force) as folder:
+        generator, config, facts = load_generator(run)
+        round_weights(generator)
         with Progress(transient=True) as progress:
             task = progress.add_task("graphs", total=None)
             entry = vocabulary = None
@@ -105,7 +99,7 @@ def export_run(
                 rungs.append(one_step(folder, middle, name))
                 for engine, precision in runnable():
                     rungs.append(closed_loop(folder, engine, precision, name, GOLDEN_SEED, prompt, made))
-        print_rungs(rungs)
+        print_rungs(rungs, "parity with PyTorch")
         failed = [rung for rung in rungs if not rung.passed]
         if failed:
             worst = failed[0]
@@ -117,9 +111,6 @@ def export_run(
         write_manifest(folder, manifest)
         shutil.rmtree(folder / "engines", ignore_errors=True)
         open_bundle(folder)
-        _replace(folder, out)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
     return rungs
 
 
@@ -145,33 +136,3 @@ def _write_golden(
         entry["text"] = prompt.text
     np.savez_compressed(folder / "golden" / f"{name}.npz", **arrays)
     return entry
-
-
-def _replace(folder: Path, out: Path) -> None:
-    folder.chmod(0o755)
-    if not out.exists():
-        folder.rename(out)
-        return
-    # Two renames: for a moment there is no bundle, never half a one.
-    old = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
-    try:
-        out.rename(old / out.name)
-        folder.rename(out)
-    finally:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def print_rungs(rungs: list[Rung]) -> None:
-    """Print the comparisons as a table."""
-    table = Table(title="parity with PyTorch")
-    for heading in ("engine", "precision", "run", "frames", "worst", "mean", "gate", ""):
-        table.add_column(heading)
-    for rung in rungs:
-        style = "{:.2e}" if rung.unit == "relative error" else "{:.1f} dB"
-        cells = (style.format(value) for value in (rung.worst, rung.mean, rung.gate))
-        verdict = "passed" if rung.passed else "FAILED"
-        table.add_row(rung.engine, rung.precision, rung.run, str(rung.frames), *cells, verdict)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=110)  # in a log file rich folds at 80 columns, the table needs more
-    console.print(table)

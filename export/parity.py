@@ -6,7 +6,6 @@ One evaluation alone hides divergence: an error of 1e-4 in a state is invisible 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,36 +14,11 @@ import numpy.typing as npt
 
 from export.graphs import step_inputs, step_outputs
 from export.reference import Evaluation, Prompt
+from export.rung import GATES_DB, IDENTICAL_DB, Rung
 from runtime import Generator
-from runtime.engine import ENGINES, open_engine
 from runtime.golden import psnr_db
 
 ONE_STEP_TOLERANCE = 2e-3  # of the largest value of a tensor; pixels may round to the neighbouring level
-GATES_DB = {"fp32": 60.0, "bf16": 40.0, "fp16": 35.0}  # the worst frame of a closed loop, per precision
-IDENTICAL_DB = 99.0  # written for frames without any difference, which have no finite PSNR
-
-
-@dataclass(frozen=True)
-class Rung:
-    """One comparison: what was run, how it came out, and the gate it had to pass."""
-
-    engine: str
-    precision: str
-    run: str
-    frames: int
-    worst: float
-    mean: float
-    gate: float
-    unit: str
-
-    @property
-    def passed(self) -> bool:
-        """Whether the gate was passed: errors stay under it, PSNR above it."""
-        return self.worst <= self.gate if self.unit == "relative error" else self.worst >= self.gate
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data for the manifest."""
-        return {**asdict(self), "passed": self.passed}
 
 
 def one_step(folder: Path, evaluation: Evaluation, run: str) -> Rung:
@@ -109,13 +83,3 @@ def closed_loop(
     return Rung(
         engine, used, f"{run}, closed loop", len(frames), min(values), float(np.mean(values)), GATES_DB[used], "dB"
     )
-
-
-def runnable() -> list[tuple[str, str]]:
-    """Return every (engine, precision) that this machine can run, ONNX Runtime FP32 first."""
-    pairs = []
-    for name in ENGINES:
-        engine = open_engine(name)
-        if engine.available() is None:
-            pairs += [(name, precision) for precision in engine.precisions()]
-    return sorted(pairs, key=lambda pair: pair != ("onnxruntime", "fp32"))

@@ -23,11 +23,13 @@ class GoldenFile(NamedTuple):
         frames: uint8 (N, H, W, 3).
         image: what they were conditioned on, uint8 (H, W, 3), or None.
         clip: what they were conditioned on, uint8 (T, H, W, 3), or None.
+        live: what was fed, uint8 (T, h, w, 3): number (k - 1) mod T before frame k; or None.
     """
 
     frames: npt.NDArray[np.uint8]
     image: npt.NDArray[np.uint8] | None
     clip: npt.NDArray[np.uint8] | None
+    live: npt.NDArray[np.uint8] | None = None
 
 
 class GoldenResult(NamedTuple):
@@ -67,6 +69,8 @@ def check_golden(
                 generator.condition(image=content.image, clip=content.clip, text=spec.text, seed=seed)
             wanted = dict(zip(spec.frames, content.frames, strict=True))
             for number in range(1, max(wanted) + 1):
+                if content.live is not None:
+                    generator.feed_live(content.live[(number - 1) % len(content.live)])
                 frame = next(generator)
                 if number in wanted:
                     results.append(GoldenResult(spec.file, number, psnr_db(frame, wanted[number])))
@@ -99,6 +103,9 @@ def load_golden(folder: Path, spec: GoldenSpec, manifest: Manifest) -> GoldenFil
         wanted["image"] = (shape, "uint8")
     if spec.clip and manifest.condition is not None and (tensor := manifest.condition.only_input("clip")) is not None:
         wanted["clip"] = (tensor.shape[1:], "uint8")
+    if spec.live and (tensor := manifest.step.only_input("live")) is not None:
+        # Any number of frames but none; for a file without them, the shape of one is what the message expects.
+        wanted["live"] = ((max(1, len(content.get("live", ()))), *tensor.shape[1:]), "uint8")
     for name in sorted(set(wanted) | set(content)):
         got = (content[name].shape, content[name].dtype.name) if name in content else None
         if name == "clip" and name in wanted and got is not None and 1 <= got[0][0] <= wanted[name][0][0]:
@@ -109,7 +116,7 @@ def load_golden(folder: Path, spec: GoldenSpec, manifest: Manifest) -> GoldenFil
         raise BundleError(
             f"{spec.file} holds the frames {content['indices'].tolist()}, the manifest says {spec.frames}"
         )
-    return GoldenFile(content["frames"], content.get("image"), content.get("clip"))
+    return GoldenFile(content["frames"], content.get("image"), content.get("clip"), content.get("live"))
 
 
 def _takes_seed(manifest: Manifest) -> bool:

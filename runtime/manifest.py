@@ -69,6 +69,7 @@ class GoldenSpec:
         frames: the 1-based numbers of the frames that the file holds.
         text: what it was conditioned on, or None.
         clip: whether it was conditioned on a clip, which the file holds.
+        live: whether it was fed live frames, which the file holds.
     """
 
     file: str
@@ -77,6 +78,7 @@ class GoldenSpec:
     frames: tuple[int, ...]
     text: str | None = None
     clip: bool = False
+    live: bool = False
 
 
 @dataclass(frozen=True)
@@ -205,7 +207,7 @@ def _parse_text(value: Any) -> TextSpec | None:
 
 
 def _parse_golden(value: Any, where: str) -> GoldenSpec:
-    fields = Fields(value, where, ("file", "seed", "image", "frames", "text", "clip"))
+    fields = Fields(value, where, ("file", "seed", "image", "frames", "text", "clip", "live"))
     frames = fields.items("frames")
     if not frames or any(not isinstance(item, int) or isinstance(item, bool) or item < 1 for item in frames):
         raise BundleError(f'{where}: "frames" must be a list of frame numbers from 1, got {frames!r}')
@@ -218,6 +220,7 @@ def _parse_golden(value: Any, where: str) -> GoldenSpec:
         frames=tuple(frames),
         text=fields.text("text", r"(?s).{1,2000}") if fields.has("text") else None,
         clip=fields.boolean("clip") if fields.has("clip") else False,
+        live=fields.boolean("live") if fields.has("live") else False,
     )
 
 
@@ -246,4 +249,6 @@ def _check_whole(manifest: Manifest) -> None:
     for index, golden in enumerate(manifest.golden):
         needs += [(f"golden[{index}]", "text")] if golden.text is not None else []
         needs += [(f"golden[{index}]", "clip")] if golden.clip else []
+        if golden.live and manifest.step.only_input("live") is None:
+            raise BundleError(f"bundle.json: golden[{index}] needs a step graph with an input of the role live")
     check_wiring(manifest.step, manifest.condition, needs=needs, used=used, files=manifest.files)

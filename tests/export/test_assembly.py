@@ -15,13 +15,14 @@ import pytest
 import torch
 from onnx import numpy_helper
 
-from export import assembly, parity
+from export import assembly
 from export.__main__ import main
 from export.assembly import ExportError, export_run
 from export.graphs import condition_inputs, step_inputs
 from export.onnx_files import round_weights
 from export.reference import Prompt
 from export.reference import closed_loop as reference_loop
+from export.rung import Rung
 from runtime import Generator
 from runtime.bundle import open_bundle
 from runtime.golden import check_golden, psnr_db
@@ -273,7 +274,7 @@ def test_force_replaces_a_bundle_in_the_end_only(
     shutil.copytree(bundle, copy)
     before = (copy / "bundle.json").read_bytes()
 
-    def fail(*arguments: object) -> parity.Rung:
+    def fail(*arguments: object) -> Rung:
         raise RuntimeError("the power went")
 
     monkeypatch.setattr(assembly, "one_step", fail)
@@ -297,10 +298,10 @@ def test_force_replaces_the_whole_folder(
 
 
 def test_gates_point_the_right_way() -> None:
-    assert parity.Rung("e", "fp32", "r", 1, 61.0, 70.0, 60.0, "dB").passed
-    assert not parity.Rung("e", "fp32", "r", 1, 59.0, 70.0, 60.0, "dB").passed
-    assert parity.Rung("e", "fp32", "r", 1, 1e-4, 1e-5, 2e-3, "relative error").passed
-    assert not parity.Rung("e", "fp32", "r", 1, 1e-2, 1e-5, 2e-3, "relative error").passed
+    assert Rung("e", "fp32", "r", 1, 61.0, 70.0, 60.0, "dB").passed
+    assert not Rung("e", "fp32", "r", 1, 59.0, 70.0, 60.0, "dB").passed
+    assert Rung("e", "fp32", "r", 1, 1e-4, 1e-5, 2e-3, "relative error").passed
+    assert not Rung("e", "fp32", "r", 1, 1e-2, 1e-5, 2e-3, "relative error").passed
 
 
 def test_without_text_there_are_no_words(tiny_run: Path) -> None:

@@ -205,6 +205,8 @@ BROKEN_PROMPTED: list[tuple[Callable[[Json], None], str]] = [
     (_set("controls/2/target", "renewal"), 'the target renewal is taken by the control "drift"'),
     (_set("controls/2/name", "gain"), "is taken by another control"),
     (_set("golden", [GOLDEN | {"clip": 1}]), '"clip" must be true or false, got 1'),
+    (_set("golden", [GOLDEN | {"live": 1}]), '"live" must be true or false, got 1'),
+    (_set("golden", [GOLDEN | {"live": True}]), r"golden\[0\] needs a step graph with an input of the role live"),
     (_set("golden", [GOLDEN | {"text": None}]), '"text" must be a string, got None'),
     (_set("golden", [GOLDEN | {"text": ""}]), '"text" must be a string like'),
     (_set("golden", [GOLDEN | {"words": "x"}]), 'golden.0. has the unknown key "words"'),

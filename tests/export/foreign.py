@@ -1,0 +1,112 @@
+"""Small models as other people export them: a style net, a recurrent one, a GAN, 2x super-resolution, two stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+
+def write(path: Path, text: str, weights: Mapping[str, Any] | None = None, opset: int = 18, ir: int = 8) -> Path:
+    """Write a model.
+
+    Args:
+        path: of the file.
+        text: signature and body in ONNX's text form, without the header.
+        weights: arrays by name.
+        opset: of the standard operators.
+        ir: version of the file format.
+
+    Returns:
+        The path.
+    """
+    header = f'<ir_version: {ir}, opset_import: ["" : {opset}, "com.acme" : 1]>\n'
+    model = onnx.parser.parse_model(header + text)
+    for name, value in (weights or {}).items():
+        model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    onnx.save(model, path)
+    return path
+
+
+def random(*shape: int, seed: int = 0, scale: float = 0.4) -> np.ndarray:
+    """Return reproducible weights, float32."""
+    return (np.random.default_rng(seed).normal(size=shape) * scale).astype(np.float32)
+
+
+def style(path: Path, opset: int = 18, end: str = "Sigmoid") -> Path:
+    """A convolutional net for pictures of any size and batch, NCHW."""
+    body = f"""net (float[batch,3,h,w] input) => (float[batch,3,h,w] output) {{
+      a = Conv <pads = [1,1,1,1]> (input, first)
+      b = Relu (a)
+      c = Conv <pads = [1,1,1,1]> (b, second)
+      output = {end} (c)
+    }}"""
+    return write(path, body, {"first": random(6, 3, 3, 3), "second": random(3, 6, 3, 3, seed=1)}, opset)
+
+
+def recurrent(path: Path) -> Path:
+    """A net that carries eight channels at half the size from frame to frame; all its axes are free."""
+    body = """net (float[n,3,h,w] src, float[n,8,rh,rw] r_in) => (float[n,1,h,w] alpha, float[n,8,ah,aw] r_out) {
+      down = Conv <strides = [2,2], pads = [1,1,1,1]> (src, first)
+      kept = Mul (r_in, decay)
+      sum = Add (down, kept)
+      r_out = Tanh (sum)
+      flat = Conv (r_out, second)
+      large = Resize <mode = "nearest"> (flat, , scales)
+      alpha = Sigmoid (large)
+    }"""
+    weights = {
+        "first": random(8, 3, 3, 3), "second": random(1, 8, 1, 1, seed=1), "decay": np.float32(0.9),
+        "scales": np.array([1, 1, 2, 2], np.float32),
+    }  # fmt: skip
+    return write(path, body, weights)
+
+
+def gan(path: Path) -> Path:
+    """A latent vector becomes a picture of 32 x 24 in [-1, 1]."""
+    body = """net (float[batch,16,1,1] z) => (float[batch,3,24,32] face) {
+      small = ConvTranspose (z, first)
+      bent = Relu (small)
+      large = ConvTranspose <strides = [8,8]> (bent, second)
+      face = Tanh (large)
+    }"""
+    return write(path, body, {"first": random(16, 8, 3, 4), "second": random(8, 3, 8, 8, seed=1)}, opset=11)
+
+
+def super_resolution(path: Path) -> Path:
+    """Twice the size, uint8 NHWC BGR in and out, of a fixed size."""
+    body = """net (uint8[1,20,24,3] small) => (uint8[1,40,48,3] large) {
+      f = Cast <to = 1> (small)
+      p = Transpose <perm = [0,3,1,2]> (f)
+      c = Conv <pads = [1,1,1,1]> (p, weight)
+      d = DepthToSpace <blocksize = 2> (c)
+      e = Clip <min = 0.0, max = 255.0> (d)
+      t = Transpose <perm = [0,2,3,1]> (e)
+      large = Cast <to = 2> (t)
+    }"""
+    weight = np.abs(random(12, 3, 3, 3))
+    weight /= weight.sum(axis=(1, 2, 3), keepdims=True)
+    return write(path, body, {"weight": weight}, opset=9, ir=4)
+
+
+def two_stages(folder: Path) -> tuple[Path, Path]:
+    """A picture becomes a style, and a style and a live picture become a frame: they share "style/code:0"."""
+    first = """net (float[1,16,16,3] picture) => (float[1,4] "style/code:0") {
+      mean = ReduceMean <axes = [1,2], keepdims = 0> (picture)
+      "style/code:0" = MatMul (mean, weight)
+    }"""
+    step = """net (float[1,3,32,32] content, float[1,4] "style/code:0") => (float[1,3,32,32] output) {
+      gains = MatMul ("style/code:0", weight)
+      planes = Reshape (gains, shape)
+      bent = Mul (content, planes)
+      output = Sigmoid (bent)
+    }"""
+    shape = np.array([1, 3, 1, 1], np.int64)
+    return (
+        write(folder / "first.onnx", first, {"weight": random(3, 4, scale=2)}, opset=13),
+        write(folder / "step.onnx", step, {"weight": random(4, 3, seed=1, scale=2), "shape": shape}),
+    )
