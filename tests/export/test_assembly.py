@@ -313,7 +313,10 @@ def test_without_text_there_are_no_words(tiny_run: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["absent", "--out", "b"], "export: no checkpoint in absent: expected polish.pt, finetune.pt or pretrain.pt; train first"),
+        (
+            ["absent", "--out", "b"],
+            "export: no checkpoint in absent: expected polish.pt, finetune.pt or pretrain.pt; train first",
+        ),
         (["absent"], "the following arguments are required: --out"),
     ],
 )
