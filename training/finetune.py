@@ -49,6 +49,7 @@ from training.words import Words
 
 SEEN = 3  # frames of a clip that the clip critic sees, at equal distances
 GAPS = (1, 2, 3, 4)  # frames between them
+MIXTURE = 2**40  # the mixture's frames are those of clips from this number on
 MAX_GRADIENT = 1e4  # a norm beyond it is divergence
 
 
@@ -218,7 +219,7 @@ class FinetuneStage:
         assert isinstance(recogniser, Recogniser)
         spreads = torch.zeros_like(prior.spreads)
         components = len(prior.means)
-        numbers = in_proportion(self.whole, components, 2**40)
+        numbers = in_proportion(self.whole, components, MIXTURE)
         for start in range(0, components, 8):
             stop = min(components, start + 8)
             batch, _ = self.whole.collate(numbers[start:stop], [0])

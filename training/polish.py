@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from training.checkpoint import load_checkpoint, part_of, require_same_model
 from training.config import Config
-from training.finetune import in_proportion
+from training.finetune import MIXTURE, in_proportion
 from training.footage import Batch, ClipSampler
 from training.generator import VideoGenerator
 from training.layers import average_subpixels
@@ -27,8 +27,6 @@ from training.losses import require_finite
 from training.perceptual import PerceptualDistance
 from training.reconstruction import draw_tubes
 from training.tasks import Draw
-
-MIXTURE = 2**40  # clips from this number on are the mixture's
 
 
 class Table(nn.Module):

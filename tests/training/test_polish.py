@@ -15,10 +15,10 @@ from tests.training.fake_clips import CAPTIONS, FakeClips
 from training import loop
 from training.checkpoint import load_checkpoint, load_generator, save_checkpoint
 from training.config import Config, Footage, Polish, Pretrain, Run
-from training.finetune import in_proportion
+from training.finetune import MIXTURE, in_proportion
 from training.generator import Shape, VideoGenerator
 from training.losses import DivergenceError
-from training.polish import MIXTURE, PolishStage
+from training.polish import PolishStage
 from training.stages import require_not_polished
 
 FACTS: dict[str, Any] = {"data": "here", "words": "", "footage": [], "vocabulary": []}
