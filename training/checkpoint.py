@@ -47,7 +47,12 @@ def part_of(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
 
 
-PLAYED = ("mixing", "pace", "period_frames")  # keys of [model] that change how a generator plays, and no tensor
+PLAYED = (
+    "mixing",
+    "pace",
+    "period_frames",
+    "sharpness",
+)  # keys of [model] that change how a generator plays, and no tensor
 WEIGHTLESS = (*PLAYED, "components", "height", "width")  # keys of [model] that no weight depends on
 
 

@@ -61,6 +61,7 @@ class Shape:
     components: int = 128  # of the mixture that content codes are drawn from
     mixing: float = 0.5  # how readily a scene is put together from two components: 0 never, 1 always
     pace: float = 1.0  # speed of playing at motion 1, calibrated so that footage and what is made move alike
+    sharpness: float = 1.0  # gain of the warped picture's detail, calibrated like the pace: crossing phases blur
     encoder_scale: float = 1.0  # factor on the encoder's channels
     encoder_depth: int = 1  # residual blocks at each of its four levels
 
@@ -78,6 +79,9 @@ class Shape:
 
         if not 0.1 <= self.pace <= 10:
             raise ValueError(f"pace is {self.pace}, expected 0.1 to 10: times the speed that was learned")
+
+        if not 0.5 <= self.sharpness <= 2:
+            raise ValueError(f"sharpness is {self.sharpness}, expected 0.5 to 2: a factor on detail, 1 leaves it alone")
 
         if not 0.25 <= self.encoder_scale <= 32 or not 1 <= self.encoder_depth <= 32:
             raise ValueError(
@@ -383,7 +387,7 @@ class Step(nn.Module):
             move_a = swayed + self.transport(memory, control, (first - 0.5) * period)
             move_b = swayed + self.transport(memory, control, (second - 0.5) * period)
             apart = (move_a - move_b).square().sum(dim=1, keepdim=True)
-            gain = contrast_gain(weight, torch.exp(-apart / (2 * GRAIN_SIZE**2)))
+            gain = self.shape.sharpness * contrast_gain(weight, torch.exp(-apart / (2 * GRAIN_SIZE**2)))
             moves = resize(torch.cat([move_a, move_b, weight, gain], dim=1), height, width)
             picture_a = self.warp1(memory.picture.float(), moves[:, :2])
             picture_b = self.warp1(memory.picture.float(), moves[:, 2:4])

@@ -241,6 +241,26 @@ def test_the_pace_is_what_motion_1_plays_at_and_wind_keeps_its_unit(memory: Memo
         Shape(64, 64, pace=0.0)
 
 
+def test_sharpness_is_a_gain_on_detail_and_leaves_the_coarse_picture_alone(memory: Memory) -> None:
+    plain, sharp = (VideoGenerator(Shape(64, 96, 4, 16, sharpness=gain)).step.eval() for gain in (1.0, 1.5))
+    sharp.load_state_dict(plain.state_dict())
+    for step in (plain, sharp):
+        torch.nn.init.zeros_(step.to_residual.weight)
+        torch.nn.init.constant_(step.to_residual.bias, -20.0)  # the mask is shut: what is left is the warped picture
+    calm = Memory(**{**memory._asdict(), "picture": 0.3 + 0.4 * memory.picture})
+    state, control = plain.initial_state(1), torch.tensor([[1.0, 0.0, 0.0]])
+    with torch.no_grad():
+        one, two = plain.render(calm, state, control), sharp.render(calm, state, control)
+    blocks = [F.avg_pool2d(frame, 8) for frame in (one, two)]
+    details = [
+        (frame - F.interpolate(mean, scale_factor=8)).std() for frame, mean in zip((one, two), blocks, strict=True)
+    ]
+    assert (blocks[0] - blocks[1]).abs().mean() < 0.2 * blocks[0].std()
+    assert 1.3 < details[1] / details[0] < 1.6
+    with pytest.raises(ValueError, match=r"sharpness is 3\.0, expected 0\.5 to 2"):
+        Shape(64, 64, sharpness=3.0)
+
+
 @pytest.mark.parametrize("horizon", [8, 24])
 def test_the_expected_sway_is_what_undamped_oscillators_swing_by(
     generator: VideoGenerator, memory: Memory, horizon: int
