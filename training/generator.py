@@ -387,13 +387,14 @@ class Step(nn.Module):
             move_a = swayed + self.transport(memory, control, (first - 0.5) * period)
             move_b = swayed + self.transport(memory, control, (second - 0.5) * period)
             apart = (move_a - move_b).square().sum(dim=1, keepdim=True)
-            gain = self.shape.sharpness * contrast_gain(weight, torch.exp(-apart / (2 * GRAIN_SIZE**2)))
+            gain = contrast_gain(weight, torch.exp(-apart / (2 * GRAIN_SIZE**2)))
             moves = resize(torch.cat([move_a, move_b, weight, gain], dim=1), height, width)
             picture_a = self.warp1(memory.picture.float(), moves[:, :2])
             picture_b = self.warp1(memory.picture.float(), moves[:, 2:4])
             picture = picture_b + moves[:, 4:5] * (picture_a - picture_b)
             smooth = resize(F.avg_pool2d(picture, SMOOTH), height, width)
-            picture = picture + (moves[:, 5:] - 1) * (picture - smooth)
+            detail = moves[:, 5:] * (picture - smooth)
+            picture, shown = smooth + detail, smooth + self.shape.sharpness * detail
         features_a, features_b = self.warp4(memory.features4, move_a), self.warp4(memory.features4, move_b)
         features = features_b + weight.to(features_a.dtype) * (features_a - features_b)
         move8 = F.avg_pool2d(move_b + weight * (move_a - move_b), 2)
@@ -405,9 +406,10 @@ class Step(nn.Module):
         x = self.merge2(torch.cat([x, F.pixel_unshuffle(2 * seen - 1, 2).to(x.dtype)], dim=1))
         x = self.refine2(F.leaky_relu(x, 0.2))
         made = F.pixel_shuffle(self.to_residual(F.leaky_relu(x, 0.2)), 2).float()  # (B, 4, H, W)
-        # Where the mask opens, a synthesised colour replaces the warped one; elsewhere the picture stays sharp.
+        # Where the mask opens, a synthesised colour replaces the warped one; elsewhere the picture stays sharp. The
+        # layers above know no other sharpness than the learned one: only what is shown is sharpened.
         mask = torch.sigmoid(made[:, 3:] - 2.0)
-        return (picture + mask * (0.5 + 0.5 * torch.tanh(made[:, :3]) - picture)).clamp(0.0, 1.0)
+        return (shown + mask * (0.5 + 0.5 * torch.tanh(made[:, :3]) - shown)).clamp(0.0, 1.0)
 
     def paced(self, control: Tensor) -> Tensor:
         """Return controls (B, 3) as `advance` and `render` want them: motion 1 at the shape's pace, wind as it was."""
