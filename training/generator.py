@@ -61,7 +61,8 @@ class Shape:
     components: int = 128  # of the mixture that content codes are drawn from
     mixing: float = 0.5  # how readily a scene is put together from two components: 0 never, 1 always
     pace: float = 1.0  # speed of playing at motion 1, calibrated so that footage and what is made move alike
-    sharpness: float = 1.0  # gain of the warped picture's detail, calibrated like the pace: crossing phases blur
+    sharpness: float = 1.0  # gain of detail in what is played, calibrated like the pace: crossing phases blur
+    painted_sharpness: float = 1.0  # gain of detail in pictures that are made up, before they are played
     encoder_scale: float = 1.0  # factor on the encoder's channels
     encoder_depth: int = 1  # residual blocks at each of its four levels
 
@@ -80,8 +81,11 @@ class Shape:
         if not 0.1 <= self.pace <= 10:
             raise ValueError(f"pace is {self.pace}, expected 0.1 to 10: times the speed that was learned")
 
-        if not 0.5 <= self.sharpness <= 2:
-            raise ValueError(f"sharpness is {self.sharpness}, expected 0.5 to 2: a factor on detail, 1 leaves it alone")
+        if not (0.5 <= self.sharpness <= 2 and 0.5 <= self.painted_sharpness <= 2):
+            raise ValueError(
+                f"sharpness is {self.sharpness} and painted_sharpness {self.painted_sharpness}, expected 0.5 to 2: "
+                "factors on detail, 1 leaves it alone"
+            )
 
         if not 0.25 <= self.encoder_scale <= 32 or not 1 <= self.encoder_depth <= 32:
             raise ValueError(
@@ -217,7 +221,17 @@ class Condition(nn.Module):
         # Where no image is given, the clip's present is the picture.
         from_clip = clip_given[:, :, None, None] * (1 - mask)
         image = image * mask + clip[:, -1] * from_clip
-        return self.from_code(image, mask + from_clip, self.prior(noise, text), text, clip[:, :-1], clip_given)
+        known = mask + from_clip
+        memory = self.from_code(image, known, self.prior(noise, text), text, clip[:, :-1], clip_given)
+        if self.shape.painted_sharpness == 1:
+            return memory
+        gain = (self.shape.painted_sharpness - 1) * (1 - known)
+        return memory._replace(picture=(memory.picture + gain * detail_of(memory.picture)).clamp(0.0, 1.0))
+
+
+def detail_of(picture: Tensor) -> Tensor:
+    """Return what a picture (B, 3, H, W) has beyond the means of blocks of `SMOOTH` pixels, same shape."""
+    return picture - resize(F.avg_pool2d(picture, SMOOTH), *picture.shape[2:])
 
 
 def phase_field(height: int, width: int) -> Tensor:
@@ -370,8 +384,8 @@ class Step(nn.Module):
         flow = (flow + control[:, 1:3, None, None].float()) * free
         return self.warp4(flow, flow * (0.5 * age)) * age
 
-    def render(self, memory: Memory, state: State, control: Tensor) -> Tensor:
-        """Return the frame (B, 3, H, W), RGB in [0, 1], of a state."""
+    def render(self, memory: Memory, state: State, control: Tensor, sharpness: float = 1.0) -> Tensor:
+        """Return the frame (B, 3, H, W), RGB in [0, 1], of a state; `sharpness` is a gain on the warped detail."""
         height, width = self.height, self.width
         with torch.autocast(state.clock.device.type, enabled=False):
             swayed = self.sway(memory, state) + MAX_LEARNED * torch.tanh(self.to_displacement(state.hidden.float()))
@@ -392,9 +406,9 @@ class Step(nn.Module):
             picture_a = self.warp1(memory.picture.float(), moves[:, :2])
             picture_b = self.warp1(memory.picture.float(), moves[:, 2:4])
             picture = picture_b + moves[:, 4:5] * (picture_a - picture_b)
-            smooth = resize(F.avg_pool2d(picture, SMOOTH), height, width)
-            detail = moves[:, 5:] * (picture - smooth)
-            picture, shown = smooth + detail, smooth + self.shape.sharpness * detail
+            detail = detail_of(picture)
+            picture = picture + (moves[:, 5:] - 1) * detail
+            shown = picture if sharpness == 1 else picture + (sharpness - 1) * moves[:, 5:] * detail
         features_a, features_b = self.warp4(memory.features4, move_a), self.warp4(memory.features4, move_b)
         features = features_b + weight.to(features_a.dtype) * (features_a - features_b)
         move8 = F.avg_pool2d(move_b + weight * (move_a - move_b), 2)
@@ -416,10 +430,10 @@ class Step(nn.Module):
         return torch.cat([self.shape.pace * control[:, :1], control[:, 1:] / self.shape.pace], dim=1)
 
     def forward(self, memory: Memory, state: State, noise: Tensor, control: Tensor) -> tuple[Tensor, State]:
-        """Return the next frame (B, 3, H, W) in [0, 1] and its state, at the shape's `pace`."""
+        """Return the next frame (B, 3, H, W) in [0, 1] and its state, at the shape's `pace` and `sharpness`."""
         control = self.paced(control)
         state = self.advance(memory, state, noise, control)
-        return self.render(memory, state, control), state
+        return self.render(memory, state, control, self.shape.sharpness), state
 
 
 def dissolve(a: Memory, b: Memory, mix: Tensor) -> Memory:
