@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from rich.progress import Progress
+import onnx
 
+from export.engines import Order, build_engines, half_share, plan_engines
 from export.manifest import build_manifest, provenance
 from export.onnx_files import round_weights, write_graphs
 from export.parity import closed_loop, one_step
@@ -18,10 +22,13 @@ from export.placing import placed
 from export.reference import Evaluation, Prompt
 from export.reference import closed_loop as reference_loop
 from export.rung import Rung, print_rungs, runnable
+from export.stages import Stages
 from export.vocabulary import write_vocabulary
 from runtime.bundle import open_bundle, write_manifest
 from training.checkpoint import load_generator
-from training.generator import CLIP
+from training.config import Config
+from training.generator import CLIP, VideoGenerator
+from training.words import Words
 
 GOLDEN_FRAMES = (1, 10, 100, 300)
 FEW_FRAMES = (100,)  # of the golden runs that differ from the first one in their prompt alone
@@ -35,83 +42,167 @@ class ExportError(ValueError):
     """The bundle that came out is not the generator that went in; nothing was written."""
 
 
-def export_run(
-    run: Path, out: Path, *, frames: int = 300, force: bool = False, words: Path | None = None
-) -> list[Rung]:
-    """Export the newest checkpoint of a run.
+@dataclass(frozen=True)
+class Wish:
+    """What an export is to be, beyond its run.
 
     Args:
-        run: folder with finetune.pt or pretrain.pt.
-        out: the bundle's folder; must not exist unless `force`, and then is replaced in one move at the very end.
         frames: length of the closed loops, at least 300 for the golden frames.
-        force: replace an existing bundle.
         words: vectors of words, for a generator that listens to text; None for those that it was trained with.
+        size: (width, height) in pixels; None for that of the training.
+        precisions: of "fp32" and "fp16", for engines and for the parity in ONNX Runtime (where FP32 is always run).
+        engines: of TensorRT's to build; None for those that can be built here, () for none.
+        targets: compute capabilities for TensorRT-RTX; empty for engines that run on all it knows from Ampere on.
+    """
+
+    frames: int = 300
+    words: Path | None = None
+    size: tuple[int, int] | None = None
+    precisions: tuple[str, ...] = ("fp32", "fp16")
+    engines: tuple[str, ...] | None = None
+    targets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A closed loop of PyTorch's: its prompt, frames, and one evaluation from its middle."""
+
+    prompt: Prompt
+    frames: list[npt.NDArray[np.uint8]]
+    middle: Evaluation
+
+
+def export_run(run: Path, out: Path, *, force: bool = False, wish: Wish | None = None) -> list[Rung]:
+    """Export the newest checkpoint of a run, and print one table of what was done.
+
+    Args:
+        run: folder with polish.pt, finetune.pt or pretrain.pt.
+        out: the bundle's folder; must not exist unless `force`, and then is replaced in one move at the very end.
+        force: replace an existing bundle.
+        wish: everything else; None for what is usual.
 
     Returns:
         What was compared, all passed.
 
     Raises:
-        ValueError: there is nothing to export, or `out` is taken.
+        ValueError: there is nothing to export, `out` is taken, or too little of the graph would run in FP16.
         ExportError: an engine's frames differ from PyTorch's by more than its gate.
+        EngineError: an engine that was asked for cannot be built here, or its builder refused a graph.
+        KeyboardInterrupt: somebody pressed Ctrl-C; nothing was written.
     """
+    wish = wish or Wish()
+    orders = plan_engines(wish.engines, wish.targets)
     with placed(out, force=force) as folder:
-        generator, config, facts = load_generator(run)
-        round_weights(generator)
-        with Progress(transient=True) as progress:
-            task = progress.add_task("graphs", total=None)
-            entry = vocabulary = None
-            if config.model.text_dimensions:
-                if words is None and not facts["words"]:
-                    raise ValueError("the generator listens to text and was trained without words: pass --words WORDS")
-                entry, vocabulary = write_vocabulary(words or Path(facts["words"]), folder, facts["vocabulary"])
-                if vocabulary.dimensions != config.model.text_dimensions:
-                    raise ValueError(
-                        f"the generator listens to text vectors of {config.model.text_dimensions} values and the words "
-                        f"have {vocabulary.dimensions}: pass those of the training with --words WORDS"
-                    )
-            write_graphs(generator, folder)
-            (folder / "golden").mkdir()
-            progress.update(task, description="PyTorch, closed loop")
-            count = max(frames, GOLDEN_FRAMES[-1])
-            own = islice(reference_loop(generator, IMAGE_SEED, Prompt()), CLIP)
-            clip = np.stack([evaluation.frame.copy() for evaluation in own])
-            padded = np.concatenate([clip[:1].repeat(CLIP - GOLDEN_CLIP, axis=0), clip[:GOLDEN_CLIP]])
-            prompts = {"noise": Prompt(), "image": Prompt(image=clip[-1]), "clip": Prompt(clip=padded)}
-            if vocabulary is not None:
-                prompts["text"] = Prompt(text=GOLDEN_TEXT, vector=vocabulary.encode([GOLDEN_TEXT])[0])
-            loops: dict[str, tuple[Prompt, list[npt.NDArray[np.uint8]], Evaluation]] = {}
-            golden: list[dict[str, Any]] = []
-            for name, prompt in prompts.items():
-                is_long = name == "noise"
-                length = count if name in ("noise", "image") else FEW_FRAMES[-1]
-                evaluations = list(islice(reference_loop(generator, GOLDEN_SEED, prompt), length))
-                made = [evaluation.frame for evaluation in evaluations]
-                loops[name] = (prompt, made, evaluations[len(evaluations) // 2])
-                golden.append(_write_golden(folder, name, prompt, made, GOLDEN_FRAMES if is_long else FEW_FRAMES))
-                del evaluations
-            manifest = build_manifest(config, folder, golden, entry)
-            manifest["provenance"] = provenance(config, facts)
-            manifest["verified"] = {}
-            write_manifest(folder, manifest)
-            rungs = []
-            for name, (prompt, made, middle) in loops.items():
-                progress.update(task, description=f"parity, {name}")
-                rungs.append(one_step(folder, middle, name))
-                for engine, precision in runnable():
-                    rungs.append(closed_loop(folder, engine, precision, name, GOLDEN_SEED, prompt, made))
-        print_rungs(rungs, "parity with PyTorch")
-        failed = [rung for rung in rungs if not rung.passed]
-        if failed:
-            worst = failed[0]
-            raise ExportError(
-                f"{worst.engine} in {worst.precision} ({worst.run}) came out at {worst.worst:.3g} {worst.unit}, "
-                f"the gate is {worst.gate:g}: no bundle was written"
-            )
-        manifest["verified"] = {"parity": [rung.to_json() for rung in rungs]}
-        write_manifest(folder, manifest)
-        shutil.rmtree(folder / "engines", ignore_errors=True)
+        with Stages() as stages:
+            rungs = _assemble(run, folder, wish, orders, stages)
         open_bundle(folder)
+    stages.print(f"{out}")
     return rungs
+
+
+def _assemble(run: Path, folder: Path, wish: Wish, orders: Sequence[Order], stages: Stages) -> list[Rung]:
+    with stages.stage("weights") as (row, _):
+        generator, config, facts = load_generator(run) if wish.size is None else load_generator(run, wish.size)
+        round_weights(generator)
+        row.note = f"{facts['stage']}, {facts['iteration']} iterations"
+    entry = vocabulary = None
+    if config.model.text_dimensions:
+        with stages.stage("words") as (row, _):
+            entry, vocabulary = _write_words(config, facts, folder, wish.words)
+            row.file, row.size_bytes = "text/", sum(file.stat().st_size for file in (folder / "text").iterdir())
+    with stages.stage("ONNX") as (row, _):
+        write_graphs(generator, folder)
+        row.file = "condition.onnx, step.onnx"
+        row.size_bytes = sum((folder / f"{name}.onnx").stat().st_size for name in ("condition", "step"))
+        if "fp16" in wish.precisions:
+            share = half_share(onnx.load(folder / "step.onnx"))
+            row.note = f"{share.half} of {share.half + share.full} weighted layers of a frame can run in FP16"
+    with stages.stage("PyTorch, closed loops") as (row, advance):
+        loops, golden = _reference_loops(generator, folder, vocabulary, wish.frames, advance)
+        row.file, row.size_bytes = "golden/", sum(file.stat().st_size for file in (folder / "golden").iterdir())
+    manifest = build_manifest(config, folder, golden, entry)
+    manifest["provenance"] = provenance(config, facts)
+    manifest["verified"] = {}
+    write_manifest(folder, manifest)
+    left_out = [name for name in ("fp16",) if name not in wish.precisions]
+    rungs = [one_step(folder, loop.middle, name) for name, loop in loops.items()]
+    for engine, precision in runnable(left_out):
+        with stages.stage(f"parity, {engine} in {precision}") as (row, advance):
+            total = sum(len(loop.frames) for loop in loops.values())
+            done, mine = 0, []
+            for name, loop in loops.items():
+                rung = closed_loop(
+                    folder, engine, precision, name, GOLDEN_SEED, loop.prompt, loop.frames,
+                    partial(_part_done, advance, done / total, len(loop.frames) / total),
+                )  # fmt: skip
+                mine.append(rung)
+                done += len(loop.frames)
+            worst = min(mine, key=lambda rung: rung.worst)
+            verdict = "" if worst.passed else ", FAILED"
+            row.note = f"worst frame of {total} {worst.worst:.1f} dB ({worst.run}), gate {worst.gate:g}{verdict}"
+        rungs += mine
+    failed = [rung for rung in rungs if not rung.passed]
+    if failed:
+        print_rungs(rungs, "parity with PyTorch")
+        raise ExportError(
+            f"{failed[0].engine} in {failed[0].precision} ({failed[0].run}) came out at {failed[0].worst:.3g} "
+            f"{failed[0].unit}, the gate is {failed[0].gate:g}: no bundle was written"
+        )
+    shutil.rmtree(folder / "engines", ignore_errors=True)  # what other engines have cached belongs to this machine
+    built = build_engines(folder, orders, wish.precisions, stages)
+    manifest["verified"] = {"parity": [rung.to_json() for rung in rungs], "engines": built}
+    write_manifest(folder, manifest)
+    return rungs
+
+
+def _part_done(advance: Callable[[float], None], before: float, size: float, share: float) -> None:
+    advance(before + share * size)
+
+
+def _write_words(
+    config: Config, facts: dict[str, Any], folder: Path, words: Path | None
+) -> tuple[dict[str, Any], Words]:
+    """Write the vocabulary's files; returns the manifest's entry and the words."""
+    if words is None and not facts["words"]:
+        raise ValueError("the generator listens to text and was trained without words: pass --words WORDS")
+    entry, vocabulary = write_vocabulary(words or Path(facts["words"]), folder, facts["vocabulary"])
+    if vocabulary.dimensions != config.model.text_dimensions:
+        raise ValueError(
+            f"the generator listens to text vectors of {config.model.text_dimensions} values and the words "
+            f"have {vocabulary.dimensions}: pass those of the training with --words WORDS"
+        )
+    return entry, vocabulary
+
+
+def _reference_loops(
+    generator: VideoGenerator, folder: Path, vocabulary: Words | None, frames: int, advance: Callable[[float], None]
+) -> tuple[dict[str, Loop], list[dict[str, Any]]]:
+    """Run PyTorch's closed loops and write the golden files; returns the loops and the manifest's entries."""
+    (folder / "golden").mkdir()
+    own = islice(reference_loop(generator, IMAGE_SEED, Prompt()), CLIP)
+    clip = np.stack([evaluation.frame.copy() for evaluation in own])
+    padded = np.concatenate([clip[:1].repeat(CLIP - GOLDEN_CLIP, axis=0), clip[:GOLDEN_CLIP]])
+    prompts = {"noise": Prompt(), "image": Prompt(image=clip[-1]), "clip": Prompt(clip=padded)}
+    if vocabulary is not None:
+        prompts["text"] = Prompt(text=GOLDEN_TEXT, vector=vocabulary.encode([GOLDEN_TEXT])[0])
+    count = max(frames, GOLDEN_FRAMES[-1])
+    lengths = {name: count if name in ("noise", "image") else FEW_FRAMES[-1] for name in prompts}
+    loops: dict[str, Loop] = {}
+    golden: list[dict[str, Any]] = []
+    done = 0
+    for name, prompt in prompts.items():
+        made: list[npt.NDArray[np.uint8]] = []
+        middle = None
+        for number, evaluation in enumerate(islice(reference_loop(generator, GOLDEN_SEED, prompt), lengths[name])):
+            made.append(evaluation.frame.copy())  # a copy: an evaluation is megabytes
+            if number == lengths[name] // 2:
+                middle = evaluation
+            done += 1
+            advance(done / sum(lengths.values()))
+        assert middle is not None, "a loop has no frames"
+        loops[name] = Loop(prompt, made, middle)
+        golden.append(_write_golden(folder, name, prompt, made, GOLDEN_FRAMES if name == "noise" else FEW_FRAMES))
+    return loops, golden
 
 
 def _write_golden(

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 
+from export.arguments import to_size
+
 EXAMPLES = """roles of inputs (TENSOR=ROLE or TENSOR=ROLE:DETAILS):
   live      the picture of the live input, e.g. input=live:-1..1,bgr
   image     a picture that is given as a prompt: --image of the show
@@ -78,7 +80,7 @@ def run(words: Sequence[str]) -> Path:
 
     wish = Wish(
         roles=arguments.role,
-        size=None if arguments.size is None else _to_size(arguments.size),
+        size=None if arguments.size is None else to_size(arguments.size),
         shapes=dict(_to_shape(text) for text in arguments.shape),
         fps=_to_fps(arguments.fps),
         name=arguments.name,
@@ -98,14 +100,6 @@ def run(words: Sequence[str]) -> Path:
         print(f"put it on air with {' or '.join(fit)}")
     out: Path = arguments.out
     return out
-
-
-def _to_size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([1-9][0-9]{0,3})x([1-9][0-9]{0,3})", text)
-    if match is None:
-        raise ValueError(f"--size must be WxH in pixels, e.g. 640x360, got {text!r}")
-    width, height = (int(part) for part in match.groups())
-    return width, height
 
 
 def _to_shape(text: str) -> tuple[str, tuple[int, ...]]:

@@ -5,7 +5,7 @@ One evaluation alone hides divergence: an error of 1e-4 in a state is invisible 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,21 +64,27 @@ def closed_loop(
     seed: int,
     prompt: Prompt,
     frames: Sequence[npt.NDArray[np.uint8]],
+    advance: Callable[[float], None] | None = None,
 ) -> Rung:
     """Run a bundle through the runtime as long as PyTorch was run, and compare frame by frame.
 
     Args:
         bundle: a complete bundle.
         engine: name of the engine.
-        precision: "fp32", "bf16" or "auto".
+        precision: "fp32", "bf16", "fp16" or "auto".
         run: name of the loop.
         seed: of the loop.
         prompt: what it was conditioned on.
         frames: PyTorch's, uint8 (H, W, 3), from frame 1 on.
+        advance: called with the share that is done.
     """
     with Generator.open(bundle, engine=engine, precision=precision, renewal=False, seed=seed) as generator:
         generator.condition(image=prompt.image, clip=prompt.clip, text=prompt.text, seed=seed)
-        values = [min(psnr_db(next(generator), frame), IDENTICAL_DB) for frame in frames]
+        values = []
+        for frame in frames:
+            values.append(min(psnr_db(next(generator), frame), IDENTICAL_DB))
+            if advance is not None:
+                advance(len(values) / len(frames))
         used = generator.precision
     return Rung(
         engine, used, f"{run}, closed loop", len(frames), min(values), float(np.mean(values)), GATES_DB[used], "dB"

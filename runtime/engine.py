@@ -99,8 +99,10 @@ class Engine(Protocol):
         """
 
 
-# In the order of measured speed on CPUs (`python -m benchmarks latency`): `auto` takes the first that is available.
+# `auto` takes the first that is available: GPUs, then CPUs in the order of measured speed (benchmarks latency).
 ENGINES: dict[str, str] = {
+    "tensorrt": "runtime.engine_tensorrt:TensorRT",
+    "tensorrt-rtx": "runtime.engine_tensorrt:TensorRTRTX",
     "openvino": "runtime.engine_openvino:OpenVINO",
     "onnxruntime": "runtime.engine_onnxruntime:OnnxRuntime",
 }

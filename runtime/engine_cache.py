@@ -51,6 +51,11 @@ class EngineCache:
         """Whether there is a folder to store in."""
         return self._file is not None
 
+    @property
+    def file(self) -> Path | None:
+        """The file, which need not be there; None without a folder."""
+        return self._file
+
     def load(self) -> bytes | None:
         """Return the stored bytes, or None if there are none or they are damaged."""
         if self._file is None:

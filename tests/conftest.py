@@ -96,3 +96,13 @@ def tiny_run(footage: Path, tiny_config: Path, footage_cache: Path, tmp_path_fac
             )
         )
     return out
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how much of every engine that the tests have built runs in FP16."""
+    from tests.export.rtx import SHARES
+
+    if SHARES:
+        terminalreporter.section("engines of TensorRT-RTX")
+        for bundle, sentence in SHARES.items():
+            terminalreporter.write_line(f"{bundle}: {sentence}")

@@ -48,8 +48,15 @@ def test_golden_frames_are_reproduced(bundle: Path, engine: str, precision: str,
 
 
 @every_bundle
-def test_tensorrt_rtx_builds_both_graphs(bundle: Path) -> None:
-    require_builds(bundle)
+def test_tensorrt_rtx_builds_every_graph_mostly_in_half_precision(bundle: Path, tmp_path: Path) -> None:
+    entries = require_builds(bundle, tmp_path / bundle.name)
+    found = [(entry["graph"], entry["precision"]) for entry in entries]
+    steps = [(f"step, {pixels}", precision) for pixels in ("rgb", "i420") for precision in ("fp32", "fp16")]
+    assert found == [("condition", "fp32"), *steps]
+    for entry in entries:
+        assert entry["half_convolutions"] == (entry["convolutions"] if entry["precision"] == "fp16" else 0)
+        assert entry["convolutions"] >= 10
+        assert entry["size_bytes"] > 100_000
 
 
 @every_bundle

@@ -17,7 +17,7 @@ from onnx import numpy_helper
 
 from export import assembly
 from export.__main__ import main
-from export.assembly import ExportError, export_run
+from export.assembly import ExportError, Wish, export_run
 from export.graphs import condition_inputs, step_inputs
 from export.onnx_files import round_weights
 from export.reference import Prompt
@@ -25,7 +25,10 @@ from export.reference import closed_loop as reference_loop
 from export.rung import Rung
 from runtime import Generator
 from runtime.bundle import open_bundle
+from runtime.engine_tensorrt import graph_in
 from runtime.golden import check_golden, psnr_db
+from runtime.graphs import prune
+from runtime.tensorrt_builder import PORTABLE, cache_entry
 from tests.export.rtx import require_builds
 from tests.export.wordpiece import make_wordpieces
 from training.checkpoint import load_checkpoint, load_generator, save_checkpoint
@@ -34,6 +37,7 @@ from training.generator import CLIP, Shape, VideoGenerator
 from training.words import Words
 
 WORDS = ["a", "the", "waterfall", "in", "mountains", "sea", "burning", "candle"]
+SHORT = Wish(frames=10, engines=())
 CAPTIONS = ["the sea", "a burning candle", "a waterfall", "the mountains"]
 
 
@@ -79,11 +83,12 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loops of ten frames on one engine: enough to notice."""
     monkeypatch.setattr(assembly, "GOLDEN_FRAMES", (1, 10))
     monkeypatch.setattr(assembly, "FEW_FRAMES", (1, 4))
-    monkeypatch.setattr(assembly, "runnable", lambda: [("onnxruntime", "fp32")])
+    monkeypatch.setattr(assembly, "runnable", lambda left_out: [("onnxruntime", "fp32")])
 
 
 def test_a_bundle_is_complete(bundle: Path) -> None:
-    files = {path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()}
+    written = [path.relative_to(bundle) for path in bundle.rglob("*") if path.is_file()]
+    files = {path.as_posix() for path in written if path.parts[0] != "engines"}
     golden = {f"golden/{name}.npz" for name in ("noise", "image", "clip", "text")}
     text = {f"text/{name}" for name in ("tokenizer.json", "vectors.npy", "scales.npy")}
     assert files == {"bundle.json", "condition.onnx", "step.onnx", *golden, *text}
@@ -191,8 +196,22 @@ def test_whatever_is_given_the_runtime_makes_pytorchs_frames(bundle: Path, liste
         assert np.abs(seconds[one] - seconds[two]).mean() > 0.05, (one, two)
 
 
-def test_tensorrt_rtx_builds_both_graphs(bundle: Path) -> None:
-    require_builds(bundle)
+def test_tensorrt_rtx_builds_every_graph(bundle: Path, tmp_path: Path) -> None:
+    assert len(require_builds(bundle, tmp_path / "tiny")) == 5
+
+
+def test_the_engines_of_the_export_are_found_again(bundle: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed", exc_type=ImportError)
+    entries = json.loads((bundle / "bundle.json").read_text())["verified"]["engines"]
+    assert {entry["engine"] for entry in entries} == {"tensorrt-rtx"}
+    opened = open_bundle(bundle)
+    states = [item.name for item in opened.manifest.step.outputs_of("state")]
+    graph = graph_in(prune(opened.step, ["rgb", *states]), "fp16")
+    entry = cache_entry(graph, "tensorrt-rtx", PORTABLE, bundle / "engines")
+    plan = entry.load()
+    size = next(e["size_bytes"] for e in entries if (e["graph"], e["precision"]) == ("step, rgb", "fp16"))
+    assert plan is not None
+    assert len(plan) == size
 
 
 @pytest.mark.usefixtures("short")
@@ -202,9 +221,9 @@ def test_text_asks_for_the_words_of_the_training_before_anything_takes_time(
     monkeypatch.setattr(assembly, "write_graphs", lambda generator, folder: pytest.fail("that is minutes too late"))
     other = make_wordpieces(tmp_path / "words", ["sea"], dimensions=12)
     with pytest.raises(ValueError, match="text vectors of 16 values and the words have 12: pass those of the training"):
-        export_run(listening_run, tmp_path / "out", words=other)
+        export_run(listening_run, tmp_path / "out", wish=Wish(words=other))
     with pytest.raises(ValueError, match="no token vectors at"):
-        export_run(listening_run, tmp_path / "out", words=tmp_path / "absent")
+        export_run(listening_run, tmp_path / "out", wish=Wish(words=tmp_path / "absent"))
     silent = tmp_path / "run"
     silent.mkdir()
     content = torch.load(listening_run / "finetune.pt", weights_only=True)
@@ -261,7 +280,7 @@ def test_a_broken_graph_is_never_written(
 
     monkeypatch.setattr(assembly, "write_graphs", write_damaged)
     with pytest.raises(ExportError, match="no bundle was written"):
-        export_run(listening_run, tmp_path / "broken", frames=10)
+        export_run(listening_run, tmp_path / "broken", wish=SHORT)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -279,7 +298,7 @@ def test_force_replaces_a_bundle_in_the_end_only(
 
     monkeypatch.setattr(assembly, "one_step", fail)
     with pytest.raises(RuntimeError, match="the power went"):
-        export_run(listening_run, copy, frames=10, force=True)
+        export_run(listening_run, copy, force=True, wish=SHORT)
     assert (copy / "bundle.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
 
@@ -291,7 +310,7 @@ def test_force_replaces_the_whole_folder(
     copy = tmp_path / "tiny"
     shutil.copytree(bundle, copy)
     (copy / "stale").write_text("")
-    export_run(listening_run, copy, frames=10, force=True)
+    export_run(listening_run, copy, force=True, wish=SHORT)
     assert not (copy / "stale").exists()
     assert open_bundle(copy).manifest.golden[0].frames == (1, 10)
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]

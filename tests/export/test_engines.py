@@ -1,0 +1,105 @@
+"""Which engines an export builds, and the share of FP16 without which it fails."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from export import engines
+from export.__main__ import main, parser
+from export.engines import Order, plan_engines, require_share
+from runtime import EngineError, cuda, tensorrt_builder
+from runtime.half import Share
+
+needs_builder = pytest.mark.skipif(
+    tensorrt_builder.why_not_installed("tensorrt-rtx") is not None, reason="TensorRT-RTX is not installed"
+)
+
+
+@needs_builder
+def test_what_can_be_built_here_is_built() -> None:
+    assert Order("tensorrt-rtx", "portable") in plan_engines(None, [])
+    assert plan_engines([], []) == []
+    assert plan_engines(["tensorrt-rtx"], ["sm86", "SM120"]) == [
+        Order("tensorrt-rtx", "sm86"), Order("tensorrt-rtx", "sm120"),
+    ]  # fmt: skip
+
+
+def test_what_is_named_and_cannot_be_built_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tensorrt_builder, "why_not_installed", lambda flavour: None)
+    monkeypatch.setattr(cuda, "why_no_device", lambda: "this machine has no CUDA device")
+    with pytest.raises(EngineError, match="tensorrt builds for the GPU that is there: this machine has no CUDA device"):
+        plan_engines(["tensorrt"], [])
+    monkeypatch.setattr(tensorrt_builder, "why_not_installed", lambda flavour: f"no {flavour}")
+    assert plan_engines(None, []) == []
+    with pytest.raises(EngineError, match="no tensorrt-rtx"):
+        plan_engines(["tensorrt-rtx"], [])
+    with pytest.raises(ValueError, match="name it with --engine tensorrt-rtx"):
+        plan_engines(None, ["sm89"])
+
+
+def test_too_little_in_half_precision_is_an_error() -> None:
+    require_share(Share(19, 1), "the step graph")
+    with pytest.raises(
+        ValueError, match=r"only 9 of 13 layers of the step graph .* in FP16 \(69%, expected at least 95%"
+    ):
+        require_share(Share(9, 4), "the step graph")
+    with pytest.raises(ValueError, match="only 0 of 0 layers"):
+        require_share(Share(0, 0), "the step graph")
+
+
+def test_an_export_in_fp32_by_mistake_leaves_nothing(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(engines, "to_half", lambda model: model)  # a conversion that has quietly done nothing
+    monkeypatch.setattr(sys, "argv", ["export", str(tiny_run), "--out", str(tmp_path / "out"), "--engine", "none"])
+    assert main() == 2
+    assert "only 0 of 13 layers of the step graph that multiply by weights run in FP16" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_is_one_sentence_and_status_130(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from export import assembly
+
+    def pressed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(assembly, "write_graphs", pressed)
+    monkeypatch.setattr(sys, "argv", ["export", str(tiny_run), "--out", str(tmp_path / "out"), "--engine", "none"])
+    assert main() == 130
+    assert capsys.readouterr().err == "export: stopped; nothing was written\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--size", "big"], "--size must be WxH in pixels, e.g. 640x360, got 'big'"),
+        (["--size", "100x64"], "frame size is 100x64, expected multiples of 32 from 64 up"),
+        (["--precision", "fp8"], "--precision must be fp32, fp16 or both (fp32,fp16), got 'fp8'"),
+        (["--precision", ""], "--precision must be fp32, fp16 or both (fp32,fp16), got ''"),
+        (["--engine", "onnx"], 'there is no engine "onnx" to build'),
+        (["--engine", "none,tensorrt"], "--engine is \"none\" or names of engines, got 'none,tensorrt'"),
+        (["--engine", "none", "--target", "sm89"], "name it with --engine tensorrt-rtx"),
+    ],
+)
+def test_bad_words_are_one_sentence_and_nothing_is_written(
+    words: list[str], sentence: str, tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(sys, "argv", ["export", str(tiny_run), "--out", str(tmp_path / "out"), *words])
+    assert main() == 2
+    said = capsys.readouterr().err
+    assert sentence in said
+    assert said.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_help_has_an_example_of_every_option() -> None:
+    text = parser().format_help()
+    for word in ("--size 384x256", "--engine tensorrt-rtx --target sm86,sm89,sm120", "--engine none", "exit status"):
+        assert word in text
