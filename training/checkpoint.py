@@ -11,6 +11,7 @@ from torch import Tensor
 
 from training.config import Config, config_from_dict
 from training.generator import VideoGenerator
+from training.resizing import resized
 
 VERSION = 3
 STAGES = ("pretrain", "finetune", "polish")
@@ -99,8 +100,21 @@ def newest_checkpoint(run: Path) -> Path:
     raise ValueError(f"no checkpoint in {run}: expected polish.pt, finetune.pt or pretrain.pt; train first")
 
 
-def load_generator(run: Path) -> tuple[VideoGenerator, Config, dict[str, Any]]:
-    """Return the averaged (EMA) generator of a run folder, its configuration and what else the checkpoint tells."""
+def load_generator(run: Path, size: tuple[int, int] | None = None) -> tuple[VideoGenerator, Config, dict[str, Any]]:
+    """Return the averaged (EMA) generator of a run folder, its configuration and what else the checkpoint tells.
+
+    At another size than the trained one the weights are the same, and so is the state dictionary; see `resizing` for
+    what that does to pictures and motion. Of the configuration only the frame's size follows (and so its digest): the
+    footage section stays as it was trained, crops that the frame has become too small for count as none. The facts
+    tell the trained size, (width, height), as "trained_size".
+
+    Args:
+        run: folder with at least one stage's checkpoint.
+        size: width and height of frames in pixels; None: those that it was trained with.
+
+    Raises:
+        ValueError: there is no such checkpoint, or the size is not of multiples of 32 from 64 up.
+    """
     path = newest_checkpoint(run)
     content = load_checkpoint(path)
     config = config_from_dict(content["config"], str(path))
@@ -108,4 +122,13 @@ def load_generator(run: Path) -> tuple[VideoGenerator, Config, dict[str, Any]]:
     generator.load_state_dict(part_of(content["ema"], "generator."))
     facts = {key: content[key] for key in ("stage", "iteration", "footage", "data", "words")}
     facts["vocabulary"] = content.get("vocabulary", [])  # of captions; footage need not have any
+    facts["trained_size"] = config.model.width, config.model.height
+    if size is not None:
+        generator = resized(generator, size)
+        stages: dict[str, Any] = {
+            stage: dataclasses.replace(getattr(config, stage), crop=0)
+            for stage in ("pretrain", "finetune")
+            if getattr(config, stage).crop > min(size)
+        }
+        config = dataclasses.replace(config, model=generator.shape, **stages)
     return generator.eval(), config, facts
