@@ -138,6 +138,7 @@ def provenance(config: Config, facts: dict[str, Any]) -> dict[str, Any]:
             "stage": facts["stage"],
             "iterations": facts["iteration"],
             "seed": config.run.seed,
+            "trained_size": list(facts["trained_size"]),  # (width, height): an export may be of another
             "footage": dataclasses.asdict(config.footage),
         },
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),

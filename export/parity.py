@@ -64,6 +64,8 @@ def closed_loop(
     seed: int,
     prompt: Prompt,
     frames: Sequence[npt.NDArray[np.uint8]],
+    *,
+    threads: int | None = None,
     advance: Callable[[float], None] | None = None,
 ) -> Rung:
     """Run a bundle through the runtime as long as PyTorch was run, and compare frame by frame.
@@ -76,9 +78,12 @@ def closed_loop(
         seed: of the loop.
         prompt: what it was conditioned on.
         frames: PyTorch's, uint8 (H, W, 3), from frame 1 on.
+        threads: CPU threads; None for every core.
         advance: called with the share that is done.
     """
-    with Generator.open(bundle, engine=engine, precision=precision, renewal=False, seed=seed) as generator:
+    with Generator.open(
+        bundle, engine=engine, precision=precision, renewal=False, seed=seed, threads=threads
+    ) as generator:
         generator.condition(image=prompt.image, clip=prompt.clip, text=prompt.text, seed=seed)
         values = []
         for frame in frames:

@@ -32,12 +32,14 @@ class Stages:
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
+        self._start = self._seconds = 0.0
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), transient=True, refresh_per_second=4
         )
 
     def __enter__(self) -> Self:
         """Show the bars."""
+        self._start = time.monotonic()
         self._progress.start()
         return self
 
@@ -45,12 +47,14 @@ class Stages:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Hide the bars."""
+        self._seconds = time.monotonic() - self._start
         self._progress.stop()
 
     @contextmanager
     def stage(self, name: str) -> Iterator[tuple[Row, Advance]]:
         """Run a stage: yields its row, to be filled in, and what to call with the share that is done, 0 to 1."""
         row = Row(name)
+        self.rows.append(row)  # now: stages that run side by side stand in the order in which they were begun
         task = self._progress.add_task(name, total=None)
 
         def advance(share: float) -> None:
@@ -62,7 +66,6 @@ class Stages:
         finally:
             self._progress.remove_task(task)
         row.seconds = time.monotonic() - start
-        self.rows.append(row)
 
     def print(self, title: str) -> None:
         """Print the table."""
@@ -72,9 +75,8 @@ class Stages:
         for row in self.rows:
             size = "" if row.size_bytes is None else f"{row.size_bytes / 1e6:.2f} MB"
             table.add_row(row.stage, row.file, size, f"{row.seconds:.1f} s", row.note)
-        total = sum(row.seconds for row in self.rows)
         table.add_section()
-        table.add_row("together", "", "", f"{total:.1f} s", "")
+        table.add_row("together", "", "", f"{self._seconds:.1f} s", "")
         console = Console()
         if not console.is_terminal:
             console = Console(width=140)  # in a log file rich folds at 80 columns, the table needs more
