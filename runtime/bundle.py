@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from runtime.tensors import Graph
 
 MANIFEST = "bundle.json"
 _MAX_MANIFEST_BYTES = 4 * 2**20
+_MAX_DEPTH = 64  # of objects and lists in each other: a manifest has seven, and what `provenance` holds
 _MAX_GRAPH_BYTES = 2**31 - 1  # protobuf's own limit
 
 
@@ -82,14 +84,19 @@ def read_manifest(folder: Path) -> Manifest:
     if not file.is_file():
         raise BundleError(f"{folder} is no bundle: it holds no {MANIFEST}")
     try:
-        with file.open("rb") as stream:
+        if not (resolved := file.resolve(strict=True)).is_relative_to(folder.resolve()):
+            raise BundleError(f"{file} leads out of the bundle (to {resolved}); a bundle is complete in itself")
+        with resolved.open("rb") as stream:
             data = stream.read(_MAX_MANIFEST_BYTES + 1)
     except OSError as error:
         raise BundleError(f"{file} cannot be read: {error.strerror}") from error
     if len(data) > _MAX_MANIFEST_BYTES:
         raise BundleError(f"{file} is larger than {_MAX_MANIFEST_BYTES} bytes; a manifest is a few thousand")
     try:
-        value = json.loads(data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value = json.loads(
+            data.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant, parse_float=_to_float
+        )
+        _check_json(value)
     except (ValueError, RecursionError) as error:  # JSON and UTF-8 errors are ValueErrors
         raise BundleError(f"{file} is not JSON: {error}") from error
     manifest = Manifest.parse(value)
@@ -188,6 +195,31 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(value) != len(pairs):
         raise ValueError("a key stands there twice")
     return value
+
+
+def _to_float(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {text[:40]} is too large")
+    return value
+
+
+def _check_json(value: Any) -> None:
+    """Raise ValueError where a value is nested too deep, or a string cannot be written as UTF-8."""
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        for item in level:
+            if isinstance(item, str):
+                item.encode("utf-8")  # half of a character is a UnicodeEncodeError, which is a ValueError
+        level = [
+            part
+            for item in level
+            if isinstance(item, (dict, list))
+            for part in ([*item, *item.values()] if isinstance(item, dict) else item)
+        ]
+        if not level:
+            return
+    raise ValueError(f"it is nested more than {_MAX_DEPTH} levels deep")
 
 
 def _refuse_constant(name: str) -> Any:

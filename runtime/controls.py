@@ -56,15 +56,20 @@ def parse_controls(items: list[Any], step: Graph) -> dict[str, Control]:
     tensor = step.only_input("control")
     count = 0 if tensor is None else tensor.shape[1]
     controls: dict[str, Control] = {}
+    indices: set[int] = set()
+    targets: dict[str, str] = {}  # target -> name of the control that has it
     for number, item in enumerate(items):
         control = _parse_control(item, f"bundle.json: controls[{number}]", count)
-        for other in controls.values():
-            if control.name == other.name or (control.index is not None and control.index == other.index):
-                taken = f'the name "{control.name}" or the index {control.index}'
-                raise BundleError(f"bundle.json: controls[{number}]: {taken} is taken by another control")
-            if control.target == other.target != "step":
-                taken = f'the target {control.target} is taken by the control "{other.name}"'
-                raise BundleError(f"bundle.json: controls[{number}]: {taken}")
+        if control.name in controls or control.index in indices:
+            taken = f'the name "{control.name}" or the index {control.index}'
+            raise BundleError(f"bundle.json: controls[{number}]: {taken} is taken by another control")
+        if control.index is not None:
+            indices.add(control.index)
+        elif control.target in targets:
+            taken = f'the target {control.target} is taken by the control "{targets[control.target]}"'
+            raise BundleError(f"bundle.json: controls[{number}]: {taken}")
+        else:
+            targets[control.target] = control.name
         controls[control.name] = control
     return controls
 

@@ -20,11 +20,12 @@ def default_cache_dir(bundle: Path) -> Path:
         bundle: the bundle's folder.
 
     Returns:
-        Its `engines/` if that can be written, else a folder in the user's cache.
+        Its `engines/` if that can be written and is no link out of the bundle, else a folder in the user's cache.
     """
     folder = bundle / "engines"
     place = folder if folder.exists() else bundle
-    if place.is_dir() and os.access(place, os.W_OK):
+    is_inside = place.resolve().is_relative_to(bundle.resolve())
+    if is_inside and place.is_dir() and os.access(place, os.W_OK):
         return folder
     cache = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
     return Path(cache) / "everframe" / "engines"

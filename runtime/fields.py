@@ -13,6 +13,8 @@ from typing import Any
 
 from runtime.errors import BundleError
 
+_MAX_NAMES = 64
+
 
 def nearest(word: str, known: Iterable[str]) -> str:
     """Build the end of an error message that helps with an unknown word.
@@ -25,10 +27,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
         `(did you mean "x"?)` if something is close, else a list of what is known.
     """
     names = sorted(known)
-    close = difflib.get_close_matches(word, names, n=1)
+    # Comparing takes longer than anybody waits where a bundle lists thousands of names.
+    close = difflib.get_close_matches(word, names, n=1) if len(names) <= _MAX_NAMES and len(word) <= 256 else []
     if close:
         return f'(did you mean "{close[0]}"?)'
-    return "(known: " + (", ".join(names) if names else "none") + ")"
+    shown = ", ".join(names[:_MAX_NAMES]) + (f" and {len(names) - _MAX_NAMES} more" if names[_MAX_NAMES:] else "")
+    return f"(known: {shown or 'none'})"
 
 
 class Fields:
@@ -45,13 +49,13 @@ class Fields:
 
     def __init__(self, value: Any, where: str, keys: Iterable[str]) -> None:
         if not isinstance(value, Mapping):
-            raise BundleError(f"{where} must be an object, got {_describe(value)}")
+            raise BundleError(f"{where} must be an object, got {describe(value)}")
         self._value = value
         self.where = where
         known = set(keys)
         for key in value:
             if key not in known:
-                raise BundleError(f'{where} has the unknown key "{key}" {nearest(str(key), known)}')
+                raise BundleError(f'{where} has the unknown key "{_shorten(str(key))}" {nearest(str(key), known)}')
 
     def has(self, key: str) -> bool:
         """Tell whether the object has this key."""
@@ -80,7 +84,7 @@ class Fields:
         """Return a required string that is one of `choices`."""
         value, known = self.text(key), list(choices)
         if value not in known:
-            raise BundleError(f'{self.where}: "{key}" is the unknown "{value}" {nearest(value, known)}')
+            raise BundleError(f'{self.where}: "{key}" is the unknown "{_shorten(value)}" {nearest(value, known)}')
         return value
 
     def boolean(self, key: str) -> bool:
@@ -123,9 +127,13 @@ class Fields:
         return value
 
     def _error(self, key: str, expected: str, value: Any) -> BundleError:
-        return BundleError(f'{self.where}: "{key}" must be {expected}, got {_describe(value)}')
+        return BundleError(f'{self.where}: "{key}" must be {expected}, got {describe(value)}')
 
 
-def _describe(value: Any) -> str:
-    text = repr(value)
+def describe(value: Any) -> str:
+    """Return a value for a message, cut to 60 characters."""
+    return _shorten(repr(value))
+
+
+def _shorten(text: str) -> str:
     return text if len(text) <= 60 else text[:57] + "..."

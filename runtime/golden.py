@@ -2,18 +2,44 @@
 
 from __future__ import annotations
 
+import io
 import math
+import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from runtime.arrays import MAX_HEADER_BYTES, Header, read_header, to_array
+from runtime.bundle import read_file
 from runtime.errors import BundleError
 from runtime.generator import Generator
 from runtime.manifest import GoldenSpec, Manifest
+
+_MAX_BYTES = 2**30  # of a file and of what it unpacks to: a hundred frames of 1080p are half of it
+_MAX_ENTRIES = 16
+_END = struct.Struct("<4s4H2LH")  # the last record of a zip archive
+
+
+class _Wanted(NamedTuple):
+    """An array that a golden file must hold; its first axis may be anything from `low` (if given) to `high`."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    low: int | None = None
+    high: int | None = None
+
+    def fits(self, header: Header) -> bool:
+        """Tell whether a header claims such an array."""
+        if header.dtype.name != self.dtype or len(header.shape) != len(self.shape):
+            return False
+        if self.low is None:
+            return header.shape == self.shape
+        is_in_range = self.low <= header.shape[0] and (self.high is None or header.shape[0] <= self.high)
+        return is_in_range and header.shape[1:] == self.shape[1:]
 
 
 class GoldenFile(NamedTuple):
@@ -55,9 +81,8 @@ def check_golden(
         One result per golden frame, in the manifest's order.
 
     Raises:
-        BundleError: the bundle or a golden file is damaged.
+        BundleError: the bundle or a golden file is damaged, or the prompt of a golden run cannot be read.
         EngineError: the engine cannot run here, or a package for text is missing.
-        ValueError: a golden run's text cannot be read.
     """
     results: list[GoldenResult] = []
     with Generator.open(bundle, engine=engine, precision=precision, renewal=False, cache_dir=cache_dir) as generator:
@@ -66,7 +91,10 @@ def check_golden(
             generator.reset(seed=spec.seed)
             if spec.image or spec.clip or spec.text is not None:
                 seed = spec.seed if _takes_seed(generator.manifest) else None
-                generator.condition(image=content.image, clip=content.clip, text=spec.text, seed=seed)
+                try:
+                    generator.condition(image=content.image, clip=content.clip, text=spec.text, seed=seed)
+                except ValueError as error:
+                    raise BundleError(f"the run of {spec.file} cannot be replayed: {error}") from error
             wanted = dict(zip(spec.frames, content.frames, strict=True))
             for number in range(1, max(wanted) + 1):
                 if content.live is not None:
@@ -84,39 +112,96 @@ def psnr_db(frame: npt.NDArray[np.uint8], reference: npt.NDArray[np.uint8]) -> f
 
 
 def load_golden(folder: Path, spec: GoldenSpec, manifest: Manifest) -> GoldenFile:
-    """Load one golden file, whose hash was checked when the bundle was opened.
+    """Load one golden file; every size that it claims is checked before anything is unpacked.
+
+    Args:
+        folder: of the bundle.
+        spec: of the file.
+        manifest: of the bundle.
 
     Raises:
-        BundleError: it does not hold what the manifest says.
+        BundleError: it is damaged, does not hold what the manifest says, or would unpack to more than 1 GiB.
     """
+    wanted = _wanted(spec, manifest)
+    claimed = sum(math.prod(item.shape) * np.dtype(item.dtype).itemsize for item in wanted.values())
+    size = manifest.files[spec.file].size_bytes
+    if max(claimed, size) > _MAX_BYTES:
+        raise BundleError(
+            f"{spec.file} would take {max(claimed, size)} bytes of memory, at most {_MAX_BYTES} are read: "
+            "list fewer frames"
+        )
+    data = read_file(folder, spec.file, manifest.files[spec.file])
     try:
-        with (folder / spec.file).open("rb") as stream:
-            arrays = np.load(stream, allow_pickle=False)
-            if not isinstance(arrays, np.lib.npyio.NpzFile):
-                raise ValueError("it holds one array and no names")
-            content = {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise BundleError(f"{spec.file} is no golden file: {error}") from error
-    shape = (manifest.frame.height, manifest.frame.width, 3)
-    wanted = {"frames": ((len(spec.frames), *shape), "uint8"), "indices": ((len(spec.frames),), "int32")}
-    if spec.image:
-        wanted["image"] = (shape, "uint8")
-    if spec.clip and manifest.condition is not None and (tensor := manifest.condition.only_input("clip")) is not None:
-        wanted["clip"] = (tensor.shape[1:], "uint8")
-    if spec.live and (tensor := manifest.step.only_input("live")) is not None:
-        # Any number of frames but none; for a file without them, the shape of one is what the message expects.
-        wanted["live"] = ((max(1, len(content.get("live", ()))), *tensor.shape[1:]), "uint8")
-    for name in sorted(set(wanted) | set(content)):
-        got = (content[name].shape, content[name].dtype.name) if name in content else None
-        if name == "clip" and name in wanted and got is not None and 1 <= got[0][0] <= wanted[name][0][0]:
-            got = ((wanted[name][0][0], *got[0][1:]), got[1])  # a shorter one is padded as any clip is
-        if name not in wanted or got != wanted[name]:
-            raise BundleError(f'{spec.file}: "{name}" is {got}, expected {wanted.get(name)}')
+        _check_directory(data)
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
+            if len(entries) != len(archive.infolist()):
+                raise ValueError("a name stands there twice")
+            for name in sorted(set(wanted) | set(entries)):
+                if name not in wanted or name not in entries:
+                    got, expected = ("there", None) if name in entries else (None, wanted[name][:2])
+                    raise BundleError(f'{spec.file}: "{name[:60]}" is {got}, expected {expected}')
+            content = {name: _unpack(archive, entries[name], item, spec.file) for name, item in wanted.items()}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+        raise BundleError(f"{spec.file} is no golden file: {error}; export the bundle again") from error
     if tuple(content["indices"].tolist()) != spec.frames:
         raise BundleError(
             f"{spec.file} holds the frames {content['indices'].tolist()}, the manifest says {spec.frames}"
         )
     return GoldenFile(content["frames"], content.get("image"), content.get("clip"), content.get("live"))
+
+
+def _wanted(spec: GoldenSpec, manifest: Manifest) -> dict[str, _Wanted]:
+    """Return what a golden file must hold, by name."""
+    shape = (manifest.frame.height, manifest.frame.width, 3)
+    wanted = {
+        "frames": _Wanted((len(spec.frames), *shape), "uint8"),
+        "indices": _Wanted((len(spec.frames),), "int32"),
+    }
+    if spec.image:
+        wanted["image"] = _Wanted(shape, "uint8")
+    if spec.clip and manifest.condition is not None and (tensor := manifest.condition.only_input("clip")) is not None:
+        wanted["clip"] = _Wanted(tensor.shape[1:], "uint8", 1, tensor.shape[1])  # a shorter one is padded, as any is
+    if spec.live and (tensor := manifest.step.only_input("live")) is not None:
+        wanted["live"] = _Wanted((1, *tensor.shape[1:]), "uint8", 1, None)  # any number of frames but none
+    return wanted
+
+
+def _check_directory(data: bytes) -> None:
+    """Raise ValueError unless a zip archive ends as numpy writes it, with a table of contents of few entries."""
+    end = data[-_END.size :]
+    if len(end) < _END.size or data[-_END.size - 20 :].startswith(b"PK\x06\x07"):
+        raise ValueError("it is no zip archive of a plain kind")
+    magic, _, _, _, entries, size, _, comment = _END.unpack(end)
+    if magic != b"PK\x05\x06" or comment:
+        raise ValueError("it is no zip archive, or its end is missing")
+    if entries > _MAX_ENTRIES or size > 2**16:
+        raise ValueError(f"it lists {entries} entries in {size} bytes, at most {_MAX_ENTRIES} are expected")
+
+
+def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, wanted: _Wanted, file: str) -> npt.NDArray[Any]:
+    """Unpack one array, no more of it than its header and shape need.
+
+    Raises:
+        BundleError: it is not what the manifest says.
+        ValueError: it is no array, or longer or shorter than it claims.
+    """
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or entry.flag_bits & 1:
+        raise ValueError(f"{entry.filename} is packed in a way that numpy does not write")
+    with archive.open(entry) as stream:
+        head = stream.read(MAX_HEADER_BYTES)
+        header = read_header(head)
+        if not wanted.fits(header):
+            got = (header.shape, header.dtype.name)
+            name = entry.filename.removesuffix(".npy")
+            raise BundleError(f'{file}: "{name}" is {got}, expected {wanted[:2]}')
+        size = header.size + header.dtype.itemsize * math.prod(header.shape)
+        if entry.file_size != size or size > _MAX_BYTES:
+            raise ValueError(f"{entry.filename} unpacks to {entry.file_size} bytes, its header says {size}")
+        content = head + stream.read(size - len(head)) if size > len(head) else head
+    if len(content) != size:
+        raise ValueError(f"{entry.filename} ends after {len(content)} bytes, its header says {size}")
+    return to_array(header, content)
 
 
 def _takes_seed(manifest: Manifest) -> bool:

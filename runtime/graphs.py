@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 import onnx
 
 from runtime.errors import BundleError
+from runtime.graph_sizes import check_constants, check_sizes
 from runtime.tensors import Graph, Tensor
 
 _TYPES = {
@@ -17,6 +18,24 @@ _TYPES = {
     "int32": onnx.TensorProto.INT32,
     "int64": onnx.TensorProto.INT64,
     "bool": onnx.TensorProto.BOOL,
+}
+# Attributes that are words: ONNX's own checker takes any, engines stop at one that they do not know.
+_AUTO_PAD = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
+_WORDS: dict[tuple[str, str], tuple[str, ...]] = {
+    (kind, "auto_pad"): _AUTO_PAD for kind in ("Conv", "ConvTranspose", "AveragePool", "MaxPool")
+}
+_WORDS |= {
+    ("DepthToSpace", "mode"): ("DCR", "CRD"),
+    ("GridSample", "mode"): ("linear", "nearest", "cubic", "bilinear", "bicubic"),
+    ("GridSample", "padding_mode"): ("zeros", "border", "reflection"),
+    ("Pad", "mode"): ("constant", "edge", "reflect", "wrap"),
+    ("Resize", "mode"): ("nearest", "linear", "cubic"),
+    ("Resize", "nearest_mode"): ("round_prefer_floor", "round_prefer_ceil", "floor", "ceil", "simple"),
+    ("Resize", "coordinate_transformation_mode"): (
+        *("half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "align_corners", "asymmetric"),
+        *("tf_crop_and_resize", "tf_half_pixel_for_nn"),
+    ),
+    ("Resize", "keep_aspect_ratio_policy"): ("stretch", "not_larger", "not_smaller"),
 }
 
 
@@ -31,18 +50,21 @@ def parse_graph(data: bytes, graph: Graph) -> onnx.ModelProto:
         The model, owned by the caller.
 
     Raises:
-        BundleError: it is no ONNX, keeps data in other files, has control flow or private operators, or its inputs,
-            outputs or picture differ from the manifest's.
+        BundleError: it is no ONNX, keeps data in other files, has control flow or private operators, its inputs,
+            outputs or picture differ from the manifest's, or a tensor is not what it claims or gigantic.
     """
     file = graph.file
     try:
         model = onnx.ModelProto.FromString(data)
     except Exception as error:  # protobuf's DecodeError, from a package without types
         raise BundleError(f"{file} is no ONNX file: it cannot be parsed; export the bundle again") from error
+    if not _is_utf8(model):
+        raise BundleError(f"{file} is damaged: it holds a name that is no UTF-8; export the bundle again")
     if not model.graph.node:
         raise BundleError(f"{file} is no ONNX file or holds an empty graph; export the bundle again")
     _check_nodes(model, file)
     _check_data(model, file)
+    check_constants(model, file)
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     _check_values(inputs, graph.inputs, f"{file} inputs")
@@ -51,6 +73,7 @@ def parse_graph(data: bytes, graph: Graph) -> onnx.ModelProto:
     _check_values(outputs, graph.outputs, f"{file} outputs")
     if graph.picture:
         _check_picture(model, graph)
+    check_sizes(model, file, len(data))
     return model
 
 
@@ -91,11 +114,35 @@ def _needed(graph: onnx.GraphProto, outputs: Iterable[str], stop: str = "") -> l
     return [graph.node[index] for index in sorted(seen)]
 
 
+def _is_utf8(model: onnx.ModelProto) -> bool:
+    """Tell whether every name can be read: protobuf lets any bytes through, and returns them or raises."""
+    graph = model.graph
+    try:
+        names: list[object] = [graph.name, *(item.domain for item in model.opset_import)]
+        for items in (graph.input, graph.output, graph.initializer, graph.value_info):
+            names += [item.name for item in items]
+        for node in graph.node:
+            names += [node.name, node.op_type, node.domain, node.doc_string, *node.input, *node.output]
+            names += [name for item in node.attribute for name in (item.name, item.ref_attr_name, item.doc_string)]
+            names += [word for item in node.metadata_props for word in (item.key, item.value)]
+    except UnicodeDecodeError:
+        return False
+    return all(isinstance(name, str) for name in names)
+
+
 def _check_nodes(model: onnx.ModelProto, file: str) -> None:
     if model.functions or model.graph.sparse_initializer or model.training_info:
         raise BundleError(f"{file} has local functions, sparse constants or training parts; plain nodes are expected")
     available = {tensor.name for tensor in model.graph.initializer} | {value.name for value in model.graph.input} | {""}
+    names: set[str] = set()
     for node in model.graph.node:
+        for attribute in node.attribute:
+            words = _WORDS.get((node.op_type, attribute.name))
+            if words is not None and attribute.s.decode("utf-8", "replace") not in words:
+                raise BundleError(
+                    f'{file}: "{attribute.name}" of the node "{node.name}" ({node.op_type}) is {attribute.s!r}, '
+                    f"expected one of {', '.join(words)}"
+                )
         subgraphs = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
         if any(
             attribute.type in subgraphs or attribute.HasField("g") or attribute.graphs for attribute in node.attribute
@@ -112,6 +159,9 @@ def _check_nodes(model: onnx.ModelProto, file: str) -> None:
             if name and name in available:
                 raise BundleError(f'{file}: the tensor "{name}" is made twice')
             available.add(name)
+        if node.name and node.name in names:
+            raise BundleError(f'{file} has two nodes named "{node.name}"; give every node a name of its own')
+        names.add(node.name)
 
 
 def _check_data(model: onnx.ModelProto, file: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from runtime.controls import Control, parse_controls
 from runtime.errors import BundleError
-from runtime.fields import Fields
+from runtime.fields import Fields, describe
 from runtime.tensors import CONDITION_INPUTS, CONDITION_OUTPUTS, STEP_INPUTS, STEP_OUTPUTS, Graph, parse_tensors
 from runtime.wiring import check_path, check_wiring
 
@@ -117,7 +117,8 @@ class Manifest:
         """
         if isinstance(value, Mapping) and value.get("schema", SCHEMA) != SCHEMA:
             raise BundleError(
-                f"bundle.json: this everframe reads schema {SCHEMA}, got {value['schema']!r}; install a newer everframe"
+                f"bundle.json: this everframe reads schema {SCHEMA}, got {describe(value['schema'])}; "
+                "install a newer everframe"
             )
         fields = Fields(value, "bundle.json", _KEYS)
         fields.integer("schema", SCHEMA, SCHEMA)
@@ -210,9 +211,11 @@ def _parse_golden(value: Any, where: str) -> GoldenSpec:
     fields = Fields(value, where, ("file", "seed", "image", "frames", "text", "clip", "live"))
     frames = fields.items("frames")
     if not frames or any(not isinstance(item, int) or isinstance(item, bool) or item < 1 for item in frames):
-        raise BundleError(f'{where}: "frames" must be a list of frame numbers from 1, got {frames!r}')
+        raise BundleError(f'{where}: "frames" must be a list of frame numbers from 1, got {describe(frames)}')
     if frames != sorted(set(frames)):
-        raise BundleError(f'{where}: "frames" must rise, got {frames!r}')
+        raise BundleError(f'{where}: "frames" must rise, got {describe(frames)}')
+    if frames[-1] >= 2**31:
+        raise BundleError(f'{where}: "frames" are int32, got {describe(frames[-1])}; the last one may be 2147483647')
     return GoldenSpec(
         file=check_path(fields.text("file")),
         seed=fields.integer("seed", 0, 2**64 - 1),

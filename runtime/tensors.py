@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from runtime.errors import BundleError
-from runtime.fields import Fields
+from runtime.fields import Fields, describe
 
 # Names are the manifest's and NumPy's at once. bfloat16 is missing on purpose: NumPy has none.
 DTYPES = ("float32", "float16", "uint8", "int8", "int32", "int64", "bool")
@@ -177,11 +177,13 @@ def _parse_shape(value: list[Any], where: str) -> tuple[int, ...]:
     for item in value:
         if not isinstance(item, int) or isinstance(item, bool) or not 1 <= item <= _MAX_SIZE:
             raise BundleError(
-                f'{where}: "shape" must hold whole numbers of at least 1 (shapes are fixed), got {value!r}'
+                f'{where}: "shape" must hold whole numbers of at least 1 (shapes are fixed), got {describe(value)}'
             )
     shape = tuple(value)
     if len(shape) > 8 or prod(shape) > _MAX_SIZE:
-        raise BundleError(f"{where}: the shape {shape} is too large (at most 8 dimensions and {_MAX_SIZE} elements)")
+        raise BundleError(
+            f"{where}: the shape {describe(shape)} is too large (at most 8 dimensions and {_MAX_SIZE} elements)"
+        )
     return shape
 
 
@@ -190,7 +192,7 @@ def _parse_of(fields: Fields, role: str) -> tuple[str, ...]:
         return (fields.text("of"),)
     names = fields.items("of")
     if not names or not all(isinstance(name, str) for name in names):
-        raise BundleError(f'{fields.where}: "of" must be a list of input names, got {names!r}')
+        raise BundleError(f'{fields.where}: "of" must be a list of input names, got {describe(names)}')
     return tuple(names)
 
 

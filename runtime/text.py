@@ -6,16 +6,15 @@ int8) and scales ((V,) float32): the vector of token v is `scales[v] * vectors[v
 
 from __future__ import annotations
 
-import io
 import json
 import math
-import tokenize
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from runtime.arrays import read_header, to_array
 from runtime.bundle import read_file
 from runtime.errors import BundleError, EngineError
 from runtime.manifest import Manifest
@@ -24,6 +23,7 @@ EXTRA = "pip install everframe[cpu]"
 MAX_CHARACTERS = 2000
 _MAX_TOKENS = 2**20  # three times the largest vocabulary that is in use
 _MAX_TOKENIZER_BYTES = 64 * 2**20
+_MAX_SCALE = 1e9  # far above any model's, and no sum over a text leaves float32
 
 
 def check_text(text: str) -> str:
@@ -70,14 +70,17 @@ class Words:
         try:
             self._tokenizer: Any = Tokenizer.from_str(tokenizer)
             model = json.loads(tokenizer)["model"]
-        except Exception as error:  # tokenizers raises plain Exception
-            raise ValueError(f"it is no tokenizer that can be read: {error}") from error
+            unknown = model.get("unk_token")
+            is_lost = unknown is not None and self._tokenizer.token_to_id(unknown) is None
+        except BaseException as error:
+            raise ValueError(f"it is no tokenizer that can be read: {_reason(error)}") from error
+        if is_lost:
+            raise ValueError(f"its unknown token {unknown!r} is not in its vocabulary")
         if max(self._tokenizer.get_vocab().values(), default=-1) >= len(vectors):
             raise ValueError(f"it has tokens beyond the {len(vectors)} that have a vector")
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         # Unigram names its unknown token by number, the other kinds by its text.
-        unknown = model.get("unk_token")
         self._unknown = model.get("unk_id") if unknown is None else self._tokenizer.token_to_id(unknown)
         self._vectors, self._scales = vectors, scales
 
@@ -94,8 +97,13 @@ class Words:
 
         Raises:
             ValueError: it is no text, or none of its words is known.
+            BundleError: the tokenizer fails.
         """
-        tokens = self._tokenizer.encode(check_text(text), add_special_tokens=False).ids
+        text = check_text(text)
+        try:
+            tokens = self._tokenizer.encode(text, add_special_tokens=False).ids
+        except BaseException as error:
+            raise BundleError(f"the tokenizer fails: {_reason(error)}; export the bundle again") from error
         known = [token for token in tokens if token != self._unknown]
         if not known:
             shown = repr(text) if len(text) <= 60 else repr(text[:57] + "...")
@@ -105,6 +113,16 @@ class Words:
         length = np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
         vector: npt.NDArray[np.float32] = (total / length)[0]
         return vector
+
+
+def _reason(error: BaseException) -> str:
+    """Return why tokenizers failed, in one line; what is no error of its own is raised again.
+
+    It raises plain Exception, and where its Rust code panics something that is not even that.
+    """
+    if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        raise error
+    return " ".join(str(error).split())[:300]
 
 
 def open_words(folder: Path, manifest: Manifest) -> Words:
@@ -127,6 +145,8 @@ def open_words(folder: Path, manifest: Manifest) -> Words:
     scales = _read_array(folder, manifest, spec.scales, "<f4", (-1,))
     if not np.isfinite(scales).all():
         raise BundleError(f"{spec.scales} holds values that are not finite; export the bundle again")
+    if (np.abs(scales) > _MAX_SCALE).any():
+        raise BundleError(f"{spec.scales} holds values beyond {_MAX_SCALE:g}, which no scale is; export it again")
     vectors = _read_array(folder, manifest, spec.vectors, "|i1", (len(scales), tensor.shape[1]))
     data = read_file(folder, spec.tokenizer, manifest.files[spec.tokenizer])
     try:
@@ -141,18 +161,16 @@ def _read_array(folder: Path, manifest: Manifest, name: str, dtype: str, shape: 
     if manifest.files[name].size_bytes > _MAX_TOKENS * width * np.dtype(dtype).itemsize + 2**16:
         raise BundleError(f"{name} is too large: token vectors of at most {_MAX_TOKENS} tokens are read")
     data = read_file(folder, name, manifest.files[name])
-    stream = io.BytesIO(data)
     try:
-        version = np.lib.format.read_magic(stream)
-        if version != (1, 0):
-            raise ValueError(f"its format is {version}, expected (1, 0)")
-        got, is_fortran, kind = np.lib.format.read_array_header_1_0(stream)
-    except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError, tokenize.TokenError) as error:
-        raise BundleError(f"{name} is no .npy file: {' '.join(str(error).split())}; export the bundle again") from error
+        header = read_header(data)
+    except ValueError as error:
+        raise BundleError(f"{name} is no .npy file: {error}; export the bundle again") from error
+    got, kind = header.shape, header.dtype
     wanted = got if shape[0] < 0 and len(got) == 1 else shape
-    size = len(data) - stream.tell()
-    if is_fortran or kind != np.dtype(dtype) or got != wanted or size != kind.itemsize * math.prod(wanted):
+    size = len(data) - header.size
+    is_right = not header.is_fortran and kind == np.dtype(dtype) and got == wanted
+    if not is_right or size != kind.itemsize * math.prod(wanted):
         raise BundleError(
             f"{name} holds {kind} {got} in {size} bytes, expected {np.dtype(dtype)} {shape}; export the bundle again"
         )
-    return np.frombuffer(data, kind, offset=stream.tell()).reshape(wanted)
+    return to_array(header, data)

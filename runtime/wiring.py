@@ -82,7 +82,7 @@ def _check_memories(step: Graph, condition: Graph | None) -> None:
 
 
 def _check_given(condition: Graph) -> None:
-    sources = [tensor.name for tensor in condition.inputs if tensor.role not in ("mask", "given")]
+    sources = {tensor.name for tensor in condition.inputs if tensor.role not in ("mask", "given")}
     for tensor in condition.inputs:
         for name in tensor.of:
             if name not in sources:
@@ -102,6 +102,6 @@ def check_path(path: str) -> str:
     is_safe = path.isprintable() and not set(path) & set('\\:*?"<>|') and not {"", ".", ".."} & set(parts)
     if not is_safe or len(path) > 255 or path == "bundle.json" or parts[0] == "engines":
         raise BundleError(
-            f'bundle.json: the path "{path}" is not allowed: relative, with "/", without "..", not in engines/'
+            f'bundle.json: the path "{path[:256]}" is not allowed: relative, with "/", without "..", not in engines/'
         )
     return path
