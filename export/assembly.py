@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from export.placing import placed
 from export.reference import Evaluation, Prompt
 from export.reference import closed_loop as reference_loop
 from export.rung import Rung, print_rungs, runnable
-from export.stages import Stages
+from export.stages import Row, Stages
 from export.vocabulary import write_vocabulary
 from runtime.bundle import open_bundle, write_manifest
 from runtime.engine import count_cores
@@ -143,43 +144,45 @@ def _assemble(run: Path, folder: Path, wish: Wish, orders: Sequence[Order], stag
 
 
 def _measure_engines(folder: Path, loops: Mapping[str, Loop], left_out: Sequence[str], stages: Stages) -> list[Rung]:
-    """Compare every engine that runs here with PyTorch's loops; side by side, as two engines on one core each take less
-    time than one after the other on two."""
+    """Compare every engine that runs here with every loop of PyTorch's.
+
+    Side by side on a core each: that takes less time than one after the other on all of them.
+    """
     pairs = runnable(left_out)
-    workers = max(1, min(len(pairs), count_cores()))
-    threads = max(1, count_cores() // workers)
-    with ThreadPoolExecutor(workers) as pool:
-        jobs = [pool.submit(_measure_engine, folder, loops, *pair, threads, stages) for pair in pairs]
+    jobs = [(*pair, name) for name in sorted(loops, key=lambda name: -len(loops[name].frames)) for pair in pairs]
+    threads = max(1, count_cores() // len(jobs))
+    total = sum(len(loops[name].frames) for _, _, name in jobs)
+    found: dict[tuple[str, str, str], tuple[Rung, float]] = {}
+    frames = Counter[tuple[str, str, str]]()
+
+    def measure(engine: str, precision: str, name: str) -> None:
+        def count(share: float) -> None:
+            frames[engine, precision, name] = round(share * len(loops[name].frames))
+            advance(frames.total() / total)
+
+        start, loop = time.monotonic(), loops[name]
+        rung = closed_loop(
+            folder, engine, precision, name, GOLDEN_SEED, loop.prompt, loop.frames, threads=threads, advance=count
+        )
+        found[engine, precision, name] = rung, time.monotonic() - start
+
+    with stages.stage("parity") as (row, advance), ThreadPoolExecutor(count_cores()) as pool:
+        row.note = f"{len(jobs)} closed loops, {total} frames"
+        waiting = [pool.submit(measure, *job) for job in jobs]
         try:
-            return [rung for job in jobs for rung in job.result()]
+            for job in waiting:
+                job.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def _measure_engine(
-    folder: Path, loops: Mapping[str, Loop], engine: str, precision: str, threads: int, stages: Stages
-) -> list[Rung]:
-    total = sum(len(loop.frames) for loop in loops.values())
-    done, rungs = 0, []
-    with stages.stage(f"parity, {engine} in {precision}") as (row, advance):
-        for name, loop in loops.items():
-            part = partial(_part_done, advance, done / total, len(loop.frames) / total)
-            rungs.append(
-                closed_loop(
-                    folder, engine, precision, name, GOLDEN_SEED, loop.prompt, loop.frames,
-                    threads=threads, advance=part,
-                )
-            )  # fmt: skip
-            done += len(loop.frames)
-        worst = min(rungs, key=lambda rung: rung.worst)
-        verdict = "" if worst.passed else ", FAILED"
-        row.note = f"worst of {total} frames {worst.worst:.1f} dB ({worst.run}), gate {worst.gate:g}{verdict}"
-    return rungs
-
-
-def _part_done(advance: Callable[[float], None], before: float, size: float, share: float) -> None:
-    advance(before + share * size)
+    for engine, precision in pairs:
+        mine = [found[engine, precision, name] for name in loops]
+        worst = min((rung for rung, _ in mine), key=lambda rung: rung.worst)
+        note = (
+            f"worst frame {worst.worst:.1f} dB ({worst.run}), gate {worst.gate:g}{'' if worst.passed else ', FAILED'}"
+        )
+        stages.rows.append(Row(f"  {engine} in {precision}", seconds=sum(seconds for _, seconds in mine), note=note))
+    return [found[engine, precision, name][0] for name in loops for engine, precision in pairs]
 
 
 def _write_words(
@@ -209,7 +212,8 @@ def _reference_loops(
     if vocabulary is not None:
         prompts["text"] = Prompt(text=GOLDEN_TEXT, vector=vocabulary.encode([GOLDEN_TEXT])[0])
     count = max(frames, GOLDEN_FRAMES[-1])
-    lengths = {name: count if name in ("noise", "image") else FEW_FRAMES[-1] for name in prompts}
+    lengths = {"noise": count, "image": count * 2 // 3}
+    lengths = {name: lengths.get(name, FEW_FRAMES[-1]) for name in prompts}
     loops: dict[str, Loop] = {}
     golden: list[dict[str, Any]] = []
     done = 0

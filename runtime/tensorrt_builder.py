@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -23,14 +20,13 @@ from runtime.engine_cache import EngineCache
 from runtime.errors import EngineError
 from runtime.fields import nearest
 from runtime.half import Share
+from runtime.tensorrt_progress import Report, interruptible, new_monitor
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
 EXTRAS = {"tensorrt": "pip install everframe[tensorrt]", "tensorrt-rtx": "pip install everframe[gpu]"}
 PORTABLE = "portable"  # target: whatever GPU of Ampere or later, TensorRT-RTX alone
 CONVOLUTIONS = ("CONVOLUTION", "DECONVOLUTION")
 _OPTIONS = ("strongly typed", "no TF32")  # what engines are built with, beyond their graph; part of the cache's key
-
-Report = Callable[[float, str], None]
 
 
 @dataclass(frozen=True)
@@ -150,8 +146,8 @@ def build(
     if timings is not None:
         config.set_timing_cache(config.create_timing_cache(timings.load() or b""), False)
     start = time.monotonic()
-    with _interruptible() as stopped:
-        config.progress_monitor = _new_monitor(module, stopped, report)
+    with interruptible() as stopped:
+        config.progress_monitor = new_monitor(module, stopped, report)
         plan_memory = builder.build_serialized_network(network, config)
     if plan_memory is None:
         where = "" if target == PORTABLE else f" for {target}"
@@ -225,85 +221,6 @@ def _new_logger(module: Any) -> Any:
                 self.errors.append(message)
 
     return Logger()
-
-
-def _new_monitor(module: Any, stopped: threading.Event, report: Report | None) -> Any:
-    class Monitor(module.IProgressMonitor):  # type: ignore[misc]  # the module is chosen at run time
-        """Counts phases within phases; returns False, which stops the build, when it is to stop."""
-
-        def __init__(self) -> None:
-            module.IProgressMonitor.__init__(self)
-            self.counter = PhaseCounter()
-
-        def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            self._tell(self.counter.start(phase_name, parent_phase, num_steps), phase_name)
-
-        def step_complete(self, phase_name: str, step: int) -> bool:
-            self._tell(self.counter.step(phase_name, step), phase_name)
-            return not stopped.is_set()
-
-        def phase_finish(self, phase_name: str) -> None:
-            self.counter.finish(phase_name)
-
-        def _tell(self, done: float, phase: str) -> None:
-            if report is not None and not stopped.is_set():
-                report(done, phase)
-
-    return Monitor()
-
-
-class PhaseCounter:
-    """The share of a build that is done, from phases within phases; several threads may count at once."""
-
-    def __init__(self) -> None:
-        self._phases: dict[str, list[Any]] = {}  # name -> [parent, steps, steps done]
-        self._done = 0.0
-        self._lock = threading.Lock()
-
-    def start(self, name: str, parent: str | None, steps: int) -> float:
-        """Begin a phase and return the share of the whole that is done, 0 to 1, which never falls."""
-        with self._lock:
-            self._phases[name] = [parent, max(1, steps), 0]
-            return self._total(name)
-
-    def step(self, name: str, step: int) -> float:
-        """Note that the step of this number, from 0, is done, and return the share of the whole."""
-        with self._lock:
-            if name in self._phases:
-                self._phases[name][2] = min(step + 1, self._phases[name][1])
-            return self._total(name)
-
-    def finish(self, name: str) -> None:
-        """Forget a phase: its parent counts it as a step."""
-        with self._lock:
-            self._phases.pop(name, None)
-
-    def _total(self, name: str | None) -> float:
-        share = 0.0
-        for _ in range(len(self._phases)):
-            if name is None or name not in self._phases:
-                break
-            parent, steps, done = self._phases[name]
-            share = min(1.0, (done + share) / steps)
-            name = parent
-        self._done = max(self._done, share)
-        return self._done
-
-
-@contextmanager
-def _interruptible() -> Iterator[threading.Event]:
-    """Turn Ctrl-C into an event while a build runs, and into KeyboardInterrupt after it: none may cross the builder."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped  # signals reach the main thread alone
-        return
-    before = signal.signal(signal.SIGINT, lambda *_: stopped.set())
-    try:
-        yield stopped
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if stopped.is_set():
-        raise KeyboardInterrupt
 
 
 def _names(network: Any) -> list[str]:

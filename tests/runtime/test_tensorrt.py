@@ -16,7 +16,8 @@ from runtime import EngineError, cuda, tensorrt_builder
 from runtime import engine_tensorrt as module
 from runtime.engine import Program
 from runtime.engine_tensorrt import TensorRTRTX, TensorRTSession, graph_in, load_or_build
-from runtime.tensorrt_builder import PORTABLE, PhaseCounter, build, cache_entry, check_targets, share_of_engine
+from runtime.tensorrt_builder import PORTABLE, build, cache_entry, check_targets, share_of_engine
+from runtime.tensorrt_progress import PhaseCounter
 from runtime.tensors import Tensor
 
 needs_builder = pytest.mark.skipif(
