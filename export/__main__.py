@@ -22,7 +22,7 @@ EXAMPLES = """what is written:
   bundle.json                 the manifest (docs/bundle.md), with the parity of every engine under "verified"
 
 what is checked, before anything takes BUNDLE's name:
-  Every engine that this machine can run plays 300 frames from a seed, 200 from a picture, 100 from a clip and from a
+  Every engine that this machine can run plays 300 frames from a seed, 100 each from a picture, a clip and a
   text, and is compared with PyTorch frame by frame. Gates of the worst frame: 60 dB in FP32, 40 dB in bf16, 35 dB in
   FP16. At least 95 % of the convolutions of a frame must run in FP16 in an FP16 engine. What fails
   leaves nothing behind.

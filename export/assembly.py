@@ -212,8 +212,8 @@ def _reference_loops(
     if vocabulary is not None:
         prompts["text"] = Prompt(text=GOLDEN_TEXT, vector=vocabulary.encode([GOLDEN_TEXT])[0])
     count = max(frames, GOLDEN_FRAMES[-1])
-    lengths = {"noise": count, "image": count * 2 // 3}
-    lengths = {name: lengths.get(name, FEW_FRAMES[-1]) for name in prompts}
+    # What could pile up are states, and they go on alike whatever the prompt: one long loop will do.
+    lengths = {name: count if name == "noise" else FEW_FRAMES[-1] for name in prompts}
     loops: dict[str, Loop] = {}
     golden: list[dict[str, Any]] = []
     done = 0

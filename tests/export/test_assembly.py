@@ -117,7 +117,7 @@ def test_a_bundle_is_complete(bundle: Path) -> None:
     assert all(rung["passed"] for rung in rungs)
     loops = {rung["run"].split(",")[0]: rung["frames"] for rung in rungs if "closed loop" in rung["run"]}
     assert set(loops) == {"noise", "image", "clip", "text"}
-    assert (loops["noise"], loops["image"]) == (300, 200)
+    assert (loops["noise"], loops["image"]) == (300, 100)
     assert min(loops.values()) >= 100
 
 
