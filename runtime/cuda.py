@@ -5,7 +5,9 @@ Tests put a class with the same methods in its place (tests/fakes.py).
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
+import sys
 from typing import Any
 
 import numpy.typing as npt
@@ -15,8 +17,19 @@ from runtime.errors import EngineError
 EXTRA = "pip install everframe[gpu]"
 
 
+def has_driver() -> bool:
+    """Return whether the driver's library can be loaded: without it nothing else is worth asking."""
+    try:
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
 def why_no_device() -> str | None:
     """Return None if there is a CUDA device that can be used, else one sentence that says why not."""
+    if not has_driver():
+        return "there is no NVIDIA driver here"
     if importlib.util.find_spec("cuda") is None or importlib.util.find_spec("cuda.bindings") is None:
         return f"cuda-python is not installed: {EXTRA}"
     try:

@@ -7,7 +7,7 @@ engine is asked for: a missing package costs one sentence then, and nothing befo
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -131,12 +131,14 @@ def open_engine(name: str) -> Engine:
     return engine
 
 
-def choose_engine(name: str = "auto", precision: str = "auto") -> Choice:
+def choose_engine(name: str = "auto", precision: str = "auto", failed: Collection[tuple[str, str]] = ()) -> Choice:
     """Choose an engine and a precision; what was named is taken or refused, never replaced.
 
     Args:
         name: an engine, or "auto" for the fastest that is available and can do the precision.
-        precision: "fp32", "bf16", or "auto" for the fastest that the engine can do here.
+        precision: "fp32", "bf16", "fp16", or "auto" for the fastest that the engine can do here.
+        failed: (engine, precision) that made other frames than the original when the bundle was made: "auto" passes
+            them over, whoever names both gets them.
 
     Returns:
         The choice.
@@ -155,11 +157,24 @@ def choose_engine(name: str = "auto", precision: str = "auto") -> Choice:
             why_not = (
                 f"{candidate} cannot run in {precision} on this machine, only in {' or '.join(engine.precisions())}"
             )
-        if why_not is None:
-            chosen = engine.precisions()[0] if precision == "auto" else precision
-            return Choice(engine, chosen, _reason(name, candidate, precision, chosen, passed_over))
-        passed_over.append(why_not)
+        wanted = [] if why_not is not None else engine.precisions() if precision == "auto" else [precision]
+        for chosen in wanted:
+            if "auto" not in (name, precision) or (candidate, chosen) not in failed:
+                return Choice(engine, chosen, _reason(name, candidate, precision, chosen, passed_over))
+            passed_over.append(f"{candidate} in {chosen} made other frames than the original at export")
+        if why_not is not None:
+            passed_over.append(why_not)
     raise EngineError("; ".join(passed_over))
+
+
+def failed_pairs(verified: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Return the (engine, precision) that failed their parity, from a manifest's `verified`, which nobody checks."""
+    rungs = verified.get("parity")
+    return {
+        (str(rung["engine"]), str(rung["precision"]))
+        for rung in (rungs if isinstance(rungs, list) else [])
+        if isinstance(rung, Mapping) and rung.get("passed") is False and {"engine", "precision"} <= rung.keys()
+    }
 
 
 def _reason(asked: str, engine: str, asked_precision: str, precision: str, passed_over: list[str]) -> str:

@@ -28,7 +28,7 @@ class TensorRT:
 
     def available(self) -> str | None:
         """Return None, or why it cannot run here."""
-        if (why_not := tensorrt_builder.why_not_installed(self.name)) is not None:
+        if cuda.has_driver() and (why_not := tensorrt_builder.why_not_installed(self.name)) is not None:
             return why_not
         if (why_not := cuda.why_no_device()) is not None:
             return f"the engine {self.name} needs a CUDA device: {why_not}"

@@ -17,7 +17,7 @@ import numpy as np
 
 from runtime.bundle import open_bundle
 from runtime.conditioning import Conditioner
-from runtime.engine import Choice, Session, choose_engine
+from runtime.engine import Choice, Session, choose_engine, failed_pairs
 from runtime.manifest import Manifest
 from runtime.noise import FRAMES, check_seed, normals
 from runtime.sessions import frame_output, open_blind, open_sessions, state_pairs
@@ -111,7 +111,7 @@ class Generator(Steerable):
             check_seed(seed)
         bundle = open_bundle(path)
         frame_output(bundle.manifest.step, pixels)  # an error of the user's comes before any engine is loaded
-        choice = choose_engine(engine, precision)
+        choice = choose_engine(engine, precision, failed_pairs(bundle.manifest.verified))
         step, condition = open_sessions(
             bundle, choice.engine, choice.precision, pixels=pixels, threads=threads, cache_dir=cache_dir
         )

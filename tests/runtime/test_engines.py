@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from runtime import EngineError
 from runtime import engine as engine_module
 from runtime.bundle import open_bundle
-from runtime.engine import ENGINES, PRECISIONS, Program, Session, choose_engine, open_engine
+from runtime.engine import ENGINES, PRECISIONS, Program, Session, choose_engine, failed_pairs, open_engine
 from runtime.sessions import open_sessions
 from runtime.tensors import Tensor
 from tests import tiny
@@ -253,6 +253,30 @@ def test_auto_takes_the_first_that_can_and_says_why() -> None:
     assert "the first of gone, quick, plain that runs here" in choice.reason
     assert "pip install everframe[gone]" in choice.reason
     assert choose_engine(precision="fp32").precision == "fp32"
+
+
+@pytest.mark.usefixtures("table")
+def test_auto_passes_over_what_failed_when_the_bundle_was_made() -> None:
+    failed = failed_pairs(
+        {
+            "parity": [
+                {"engine": "quick", "precision": "bf16", "passed": False},
+                {"engine": "quick", "precision": "fp32", "passed": True},
+                {"engine": "plain", "passed": False},
+                "nonsense",
+            ]
+        }
+    )
+    assert failed == {("quick", "bf16")}
+    choice = choose_engine(failed=failed)
+    assert (choice.engine.name, choice.precision) == ("quick", "fp32")
+    assert "quick in bf16 made other frames than the original at export" in choice.reason
+    assert choose_engine("quick", failed=failed).precision == "fp32"
+    assert choose_engine("quick", "bf16", failed).precision == "bf16", "whoever names both gets them"
+    assert choose_engine(failed={("quick", "bf16"), ("quick", "fp32")}).engine.name == "plain"
+    with pytest.raises(EngineError, match="quick in bf16 made other frames"):
+        choose_engine(precision="bf16", failed=failed)
+    assert failed_pairs({}) == failed_pairs({"parity": None}) == set()
 
 
 @pytest.mark.usefixtures("table")

@@ -123,7 +123,11 @@ def test_a_flavour_that_is_missing_says_what_to_install(monkeypatch: pytest.Monk
     monkeypatch.setitem(tensorrt_builder.MODULES, "tensorrt", "no_such_module")
     with pytest.raises(EngineError, match=r"needs the extra: pip install everframe\[tensorrt\]"):
         build(b"", "tensorrt", "a GPU", name="small")
+    monkeypatch.setattr(cuda, "has_driver", lambda: True)
     assert "needs the extra" in str(module.TensorRT().available())
+    monkeypatch.setattr(cuda, "has_driver", lambda: False)
+    sentence = "the engine tensorrt needs a CUDA device: there is no NVIDIA driver here"
+    assert module.TensorRT().available() == sentence, "nobody without a GPU is told to install anything"
 
 
 def test_without_a_device_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
