@@ -31,7 +31,8 @@ def one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 def imported(model: Path, *roles: str, condition: Path | None = None, **wish: object) -> Path:
     out = model.parent / "bundle"
     report = import_model(model, out, condition=condition, wish=Wish(roles=roles, **wish))
-    assert [(rung.engine, rung.frames, rung.passed) for rung in report.rungs] == [("onnxruntime", 8, True)]
+    frames = 300 if open_bundle(out).manifest.step.inputs_of("state") else 8
+    assert [(rung.engine, rung.frames, rung.passed) for rung in report.rungs] == [("onnxruntime", frames, True)]
     results = check_golden(out, "onnxruntime", "fp32")
     assert tuple(result.frame for result in results) == GOLDEN_FRAMES
     assert min(result.psnr_db for result in results) >= 60
@@ -107,17 +108,30 @@ def test_a_recurrent_net_keeps_its_state_and_finds_its_shape(tmp_path: Path) -> 
 
 def test_a_state_of_known_shape_is_guessed(tmp_path: Path) -> None:
     text = """net (float[1,3,16,16] x, float[1,5] memory) => (float[1,3,16,16] y, float[1,5] later) {
-      later = Add (memory, ones)
+      more = Add (memory, ones)
+      later = Min (more, top)
       mean = ReduceMean <keepdims = 0> (memory)
-      shaded = Mul (x, mean)
-      y = Clip (shaded)
+      y = Mul (x, mean)
     }"""
-    model = foreign.write(tmp_path / "m.onnx", text, {"ones": np.full((1, 5), 0.1, np.float32)})
+    constants = {"ones": np.full((1, 5), 0.1, np.float32), "top": np.float32(1)}
+    model = foreign.write(tmp_path / "m.onnx", text, constants)
     bundle = imported(model)
     assert roles_of(bundle)["memory"] == "state"
     with Generator.open(bundle, engine="onnxruntime") as generator:
         generator.feed_live(np.full((16, 16, 3), 200, np.uint8))
         assert [int(next(generator)[0, 0, 0]) for _ in range(4)] == [0, 20, 40, 60]
+
+
+def test_a_state_that_runs_away_is_noticed(tmp_path: Path) -> None:
+    text = """net (float[1,3,16,16] x, float[1,5] memory) => (float[1,3,16,16] y, float[1,5] later) {
+      later = Add (memory, ones)
+      mean = ReduceMean <keepdims = 0> (memory)
+      y = Mul (x, mean)
+    }"""
+    model = foreign.write(tmp_path / "m.onnx", text, {"ones": np.full((1, 5), 0.1, np.float32)})
+    with pytest.raises(ValueError, match=r'the frame "y" goes from 0 to 2\d\.?\d*, which is not the range 0..1'):
+        import_model(model, tmp_path / "bundle", wish=Wish())
+    assert {path.name for path in tmp_path.iterdir()} == {"m.onnx"}
 
 
 def test_a_latent_makes_a_scene_of_each_seed_and_renews_itself(tmp_path: Path) -> None:
