@@ -13,6 +13,7 @@ from typing import Generic, TypeVar
 
 Result = TypeVar("Result")
 _NICENESS = 10
+_IDLE_NICENESS = 19
 _CLOSED = "this generator is closed"
 
 
@@ -20,9 +21,14 @@ class Background(Generic[Result]):
     """A thread of low priority, started with the first job.
 
     It is a daemon: a job that hangs in a driver must not keep the process alive.
+
+    Args:
+        only_idle: whether it has the cores only while nobody else wants them. A show then does not feel it at all, but
+            on a machine where another program takes every core, a job may last for minutes.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, only_idle: bool = False) -> None:
+        self._only_idle = only_idle
         self._jobs: queue.SimpleQueue[tuple[Callable[[], Result], Future[Result]] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
@@ -50,8 +56,15 @@ class Background(Generic[Result]):
             self._jobs.put((job, future))
         return future
 
-    def close(self) -> None:
-        """Finish the job that is being done and end the thread; the jobs that wait fail with a ValueError."""
+    def close(self, timeout_s: float | None = None) -> bool:
+        """Finish the job that is being done and end the thread; the jobs that wait fail with a ValueError.
+
+        Args:
+            timeout_s: how long to wait for the job that is being done; None for as long as it takes.
+
+        Returns:
+            Whether the thread has ended.
+        """
         with self._lock:
             self._is_closed = True
             with contextlib.suppress(queue.Empty):
@@ -60,13 +73,18 @@ class Background(Generic[Result]):
                     if item is not None and item[1].set_running_or_notify_cancel():
                         item[1].set_exception(ValueError(_CLOSED))
             self._jobs.put(None)
-        if self._thread is not None:
-            self._thread.join()
+        if self._thread is None:
+            return True
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         if sys.platform == "linux":  # the only system where priority belongs to a thread
+            thread = threading.get_native_id()
             with contextlib.suppress(OSError):  # a courtesy: some containers forbid it
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)
+                os.setpriority(os.PRIO_PROCESS, thread, _IDLE_NICENESS if self._only_idle else _NICENESS)
+                if self._only_idle:
+                    os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
         while (item := self._jobs.get()) is not None:
             job, future = item
             if not future.set_running_or_notify_cancel():

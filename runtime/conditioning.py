@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -15,12 +16,16 @@ import numpy.typing as npt
 from runtime.background import Background
 from runtime.clips import load_clip
 from runtime.engine import Array, Session
+from runtime.errors import EngineError
 from runtime.images import load_image
 from runtime.noise import CODES, check_seed, normals
 from runtime.tensors import Graph
 from runtime.text import Words
 
 Picture = str | Path | npt.NDArray[np.uint8]
+_Evaluate = Callable[[Mapping[str, Array]], dict[str, Array]]
+# Idle moments get this long; renewals come seconds ahead of their time.
+_PATIENCE_S = 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,20 +78,32 @@ class Conditioner:
         session: a session of it, which the conditioner owns from now on.
         name: the generator's, for messages.
         open_words: reads the token vectors, when the first text comes; None where the graph takes no text.
+        open_second: opens another session of the graph. With it, what is made beside a show is made in idle moments
+            only, of which the show feels nothing, and by the second session if there are too few of those.
+        patience_s: seconds that idle moments get for one memory.
     """
 
     def __init__(
-        self, graph: Graph, session: Session, *, name: str, open_words: Callable[[], Words] | None = None
+        self,
+        graph: Graph,
+        session: Session,
+        *,
+        name: str,
+        open_words: Callable[[], Words] | None = None,
+        open_second: Callable[[], Session] | None = None,
+        patience_s: float = _PATIENCE_S,
     ) -> None:
         self._graph = graph
-        self._session = session
+        self._first = _Guarded(session, graph)
+        self._open_second = open_second
+        self._second: _Guarded | None = None
+        self._patience_s = patience_s
         self._name = name
         self._open_words = open_words
         self._words: Words | None = None
         self._words_lock = threading.Lock()
-        self._lock = threading.Lock()
-        self._is_closed = False
         self._background: Background[Memory] = Background()
+        self._idle: Background[dict[str, Array]] = Background(only_idle=True)
 
     def load(
         self,
@@ -141,7 +158,7 @@ class Conditioner:
             EngineError: the engine failed.
             ValueError: this object is closed.
         """
-        return self.submit(prompt).result() if beside else self._run(prompt, None)
+        return self.submit(prompt).result() if beside else self._run(prompt, None, self._first.evaluate)
 
     def draw(self, seed: int, renewal: int) -> npt.NDArray[np.float32]:
         """Return the fresh part `e_k` of content code number `renewal`: float32 (N,)."""
@@ -158,14 +175,30 @@ class Conditioner:
         Returns:
             What gives the memory; or raises EngineError, or ValueError after `close`.
         """
-        return self._background.submit(lambda: self._run(prompt, code))
+        return self._background.submit(lambda: self._run(prompt, code, self._evaluate_beside))
 
     def close(self) -> None:
-        """Wait for a run that is under way, then free the session."""
+        """Wait for a run that is under way, then free the sessions."""
         self._background.close()
-        with self._lock:
-            self._is_closed = True
-            self._session.close()
+        if self._idle.close(self._patience_s):  # else it is still at work, and the process's end frees its session
+            self._first.close()
+        if self._second is not None:
+            self._second.close()
+
+    def _evaluate_beside(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Run the graph in idle moments or, if there are too few, at a low priority in this thread."""
+        if self._open_second is None:
+            return self._first.evaluate(inputs)
+        # Only this much: a thread that has to wait for an idle moment should hold Python's lock as briefly as it can.
+        attempt = self._idle.submit(lambda: self._first.evaluate(inputs))
+        with contextlib.suppress(TimeoutError):
+            return attempt.result(self._patience_s)
+        try:
+            self._second = self._second or _Guarded(self._open_second(), self._graph)
+        except EngineError:  # out of memory: late is better than never
+            return attempt.result()
+        attempt.cancel()  # if it has not even begun
+        return self._second.evaluate(inputs)
 
     def _takes(self, role: str) -> bool:
         return self._graph.only_input("noise" if role == "seed" else role) is not None
@@ -191,29 +224,51 @@ class Conditioner:
         vector.flags.writeable = False
         return vector
 
-    def _run(self, prompt: Prompt, code: npt.NDArray[np.float32] | None) -> Memory:
+    def _run(self, prompt: Prompt, code: npt.NDArray[np.float32] | None, evaluate: _Evaluate) -> Memory:
         if code is None and prompt.seed is not None:
             code = self.draw(prompt.seed, 0)
         values = {"image": prompt.image, "clip": prompt.clip, "text": prompt.vector, "noise": code}
         given = {tensor.name for tensor in self._graph.inputs if values.get(tensor.role) is not None}
-        with self._lock:
-            if self._is_closed:
-                raise ValueError("this generator is closed")
-            for tensor in self._graph.inputs:
-                value: Array = np.zeros(tensor.shape, tensor.dtype)
-                if (content := values.get(tensor.role)) is not None:
-                    value = content[np.newaxis]
-                elif tensor.role == "mask" and tensor.of[0] in given:
-                    value = np.full(tensor.shape, 255, np.uint8)
-                elif tensor.role == "given":
-                    value = np.array([[name in given for name in tensor.of]], np.float32)
-                self._session.write(tensor.name, value)
-            self._session.run()
-            tensors = {tensor.name: self._session.read(tensor.name).copy() for tensor in self._graph.outputs}
+        inputs: dict[str, Array] = {}
+        for tensor in self._graph.inputs:
+            inputs[tensor.name] = np.zeros(tensor.shape, tensor.dtype)
+            if (content := values.get(tensor.role)) is not None:
+                inputs[tensor.name] = content[np.newaxis]
+            elif tensor.role == "mask" and tensor.of[0] in given:
+                inputs[tensor.name] = np.full(tensor.shape, 255, np.uint8)
+            elif tensor.role == "given":
+                inputs[tensor.name] = np.array([[name in given for name in tensor.of]], np.float32)
+        tensors = evaluate(inputs)
         for array in tensors.values():
             array.flags.writeable = False
         is_made_up = prompt.image is None and prompt.clip is None
         return Memory(MappingProxyType(tensors), prompt.seed if is_made_up else None, prompt.text, prompt.vector)
+
+
+class _Guarded:
+    """A session that several threads use in turns."""
+
+    def __init__(self, session: Session, graph: Graph) -> None:
+        self._session = session
+        self._outputs = [tensor.name for tensor in graph.outputs]
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def evaluate(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        """Write the inputs, run, and return copies of the outputs."""
+        with self._lock:
+            if self._is_closed:
+                raise ValueError("this generator is closed")
+            for name, value in inputs.items():
+                self._session.write(name, value)
+            self._session.run()
+            return {name: self._session.read(name).copy() for name in self._outputs}
+
+    def close(self) -> None:
+        """Free the session, after a run that is under way."""
+        with self._lock:
+            self._is_closed = True
+            self._session.close()
 
 
 def _either(kinds: list[str]) -> str:

@@ -20,7 +20,7 @@ from runtime.conditioning import Conditioner
 from runtime.engine import Choice, Session, choose_engine, failed_pairs
 from runtime.manifest import Manifest
 from runtime.noise import FRAMES, check_seed, normals
-from runtime.sessions import frame_output, open_blind, open_sessions, state_pairs
+from runtime.sessions import frame_output, open_blind, open_condition, open_sessions, state_pairs
 from runtime.steerable import Frame, Steerable
 from runtime.stepping import Stepper
 from runtime.text import Words, open_words
@@ -41,6 +41,7 @@ class Generator(Steerable):
         renewal: whether a scene made up from a seed, with or without a text, renews itself as the manifest says.
         open_blind: opens a session of the step graph without frames, for `skip`; None to use `step` for that.
         open_words: reads the token vectors when the first text comes; None where the condition graph takes no text.
+        open_second: opens another session of the condition graph, for a machine that is never idle; None for none.
 
     Attributes:
         manifest: of the bundle.
@@ -61,10 +62,13 @@ class Generator(Steerable):
         renewal: bool = True,
         open_blind: Callable[[], Session] | None = None,
         open_words: Callable[[], Words] | None = None,
+        open_second: Callable[[], Session] | None = None,
     ) -> None:
         conditioner = None
         if manifest.condition is not None and condition is not None:
-            conditioner = Conditioner(manifest.condition, condition, name=manifest.name, open_words=open_words)
+            conditioner = Conditioner(
+                manifest.condition, condition, name=manifest.name, open_words=open_words, open_second=open_second
+            )
         super().__init__(manifest, conditioner, seed, renewal=renewal)
         self.width, self.height, self.fps = manifest.frame.width, manifest.frame.height, manifest.frame.fps
         self.pixels = pixels
@@ -127,6 +131,9 @@ class Generator(Steerable):
                 bundle, choice.engine, choice.precision, threads=threads, cache_dir=cache_dir
             ),
             open_words=None if bundle.manifest.text is None else lambda: open_words(bundle.path, bundle.manifest),
+            open_second=lambda: open_condition(
+                bundle, choice.engine, choice.precision, threads=threads, cache_dir=cache_dir
+            ),
         )
 
     def skip(self, frames: int) -> None:

@@ -47,19 +47,35 @@ def open_sessions(
     """
     frame = frame_output(bundle.manifest.step, pixels)
     step = _open_step(bundle, engine, precision, frame, threads=threads, cache_dir=cache_dir)
+    if bundle.manifest.condition is None:
+        return step, None
+    try:
+        return step, open_condition(bundle, engine, precision, threads=threads, cache_dir=cache_dir)
+    except BaseException:
+        step.close()
+        raise
+
+
+def open_condition(
+    bundle: Bundle, engine: Engine, precision: str, *, threads: int | None, cache_dir: str | Path | None
+) -> Session:
+    """Compile the condition graph of a bundle that has one; arguments as in `open_sessions`.
+
+    Returns:
+        The session, to be closed by the caller.
+
+    Raises:
+        EngineError: the engine refused the graph.
+    """
     condition = bundle.manifest.condition
     if condition is None or bundle.condition is None:
-        return step, None
+        raise AssertionError("open_condition() of a bundle without a condition graph")
     names = [item.name for item in condition.outputs]
     program = Program(prune(bundle.condition, names), condition.inputs, condition.outputs)
     # It runs beside the show: with a few threads it takes longer and disturbs less. It runs rarely, and what it gets
     # wrong stays in every frame: in FP32 wherever that is to be had.
     exact = "fp32" if "fp32" in engine.precisions() else precision
-    try:
-        return step, engine.open(program, exact, max(1, _threads(threads) // 4), _folder(bundle, cache_dir))
-    except BaseException:
-        step.close()
-        raise
+    return engine.open(program, exact, max(1, _threads(threads) // 4), _folder(bundle, cache_dir))
 
 
 def open_blind(

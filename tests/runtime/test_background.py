@@ -115,3 +115,32 @@ def test_closing_leaves_cancelled_jobs_alone() -> None:
     assert dropped.cancelled()
     with pytest.raises(ValueError, match="closed"):
         waiting.result(10)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives threads a priority of their own")
+def test_one_for_idle_moments_has_the_lowest_priority_there_is() -> None:
+    background: Background[tuple[int, int]] = Background(only_idle=True)
+
+    def priority() -> tuple[int, int]:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id()), os.sched_getscheduler(0)
+
+    before = priority()
+    assert background.submit(priority).result(10) == (19, os.SCHED_IDLE)
+    assert priority() == before
+    assert background.close()
+
+
+def test_closing_does_not_wait_for_ever_if_told_so() -> None:
+    background: Background[None] = Background()
+    begun, release = threading.Event(), threading.Event()
+
+    def job() -> None:
+        begun.set()
+        assert release.wait(10)
+
+    running = background.submit(job)
+    assert begun.wait(10)
+    assert not background.close(0)
+    release.set()
+    assert running.result(10) is None
+    assert background.close(10)
