@@ -11,7 +11,7 @@ from typing import Any
 
 # The flags that decide how fast a CPU multiplies matrices, slowest first.
 FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "amx_fp16")
-PACKAGES = ("numpy", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt-rtx", "tensorrt")
+PACKAGES = ("numpy", "torch", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt-rtx", "tensorrt")
 _CPUINFO = Path("/proc/cpuinfo")
 _MEMINFO = Path("/proc/meminfo")
 
@@ -36,6 +36,15 @@ def machine_card() -> dict[str, Any]:
         "packages": {name: version for name in PACKAGES if (version := _version(name)) is not None},
         "commit": _commit(Path(__file__).parent.parent),
     }
+
+
+def resident_mb() -> float | None:
+    """Return how much memory this process has resident, in MB (10^6 bytes); None where the system does not tell."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
 
 
 def _read_cpu(file: Path) -> tuple[str, set[str]]:

@@ -27,10 +27,11 @@ import numpy as np
 from runtime.engine import Array, Buffers, Program
 from runtime.engine_cache import EngineCache
 from runtime.errors import EngineError
+from runtime.openvino_layout import keep_planar
 
 EXTRA = "pip install everframe[cpu]"
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
-_REWRITES = 1  # to be raised when what `_protect_positions` does changes: older compiled graphs are then left alone
+_REWRITES = 2  # to be raised when what is rewritten changes: older compiled graphs are then left alone
 _MAX_PRODUCT = 2**18  # values of a matrix: beyond, writing the product out would cost more than it is worth
 
 
@@ -134,6 +135,7 @@ def _compile(program: Program, options: dict[str, Any], cache_dir: Path | None) 
     model = core.read_model(program.graph)
     if options["INFERENCE_PRECISION_HINT"] == _HINTS["bf16"]:
         _protect_positions(model, [after for _, after in program.pairs])
+    keep_planar(model)
     compiled = core.compile_model(model, "CPU", options)
     if entry.is_usable:
         entry.store(compiled.export_model().getvalue())

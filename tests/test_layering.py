@@ -25,7 +25,7 @@ ONLY_IN = {
     "model2vec": ("training/words.py",),
     "tokenizers": ("training/words.py", "runtime/text.py"),
     "onnxruntime": ("runtime/engine_onnxruntime.py", "export/parity.py", "export/import_original.py", "benchmarks/"),
-    "openvino": ("runtime/engine_openvino.py", "benchmarks/"),
+    "openvino": ("runtime/engine_openvino.py", "runtime/openvino_layout.py", "benchmarks/"),
     "pyvirtualcam": ("streaming/webcam_sink.py",),
 }
 

@@ -1,0 +1,87 @@
+"""Where the time of a frame goes, in the terms of trtexec: a session that notes how long its calls take."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from runtime.bundle import open_bundle
+from runtime.engine import Array, Session, choose_engine, failed_pairs
+from runtime.generator import Generator
+from runtime.sessions import open_condition, open_sessions
+from runtime.text import open_words
+
+STAGES = ("host to device", "compute", "device to host")  # of an engine that only enqueues: "enqueue", and the wait
+
+
+class TimedSession:
+    """A session that adds up the nanoseconds that its calls take; see `runtime.engine.Session`.
+
+    Args:
+        session: the one that does the work; owned from now on.
+        clock_ns: monotonic clock in nanoseconds.
+    """
+
+    def __init__(self, session: Session, clock_ns: Callable[[], int] = time.perf_counter_ns) -> None:
+        self._session = session
+        self._clock_ns = clock_ns
+        self._spent_ns = [0, 0, 0]
+
+    def take_ms(self) -> tuple[float, float, float]:
+        """Return the milliseconds spent on writing, running and reading since the last call."""
+        spent, self._spent_ns = self._spent_ns, [0, 0, 0]
+        return spent[0] / 1e6, spent[1] / 1e6, spent[2] / 1e6
+
+    def write(self, name: str, value: Array) -> None:
+        """Write an input."""
+        start = self._clock_ns()
+        self._session.write(name, value)
+        self._spent_ns[0] += self._clock_ns() - start
+
+    def run(self) -> None:
+        """Evaluate the graph."""
+        start = self._clock_ns()
+        self._session.run()
+        self._spent_ns[1] += self._clock_ns() - start
+
+    def read(self, name: str) -> Array:
+        """Read an output."""
+        start = self._clock_ns()
+        value = self._session.read(name)
+        self._spent_ns[2] += self._clock_ns() - start
+        return value
+
+    def reset(self) -> None:
+        """Set the states to zeros."""
+        self._session.reset()
+
+    def close(self) -> None:
+        """Close the session."""
+        self._session.close()
+
+
+def open_timed(
+    path: str | Path, *, engine: str, precision: str, pixels: str, threads: int | None
+) -> tuple[Generator, TimedSession]:
+    """Open a bundle as `Generator.open` does, with a step session that notes its times; arguments as there."""
+    bundle = open_bundle(path)
+    choice = choose_engine(engine, precision, failed_pairs(bundle.manifest.verified))
+    step, condition = open_sessions(
+        bundle, choice.engine, choice.precision, pixels=pixels, threads=threads, cache_dir=None
+    )
+    timed = TimedSession(step)
+
+    def open_second() -> Session:
+        return open_condition(bundle, choice.engine, choice.precision, threads=threads, cache_dir=None)
+
+    generator = Generator(
+        bundle.manifest,
+        choice,
+        timed,
+        condition,
+        pixels=pixels,
+        open_words=None if bundle.manifest.text is None else lambda: open_words(bundle.path, bundle.manifest),
+        open_second=open_second,
+    )
+    return generator, timed
