@@ -1,4 +1,4 @@
-"""Contenders side by side: each in a process of its own, blocks of frames in turns, so that all see the same machine."""
+"""Contenders side by side: each in a process of its own, blocks of frames in turns, all on the same machine."""
 
 from __future__ import annotations
 
@@ -86,8 +86,7 @@ class Process:
     def close(self) -> None:
         """End it."""
         assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        self._process.communicate()
 
     def _read(self) -> dict[str, Any]:
         assert self._process.stdout is not None
@@ -190,8 +189,8 @@ def rows(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 def to_markdown(results: Mapping[str, Any]) -> str:
     """Return a Markdown table of the contenders, ratios first."""
     lines = [
-        "| who | precision | time against Everframe | middle nine tenths | p50 ms | p99 ms | fps | first frame s | MB |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| who | with | times as long as Everframe | middle nine tenths | p50 ms | p99 ms | fps | first frame s | MB |",
+        "|" + "---|" * 9,
     ]
     for name, result in results.items():
         title = _TITLES.get(name, name)

@@ -3,8 +3,8 @@
 python -m benchmarks.contenders NAME BUNDLE THREADS PIXELS [RUN]      (started by `benchmarks.beside`)
 
 Standard output is a line of JSON once the first frame is there, then one for each line of standard input, which says
-how many frames to make: their durations in milliseconds. All begin with the same memory, and each frame ends in memory that
-NumPy reads. Adding a contender = one function and one line in `CONTENDERS`.
+how many frames to make: their durations in milliseconds. All begin with the same memory, and each frame ends in memory
+that NumPy reads. Adding a contender = one function and one line in `CONTENDERS`.
 """
 
 from __future__ import annotations

@@ -82,7 +82,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--prepare", action="store_true", help="prepare one scene after the other in another thread meanwhile"
     )
     parser.add_argument("--beside", metavar="NAMES", help=f"also measure all, or some of {', '.join(CONTENDERS)}")
-    parser.add_argument("--run", metavar="RUN", help="with --beside: the run that the bundle was exported from")
+    parser.add_argument(
+        "--run", dest="trained", metavar="RUN", help="with --beside: the run that the bundle was exported from"
+    )
     parser.add_argument("--plot", metavar="FILE", help="draw the durations: .png, .svg or .pdf")
 
 
@@ -97,7 +99,7 @@ def run(options: argparse.Namespace) -> Report:
             f"--frames must be at least 1 and --warmup at least 0, got {options.frames} and {options.warmup}"
         )
     beside = [] if options.beside is None else check_names(options.beside)
-    if options.run is not None and not beside:
+    if options.trained is not None and not beside:
         raise ValueError("--run is for the contenders that --beside names: give --beside as well")
     if options.plot is not None:  # before the measurement, which takes its time
         from benchmarks.latency_plot import check_plot
@@ -243,7 +245,7 @@ def _measure_beside(names: list[str], options: argparse.Namespace) -> dict[str, 
     from rich.console import Console
 
     threads = options.threads or count_cores()
-    arguments = [str(options.bundle), str(threads), options.pixels, *([options.run] if options.run else [])]
+    arguments = [str(options.bundle), str(threads), options.pixels, *([options.trained] if options.trained else [])]
     with Console(stderr=True).status("beside") as status:
         return compare(names, arguments, frames=options.frames, on_progress=status.update)
 

@@ -14,6 +14,7 @@ from benchmarks import __main__ as command
 from benchmarks.distribution import Distribution
 from benchmarks.latency import measure
 from benchmarks.latency_plot import draw
+from benchmarks.stages import TimedSession
 from runtime import EngineError, Manifest
 from runtime.engine import Array, Program
 from tests import tiny
@@ -58,6 +59,31 @@ def test_each_frame_is_timed_after_the_warm_up(manifest: Manifest) -> None:
     assert measurement.frames_ms == [4, 5, 6, 7]
     with pytest.raises(ValueError, match="closed"):
         next(generator)
+
+
+def test_the_stages_of_each_frame_are_kept(manifest: Manifest) -> None:
+    stopwatch, taken = Stopwatch(), iter([(9.0, 9.0, 9.0), (1.0, 2.0, 0.5), (1.5, 2.5, 0.5)])
+    _, measurement = measure(
+        lambda: fake_generator(manifest, stopwatch.compute)[0],
+        frames=2,
+        warmup=3,
+        clock_ns=stopwatch,
+        take_stages=lambda: next(taken),
+    )
+    assert measurement.frames_ms == [5, 6]
+    assert measurement.stages_ms == [(1.0, 2.0, 0.5), (1.5, 2.5, 0.5)]
+
+
+def test_a_timed_session_adds_up_its_calls(manifest: Manifest) -> None:
+    ticks = iter(range(0, 100_000_000, 1_000_000))
+    _, engine = fake_generator(manifest)
+    timed = TimedSession(engine.sessions[0], clock_ns=lambda: next(ticks))
+    timed.write("mix", np.zeros(1, np.float32))
+    timed.write("mix", np.zeros(1, np.float32))
+    timed.run()
+    timed.read("rgb")
+    assert timed.take_ms() == (2.0, 1.0, 1.0)
+    assert timed.take_ms() == (0.0, 0.0, 0.0)
 
 
 def test_scenes_are_prepared_meanwhile(manifest: Manifest) -> None:
@@ -126,6 +152,8 @@ def test_the_last_line_is_the_whole_result(
         (["latency", "{bundle}", "--warmup", "-1"], "--warmup at least 0"),
         (["latency", "{bundle}", "--engine", "openvina"], 'did you mean "openvino"'),
         (["latency", "{bundle}", "--engine", "onnxruntime", "--precision", "bf16"], "onnxruntime cannot run in bf16"),
+        (["latency", "{bundle}", "--beside", "torch,pytroch"], '--beside got "pytroch", expected all, or some of ever'),
+        (["latency", "{bundle}", "--run", "runs/mine"], "give --beside as well"),
         (["latency", "{bundle}", "--threads", "0"], "threads must be at least 1"),
         (["latency", "{bundle}", "--plot", "a.bmp"], "--plot must end in .png"),
         (["latency", "{bundle}/nowhere"], "is no folder"),
