@@ -24,8 +24,7 @@ from runtime.text import Words
 
 Picture = str | Path | npt.NDArray[np.uint8]
 _Evaluate = Callable[[Mapping[str, Array]], dict[str, Array]]
-# Idle moments get this long; renewals come seconds ahead of their time.
-_PATIENCE_S = 1.0
+_PATIENCE_S = 1.0  # idle moments get this long for what somebody waits for
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +79,7 @@ class Conditioner:
         open_words: reads the token vectors, when the first text comes; None where the graph takes no text.
         open_second: opens another session of the graph. With it, what is made beside a show is made in idle moments
             only, of which the show feels nothing, and by the second session if there are too few of those.
-        patience_s: seconds that idle moments get for one memory.
+        patience_s: seconds that idle moments get for a memory that somebody waits for.
     """
 
     def __init__(
@@ -97,12 +96,14 @@ class Conditioner:
         self._first = _Guarded(session, graph)
         self._open_second = open_second
         self._second: _Guarded | None = None
+        self._second_lock = threading.Lock()
         self._patience_s = patience_s
         self._name = name
         self._open_words = open_words
         self._words: Words | None = None
         self._words_lock = threading.Lock()
         self._background: Background[Memory] = Background()
+        self._ahead: Background[Memory] = Background()  # of its own: what can wait must not keep somebody waiting
         self._idle: Background[dict[str, Array]] = Background(only_idle=True)
 
     def load(
@@ -165,36 +166,43 @@ class Conditioner:
         tensor = self._graph.only_input("noise")
         return normals(seed, CODES, renewal, 0 if tensor is None else tensor.shape[1])
 
-    def submit(self, prompt: Prompt, code: npt.NDArray[np.float32] | None = None) -> Future[Memory]:
+    def submit(
+        self, prompt: Prompt, code: npt.NDArray[np.float32] | None = None, *, ahead_s: float | None = None
+    ) -> Future[Memory]:
         """Make a memory beside the show, in a thread of low priority.
 
         Args:
             prompt: from `load`, or what a renewal keeps of one.
             code: content code, float32 (N,); None for the first one of the prompt's seed.
+            ahead_s: seconds until it is needed; None if somebody waits for it.
 
         Returns:
             What gives the memory; or raises EngineError, or ValueError after `close`.
         """
-        return self._background.submit(lambda: self._run(prompt, code, self._evaluate_beside))
+        patience_s = self._patience_s if ahead_s is None else ahead_s / 2
+        lane = self._background if ahead_s is None else self._ahead
+        return lane.submit(lambda: self._run(prompt, code, lambda inputs: self._evaluate_beside(inputs, patience_s)))
 
     def close(self) -> None:
         """Wait for a run that is under way, then free the sessions."""
         self._background.close()
+        self._ahead.close()
         if self._idle.close(self._patience_s):  # else it is still at work, and the process's end frees its session
             self._first.close()
         if self._second is not None:
             self._second.close()
 
-    def _evaluate_beside(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def _evaluate_beside(self, inputs: Mapping[str, Array], patience_s: float) -> dict[str, Array]:
         """Run the graph in idle moments or, if there are too few, at a low priority in this thread."""
         if self._open_second is None:
             return self._first.evaluate(inputs)
         # Only this much: a thread that has to wait for an idle moment should hold Python's lock as briefly as it can.
         attempt = self._idle.submit(lambda: self._first.evaluate(inputs))
         with contextlib.suppress(TimeoutError):
-            return attempt.result(self._patience_s)
+            return attempt.result(patience_s)
         try:
-            self._second = self._second or _Guarded(self._open_second(), self._graph)
+            with self._second_lock:
+                self._second = self._second or _Guarded(self._open_second(), self._graph)
         except EngineError:  # out of memory: late is better than never
             return attempt.result()
         attempt.cancel()  # if it has not even begun

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import Future
+from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +24,13 @@ class Renewal:
     Args:
         spec: how often, how long, how strongly.
         conditioner: makes the memories.
+        fps: frames per second.
     """
 
-    def __init__(self, spec: RenewalSpec, conditioner: Conditioner) -> None:
+    def __init__(self, spec: RenewalSpec, conditioner: Conditioner, fps: Fraction) -> None:
         self._spec = spec
+        self._interval_s = float(spec.every_frames / fps)
+        self._rate = 1.0
         self._conditioner = conditioner
         self._next: Future[Memory] | None = None
         self._prompt = Prompt()
@@ -58,6 +62,7 @@ class Renewal:
         Args:
             rate: at least 0: how much older; 0 holds it, 1 is the manifest's own pace.
         """
+        self._rate = rate
         # Of the renewals that fall due during a dissolve one waits: a rate too high to follow piles nothing up.
         self._age = min(self._age + rate, (self._count + 1.0) * self._spec.every_frames)
 
@@ -87,4 +92,5 @@ class Renewal:
         correlation = float(self._spec.correlation)
         fresh = self._conditioner.draw(self._seed, self._count)
         self._code = correlation * self._code + math.sqrt(1 - correlation**2) * fresh
-        self._next = self._conditioner.submit(self._prompt, self._code.astype(np.float32))
+        ahead_s = self._interval_s / max(1.0, self._rate)
+        self._next = self._conditioner.submit(self._prompt, self._code.astype(np.float32), ahead_s=ahead_s)

@@ -33,7 +33,10 @@ class Steerable:
         self.manifest = manifest
         self._conditioner = conditioner
         spec = manifest.renewal if renewal else None
-        self._scenes = Scenes(Renewal(spec, conditioner) if spec is not None and conditioner is not None else None)
+        renews = None
+        if spec is not None and conditioner is not None:
+            renews = Renewal(spec, conditioner, manifest.frame.fps)
+        self._scenes = Scenes(renews)
         self._steering = Steering(manifest)
         self._seed = check_seed(manifest.default_seed if seed is None else seed)
         self._frame_index = 0

@@ -109,3 +109,14 @@ def test_without_room_for_a_second_session_idle_moments_are_waited_for(manifest:
     stage = Stage(manifest, patience_s=0.0, second=refuse)
     assert np.array_equal(stage.make(3), expected(3))
     stage.conditioner.close()
+
+
+def test_what_can_wait_keeps_nobody_waiting(manifest: Manifest) -> None:
+    stage = Stage(manifest, patience_s=0.0)
+    ahead = stage.conditioner.submit(Prompt(seed=3), ahead_s=100.0)  # no idle moment comes, and it has time
+    assert stage.has_begun.wait(WAIT_S)
+    assert np.array_equal(stage.make(4), expected(4))
+    assert not ahead.done()
+    stage.may_run.set()
+    assert np.array_equal(ahead.result(WAIT_S).tensors["style_slot"], expected(3))
+    stage.conditioner.close()
