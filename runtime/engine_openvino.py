@@ -31,7 +31,7 @@ from runtime.openvino_layout import keep_planar
 
 EXTRA = "pip install everframe[cpu]"
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
-_REWRITES = 2  # to be raised when what is rewritten changes: older compiled graphs are then left alone
+_REWRITES = 3  # to be raised when what is rewritten changes: older compiled graphs are then left alone
 _MAX_PRODUCT = 2**18  # values of a matrix: beyond, writing the product out would cost more than it is worth
 
 

@@ -74,6 +74,26 @@ def _slice(node: Any) -> list[Any]:
     return [_reshaped(part, *wanted).output(0)]
 
 
+def _unshuffle(node: Any) -> list[Any]:
+    """Return the end of a pixel unshuffle of a few planes as a convolution with ones, which convolutions read."""
+    transpose = node.input_value(0).get_node()
+    if transpose.get_type_name() != "Transpose" or transpose.input_value(0).get_node().get_type_name() != "Reshape":
+        return []
+    order, six = transpose.input_value(1).get_node(), _shape(transpose.input_value(0))
+    picture = transpose.input_value(0).get_node().input_value(0)
+    if order.get_type_name() != "Constant" or order.get_data().ravel().tolist() != [0, 1, 3, 5, 2, 4]:
+        return []
+    channels, rows, high, columns, wide = six[1:]
+    blocks = [1, channels * high * wide, rows, columns]
+    if _shape(picture) != [1, channels, rows * high, columns * wide] or _shape(node.output(0)) != blocks:
+        return []
+    if not _is_picture(_shape(picture)):
+        return []
+    ones = np.eye(channels * high * wide, dtype=np.float32).reshape(-1, channels, high, wide)
+    nothing = [0, 0]
+    return [_operations().convolution(picture, _constant(ones), [high, wide], nothing, nothing, [1, 1]).output(0)]
+
+
 def linear_matrix(wanted: int, count: int) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Return what enlarges `count` values to `wanted` linearly, pixel centres aligned: float32 (wanted, count)."""
     centres = np.clip((np.arange(wanted) + 0.5) * count / wanted - 0.5, 0, count - 1)
@@ -88,6 +108,7 @@ def linear_matrix(wanted: int, count: int) -> np.ndarray[Any, np.dtype[np.float3
 _REWRITES = {
     "AvgPool": _average,
     "Interpolate": _enlarge,
+    "Reshape": _unshuffle,
     "Slice": _slice,
 }
 

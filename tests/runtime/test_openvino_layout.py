@@ -25,12 +25,17 @@ def read(channels: int) -> Any:
     half = graph.add("AveragePool", "x", kernel_shape=[2, 2], strides=[2, 2])
     weights = graph.constant(np.random.default_rng(5).normal(size=(4 * (channels + 1), channels, 3, 3)))
     whole = graph.add("DepthToSpace", graph.add("Conv", half, weights, pads=[1, 1, 1, 1]), blocksize=2, mode="CRD")
+    sides = graph.constant([1, channels, HEIGHT // 2, 2, WIDTH // 2, 2], np.int64)
+    parts = graph.add("Transpose", graph.add("Reshape", "x", sides), perm=[0, 1, 3, 5, 2, 4])
+    blocks = (1, 4 * channels, HEIGHT // 2, WIDTH // 2)
+    graph.add("Reshape", parts, graph.constant(blocks, np.int64), out="blocks")
     first, border, end, axis = (graph.constant([value], np.int64) for value in (0, channels, channels + 1, 1))
     graph.add("Slice", whole, first, border, axis, axis, out="colour")
     graph.add("Slice", whole, border, end, axis, axis, out="mask")
     shapes = {"detail": channels, "colour": channels, "mask": 1}
     inputs = [tensor("x", "float32", (1, channels, HEIGHT, WIDTH), "live")]
     outputs = [tensor(name, "float32", (1, count, HEIGHT, WIDTH), "frame") for name, count in shapes.items()]
+    outputs.append(tensor("blocks", "float32", blocks, "frame"))
     return openvino.Core().read_model(graph.to_model(inputs, outputs).SerializeToString())
 
 
@@ -38,7 +43,7 @@ def infer(model: Any, x: Any) -> dict[str, Any]:
     """Run a model in FP32 and return its outputs by name."""
     compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     results = compiled([x])
-    return {name: np.array(results[name]) for name in ("detail", "colour", "mask")}
+    return {name: np.array(results[name]) for name in ("detail", "colour", "mask", "blocks")}
 
 
 def kinds(model: Any) -> Counter[str]:
@@ -53,6 +58,7 @@ def test_what_is_rewritten_computes_the_same(channels: int) -> None:
     before = infer(model, x)
     keep_planar(model)
     assert kinds(model).keys().isdisjoint({"AvgPool", "Interpolate"})
+    assert kinds(model)["Convolution"] == 2  # the other one shuffles pixels
     after = infer(model, x)
     for name, value in before.items():
         np.testing.assert_allclose(after[name], value, atol=2e-5)
