@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -56,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     add = main_parser.add_argument
     add("run", type=Path, metavar="RUN", help="folder of a training run; its newest stage is taken")
     add("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write")
-    add("--force", action="store_true", help="replace BUNDLE if it exists")
+    add("--force", action="store_true", help="replace BUNDLE if it exists and is a bundle")
     add("--size", metavar="WxH", help="frame size in pixels, multiples of 32 (default: that of the training)")
     add(
         "--precision", default="fp32,fp16", metavar="P,...",
@@ -99,6 +100,8 @@ def run(words: Sequence[str]) -> Path:
 def main() -> int:
     """Run the command line; status 2 and one sentence for what the user can mend."""
     words = sys.argv[1:]
+    # As Ctrl-C: what was begun is cleared away.
+    signal.signal(signal.SIGTERM, _end)
     try:
         command = import_module(COMMANDS[words[0]]).run if words and words[0] in COMMANDS else None
         out: Path | int = run(words) if command is None else command(words[1:])
@@ -113,6 +116,11 @@ def main() -> int:
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file() and file.parent != out / "engines")
     print(f"wrote {out} ({size / 1e6:.1f} MB without its engines)")
     return 0
+
+
+def _end(*_: object) -> None:
+    print("export: ended; nothing was written", file=sys.stderr)
+    sys.exit(143)
 
 
 if __name__ == "__main__":
