@@ -10,11 +10,14 @@ from typing import NoReturn
 
 # Name -> module with SUMMARY and EXAMPLES (text), add_arguments(parser) and run(options) -> Report.
 BENCHMARKS = {
+    "all": "benchmarks.everything",
     "latency": "benchmarks.latency",
     "loading": "benchmarks.loading",
     "pictures": "benchmarks.pictures",
     "pretraining": "benchmarks.pretraining",
     "quality": "benchmarks.quality",
+    "scale": "benchmarks.scale",
+    "soak": "benchmarks.soak",
     "transfer": "benchmarks.transfer",
 }
 _DESCRIPTION = """\
@@ -31,6 +34,7 @@ examples:
 
 exit status:
   0  measured
+  1  measured, and something that must hold does not (soak)
   2  something is wrong with the arguments, the bundle or the engine: one line
      on standard error says what
 """
@@ -62,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("benchmarks: stopped, nothing was measured to the end", file=sys.stderr)
         return 130
-    return 0
+    return int(report.failed)
 
 
 def _parser() -> argparse.ArgumentParser:

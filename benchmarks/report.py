@@ -20,12 +20,14 @@ class Report:
         rows: (figure, value, what it means), for people.
         result: everything, as plain data.
         details: what only belongs into the file: every single value.
+        failed: whether something that must hold does not; the exit status is 1 then.
     """
 
     title: str
     rows: Sequence[tuple[str, str, str]]
     result: dict[str, Any]
     details: dict[str, Any] = field(default_factory=dict)
+    failed: bool = False
 
     def publish(self, *, json_file: str | None = None, out: TextIO | None = None, error: TextIO | None = None) -> None:
         """Tell the result.
