@@ -12,6 +12,7 @@ from typing import NoReturn
 BENCHMARKS = {
     "all": "benchmarks.everything",
     "latency": "benchmarks.latency",
+    "live": "benchmarks.live",
     "loading": "benchmarks.loading",
     "pictures": "benchmarks.pictures",
     "pretraining": "benchmarks.pretraining",

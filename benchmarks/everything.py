@@ -53,9 +53,9 @@ def _latency(name: str) -> Entry:
 ENTRIES = (
     _latency("satellite-256"),
     _latency("landscape-256"),
+    Entry("live-satellite-256", ("live", "bundles/satellite-256")),
     Entry("scale-satellite", ("scale", "runs/satellite-256", "--keep", "runs/sizes"), needs="runs/satellite-256"),
     Entry("soak-satellite-256", ("soak", "bundles/satellite-256")),
-    Entry("soak-landscape-256", ("soak", "bundles/landscape-256")),
 )
 
 

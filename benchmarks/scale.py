@@ -32,12 +32,12 @@ run; nothing is exported then. Nothing else should run meanwhile.
 EXAMPLES = """\
 examples:
   python -m benchmarks scale runs/mine --keep sizes
-      128, 256, 384, 512, 768 and 1024 pixels square; exported again only where
-      `sizes` does not hold them yet
+      128, 192, 256, 384, 512, 768 and 1024 pixels square; exported again only
+      where `sizes` does not hold them yet
   python -m benchmarks scale runs/mine --keep sizes --sizes 256x256,640x384
   python -m benchmarks scale bundles/small bundles/large --plot scale.png
 """
-_SIZES = "128x128,256x256,384x384,512x512,768x768,1024x1024"
+_SIZES = "128x128,192x192,256x256,384x384,512x512,768x768,1024x1024"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> Report:
     machine = machine_card()
     threads = options.threads or count_cores()
     with Console(stderr=True).status("scale") as status:
-        bundles = find_bundles(options.sources, options.keep, options.sizes, status.update)
+        bundles, refused = find_bundles(options.sources, options.keep, options.sizes, status.update)
         rows = []
         for bundle in bundles:
             status.update(f"{bundle}: measuring")
@@ -80,6 +80,7 @@ def run(options: argparse.Namespace) -> Report:
         "frames": options.frames,
         "exponent": exponent(rows),
         "sizes": rows,
+        "refused": refused,
         "machine": machine,
         "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
     }
@@ -95,13 +96,14 @@ def run(options: argparse.Namespace) -> Report:
         )
         for row in rows
     ]
+    table += [(text, "-", why) for text, why in refused.items()]
     if result["exponent"] is not None:
         table.append(("cost", f"pixels ^ {result['exponent']:.2f}", "1 is in proportion"))
     return Report(f"{result['bundle']}, {threads} threads", table, result)
 
 
-def find_bundles(sources: Sequence[str], keep: str | None, sizes: str, say: Any) -> list[Path]:
-    """Return the bundles to measure, exporting a run where need be.
+def find_bundles(sources: Sequence[str], keep: str | None, sizes: str, say: Any) -> tuple[list[Path], dict[str, str]]:
+    """Return the bundles to measure, exporting a run where need be, and the sizes that its export refused, with why.
 
     Args:
         sources: one run, or bundles.
@@ -110,28 +112,36 @@ def find_bundles(sources: Sequence[str], keep: str | None, sizes: str, say: Any)
         say: told what happens next.
 
     Raises:
-        ValueError: a source is neither, or a run comes without `keep`.
+        ValueError: a source is neither, a run comes without `keep`, or every size was refused.
     """
     paths = [Path(source) for source in sources]
     if all((path / "bundle.json").is_file() for path in paths):
-        return paths
+        return paths, {}
     if len(paths) != 1:
         missing = next(path for path in paths if not (path / "bundle.json").is_file())
         raise ValueError(f"{missing} is no bundle: give bundles of several sizes, or one run alone")
     if keep is None:
         raise ValueError(f"{paths[0]} is no bundle: for a run, say with --keep where its exports stay")
     from export.arguments import to_size
-    from export.assembly import Wish, export_run
+    from export.assembly import ExportError, Wish, export_run
 
-    found = []
+    found: list[Path] = []
+    refused: dict[str, str] = {}
     for text in sizes.split(","):
         out = Path(keep) / f"{paths[0].name}-{text}"
         if not (out / "bundle.json").is_file():  # whole or absent
             say(f"{out}: exporting")
             # Their parity is what `python -m export` is for: a few frames are enough here.
-            export_run(paths[0], out, wish=Wish(frames=4, size=to_size(text), precisions=("fp32",), engines=()))
+            wish = Wish(frames=4, size=to_size(text), precisions=("fp32",), engines=())
+            try:
+                export_run(paths[0], out, wish=wish)
+            except ExportError as error:  # a size at which an engine is not exact enough says nothing of the others
+                refused[text] = str(error)
+                continue
         found.append(out)
-    return found
+    if not found:
+        raise ValueError(f"every size was refused: {'; '.join(refused.values())}")
+    return found, refused
 
 
 def measure(bundle: Path, threads: int, frames: int) -> dict[str, Any]:
@@ -201,6 +211,7 @@ def to_markdown(result: dict[str, Any]) -> str:
         ms, memory, start = row["ms"], row["resident_mb"] or 0, row["first_frame_ms"] / 1000
         figures = f"{ms['p50']:.1f} | {ms['p99']:.1f} | {row['fps']:.0f} | {memory:.0f} | {start:.1f}"
         lines.append(f"| {_size(row)} | {row['gflop']:.1f} | {row['what']} | {figures} |")
+    lines += [f"| {size} | refused: {why} |" + " |" * 6 for size, why in result["refused"].items()]
     text = "\n".join(lines) + "\n"
     if result["exponent"] is not None:
         text += f"\nThe time grows as pixels to the power of {result['exponent']:.2f}.\n"

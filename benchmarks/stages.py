@@ -9,6 +9,7 @@ from pathlib import Path
 from runtime.bundle import open_bundle
 from runtime.engine import Array, Session, choose_engine, failed_pairs
 from runtime.generator import Generator
+from runtime.manifest import Manifest
 from runtime.sessions import open_condition, open_sessions
 from runtime.text import open_words
 
@@ -62,15 +63,23 @@ class TimedSession:
 
 
 def open_timed(
-    path: str | Path, *, engine: str, precision: str, pixels: str, threads: int | None
+    path: str | Path,
+    *,
+    engine: str,
+    precision: str,
+    pixels: str,
+    threads: int | None,
+    wrap: Callable[[Session, Manifest], TimedSession] = lambda session, _: TimedSession(session),
 ) -> tuple[Generator, TimedSession]:
-    """Open a bundle as `Generator.open` does, with a step session that notes its times; arguments as there."""
+    """Open a bundle as `Generator.open` does, with a step session that notes its times; arguments as there, and `wrap`,
+    which makes that session from the engine's.
+    """
     bundle = open_bundle(path)
     choice = choose_engine(engine, precision, failed_pairs(bundle.manifest.verified))
     step, condition = open_sessions(
         bundle, choice.engine, choice.precision, pixels=pixels, threads=threads, cache_dir=None
     )
-    timed = TimedSession(step)
+    timed = wrap(step, bundle.manifest)
 
     def open_second() -> Session:
         return open_condition(bundle, choice.engine, choice.precision, threads=threads, cache_dir=None)

@@ -17,6 +17,7 @@ import os
 import re
 import signal
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from errno import ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EIO, ENETUNREACH, EPIPE, ETIMEDOUT
 from fractions import Fraction
@@ -32,6 +33,7 @@ from av.format import Flags as FormatFlags
 from streaming.h264 import KEY_INTERVAL_S, add_video, to_video_frame
 from streaming.publishing import CONNECT_S, ON_AIR, READY, SLOT, Job
 from streaming.sink import Feed, Frame
+from streaming.timeline import open_timeline
 
 _SAMPLE_RATE = 48_000
 _BITS_PER_PIXEL = 0.12
@@ -86,6 +88,7 @@ class Stream:
         self._container.start_encoding()
         if self._audio is not None:
             self._silence = _encode_silence(self._audio.codec_context)
+        self._note = open_timeline()
         self._first: int | None = None
         self._key = 0
         self._num_audio = 0
@@ -105,7 +108,11 @@ class Stream:
         if is_key:
             self._key = frame.slot
         slot = frame.slot - self._first
-        self._container.mux(self._video.encode(to_video_frame(frame, self._feed, slot, is_key=is_key)))
+        arrived_ns = time.monotonic_ns()
+        packets = self._video.encode(to_video_frame(frame, self._feed, slot, is_key=is_key))
+        encoded_ns = time.monotonic_ns()
+        self._container.mux(packets)
+        self._note(frame.slot, arrived_ns, encoded_ns)
         if self._audio is not None:
             self._send_silence_until(slot / self._feed.fps)
 

@@ -35,14 +35,14 @@ def test_the_exponent_is_that_of_the_line() -> None:
 def test_sources_are_bundles_or_one_run(tmp_path: Path) -> None:
     bundle = tiny.build(tmp_path / "tiny")
     (tmp_path / "run").mkdir()
-    assert find_bundles([str(bundle)], None, "", print) == [bundle]
+    assert find_bundles([str(bundle)], None, "", print) == ([bundle], {})
     with pytest.raises(ValueError, match="run is no bundle: give bundles of several sizes, or one run alone"):
         find_bundles([str(bundle), str(tmp_path / "run")], None, "", print)
     with pytest.raises(ValueError, match="say with --keep where its exports stay"):
         find_bundles([str(tmp_path / "run")], None, "", print)
     kept = tmp_path / "sizes" / "run-64x64"
     tiny.build(kept)
-    assert find_bundles([str(tmp_path / "run")], str(kept.parent), "64x64", print) == [kept]  # not exported again
+    assert find_bundles([str(tmp_path / "run")], str(kept.parent), "64x64", print) == ([kept], {})  # not exported again
 
 
 def test_bundles_are_measured_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,5 +55,7 @@ def test_bundles_are_measured_and_drawn(tmp_path: Path, capsys: pytest.CaptureFi
     assert [(row["width"], row["height"]) for row in result["sizes"]] == [(64, 48), (128, 96)]
     assert result["sizes"][0]["gflop"] <= result["sizes"][1]["gflop"]
     assert to_markdown(result).count("\n| ") == 2
+    result["refused"] = {"32x32": "too small"}
+    assert "| 32x32 | refused: too small |" in to_markdown(result)
     with Image.open(plot) as picture:
         assert picture.width >= 800
