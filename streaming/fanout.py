@@ -5,15 +5,20 @@ A slow sink loses its oldest waiting frame, a dead one is left alone; neither co
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from streaming.errors import ReaderGoneError, SinkError
 from streaming.sink import Feed, Frame, Picture, Sink
 
 QUEUE_LENGTH = 2
+_POOL_LENGTH = 16  # frames: two wait and one is written at each of a few sinks
+_UNUSED = 2  # references to a buffer that nobody but the pool holds, as sys.getrefcount counts
 
 
 @dataclass(frozen=True)
@@ -159,6 +164,7 @@ class FanOut:
     def __init__(self, sinks: Sequence[Sink]) -> None:
         self.lanes: list[Lane] = []
         self._sinks = sinks
+        self._pool = _Pool()
         self._is_closed = False
 
     def open(self, feed: Feed) -> None:
@@ -199,9 +205,7 @@ class FanOut:
             picture: uint8, as the feed says; copied once, so that it may change afterwards.
             slot: its place in the show.
         """
-        copy = picture.copy()
-        copy.setflags(write=False)
-        frame = Frame(copy, slot)
+        frame = Frame(self._pool.copy(picture), slot)
         for lane in self.lanes:
             lane.offer(frame)
 
@@ -234,3 +238,28 @@ class FanOut:
         for lane in self.lanes:
             lane.finish(keep=keep)
         return [lane.sink.name for lane in self.lanes if not lane.join(lane.sink.close_s)]
+
+
+class _Pool:
+    """Copies of frames in memory that is used again once nobody holds the copy, nor any view of it."""
+
+    def __init__(self) -> None:
+        self._buffers: list[Picture] = []
+
+    def copy(self, picture: Picture) -> Picture:
+        """Return a read-only copy."""
+        buffer = self._free(picture)
+        np.copyto(buffer, picture)
+        view = buffer.view()
+        view.setflags(write=False)
+        return view
+
+    def _free(self, picture: Picture) -> Picture:
+        for index in range(len(self._buffers)):
+            # The list and the call itself hold it; every view holds it as well, as its base.
+            if sys.getrefcount(self._buffers[index]) == _UNUSED and self._buffers[index].shape == picture.shape:
+                return self._buffers[index]
+        buffer = np.empty(picture.shape, picture.dtype)
+        if len(self._buffers) < _POOL_LENGTH:  # a sink that keeps frames for itself keeps their memory, too
+            self._buffers.append(buffer)
+        return buffer
