@@ -82,7 +82,8 @@ class Background(Generic[Result]):
         if sys.platform == "linux":  # the only system where priority belongs to a thread
             thread = threading.get_native_id()
             with contextlib.suppress(OSError):  # a courtesy: some containers forbid it
-                os.setpriority(os.PRIO_PROCESS, thread, _IDLE_NICENESS if self._only_idle else _NICENESS)
+                niceness = _IDLE_NICENESS if self._only_idle else _NICENESS
+                os.setpriority(os.PRIO_PROCESS, thread, max(niceness, os.getpriority(os.PRIO_PROCESS, thread)))
                 if self._only_idle:
                     os.sched_setscheduler(thread, os.SCHED_IDLE, os.sched_param(0))
         while (item := self._jobs.get()) is not None:

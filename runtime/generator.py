@@ -75,6 +75,11 @@ class Generator(Steerable):
         self.engine, self.precision, self.engine_reason = choice.engine.name, choice.precision, choice.reason
         self._step = Stepper(step, state_pairs(manifest.step), open_blind)
         self._frame_name = frame_output(manifest.step, pixels)
+        # Looked up once: between two frames, Python's own time is most of what the runtime adds to the engine's.
+        graph = manifest.step
+        self._slots = {side: [(item.name, item.slot) for item in graph.inputs_of(f"memory_{side}")] for side in "ab"}
+        self._mix_names = [item.name for item in graph.inputs_of("mix")]
+        self._noises = [(item.name, item.shape[1]) for item in graph.inputs_of("noise")]
         self._is_closed = False
 
     @classmethod
@@ -219,15 +224,13 @@ class Generator(Steerable):
         self._frame_index += 1
 
     def _write_inputs(self) -> None:
-        graph = self.manifest.step
         if self._conditioner is not None:
             move = self._scenes.advance(self._steering.renewal_rate)
             if move.memory is not None:
-                for tensor in graph.inputs_of(f"memory_{move.side}"):
-                    self._step.write(tensor.name, move.memory.tensors[tensor.slot])
-            for tensor in graph.inputs_of("mix"):
-                self._step.write(tensor.name, np.array([move.mix], np.float32))
-        for tensor in graph.inputs_of("noise"):
-            values = normals(self._seed, FRAMES, self._frame_index, tensor.shape[1])
-            self._step.write(tensor.name, values[np.newaxis])
+                for name, slot in self._slots[move.side]:
+                    self._step.write(name, move.memory.tensors[slot])
+            for name in self._mix_names:
+                self._step.write(name, np.array([move.mix], np.float32))
+        for name, count in self._noises:
+            self._step.write(name, normals(self._seed, FRAMES, self._frame_index, count)[np.newaxis])
         self._steering.write(self._step)

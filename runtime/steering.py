@@ -24,6 +24,9 @@ class Steering:
     def __init__(self, manifest: Manifest) -> None:
         self._manifest = manifest
         self._lock = threading.Lock()
+        rates = (name for name, control in manifest.controls.items() if control.target == "renewal")
+        self._rate_name = next(rates, None)
+        self._control = manifest.step.only_input("control")
         self._values = {name: control.default for name, control in manifest.controls.items()}
         self._fresh: dict[str, npt.NDArray[np.uint8]] = {}  # live inputs that the next frame has to write
         self._is_changed = True
@@ -37,8 +40,7 @@ class Steering:
     @property
     def renewal_rate(self) -> float:
         """How fast a scene renews itself: the value of the control for that, or 1 where there is none."""
-        rates = (name for name, control in self._manifest.controls.items() if control.target == "renewal")
-        return self.values[name] if (name := next(rates, None)) is not None else 1.0
+        return 1.0 if self._rate_name is None else self._values[self._rate_name]  # one look at a dictionary is atomic
 
     def check_control(self, name: str, value: float) -> tuple[Control, float]:
         """Return what the manifest says of a control, and the value as a number; see `Steerable.check_control`."""
@@ -83,17 +85,18 @@ class Steering:
 
     def write(self, session: Session) -> None:
         """Write what has changed since the last call to the step graph's session."""
+        if not self._is_changed and not self._fresh:  # a change that comes now is for the next frame
+            return
         with self._lock:
             fresh, self._fresh = self._fresh, {}
             is_changed, self._is_changed = self._is_changed, False
             values = dict(self._values)
-        control = self._manifest.step.only_input("control")
-        if is_changed and control is not None:
-            row = np.zeros(control.shape, np.float32)
+        if is_changed and self._control is not None:
+            row = np.zeros(self._control.shape, np.float32)
             for name, number in values.items():
                 index = self._manifest.controls[name].index
                 if index is not None:
                     row[0, index] = number
-            session.write(control.name, row)
+            session.write(self._control.name, row)
         for name, value in fresh.items():
             session.write(name, value)
