@@ -5,11 +5,14 @@ Tests put a class with the same methods in its place (tests/fakes.py).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
 import sys
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from runtime.errors import EngineError
@@ -45,7 +48,8 @@ class Cuda:
     """One device, and one stream on it in which everything happens in the order of the calls."""
 
     def __init__(self) -> None:
-        self.stream: int = int(_call("cudaStreamCreate"))
+        # Apart from the default stream, which would wait for ours and ours for it.
+        self.stream: int = int(_call("cudaStreamCreateWithFlags", _runtime().cudaStreamNonBlocking))
 
     @property
     def target(self) -> str:
@@ -75,17 +79,73 @@ class Cuda:
         """Fill device memory with zeros, in the stream."""
         _call("cudaMemsetAsync", address, 0, nbytes, self.stream)
 
+    def pinned(self, nbytes: int) -> npt.NDArray[np.uint8]:
+        """Return new pinned host memory, which copies need to go on while the host does something else."""
+        address = int(_call("cudaMallocHost", max(1, nbytes)))
+        return np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(address))
+
+    def free_pinned(self, memory: npt.NDArray[np.uint8]) -> None:
+        """Give pinned memory back."""
+        _call("cudaFreeHost", memory.ctypes.data)
+
     def upload(self, address: int, value: npt.NDArray[Any]) -> None:
-        """Copy a contiguous array to the device, in the stream; the caller may change it afterwards."""
-        # From pageable memory the copy is staged before the call returns.
+        """Enqueue a copy of a contiguous array in pinned memory to the device; it must stay as it is until then."""
         kind = _runtime().cudaMemcpyKind.cudaMemcpyHostToDevice
         _call("cudaMemcpyAsync", address, value.ctypes.data, value.nbytes, kind, self.stream)
 
-    def download(self, into: npt.NDArray[Any], address: int) -> None:
-        """Copy device memory into a contiguous array, and wait until it is there."""
+    def fetch(self, into: npt.NDArray[Any], address: int) -> None:
+        """Enqueue a copy of device memory into a contiguous array in pinned memory."""
         kind = _runtime().cudaMemcpyKind.cudaMemcpyDeviceToHost
         _call("cudaMemcpyAsync", into.ctypes.data, address, into.nbytes, kind, self.stream)
-        self.wait()
+
+    def copy(self, to: int, address: int, nbytes: int) -> None:
+        """Enqueue a copy on the device."""
+        kind = _runtime().cudaMemcpyKind.cudaMemcpyDeviceToDevice
+        _call("cudaMemcpyAsync", to, address, nbytes, kind, self.stream)
+
+    def capture(self, enqueue: Callable[[], None]) -> object:
+        """Return a graph of what a call enqueues in the stream, none of which is done.
+
+        Raises:
+            EngineError: something in it cannot be captured; nothing is being captured any more.
+        """
+        # What other threads do meanwhile, like allocating memory, is no concern of this capture.
+        _call("cudaStreamBeginCapture", self.stream, _runtime().cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
+        try:
+            enqueue()
+        except BaseException:
+            with contextlib.suppress(EngineError):
+                _call("cudaGraphDestroy", _call("cudaStreamEndCapture", self.stream))
+            raise
+        graph = _call("cudaStreamEndCapture", self.stream)
+        try:
+            return _call("cudaGraphInstantiate", graph, 0)
+        finally:
+            _call("cudaGraphDestroy", graph)
+
+    def launch(self, graph: object) -> None:
+        """Enqueue a captured graph."""
+        _call("cudaGraphLaunch", graph, self.stream)
+
+    def free_graph(self, graph: object) -> None:
+        """Give a graph back."""
+        _call("cudaGraphExecDestroy", graph)
+
+    def event(self) -> object:
+        """Return a new event, which measures no time."""
+        return _call("cudaEventCreateWithFlags", _runtime().cudaEventDisableTiming)
+
+    def record(self, event: object) -> None:
+        """Enqueue an event."""
+        _call("cudaEventRecord", event, self.stream)
+
+    def wait_for(self, event: object) -> None:
+        """Wait until an event has been reached."""
+        _call("cudaEventSynchronize", event)
+
+    def free_event(self, event: object) -> None:
+        """Give an event back."""
+        _call("cudaEventDestroy", event)
 
     def wait(self) -> None:
         """Wait until everything in the stream is done."""

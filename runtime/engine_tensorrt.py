@@ -1,24 +1,19 @@
-"""TensorRT and TensorRT-RTX: engines on a CUDA device, with fixed buffers that stay there.
-
-States never leave the device: two sets of buffers change places after each run. Inputs are copied when they are
-written, which is rarely but for a few values, and an output when it is read.
-"""
+"""TensorRT and TensorRT-RTX: engines on a CUDA device; buffers and CUDA graphs are those of `device_session`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
 from runtime import cuda, tensorrt_builder
-from runtime.engine import Array, Program, aligned_zeros
+from runtime.device_session import Device, DeviceSession
+from runtime.engine import Program
 from runtime.errors import EngineError
 from runtime.half import Share, to_half
-from runtime.tensors import Tensor
 
 
 class TensorRT:
@@ -38,7 +33,7 @@ class TensorRT:
         """Return ("fp16", "fp32")."""
         return ("fp16", "fp32")
 
-    def open(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> TensorRTSession:  # noqa: ARG002
+    def open(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> DeviceSession:  # noqa: ARG002
         """Build an engine for the device that is here, or take one out of the cache that runs on it."""
         if (why_not := self.available()) is not None:
             raise EngineError(why_not)
@@ -47,7 +42,7 @@ class TensorRT:
         device = cuda.Cuda()
         try:
             plan = load_or_build(self.name, device, graph_in(program.graph, precision), cache_dir)
-            return TensorRTSession(program, self.name, plan, device)
+            return open_session(program, self.name, plan, device)
         except BaseException:
             device.close()
             raise
@@ -102,91 +97,41 @@ def inspect(flavour: str, plan: bytes) -> Share:
     return tensorrt_builder.share_of_engine(json.loads(information))
 
 
-class TensorRTSession:
-    """One graph on a CUDA device; see `runtime.engine.Session`.
+def open_session(program: Program, flavour: str, plan: bytes, device: Device) -> DeviceSession:
+    """Return a session of a serialised engine.
 
     Args:
         program: gives the tensors and the state pairs.
         flavour: "tensorrt" or "tensorrt-rtx".
         plan: the serialised engine.
-        device: `runtime.cuda.Cuda`, owned from now on unless an exception is raised.
+        device: owned by the session from now on unless an exception is raised.
+
+    Raises:
+        EngineError: the engine cannot be loaded, or the device has no memory for it.
     """
+    module = tensorrt_builder.load_module(flavour)
+    runtime = module.Runtime(module.Logger(module.Logger.ERROR))
+    engine = runtime.deserialize_cuda_engine(plan)
+    if engine is None:
+        raise EngineError(
+            f"{flavour} refused an engine that was built before: delete the bundle's engines/ and try again"
+        )
+    context = engine.create_execution_context()
+    if context is None:
+        raise EngineError(f"{flavour} has no memory for the engine on this device")
+    # TensorRT drops inputs that nothing reads: those have no address.
+    bound = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    held: list[Any] = [context, engine, runtime]  # to be let go in this order
 
-    def __init__(self, program: Program, flavour: str, plan: bytes, device: Any) -> None:
-        module = tensorrt_builder.load_module(flavour)
-        self._flavour, self._device = flavour, device
-        self._runtime = module.Runtime(module.Logger(module.Logger.ERROR))
-        self._engine: Any = self._runtime.deserialize_cuda_engine(plan)
-        if self._engine is None:
-            raise EngineError(
-                f"{flavour} refused an engine that was built before: delete the bundle's engines/ and try again"
-            )
-        self._context: Any = self._engine.create_execution_context()
-        if self._context is None:
-            raise EngineError(f"{flavour} has no memory for the engine on this device")
-        tensors = {item.name: item for item in (*program.inputs, *program.outputs)}
-        self._shapes = tensors
-        self._inputs = {item.name for item in program.inputs}
-        self._pairs = program.pairs
-        self._memory: list[int] = []
-        states = {name for pair in program.pairs for name in pair}
-        fixed = {name: self._allocate(item) for name, item in tensors.items() if name not in states}
-        self._turns: tuple[dict[str, int], dict[str, int]] = ({**fixed}, {**fixed})
-        for before, after in program.pairs:
-            one, other = self._allocate(tensors[before]), self._allocate(tensors[before])
-            self._turns[0].update({before: one, after: other})
-            self._turns[1].update({before: other, after: one})
-        self._turn = 0
-        # TensorRT drops inputs that nothing reads: those have no address.
-        self._bound = {self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)}
-        self._read: dict[str, Array] = {
-            name: aligned_zeros(item) for name, item in tensors.items() if name not in self._inputs or name in states
-        }
-        device.wait()
+    def enqueue(addresses: Mapping[str, int]) -> None:
+        for name in bound:
+            context.set_tensor_address(name, addresses[name])
+        if not context.execute_async_v3(device.stream):
+            raise EngineError(f"{flavour} failed to run a frame")
 
-    def write(self, name: str, value: Array) -> None:
-        """Copy a value to an input's buffer on the device."""
-        item = self._shapes[name]
-        if value.shape != item.shape or value.dtype != np.dtype(item.dtype):
-            raise ValueError(f'the input "{name}" is {item.dtype} {item.shape}, got {value.dtype} {value.shape}')
-        self._device.upload(self._turns[self._turn][name], np.ascontiguousarray(value))
+    def release() -> None:
+        nonlocal context, engine, runtime
+        held.clear()
+        context = engine = runtime = None
 
-    def run(self) -> None:
-        """Enqueue one evaluation, and swap the states."""
-        addresses = self._turns[self._turn]
-        for name in self._bound:
-            self._context.set_tensor_address(name, addresses[name])
-        if not self._context.execute_async_v3(self._device.stream):
-            raise EngineError(f"{self._flavour} failed to run a frame")
-        self._turn ^= 1
-
-    def read(self, name: str) -> Array:
-        """Return an output of the last run, copied from the device; waits for it."""
-        # A state's newest value is where the next run will read it.
-        state = next((before for before, after in self._pairs if after == name), None)
-        address = self._turns[self._turn ^ 1][name] if state is None else self._turns[self._turn][state]
-        self._device.download(self._read[name], address)
-        return self._read[name]
-
-    def reset(self) -> None:
-        """Set the states to zeros."""
-        for before, after in self._pairs:
-            for name in (before, after):
-                self._device.zero(self._turns[0][name], self._read[name].nbytes)
-        self._turn = 0
-
-    def close(self) -> None:
-        """Free the engine and its memory."""
-        if self._context is None:
-            return
-        self._context = self._engine = self._runtime = None
-        for address in self._memory:
-            self._device.free(address)
-        self._memory.clear()
-        self._device.close()
-
-    def _allocate(self, item: Tensor) -> int:
-        count = int(np.prod(item.shape, dtype=np.int64)) * np.dtype(item.dtype).itemsize
-        address: int = self._device.allocate(max(1, count))
-        self._memory.append(address)
-        return address
+    return DeviceSession(program, device, enqueue, release)

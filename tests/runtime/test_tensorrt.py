@@ -15,10 +15,11 @@ from onnx import TensorProto, helper, numpy_helper
 from runtime import EngineError, cuda, tensorrt_builder
 from runtime import engine_tensorrt as module
 from runtime.engine import Program
-from runtime.engine_tensorrt import TensorRTRTX, TensorRTSession, graph_in, load_or_build
+from runtime.engine_tensorrt import TensorRTRTX, graph_in, load_or_build, open_session
 from runtime.tensorrt_builder import PORTABLE, build, cache_entry, check_targets, share_of_engine
 from runtime.tensorrt_progress import PhaseCounter
 from runtime.tensors import Tensor
+from tests.runtime.fake_cuda import FakeDevice
 
 needs_builder = pytest.mark.skipif(
     tensorrt_builder.why_not_installed("tensorrt-rtx") is not None, reason="TensorRT-RTX is not installed"
@@ -167,50 +168,6 @@ def test_the_inspectors_layers_are_counted_by_what_they_read() -> None:
     assert share_of_engine({}).value == 0
 
 
-class FakeDevice:
-    """Device memory in a dictionary; every call that would need CUDA is here."""
-
-    target = "sm89"
-    name = "A fake"
-    stream = 77
-
-    def __init__(self) -> None:
-        self.memory: dict[int, np.ndarray] = {}
-        self.is_closed = False
-        self._next = 4096
-
-    def allocate(self, nbytes: int) -> int:
-        """Return a new address."""
-        address, self._next = self._next, self._next + nbytes + 256
-        self.memory[address] = np.zeros(nbytes, np.uint8)
-        return address
-
-    def free(self, address: int) -> None:
-        """Forget an address; fails if it is unknown."""
-        del self.memory[address]
-
-    def zero(self, address: int, nbytes: int) -> None:
-        """Fill with zeros."""
-        assert len(self.memory[address]) == nbytes
-        self.memory[address][:] = 0
-
-    def upload(self, address: int, value: np.ndarray) -> None:
-        """Copy in."""
-        assert value.flags.c_contiguous
-        self.memory[address][:] = np.frombuffer(value.tobytes(), np.uint8)
-
-    def download(self, into: np.ndarray, address: int) -> None:
-        """Copy out."""
-        into[...] = np.frombuffer(self.memory[address].tobytes(), into.dtype).reshape(into.shape)
-
-    def wait(self) -> None:
-        """Everything has happened already."""
-
-    def close(self) -> None:
-        """Note it."""
-        self.is_closed = True
-
-
 class FakeContext:
     """Runs state_next = state + step; frame = state + step, as an engine would: through addresses alone."""
 
@@ -226,10 +183,14 @@ class FakeContext:
     def execute_async_v3(self, stream: int) -> bool:
         """Run."""
         assert stream == self.device.stream
-        memory, at = self.device.memory, self.addresses
-        total = memory[at["state"]].view(np.float32) + memory[at["step"]].view(np.float32)
-        for name in ("state_next", "frame"):
-            memory[at[name]].view(np.float32)[:] = total
+        memory, at = self.device.memory, dict(self.addresses)
+
+        def compute() -> None:
+            total = memory[at["state"]].view(np.float32) + memory[at["step"]].view(np.float32)
+            for name in ("state_next", "frame"):
+                memory[at[name]].view(np.float32)[:] = total
+
+        self.device.enqueue(compute)
         return self.works
 
 
@@ -269,7 +230,7 @@ def row(*values: float) -> np.ndarray:
 
 
 def test_states_stay_on_the_device_and_go_on(device: FakeDevice, context: FakeContext) -> None:
-    session = TensorRTSession(PROGRAM, "tensorrt-rtx", b"a plan", device)
+    session = open_session(PROGRAM, "tensorrt-rtx", b"a plan", device)
     session.write("step", row(1, 10))
     session.write("unread", row(5, 5))
     assert np.array_equal(session.read("state_next"), row(0, 0)), "what the first run starts from"
@@ -287,12 +248,74 @@ def test_states_stay_on_the_device_and_go_on(device: FakeDevice, context: FakeCo
     assert np.array_equal(session.read("frame"), row(1, 10)), "inputs stay as written"
     session.close()
     session.close()
-    assert device.memory == {}
+    assert (device.memory, device.pins, device.graphs, device.reached) == ({}, {}, {}, {})
     assert device.is_closed
 
 
+def test_two_graphs_are_replayed_in_turn_and_make_what_eager_runs_make(context: FakeContext) -> None:
+    frames: dict[str, list[np.ndarray]] = {}
+    for why_not in ("", "this engine cannot be captured"):
+        device = FakeDevice()
+        device.cannot_capture = why_not
+        context.device = device
+        session = open_session(PROGRAM, "tensorrt-rtx", b"a plan", device)
+        session.write("state", row(5, 7))  # before the first run, which warms up and captures
+        found = frames[why_not] = []
+        for number in range(10):
+            session.write("step", row(number, -number))
+            session.run()
+            found.append(session.read("frame").copy())
+        assert session.why_eager == why_not
+        assert device.num_launched == (0 if why_not else 10)
+        session.close()
+        assert (device.memory, device.pins, device.graphs, device.reached) == ({}, {}, {}, {})
+    total = np.array([[5, 7]], np.float32)
+    for number, (captured, eager) in enumerate(zip(*frames.values(), strict=True)):
+        total = total + row(number, -number)
+        assert np.array_equal(captured, total)
+        assert np.array_equal(eager, total)
+
+
+def test_the_host_waits_once_per_frame_and_a_frame_outlives_the_next_run(
+    device: FakeDevice, context: FakeContext
+) -> None:
+    session = open_session(PROGRAM, "tensorrt-rtx", b"a plan", device)
+    for _ in range(3):
+        session.write("step", row(1, 1))
+        session.run()
+        session.read("frame")
+    waits = device.num_waits
+    session.write("step", row(1, 1))
+    session.run()
+    fourth = session.read("frame")
+    assert device.num_waits == waits + 1
+    session.write("step", row(1, 1))
+    session.run()
+    device.wait()
+    assert np.array_equal(fourth, row(4, 4))  # made into other memory than the fifth
+    assert np.array_equal(session.read("frame"), row(5, 5))
+    session.close()
+
+
+def test_a_value_is_not_written_over_while_it_is_being_copied(device: FakeDevice, context: FakeContext) -> None:
+    session = open_session(PROGRAM, "tensorrt-rtx", b"a plan", device)
+    session.write("step", row(1, 1))
+    session.run()
+    session.write("step", row(10, 10))  # the first may not have been copied yet: nobody has waited
+    session.run()
+    session.write("step", row(100, 100))
+    assert np.array_equal(session.read("frame"), row(11, 11))
+    session.write("step", row(1000, 1000))  # nor the one that was written after the run that was waited for
+    session.run()
+    assert np.array_equal(session.read("frame"), row(1011, 1011))
+    session.write("step", row(0, 0))
+    session.run()
+    assert np.array_equal(session.read("frame"), row(1011, 1011))
+    session.close()
+
+
 def test_wrong_values_and_failures_are_refused(device: FakeDevice, context: FakeContext) -> None:
-    session = TensorRTSession(PROGRAM, "tensorrt-rtx", b"a plan", device)
+    session = open_session(PROGRAM, "tensorrt-rtx", b"a plan", device)
     for wrong in (np.zeros((2, 1), np.float32), np.zeros((1, 2), np.float64)):
         with pytest.raises(ValueError, match=r'the input "step" is float32 \(1, 2\), got'):
             session.write("step", wrong)
@@ -300,7 +323,7 @@ def test_wrong_values_and_failures_are_refused(device: FakeDevice, context: Fake
     with pytest.raises(EngineError, match="tensorrt-rtx failed to run a frame"):
         session.run()
     with pytest.raises(EngineError, match="delete the bundle's engines/ and try again"):
-        TensorRTSession(PROGRAM, "tensorrt-rtx", b"another plan", device)
+        open_session(PROGRAM, "tensorrt-rtx", b"another plan", device)
 
 
 def test_an_engine_for_the_device_comes_before_one_for_all(
