@@ -23,13 +23,14 @@ TRAIN_OPTIONS = --data '$(RUN)/shards' --out '$(RUN)' $(addprefix --set ,$(ACCEL
   $(if $(PERCEPTUAL),--perceptual '$(PERCEPTUAL)')
 TRAIN_WORDS = $(if $(WORDS),--words '$(WORDS)')
 
-.PHONY: help demo test train check-python servers clean
+.PHONY: help demo test gpu-check train check-python servers clean
 
 help:
 	@echo "make demo   install the light CPU set and put $(BUNDLE) on air for 20 s (http://127.0.0.1:8000, demo.mp4)"
 	@echo "make test   install the development set; run format, lint, types and tests"
 	@echo "make train  DATA=FOLDER [GENERATOR=$(GENERATOR)] [RUN=$(RUN)] [WORDS=...] [PERCEPTUAL=...] [SET='KEY=VALUE ...']:"
 	@echo "            shard, pretrain, finetune, polish and export on an accelerator; the same command goes on where it was stopped"
+	@echo "make gpu-check  on a machine with an NVIDIA GPU: which engines run, CUDA graphs, parity, latency (TRAIN_PYTHON=$(TRAIN_PYTHON))"
 	@echo "make clean  remove both environments and caches"
 
 demo: $(DEMO_ENV)/installed
@@ -65,6 +66,10 @@ $(RUN)/finetune.done: $(RUN)/pretrain.done
 $(RUN)/polish.done: $(RUN)/finetune.done
 	$(TRAIN_PYTHON) -m training polish '$(TRAIN_CONFIG)' $(TRAIN_OPTIONS)
 	@touch '$@'
+
+# No environment is made: what is to be checked is the one that is there.
+gpu-check:
+	$(TRAIN_PYTHON) -m benchmarks gpu-check $(BUNDLE) --json gpu-check.json
 
 check-python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -11,6 +11,7 @@ from typing import NoReturn
 # Name -> module with SUMMARY and EXAMPLES (text), add_arguments(parser) and run(options) -> Report.
 BENCHMARKS = {
     "all": "benchmarks.everything",
+    "gpu-check": "benchmarks.gpu_check",
     "latency": "benchmarks.latency",
     "live": "benchmarks.live",
     "loading": "benchmarks.loading",
@@ -35,7 +36,8 @@ examples:
 
 exit status:
   0  measured
-  1  measured, and something that must hold does not (soak)
+  1  measured, and something that must hold does not (soak,
+     gpu-check)
   2  something is wrong with the arguments, the bundle or the engine: one line
      on standard error says what
 """

@@ -93,6 +93,7 @@ class DeviceSession:
 
     Attributes:
         why_eager: why evaluations are enqueued one by one instead of as a captured graph; "" if they are not.
+        use_graphs: set it to False to enqueue them one by one all the same.
     """
 
     def __init__(
@@ -103,6 +104,7 @@ class DeviceSession:
         release: Callable[[], None] = lambda: None,
     ) -> None:
         self.why_eager = ""
+        self.use_graphs = True
         self._device, self._enqueue, self._release = device, enqueue, release
         self._tensors = {item.name: item for item in (*program.inputs, *program.outputs)}
         self._pairs = program.pairs
@@ -142,7 +144,7 @@ class DeviceSession:
         """Enqueue one evaluation, and swap the states."""
         if not self._is_warm:
             self._prepare()
-        if self._graphs is None:
+        if self._graphs is None or not self.use_graphs:
             self._evaluate(self._turn)
         else:
             self._device.launch(self._graphs[self._turn])

@@ -1,0 +1,230 @@
+"""What an NVIDIA machine can do for a bundle: engines, graphs, parity, latency, memory; one JSON.
+
+python -m benchmarks gpu-check bundles/NAME      (or: make gpu-check)
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.distribution import Distribution
+from benchmarks.machine import machine_card
+from benchmarks.report import Report
+from runtime import cuda
+from runtime.bundle import open_bundle
+from runtime.device_session import Device, DeviceSession
+from runtime.engine import Program, open_engine
+from runtime.errors import EngineError
+from runtime.generator import Generator
+from runtime.golden import psnr_db
+from runtime.noise import FRAMES, normals
+from runtime.tensors import Tensor
+
+SUMMARY = "what an NVIDIA GPU can do for a bundle: engines, CUDA graphs, parity, latency"
+DESCRIPTION = """\
+Try every engine for GPUs once, and say of those that do not run why. Exercise
+device buffers, pinned frames and captured CUDA graphs by a module of PyTorch
+where there is no engine but that. Compare frames with those of ONNX Runtime on
+the CPU, the first ten with graphs and without, and time what runs.
+"""
+EXAMPLES = """\
+examples:
+  python -m benchmarks gpu-check bundles/satellite-256
+  make gpu-check
+
+exit status: 1 if something that runs makes wrong frames, 2 without a CUDA
+device
+"""
+GPU_ENGINES = ("tensorrt", "tensorrt-rtx")
+_GATE_DB = {"fp16": 35.0, "fp32": 60.0}
+_COMPARED = 10
+_CHANNELS, _SIDE = 8, 64
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the benchmark's arguments."""
+    parser.add_argument("bundle", metavar="BUNDLE", help="folder of a bundle")
+    parser.add_argument("--frames", type=int, default=600, metavar="N", help="frames to time (600)")
+
+
+def run(options: argparse.Namespace) -> Report:
+    """Check this machine.
+
+    Raises:
+        ValueError: there is no CUDA device that can be used, or `--frames` is below 10.
+        BundleError: the bundle is damaged.
+    """
+    if options.frames < _COMPARED:
+        raise ValueError(f"--frames must be at least {_COMPARED}, got {options.frames}")
+    open_bundle(options.bundle)  # an error of the user's first
+    if (why_not := cuda.why_no_device()) is not None:
+        raise ValueError(f"gpu-check needs an NVIDIA GPU: {why_not}")
+    machine = machine_card()
+    probe = cuda.Cuda()
+    gpu = {"name": probe.name, "target": probe.target}
+    probe.close()
+    checks: dict[str, Any] = {"buffers and graphs": _attempt(lambda: check_torch(cuda.Cuda(), options.frames))}
+    expected = _frames_of(options.bundle, "onnxruntime", "fp32")
+    for name in GPU_ENGINES:
+        for precision in ("fp16", "fp32"):
+            checks[f"{name} {precision}"] = _attempt(
+                lambda name=name, precision=precision: check_engine(  # type: ignore[misc]
+                    options.bundle, name, precision, expected, options.frames
+                )
+            )
+    result = {
+        "benchmark": "gpu-check",
+        "bundle": Path(options.bundle).name,
+        "gpu": gpu,
+        "checks": checks,
+        "machine": machine,
+        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
+    }
+    rows = [(name, _word(check), check["what"]) for name, check in checks.items()]
+    failed = any(check["passed"] is False for check in checks.values())
+    return Report(f"{gpu['name']} ({gpu['target']})", rows, result, failed=failed)
+
+
+def check_engine(
+    bundle: str, name: str, precision: str, expected: list[npt.NDArray[np.uint8]], frames: int
+) -> dict[str, Any]:
+    """Run a bundle on an engine: its first frames against others', and its latency.
+
+    Raises:
+        EngineError: it cannot run here, for the reason given.
+    """
+    if (why_not := open_engine(name).available()) is not None:
+        raise EngineError(why_not)
+    started = time.perf_counter()
+    with Generator.open(bundle, engine=name, precision=precision, renewal=False, seed=0) as generator:
+        found = [next(generator).copy() for _ in expected]
+        opened_s = time.perf_counter() - started
+        durations = _time(lambda: next(generator), frames)
+    worst = min(psnr_db(mine, other) for mine, other in zip(found, expected, strict=True))
+    ms = Distribution.of(durations).to_json()
+    what = f"{worst:.1f} dB at worst over {len(found)} frames (at least {_GATE_DB[precision]:g}); "
+    what += f"p50 {ms['p50']:.2f}, p99 {ms['p99']:.2f} ms; {opened_s:.1f} s to the first frames"
+    return {"passed": worst >= _GATE_DB[precision], "what": what, "psnr_db": round(worst, 2), "ms": ms}
+
+
+def check_torch(device: Device, frames: int) -> dict[str, Any]:
+    """Let a module of PyTorch run in our buffers, stream and CUDA graphs, and compare it with itself without graphs.
+
+    Args:
+        device: of CUDA; owned from now on.
+        frames: to time.
+
+    Raises:
+        EngineError: PyTorch or its CUDA is missing.
+    """
+    try:
+        import torch
+    except ImportError as error:
+        raise EngineError("PyTorch is not installed") from error
+    if not torch.cuda.is_available():
+        raise EngineError("this PyTorch has no CUDA")
+    torch.manual_seed(0)
+    layer = torch.nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=1).cuda().eval()
+    stream = torch.cuda.ExternalStream(device.stream)
+
+    def enqueue(addresses: Mapping[str, int]) -> None:
+        with torch.inference_mode(), torch.cuda.stream(stream):
+            state, noise, frame, after = (
+                torch.as_tensor(_Memory(addresses[name], shape), device="cuda")
+                for name, shape in (("state", _STATE), ("noise", _STATE), ("frame", _STATE), ("after", _STATE))
+            )
+            after.copy_(torch.tanh(layer(state) + noise))
+            frame.copy_(after * 0.5 + 0.5)
+
+    return compare_graphs(device, enqueue, frames)
+
+
+_STATE = (1, _CHANNELS, _SIDE, _SIDE)
+PROGRAM = Program(
+    b"",
+    (Tensor("state", "float32", _STATE, "state", next="after"), Tensor("noise", "float32", _STATE, "noise")),
+    (Tensor("frame", "float32", _STATE, "frame"), Tensor("after", "float32", _STATE, "state")),
+    (("state", "after"),),
+)
+
+
+def compare_graphs(device: Device, enqueue: Callable[[Mapping[str, int]], None], frames: int) -> dict[str, Any]:
+    """Run what works on `PROGRAM` with captured graphs, and step by step, and compare the first frames bit by bit.
+
+    Args:
+        device: owned from now on.
+        enqueue: enqueues one evaluation.
+        frames: to time with graphs.
+    """
+    session = DeviceSession(PROGRAM, device, enqueue)
+    try:
+        with_graphs = _play(session)
+        why_eager = session.why_eager
+        session.reset()
+        session.use_graphs = False
+        without = _play(session)
+        session.use_graphs = True
+        durations = _time(lambda: (session.run(), session.read("frame")), frames)
+    finally:
+        session.close()
+    same = all(np.array_equal(one, other) for one, other in zip(with_graphs, without, strict=True))
+    ms = Distribution.of(durations).to_json()
+    what = f"the first {_COMPARED} frames {'are the same' if same else 'DIFFER'} with graphs and without; "
+    what += f"p50 {ms['p50']:.3f}, p99 {ms['p99']:.3f} ms a frame of a small module"
+    if why_eager:
+        what = f"nothing could be captured ({why_eager}); {what}"
+    return {"passed": same and not why_eager, "what": what, "ms": ms}
+
+
+def _play(session: DeviceSession) -> list[npt.NDArray[Any]]:
+    found = []
+    for number in range(_COMPARED):
+        noise = normals(0, FRAMES, number, int(np.prod(_STATE))).reshape(_STATE)
+        session.write("noise", noise)
+        session.run()
+        found.append(session.read("frame").copy())
+    return found
+
+
+class _Memory:
+    """Device memory as `__cuda_array_interface__` tells it: float32, C order."""
+
+    def __init__(self, address: int, shape: tuple[int, ...]) -> None:
+        self.__cuda_array_interface__ = {
+            "data": (address, False), "shape": shape, "typestr": "<f4", "version": 3, "strides": None,
+        }  # fmt: skip
+
+
+def _frames_of(bundle: str, engine: str, precision: str) -> list[npt.NDArray[np.uint8]]:
+    with Generator.open(bundle, engine=engine, precision=precision, renewal=False, seed=0) as generator:
+        return [next(generator).copy() for _ in range(_COMPARED)]
+
+
+def _time(step: Callable[[], object], frames: int) -> list[float]:
+    for _ in range(20):
+        step()
+    durations = []
+    for _ in range(frames):
+        start = time.perf_counter_ns()
+        step()
+        durations.append((time.perf_counter_ns() - start) / 1e6)
+    return durations
+
+
+def _attempt(check: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    try:
+        return check()
+    except EngineError as error:
+        return {"passed": None, "what": f"not run: {error}"}
+
+
+def _word(check: Mapping[str, Any]) -> str:
+    return {True: "passed", False: "FAILED", None: "-"}[check["passed"]]
