@@ -235,7 +235,7 @@ def to_markdown(result: dict[str, Any]) -> str:
         lines.append(f"| {stage} | {' | '.join(f'{ms[name]:.2f}' for name in names)} |")
     text = "\n".join(lines) + "\n"
     if result["warnings"]:
-        text += "\n" + " ".join(f"{warning}." for warning in result["warnings"]) + "\n"
+        text += "\n" + " ".join(f"{warning[0].upper()}{warning[1:]}." for warning in result["warnings"]) + "\n"
     if "beside" in result:
         text += "\n" + beside_to_markdown(result["beside"])
     return text
