@@ -164,7 +164,16 @@ def _torch(precision: str, *, is_compiled: bool) -> Callable[[Task], tuple[Frame
 
         from benchmarks.torch_step import open_step
 
-        return open_step(task, precision, is_compiled=is_compiled), f"{torch.__version__.split('+')[0]} {precision}"
+        make = open_step(
+            task.bundle.manifest,
+            task.inputs(),
+            precision,
+            is_compiled=is_compiled,
+            pixels=task.pixels,
+            threads=task.threads,
+            run=task.run,
+        )
+        return make, f"{torch.__version__.split('+')[0]} {precision}"
 
     return open_it
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from export.graphs import StepGraph, step_inputs, to_i420, to_rgb
+from runtime.manifest import Manifest
 from training.checkpoint import load_generator
 from training.generator import Memory, Shape, State, VideoGenerator, dissolve
-
-if TYPE_CHECKING:
-    from benchmarks.contenders import Task
 
 
 class _Step(StepGraph):
@@ -33,36 +32,47 @@ class _Step(StepGraph):
         return self.to_pixels(picture), *following
 
 
-def open_step(task: Task, precision: str, *, is_compiled: bool) -> Callable[[], npt.NDArray[Any]]:
+def open_step(
+    manifest: Manifest,
+    inputs: Mapping[str, npt.NDArray[Any]],
+    precision: str,
+    *,
+    is_compiled: bool,
+    pixels: str,
+    threads: int,
+    run: Path | None,
+) -> Callable[[], npt.NDArray[Any]]:
     """Return what makes one frame.
 
     Args:
-        task: its bundle must be one of ours; without a run the network has the bundle's shape and random weights, which
-            takes as long.
+        manifest: of a bundle of ours.
+        inputs: of the first frame, by name.
         precision: "fp32", or "bf16": autocast, channels last.
         is_compiled: whether `torch.compile` gets it first.
+        pixels: "rgb" or "i420".
+        threads: CPU threads.
+        run: what the bundle was exported from; None for a network of its shape with random weights, which takes as
+            long.
 
     Raises:
         ValueError: the bundle was not exported from our generator.
     """
-    manifest = task.bundle.manifest
     names = step_inputs()
     if {item.name for item in manifest.step.inputs} != set(names):
         raise ValueError(f"{manifest.name} was not exported from a generator of ours: there is no PyTorch of it")
-    torch.set_num_threads(task.threads)
+    torch.set_num_threads(threads)
     width, height = manifest.frame.width, manifest.frame.height
-    if task.run is None:
+    if run is None:
         generator = VideoGenerator(Shape(height, width))
     else:
-        generator = load_generator(task.run, (width, height))[0]
-    step: Any = _Step(generator.eval(), task.pixels)
+        generator = load_generator(run, (width, height))[0]
+    step: Any = _Step(generator.eval(), pixels)
     is_half = precision == "bf16"
     if is_half:
         step = step.to(memory_format=torch.channels_last)
     if is_compiled:
         step = torch.compile(step)
-    values = task.inputs()
-    tensors = [torch.from_numpy(values[name]) for name in names]
+    tensors = [torch.from_numpy(inputs[name]) for name in names]
     first = len(Memory._fields) * 2 + 1  # of the states
 
     def make() -> npt.NDArray[Any]:
