@@ -62,10 +62,7 @@ def open_step(
         raise ValueError(f"{manifest.name} was not exported from a generator of ours: there is no PyTorch of it")
     torch.set_num_threads(threads)
     width, height = manifest.frame.width, manifest.frame.height
-    if run is None:
-        generator = VideoGenerator(Shape(height, width))
-    else:
-        generator = load_generator(run, (width, height))[0]
+    generator = VideoGenerator(Shape(height, width)) if run is None else load_generator(run, (width, height))[0]
     step: Any = _Step(generator.eval(), pixels)
     is_half = precision == "bf16"
     if is_half:
