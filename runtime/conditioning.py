@@ -183,6 +183,21 @@ class Conditioner:
         lane = self._background if ahead_s is None else self._ahead
         return lane.submit(lambda: self._run(prompt, code, lambda inputs: self._evaluate_beside(inputs, patience_s)))
 
+    def replace(self, session: Session, open_second: Callable[[], Session]) -> None:
+        """Go on with a session of another engine, since the one of before has failed.
+
+        Args:
+            session: of the condition graph; owned from now on.
+            open_second: as in the constructor.
+        """
+        with self._second_lock:
+            old, self._first = [self._first, self._second], _Guarded(session, self._graph)
+            self._second, self._open_second = None, open_second
+        for guarded in old:
+            if guarded is not None:
+                with contextlib.suppress(EngineError):
+                    guarded.close()
+
     def close(self) -> None:
         """Wait for a run that is under way, then free the sessions."""
         self._background.close()

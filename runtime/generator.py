@@ -17,10 +17,12 @@ import numpy as np
 
 from runtime.bundle import open_bundle
 from runtime.conditioning import Conditioner
-from runtime.engine import Choice, Session, choose_engine, failed_pairs
+from runtime.engine import Choice, Session
+from runtime.errors import EngineError
 from runtime.manifest import Manifest
 from runtime.noise import FRAMES, check_seed, normals
-from runtime.sessions import frame_output, open_blind, open_condition, open_sessions, state_pairs
+from runtime.opening import Opened, open_engines
+from runtime.sessions import frame_output, state_pairs
 from runtime.steerable import Frame, Steerable
 from runtime.stepping import Stepper
 from runtime.text import Words, open_words
@@ -42,12 +44,14 @@ class Generator(Steerable):
         open_blind: opens a session of the step graph without frames, for `skip`; None to use `step` for that.
         open_words: reads the token vectors when the first text comes; None where the condition graph takes no text.
         open_second: opens another session of the condition graph, for a machine that is never idle; None for none.
+        spares: opens what to go on with if the engine fails, one after the other; raises EngineError where none is.
 
     Attributes:
         manifest: of the bundle.
         width, height: of a frame, in pixels; fps: frames per second that it was trained for, a `Fraction`.
         pixels: "rgb" or "i420".
         engine, precision: what runs it, e.g. "openvino" and "fp32"; engine_reason: one sentence on which and why.
+        on_fall_back: called with one sentence whenever another engine takes over, by the thread that asks for frames.
     """
 
     def __init__(
@@ -63,6 +67,7 @@ class Generator(Steerable):
         open_blind: Callable[[], Session] | None = None,
         open_words: Callable[[], Words] | None = None,
         open_second: Callable[[], Session] | None = None,
+        spares: Iterator[Opened] | None = None,
     ) -> None:
         conditioner = None
         if manifest.condition is not None and condition is not None:
@@ -81,6 +86,8 @@ class Generator(Steerable):
         self._mix_names = [item.name for item in graph.inputs_of("mix")]
         self._noises = [(item.name, item.shape[1]) for item in graph.inputs_of("noise")]
         self._is_closed = False
+        self._spares: Iterator[Opened] = iter(()) if spares is None else spares
+        self.on_fall_back: Callable[[str], object] = lambda _: None
 
     @classmethod
     def open(
@@ -99,7 +106,8 @@ class Generator(Steerable):
 
         Args:
             path: folder of the bundle.
-            engine: "auto" for the fastest that runs here, or a name of `runtime.engine.ENGINES`.
+            engine: "auto" for the fastest that runs here, a name of `runtime.engine.ENGINES`, or several names with
+                commas between them: the next takes over if one cannot run here, or fails on air.
             precision: "auto" for the fastest of the engine, "fp32" or "bf16".
             pixels: what frames are made of, "rgb" or "i420".
             seed: of the noise, [0, 2**64); None for that of the first golden file, or 0.
@@ -120,25 +128,20 @@ class Generator(Steerable):
             check_seed(seed)
         bundle = open_bundle(path)
         frame_output(bundle.manifest.step, pixels)  # an error of the user's comes before any engine is loaded
-        choice = choose_engine(engine, precision, failed_pairs(bundle.manifest.verified))
-        step, condition = open_sessions(
-            bundle, choice.engine, choice.precision, pixels=pixels, threads=threads, cache_dir=cache_dir
-        )
+        engines = open_engines(bundle, engine, precision, pixels=pixels, threads=threads, cache_dir=cache_dir)
+        first = next(engines)
         return cls(
             bundle.manifest,
-            choice,
-            step,
-            condition,
+            first.choice,
+            first.step,
+            first.condition,
             pixels=pixels,
             seed=seed,
             renewal=renewal,
-            open_blind=lambda: open_blind(
-                bundle, choice.engine, choice.precision, threads=threads, cache_dir=cache_dir
-            ),
+            open_blind=first.open_blind,
             open_words=None if bundle.manifest.text is None else lambda: open_words(bundle.path, bundle.manifest),
-            open_second=lambda: open_condition(
-                bundle, choice.engine, choice.precision, threads=threads, cache_dir=cache_dir
-            ),
+            open_second=first.open_second,
+            spares=engines,
         )
 
     def skip(self, frames: int) -> None:
@@ -201,7 +204,12 @@ class Generator(Steerable):
         """
         self._check_open()
         self._advance()
-        frame: Frame = self._step.read(self._frame_name)[0]
+        try:
+            frame: Frame = self._step.read(self._frame_name)[0]
+        except EngineError as error:  # of an engine that only enqueues, a run's failure shows here
+            self._fall_back(error)
+            self._step.run()
+            frame = self._step.read(self._frame_name)[0]
         return frame
 
     def __enter__(self) -> Self:
@@ -220,8 +228,31 @@ class Generator(Steerable):
         if self._conditioner is not None and self._scenes.is_empty:
             self.condition()
         self._write_inputs()
-        self._step.run()
+        try:
+            self._step.run()
+        except EngineError as error:
+            self._fall_back(error)
+            self._step.run()
         self._frame_index += 1
+
+    def _fall_back(self, error: EngineError) -> None:
+        """Go on with the next engine, from the same inputs, and the same states if they can still be had."""
+        try:
+            spare = next(self._spares, None)
+        except EngineError as worse:
+            raise EngineError(f"{error}; {worse}") from error
+        if spare is None:
+            raise error
+        step = Stepper(spare.step, state_pairs(self.manifest.step), spare.open_blind)
+        has_states = step.take_over(self._step)
+        if self._conditioner is not None and spare.condition is not None:
+            self._conditioner.replace(spare.condition, spare.open_second)
+        self._step = step
+        goes_on = "goes on where it was" if has_states else "begins anew, as its state is lost"
+        before = f"{self.engine} {self.precision}"
+        self.engine, self.precision = spare.choice.engine.name, spare.choice.precision
+        self.engine_reason = f"{self.engine} {self.precision} took over from {before} ({error}); the show {goes_on}"
+        self.on_fall_back(self.engine_reason)
 
     def _write_inputs(self) -> None:
         if self._conditioner is not None:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.conditioning import Conditioner, Memory, Prompt
+from runtime.errors import EngineError
 from runtime.manifest import RenewalSpec
 
 
@@ -83,7 +84,11 @@ class Renewal:
         """
         if self._next is None:
             raise AssertionError("collect() without a scene")
-        memory = self._next.result()
+        try:
+            memory = self._next.result()
+        except (EngineError, ValueError):  # another engine may have taken over since, and closed the one that failed
+            self._submit()
+            memory = self._next.result()
         self._prepare()
         return memory
 
@@ -92,5 +97,8 @@ class Renewal:
         correlation = float(self._spec.correlation)
         fresh = self._conditioner.draw(self._seed, self._count)
         self._code = correlation * self._code + math.sqrt(1 - correlation**2) * fresh
+        self._submit()
+
+    def _submit(self) -> None:
         ahead_s = self._interval_s / max(1.0, self._rate)
         self._next = self._conditioner.submit(self._prompt, self._code.astype(np.float32), ahead_s=ahead_s)

@@ -6,9 +6,10 @@ Both sessions go on from the same states and see the same inputs, so that a show
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from runtime.engine import Array, Session
+from runtime.errors import EngineError
 
 
 class Idle:
@@ -70,6 +71,26 @@ class Stepper:
     def reset(self) -> None:
         """Set the states to zeros; other inputs stay as written."""
         self._active.reset()
+
+    def take_over(self, other: Stepper) -> bool:
+        """Take inputs and states from a stepper of another engine that has failed, and close it.
+
+        Returns:
+            Whether the states could still be had; else they are zeros.
+        """
+        for name, value in other._inputs.items():
+            self.write(name, value)
+        has_states = True
+        try:
+            states = [(before, other._active.read(after).copy()) for before, after in self._pairs]
+        except EngineError:
+            states, has_states = [], not self._pairs
+        for name, value in states:
+            self._active.write(name, value)
+        other._active = other._session  # nothing is left to be handed over
+        with suppress(EngineError):
+            other.close()
+        return has_states
 
     @contextmanager
     def without_frames(self) -> Iterator[None]:

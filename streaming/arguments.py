@@ -152,7 +152,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--control", type=_control, metavar="NAME=VALUE", action="append", default=[], help="steer; may be repeated")
     add("--cue", type=_cue, metavar="SECONDS:KIND=VALUE", action="append", default=[], help="switch; may be repeated")
     add("--dissolve", type=_dissolve, default=1.0, metavar="S", help="seconds that a cue's switch takes (default: 1)")
-    add("--engine", default="auto", metavar="E", help="what computes (default: the fastest that is installed)")
+    add(
+        "--engine",
+        default="auto",
+        metavar="E",
+        help="what computes; E,F: F if E cannot or fails (default: the fastest here)",
+    )
     add("--precision", default="auto", metavar="P", help="number format of the engine (default: the fastest)")
     add("--pixels", choices=("i420", "rgb"), default="i420", help='rgb is for "-" and "null" alone (default: i420)')
     options = parser.parse_args(argv)

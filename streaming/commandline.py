@@ -85,6 +85,12 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> int:
         stack.callback(cues.close)
         fan_out.wait_ready()
         show.engine = f"{generator.engine} {generator.precision}"
+
+        def tell(reason: str) -> None:
+            show.engine = f"{generator.engine} {generator.precision}"
+            status.say(reason)
+
+        generator.on_fall_back = tell
         status.say(f"{feed.title}, {feed.width} x {feed.height}, {float(fps):g} fps. {generator.engine_reason}")
         status.say(f"on air: {', '.join(sink.name for sink in sinks)}. Ctrl-C ends the show.")
         interruption.is_on_air = True
