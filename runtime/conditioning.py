@@ -25,6 +25,7 @@ from runtime.text import Words
 Picture = str | Path | npt.NDArray[np.uint8]
 _Evaluate = Callable[[Mapping[str, Array]], dict[str, Array]]
 _PATIENCE_S = 1.0  # idle moments get this long for what somebody waits for
+_SHARE = 0.75  # of the time until it is needed, for what nobody waits for yet
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,7 +180,7 @@ class Conditioner:
         Returns:
             What gives the memory; or raises EngineError, or ValueError after `close`.
         """
-        patience_s = self._patience_s if ahead_s is None else ahead_s / 2
+        patience_s = self._patience_s if ahead_s is None else ahead_s * _SHARE
         lane = self._background if ahead_s is None else self._ahead
         return lane.submit(lambda: self._run(prompt, code, lambda inputs: self._evaluate_beside(inputs, patience_s)))
 
