@@ -20,6 +20,7 @@ from benchmarks.machine import machine_card
 from benchmarks.report import Report
 from runtime import cuda
 from runtime.bundle import open_bundle
+from runtime.device_frame import DeviceFrame
 from runtime.device_session import Device, DeviceSession
 from runtime.engine import Program, open_engine
 from runtime.errors import EngineError
@@ -43,7 +44,7 @@ examples:
 exit status: 1 if something that runs makes wrong frames, 2 without a CUDA
 device
 """
-GPU_ENGINES = ("tensorrt", "tensorrt-rtx")
+GPU_ENGINES = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda")
 _GATE_DB = {"fp16": 35.0, "fp32": 60.0}
 _COMPARED = 10
 _CHANNELS, _SIDE = 8, 64
@@ -138,7 +139,7 @@ def check_torch(device: Device, frames: int) -> dict[str, Any]:
     def enqueue(addresses: Mapping[str, int]) -> None:
         with torch.inference_mode(), torch.cuda.stream(stream):
             state, noise, frame, after = (
-                torch.as_tensor(_Memory(addresses[name], shape), device="cuda")
+                torch.as_tensor(DeviceFrame(addresses[name], shape, "float32"), device="cuda")
                 for name, shape in (("state", _STATE), ("noise", _STATE), ("frame", _STATE), ("after", _STATE))
             )
             after.copy_(torch.tanh(layer(state) + noise))
@@ -192,15 +193,6 @@ def _play(session: DeviceSession) -> list[npt.NDArray[Any]]:
         session.run()
         found.append(session.read("frame").copy())
     return found
-
-
-class _Memory:
-    """Device memory as `__cuda_array_interface__` tells it: float32, C order."""
-
-    def __init__(self, address: int, shape: tuple[int, ...]) -> None:
-        self.__cuda_array_interface__ = {
-            "data": (address, False), "shape": shape, "typestr": "<f4", "version": 3, "strides": None,
-        }  # fmt: skip
 
 
 def _frames_of(bundle: str, engine: str, precision: str) -> list[npt.NDArray[np.uint8]]:

@@ -167,5 +167,21 @@ def _call(name: str, *arguments: Any) -> Any:
     error, *results = getattr(_runtime(), name)(*arguments)
     if int(error) != 0:
         # An error's name needs no device: cudaErrorNoDevice, cudaErrorMemoryAllocation.
-        raise EngineError(f"CUDA failed in {name}: {error.name}")
+        what = _WHAT.get(error.name)
+        raise EngineError(f"{what} ({error.name} in {name})" if what else f"CUDA failed in {name}: {error.name}")
     return results[0] if results else None
+
+
+_OUT_OF_MEMORY = "the GPU has no memory left: close what else uses it, or export a smaller size"
+_LOST = "the GPU does not answer any more, and what it held is lost: start again; if it stays so, restart the machine"
+_WHAT = {
+    "cudaErrorMemoryAllocation": _OUT_OF_MEMORY,
+    "cudaErrorDevicesUnavailable": "the GPU is taken by another process that shares it with nobody",
+    "cudaErrorDeviceUninitialized": _LOST,
+    "cudaErrorECCUncorrectable": "the GPU's memory is damaged (it says so itself): restart the machine",
+    "cudaErrorHardwareStackError": _LOST,
+    "cudaErrorIllegalAddress": _LOST,
+    "cudaErrorLaunchFailure": _LOST,
+    "cudaErrorLaunchTimeout": "a frame took longer than the GPU's driver allows while it also drives a screen",
+    "cudaErrorInsufficientDriver": "the NVIDIA driver is older than the CUDA that is installed: update the driver",
+}

@@ -90,6 +90,7 @@ class DeviceSession:
         device: owned from now on unless an exception is raised.
         enqueue: enqueues one evaluation in the device's stream, given every tensor's address; raises EngineError.
         release: frees what `enqueue` needs; called once.
+        captures_itself: whether `enqueue` replays CUDA graphs of its own, so that none of ours is captured around it.
 
     Attributes:
         why_eager: why evaluations are enqueued one by one instead of as a captured graph; "" if they are not.
@@ -102,10 +103,13 @@ class DeviceSession:
         device: Device,
         enqueue: Callable[[Mapping[str, int]], None],
         release: Callable[[], None] = lambda: None,
+        *,
+        captures_itself: bool = False,
     ) -> None:
         self.why_eager = ""
         self.use_graphs = True
         self._device, self._enqueue, self._release = device, enqueue, release
+        self._captures_itself = captures_itself
         self._tensors = {item.name: item for item in (*program.inputs, *program.outputs)}
         self._pairs = program.pairs
         self._memory: list[int] = []
@@ -201,9 +205,9 @@ class DeviceSession:
         self._device.wait()
         graphs: list[object] = []
         try:
-            for turn in range(2):
+            for turn in range(0 if self._captures_itself else 2):
                 graphs.append(self._device.capture(lambda turn=turn: self._evaluate(turn)))  # type: ignore[misc]
-            self._graphs = (graphs[0], graphs[1])
+            self._graphs = (graphs[0], graphs[1]) if graphs else None
         except EngineError as error:
             self.why_eager = str(error)
             for graph in graphs:

@@ -103,6 +103,7 @@ class Engine(Protocol):
 ENGINES: dict[str, str] = {
     "tensorrt": "runtime.engine_tensorrt:TensorRT",
     "tensorrt-rtx": "runtime.engine_tensorrt:TensorRTRTX",
+    "onnxruntime-cuda": "runtime.engine_onnxruntime_cuda:OnnxRuntimeCuda",
     "openvino": "runtime.engine_openvino:OpenVINO",
     "onnxruntime": "runtime.engine_onnxruntime:OnnxRuntime",
 }

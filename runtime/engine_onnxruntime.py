@@ -71,7 +71,7 @@ class OnnxRuntimeSession:
                 program.graph, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # its errors share no base class but Exception
-            raise EngineError(f"onnxruntime refused the graph: {_first_line(error)}") from error
+            raise EngineError(f"onnxruntime refused the graph: {first_line(error)}") from error
         self._buffers = Buffers(program)
         self._bindings: list[Any] = [self._bind(*turn) for turn in self._buffers.turns]
 
@@ -84,7 +84,7 @@ class OnnxRuntimeSession:
         try:
             self._session.run_with_iobinding(self._bindings[self._buffers.turn])
         except Exception as error:  # its errors share no base class but Exception
-            raise EngineError(f"onnxruntime failed: {_first_line(error)}") from error
+            raise EngineError(f"onnxruntime failed: {first_line(error)}") from error
         self._buffers.swap()
 
     def read(self, name: str) -> Array:
@@ -117,5 +117,6 @@ def _is_installed(distribution: str) -> bool:
     return True
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of what ONNX Runtime says, up to 300 characters."""
     return (str(error).splitlines() or [type(error).__name__])[0][:300]

@@ -17,6 +17,7 @@ import numpy as np
 
 from runtime.bundle import open_bundle
 from runtime.conditioning import Conditioner
+from runtime.device_frame import DeviceFrame
 from runtime.engine import Choice, Session
 from runtime.errors import EngineError
 from runtime.manifest import Manifest
@@ -80,12 +81,13 @@ class Generator(Steerable):
         self.engine, self.precision, self.engine_reason = choice.engine.name, choice.precision, choice.reason
         self._step = Stepper(step, state_pairs(manifest.step), open_blind)
         self._frame_name = frame_output(manifest.step, pixels)
+        self._frame_shape = next(item.shape[1:] for item in manifest.step.outputs if item.name == self._frame_name)
         # Looked up once: between two frames, Python's own time is most of what the runtime adds to the engine's.
         graph = manifest.step
         self._slots = {side: [(item.name, item.slot) for item in graph.inputs_of(f"memory_{side}")] for side in "ab"}
         self._mix_names = [item.name for item in graph.inputs_of("mix")]
         self._noises = [(item.name, item.shape[1]) for item in graph.inputs_of("noise")]
-        self._is_closed = False
+        self._is_closed = self._has_frame = False
         self._spares: Iterator[Opened] = iter(()) if spares is None else spares
         self.on_fall_back: Callable[[str], object] = lambda _: None
 
@@ -165,6 +167,22 @@ class Generator(Steerable):
             for _ in range(frames):
                 self._advance()
 
+    def device_frame(self) -> DeviceFrame:
+        """Return the frame that was made last where the engine made it, for pycuda, CuPy or PyTorch.
+
+        Returns:
+            uint8, shaped like the frame; complete, and valid until the next one is asked for.
+
+        Raises:
+            ValueError: the engine's frames lie in main memory, no frame was made yet, or the generator is closed.
+        """
+        self._check_open()
+        address = self._step.address(self._frame_name) if self._has_frame else None
+        if address is None:
+            why = f"frames of {self.engine} lie in main memory, take those" if self._has_frame else "ask for one"
+            raise ValueError(f"there is no frame on a device: {why}")
+        return DeviceFrame(address, self._frame_shape)
+
     def reset(self, seed: int | None = None) -> None:
         """Go back to frame 0 with the state at zeros; controls stay.
 
@@ -210,6 +228,7 @@ class Generator(Steerable):
             self._fall_back(error)
             self._step.run()
             frame = self._step.read(self._frame_name)[0]
+        self._has_frame = True
         return frame
 
     def __enter__(self) -> Self:

@@ -7,9 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Protocol, runtime_checkable
 
 from runtime.engine import Array, Session
 from runtime.errors import EngineError
+
+
+@runtime_checkable
+class OnDevice(Protocol):
+    """A session whose tensors lie on a device."""
+
+    def address(self, name: str) -> int:
+        """Return where an output of the last run lies, until the next run."""
 
 
 class Idle:
@@ -67,6 +76,10 @@ class Stepper:
     def read(self, name: str) -> Array:
         """Return a view of an output of the last step with frames, valid until the next."""
         return self._session.read(name)
+
+    def address(self, name: str) -> int | None:
+        """Return where an output of the last step with frames lies on a device, None if it lies in main memory."""
+        return self._session.address(name) if isinstance(self._session, OnDevice) else None
 
     def reset(self) -> None:
         """Set the states to zeros; other inputs stay as written."""

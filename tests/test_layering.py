@@ -24,7 +24,13 @@ ONLY_IN = {
     "scenedetect": ("training/takes.py",),
     "model2vec": ("training/words.py",),
     "tokenizers": ("training/words.py", "runtime/text.py"),
-    "onnxruntime": ("runtime/engine_onnxruntime.py", "export/parity.py", "export/import_original.py", "benchmarks/"),
+    "onnxruntime": (
+        "runtime/engine_onnxruntime.py",
+        "runtime/engine_onnxruntime_cuda.py",
+        "export/parity.py",
+        "export/import_original.py",
+        "benchmarks/",
+    ),
     "openvino": ("runtime/engine_openvino.py", "runtime/openvino_layout.py", "benchmarks/"),
     "pyvirtualcam": ("streaming/webcam_sink.py",),
 }
