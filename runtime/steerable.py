@@ -57,6 +57,15 @@ class Steerable:
         latest = self._scenes.latest
         return None if latest is None else latest.text
 
+    @property
+    def takes(self) -> tuple[str, ...]:
+        """What a scene can be made from, of "text", "image", "clip" and "seed"; nothing where there are no scenes."""
+        graph = self.manifest.condition
+        roles = {"text": "text", "image": "image", "clip": "clip", "seed": "noise"}
+        return (
+            () if graph is None else tuple(kind for kind, role in roles.items() if graph.only_input(role) is not None)
+        )
+
     def set_control(self, name: str, value: float) -> None:
         """Set a control from the next frame on; returns at once.
 

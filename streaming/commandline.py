@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from math import ceil
 from pathlib import Path
@@ -61,8 +61,12 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> int:
     pacer = Pacer(clock, fps)
     show = Show(fan_out, pacer, clock)
     status = Status(sys.stderr, clock)
-    feed = Feed(manifest.name, manifest.frame.width, manifest.frame.height, fps, options.pixels, show.latest)
+    from streaming.desk import Desk
+
+    desk = Desk()
+    feed = Feed(manifest.name, manifest.frame.width, manifest.frame.height, fps, options.pixels, show.latest, desk)
     with ExitStack() as stack:
+        stack.callback(desk.close)
         fan_out.open(feed)
         stack.callback(fan_out.close, keep=False)  # does nothing once the show has closed it
 
@@ -83,6 +87,9 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> int:
             generator.set_control(name, value)
         cues = Cues(generator, options.cue, dissolve_s=options.dissolve, say=status.say)
         stack.callback(cues.close)
+        desk.attach(
+            generator, _describe(prompt, generator.manifest.default_seed if options.seed is None else options.seed)
+        )
         fan_out.wait_ready()
         show.engine = f"{generator.engine} {generator.precision}"
 
@@ -93,6 +100,8 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> int:
         generator.on_fall_back = tell
         status.say(f"{feed.title}, {feed.width} x {feed.height}, {float(fps):g} fps. {generator.engine_reason}")
         status.say(f"on air: {', '.join(sink.name for sink in sinks)}. Ctrl-C ends the show.")
+        for invitation in filter(None, (sink.invitation for sink in sinks)):
+            status.say(invitation)
         interruption.is_on_air = True
         num_slots = None if options.seconds is None else ceil(options.seconds * fps)
         try:
@@ -110,6 +119,12 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> int:
     first_s = None if show.first_frame_s is None else show.first_frame_s - process_start_s()
     status.say(to_summary(figures, reason=end.value, engine=show.engine, first_frame_s=first_s))
     return _to_status(end, figures.sinks, figures.frames)
+
+
+def _describe(prompt: Mapping[str, str | None], seed: int) -> str:
+    """Say in a few words what a show begins with."""
+    words = [Path(value).name if part != "text" else value for part, value in prompt.items() if value is not None]
+    return ", ".join(words) or f"seed {seed}"
 
 
 def _to_status(end: End, sinks: Sequence[SinkFigures], frames: int) -> int:

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from streaming.errors import ReaderGoneError, SinkError
+from streaming.pacing import Clock, SystemClock
 from streaming.sink import Feed, Frame, Picture, Sink
 
 QUEUE_LENGTH = 2
+_STUCK_S = 2.0  # a write that lasts longer is told: the sink may come round, and costs nobody else anything meanwhile
 _POOL_LENGTH = 16  # frames: two wait and one is written at each of a few sinks
 _UNUSED = 2  # references to a buffer that nobody but the pool holds, as sys.getrefcount counts
 
@@ -33,6 +35,7 @@ class SinkFigures:
         dropped: frames that were left out, by the queue or by the sink.
         errors: what went wrong so far.
         result: where the frames went.
+        is_up: whether frames get there just now.
     """
 
     name: str
@@ -42,6 +45,7 @@ class SinkFigures:
     dropped: int
     errors: int
     result: str
+    is_up: bool = True
 
 
 class Lane:
@@ -49,10 +53,13 @@ class Lane:
 
     Args:
         sink: an opened sink, owned from now on.
+        clock: tells for how long a write has been going on.
     """
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Sink, clock: Clock) -> None:
         self.sink = sink
+        self._clock = clock
+        self._writing_since_s: float | None = None
         self.error: str | None = None
         self.is_reader_gone = False
         self.ready = threading.Event()  # the sink has started, or failed to
@@ -110,9 +117,15 @@ class Lane:
             state = "closed"
         else:
             state = self.sink.state() if self.ready.is_set() else "opening"
+        since_s, stuck_s = self._writing_since_s, 0.0
+        if since_s is not None and not self.is_over:
+            stuck_s = self._clock.now() - since_s
+        if stuck_s >= _STUCK_S:
+            state = f"stuck for {stuck_s:.0f} s"
+        is_up = self.ready.is_set() and not self.is_over and stuck_s < _STUCK_S and self.sink.is_up()
         is_dead = self.error is not None
         errors, result = self.sink.errors + is_dead, self.sink.result()
-        return SinkFigures(self.sink.name, state, is_dead, self._num_written, self._num_left_out, errors, result)
+        return SinkFigures(self.sink.name, state, is_dead, self._num_written, self._num_left_out, errors, result, is_up)
 
     def _run(self) -> None:
         is_sound = False
@@ -140,7 +153,10 @@ class Lane:
         self.sink.start()
         self.ready.set()
         while (frame := self._take()) is not None:
-            if self.sink.write(frame):
+            self._writing_since_s = self._clock.now()
+            is_delivered = self.sink.write(frame)
+            self._writing_since_s = None
+            if is_delivered:
                 self._num_written += 1
             else:
                 with self._wake:
@@ -159,10 +175,12 @@ class FanOut:
 
     Args:
         sinks: in the order in which they were asked for.
+        clock: tells which of them are stuck.
     """
 
-    def __init__(self, sinks: Sequence[Sink]) -> None:
+    def __init__(self, sinks: Sequence[Sink], clock: Clock | None = None) -> None:
         self.lanes: list[Lane] = []
+        self._clock = clock or SystemClock()
         self._sinks = sinks
         self._pool = _Pool()
         self._is_closed = False
@@ -182,7 +200,7 @@ class FanOut:
             for sink in opened:
                 sink.discard()
             raise
-        self.lanes = [Lane(sink) for sink in opened]
+        self.lanes = [Lane(sink, self._clock) for sink in opened]
         for lane in self.lanes:
             lane.start()
 

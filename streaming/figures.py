@@ -108,6 +108,11 @@ class FrameTimes:
         self._worst_ms = max(self._worst_ms, took_s * 1000)
         self.num += 1
 
+    def last(self, count: int) -> list[float]:
+        """Return the engine's milliseconds for the last frames, oldest first, at most those of ten seconds."""
+        recent = len(self._recent)
+        return [round(self._recent[index][0], 2) for index in range(max(0, recent - count), recent)]
+
     def recent(self) -> Timing:
         """Return the timing of the last ten seconds' frames."""
         if not self.num:

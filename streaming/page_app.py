@@ -5,27 +5,21 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-import ipaddress
 import re
-import socket
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
+
+from streaming.guard import Guard
 
 _BOUNDARY = b"everframe"
-_HEADERS = {
-    "cache-control": "no-store",
-    "cross-origin-resource-policy": "same-origin",  # no other site may show the picture
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-    "x-frame-options": "DENY",
-}
 
 
 class Broadcast:
@@ -72,7 +66,11 @@ class Broadcast:
 
 
 def make_app(
-    broadcast: Broadcast, stats: Callable[[], Mapping[str, Any]], frame: Callable[[], bytes | None], host: str
+    broadcast: Broadcast,
+    stats: Callable[[], Mapping[str, Any]],
+    frame: Callable[[], bytes | None],
+    guard: Guard,
+    more: Sequence[BaseRoute] = (),
 ) -> ASGIApp:
     """Make the page's application.
 
@@ -80,7 +78,8 @@ def make_app(
         broadcast: where watchers get their frames from.
         stats: returns what `/stats` sends.
         frame: returns the latest frame as a JPEG, or None before the first; called on a worker thread.
-        host: the host name or address that the server is bound to.
+        guard: says who may use it.
+        more: routes beside the page's own.
 
     Returns:
         An ASGI application.
@@ -105,54 +104,13 @@ def make_app(
         return Response(jpeg, media_type="image/jpeg")
 
     routes = {"/": show_page, "/stats": show_stats, "/stream.mjpeg": show_stream, "/frame.jpg": show_frame}
-    app = Starlette(routes=[Route(path, endpoint) for path, endpoint in routes.items()])
-    return _guard(app, host)
+    own = [Route(path, endpoint) for path, endpoint in routes.items()]
+    return guard.wrap(Starlette(routes=[*own, *more], exception_handlers={HTTPException: _tell_why}))
 
 
-def is_allowed_host(header: str, bound: str) -> bool:
-    """Tell whether a Host header names this server, so that no other site's name can be pointed at it (DNS rebinding).
-
-    Args:
-        header: the header's value, e.g. `localhost:8000` or `[::1]:8000`.
-        bound: the host that the server is bound to.
-
-    Returns:
-        True for names of this machine's loopback and for `bound`; where that is every address, for any plain address
-        and the machine's own name too: a site can make its name point here, but cannot call itself an address.
-    """
-    match = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::\d+)?", header.strip().lower())
-    if match is None:
-        return False
-    name = match[1].strip("[]").rstrip(".")
-    if name in ("localhost", bound.lower()) or name.endswith(".localhost"):
-        return True
-    is_everywhere = bound in ("0.0.0.0", "::")
-    try:
-        address = ipaddress.ip_address(name)
-    except ValueError:
-        return is_everywhere and name == socket.gethostname().lower()
-    return is_everywhere or address.is_loopback
-
-
-def _guard(app: ASGIApp, host: str) -> ASGIApp:
-    """Refuse foreign Host headers, and put the security headers on every answer."""
-
-    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] += [(key.encode(), value.encode()) for key, value in _HEADERS.items()]
-            await send(message)
-
-        named = [value.decode("latin-1") for key, value in scope["headers"] if key == b"host"]
-        if len(named) == 1 and is_allowed_host(named[0], host):
-            await app(scope, receive, send_with_headers)
-        else:
-            answer = PlainTextResponse(
-                f"this page is served as http://{host}, not under the name that was asked for", 421
-            )
-            await answer(scope, receive, send_with_headers)
-
-    return guarded
+async def _tell_why(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
 def _policy(html: str) -> str:
@@ -165,5 +123,5 @@ def _policy(html: str) -> str:
         hashes[tag] = f"'sha256-{base64.b64encode(digest).decode()}'"
     return (
         f"default-src 'none'; style-src {hashes['style']}; script-src {hashes['script']}; img-src 'self' data:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        "connect-src 'self'; media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
+import os
+import secrets
 import socket
 import threading
 from collections.abc import Mapping
@@ -15,14 +18,22 @@ from streaming.sink import Feed, Frame, Sink
 
 if TYPE_CHECKING:  # the web server takes a quarter of a second to import, which the engine can use
     import uvicorn
+    from starlette.types import ASGIApp
 
+    from streaming.control_app import ControlRoom
     from streaming.page_app import Broadcast
 
+MAX_MESSAGE_BYTES = 2**16  # of a WebSocket
+_MAX_HEAD_BYTES = 2**15
+_MAX_CONNECTIONS = 200
+TOKEN_VARIABLE = "EVERFRAME_TOKEN"
 _FORM = "http://HOST:PORT, e.g. http://127.0.0.1:8000"
 
 
 class PageSink(Sink):
-    """Serves the page; a frame is encoded once for all who watch, and not at all when nobody does.
+    """Serves the control room; a frame is encoded once for all who watch, and not at all when nobody does.
+
+    Where more than this machine can reach it, it wants a token: $EVERFRAME_TOKEN, or one that is made up and told.
 
     Args:
         spec: "http://HOST:PORT"; port 0 takes a free one.
@@ -34,6 +45,8 @@ class PageSink(Sink):
         self._latest: Frame | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._room: ControlRoom | None = None
+        self._token = ""
 
     def open(self, feed: Feed) -> None:
         """Bind the port."""
@@ -43,6 +56,7 @@ class PageSink(Sink):
             self._socket = socket.create_server(address[:2], family=family)
         except OSError as error:
             raise SinkError(f"sink {self.name} cannot be served: {_explain(error, self._port)}") from error
+        self._invite()
         if self._port == 0:
             self._port = self._socket.getsockname()[1]
             self.name = f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{self._port}"
@@ -51,18 +65,24 @@ class PageSink(Sink):
         """Start the web server on a thread of its own."""
         import uvicorn
 
-        from streaming.page_app import Broadcast, make_app
+        from streaming.page_app import Broadcast
 
         self._broadcast: Broadcast = Broadcast()
         config = uvicorn.Config(
-            make_app(self._broadcast, self._stats, self._jpeg, self._host),
+            self._make_app,
+            factory=True,  # called in the server's own thread, whose event loop it belongs to
             log_config=None,
             log_level="critical",
             access_log=False,
             server_header=False,
             proxy_headers=False,
             lifespan="off",
-            ws="none",
+            ws="websockets-sansio",
+            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_per_message_deflate=False,  # what little is told is not worth the work, and a bomb could hide in it
+            h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
+            limit_concurrency=_MAX_CONNECTIONS,
+            http="h11",
             loop="asyncio",
             timeout_graceful_shutdown=1,
         )
@@ -85,6 +105,8 @@ class PageSink(Sink):
         """End all streams and stop the server."""
         if self._thread is not None and self._loop is not None:
             self._loop.call_soon_threadsafe(self._broadcast.close)
+            if self._room is not None:
+                self._loop.call_soon_threadsafe(self._room.close)
             self._server.should_exit = True
             self._thread.join()
         self._socket.close()
@@ -92,6 +114,37 @@ class PageSink(Sink):
     def state(self) -> str:
         """Return how many browsers watch."""
         return f"{self._broadcast.num_watching} watching"
+
+    def _invite(self) -> None:
+        from streaming.guard import is_loopback
+
+        self._token = "" if is_loopback(self._host) else os.environ.get(TOKEN_VARIABLE, "")
+        if not self._token and not is_loopback(self._host):
+            self._token = secrets.token_urlsafe(16)
+            port = self._socket.getsockname()[1]
+            self.invitation = (
+                f"the control room wants a token: http://HOST:{port}/?token={self._token}, where HOST is this "
+                f"machine's name or address (set {TOKEN_VARIABLE} to choose the token, and to keep it out of here)"
+            )
+
+    def _make_app(self) -> ASGIApp:
+        from streaming.control_app import ControlRoom
+        from streaming.desk import Desk
+        from streaming.guard import Guard
+        from streaming.page_app import make_app
+
+        feed = self._feed
+        desk = feed.desk or Desk()
+        self._room = room = ControlRoom(desk, self._stats, (feed.width, feed.height))
+        loop = asyncio.get_running_loop()
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the server has stopped
+                loop.call_soon_threadsafe(room.wake)
+
+        desk.on_change.append(wake)
+        guard = Guard(self._host, self._token)
+        return make_app(self._broadcast, self._stats, self._jpeg, guard, room.routes(has_webrtc=False))
 
     def _serve(self, is_running: threading.Event) -> None:
         async def serve() -> None:

@@ -113,6 +113,10 @@ class RtmpSink(Sink):
         if self._link is not None:
             self._link.close()
 
+    def is_up(self) -> bool:
+        """Return whether the stream is on."""
+        return self._is_on_air
+
     def state(self) -> str:
         """Return whether the stream is on, or why not."""
         return self._state

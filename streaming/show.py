@@ -42,7 +42,10 @@ class Show:
         self._latest: Mapping[str, Any] = {"engine": self.engine, **self.figures().to_json()}
 
     def latest(self) -> Mapping[str, Any]:
-        """Return figures of at most a quarter of a second ago, ready for JSON; any thread may ask."""
+        """Return figures of at most a quarter of a second ago, ready for JSON; any thread may ask.
+
+        `times_ms` are the engine's milliseconds for the frames since the figures before.
+        """
         return self._latest
 
     def run(
@@ -68,7 +71,7 @@ class Show:
         def is_over() -> bool:
             return is_stopped() or self._fan_out.is_reader_gone or self._fan_out.is_dead
 
-        refresh_s = self._clock.now()
+        refresh_s, told = self._clock.now(), 0
         while not is_over():
             began_s = self._clock.now()
             picture = next(frames)
@@ -86,7 +89,8 @@ class Show:
             if now_s >= refresh_s:
                 refresh_s = now_s + _REFRESH_S
                 figures = self.figures()
-                self._latest = {"engine": self.engine, **figures.to_json()}
+                times, told = self._times.last(self._times.num - told), self._times.num
+                self._latest = {"engine": self.engine, **figures.to_json(), "times_ms": times}
                 if on_refresh is not None:
                     on_refresh(figures)
             if num_slots is not None and slot + 1 >= num_slots:

@@ -9,10 +9,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:  # whoever has a desk has loaded the runtime; most sinks need neither
+    from streaming.desk import Desk
 
 Picture = npt.NDArray[np.uint8]
 
@@ -28,6 +31,7 @@ class Feed:
         fps: slots per second.
         pixels: "i420" (H * 3 / 2, W; planes Y, U, V; BT.709 limited range) or "rgb" (H, W, 3).
         figures: returns the show's latest figures, ready for JSON; may be called from any thread.
+        desk: where the show is steered, or None.
     """
 
     title: str
@@ -36,6 +40,7 @@ class Feed:
     fps: Fraction
     pixels: str
     figures: Callable[[], Mapping[str, Any]]
+    desk: Desk | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,11 +61,13 @@ class Sink(ABC):
 
     Attributes:
         name: what people see; never holds a stream key.
+        invitation: what people need to know to use it, told once when the show begins; "" for nothing.
         errors: how often something went wrong that the sink got over by itself.
         close_s: seconds that the end of the show waits for `close`, None for as long as it takes.
     """
 
     name: str
+    invitation: str = ""
     errors: int = 0
     close_s: float | None = 1.8
 
@@ -101,6 +108,10 @@ class Sink(ABC):
     def discard(self) -> None:
         """Release everything and leave nothing behind: the show never began."""
         self.close()
+
+    def is_up(self) -> bool:
+        """Return whether frames get where they should just now; may be called from any thread."""
+        return True
 
     def state(self) -> str:
         """Return in a few words how the sink is doing; may be called from any thread."""

@@ -21,7 +21,7 @@ from PIL import Image
 
 from streaming import jpeg
 from streaming.errors import SinkError
-from streaming.page_app import is_allowed_host
+from streaming.guard import is_allowed_host
 from streaming.page_sink import PageSink
 from streaming.sink import Feed, Frame
 from tests.streaming.doubles import WAIT_S, card_error, colour_card, feed, to_i420

@@ -1,0 +1,145 @@
+"""Who may use the page: names of this machine, pages of this server, and whoever has the token.
+
+A browser lets any site send requests here and open WebSockets; it says whose page asks in Origin, and under which name
+it found this server in Host. A page that is bound to more than this machine asks for a token as well.
+"""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import re
+import socket
+from dataclasses import dataclass
+from http.cookies import CookieError, SimpleCookie
+from urllib.parse import parse_qs, urlsplit
+
+from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+COOKIE = "everframe"
+_HEADERS = {
+    "cache-control": "no-store",
+    "cross-origin-resource-policy": "same-origin",  # no other site may show the picture
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+}
+_CLOSE_REFUSED = 1008  # of a WebSocket: a policy is violated
+
+
+def is_allowed_host(header: str, bound: str) -> bool:
+    """Tell whether a Host header names this server, so that no other site's name can be pointed at it (DNS rebinding).
+
+    Args:
+        header: the header's value, e.g. `localhost:8000` or `[::1]:8000`.
+        bound: the host that the server is bound to.
+
+    Returns:
+        True for names of this machine's loopback and for `bound`; where that is every address, for any plain address
+        and the machine's own name too: a site can make its name point here, but cannot call itself an address.
+    """
+    match = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::\d+)?", header.strip().lower())
+    if match is None:
+        return False
+    name = match[1].strip("[]").rstrip(".")
+    if name in ("localhost", bound.lower()) or name.endswith(".localhost"):
+        return True
+    is_everywhere = bound in ("0.0.0.0", "::")
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return is_everywhere and name == socket.gethostname().lower()
+    return is_everywhere or address.is_loopback
+
+
+def is_same_origin(origin: str, host: str) -> bool:
+    """Tell whether a page that asks came from this server.
+
+    Args:
+        origin: the Origin header, e.g. `http://localhost:8000`, or `null` for pages from nowhere.
+        host: the Host header, which has been found to name this server.
+    """
+    parts = urlsplit(origin)
+    return parts.scheme in ("http", "https") and parts.netloc.lower() == host.strip().lower()
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a server that is bound to a host can be reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+@dataclass(frozen=True)
+class Guard:
+    """What a request has to satisfy.
+
+    Args:
+        host: what the server is bound to.
+        token: what has to be known, "" for nothing.
+    """
+
+    host: str
+    token: str = ""
+
+    def judge(self, scope: Scope) -> Response | None:
+        """Return the refusal of a request, or None; the response that turns the token into a cookie is one, too."""
+        named = _headers(scope, b"host")
+        if len(named) != 1 or not is_allowed_host(named[0], self.host):
+            why = f"this page is served as http://{self.host}, not under the name that was asked for"
+            return PlainTextResponse(why, 421)
+        origins = _headers(scope, b"origin")
+        if len(origins) > 1 or (origins and not is_same_origin(origins[0], named[0])):
+            return JSONResponse({"error": "another site's page may not use this one"}, 403)
+        if not self.token or self._knows(scope):
+            return None
+        query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
+        if scope["type"] == "http" and scope["path"] == "/" and self._is_token(query.get("token", [""])[0]):
+            entered = RedirectResponse("/", 303)
+            entered.set_cookie(COOKIE, self.token, httponly=True, samesite="strict")
+            return entered
+        why = "this page wants the token that the show printed when it began: http://HOST:PORT/?token=TOKEN"
+        return JSONResponse({"error": why}, 401, {"www-authenticate": "Bearer"})
+
+    def wrap(self, app: ASGIApp) -> ASGIApp:
+        """Return an application that refuses what must be refused, and puts the security headers on every answer."""
+
+        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+            refusal = self.judge(scope)
+            if scope["type"] == "websocket":
+                if refusal is None:
+                    await app(scope, receive, send)
+                else:
+                    await receive()  # the request to connect
+                    await send({"type": "websocket.close", "code": _CLOSE_REFUSED})
+                return
+            await (app if refusal is None else refusal)(scope, receive, _with_headers(send))
+
+        return guarded
+
+    def _knows(self, scope: Scope) -> bool:
+        given = [value.partition(" ")[2] for value in _headers(scope, b"authorization") if value[:7] == "Bearer "]
+        for line in _headers(scope, b"cookie"):
+            try:
+                given += [morsel.value for name, morsel in SimpleCookie(line).items() if name == COOKIE]
+            except CookieError:
+                continue
+        return any(self._is_token(value) for value in given)
+
+    def _is_token(self, value: str) -> bool:
+        return hmac.compare_digest(value.encode(), self.token.encode())
+
+
+def _headers(scope: Scope, name: bytes) -> list[str]:
+    return [value.decode("latin-1") for key, value in scope["headers"] if key == name]
+
+
+def _with_headers(send: Send) -> Send:
+    async def send_with_headers(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] += [(key.encode(), value.encode()) for key, value in _HEADERS.items()]
+        await send(message)
+
+    return send_with_headers

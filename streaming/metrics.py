@@ -1,0 +1,70 @@
+"""The show's figures for Prometheus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def to_prometheus(about: Mapping[str, Any]) -> bytes:
+    """Write the figures in Prometheus' text format.
+
+    Args:
+        about: what the page's `/stats` sends.
+    """
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Snapshot(about))
+    text: bytes = generate_latest(registry)
+    return text
+
+
+class _Snapshot(Collector):
+    """The figures of one moment."""
+
+    def __init__(self, about: Mapping[str, Any]) -> None:
+        self._about = about
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families."""
+        about = self._about
+        size = {"width": str(about.get("width", "")), "height": str(about.get("height", ""))}
+        info = {"title": str(about.get("title", "")), "engine": str(about.get("engine", "")), **size}
+        yield InfoMetricFamily("everframe_show", "What is shown, and what computes it.", info)
+        for key, name, what in (
+            ("frames", "frames", "Frames shown."),
+            ("late", "late_frames", "Frames shown more than half an interval after they were due."),
+            ("dropped", "dropped_slots", "Slots without a new frame, as the engine was behind."),
+            ("filled", "filled_slots", "Slots in which the last frame was shown again."),
+        ):
+            yield CounterMetricFamily(f"everframe_{name}", what, value=about.get(key, 0))
+        yield GaugeMetricFamily("everframe_uptime_seconds", "Length of the show.", value=about.get("seconds", 0))
+        yield GaugeMetricFamily("everframe_fps", "Frames per second, last ten seconds.", value=about.get("fps", 0))
+        yield GaugeMetricFamily(
+            "everframe_wanted_fps", "Frames per second that were asked for.", value=about.get("wanted_fps", 0)
+        )
+        times = GaugeMetricFamily(
+            "everframe_frame_seconds", "What the engine took for a frame, last ten seconds.", labels=["quantile"]
+        )
+        for quantile, key in (("0.5", "p50_ms"), ("0.95", "p95_ms"), ("0.99", "p99_ms"), ("1", "worst_ms")):
+            times.add_metric([quantile], about.get(key, 0) / 1000)
+        yield times
+        yield from self._sinks()
+
+    def _sinks(self) -> Iterator[Metric]:
+        written = CounterMetricFamily("everframe_sink_frames", "Frames that a sink delivered.", labels=["sink"])
+        dropped = CounterMetricFamily("everframe_sink_dropped", "Frames that a sink left out.", labels=["sink"])
+        errors = CounterMetricFamily("everframe_sink_errors", "What went wrong at a sink.", labels=["sink"])
+        is_up = GaugeMetricFamily("everframe_sink_up", "Whether a sink is on air.", labels=["sink"])
+        for sink in self._about.get("sinks", ()):
+            label = [sink["name"]]  # a sink's name never holds a key
+            written.add_metric(label, sink["written"])
+            dropped.add_metric(label, sink["dropped"])
+            errors.add_metric(label, sink["errors"])
+            is_up.add_metric(label, float(sink["is_up"]))
+        yield from (written, dropped, errors, is_up)
