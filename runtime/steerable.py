@@ -58,6 +58,11 @@ class Steerable:
         return None if latest is None else latest.text
 
     @property
+    def scene(self) -> Memory | None:
+        """The latest scene, the one that plays or waits to be played; None before the first frame."""
+        return self._scenes.latest
+
+    @property
     def takes(self) -> tuple[str, ...]:
         """What a scene can be made from, of "text", "image", "clip" and "seed"; nothing where there are no scenes."""
         graph = self.manifest.condition

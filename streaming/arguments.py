@@ -75,6 +75,13 @@ the clock:
   slots are dropped. Each sink has its own thread and a queue of two frames: a
   slow sink loses frames, which are counted, and holds nobody up.
 
+what goes wrong:
+  A sink that fails is left alone, or reconnects, while the others go on. While
+  another engine takes over, and whenever no frame comes for a quarter of a
+  second, the last one is shown again. With --fallback a show does not end when
+  every engine has failed: the picture is shown, and the engine opened again as
+  soon as it can be, with the scene and the controls that it had.
+
 recordings:
   Written to NAME.partial and renamed at the end; an older file of that name is
   replaced then. An .mp4 is rearranged at the end so that browsers can play it
@@ -125,8 +132,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         argv: arguments; None for the process's own.
 
     Returns:
-        bundle, image, clip, text (str or None), to (list of str or None), engine, precision, pixels (str), seed (int or
-        None), seconds, fps (Fraction or None), dissolve (float), control (list of (name, value)), cue (list of Cue).
+        bundle, image, clip, text, fallback (str or None), to (list of str or None), engine, precision, pixels (str),
+        seed (int or None), seconds, fps (Fraction or None), dissolve (float), control (list of (name, value)), cue (list of Cue).
 
     Raises:
         ValueError: an argument is unknown or its value is bad; the message is one line.
@@ -158,6 +165,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="E",
         help="what computes; E,F: F if E cannot or fails (default: the fastest here)",
     )
+    add("--fallback", metavar="FILE", help="picture to show while every engine has failed; they are tried again")
     add("--precision", default="auto", metavar="P", help="number format of the engine (default: the fastest)")
     add("--pixels", choices=("i420", "rgb"), default="i420", help='rgb is for "-" and "null" alone (default: i420)')
     options = parser.parse_args(argv)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from math import ceil
 from pathlib import Path
@@ -12,6 +12,8 @@ from pathlib import Path
 from streaming.arguments import DEFAULT_BUNDLE, DEFAULT_SINK, parse
 from streaming.errors import SinkError
 from streaming.fanout import FanOut, SinkFigures
+from streaming.figures import Figures
+from streaming.filler import Filler
 from streaming.pacing import Pacer, SystemClock
 from streaming.process import Interruption, process_start_s
 from streaming.show import End, Show
@@ -59,7 +61,7 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> int:
     clock = SystemClock()
     fan_out = FanOut(sinks)
     pacer = Pacer(clock, fps)
-    show = Show(fan_out, pacer, clock)
+    show = Show(fan_out, pacer, clock, Filler(fan_out, pacer, clock))
     status = Status(sys.stderr, clock)
     from streaming.desk import Desk
 
@@ -70,35 +72,19 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> int:
         fan_out.open(feed)
         stack.callback(fan_out.close, keep=False)  # does nothing once the show has closed it
 
-        from runtime import Generator  # while the sinks start on their threads
-        from streaming.cues import Cues
+        from streaming.player import Player  # while the sinks start on their threads
 
-        generator = stack.enter_context(
-            Generator.open(
-                bundle, engine=options.engine, precision=options.precision, pixels=options.pixels, seed=options.seed
-            )
-        )
-        for name, value in options.control:
-            generator.check_control(name, value)
-        prompt = {part: getattr(options, part) for part in ("image", "clip", "text")}
-        if any(value is not None for value in prompt.values()):
-            generator.condition(**prompt)
-        for name, value in options.control:  # after the prompt: one for the seed then keeps its text
-            generator.set_control(name, value)
-        cues = Cues(generator, options.cue, dissolve_s=options.dissolve, say=status.say)
-        stack.callback(cues.close)
-        desk.attach(
-            generator, _describe(prompt, generator.manifest.default_seed if options.seed is None else options.seed)
-        )
+        player = stack.enter_context(Player(options, bundle, desk, status.say))
+        frames = player.frames(pacer, clock)
         fan_out.wait_ready()
-        show.engine = f"{generator.engine} {generator.precision}"
 
-        def tell(reason: str) -> None:
-            show.engine = f"{generator.engine} {generator.precision}"
-            status.say(reason)
+        def refresh(figures: Figures) -> None:
+            show.engine = player.engine
+            status.refresh(figures)
 
-        generator.on_fall_back = tell
-        status.say(f"{feed.title}, {feed.width} x {feed.height}, {float(fps):g} fps. {generator.engine_reason}")
+        show.engine = player.engine
+        reason = player.generator.engine_reason
+        status.say(f"{feed.title}, {feed.width} x {feed.height}, {float(fps):g} fps. {reason}")
         status.say(f"on air: {', '.join(sink.name for sink in sinks)}. Ctrl-C ends the show.")
         for invitation in filter(None, (sink.invitation for sink in sinks)):
             status.say(invitation)
@@ -106,10 +92,10 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> int:
         num_slots = None if options.seconds is None else ceil(options.seconds * fps)
         try:
             end = show.run(
-                cues.frames(pacer),
+                frames,
                 num_slots=num_slots,
                 is_stopped=lambda: interruption.is_set,
-                on_refresh=status.refresh,
+                on_refresh=refresh,
             )
         finally:
             hung = fan_out.close(keep=True)
@@ -119,12 +105,6 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> int:
     first_s = None if show.first_frame_s is None else show.first_frame_s - process_start_s()
     status.say(to_summary(figures, reason=end.value, engine=show.engine, first_frame_s=first_s))
     return _to_status(end, figures.sinks, figures.frames)
-
-
-def _describe(prompt: Mapping[str, str | None], seed: int) -> str:
-    """Say in a few words what a show begins with."""
-    words = [Path(value).name if part != "text" else value for part, value in prompt.items() if value is not None]
-    return ", ".join(words) or f"seed {seed}"
 
 
 def _to_status(end: End, sinks: Sequence[SinkFigures], frames: int) -> int:

@@ -84,6 +84,10 @@ class Cues:
             self._attempt(self._prompts.pop(0).at_s, partial(self._take, self._next))
             self._prepare_next()
 
+    def steer(self, generator: Generator) -> None:
+        """Go on with another generator of the same bundle; scenes that are prepared fit it."""
+        self._generator = generator
+
     def close(self) -> None:
         """Wait for what is being prepared."""
         self._background.close()

@@ -86,11 +86,11 @@ class Desk:
 
         Args:
             generator: what is steered from now on; of several, the latest.
-            opening: what the show begins with, in a few words.
+            opening: what it begins with, in a few words; "" if it goes on with what was on air.
         """
         with self._lock:
             self._generator = generator
-            self._opening = opening
+            self._opening = opening or self._opening
         self._tell()
 
     def close(self) -> None:

@@ -183,6 +183,7 @@ class FanOut:
         self._clock = clock or SystemClock()
         self._sinks = sinks
         self._pool = _Pool()
+        self._last: Frame | None = None
         self._is_closed = False
 
     def open(self, feed: Feed) -> None:
@@ -223,9 +224,20 @@ class FanOut:
             picture: uint8, as the feed says; copied once, so that it may change afterwards.
             slot: its place in the show.
         """
-        frame = Frame(self._pool.copy(picture), slot)
+        self._last = Frame(self._pool.copy(picture), slot)
         for lane in self.lanes:
-            lane.offer(frame)
+            lane.offer(self._last)
+
+    def repeat(self, slot: int) -> None:
+        """Give the last picture to every sink again; something must have been put.
+
+        Args:
+            slot: its new place in the show.
+        """
+        assert self._last is not None, "nothing has been shown yet"
+        self._last = Frame(self._last.picture, slot)
+        for lane in self.lanes:
+            lane.offer(self._last)
 
     @property
     def is_reader_gone(self) -> bool:

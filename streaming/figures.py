@@ -48,6 +48,7 @@ class Figures:
         late: frames shown more than half an interval after their slot was due.
         dropped: slots without a frame, because the engine was whole intervals behind.
         sinks: in the order in which they were asked for.
+        filled: slots in which the last frame was shown again, as no new one came for a while.
     """
 
     frames: int
@@ -56,6 +57,7 @@ class Figures:
     late: int
     dropped: int
     sinks: Sequence[SinkFigures]
+    filled: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Return what the page's `/stats` sends."""
@@ -65,6 +67,7 @@ class Figures:
             **{key: round(value, 3) for key, value in asdict(self.timing).items()},
             "late": self.late,
             "dropped": self.dropped,
+            "filled": self.filled,
             # Without the result: where files lie is no business of everybody who may watch.
             "sinks": [
                 {key: value for key, value in asdict(sink).items() if key not in ("result", "is_dead")}

@@ -8,6 +8,7 @@ from typing import Any
 
 from streaming.fanout import FanOut
 from streaming.figures import Figures, FrameTimes
+from streaming.filler import Filler
 from streaming.pacing import Clock, Pacer
 from streaming.sink import Picture
 
@@ -30,14 +31,17 @@ class Show:
         fan_out: the sinks.
         pacer: gives frames their slots.
         clock: the pacer's clock.
+        filler: fills pauses while the show runs; None to leave them.
     """
 
-    def __init__(self, fan_out: FanOut, pacer: Pacer, clock: Clock) -> None:
+    def __init__(self, fan_out: FanOut, pacer: Pacer, clock: Clock, filler: Filler | None = None) -> None:
         self.first_frame_s: float | None = None
         self.engine = "starting"
         self._fan_out = fan_out
         self._pacer = pacer
         self._clock = clock
+        self._filler = filler
+        self._put = fan_out.put if filler is None else filler.put
         self._times = FrameTimes(pacer.fps)
         self._latest: Mapping[str, Any] = {"engine": self.engine, **self.figures().to_json()}
 
@@ -68,6 +72,21 @@ class Show:
             Why it ended.
         """
 
+        if self._filler is None:
+            return self._run(frames, num_slots, is_stopped, on_refresh)
+        self._filler.start()
+        try:
+            return self._run(frames, num_slots, is_stopped, on_refresh)
+        finally:
+            self._filler.close()
+
+    def _run(
+        self,
+        frames: Iterator[Picture],
+        num_slots: int | None,
+        is_stopped: Callable[[], bool],
+        on_refresh: Callable[[Figures], None] | None,
+    ) -> End:
         def is_over() -> bool:
             return is_stopped() or self._fan_out.is_reader_gone or self._fan_out.is_dead
 
@@ -81,7 +100,7 @@ class Show:
                 break
             if num_slots is not None and slot >= num_slots:
                 return End.TIME_IS_UP
-            self._fan_out.put(picture, slot)
+            self._put(picture, slot)
             now_s = self._clock.now()
             if self.first_frame_s is None:
                 self.first_frame_s = now_s
@@ -108,5 +127,11 @@ class Show:
         timing = self._times.total() if of_all else self._times.recent()
         pacer = self._pacer
         return Figures(
-            self._times.num, self._times.seconds, timing, pacer.num_late, pacer.num_dropped, self._fan_out.figures()
+            self._times.num,
+            self._times.seconds,
+            timing,
+            pacer.num_late,
+            pacer.num_dropped,
+            self._fan_out.figures(),
+            0 if self._filler is None else self._filler.num_filled,
         )

@@ -87,6 +87,7 @@ def to_summary(figures: Figures, *, reason: str, engine: str, first_frame_s: flo
         A few lines of text, without a line break at the end.
     """
     timing = figures.timing
+    filled = f", {figures.filled} of them filled with the frame before" if figures.filled else ""
     first = "no frame was shown" if first_frame_s is None else f"first frame {first_frame_s:.2f} s after the start"
     head = [
         ("show", f"{figures.frames} frames in {figures.seconds:.2f} s, {timing.fps:.2f} fps; {first}; ended: {reason}"),
@@ -95,7 +96,7 @@ def to_summary(figures: Figures, *, reason: str, engine: str, first_frame_s: flo
             f"{engine}: p50 {timing.p50_ms:.2f}  p95 {timing.p95_ms:.2f}  p99 {timing.p99_ms:.2f}  "
             f"worst {timing.worst_ms:.2f} ms a frame",
         ),
-        ("clock", f"{figures.late} frames late, {figures.dropped} slots dropped"),
+        ("clock", f"{figures.late} frames late, {figures.dropped} slots dropped{filled}"),
     ]
     rows = [("sink", "written", "dropped", "errors", "")]
     for sink in figures.sinks:

@@ -78,7 +78,8 @@ def test_the_show_is_steered_in_a_browser(url: str, tmp_path: Path) -> None:
             const bytes = Uint8Array.from(atob('{data}'), letter => letter.charCodeAt(0));
             const dropped = new DataTransfer();
             dropped.items.add(new File([bytes], 'card.png', {{ type: 'image/png' }}));
-            document.getElementById('stage').dispatchEvent(new DragEvent('drop', {{ dataTransfer: dropped, bubbles: true }}));
+            const drop = new DragEvent('drop', {{ dataTransfer: dropped, bubbles: true }});
+            document.getElementById('stage').dispatchEvent(drop);
         }})()""")
         page.until("document.getElementById('program').textContent === 'card.png'")
 

@@ -219,3 +219,33 @@ def test_the_default_bundle_is_found_here_or_beside_the_package(
     (tmp_path / DEFAULT_BUNDLE).mkdir(parents=True)
     assert commandline._find_bundle(None) == Path(DEFAULT_BUNDLE)
     assert commandline._find_bundle("mine") == Path("mine")
+
+
+def test_with_a_fallback_a_show_outlives_its_engine(
+    prompted_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from runtime.engine_onnxruntime import OnnxRuntimeSession
+
+    original, runs = OnnxRuntimeSession.run, 0
+
+    def failing(session: OnnxRuntimeSession) -> None:
+        nonlocal runs
+        runs += 1
+        if 8 <= runs < 10:
+            raise EngineError("onnxruntime failed: the device is gone")
+        original(session)
+
+    monkeypatch.setattr(OnnxRuntimeSession, "run", failing)
+    monkeypatch.setattr("streaming.standby.FIRST_WAIT_S", 0.05)
+    Image.new("RGB", (64, 48), (200, 30, 30)).save(tmp_path / "stand_in.png")
+    arguments = (prompted_bundle, "--engine", "onnxruntime", "--to", "null", "--seconds", 2)
+    status, error = run(capsys, *arguments, "--fallback", tmp_path / "stand_in.png")
+    assert status == 0
+    assert "every engine has failed (onnxruntime failed: the device is gone" in error
+    assert "the engine is back" in error
+    assert "ended: time is up" in error
+    runs = 0
+    status, error = run(capsys, *arguments)
+    assert status == 2
+    assert "the device is gone" in error.splitlines()[-1]
+    assert "there is no image file" in refusal(capsys, *arguments, "--fallback", tmp_path / "none.png")

@@ -73,5 +73,6 @@ def test_stats_are_json_and_do_not_tell_where_files_lie() -> None:
         "worst_ms": 4,
         "late": 1,
         "dropped": 2,
+        "filled": 0,
         "sinks": [{"name": "a.mp4", "state": "on air", "written": 5, "dropped": 1, "errors": 0, "is_up": True}],
     }

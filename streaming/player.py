@@ -1,0 +1,126 @@
+"""The generator of a show: opened as the arguments say, and anew, with its scene, if every engine has failed."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from runtime import EngineError, Generator
+from streaming.cues import Cues
+from streaming.desk import Desk
+from streaming.pacing import Clock, Pacer
+from streaming.sink import Picture
+from streaming.standby import Standby, load_fallback
+
+PROMPT = ("image", "clip", "text")
+
+
+class Player:
+    """What makes a show's frames; a context manager.
+
+    Args:
+        options: as `streaming.arguments.parse` returns them.
+        bundle: folder of the bundle.
+        desk: steers the generator from now on.
+        say: told in one line what happens.
+
+    Attributes:
+        generator: that makes the frames now.
+
+    Raises:
+        BundleError, EngineError, ValueError: the bundle, the engine, a prompt, a control or a cue is bad.
+    """
+
+    def __init__(self, options: argparse.Namespace, bundle: Path, desk: Desk, say: Callable[[str], None]) -> None:
+        self._options, self._bundle, self._desk, self._say = options, bundle, desk, say
+        self._standby: Standby | None = None
+        self._cues: Cues | None = None
+        self.generator = self._open()
+        try:
+            self._begin()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def engine(self) -> str:
+        """What computes, for people."""
+        if self._standby is not None and not self._standby.is_up:
+            return "none: the fallback picture is shown"
+        return f"{self.generator.engine} {self.generator.precision}"
+
+    def frames(self, pacer: Pacer, clock: Clock) -> Iterator[Picture]:
+        """Return the show's frames; with --fallback they never end.
+
+        Raises:
+            ValueError: the fallback picture cannot be read.
+        """
+        assert self._cues is not None, "begun already"
+        cues, generator = self._cues, self.generator
+        if self._options.fallback is None:
+            return cues.frames(pacer)
+        picture = load_fallback(self._options.fallback, generator.width, generator.height, self._options.pixels)
+
+        def reopen() -> Iterator[Picture]:
+            self._reopen()
+            return cues.frames(pacer)
+
+        self._standby = Standby(cues.frames(pacer), picture, reopen, clock, self._say)
+        return self._standby
+
+    def close(self) -> None:
+        """Wait for what is being prepared and free the engine."""
+        if self._standby is not None:
+            self._standby.close()
+        if self._cues is not None:
+            self._cues.close()
+        self.generator.close()
+
+    def __enter__(self) -> Player:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _begin(self) -> None:
+        generator, options = self.generator, self._options
+        for name, value in options.control:
+            generator.check_control(name, value)
+        prompt = {part: getattr(options, part) for part in PROMPT}
+        if any(value is not None for value in prompt.values()):
+            generator.condition(**prompt)
+        for name, value in options.control:  # after the prompt: one for the seed then keeps its text
+            generator.set_control(name, value)
+        self._cues = Cues(generator, options.cue, dissolve_s=options.dissolve, say=self._say)
+        words = [Path(value).name if part != "text" else value for part, value in prompt.items() if value is not None]
+        seed = generator.manifest.default_seed if options.seed is None else options.seed
+        self._desk.attach(generator, ", ".join(words) or f"seed {seed}")
+
+    def _open(self) -> Generator:
+        options = self._options
+        generator = Generator.open(
+            self._bundle, engine=options.engine, precision=options.precision, pixels=options.pixels, seed=options.seed
+        )
+        generator.on_fall_back = self._say
+        return generator
+
+    def _reopen(self) -> None:
+        """Open the generator anew, with the scene and the controls of the one that failed, and free that one."""
+        failed, fresh = self.generator, self._open()
+        try:
+            if failed.scene is not None:
+                fresh.take(failed.scene, dissolve_s=0.0)
+            for name, value in failed.controls.items():
+                if failed.manifest.controls[name].target != "seed":  # which the scene has
+                    fresh.set_control(name, value)
+        except BaseException:
+            fresh.close()
+            raise
+        self.generator = fresh
+        assert self._cues is not None, "begun already"
+        self._cues.steer(fresh)
+        self._desk.attach(fresh, "")
+        with contextlib.suppress(EngineError):  # what has failed may fail to be freed
+            failed.close()
