@@ -58,6 +58,11 @@ class Steerable:
         return None if latest is None else latest.text
 
     @property
+    def has_live_input(self) -> bool:
+        """Whether `feed_live` has a use: frames are made from those of a live input."""
+        return self.manifest.step.only_input("live") is not None
+
+    @property
     def scene(self) -> Memory | None:
         """The latest scene, the one that plays or waits to be played; None before the first frame."""
         return self._scenes.latest

@@ -61,6 +61,15 @@ what is shown:
   or without, renews itself as the bundle says; one made from an image or a clip
   stays.
 
+live input:
+  --input webcam, webcam:DEVICE, testcard, or a file or an address that FFmpeg
+  opens (rtsp://, http://, srt:// ...); a file begins again at its end. --image
+  input animates what it shows when the show begins, the page and its API what
+  it shows at any time. A bundle with a live input, as imported ones may have,
+  gets its frames. An input that breaks off stands still; after five seconds it
+  is replaced by the --fallback picture, or black; and it is tried again for
+  ever.
+
 cues:
   --cue SECONDS:KIND=VALUE switches while the show is on. KIND is text, image,
   clip or seed, or the name of a control. Several for the same second are one
@@ -132,8 +141,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         argv: arguments; None for the process's own.
 
     Returns:
-        bundle, image, clip, text, fallback (str or None), to (list of str or None), engine, precision, pixels (str),
-        seed (int or None), seconds, fps (Fraction or None), dissolve (float), control (list of (name, value)), cue (list of Cue).
+        bundle, image, clip, text, input, fallback (str or None), to (list of str or None), engine, precision, pixels (str),
+        seed (int or None), seconds, fps (Fraction or None), dissolve (float), control (list of (name, value)), cue
+        (list of Cue).
 
     Raises:
         ValueError: an argument is unknown or its value is bad; the message is one line.
@@ -150,8 +160,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add = parser.add_argument
     add("bundle", nargs="?", metavar="BUNDLE", help=f"folder of a bundle (default: {DEFAULT_BUNDLE})")
     add("--to", action="append", metavar="SINK", help=f"where frames go; may be repeated (default: {DEFAULT_SINK})")
-    add("--image", metavar="FILE", help="picture to animate (default: a scene made up from the seed)")
+    add("--image", metavar="FILE", help='picture to animate; "input" for what --input shows (default: made up)')
     add("--clip", metavar="FILE", help="video to go on from, from its last frames")
+    add("--input", metavar="IN", help="live input: webcam[:DEVICE], testcard, a file or an address; for the page too")
     add("--text", metavar="TEXT", help="what is to be seen, in a few words of English")
     add("--seed", type=_seed, metavar="N", help="the same seed gives the same show (default: the bundle's)")
     add("--seconds", type=_seconds, metavar="S", help="length of the show (default: no end)")
@@ -169,6 +180,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--precision", default="auto", metavar="P", help="number format of the engine (default: the fastest)")
     add("--pixels", choices=("i420", "rgb"), default="i420", help='rgb is for "-" and "null" alone (default: i420)')
     options = parser.parse_args(argv)
+    if options.image == "input" and options.input is None:
+        parser.error("--image input is what the live input shows: add --input, e.g. --input webcam")
     if options.bundle is not None and "://" in options.bundle:
         parser.error(f"a sink stands behind --to, and a bundle is a folder: write --to {options.bundle}")
     for cue in options.cue:

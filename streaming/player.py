@@ -6,15 +6,19 @@ import argparse
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from runtime import EngineError, Generator
+from runtime.images import load_image
 from streaming.cues import Cues
 from streaming.desk import Desk
+from streaming.intake import Intake
 from streaming.pacing import Clock, Pacer
 from streaming.sink import Picture
 from streaming.standby import Standby, load_fallback
 
 PROMPT = ("image", "clip", "text")
+_INPUT_S = 15.0  # for an input's first frame
 
 
 class Player:
@@ -37,6 +41,7 @@ class Player:
         self._options, self._bundle, self._desk, self._say = options, bundle, desk, say
         self._standby: Standby | None = None
         self._cues: Cues | None = None
+        self._intake: Intake | None = None
         self.generator = self._open()
         try:
             self._begin()
@@ -57,17 +62,16 @@ class Player:
         Raises:
             ValueError: the fallback picture cannot be read.
         """
-        assert self._cues is not None, "begun already"
-        cues, generator = self._cues, self.generator
+        generator = self.generator
         if self._options.fallback is None:
-            return cues.frames(pacer)
+            return self._play(pacer)
         picture = load_fallback(self._options.fallback, generator.width, generator.height, self._options.pixels)
 
         def reopen() -> Iterator[Picture]:
             self._reopen()
-            return cues.frames(pacer)
+            return self._play(pacer)
 
-        self._standby = Standby(cues.frames(pacer), picture, reopen, clock, self._say)
+        self._standby = Standby(self._play(pacer), picture, reopen, clock, self._say)
         return self._standby
 
     def close(self) -> None:
@@ -77,6 +81,8 @@ class Player:
         if self._cues is not None:
             self._cues.close()
         self.generator.close()
+        if self._intake is not None:
+            self._intake.close()
 
     def __enter__(self) -> Player:
         return self
@@ -88,8 +94,11 @@ class Player:
         generator, options = self.generator, self._options
         for name, value in options.control:
             generator.check_control(name, value)
-        prompt = {part: getattr(options, part) for part in PROMPT}
-        if any(value is not None for value in prompt.values()):
+        self._open_input()
+        prompt: dict[str, Any] = {part: getattr(options, part) for part in PROMPT}
+        if self._intake is not None and prompt["image"] == "input":
+            generator.condition(**{**prompt, "image": self._intake.wait_picture(_INPUT_S)})
+        elif any(value is not None for value in prompt.values()):
             generator.condition(**prompt)
         for name, value in options.control:  # after the prompt: one for the seed then keeps its text
             generator.set_control(name, value)
@@ -97,6 +106,38 @@ class Player:
         words = [Path(value).name if part != "text" else value for part, value in prompt.items() if value is not None]
         seed = generator.manifest.default_seed if options.seed is None else options.seed
         self._desk.attach(generator, ", ".join(words) or f"seed {seed}")
+
+    def _open_input(self) -> None:
+        generator, options = self.generator, self._options
+        size, is_fed = (generator.width, generator.height), generator.has_live_input
+        if options.input is None:
+            if is_fed:
+                raise ValueError(
+                    f"{generator.manifest.name} changes a live picture, and none was named: add --input webcam, "
+                    "--input testcard, or a file or an address"
+                )
+            return
+        if not is_fed and "image" not in generator.takes:
+            raise ValueError(f"{generator.manifest.name} takes no pictures: leave --input out")
+        stand_in = None if options.fallback is None else load_image(options.fallback, *size)
+        self._intake = self._desk.input = Intake(options.input, *size, stand_in=stand_in)
+        if is_fed:
+            self._intake.wait_picture(_INPUT_S)
+
+    def _feed(self, frames: Iterator[Picture]) -> Iterator[Picture]:
+        """Hand the input's latest frame in before each frame that is made."""
+        assert self._intake is not None, "only what has an input is fed"
+        latest = None
+        while True:
+            if (frame := self._intake.frame()) is not latest:
+                self.generator.feed_live(frame)
+                latest = frame
+            yield next(frames)
+
+    def _play(self, pacer: Pacer) -> Iterator[Picture]:
+        assert self._cues is not None, "begun already"
+        frames = self._cues.frames(pacer)
+        return self._feed(frames) if self.generator.has_live_input else frames
 
     def _open(self) -> Generator:
         options = self._options

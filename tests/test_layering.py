@@ -18,7 +18,7 @@ ALLOWED = {
 # A heavy or optional package is imported inside the one file that needs it, never by the rest of its folder.
 ONLY_IN = {
     "torch": ("training/", "export/", "benchmarks/"),
-    "cv2": ("training/",),
+    "cv2": ("training/", "streaming/intake_child.py", "streaming/window.py"),
     "lightning": ("training/", "benchmarks/pretraining.py"),
     "array_record": ("training/shards.py",),
     "scenedetect": ("training/takes.py",),

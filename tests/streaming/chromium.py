@@ -83,7 +83,8 @@ class Chromium:
     def until(self, script: str) -> Any:
         """Return what an expression gives once that is true."""
         deadline_s = time.monotonic() + WAIT_S
-        while not (value := self.run(script)):
+        attempt = f"(() => {{ try {{ return {script}; }} catch {{ return null; }} }})()"  # nothing may be there yet
+        while not (value := self.run(attempt)):
             assert time.monotonic() < deadline_s, f"never true: {script}"
             time.sleep(_POLL_S)
         return value

@@ -16,6 +16,7 @@ from streaming import commandline
 from streaming.arguments import DEFAULT_BUNDLE
 from streaming.commandline import main
 from streaming.show import End
+from tests import tiny
 from tests.streaming.doubles import decode
 
 
@@ -249,3 +250,22 @@ def test_with_a_fallback_a_show_outlives_its_engine(
     assert status == 2
     assert "the device is gone" in error.splitlines()[-1]
     assert "there is no image file" in refusal(capsys, *arguments, "--fallback", tmp_path / "none.png")
+
+
+def test_a_live_input_is_animated_and_fed(
+    prompted_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, error = run(
+        capsys, prompted_bundle, "--input", "testcard", "--image", "input", "--to", "null", "--seconds", 0.3
+    )
+    assert status == 0, error
+    live = tiny.build(tmp_path / "live", memories=False, live=True)
+    status, error = run(capsys, live, "--input", "testcard", "--to", tmp_path / "a.mkv", "--seconds", 0.5)
+    assert status == 0, error
+    frames, _ = decode(tmp_path / "a.mkv")
+    bars = frames[-1].to_ndarray(format="rgb24").astype(int)[40]
+    assert bars[2, 2] > bars[60, 0] + 40, "white bars are on the left, blue ones on the right"
+    assert "changes a live picture, and none was named: add --input" in refusal(capsys, live, "--to", "null")
+    assert "add --input" in refusal(capsys, prompted_bundle, "--image", "input", "--to", "null")
+    missing = refusal(capsys, live, "--input", "webcam:/dev/nowhere", "--to", "null")
+    assert "shows nothing: there is no camera /dev/nowhere" in missing

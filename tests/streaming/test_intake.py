@@ -1,0 +1,167 @@
+"""Live inputs: the latest frame, standing still, lost, and back; real readers of files and the test card."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from streaming.intake import FROZEN_S, LOST_S, STALL_S, Intake
+from streaming.intake_child import draw_card
+from tests.fakes import FakeClock
+from tests.streaming.doubles import WAIT_S, numbered
+
+
+def grey(level: int) -> np.ndarray:
+    return np.full((4, 6, 3), level, np.uint8)
+
+
+class Script:
+    """Readers that do as told: each is a list of frames, None for a pause of a second, and a last error."""
+
+    def __init__(self, clock: FakeClock, *readers: list[Any]) -> None:
+        self.clock, self.readers = clock, list(readers)
+        self.num_closed = 0
+        self.waits: list[float] = []
+        self.is_done = threading.Event()
+        self.checks: list[Callable[[], None]] = []
+
+    def dial(self, spec: str, width: int, height: int) -> Script:
+        assert (spec, width, height) == ("rtsp://camera/SECRET", 6, 4)
+        self.steps = self.readers.pop(0)
+        if isinstance(self.steps, OSError):
+            raise self.steps
+        return self
+
+    def read(self, timeout_s: float) -> np.ndarray | None:
+        step = self.steps.pop(0)
+        if callable(step):
+            step()
+            return self.read(timeout_s)
+        if isinstance(step, OSError):
+            raise step
+        if step is None:
+            self.clock.advance(1.0)
+        return step
+
+    def close(self) -> None:
+        self.num_closed += 1
+
+    def wait(self, seconds: float) -> bool:
+        self.waits.append(seconds)
+        if not self.readers:
+            self.is_done.set()
+        return not self.readers
+
+
+def test_it_stands_still_then_is_lost_then_comes_back() -> None:
+    clock, seen = FakeClock(0.0), list[tuple[Any, ...]]()
+    box: list[Intake] = []
+
+    def look() -> None:
+        intake = box[0]
+        seen.append((int(intake.frame()[0, 0, 0]), intake.to_json()["state"], intake.to_json()["is_up"]))
+
+    first = [grey(10), look, None, look, *[None] * 4, look, ConnectionError("cannot open rtsp://camera/SECRET")]
+    second = OSError(11, "no more processes")
+    third = [grey(20), look, *[None] * int(STALL_S), grey(99)]
+    script = Script(clock, first, second, third)
+    ready = threading.Event()
+
+    def dial(spec: str, width: int, height: int) -> Script:
+        assert ready.wait(WAIT_S)
+        return script.dial(spec, width, height)
+
+    intake = Intake("rtsp://camera/SECRET", 6, 4, stand_in=grey(77), dial=dial, clock=clock, wait=script.wait)
+    box.append(intake)
+    with pytest.raises(ValueError, match=r"the input rtsp://camera/\*\*\* shows nothing: no frame has come yet"):
+        intake.picture()
+    assert intake.to_json()["state"] == "opening"
+    ready.set()
+    assert script.is_done.wait(WAIT_S)
+    intake.close()
+    assert FROZEN_S == 1.0
+    assert LOST_S == 5.0
+    assert seen == [
+        (10, "on", True),
+        (10, "stands still for 1 s", False),
+        (77, "lost for 5 s", False),
+        (20, "on", True),
+    ]
+    assert script.waits == [0.25, 0.25, 0.25], "a reader that had frames was a good one"
+    assert script.num_closed == 2
+    assert intake.num_frames == 2, "a reader that stalls is given up"
+    assert "no frame comes" in intake.to_json()["state"]
+    assert "SECRET" not in str(intake.to_json())
+
+
+def test_waits_between_attempts_grow() -> None:
+    clock = FakeClock(0.0)
+    script = Script(clock, *[[ConnectionError("refused")] for _ in range(6)])
+    intake = Intake("rtsp://camera/SECRET", 6, 4, dial=script.dial, clock=clock, wait=script.wait)
+    assert script.is_done.wait(WAIT_S)
+    intake.close()
+    assert script.waits == [0.25, 0.5, 1.0, 2.0, 2.0, 2.0]
+    with pytest.raises(ValueError, match="shows nothing: refused"):
+        intake.wait_picture(0.0)
+
+
+def test_a_test_card_moves_and_has_its_colours() -> None:
+    one, other = draw_card(0, 140, 60), draw_card(25, 140, 60)
+    assert one.shape == (60, 140, 3)
+    assert not np.array_equal(one, other)
+    assert one[0, 0].tolist() == [191, 191, 191]
+    assert one[0, 139].tolist() == [0, 0, 191]
+
+
+@pytest.mark.live
+def test_real_readers(tmp_path: Path) -> None:
+    import av
+
+    path = tmp_path / "clip.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=50)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for number in (5, 25, 45):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered(number), "yuv420p")))
+        container.mux(stream.encode(None))
+    intake = Intake(str(path), 32, 24)
+    levels = set()
+    with intake._news:
+        while intake.num_frames < 7:  # more than the file has: it begins again
+            assert intake._news.wait(WAIT_S)
+            levels.add(int(intake.frame()[12, 16, 0]))
+    assert intake.frame().shape == (24, 32, 3)
+    assert len(levels) == 3
+    intake.close()
+    card = Intake("testcard", 32, 24)
+    assert card.wait_picture(WAIT_S)[0, 0].tolist() == [191, 191, 191]
+    assert card.to_json()["is_up"]
+    card.close()
+
+
+@pytest.mark.live
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        ("nothing.mp4", "No such file"),
+        ("http://127.0.0.1:9/x", "refused"),
+        ("webcam:/dev/nowhere", "there is no camera"),
+    ],
+)
+def test_what_cannot_be_read_says_why(spec: str, reason: str) -> None:
+    tried = threading.Event()
+
+    def wait(seconds: float) -> bool:
+        tried.set()
+        return True
+
+    intake = Intake(spec, 32, 24, wait=wait)
+    assert tried.wait(WAIT_S)
+    intake.close()
+    with pytest.raises(ValueError, match=reason):
+        intake.picture()
