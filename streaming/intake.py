@@ -82,7 +82,10 @@ class ChildReader:
     def close(self) -> None:
         """End it, at once."""
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        for pipe in (self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
 
 
 class Intake:
@@ -150,10 +153,10 @@ class Intake:
         """Return the first frame as soon as it is there.
 
         Raises:
-            ValueError: none has come within `timeout_s` seconds.
+            ValueError: none has come within `timeout_s` seconds, or the first attempt has failed.
         """
         with self._news:
-            self._news.wait_for(lambda: self._frame is not None, timeout_s)
+            self._news.wait_for(lambda: self._frame is not None or self._trouble, timeout_s)
         return self.picture()
 
     def to_json(self) -> dict[str, Any]:
@@ -177,6 +180,11 @@ class Intake:
     def _age_s(self) -> float:
         return self._clock.now() - self._frame_s
 
+    def _note(self, trouble: str) -> None:
+        with self._news:
+            self._trouble = trouble
+            self._news.notify_all()
+
     def _run(self) -> None:
         wait_s = FIRST_WAIT_S
         while True:
@@ -193,7 +201,7 @@ class Intake:
         try:
             reader = self._dial(self._spec, *self._size)
         except OSError as error:
-            self._trouble = error.strerror or str(error)
+            self._note(error.strerror or str(error))
             return
         try:
             since_s = self._clock.now()
@@ -208,9 +216,9 @@ class Intake:
                         self._trouble = ""
                         self._news.notify_all()
                 elif now_s - since_s >= STALL_S:
-                    self._trouble = "no frame comes"
+                    self._note("no frame comes")
                     return
         except OSError as error:
-            self._trouble = str(error).replace(self._spec, self.name)
+            self._note(str(error).replace(self._spec, self.name))
         finally:
             reader.close()

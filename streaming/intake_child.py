@@ -129,7 +129,7 @@ def main() -> int:
     wish = json.loads(sys.stdin.readline())
     try:
         for frame in read(wish["spec"], wish["width"], wish["height"]):
-            rest = memoryview(frame).cast("B")
+            rest = frame.reshape(-1).data
             while rest:
                 rest = rest[os.write(1, rest) :]
     except ValueError as error:

@@ -92,7 +92,7 @@ def test_it_stands_still_then_is_lost_then_comes_back() -> None:
         (77, "lost for 5 s", False),
         (20, "on", True),
     ]
-    assert script.waits == [0.25, 0.25, 0.25], "a reader that had frames was a good one"
+    assert script.waits == [0.25, 0.5, 0.25], "a reader that had frames was a good one"
     assert script.num_closed == 2
     assert intake.num_frames == 2, "a reader that stalls is given up"
     assert "no frame comes" in intake.to_json()["state"]
