@@ -83,7 +83,9 @@ def test_what_goes_wrong_is_one_sentence(bundle: Path, module: FakeOnnxRuntime, 
     with Generator.open(bundle, engine="onnxruntime-cuda", precision="fp32") as generator:
         next(generator)
         module.failure = "CUDA failure 2: out of memory\nand so on"
-        with pytest.raises(EngineError, match=r"^onnxruntime-cuda failed: CUDA failure 2: out of memory; no other engine"):
+        with pytest.raises(
+            EngineError, match=r"^onnxruntime-cuda failed: CUDA failure 2: out of memory; no other engine"
+        ):
             next(generator)
 
 
