@@ -12,6 +12,7 @@ from typing import NoReturn
 BENCHMARKS = {
     "all": "benchmarks.everything",
     "gpu-check": "benchmarks.gpu_check",
+    "kills": "benchmarks.kills",
     "latency": "benchmarks.latency",
     "live": "benchmarks.live",
     "loading": "benchmarks.loading",
@@ -37,7 +38,7 @@ examples:
 exit status:
   0  measured
   1  measured, and something that must hold does not (soak,
-     gpu-check)
+     kills, gpu-check)
   2  something is wrong with the arguments, the bundle or the engine: one line
      on standard error says what
 """

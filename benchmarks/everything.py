@@ -62,6 +62,7 @@ ENTRIES = (
         needs="runs/satellite-256",
     ),
     Entry("soak-satellite-256", ("soak", "bundles/satellite-256")),
+    Entry("kills-satellite-256", ("kills", "bundles/satellite-256")),
 )
 
 

@@ -40,6 +40,7 @@ class Server:
 
     Args:
         folder: for its configuration and logs.
+        port: to listen on; None for a free one.
 
     Attributes:
         url: where to publish and to play.
@@ -48,8 +49,8 @@ class Server:
         ValueError: it does not start.
     """
 
-    def __init__(self, folder: Path) -> None:
-        port = free_port()
+    def __init__(self, folder: Path, port: int | None = None) -> None:
+        port = port or free_port()
         self.url = f"rtmp://127.0.0.1:{port}/live/benchmark"
         config = folder / "nginx.conf"
         config.write_text(_CONFIG.format(module=MODULE, folder=folder, port=port), encoding="utf-8")
@@ -65,6 +66,11 @@ class Server:
                     self.close()
                     raise ValueError("nginx does not start") from error
                 time.sleep(0.02)
+
+    def kill(self) -> None:
+        """End it without a farewell."""
+        self._process.kill()
+        self._process.wait()
 
     def close(self) -> None:
         """End it."""

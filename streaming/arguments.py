@@ -93,8 +93,8 @@ what goes wrong:
 
 recordings:
   Written to NAME.partial and renamed at the end; an older file of that name is
-  replaced then. An .mp4 is rearranged at the end so that browsers can play it
-  while they load; for many hours take .mkv, which needs no such step.
+  replaced then. If the process is killed, NAME.partial plays to its last
+  second; the next recording to NAME keeps it as NAME.recovered-1.
 
 who can see it:
   The page is for this machine alone, unless HOST is 0.0.0.0 or an address of

@@ -1,5 +1,8 @@
 """A recording: H.264 in MP4 or Matroska, written beside its place and renamed once it is complete.
 
+What a killed process leaves plays to its last second: an MP4 is written in fragments, which become an ordinary file at
+the end, and Matroska's clusters are short.
+
 Frames keep their time in the show: where slots were dropped, the frame before is on for longer.
 """
 
@@ -7,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,13 @@ from streaming.sink import Feed, Frame, Sink
 
 fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 _H264 = {"preset": "veryfast", "crf": "17"}
+_MUXERS = {
+    ".mp4": (
+        "mp4",
+        {"movflags": "+hybrid_fragmented+negative_cts_offsets", "frag_duration": "1000000"},
+    ),  # microseconds
+    ".mkv": ("matroska", {"cluster_time_limit": "1000"}),  # milliseconds
+}
 
 
 class FileSink(Sink):
@@ -58,6 +69,8 @@ class FileSink(Sink):
                 raise SinkError(
                     f"sink {self.name} cannot be written: another recording to it is going on; choose another path"
                 ) from error
+        if self._claim.tell() or self._partial.stat().st_size:
+            self._rescue()
 
     def start(self) -> None:
         """Load the encoder."""
@@ -65,15 +78,12 @@ class FileSink(Sink):
 
         from streaming.h264 import add_video
 
-        # Faststart: the index moves to the front at the end, so that a browser can play while it loads.
-        is_mp4 = self._path.suffix.lower() == ".mp4"
-        options = {"movflags": "+faststart"} if is_mp4 else {}
+        muxer, options = _MUXERS[self._path.suffix.lower()]
         try:
             self._container = av.open(
-                str(self._partial), "w", format="mp4" if is_mp4 else "matroska", container_options=options
+                str(self._partial), "w", format=muxer, container_options={**options, "flush_packets": "1"}
             )
             self._stream = add_video(self._container, self._feed, _H264)
-            self._container.start_encoding()
         except (av.FFmpegError, OSError) as error:
             raise SinkError(f"sink {self.name} cannot be written: {_reason(error)}") from error
 
@@ -83,9 +93,11 @@ class FileSink(Sink):
 
         from streaming.h264 import to_video_frame
 
-        if self._first is None:
-            self._first = frame.slot
         try:
+            if self._first is None:
+                # Not before there is a frame: FFmpeg 8 crashes at the end of an MP4 in fragments without any.
+                self._container.start_encoding()
+                self._first = frame.slot
             video = to_video_frame(frame, self._feed, frame.slot - self._first)
             self._container.mux(self._stream.encode(video))
         except (av.FFmpegError, OSError) as error:
@@ -103,6 +115,25 @@ class FileSink(Sink):
     def result(self) -> str:
         """Return the path and the size of the finished file."""
         return self._result
+
+    def _rescue(self) -> None:
+        """Keep what a recording that was cut off has left, under a name of its own."""
+        numbers = itertools.count(1)
+        names = (self._path.with_name(f"{self._path.stem}.recovered-{number}{self._path.suffix}") for number in numbers)
+        kept = next(name for name in names if not name.exists())
+        claim = self._claim  # its lock goes with the file to the new name, until the new one is locked
+        try:
+            self._partial.rename(kept)
+            self._claim = self._partial.open("ab")
+            if fcntl is not None:
+                fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SinkError(
+                f"sink {self.name} cannot be written: an earlier recording lies at {self._partial}; move it away"
+            ) from error
+        finally:
+            claim.close()
+        self.invitation = f"an earlier recording to {self.name} was cut off; it is kept as {kept}"
 
     def _finish(self, *, is_wanted: bool) -> None:
         import av

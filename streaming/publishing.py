@@ -51,6 +51,7 @@ class Job:
         fps: slots per second, as a fraction: "30000/1001".
         audio: codec of the silent sound track, e.g. "aac", or None for none.
         options: of the muxer and of the network protocol. What neither knows is an error.
+        profile: of H.264.
     """
 
     url: str = field(repr=False)
@@ -60,6 +61,7 @@ class Job:
     fps: str
     audio: str | None = None
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
+    profile: str = "high"
 
     def to_line(self) -> bytes:
         """Return the line of JSON that the child reads."""

@@ -38,6 +38,7 @@ class Kind:
 _PAGE = "a page with the live picture and its figures"
 _FILE = "an H.264 recording, put in place once it is complete"
 _RTMP = "a live stream, rtmps:// too; reconnects by itself"
+_HLS = "a playlist and its segments, for any web server"
 
 KINDS: tuple[Kind, ...] = (
     Kind("http://HOST:PORT", r"http://.*", "page_sink", "PageSink", _PAGE, ("http", "https")),
@@ -45,6 +46,7 @@ KINDS: tuple[Kind, ...] = (
         "FILE.mp4 or FILE.mkv", r".*\.(mp4|mkv)", "file_sink", "FileSink", _FILE, ("mp4", "mkv", "mov", "avi", "webm")
     ),
     Kind("rtmp://HOST/APP/KEY", r"rtmps?://.*", "rtmp_sink", "RtmpSink", _RTMP, ("rtmp", "rtmps")),
+    Kind("FOLDER/NAME.m3u8", r".*\.m3u8", "hls_sink", "HlsSink", _HLS, ("m3u8", "hls")),
     Kind("webcam[:DEVICE]", r"webcam(:.*)?", "webcam_sink", "WebcamSink", "a camera for video calls", ("webcam",)),
     Kind("-", r"-", "pipe_sink", "PipeSink", "raw frames on standard output", ("-", "stdout"), takes_rgb=True),
     Kind("null", r"null", "null_sink", "NullSink", "nowhere, to measure the rest", ("null",), takes_rgb=True),

@@ -14,9 +14,9 @@ from typing import NamedTuple
 import av
 import pytest
 
-from streaming.publisher import Stream
 from streaming.publishing import Job
 from streaming.sink import Frame
+from streaming.stream import Stream
 from tests.streaming.doubles import WAIT_S, closed_port, decode, number_of, numbered
 
 ROOT = Path(__file__).parents[2]

@@ -15,8 +15,9 @@ import pytest
 
 from streaming.errors import SinkError
 from streaming.fanout import FanOut
+from streaming.live_sink import FIRST_WAIT_S, LONGEST_WAIT_S
 from streaming.publishing import ChildLink, Job
-from streaming.rtmp_sink import FIRST_WAIT_S, LONGEST_WAIT_S, RtmpSink
+from streaming.rtmp_sink import RtmpSink
 from streaming.sink import Frame
 from tests.fakes import FakeClock
 from tests.streaming.doubles import WAIT_S, ScriptedSink, feed, numbered
