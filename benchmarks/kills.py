@@ -172,7 +172,7 @@ def to_markdown(result: dict[str, Any]) -> str:
     back = result["back_s"]
     lines.append(
         f"\nKilled {result['kills']} times at random; on air again {back['p50']} s (median) and at worst "
-        f"{back['worst']} s after the server's return; a new reader decoded after {result['decoded']} of {result['kills']} returns."
+        f"{back['worst']} s after the server's return; a new reader decoded after {result['decoded']} of them."
     )
     return "\n".join(lines) + "\n"
 

@@ -10,6 +10,7 @@ from fractions import Fraction
 from math import isfinite
 from typing import Any, NoReturn
 
+from streaming.presets import PRESETS
 from streaming.sinks import KINDS, mask
 
 DEFAULT_BUNDLE = "bundles/satellite-256"
@@ -40,8 +41,8 @@ examples:
           --cue 20:text="storm clouds" --cue 20:wind_x=0.5 \\
           --cue 60:image=photo.jpg --dissolve 3
       the weather changes after 20 seconds, the place after a minute
-  python -m streaming bundles/mine --to rtmp://live.example.com/app/KEY \\
-          --to night.mkv
+  python -m streaming bundles/mine --to rtmp://live.twitch.tv/app/KEY \\
+          --preset twitch --to night.mkv
       a live stream, recorded at the same time
   python -m streaming --to webcam --to {page}
       a camera for video calls, and a page to watch it on
@@ -142,7 +143,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
     Returns:
         bundle, image, clip, text, input, fallback (str or None), to (list of str or None), engine, precision,
-        pixels (str), seed (int or None), seconds, fps (Fraction or None), dissolve (float), control (list of
+        pixels, preset, log (str), seed (int or None), seconds, fps (Fraction or None), dissolve (float), control (list of
         (name, value)), cue (list of Cue).
 
     Raises:
@@ -164,6 +165,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--clip", metavar="FILE", help="video to go on from, from its last frames")
     add("--input", metavar="IN", help="live input: webcam[:DEVICE], testcard, a file or an address; for the page too")
     add("--text", metavar="TEXT", help="what is to be seen, in a few words of English")
+    add(
+        "--preset",
+        choices=("none", *PRESETS),
+        default="none",
+        help="rules of a service for live streams (default: none)",
+    )
     add("--seed", type=_seed, metavar="N", help="the same seed gives the same show (default: the bundle's)")
     add("--seconds", type=_seconds, metavar="S", help="length of the show (default: no end)")
     add("--fps", type=_fps, metavar="F", help="frames per second, also as 30000/1001 (default: what was trained)")
@@ -178,6 +185,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--fallback", metavar="FILE", help="picture to show while every engine has failed; they are tried again")
     add("--precision", default="auto", metavar="P", help="number format of the engine (default: the fastest)")
+    add("--log", choices=("text", "json"), default="text", help="what is told meanwhile, for people or for programs")
     add("--pixels", choices=("i420", "rgb"), default="i420", help='rgb is for "-" and "null" alone (default: i420)')
     options = parser.parse_args(argv)
     if options.image == "input" and options.input is None:

@@ -62,11 +62,13 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> int:
     fan_out = FanOut(sinks)
     pacer = Pacer(clock, fps)
     show = Show(fan_out, pacer, clock, Filler(fan_out, pacer, clock))
-    status = Status(sys.stderr, clock)
+    status = Status(sys.stderr, clock, as_json=options.log == "json")
     from streaming.desk import Desk
 
-    desk = Desk()
-    feed = Feed(manifest.name, manifest.frame.width, manifest.frame.height, fps, options.pixels, show.latest, desk)
+    desk, preset = Desk(), "" if options.preset == "none" else options.preset
+    feed = Feed(
+        manifest.name, manifest.frame.width, manifest.frame.height, fps, options.pixels, show.latest, desk, preset
+    )
     with ExitStack() as stack:
         stack.callback(desk.close)
         fan_out.open(feed)

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from streaming.errors import SinkError
 from streaming.pacing import Clock, SystemClock
+from streaming.presets import PRESETS
 from streaming.publishing import ChildLink, Job
 from streaming.sink import Feed, Frame, Sink
 from streaming.sinks import mask
@@ -119,7 +120,7 @@ class LiveSink(Sink):
 
     def open(self, feed: Feed) -> None:
         """Nothing to claim: the server may come and go."""
-        target = self._target
+        target, rules = self._target, PRESETS.get(feed.preset)
         self._job = Job(
             target.url,
             target.muxer,
@@ -128,7 +129,9 @@ class LiveSink(Sink):
             str(feed.fps),
             target.audio,
             target.options,
-            profile=target.profile,
+            target.profile if rules is None else rules.profile,
+            None if rules is None else rules.bitrate(feed.height, feed.fps),
+            None if rules is None else 1000 * rules.audio_kbits,
         )
 
     def start(self) -> None:

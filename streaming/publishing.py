@@ -52,6 +52,8 @@ class Job:
         audio: codec of the silent sound track, e.g. "aac", or None for none.
         options: of the muxer and of the network protocol. What neither knows is an error.
         profile: of H.264.
+        bitrate: of the picture in bit/s, constant; None for one that suits its size, which is a limit then.
+        audio_bitrate: of the sound track in bit/s; None for the codec's own.
     """
 
     url: str = field(repr=False)
@@ -62,6 +64,8 @@ class Job:
     audio: str | None = None
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
     profile: str = "high"
+    bitrate: int | None = None
+    audio_bitrate: int | None = None
 
     def to_line(self) -> bytes:
         """Return the line of JSON that the child reads."""

@@ -32,6 +32,7 @@ class Feed:
         pixels: "i420" (H * 3 / 2, W; planes Y, U, V; BT.709 limited range) or "rgb" (H, W, 3).
         figures: returns the show's latest figures, ready for JSON; may be called from any thread.
         desk: where the show is steered, or None.
+        preset: name of the service whose rules live streams follow, of `streaming.presets`; "" for none.
     """
 
     title: str
@@ -41,6 +42,7 @@ class Feed:
     pixels: str
     figures: Callable[[], Mapping[str, Any]]
     desk: Desk | None = None
+    preset: str = ""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,10 +1,16 @@
-"""What the one who runs the show sees: a line that lives, news of the sinks, and a summary at the end."""
+"""What the one who runs the show sees: a line that lives, news of the sinks, and a summary at the end.
+
+Or, for programs, a line of JSON for each: {"time": ..., "event": "news" or "figures", ...}.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
-from typing import TextIO
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, TextIO
 
 from streaming.figures import Figures
 from streaming.pacing import Clock
@@ -18,18 +24,31 @@ class Status:
     Args:
         stream: where to write.
         clock: measures the five seconds.
+        as_json: whether each line is JSON.
+        today: tells the time of day for those.
     """
 
-    def __init__(self, stream: TextIO, clock: Clock) -> None:
+    def __init__(
+        self,
+        stream: TextIO,
+        clock: Clock,
+        *,
+        as_json: bool = False,
+        today: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._stream = stream
         self._clock = clock
-        self._is_terminal = stream.isatty()
+        self._as_json, self._today = as_json, today
+        self._is_terminal = stream.isatty() and not as_json
         self._next_s = clock.now() + _LOG_INTERVAL_S
         self._is_line_open = False
         self._errors: dict[str, int] = {}
 
     def say(self, text: str) -> None:
         """Write a line that stays."""
+        if self._as_json:
+            self._log("news", text=text)
+            return
         self._erase()
         self._put(text + "\n")
 
@@ -46,7 +65,14 @@ class Status:
             self._is_line_open = True
         elif self._clock.now() >= self._next_s:
             self._next_s += _LOG_INTERVAL_S
-            self.say(line)
+            if self._as_json:
+                self._log("figures", **figures.to_json())
+            else:
+                self.say(line)
+
+    def _log(self, event: str, **more: Any) -> None:
+        time = self._today().isoformat(timespec="milliseconds")
+        self._put(json.dumps({"time": time, "event": event, **more}) + "\n")
 
     def _erase(self) -> None:
         if self._is_line_open:

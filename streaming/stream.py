@@ -51,7 +51,7 @@ class Stream:
             format="tee",
             container_options={"max_interleave_delta": "1"},
         )
-        bitrate = round(min(max(_BITS_PER_PIXEL * feed.width * feed.height * feed.fps, _MIN_BITRATE), _MAX_BITRATE))
+        suitable = round(min(max(_BITS_PER_PIXEL * feed.width * feed.height * feed.fps, _MIN_BITRATE), _MAX_BITRATE))
         options = {
             "preset": "veryfast",
             "tune": "zerolatency",
@@ -59,15 +59,19 @@ class Stream:
             "bf": "0",
             "sc_threshold": "0",  # key frames when their time has come, and at no other
             "forced-idr": "1",
-            "b": str(bitrate),
+            "b": str(bitrate := job.bitrate or suitable),
             "maxrate": str(bitrate),
             "bufsize": str(bitrate),
         }
+        if job.bitrate is not None:
+            options["x264-params"] = "chromaloc=1:nal-hrd=cbr"  # filled up where the picture needs less
         self._video = add_video(self._container, feed, options)
         self._video.codec_context.gop_size = 2**15  # key frames are asked for by the clock, below
         self._audio: Any = None
         if job.audio is not None:
             self._audio = self._container.add_stream(job.audio, rate=_SAMPLE_RATE, layout="stereo")
+            if job.audio_bitrate is not None:
+                self._audio.codec_context.bit_rate = job.audio_bitrate
         if FormatFlags.global_header.value & av.format.ContainerFormat(job.muxer, "w").flags:  # the tee does not ask
             for stream in self._container.streams:
                 stream.codec_context.flags |= CodecFlags.global_header.value

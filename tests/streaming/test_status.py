@@ -82,3 +82,20 @@ def test_the_summary_has_everything() -> None:
 def test_a_show_without_frames_says_so() -> None:
     summary = to_summary(Figures(0, 0, Timing(), 0, 0, []), reason="x", engine="y", first_frame_s=None)
     assert "no frame was shown" in summary
+
+
+def test_for_programs_every_line_is_json() -> None:
+    import json
+    from datetime import UTC, datetime
+
+    stream, clock = io.StringIO(), FakeClock(0.0)
+    status = Status(stream, clock, as_json=True, today=lambda: datetime(2026, 11, 24, 7, 0, 0, 5000, UTC))
+    status.say("on air: null")
+    figures = Figures(3, 0.1, Timing(30, 1, 2, 3, 4), 0, 0, [])
+    status.refresh(figures)
+    clock.advance(6.0)
+    status.refresh(figures)
+    first, second = map(json.loads, stream.getvalue().splitlines())
+    assert first == {"time": "2026-11-24T07:00:00.005+00:00", "event": "news", "text": "on air: null"}
+    assert second["event"] == "figures"
+    assert second["frames"] == 3
