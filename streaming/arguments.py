@@ -143,8 +143,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
     Returns:
         bundle, image, clip, text, input, fallback (str or None), to (list of str or None), engine, precision,
-        pixels, preset, log (str), seed (int or None), seconds, fps (Fraction or None), dissolve (float), control (list of
-        (name, value)), cue (list of Cue).
+        pixels, preset, log (str), seed (int or None), seconds, fps (Fraction or None), dissolve (float), control (list
+        of (name, value)), cue (list of Cue).
 
     Raises:
         ValueError: an argument is unknown or its value is bad; the message is one line.

@@ -15,6 +15,9 @@ _ADVICE = {
 }
 
 
+_USED_UP = "not a video output device"  # what version 0.12 with exclusive_caps=1 says to the second program
+
+
 class WebcamSink(Sink):
     """Sends I420 frames to a virtual camera.
 
@@ -39,6 +42,12 @@ class WebcamSink(Sink):
                 feed.width, feed.height, float(feed.fps), fmt=pyvirtualcam.PixelFormat.I420, device=self._device
             )
         except (RuntimeError, OSError) as error:
+            if _USED_UP in str(error):
+                raise SinkError(
+                    f"sink {self.name} cannot have its camera again: this v4l2loopback serves one program each time it "
+                    "is loaded; load it anew (sudo modprobe -r v4l2loopback, then sudo modprobe v4l2loopback devices=1 "
+                    "exclusive_caps=1), or install version 0.13 or later"
+                ) from error
             wanted = f"the virtual camera {self._device}" if self._device else "a virtual camera"
             advice = _ADVICE.get(sys.platform, "install a virtual camera that pyvirtualcam knows")
             reason = " ".join(str(error).split()).partition(". ")[0]

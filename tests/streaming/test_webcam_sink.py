@@ -86,3 +86,16 @@ def test_the_real_driver_says_the_same_of_a_device_that_is_not_there() -> None:
     pytest.importorskip("pyvirtualcam", reason="the extra webcam is not installed")
     with pytest.raises(SinkError, match="needs the virtual camera /dev/video-of-nobody, and there is none"):
         WebcamSink("webcam:/dev/video-of-nobody").open(feed())
+
+
+def test_a_camera_that_was_used_before_says_what_to_do(
+    driver: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise RuntimeError("Device /dev/video10 is not a video output device")
+
+    monkeypatch.setattr(driver, "Camera", refuse)
+    with pytest.raises(
+        SinkError, match=r"one program each time it is loaded; load it anew \(sudo modprobe -r v4l2loopback"
+    ):
+        WebcamSink("webcam:/dev/video10").open(feed())
