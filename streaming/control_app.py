@@ -16,7 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from runtime import BundleError, EngineError
 from streaming.actions import ACTIONS, MAX_DISSOLVE_S, Action, Field, read_json
-from streaming.desk import Desk, NotReadyError
+from streaming.desk import Desk, NotReadyError, UnknownError
 from streaming.metrics import CONTENT_TYPE, to_prometheus
 from streaming.openapi import describe
 from streaming.uploads import MAX_BYTES, decode_picture
@@ -105,6 +105,8 @@ class ControlRoom:
                 done = await run_in_threadpool(action.run, self._desk, values)
         except NotReadyError as error:
             return 503, {"error": str(error)}
+        except UnknownError as error:
+            return 404, {"error": str(error)}
         except _FAILURES as error:
             return 422, {"error": " ".join(str(error).split())}
         return (201 if action.name in _CREATES else 200), done

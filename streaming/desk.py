@@ -39,6 +39,10 @@ class NotReadyError(Exception):
     """The show has not begun: there is nothing to steer yet."""
 
 
+class UnknownError(ValueError):
+    """There is no such cue or control."""
+
+
 @dataclass
 class _Entry:
     """A cue; belongs to the desk's lock."""
@@ -132,10 +136,15 @@ class Desk:
         """Set a control from the next frame on; returns the value.
 
         Raises:
-            ValueError: there is no such control, or the value is out of range.
+            UnknownError: there is no such control.
+            ValueError: the value is out of range.
             NotReadyError: the show has not begun.
         """
-        self._ready().set_control(name, value)
+        generator = self._ready()
+        try:
+            generator.set_control(name, value)
+        except ValueError as error:
+            raise error if name in generator.controls else UnknownError(str(error)) from error
         self._tell()
         return value
 
@@ -182,7 +191,8 @@ class Desk:
             The cue, as in `state`.
 
         Raises:
-            ValueError: there is no such cue, it has failed, or the dissolve is out of range.
+            UnknownError: there is no such cue.
+            ValueError: it has failed, or the dissolve is out of range.
             NotReadyError: the show has not begun.
         """
         generator = self._ready()
@@ -202,7 +212,7 @@ class Desk:
         """Take a cue off the list; what is on air stays on air.
 
         Raises:
-            ValueError: there is no such cue.
+            UnknownError: there is no such cue.
         """
         with self._lock:
             entry = self._entry(number)
@@ -247,7 +257,7 @@ class Desk:
 
     def _entry(self, number: int) -> _Entry:
         if number not in self._entries:
-            raise ValueError(f"there is no cue {number}")
+            raise UnknownError(f"there is no cue {number}")
         return self._entries[number]
 
     def _ready(self) -> Generator:

@@ -18,7 +18,7 @@ _ERRORS = {
     "400": "it is no JSON, or its length is not as announced",
     "401": "the token is missing or wrong (only where the page is bound to more than this machine)",
     "403": "another site's page asks",
-    "404": "there is no such path",
+    "404": "there is no such path, cue or control",
     "405": "the path knows other methods",
     "413": "it is too large",
     "415": "it is neither JSON nor a picture that can be read",
@@ -77,6 +77,8 @@ def _operation(action: Action) -> dict[str, Any]:
             "required": [field.name for field in in_body if field.is_required],
             "additionalProperties": False,
         }
+        if {"text", "seed"} <= {field.name for field in in_body}:
+            schema["anyOf"] = [{"required": ["text"]}, {"required": ["seed"]}]
         operation["requestBody"] = {"content": {"application/json": {"schema": schema}}}
     return operation
 

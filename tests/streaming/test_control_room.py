@@ -107,7 +107,7 @@ def test_a_show_is_steered_over_http(room: Room, generator: Generator) -> None:
     status, refusal = room.ask("PUT", f"/api/controls/{name}", {"value": most + 1})
     assert status == 422
     assert f"{name} must be from" in refusal["error"]
-    assert room.ask("PUT", "/api/controls/nothing", {"value": 1})[0] == 422
+    assert room.ask("PUT", "/api/controls/nothing", {"value": 1})[0] == 404
     with room.listen() as socket:
         status, cue = room.ask("POST", "/api/cues", {"text": "a calm sea", "seed": 4})
         assert (status, cue["state"], cue["label"]) == (201, "preparing", "a calm sea")
@@ -117,7 +117,7 @@ def test_a_show_is_steered_over_http(room: Room, generator: Generator) -> None:
         room.ask("POST", "/api/prompt", {"seed": 9})
         state_where(socket, lambda state: [item["state"] for item in state["cues"]] == ["ready", "on air"])
     assert room.ask("DELETE", f"/api/cues/{cue['id']}") == (200, {})
-    assert room.ask("DELETE", f"/api/cues/{cue['id']}")[0] == 422
+    assert room.ask("DELETE", f"/api/cues/{cue['id']}")[0] == 404
     assert room.ask("POST", "/api/input/animate")[0] == 422
 
 

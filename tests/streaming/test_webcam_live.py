@@ -50,7 +50,8 @@ def test_another_process_reads_what_was_sent(tmp_path: Path) -> None:
     sink.write(Frame(numbered(0), 0))  # before the first frame it is no camera
     output = tmp_path / "read.yuv"
     reader = subprocess.Popen(
-        ["ffmpeg", "-loglevel", "error", "-f", "v4l2", "-i", device, "-frames:v", f"{WANTED}", "-f", "rawvideo", output],
+        ["ffmpeg", "-loglevel", "error", "-f", "v4l2", "-i", device, "-frames:v", f"{WANTED}",
+         "-f", "rawvideo", output],
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
     deadline_s, slot = time.monotonic() + _PATIENCE_S, 0
