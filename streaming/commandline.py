@@ -113,7 +113,8 @@ def _to_status(end: End, sinks: Sequence[SinkFigures], frames: int) -> int:
     if end is End.READER_GONE:
         return 0
     is_vain = frames > 0 and all(sink.is_dead or not sink.written for sink in sinks)
-    return 1 if is_vain or end is End.ALL_DEAD else 0
+    is_dead = end is End.ALL_DEAD and any(sink.is_dead for sink in sinks)  # not all were closed by somebody
+    return 1 if is_vain or is_dead else 0
 
 
 def _refuse(error: Exception) -> int:

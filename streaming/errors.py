@@ -2,6 +2,7 @@
 
 SinkError              a sink cannot be opened, or failed while the show was on
 └── ReaderGoneError    the one who read a sink has left on purpose: the show ends, and nothing is wrong
+ClosedError            somebody has closed a sink: it ends, the show goes on for the others, and nothing is wrong
 """
 
 from __future__ import annotations
@@ -13,3 +14,7 @@ class SinkError(Exception):
 
 class ReaderGoneError(SinkError):
     """The other end of a pipe was closed, as `| head` does: the show ends quietly with status 0."""
+
+
+class ClosedError(Exception):
+    """Whoever looked at a sink has closed it: it is over, and nothing went wrong."""

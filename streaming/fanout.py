@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from streaming.errors import ReaderGoneError, SinkError
+from streaming.errors import ClosedError, ReaderGoneError, SinkError
 from streaming.pacing import Clock, SystemClock
 from streaming.sink import Feed, Frame, Picture, Sink
 
@@ -146,6 +146,8 @@ class Lane:
             step()
         except ReaderGoneError:
             self.is_reader_gone = True
+        except ClosedError:
+            pass  # it is closed next, and then it is over
         except SinkError as error:
             self.error = self.error or str(error)
 

@@ -97,6 +97,7 @@ class Sink(ABC):
 
         Raises:
             SinkError: the sink is dead; `close` is called next.
+            ClosedError: somebody has closed it; likewise.
         """
 
     @abstractmethod

@@ -48,6 +48,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("rtmp://HOST/APP/KEY", r"rtmps?://.*", "rtmp_sink", "RtmpSink", _RTMP, ("rtmp", "rtmps")),
     Kind("FOLDER/NAME.m3u8", r".*\.m3u8", "hls_sink", "HlsSink", _HLS, ("m3u8", "hls")),
     Kind("webcam[:DEVICE]", r"webcam(:.*)?", "webcam_sink", "WebcamSink", "a camera for video calls", ("webcam",)),
+    Kind("window", r"window", "window_sink", "WindowSink", "a window on the desktop; q closes it", ("window",)),
     Kind("-", r"-", "pipe_sink", "PipeSink", "raw frames on standard output", ("-", "stdout"), takes_rgb=True),
     Kind("null", r"null", "null_sink", "NullSink", "nowhere, to measure the rest", ("null",), takes_rgb=True),
 )
