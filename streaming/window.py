@@ -14,10 +14,14 @@ import os
 import sys
 from typing import Any
 
-import av
 import numpy as np
+import numpy.typing as npt
 
 _QUIT = (ord("q"), 27)
+_LUMA, _RED, _BLUE = 255 / 219, 1.5748 * 255 / 224, 1.8556 * 255 / 224  # ITU-R BT.709, limited range
+_GREEN_BLUE, _GREEN_RED = _BLUE * 0.0722 / 0.7152, _RED * 0.2126 / 0.7152
+_ROWS = ((_LUMA, _BLUE, 0.0), (_LUMA, -_GREEN_BLUE, -_GREEN_RED), (_LUMA, 0.0, _RED))  # of B, G, R from Y, U, V
+_TO_BGR = np.array([(*row, -16 * row[0] - 128 * (row[1] + row[2])) for row in _ROWS], np.float32)
 _SMALL = 512  # pixels; a smaller picture is shown larger at first
 
 
@@ -34,19 +38,25 @@ def main() -> int:
     os.write(1, b"ready\n")
     picture = np.empty((height * 3 // 2, width), np.uint8)
     while inlet.readinto(picture.data) == picture.nbytes:
-        frame = av.VideoFrame.from_ndarray(picture, format="yuv420p")
-        bgr = frame.to_ndarray(
-            format="bgr24",
-            src_colorspace="ITU709",
-            dst_colorspace="ITU709",
-            src_color_range="MPEG",
-            dst_color_range="JPEG",
-        )
-        cv2.imshow(title, bgr)
+        cv2.imshow(title, to_bgr(cv2, picture))
         if cv2.waitKey(1) & 0xFF in _QUIT or cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) < 1:
             return 0
         os.write(1, b".")
     return 0
+
+
+def to_bgr(cv2: Any, picture: npt.NDArray[np.uint8]) -> Any:
+    """Convert I420 (H * 3 / 2, W), BT.709 limited range, to (H, W, 3) BGR, with OpenCV alone.
+
+    Not with PyAV: where that is loaded, OpenCV's window (Qt) never opens, as each brings its own libxcb.
+    """
+    height, width = picture.shape[0] * 2 // 3, picture.shape[1]
+    chroma = picture[height:].reshape(2, height // 2, width // 2)
+    planes = [
+        picture[:height],
+        *(cv2.resize(plane, (width, height), interpolation=cv2.INTER_LINEAR) for plane in chroma),
+    ]
+    return cv2.transform(cv2.merge(planes), _TO_BGR)
 
 
 def open_window(title: str, width: int, height: int) -> Any:

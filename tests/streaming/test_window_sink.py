@@ -17,7 +17,11 @@ from tests.streaming.doubles import WAIT_S, ScriptedSink, card_error, colour_car
 STAND_IN = """
 import numpy as np
 class error(Exception): pass
-WINDOW_NORMAL = WINDOW_KEEPRATIO = WND_PROP_VISIBLE = 0
+WINDOW_NORMAL = WINDOW_KEEPRATIO = WND_PROP_VISIBLE = INTER_LINEAR = 0
+def resize(plane, size, interpolation): return plane.repeat(2, 0).repeat(2, 1)
+def merge(planes): return np.stack(planes, -1)
+def transform(picture, matrix):
+    return np.clip(np.round(picture @ matrix[:, :3].T + matrix[:, 3]), 0, 255).astype(np.uint8)
 count = 0
 def namedWindow(title, flags):
     if {fails}: raise error("The function is not implemented")
