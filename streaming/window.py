@@ -70,7 +70,7 @@ def open_window(title: str, width: int, height: int) -> Any:
     except ImportError as error:
         raise ValueError("it needs the extra: pip install everframe[window]") from error
     try:
-        cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO)
+        cv2.namedWindow(title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL)
     except cv2.error as error:
         if sys.platform == "linux" and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise ValueError("there is no desktop here (neither DISPLAY nor WAYLAND_DISPLAY is set)") from error

@@ -17,7 +17,7 @@ from tests.streaming.doubles import WAIT_S, ScriptedSink, card_error, colour_car
 STAND_IN = """
 import numpy as np
 class error(Exception): pass
-WINDOW_NORMAL = WINDOW_KEEPRATIO = WND_PROP_VISIBLE = INTER_LINEAR = 0
+WINDOW_NORMAL = WINDOW_KEEPRATIO = WINDOW_GUI_NORMAL = WND_PROP_VISIBLE = INTER_LINEAR = 0
 def resize(plane, size, interpolation): return plane.repeat(2, 0).repeat(2, 1)
 def merge(planes): return np.stack(planes, -1)
 def transform(picture, matrix):
