@@ -11,6 +11,7 @@ from typing import NoReturn
 # Name -> module with SUMMARY and EXAMPLES (text), add_arguments(parser) and run(options) -> Report.
 BENCHMARKS = {
     "all": "benchmarks.everything",
+    "endurance": "benchmarks.endurance",
     "gpu-check": "benchmarks.gpu_check",
     "kills": "benchmarks.kills",
     "latency": "benchmarks.latency",
@@ -38,7 +39,7 @@ examples:
 exit status:
   0  measured
   1  measured, and something that must hold does not (soak,
-     kills, gpu-check)
+     endurance, kills, gpu-check)
   2  something is wrong with the arguments, the bundle or the engine: one line
      on standard error says what
 """

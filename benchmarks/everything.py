@@ -63,6 +63,7 @@ ENTRIES = (
     ),
     Entry("soak-satellite-256", ("soak", "bundles/satellite-256")),
     Entry("kills-satellite-256", ("kills", "bundles/satellite-256")),
+    Entry("endurance-satellite-256", ("endurance", "bundles/satellite-256")),
 )
 
 

@@ -38,10 +38,10 @@ def machine_card() -> dict[str, Any]:
     }
 
 
-def resident_mb() -> float | None:
-    """Return how much memory this process has resident, in MB (10^6 bytes); None where the system does not tell."""
+def resident_mb(pid: int | str = "self") -> float | None:
+    """Return how much memory a process has resident, in MB (10^6 bytes); None where the system does not tell."""
     try:
-        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
+        pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
     except (OSError, ValueError, IndexError):
         return None
     return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
