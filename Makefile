@@ -4,7 +4,7 @@ PYTHON ?= python3
 DEMO_ENV := .venv-demo
 TEST_ENV := .venv
 BUNDLE ?= bundles/satellite-256
-APT_PACKAGES := nginx libnginx-mod-rtmp chromium
+APT_PACKAGES := nginx libnginx-mod-rtmp chromium srt-tools
 
 # Training where there is an accelerator. No environment is made: TRAIN_PYTHON is the one that has PyTorch.
 GENERATOR ?= satellite-256
@@ -89,13 +89,13 @@ $(TEST_ENV)/installed: pyproject.toml | check-python
 	$(TEST_ENV)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-# A real RTMP server and a browser for the tests marked `live`. Without the right to install them those tests skip and say so.
+# Real servers and a browser for the tests marked `live`. Without the right to install them those tests skip and say so.
 servers:
-	@if [ -e /usr/lib/nginx/modules/ngx_rtmp_module.so ] && command -v chromium >/dev/null; then :; \
+	@if [ -e /usr/lib/nginx/modules/ngx_rtmp_module.so ] && command -v chromium >/dev/null && command -v srt-live-transmit >/dev/null; then :; \
 	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	  echo "installing $(APT_PACKAGES) for the live tests"; \
 	  apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(APT_PACKAGES) >/dev/null; \
-	else echo "no nginx with its RTMP module, or no Chromium: the tests that need them will skip (apt install $(APT_PACKAGES))"; fi
+	else echo "no nginx with its RTMP module, no Chromium, or no srt-live-transmit: the tests that need them will skip (apt install $(APT_PACKAGES))"; fi
 
 clean:
 	rm -rf $(DEMO_ENV) $(TEST_ENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis build *.egg-info

@@ -38,6 +38,7 @@ class Kind:
 _PAGE = "a page with the live picture and its figures"
 _FILE = "an H.264 recording, put in place once it is complete"
 _RTMP = "a live stream, rtmps:// too; reconnects by itself"
+_SRT = "a live stream over networks that lose packets"
 _HLS = "a playlist and its segments, for any web server"
 
 KINDS: tuple[Kind, ...] = (
@@ -46,6 +47,7 @@ KINDS: tuple[Kind, ...] = (
         "FILE.mp4 or FILE.mkv", r".*\.(mp4|mkv)", "file_sink", "FileSink", _FILE, ("mp4", "mkv", "mov", "avi", "webm")
     ),
     Kind("rtmp://HOST/APP/KEY", r"rtmps?://.*", "rtmp_sink", "RtmpSink", _RTMP, ("rtmp", "rtmps")),
+    Kind("srt://HOST:PORT?streamid=ID", r"srt://.*", "srt_sink", "SrtSink", _SRT, ("srt",)),
     Kind("FOLDER/NAME.m3u8", r".*\.m3u8", "hls_sink", "HlsSink", _HLS, ("m3u8", "hls")),
     Kind("webcam[:DEVICE]", r"webcam(:.*)?", "webcam_sink", "WebcamSink", "a camera for video calls", ("webcam",)),
     Kind("window", r"window", "window_sink", "WindowSink", "a window on the desktop; q closes it", ("window",)),

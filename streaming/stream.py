@@ -20,12 +20,15 @@ from av.format import Flags as FormatFlags
 from streaming.h264 import KEY_INTERVAL_S, add_video, to_video_frame
 from streaming.publishing import Job
 from streaming.sink import Feed, Frame
+from streaming.srt import MESSAGE_BYTES, SrtOutput
+from streaming.srt import parse as parse_srt
 from streaming.timeline import open_timeline
 
 _SAMPLE_RATE = 48_000
 _BITS_PER_PIXEL = 0.12
 _MIN_BITRATE, _MAX_BITRATE = 400_000, 6_000_000  # bit/s; services advise up to 6 Mbit/s for 1080p
 _PRIMING = 3  # audio frames until the encoder has nothing but silence in it
+_MESSAGES_IN_BUFFER = 24
 _PACKETS_AHEAD = 2  # of silence: each of the two muxers keeps a picture until it has seen later sound
 
 
@@ -43,14 +46,8 @@ class Stream:
     def __init__(self, job: Job) -> None:
         self.shape = job.height * 3 // 2, job.width  # of a frame
         self._feed = feed = Feed("", job.width, job.height, Fraction(job.fps), "i420", dict)
-        # The plain muxer would not take options of the network (PyAV 18); what the tee muxer is told, it hands on.
-        # Packets come in the order of their time, and none has to wait for more than the one behind it.
-        self._container = av.open(
-            to_tee(job.url, {"f": job.muxer, "flush_packets": "1", **job.options}),
-            "w",
-            format="tee",
-            container_options={"max_interleave_delta": "1"},
-        )
+        self._srt = SrtOutput(parse_srt(job.url)) if job.url.lower().startswith("srt:") else None
+        self._container = _open_container(job, self._srt)
         suitable = round(min(max(_BITS_PER_PIXEL * feed.width * feed.height * feed.fps, _MIN_BITRATE), _MAX_BITRATE))
         options = {
             "preset": "veryfast",
@@ -112,7 +109,11 @@ class Stream:
         Raises:
             av.FFmpegError: the server did not wait for that.
         """
-        self._container.close()
+        try:
+            self._container.close()
+        finally:
+            if self._srt is not None:
+                self._srt.close()
 
     def _send_silence_until(self, moment_s: Fraction) -> None:
         size = self._audio.codec_context.frame_size
@@ -125,6 +126,17 @@ class Stream:
             packet.is_keyframe = True
             self._container.mux(packet)
             self._num_audio += 1
+
+
+def _open_container(job: Job, srt: SrtOutput | None) -> Any:
+    # Packets come in the order of their time, and none has to wait for more than the one behind it.
+    order = {"max_interleave_delta": "1"}
+    options = {"flush_packets": "1", **job.options}
+    if srt is not None:
+        size = _MESSAGES_IN_BUFFER * MESSAGE_BYTES  # so that what comes out of it is a whole number of packets
+        return av.open(srt, "w", format=job.muxer, container_options={**order, **options}, buffer_size=size)
+    # The plain muxer would not take options of the network (PyAV 18); what the tee muxer is told, it hands on.
+    return av.open(to_tee(job.url, {"f": job.muxer, **options}), "w", format="tee", container_options=order)
 
 
 def to_tee(url: str, options: Mapping[str, str]) -> str:
