@@ -10,6 +10,7 @@ from fractions import Fraction
 from math import isfinite
 from typing import Any, NoReturn
 
+from streaming.encoders import AUTO, ENCODERS
 from streaming.presets import PRESETS
 from streaming.sinks import KINDS, mask
 
@@ -143,8 +144,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
     Returns:
         bundle, image, clip, text, input, fallback (str or None), to (list of str or None), engine, precision,
-        pixels, preset, log (str), seed (int or None), seconds, fps (Fraction or None), dissolve (float), control (list
-        of (name, value)), cue (list of Cue).
+        pixels, preset, encoder, log (str), seed (int or None), seconds, fps (Fraction or None), dissolve (float),
+        control (list of (name, value)), cue (list of Cue).
 
     Raises:
         ValueError: an argument is unknown or its value is bad; the message is one line.
@@ -185,6 +186,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--fallback", metavar="FILE", help="picture to show while every engine has failed; they are tried again")
     add("--precision", default="auto", metavar="P", help="number format of the engine (default: the fastest)")
+    add(
+        "--encoder",
+        choices=(AUTO, *ENCODERS),
+        default=AUTO,
+        help="what makes H.264 (default: the graphics card where it can, else x264)",
+    )
     add("--log", choices=("text", "json"), default="text", help="what is told meanwhile, for people or for programs")
     add("--pixels", choices=("i420", "rgb"), default="i420", help='rgb is for "-" and "null" alone (default: i420)')
     options = parser.parse_args(argv)

@@ -6,10 +6,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from fractions import Fraction
 from math import ceil
 from pathlib import Path
 
 from streaming.arguments import DEFAULT_BUNDLE, DEFAULT_SINK, parse
+from streaming.encoders import ENCODERS, choose
 from streaming.errors import SinkError
 from streaming.fanout import FanOut, SinkFigures
 from streaming.figures import Figures
@@ -18,7 +20,7 @@ from streaming.pacing import Pacer, SystemClock
 from streaming.process import Interruption, process_start_s
 from streaming.show import End, Show
 from streaming.sink import Feed
-from streaming.sinks import make_sinks
+from streaming.sinks import encodes, make_sinks
 from streaming.status import Status, to_summary
 
 
@@ -66,9 +68,9 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> int:
     from streaming.desk import Desk
 
     desk, preset = Desk(), "" if options.preset == "none" else options.preset
-    feed = Feed(
-        manifest.name, manifest.frame.width, manifest.frame.height, fps, options.pixels, show.latest, desk, preset
-    )
+    width, height = manifest.frame.width, manifest.frame.height
+    encoder = _choose_encoder(options, width, height, fps)
+    feed = Feed(manifest.name, width, height, fps, options.pixels, show.latest, desk, preset, encoder)
     with ExitStack() as stack:
         stack.callback(desk.close)
         fan_out.open(feed)
@@ -88,6 +90,8 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> int:
         reason = player.generator.engine_reason
         status.say(f"{feed.title}, {feed.width} x {feed.height}, {float(fps):g} fps. {reason}")
         status.say(f"on air: {', '.join(sink.name for sink in sinks)}. Ctrl-C ends the show.")
+        if encoder:
+            status.say(f"H.264 by {ENCODERS[encoder].title}")
         for invitation in filter(None, (sink.invitation for sink in sinks)):
             status.say(invitation)
         interruption.is_on_air = True
@@ -107,6 +111,13 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> int:
     first_s = None if show.first_frame_s is None else show.first_frame_s - process_start_s()
     status.say(to_summary(figures, reason=end.value, engine=show.engine, first_frame_s=first_s))
     return _to_status(end, figures.sinks, figures.frames)
+
+
+def _choose_encoder(options: argparse.Namespace, width: int, height: int, fps: Fraction) -> str:
+    """Return the name of the encoder, or "" if no sink encodes."""
+    if not any(encodes(spec) for spec in options.to or [DEFAULT_SINK]):
+        return ""
+    return choose(options.encoder, width, height, fps)
 
 
 def _to_status(end: End, sinks: Sequence[SinkFigures], frames: int) -> int:

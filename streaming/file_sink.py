@@ -19,7 +19,6 @@ from streaming.errors import SinkError
 from streaming.sink import Feed, Frame, Sink
 
 fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
-_H264 = {"preset": "veryfast", "crf": "17"}
 _MUXERS = {
     ".mp4": (
         "mp4",
@@ -76,14 +75,17 @@ class FileSink(Sink):
         """Load the encoder."""
         import av
 
+        from streaming.encoders import ENCODERS
         from streaming.h264 import add_video
 
+        encoder = ENCODERS[self._feed.encoder]
         muxer, options = _MUXERS[self._path.suffix.lower()]
         try:
             self._container = av.open(
                 str(self._partial), "w", format=muxer, container_options={**options, "flush_packets": "1"}
             )
-            self._stream = add_video(self._container, self._feed, _H264)
+            self._stream = add_video(self._container, self._feed, encoder, encoder.recording)
+            self._pixels = encoder.pixels
         except (av.FFmpegError, OSError) as error:
             raise SinkError(f"sink {self.name} cannot be written: {_reason(error)}") from error
 
@@ -98,7 +100,7 @@ class FileSink(Sink):
                 # Not before there is a frame: FFmpeg 8 crashes at the end of an MP4 in fragments without any.
                 self._container.start_encoding()
                 self._first = frame.slot
-            video = to_video_frame(frame, self._feed, frame.slot - self._first)
+            video = to_video_frame(frame, self._feed, frame.slot - self._first, pixels=self._pixels)
             self._container.mux(self._stream.encode(video))
         except (av.FFmpegError, OSError) as error:
             raise SinkError(f"sink {self.name} failed: {_reason(error)}; what is left is {self._partial}") from error

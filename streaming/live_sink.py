@@ -132,6 +132,7 @@ class LiveSink(Sink):
             target.profile if rules is None else rules.profile,
             None if rules is None else rules.bitrate(feed.height, feed.fps),
             None if rules is None else 1000 * rules.audio_kbits,
+            feed.encoder,
         )
 
     def start(self) -> None:

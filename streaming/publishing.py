@@ -54,6 +54,7 @@ class Job:
         profile: of H.264.
         bitrate: of the picture in bit/s, constant; None for one that suits its size, which is a limit then.
         audio_bitrate: of the sound track in bit/s; None for the codec's own.
+        encoder: a name of `streaming.encoders`.
     """
 
     url: str = field(repr=False)
@@ -66,6 +67,7 @@ class Job:
     profile: str = "high"
     bitrate: int | None = None
     audio_bitrate: int | None = None
+    encoder: str = "x264"
 
     def to_line(self) -> bytes:
         """Return the line of JSON that the child reads."""

@@ -33,6 +33,7 @@ class Feed:
         figures: returns the show's latest figures, ready for JSON; may be called from any thread.
         desk: where the show is steered, or None.
         preset: name of the service whose rules live streams follow, of `streaming.presets`; "" for none.
+        encoder: name of the encoder for H.264, of `streaming.encoders`; "" where no sink makes any.
     """
 
     title: str
@@ -43,6 +44,7 @@ class Feed:
     figures: Callable[[], Mapping[str, Any]]
     desk: Desk | None = None
     preset: str = ""
+    encoder: str = "x264"
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,7 @@ class Kind:
         summary: what it is, for the help.
         words: schemes, endings or names that people mean it by, for "did you mean".
         takes_rgb: whether it takes RGB frames too.
+        encodes: whether it makes H.264.
     """
 
     form: str
@@ -33,6 +34,7 @@ class Kind:
     summary: str
     words: tuple[str, ...]
     takes_rgb: bool = False
+    encodes: bool = False
 
 
 _PAGE = "a page with the live picture and its figures"
@@ -44,11 +46,17 @@ _HLS = "a playlist and its segments, for any web server"
 KINDS: tuple[Kind, ...] = (
     Kind("http://HOST:PORT", r"http://.*", "page_sink", "PageSink", _PAGE, ("http", "https")),
     Kind(
-        "FILE.mp4 or FILE.mkv", r".*\.(mp4|mkv)", "file_sink", "FileSink", _FILE, ("mp4", "mkv", "mov", "avi", "webm")
+        "FILE.mp4 or FILE.mkv",
+        r".*\.(mp4|mkv)",
+        "file_sink",
+        "FileSink",
+        _FILE,
+        ("mp4", "mkv", "mov", "avi", "webm"),
+        encodes=True,
     ),
-    Kind("rtmp://HOST/APP/KEY", r"rtmps?://.*", "rtmp_sink", "RtmpSink", _RTMP, ("rtmp", "rtmps")),
-    Kind("srt://HOST:PORT?streamid=ID", r"srt://.*", "srt_sink", "SrtSink", _SRT, ("srt",)),
-    Kind("FOLDER/NAME.m3u8", r".*\.m3u8", "hls_sink", "HlsSink", _HLS, ("m3u8", "hls")),
+    Kind("rtmp://HOST/APP/KEY", r"rtmps?://.*", "rtmp_sink", "RtmpSink", _RTMP, ("rtmp", "rtmps"), encodes=True),
+    Kind("srt://HOST:PORT?streamid=ID", r"srt://.*", "srt_sink", "SrtSink", _SRT, ("srt",), encodes=True),
+    Kind("FOLDER/NAME.m3u8", r".*\.m3u8", "hls_sink", "HlsSink", _HLS, ("m3u8", "hls"), encodes=True),
     Kind("webcam[:DEVICE]", r"webcam(:.*)?", "webcam_sink", "WebcamSink", "a camera for video calls", ("webcam",)),
     Kind("window", r"window", "window_sink", "WindowSink", "a window on the desktop; q closes it", ("window",)),
     Kind("-", r"-", "pipe_sink", "PipeSink", "raw frames on standard output", ("-", "stdout"), takes_rgb=True),
@@ -81,6 +89,15 @@ def make_sinks(specs: Sequence[str], pixels: str) -> list[Sink]:
         module = importlib.import_module(f"streaming.{kind.module}")
         sinks.append(getattr(module, kind.cls)(spec))
     return sinks
+
+
+def encodes(spec: str) -> bool:
+    """Return whether a sink makes H.264.
+
+    Raises:
+        SinkError: the spec is no sink.
+    """
+    return _find(spec).encodes
 
 
 def mask(spec: str) -> str:

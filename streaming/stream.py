@@ -17,6 +17,7 @@ import numpy as np
 from av.codec.context import Flags as CodecFlags
 from av.format import Flags as FormatFlags
 
+from streaming.encoders import ENCODERS, SOFTWARE, Encoder, why_not
 from streaming.h264 import KEY_INTERVAL_S, add_video, to_video_frame
 from streaming.publishing import Job
 from streaming.sink import Feed, Frame
@@ -48,21 +49,8 @@ class Stream:
         self._feed = feed = Feed("", job.width, job.height, Fraction(job.fps), "i420", dict)
         self._srt = SrtOutput(parse_srt(job.url)) if job.url.lower().startswith("srt:") else None
         self._container = _open_container(job, self._srt)
-        suitable = round(min(max(_BITS_PER_PIXEL * feed.width * feed.height * feed.fps, _MIN_BITRATE), _MAX_BITRATE))
-        options = {
-            "preset": "veryfast",
-            "tune": "zerolatency",
-            "profile": job.profile,
-            "bf": "0",
-            "sc_threshold": "0",  # key frames when their time has come, and at no other
-            "forced-idr": "1",
-            "b": str(bitrate := job.bitrate or suitable),
-            "maxrate": str(bitrate),
-            "bufsize": str(bitrate),
-        }
-        if job.bitrate is not None:
-            options["x264-params"] = "chromaloc=1:nal-hrd=cbr"  # filled up where the picture needs less
-        self._video = add_video(self._container, feed, options)
+        self._encoder = find_encoder(job)
+        self._video = add_video(self._container, feed, self._encoder, to_options(job, self._encoder))
         self._video.codec_context.gop_size = 2**15  # key frames are asked for by the clock, below
         self._audio: Any = None
         if job.audio is not None:
@@ -96,7 +84,9 @@ class Stream:
             self._key = frame.slot
         slot = frame.slot - self._first
         arrived_ns = time.monotonic_ns()
-        packets = self._video.encode(to_video_frame(frame, self._feed, slot, is_key=is_key))
+        packets = self._video.encode(
+            to_video_frame(frame, self._feed, slot, pixels=self._encoder.pixels, is_key=is_key)
+        )
         encoded_ns = time.monotonic_ns()
         self._container.mux(packets)
         self._note(frame.slot, arrived_ns, encoded_ns)
@@ -126,6 +116,21 @@ class Stream:
             packet.is_keyframe = True
             self._container.mux(packet)
             self._num_audio += 1
+
+
+def find_encoder(job: Job) -> Encoder:
+    """Return the encoder that was asked for, or libx264 if it does not work just now, as all its sessions are taken."""
+    encoder = ENCODERS[job.encoder]
+    if job.encoder == SOFTWARE or why_not(encoder, job.width, job.height, Fraction(job.fps)) is None:
+        return encoder
+    return ENCODERS[SOFTWARE]
+
+
+def to_options(job: Job, encoder: Encoder) -> dict[str, str]:
+    """Return the encoder's options for a live stream."""
+    rate = _BITS_PER_PIXEL * job.width * job.height * Fraction(job.fps)
+    suitable = round(min(max(rate, _MIN_BITRATE), _MAX_BITRATE))
+    return encoder.live_options(job.profile, job.bitrate or suitable, is_constant=job.bitrate is not None)
 
 
 def _open_container(job: Job, srt: SrtOutput | None) -> Any:
