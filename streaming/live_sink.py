@@ -33,7 +33,7 @@ class Target:
         audio: codec of the silent sound track.
         options: of the muxer and of the network protocol.
         secrets: what must not be shown; none may be empty.
-        profile: of H.264.
+        profile: of H.264; "baseline" is for browsers, whatever a service would like.
     """
 
     url: str = field(repr=False)
@@ -129,7 +129,7 @@ class LiveSink(Sink):
             str(feed.fps),
             target.audio,
             target.options,
-            target.profile if rules is None else rules.profile,
+            target.profile if rules is None or target.profile == "baseline" else rules.profile,
             None if rules is None else rules.bitrate(feed.height, feed.fps),
             None if rules is None else 1000 * rules.audio_kbits,
             feed.encoder,

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from errno import ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EIO, ENETUNREACH, EPIPE, ETIMEDOUT
 from io import BufferedReader
 from math import ceil
+from typing import TYPE_CHECKING
 
 import av
 import numpy as np
@@ -27,6 +28,9 @@ import numpy as np
 from streaming.publishing import CONNECT_S, ON_AIR, READY, SLOT, Job
 from streaming.sink import Frame
 from streaming.stream import Stream
+
+if TYPE_CHECKING:
+    from streaming.whip_stream import WhipStream
 
 _CLEAR = {ECONNREFUSED, ECONNRESET, EHOSTUNREACH, ENETUNREACH, EPIPE, ETIMEDOUT}  # errors whose names say it all
 
@@ -67,9 +71,13 @@ def _publish(job: Job, inlet: BufferedReader) -> int | None:
         return 0
 
 
-def _connect(job: Job) -> Stream:
+def _connect(job: Job) -> Stream | WhipStream:
     signal.alarm(ceil(CONNECT_S) + 1)  # nothing else ends an attempt that hangs, once nobody is left who would kill us
     try:
+        if job.muxer == "whip":
+            from streaming.whip_stream import WhipStream  # aiortc takes a while, and may not be installed
+
+            return WhipStream(job)
         return Stream(job)
     finally:
         signal.alarm(0)

@@ -41,6 +41,7 @@ _PAGE = "a page with the live picture and its figures"
 _FILE = "an H.264 recording, put in place once it is complete"
 _RTMP = "a live stream, rtmps:// too; reconnects by itself"
 _SRT = "a live stream over networks that lose packets"
+_WHIP = "WebRTC, the least delay; whip+http:// without TLS"
 _HLS = "a playlist and its segments, for any web server"
 
 KINDS: tuple[Kind, ...] = (
@@ -56,6 +57,15 @@ KINDS: tuple[Kind, ...] = (
     ),
     Kind("rtmp://HOST/APP/KEY", r"rtmps?://.*", "rtmp_sink", "RtmpSink", _RTMP, ("rtmp", "rtmps"), encodes=True),
     Kind("srt://HOST:PORT?streamid=ID", r"srt://.*", "srt_sink", "SrtSink", _SRT, ("srt",), encodes=True),
+    Kind(
+        "whip://[TOKEN@]HOST/PATH",
+        r"whip(\+http)?://.*",
+        "whip_sink",
+        "WhipSink",
+        _WHIP,
+        ("whip", "whips"),
+        encodes=True,
+    ),
     Kind("FOLDER/NAME.m3u8", r".*\.m3u8", "hls_sink", "HlsSink", _HLS, ("m3u8", "hls"), encodes=True),
     Kind("webcam[:DEVICE]", r"webcam(:.*)?", "webcam_sink", "WebcamSink", "a camera for video calls", ("webcam",)),
     Kind("window", r"window", "window_sink", "WindowSink", "a window on the desktop; q closes it", ("window",)),
@@ -101,10 +111,12 @@ def encodes(spec: str) -> bool:
 
 
 def mask(spec: str) -> str:
-    """Return a spec as it may be shown: of an address, the path without its last part.
+    """Return a spec as it may be shown: of an address, the path without its last part, and of WHIP's only the host.
 
     A stream key is a password: whoever has it can go on air in its owner's name.
     """
+    if (whip := re.fullmatch(r"(?is)(whip(?:\+http)?://)(?:[^/?#]*@)?([^/?#]*).*", spec)) is not None:
+        return f"{whip[1]}{whip[2]}/***"
     match = re.fullmatch(r"(?i)(?:([a-z0-9+.-]+)://)?(?:[^/@]*@)?([^?#]*)(.*)", spec, re.DOTALL)
     if match is None or re.fullmatch(r"(?is)http://.*|.*\.\w{2,4}|[/.~].*", spec):
         return spec
