@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # the web server takes a quarter of a second to import, which
 
     from streaming.control_app import ControlRoom
     from streaming.page_app import Broadcast
+    from streaming.page_webrtc import WebRTC
 
 MAX_MESSAGE_BYTES = 2**16  # of a WebSocket
 _MAX_HEAD_BYTES = 2**15
@@ -46,6 +47,7 @@ class PageSink(Sink):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._room: ControlRoom | None = None
+        self._webrtc: WebRTC | None = None
         self._token = ""
 
     def open(self, feed: Feed) -> None:
@@ -95,6 +97,8 @@ class PageSink(Sink):
     def write(self, frame: Frame) -> bool:
         """Show the frame to everybody who watches."""
         self._latest = frame
+        if self._webrtc is not None:
+            self._webrtc.write(frame)
         if self._broadcast.num_watching and self._loop is not None:
             from streaming.jpeg import to_jpeg
 
@@ -113,7 +117,7 @@ class PageSink(Sink):
 
     def state(self) -> str:
         """Return how many browsers watch."""
-        return f"{self._broadcast.num_watching} watching"
+        return f"{self._broadcast.num_watching + (0 if self._webrtc is None else self._webrtc.num)} watching"
 
     def _invite(self) -> None:
         from streaming.guard import is_loopback
@@ -130,8 +134,9 @@ class PageSink(Sink):
     def _make_app(self) -> ASGIApp:
         from streaming.control_app import ControlRoom
         from streaming.desk import Desk
-        from streaming.guard import Guard
+        from streaming.guard import Guard, is_loopback
         from streaming.page_app import make_app
+        from streaming.page_webrtc import WebRTC, is_installed
 
         feed = self._feed
         desk = feed.desk or Desk()
@@ -144,13 +149,19 @@ class PageSink(Sink):
 
         desk.on_change.append(wake)
         guard = Guard(self._host, self._token)
-        return make_app(self._broadcast, self._stats, self._jpeg, guard, room.routes(has_webrtc=False))
+        routes = room.routes(has_webrtc=is_installed())
+        if is_installed():
+            self._webrtc = WebRTC(feed, is_local=is_loopback(self._host))
+            routes.append(self._webrtc.route())
+        return make_app(self._broadcast, self._stats, self._jpeg, guard, routes)
 
     def _serve(self, is_running: threading.Event) -> None:
         async def serve() -> None:
             self._loop = asyncio.get_running_loop()
             is_running.set()
             await self._server.serve(sockets=[self._socket])
+            if self._webrtc is not None:
+                await asyncio.to_thread(self._webrtc.close)
             for connection in list(self._server.server_state.connections):  # of browsers that have stopped reading
                 if connection.transport is not None:
                     connection.transport.abort()
@@ -161,6 +172,7 @@ class PageSink(Sink):
     def _stats(self) -> Mapping[str, Any]:
         feed = self._feed
         about = {"title": feed.title, "width": feed.width, "height": feed.height, "wanted_fps": float(feed.fps)}
+        about["has_webrtc"] = self._webrtc is not None
         return {**about, **feed.figures()}
 
     def _jpeg(self) -> bytes | None:

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COLOUR = """(() => {
   const canvas = document.createElement("canvas"), pen = canvas.getContext("2d");
   canvas.width = canvas.height = 16;
-  pen.drawImage(document.getElementById("picture"), 0, 0, 16, 16);
+  pen.drawImage(document.getElementById(document.body.classList.contains("rtc") ? "video" : "picture"), 0, 0, 16, 16);
   return Array.from(pen.getImageData(0, 0, 16, 16).data).join(" ");
 })()"""
 
@@ -50,9 +50,13 @@ def url(prompted_bundle: Path) -> Iterator[str]:
 
 def test_the_show_is_steered_in_a_browser(url: str, tmp_path: Path) -> None:
     with Chromium(url) as page:
-        page.until("document.body.classList.contains('live') && document.getElementById('picture').naturalWidth")
+        page.until("document.body.classList.contains('live') && document.body.classList.contains('rtc')")
         before = page.run(COLOUR)
-        assert page.until(f"{COLOUR} !== {before!r}"), "the picture moves"
+        assert page.until(f"{COLOUR} !== {before!r}"), "the picture moves through WebRTC"
+        page.run("watchPictures()")
+        page.until("document.getElementById('picture').naturalWidth")
+        before = page.run(COLOUR)
+        assert page.until(f"{COLOUR} !== {before!r}"), "and as pictures, too"
 
         page.press("n", 78, text="n")
         page.until("document.activeElement.id === 'text'")

@@ -105,7 +105,7 @@ def test_stats_and_frame(page: Page) -> None:
     with Image.open(io.BytesIO(answer.read())) as image:
         assert card_error(np.asarray(image.convert("RGB"))) <= 6
     stats = json.loads(page.get("/stats").read())
-    assert stats == {"title": "a show", "width": 128, "height": 96, "wanted_fps": 25.0, **STATS}
+    assert stats == {"title": "a show", "width": 128, "height": 96, "wanted_fps": 25.0, "has_webrtc": True, **STATS}
     assert page.get("/page.html").status == 404
     assert page.get("/../pyproject.toml").status == 404
 
