@@ -66,11 +66,11 @@ what is shown:
 live input:
   --input webcam, webcam:DEVICE, testcard, or a file or an address that FFmpeg
   opens (rtsp://, http://, rtmp:// ...); a file begins again at its end. --image
-  input animates what it shows when the show begins, the page and its API what
-  it shows at any time. A bundle with a live input, as imported ones may have,
-  gets its frames. An input that breaks off stands still; after five seconds it
-  is replaced by the --fallback picture, or black; and it is tried again for
-  ever.
+  input animates what it shows when the show begins, --cue SECONDS:image=input
+  what it shows then, the page and its API what it shows at any time. A bundle
+  with a live input, as imported ones may have, gets its frames. An input that
+  breaks off stands still; after five seconds it is replaced by the --fallback
+  picture, or black; and it is tried again for ever.
 
 cues:
   --cue SECONDS:KIND=VALUE switches while the show is on. KIND is text, image,

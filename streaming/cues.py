@@ -1,6 +1,7 @@
 """Cues: switches of a show that are known beforehand, made ready beside it and dissolved in when their time has come.
 
-The next prompt is prepared as soon as the one before it plays: only one waits, however many cues there are.
+The next prompt is prepared as soon as the one before it plays: only one waits, however many cues there are. What a live
+input shows is looked at when the cue is due, and its scene plays as soon as it is ready.
 """
 
 from __future__ import annotations
@@ -13,11 +14,16 @@ from functools import partial
 from itertools import groupby
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from runtime import BundleError, EngineError, Generator, Memory
 from runtime.background import Background
 from streaming.arguments import PARTS, Cue
 from streaming.pacing import Pacer
 from streaming.sink import Picture
+
+LIVE = "input"  # in place of an image: what the live input shows
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,7 @@ class Cues:
         cues: in any order; those for a prompt at the same time are one prompt.
         dissolve_s: seconds over which a prompt replaces what plays.
         say: told in one line what became of a cue that failed.
+        live: returns what the live input shows now, (H, W, 3) uint8 RGB, or raises ValueError; None without one.
 
     Raises:
         ValueError: a cue is not for this generator, is there twice, or has a bad value, as far as that can be known.
@@ -44,11 +51,18 @@ class Cues:
     """
 
     def __init__(
-        self, generator: Generator, cues: Sequence[Cue], *, dissolve_s: float, say: Callable[[str], None]
+        self,
+        generator: Generator,
+        cues: Sequence[Cue],
+        *,
+        dissolve_s: float,
+        say: Callable[[str], None],
+        live: Callable[[], npt.NDArray[np.uint8]] | None = None,
     ) -> None:
         self._generator = generator
         self._dissolve_s = dissolve_s
         self._say = say
+        self._live = live
         cues = sorted(cues, key=lambda cue: cue.at_s)
         self._controls = [cue for cue in cues if cue.kind not in PARTS]
         together = groupby((cue for cue in cues if cue.kind in PARTS), key=lambda cue: cue.at_s)
@@ -56,7 +70,13 @@ class Cues:
         for cue in self._controls:
             generator.check_control(cue.kind, cue.value)
         for prompt in self._prompts:
-            generator.check(**prompt.parts)
+            if _is_live(prompt) and live is None:
+                raise ValueError(
+                    f"the cue at {float(prompt.at_s):g} s animates what the live input shows, and none was named: "
+                    "add --input webcam, --input testcard, or a file or an address"
+                )
+            blank = np.zeros((generator.height, generator.width, 3), np.uint8)
+            generator.check(**{**prompt.parts, "image": blank} if _is_live(prompt) else prompt.parts)
         self._background: Background[Memory] = Background()
         self._next: Future[Memory] | None = None
         self._prepare_next()
@@ -80,6 +100,8 @@ class Cues:
         while self._controls and self._controls[0].at_s <= now_s:
             cue = self._controls.pop(0)
             self._attempt(cue.at_s, partial(self._generator.set_control, cue.kind, cue.value))
+        if self._next is None and self._prompts and self._prompts[0].at_s <= now_s:
+            self._begin(self._prompts[0])
         while self._next is not None and self._next.done() and self._prompts[0].at_s <= now_s:
             self._attempt(self._prompts.pop(0).at_s, partial(self._take, self._next))
             self._prepare_next()
@@ -94,11 +116,17 @@ class Cues:
 
     def _prepare_next(self) -> None:
         self._next = None
-        if self._prompts:
-            parts = self._prompts[0].parts
-            self._next = self._background.submit(lambda: self._prepare(parts))
+        if self._prompts and not _is_live(self._prompts[0]):
+            self._begin(self._prompts[0])
 
-    def _prepare(self, parts: dict[str, Any]) -> Memory:
+    def _begin(self, prompt: _Prompt) -> None:
+        self._next = self._background.submit(lambda: self._prepare(prompt))
+
+    def _prepare(self, prompt: _Prompt) -> Memory:
+        parts = prompt.parts
+        if _is_live(prompt):
+            assert self._live is not None, "checked before the show"
+            parts = {**parts, "image": self._live()}
         if parts.keys() == {"seed"} and self._generator.text is not None:
             return self._generator.prepare(**parts, text=self._generator.text)
         return self._generator.prepare(**parts)
@@ -111,6 +139,10 @@ class Cues:
             switch()
         except (ValueError, BundleError, EngineError) as error:
             self._say(f"the cue at {float(at_s):g} s is left out: {' '.join(str(error).split())}")
+
+
+def _is_live(prompt: _Prompt) -> bool:
+    return bool(prompt.parts.get("image") == LIVE)
 
 
 def _to_prompt(at_s: Fraction, cues: list[Cue]) -> _Prompt:

@@ -102,7 +102,8 @@ class Player:
             generator.condition(**prompt)
         for name, value in options.control:  # after the prompt: one for the seed then keeps its text
             generator.set_control(name, value)
-        self._cues = Cues(generator, options.cue, dissolve_s=options.dissolve, say=self._say)
+        live = None if self._intake is None else self._intake.picture
+        self._cues = Cues(generator, options.cue, dissolve_s=options.dissolve, say=self._say, live=live)
         words = [Path(value).name if part != "text" else value for part, value in prompt.items() if value is not None]
         seed = generator.manifest.default_seed if options.seed is None else options.seed
         self._desk.attach(generator, ", ".join(words) or f"seed {seed}")

@@ -51,10 +51,12 @@ class Stage:
         self.said: list[str] = []
         self.pacer = Pacer(FakeClock(0.0), Fraction(FPS))
 
-    def cue(self, *cues: tuple[float, str, Any], dissolve_s: float = 0.0) -> None:
+    def cue(
+        self, *cues: tuple[float, str, Any], dissolve_s: float = 0.0, live: Callable[[], Any] | None = None
+    ) -> None:
         """Make the cues."""
         made = [Cue(Fraction(str(at_s)), kind, value) for at_s, kind, value in cues]
-        self.cues = Cues(self.generator, made, dissolve_s=dissolve_s, say=self.said.append)
+        self.cues = Cues(self.generator, made, dissolve_s=dissolve_s, say=self.said.append, live=live)
         self.frames = self.cues.frames(self.pacer)
 
     def play(self, seconds: float, *, is_patient: bool = True) -> None:
@@ -173,6 +175,36 @@ def test_a_cue_that_fails_in_the_show_costs_one_line(stage: Stage, picture: Path
     assert stage.scene(2) == (0, pytest.approx(code(4)), 0)
 
 
+def test_what_a_live_input_shows_is_looked_at_when_the_cue_is_due(stage: Stage) -> None:
+    looks: list[int] = []
+
+    def live() -> np.ndarray:
+        looks.append(stage.pacer.next_slot)
+        return np.full((prompted.HEIGHT, prompted.WIDTH, 3), 10 * len(looks), np.uint8)
+
+    stage.cue((0.5, "image", "input"), (0.5, "text", "storm"), (1, "seed", 7), (1.5, "image", "input"), live=live)
+    stage.play(2)
+    stage.close()
+    assert len(looks) == 2
+    assert 5 <= looks[0] <= 6  # in the background, beside the frame that is due
+    assert 15 <= looks[1] <= 16
+    assert stage.switches == [0, 6, 10, 16]
+    assert stage.scene(1)[0::2] == (pytest.approx(10, abs=1), pytest.approx(stage.word("storm")))
+    assert stage.scene(3)[0] == pytest.approx(20, abs=1)
+    assert stage.said == []
+
+
+def test_a_live_input_that_shows_nothing_yet_costs_one_line(stage: Stage) -> None:
+    def live() -> np.ndarray:
+        raise ValueError("the input testcard has shown nothing yet")
+
+    stage.cue((0.5, "image", "input"), (1, "seed", 7), live=live)
+    stage.play(2)
+    stage.close()
+    assert stage.said == ["the cue at 0.5 s is left out: the input testcard has shown nothing yet"]
+    assert stage.switches == [0, 10]
+
+
 def test_a_control_for_the_seed_may_be_a_cue(stage: Stage) -> None:
     value = stage.manifest.to_json()
     value["controls"][2]["name"] = "scenery"
@@ -194,6 +226,7 @@ def test_a_control_for_the_seed_may_be_a_cue(stage: Stage) -> None:
         ([(1, "gain", 9.0)], "gain must be from 0 to 2, got 9.0"),
         ([(1, "image", "nowhere.png")], "there is no image file nowhere.png"),
         ([(1, "clip", "nowhere.mp4")], "there is no clip file nowhere.mp4"),
+        ([(1, "image", "input")], "the cue at 1 s animates what the live input shows, and none was named: add --input"),
         ([(1, "text", "orage")], "no word of the text 'orage' is known"),
         ([(1, "text", " ")], "the text is empty"),
         ([(1.5, "text", "storm"), (1.5, "text", "sea")], "the cues at 1.5 s give text twice: leave one out"),
