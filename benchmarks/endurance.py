@@ -159,7 +159,7 @@ def _show(options: argparse.Namespace, folder: Path) -> tuple[list[dict[str, Any
         _wait_begun(show, page)
         with _demuxing(server.url) as received, _watching(page) as watched:
             samples = _sample(show, page, options)
-            show.communicate(timeout=_GOODBYE_S)
+            show.wait(_GOODBYE_S)
         if not received.get("video") or not received.get("audio"):
             raise ValueError("the reader of the live stream has got no picture or no sound")
         recorded = _ends(str(recording))
@@ -193,8 +193,12 @@ def _sample(show: subprocess.Popen[str], page: str, options: argparse.Namespace)
                 stats = _ask(f"{page}/stats")
                 if stats["seconds"] >= next_switch_s:
                     next_switch_s += options.switch_every
-                    _ask(f"{page}/api/prompt", {"seed": len(samples)})
-            except OSError:  # it is at its end
+                    cue = _ask(f"{page}/api/prompt", "POST", {"seed": len(samples)})["id"]
+                    if cue > 1:  # cues that are kept would look like a leak
+                        _ask(f"{page}/api/cues/{cue - 1}", "DELETE")
+            except urllib.error.HTTPError as error:
+                raise ValueError(f"the show has refused a request: {error} {error.read().decode()}") from error
+            except (urllib.error.URLError, ConnectionError):  # it is at its end
                 break
             memory = _tree_mb(show.pid)
             keys = ("frames", "late", "dropped", "filled", "p50_ms", "p99_ms", "worst_ms", "sinks")
@@ -203,7 +207,8 @@ def _sample(show: subprocess.Popen[str], page: str, options: argparse.Namespace)
                 sink["name"] = sink["name"].partition(":")[0] if "://" in sink["name"] else "recording"
             samples.append(sample)
             progress.update(bar, completed=stats["seconds"])
-            time.sleep(step_s)
+            left_s = options.seconds - stats["seconds"] - 1
+            time.sleep(max(0.2, min(step_s, left_s)))
     if not samples or samples[-1]["at_s"] < options.warm_up:
         raise ValueError("the show ended before its warm-up did")
     return samples
@@ -269,9 +274,9 @@ def _ends(file: str) -> dict[str, Any]:
     return told
 
 
-def _ask(url: str, body: dict[str, Any] | None = None) -> Any:
+def _ask(url: str, method: str = "GET", body: dict[str, Any] | None = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data, {"content-type": "application/json"})
+    request = urllib.request.Request(url, data, {"content-type": "application/json"}, method=method)
     with urllib.request.urlopen(request, timeout=10) as answer:
         return json.load(answer)
 

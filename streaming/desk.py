@@ -54,6 +54,7 @@ class _Entry:
     error: str = ""
     memory: Memory | None = None
     take_s: float | None = None  # dissolve with which it is taken as soon as it is ready
+    has_been_on_air: bool = False
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -171,7 +172,7 @@ class Desk:
         kind = next(kind for kind in ("clip", "image", "text", "seed") if kind in parts)
         with self._lock:
             if len(self._entries) >= MAX_CUES:
-                raise ValueError(f"{MAX_CUES} cues are there already: drop one first")
+                self._make_room()
             entry = _Entry(next(self._numbers), label or _label(parts), kind, take_s=take_s)
             self._entries[entry.number] = entry
             shown = entry.to_json()
@@ -253,7 +254,16 @@ class Desk:
         for other in self._entries.values():
             if other.state == "on air":
                 other.state = "ready"
-        entry.state, self._on_air = "on air", entry.number
+        entry.state, self._on_air, entry.has_been_on_air = "on air", entry.number, True
+
+    def _make_room(self) -> None:
+        """Drop the oldest cue that has had its time; a show that is steered for hours never has to tidy up."""
+        entries = self._entries.values()
+        old = next((item for item in entries if item.has_been_on_air and item.state != "on air"), None)
+        old = old or next((item for item in entries if item.state == "failed"), None)
+        if old is None:
+            raise ValueError(f"{MAX_CUES} cues wait already: drop one first")
+        del self._entries[old.number]
 
     def _entry(self, number: int) -> _Entry:
         if number not in self._entries:

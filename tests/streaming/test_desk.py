@@ -122,10 +122,20 @@ def test_limits_and_refusals(desk: Desk) -> None:
         desk.animate()
     for number in range(MAX_CUES):
         desk.prepare({"seed": number})
-    with pytest.raises(ValueError, match=f"{MAX_CUES} cues are there already: drop one first"):
+    with pytest.raises(ValueError, match=f"{MAX_CUES} cues wait already: drop one first"):
         desk.prepare({"seed": 1})
     desk.drop(1)
     desk.prepare({"seed": 1})
+
+
+def test_a_show_that_is_steered_for_hours_drops_its_oldest_cues_by_itself(desk: Desk) -> None:
+    waiting = Waiting(desk)
+    desk.prepare({"seed": 0})  # never taken: it stays
+    for number in range(1, MAX_CUES + 3):
+        cue = desk.prepare({"seed": number}, take_s=0.0)
+        waiting.until(lambda cues, last=cue["id"]: any(c["id"] == last and c["state"] == "on air" for c in cues))
+    labels = [cue["label"] for cue in desk.state()["cues"]]
+    assert labels == ["seed 0", *(f"seed {number}" for number in range(4, MAX_CUES + 3))]
 
 
 def test_before_the_show_there_is_nothing_to_steer() -> None:
