@@ -17,7 +17,7 @@ import pytest
 from streaming.publishing import Job
 from streaming.sink import Frame
 from streaming.stream import Stream
-from tests.streaming.doubles import WAIT_S, closed_port, decode, number_of, numbered
+from tests.streaming.doubles import WAIT_S, card_error, closed_port, colour_card, decode, number_of, numbered, to_i420
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,6 +66,21 @@ def test_frames_come_back_in_order_on_time_and_with_sound(tmp_path: Path) -> Non
     assert times == pytest.approx([k * 1001 / 30000 for k in range(50)], abs=0.001)
     assert num_audio * 1024 / 48000 >= times[-1]
     assert (frames[0].colorspace, frames[0].color_range) == (1, 1)  # BT.709, limited
+
+
+@pytest.mark.parametrize(("name", "muxer"), [("a.flv", "flv"), ("a.ts", "mpegts"), ("a.m3u8", "hls")])
+@pytest.mark.parametrize("profile", ["baseline", "main", "high"])
+def test_colours_are_tagged_and_survive(tmp_path: Path, name: str, muxer: str, profile: str) -> None:
+    stream = Stream(Job(str(tmp_path / name), muxer, 128, 96, "30", "aac", profile=profile))
+    for slot in range(30):
+        stream.send(Frame(to_i420(colour_card(128, 96)), slot))
+    stream.close()
+    frames, _ = decode(tmp_path / name)
+    assert len(frames) == 30
+    tags = {(frame.colorspace, frame.color_primaries, frame.color_trc, frame.color_range) for frame in frames}
+    assert tags == {(1, 1, 1, 1)}  # BT.709 (ITU-T H.273), limited
+    rgb = frames[-1].to_ndarray(format="rgb24", src_colorspace="ITU709", src_color_range="MPEG", dst_color_range="JPEG")
+    assert card_error(rgb) <= 12
 
 
 def test_the_sound_is_stereo_and_silent(tmp_path: Path) -> None:
