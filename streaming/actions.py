@@ -101,7 +101,7 @@ class Action:
                 raise ValueError(f"{self.name} takes {', '.join(known) or 'nothing'}, got {_shorten(name)}")
         values: dict[str, Any] = {}
         for name, field in known.items():
-            if given.get(name) is not None:
+            if name in given:
                 values[name] = field.check(given[name])
             elif field.is_required:
                 raise ValueError(f"{self.name} needs {name}: {field.description}")

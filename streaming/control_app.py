@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,6 +29,7 @@ _TRY_LATER = 1013  # of a WebSocket
 _FAILURES = (ValueError, BundleError, EngineError)
 _BY_NAME = {action.name: action for action in ACTIONS}
 _DISSOLVE = Field("dissolve_s", "number", "", 0, MAX_DISSOLVE_S)
+_LABEL = Field("label", "string", "", 0, 200)
 _CREATES = ("prepare", "prompt", "animate")
 
 
@@ -112,9 +114,10 @@ class ControlRoom:
         return (201 if action.name in _CREATES else 200), done
 
     async def _take_image(self, request: Request) -> Response:
-        label = request.query_params.get("label", "")[:200] or "image"
+        label = request.query_params.get("label", "") or "image"
         take_s = None
         try:
+            _LABEL.check(label)
             if "dissolve_s" in request.query_params:
                 take_s = _DISSOLVE.check(_to_number(request.query_params["dissolve_s"]))
         except ValueError as error:
@@ -218,7 +221,4 @@ def _to_whole(text: str) -> int | str:
 
 
 def _to_number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
+    return float(text) if re.fullmatch(r"-?\d{1,20}(\.\d{1,20})?([eE][+-]?\d{1,3})?", text, re.ASCII) else text

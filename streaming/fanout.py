@@ -5,22 +5,19 @@ A slow sink loses its oldest waiting frame, a dead one is left alone; neither co
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from streaming.errors import ClosedError, ReaderGoneError, SinkError
 from streaming.pacing import Clock, SystemClock
+from streaming.pool import Pool
 from streaming.sink import Feed, Frame, Picture, Sink
 
 QUEUE_LENGTH = 2
 _STUCK_S = 2.0  # a write that lasts longer is told: the sink may come round, and costs nobody else anything meanwhile
-_POOL_LENGTH = 16  # frames: two wait and one is written at each of a few sinks
-_UNUSED = 2  # references to a buffer that nobody but the pool holds, as sys.getrefcount counts
+_RATE_S = 3.0  # over which a bit rate is taken: more than the two seconds between key frames
 
 
 @dataclass(frozen=True)
@@ -36,6 +33,8 @@ class SinkFigures:
         errors: what went wrong so far.
         result: where the frames went.
         is_up: whether frames get there just now.
+        bitrate: of what was sent in the last seconds, in bit/s; None where it is not known.
+        reconnects: how often a stream was begun anew.
     """
 
     name: str
@@ -46,6 +45,8 @@ class SinkFigures:
     errors: int
     result: str
     is_up: bool = True
+    bitrate: int | None = None
+    reconnects: int = 0
 
 
 class Lane:
@@ -69,6 +70,7 @@ class Lane:
         self._num_written = 0
         self._num_left_out = 0
         self._is_done = False
+        self._sent: deque[tuple[float, int]] = deque()  # (when, how many bytes until then), of the last seconds
         # A daemon: a sink that hangs in a network call must not keep the process alive.
         self._thread = threading.Thread(target=self._run, name=f"sink {sink.name}", daemon=True)
 
@@ -125,7 +127,20 @@ class Lane:
         is_up = self.ready.is_set() and not self.is_over and stuck_s < _STUCK_S and self.sink.is_up()
         is_dead = self.error is not None
         errors, result = self.sink.errors + is_dead, self.sink.result()
-        return SinkFigures(self.sink.name, state, is_dead, self._num_written, self._num_left_out, errors, result, is_up)
+        counts = (self._num_written, self._num_left_out, errors)
+        return SinkFigures(
+            self.sink.name, state, is_dead, *counts, result, is_up, self._bitrate(), self.sink.reconnects
+        )
+
+    def _bitrate(self) -> int | None:
+        if (sent_bytes := self.sink.sent_bytes) is None:
+            return None
+        now_s = self._clock.now()
+        self._sent.append((now_s, sent_bytes))
+        while len(self._sent) > 2 and now_s - self._sent[1][0] >= _RATE_S:
+            self._sent.popleft()
+        since_s, first = self._sent[0]
+        return round(8 * (sent_bytes - first) / (now_s - since_s)) if now_s > since_s else None
 
     def _run(self) -> None:
         is_sound = False
@@ -184,7 +199,7 @@ class FanOut:
         self.lanes: list[Lane] = []
         self._clock = clock or SystemClock()
         self._sinks = sinks
-        self._pool = _Pool()
+        self._pool = Pool()
         self._last: Frame | None = None
         self._is_closed = False
 
@@ -270,28 +285,3 @@ class FanOut:
         for lane in self.lanes:
             lane.finish(keep=keep)
         return [lane.sink.name for lane in self.lanes if not lane.join(lane.sink.close_s)]
-
-
-class _Pool:
-    """Copies of frames in memory that is used again once nobody holds the copy, nor any view of it."""
-
-    def __init__(self) -> None:
-        self._buffers: list[Picture] = []
-
-    def copy(self, picture: Picture) -> Picture:
-        """Return a read-only copy."""
-        buffer = self._free(picture)
-        np.copyto(buffer, picture)
-        view = buffer.view()
-        view.setflags(write=False)
-        return view
-
-    def _free(self, picture: Picture) -> Picture:
-        for index in range(len(self._buffers)):
-            # The list and the call itself hold it; every view holds it as well, as its base.
-            if sys.getrefcount(self._buffers[index]) == _UNUSED and self._buffers[index].shape == picture.shape:
-                return self._buffers[index]
-        buffer = np.empty(picture.shape, picture.dtype)
-        if len(self._buffers) < _POOL_LENGTH:  # a sink that keeps frames for itself keeps their memory, too
-            self._buffers.append(buffer)
-        return buffer

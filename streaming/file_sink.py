@@ -45,6 +45,7 @@ class FileSink(Sink):
         self._stream: Any = None
         self._first: int | None = None
         self._result = ""
+        self.sent_bytes: int = 0
 
     def open(self, feed: Feed) -> None:
         """Make and lock `NAME.partial`, so that a wrong path, or a second recording, is known before the show."""
@@ -101,7 +102,9 @@ class FileSink(Sink):
                 self._container.start_encoding()
                 self._first = frame.slot
             video = to_video_frame(frame, self._feed, frame.slot - self._first, pixels=self._pixels)
-            self._container.mux(self._stream.encode(video))
+            packets = self._stream.encode(video)
+            self._container.mux(packets)
+            self.sent_bytes += sum(packet.size for packet in packets)
         except (av.FFmpegError, OSError) as error:
             raise SinkError(f"sink {self.name} failed: {_reason(error)}; what is left is {self._partial}") from error
         return True

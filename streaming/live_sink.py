@@ -49,9 +49,11 @@ class Link(Protocol):
 
     Attributes:
         is_alive: whether it can be told to connect, or is connected.
+        sent_bytes: of picture and sound so far.
     """
 
     is_alive: bool
+    sent_bytes: int
 
     def wait_ready(self) -> None:
         """Wait until it can connect without delay; raises OSError if it cannot."""
@@ -108,6 +110,8 @@ class LiveSink(Sink):
         self._next_attempt_s: float | None = None
         self._since_s = 0.0
         self._num_connections = 0
+        self.sent_bytes: int = 0
+        self._sent_before = 0  # by links that are gone
 
     @staticmethod
     @abstractmethod
@@ -151,6 +155,7 @@ class LiveSink(Sink):
             if not self._is_on_air and not self._connect(self._link):
                 return False
             self._link.send(frame)
+            self.sent_bytes = self._sent_before + self._link.sent_bytes
         except OSError as error:
             self._postpone(error)
             return False
@@ -182,6 +187,7 @@ class LiveSink(Sink):
             self._is_on_air = True
             self._since_s = self._clock.now()
             self._num_connections += 1
+            self.reconnects = self._num_connections - 1
             self._state = "on air"
         return self._is_on_air
 
@@ -197,6 +203,7 @@ class LiveSink(Sink):
         if self._link is not None and not self._link.is_alive:
             self._link.close()
             self._link = None
+            self._sent_before = self.sent_bytes
         wait_s = self._wait_s * (1 - self._rng.random() / 2)
         self._wait_s = min(LONGEST_WAIT_S, 2 * self._wait_s)
         self._next_attempt_s = self._clock.now() + wait_s

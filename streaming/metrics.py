@@ -60,11 +60,20 @@ class _Snapshot(Collector):
         written = CounterMetricFamily("everframe_sink_frames", "Frames that a sink delivered.", labels=["sink"])
         dropped = CounterMetricFamily("everframe_sink_dropped", "Frames that a sink left out.", labels=["sink"])
         errors = CounterMetricFamily("everframe_sink_errors", "What went wrong at a sink.", labels=["sink"])
+        reconnects = CounterMetricFamily(
+            "everframe_sink_reconnects", "How often a stream was begun anew.", labels=["sink"]
+        )
+        bitrate = GaugeMetricFamily(
+            "everframe_sink_bits_per_second", "What a sink sent in the last seconds.", labels=["sink"]
+        )
         is_up = GaugeMetricFamily("everframe_sink_up", "Whether a sink is on air.", labels=["sink"])
         for sink in self._about.get("sinks", ()):
             label = [sink["name"]]  # a sink's name never holds a key
             written.add_metric(label, sink["written"])
             dropped.add_metric(label, sink["dropped"])
             errors.add_metric(label, sink["errors"])
+            reconnects.add_metric(label, sink["reconnects"])
+            if sink["bitrate"] is not None:
+                bitrate.add_metric(label, sink["bitrate"])
             is_up.add_metric(label, float(sink["is_up"]))
-        yield from (written, dropped, errors, is_up)
+        yield from (written, dropped, errors, reconnects, bitrate, is_up)

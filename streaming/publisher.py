@@ -4,7 +4,8 @@ python -m streaming.publisher      (started by `streaming.publishing`, which hol
 
 Standard input is a line of JSON for each attempt to connect (see `Job`); behind the one that succeeds stand the frames,
 up to the end of file: the slot's number in 8 bytes, then I420. Standard output is a line each: "ready" once everything
-is loaded, then "on air" or the reason why not. A stream that breaks is told alike, and ends the process with status 1.
+is loaded, then "on air" or the reason why not; "sent N", in bytes, about once a second. A stream that breaks is told as
+its reason, and ends the process with status 1.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from errno import ECONNREFUSED, ECONNRESET, EHOSTUNREACH, EIO, ENETUNREACH, EPIPE, ETIMEDOUT
+from fractions import Fraction
 from io import BufferedReader
 from math import ceil
 from typing import TYPE_CHECKING
@@ -25,7 +27,7 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 
-from streaming.publishing import CONNECT_S, ON_AIR, READY, SLOT, Job
+from streaming.publishing import CONNECT_S, ON_AIR, READY, SENT, SLOT, Job
 from streaming.sink import Frame
 from streaming.stream import Stream
 
@@ -61,8 +63,11 @@ def _publish(job: Job, inlet: BufferedReader) -> int | None:
             stream = _connect(job)
             is_on_air = True
             _say(ON_AIR)
-            for frame in _frames(inlet, stream.shape):
+            told_every = ceil(Fraction(job.fps))
+            for number, frame in enumerate(_frames(inlet, stream.shape), 1):
                 stream.send(frame)
+                if number % told_every == 0:
+                    _say(f"{SENT}{stream.sent_bytes}")
                 log.clear()
             stream.close()
         except (av.FFmpegError, OSError) as error:

@@ -23,7 +23,7 @@ from streaming.fanout import QUEUE_LENGTH
 from streaming.pacing import Clock, SystemClock
 from streaming.sink import Frame
 
-READY, ON_AIR = "ready", "on air"  # whatever else the child says is a reason why not
+READY, ON_AIR, SENT = "ready", "on air", "sent "  # whatever else the child says is a reason why not
 SLOT = struct.Struct(">Q")  # stands before each frame
 CONNECT_S = 5.0  # for the server to agree to take the stream
 _SEND_S = 5.0  # for the child to take one frame
@@ -97,6 +97,7 @@ class ChildLink:
     Attributes:
         is_alive: whether the child can be told to connect, or is connected.
         pid: the child's process id.
+        sent_bytes: of picture and sound so far; up to a second old.
 
     Raises:
         OSError: the system starts no more processes.
@@ -104,6 +105,7 @@ class ChildLink:
 
     def __init__(self, job: Job, *, clock: Clock | None = None) -> None:
         self.is_alive = True
+        self.sent_bytes = 0
         self._job = job
         self._clock = clock or SystemClock()
         # A look may last as long as the frames behind find room in the sink's queue.
@@ -201,7 +203,12 @@ class ChildLink:
         self._socket.sendall(data)
 
     def _hear(self, wait_s: float) -> str | None:
-        """Return the child's next line, or None if there is none yet."""
+        """Return the child's next line that is no figure, or None if there is none yet."""
+        while (line := self._hear_line(wait_s)) is not None and line.startswith(SENT):
+            self.sent_bytes = int(line.removeprefix(SENT))
+        return line
+
+    def _hear_line(self, wait_s: float) -> str | None:
         self._socket.settimeout(wait_s)
         while b"\n" not in self._heard:
             try:

@@ -67,12 +67,16 @@ class Sink(ABC):
         name: what people see; never holds a stream key.
         invitation: what people need to know to use it, told once when the show begins; "" for nothing.
         errors: how often something went wrong that the sink got over by itself.
+        reconnects: how often a stream was begun anew.
+        sent_bytes: of encoded picture and sound so far; None where nothing is encoded, or nobody counts.
         close_s: seconds that the end of the show waits for `close`, None for as long as it takes.
     """
 
     name: str
     invitation: str = ""
     errors: int = 0
+    reconnects: int = 0
+    sent_bytes: int | None = None
     close_s: float | None = 1.8
 
     @abstractmethod

@@ -39,6 +39,10 @@ class Stream:
     Args:
         job: what to publish, and where.
 
+    Attributes:
+        shape: of a frame, (H * 3 / 2, W).
+        sent_bytes: of picture and sound so far.
+
     Raises:
         av.FFmpegError: the encoder, the network or the server did not do as they should.
         OSError: likewise.
@@ -64,6 +68,7 @@ class Stream:
         if self._audio is not None:
             self._silence = _encode_silence(self._audio.codec_context)
         self._note = open_timeline()
+        self.sent_bytes = 0
         self._first: int | None = None
         self._key = 0
         self._num_audio = 0
@@ -89,6 +94,7 @@ class Stream:
         )
         encoded_ns = time.monotonic_ns()
         self._container.mux(packets)
+        self.sent_bytes += sum(packet.size for packet in packets)
         self._note(frame.slot, arrived_ns, encoded_ns)
         if self._audio is not None:
             self._send_silence_until(slot / self._feed.fps)
@@ -116,6 +122,7 @@ class Stream:
             packet.is_keyframe = True
             self._container.mux(packet)
             self._num_audio += 1
+            self.sent_bytes += len(self._silence)
 
 
 def find_encoder(job: Job) -> Encoder:

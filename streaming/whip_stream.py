@@ -39,6 +39,10 @@ class WhipStream:
     Args:
         job: what to publish, and where; its option "token" is for the server.
 
+    Attributes:
+        shape: of a frame, (H * 3 / 2, W).
+        sent_bytes: of picture and sound so far.
+
     Raises:
         OSError: the server cannot be reached, refuses, or its media do not come through.
     """
@@ -55,6 +59,7 @@ class WhipStream:
         self._first: int | None = None
         self._key = 0
         self._note = open_timeline()
+        self.sent_bytes = 0
         if is_here(urlsplit(job.url).hostname or ""):
             offer_loopback()
         self._loop = asyncio.new_event_loop()
@@ -91,7 +96,9 @@ class WhipStream:
         self._note(frame.slot, arrived_ns, time.monotonic_ns())
         for packet in packets:
             packet.time_base = 1 / self._feed.fps
-        self._loop.call_soon_threadsafe(self._put, packets, self._silence.until(slot / self._feed.fps))
+        silence = self._silence.until(slot / self._feed.fps)
+        self.sent_bytes += sum(packet.size for packet in (*packets, *silence))
+        self._loop.call_soon_threadsafe(self._put, packets, silence)
 
     def close(self) -> None:
         """Take leave of the server.

@@ -28,7 +28,16 @@ from streaming.sink import Feed
 from streaming.uploads import decode_picture
 from tests.streaming.doubles import WAIT_S, card_error, colour_card
 
-SINK = {"name": "a", "state": "on air", "written": 5, "dropped": 1, "errors": 2, "is_up": False}
+SINK = {
+    "name": "a",
+    "state": "on air",
+    "written": 5,
+    "dropped": 1,
+    "errors": 2,
+    "is_up": False,
+    "bitrate": 640_000,
+    "reconnects": 3,
+}
 STATS = {"engine": "fake fp32", "fps": 25.0, "frames": 3, "late": 2, "p99_ms": 12.5, "sinks": [SINK]}
 
 
@@ -108,6 +117,8 @@ def test_a_show_is_steered_over_http(room: Room, generator: Generator) -> None:
     assert status == 422
     assert f"{name} must be from" in refusal["error"]
     assert room.ask("PUT", "/api/controls/nothing", {"value": 1})[0] == 404
+    assert room.ask("PUT", f"/api/controls/{name}", {"value": None})[0] == 422
+    assert room.ask("POST", "/api/prompt", {"seed": 4, "text": None})[0] == 422
     with room.listen() as socket:
         status, cue = room.ask("POST", "/api/cues", {"text": "a calm sea", "seed": 4})
         assert (status, cue["state"], cue["label"]) == (201, "preparing", "a calm sea")
@@ -150,7 +161,15 @@ def test_a_picture_becomes_a_scene(room: Room) -> None:
         state_where(socket, lambda state: state["on_air"] == "card.png")
     assert room.ask("POST", "/api/cues/image", b"no picture")[0] == 415
     assert room.ask("POST", "/api/cues/image", b"")[0] == 415
-    assert room.ask("POST", "/api/cues/image?dissolve_s=x", file.getvalue())[0] == 422
+    for query in (
+        "dissolve_s=x",
+        "dissolve_s=1_0",
+        "dissolve_s=%201",
+        "dissolve_s=nan",
+        "dissolve_s=-1",
+        f"label={201 * 'x'}",
+    ):
+        assert room.ask("POST", f"/api/cues/image?{query}", file.getvalue())[0] == 422, query
     assert room.ask("POST", "/api/cues/image", bytes(20 * 2**20 + 1))[0] == 413
     assert room.ask("POST", "/api/cues", bytes(2**17))[0] == 413
 
@@ -209,6 +228,8 @@ def test_prometheus_reads_the_metrics(room: Room) -> None:
     assert values["everframe_frame_seconds", "0.99"] == 0.0125
     assert values["everframe_sink_frames_total", "a"] == 5
     assert values["everframe_sink_up", "a"] == 0
+    assert values["everframe_sink_reconnects_total", "a"] == 3
+    assert values["everframe_sink_bits_per_second", "a"] == 640_000
 
 
 @pytest.mark.live

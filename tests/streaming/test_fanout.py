@@ -9,6 +9,7 @@ import pytest
 
 from streaming.errors import ReaderGoneError, SinkError
 from streaming.fanout import QUEUE_LENGTH, FanOut
+from tests.fakes import FakeClock
 from tests.streaming.doubles import WAIT_S, ScriptedSink, feed, numbered
 
 
@@ -154,3 +155,20 @@ def test_a_fault_of_our_own_kills_the_lane_and_shows_its_trace(monkeypatch: pyte
     assert fan_out.lanes[0].join(WAIT_S)
     assert "fault of its own" in fan_out.figures()[0].state
     assert traces[0].exc_type is ZeroDivisionError
+
+
+def test_bit_rates_are_those_of_the_last_seconds() -> None:
+    sink, silent, clock = ScriptedSink("a"), ScriptedSink("b"), FakeClock()
+    fan_out = FanOut([sink, silent], clock)
+    fan_out.open(feed())
+    fan_out.wait_ready()
+    sink.sent_bytes, sink.reconnects = 0, 2
+    rates = []
+    for second in range(10):
+        rates.append(fan_out.figures()[0].bitrate)
+        clock.advance(1)
+        sink.sent_bytes += 1000 if second < 5 else 4000
+    fan_out.close()
+    assert rates == [None, 8000, 8000, 8000, 8000, 8000, 16000, 24000, 32000, 32000]
+    assert fan_out.figures()[0].reconnects == 2
+    assert fan_out.figures()[1].bitrate is None

@@ -74,5 +74,16 @@ def test_stats_are_json_and_do_not_tell_where_files_lie() -> None:
         "late": 1,
         "dropped": 2,
         "filled": 0,
-        "sinks": [{"name": "a.mp4", "state": "on air", "written": 5, "dropped": 1, "errors": 0, "is_up": True}],
+        "sinks": [
+            {
+                "name": "a.mp4",
+                "state": "on air",
+                "written": 5,
+                "dropped": 1,
+                "errors": 0,
+                "is_up": True,
+                "bitrate": None,
+                "reconnects": 0,
+            }
+        ],
     }

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import pytest
 
 from streaming import publishing
@@ -65,6 +66,20 @@ def test_every_frame_arrives_and_the_end_is_clean(tmp_path: Path) -> None:
     assert [number_of(frame.to_ndarray()[:48]) for frame in frames] == list(range(50))
     assert num_audio > 70
     assert not is_running(link.pid)
+
+
+def test_what_was_sent_is_counted(tmp_path: Path) -> None:
+    link = ChildLink(job(tmp_path / "a.flv"))
+    connect(link)
+    slot = 0
+    while not link.sent_bytes:  # told once a second, and heard with the next frame
+        link.send(Frame(numbered(slot % 55), slot))
+        slot += 1
+        assert slot < MANY
+    link.close()
+    with av.open(str(tmp_path / "a.flv")) as container:
+        sizes = [packet.size for packet in container.demux() if packet.pts is not None]
+    assert 100 < link.sent_bytes <= sum(sizes) * 1.1
 
 
 def test_a_refusal_is_told_and_the_same_child_tries_again() -> None:

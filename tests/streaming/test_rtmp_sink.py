@@ -68,6 +68,7 @@ class FakeLink:
         self.job = job
         self.slots: list[int] = []
         self.is_alive = True
+        self.sent_bytes = 0
         self.is_ready = self.is_closed = False
         self._network = network
         self._num_polls: int | None = None
@@ -92,6 +93,7 @@ class FakeLink:
             self.is_alive = False
             raise ConnectionResetError("the server has closed SECRET?token=SECRET")
         self.slots.append(frame.slot)
+        self.sent_bytes += 1000
 
     def close(self) -> None:
         self.is_closed = True
@@ -160,6 +162,7 @@ def test_a_new_connection_is_a_new_link() -> None:
     assert (first.slots, second.slots) == (list(range(20)), list(range(back, 100)))
     assert sink.errors == 1
     assert sink.result() == "2 connections, last trouble: the server has closed ***"
+    assert (sink.reconnects, sink.sent_bytes) == (1, 1000 * (20 + 100 - back))
 
 
 def test_a_link_that_was_only_refused_is_used_again() -> None:
