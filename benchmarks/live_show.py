@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +20,7 @@ from benchmarks import stamp
 from benchmarks.stages import TimedSession
 from runtime.engine import Array
 from runtime.generator import Generator
+from streaming.desk import Desk
 from streaming.errors import SinkError
 from streaming.fanout import FanOut
 from streaming.pacing import Pacer, SystemClock
@@ -101,10 +104,14 @@ class NumberedFrames:
         self.notes.made[number] = time.monotonic_ns()
         return self._buffer
 
-    def set_control(self, name: str, value: float) -> None:
-        """Set a control of the generator, from any thread."""
+    def expect_control(self) -> None:
+        """Note that a control is being set now, by somebody else; from any thread."""
         with self._lock:
             self._waiting.append(time.monotonic_ns())
+
+    def set_control(self, name: str, value: float) -> None:
+        """Set a control of the generator, from any thread."""
+        self.expect_control()
         self._generator.set_control(name, value)
 
 
@@ -182,7 +189,8 @@ def play(
         sink: where to.
         fps: slots per second.
         seconds: length of the show.
-        control: (name, value, other value), set in turns twice a second; None for none.
+        control: (name, value, other value), set in turns twice a second, through the page if there is one; None for
+            none.
         on_air: called once the sink has started.
 
     Raises:
@@ -192,16 +200,19 @@ def play(
     fan_out = NotedFanOut([sink], frames)
     pacer = Pacer(clock, fps)
     show = Show(fan_out, pacer, clock)
-    feed = Feed("live", generator.width, generator.height, fps, "i420", show.latest)
+    desk = Desk()
+    desk.attach(generator, "")
+    feed = Feed("live", generator.width, generator.height, fps, "i420", show.latest, desk)
     stop = threading.Event()
 
     def steer() -> None:
         assert control is not None
         name, *values = control
-        turn = 0
-        while not stop.wait(0.537):  # no multiple of an interval, so that all its parts are met
-            turn += 1
-            frames.set_control(name, values[turn % 2])
+        with _hand(sink, frames) as set_control:
+            turn = 0
+            while not stop.wait(0.537):  # no multiple of an interval, so that all its parts are met
+                turn += 1
+                set_control(name, values[turn % 2])
 
     fan_out.open(feed)
     try:
@@ -214,7 +225,27 @@ def play(
     finally:
         stop.set()
         fan_out.close()
+        desk.close()
     frames.notes.late, frames.notes.dropped = pacer.num_late, pacer.num_dropped
+
+
+@contextmanager
+def _hand(sink: Sink, frames: NumberedFrames) -> Iterator[Callable[[str, float], None]]:
+    """Yield what sets a control: as a slider on the page does where there is a page, else the generator itself."""
+    if not sink.name.startswith("http://"):
+        yield frames.set_control
+        return
+    from websockets.sync.client import connect
+
+    with connect(f"{sink.name.replace('http://', 'ws://')}/api/live", compression=None) as socket:
+
+        def set_control(name: str, value: float) -> None:
+            frames.expect_control()
+            socket.send(json.dumps({"id": 1, "do": "set", "name": name, "value": value}))
+            while "id" not in json.loads(socket.recv()):
+                pass
+
+        yield set_control
 
 
 def read_timeline(file: Path) -> dict[int, tuple[int, int, int]]:

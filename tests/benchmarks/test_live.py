@@ -128,7 +128,9 @@ def test_targets_are_judged_by_the_figures() -> None:
     notes.controls = [(notes.asked[80] - 60_000_000, 80)]
     idle = summarise(notes, arrivals, timeline, FPS)
     assert not judge({"rtmp": idle}, 25)["control to frame"]["passed"]
-    assert judge({"page": good, "rtmp": {"missing": "no nginx"}}, 25) == {}
+    slider = judge({"page": good, "rtmp": {"missing": "no nginx"}}, 25)
+    assert {name: target["passed"] for name, target in slider.items()} == {"slider on the page to frame": True}
+    assert judge({"page": {"missing": "x"}, "rtmp": {"missing": "no nginx"}}, 25) == {}
 
 
 def test_the_result_is_told_and_drawn(tmp_path: Path) -> None:
