@@ -10,15 +10,14 @@ import json
 import os
 import select
 import subprocess
-import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from streaming.children import command, environment
 from streaming.pacing import Clock, SystemClock
 from streaming.sinks import mask
 
@@ -50,13 +49,12 @@ class ChildReader:
     def __init__(self, spec: str, width: int, height: int) -> None:
         self._shape = height, width, 3
         self._part = bytearray()
-        path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "streaming.intake_child"],
+            command("streaming.intake_child"),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": path},
+            env=environment(),
             start_new_session=True,  # Ctrl-C is for the show
         )
         assert self._process.stdin is not None

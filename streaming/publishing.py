@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import ssl
 import struct
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
+from streaming.children import command, environment
 from streaming.fanout import QUEUE_LENGTH
 from streaming.pacing import Clock, SystemClock
 from streaming.sink import Frame
@@ -115,14 +114,13 @@ class ChildLink:
         self._socket, theirs = socket.socketpair()
         frame_bytes = SLOT.size + job.width * job.height * 3 // 2
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _FRAMES_UNDER_WAY * frame_bytes)
-        path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
         try:
             with theirs:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "streaming.publisher"],
+                    command("streaming.publisher"),
                     stdin=theirs.fileno(),  # whose end it reads once this process is gone, however it went
                     stdout=theirs.fileno(),
-                    env={**os.environ, "PYTHONPATH": path},
+                    env=environment(),
                     start_new_session=True,  # Ctrl-C is for the show, which then ends the stream in peace
                 )
         except BaseException:

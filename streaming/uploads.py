@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from streaming.children import command, environment
 
 MAX_BYTES = 20 * 2**20
 KINDS = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "application/octet-stream")
@@ -32,15 +31,14 @@ def decode_picture(data: bytes, width: int, height: int, *, patience_s: float = 
     """
     if len(data) > MAX_BYTES:
         raise ValueError(f"a picture may have at most {MAX_BYTES // 2**20} MiB, got {len(data) / 2**20:.1f}")
-    path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")  # each would want its own memory
     try:
         child = subprocess.run(
-            [sys.executable, "-m", "streaming.unpack", str(width), str(height)],
+            command("streaming.unpack", str(width), str(height)),
             input=data,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env={**os.environ, **threads, "PYTHONPATH": path},
+            env=environment(**threads),
             timeout=patience_s,
             check=False,
         )

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import struct
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
+
+from streaming.children import command, environment
 
 HEAD = struct.Struct(">cQQ")  # FRAME and its slot, or OFFER and its number; then how many bytes follow
 FRAME, OFFER = b"F", b"O"
@@ -57,15 +56,14 @@ class ViewersLink:
         self._socket, theirs = socket.socketpair()
         room = _FRAMES_UNDER_WAY * (HEAD.size + watch.width * watch.height * 3 // 2)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, room)
-        path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
         try:
             with theirs:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "streaming.viewers"],
+                    command("streaming.viewers"),
                     stdin=theirs.fileno(),  # whose end it reads once this process is gone, however it went
                     stdout=subprocess.PIPE,
                     stderr=subprocess.DEVNULL,
-                    env={**os.environ, "PYTHONPATH": path},
+                    env=environment(),
                     process_group=0,  # Ctrl-C is for the show
                 )
             self._socket.settimeout(_SEND_S)

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import subprocess
-import sys
-from pathlib import Path
 
+from streaming.children import command, environment
 from streaming.errors import ClosedError, SinkError
 from streaming.sink import Feed, Frame, Sink
 
@@ -37,14 +35,13 @@ class WindowSink(Sink):
     def start(self) -> None:
         """Start the child and wait for its window."""
         self._socket, theirs = socket.socketpair()
-        path = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "streaming.window"],
+                command("streaming.window"),
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 stderr=subprocess.DEVNULL,  # Qt has a lot to say
-                env={**os.environ, "PYTHONPATH": path},
+                env=environment(),
                 start_new_session=True,  # Ctrl-C is for the show
             )
         feed = self._feed
