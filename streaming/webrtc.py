@@ -134,17 +134,19 @@ def h264_capabilities() -> list[RTCRtpCodecCapability]:
     return [*wanted, *(codec for codec in known if codec.mimeType == "video/rtx")]
 
 
-def offer_loopback() -> None:
-    """Let connections of this process be reached on loopback too, which aioice leaves out.
+def offer_loopback(*, alone: bool = False) -> None:
+    """Let connections of this process be reached on loopback, which aioice leaves out.
 
-    A server, or a browser, on this machine needs nothing else, and without a network there is nothing else.
+    Args:
+        alone: offer nothing else: the other side is on this machine, too. (Not for browsers, some of which take no
+            such address: they are offered both.)
     """
     given = aioice.ice.get_host_addresses
     if getattr(given, "has_loopback", False):
         return
 
     def get_host_addresses(use_ipv4: bool, use_ipv6: bool) -> list[str]:
-        found: list[str] = given(use_ipv4, use_ipv6)
+        found: list[str] = [] if alone else given(use_ipv4, use_ipv6)
         return [*found, *(["127.0.0.1"] if use_ipv4 and "127.0.0.1" not in found else [])]
 
     get_host_addresses.has_loopback = True  # type: ignore[attr-defined]

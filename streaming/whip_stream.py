@@ -61,7 +61,7 @@ class WhipStream:
         self._note = open_timeline()
         self.sent_bytes = 0
         if is_here(urlsplit(job.url).hostname or ""):
-            offer_loopback()
+            offer_loopback(alone=True)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()

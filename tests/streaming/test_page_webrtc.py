@@ -32,7 +32,7 @@ class Page:
     """A page sink that is on air, and an event loop for those who watch it."""
 
     def __init__(self) -> None:
-        offer_loopback()
+        offer_loopback(alone=True)
         self.sink = PageSink("http://127.0.0.1:0")
         self.sink.open(Feed("a show", 128, 96, Fraction(30), "i420", dict))
         self.sink.start()

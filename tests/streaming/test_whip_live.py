@@ -28,7 +28,7 @@ class Server:
     """A WHIP server whose media end is aiortc: it decodes what it gets."""
 
     def __init__(self) -> None:
-        offer_loopback()
+        offer_loopback(alone=True)
         self.frames: list[Any] = []
         self.num_sounds = 0
         self.changed = threading.Condition()
