@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -100,8 +101,9 @@ recordings:
 
 who can see it:
   The page is for this machine alone, unless HOST is 0.0.0.0 or an address of
-  your network: then everybody there can watch. A stream key is never shown or
-  logged; other users of this machine can see it in the list of processes.
+  your network: then whoever has the token that is told can watch and steer. A
+  stream key is never shown or logged, but other users of this machine can see
+  it in the list of processes: --to env:NAME takes the sink from a variable.
 
 exit status:
   0  --seconds are over; Ctrl-C, SIGTERM or a closed terminal, with every file
@@ -161,7 +163,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("bundle", nargs="?", metavar="BUNDLE", help=f"folder of a bundle (default: {DEFAULT_BUNDLE})")
-    add("--to", action="append", metavar="SINK", help=f"where frames go; may be repeated (default: {DEFAULT_SINK})")
+    add(
+        "--to",
+        action="append",
+        type=_sink,
+        metavar="SINK",
+        help=f"where frames go, or env:NAME for what that variable holds; may be repeated (default: {DEFAULT_SINK})",
+    )
     add("--image", metavar="FILE", help='picture to animate; "input" for what --input shows (default: made up)')
     add("--clip", metavar="FILE", help="video to go on from, from its last frames")
     add("--input", metavar="IN", help="live input: webcam[:DEVICE], testcard, a file or an address; for the page too")
@@ -206,6 +214,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
                 f"{float(options.seconds):g}): make the show longer, or leave the cue out"
             )
     return options
+
+
+def _sink(text: str) -> str:
+    name = text.removeprefix("env:")
+    if name == text:
+        return text
+    if not (spec := os.environ.get(name, "")):
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, and no variable of that name holds anything: set it to a sink, e.g. rtmp://HOST/APP/KEY"
+        )
+    return spec
 
 
 def _seed(text: str) -> int:

@@ -43,6 +43,14 @@ def test_everything_is_read() -> None:
     ]
 
 
+def test_a_sink_may_stand_in_a_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STREAM", "rtmp://host/app/SECRET")
+    monkeypatch.delenv("NOTHING", raising=False)
+    assert parse(["--to", "env:STREAM", "--to", "a.mp4"]).to == ["rtmp://host/app/SECRET", "a.mp4"]
+    with pytest.raises(ValueError, match="got 'env:NOTHING', and no variable of that name holds anything"):
+        parse(["--to", "env:NOTHING"])
+
+
 def test_nothing_has_to_be_given() -> None:
     options = parse([])
     assert (options.bundle, options.to, options.image, options.seed, options.seconds, options.fps) == (None,) * 6
