@@ -17,9 +17,8 @@ from starlette.routing import Route
 from streaming.actions import read_json
 from streaming.control_app import MAX_JSON_BYTES, read_body, refuse
 from streaming.sink import Feed, Frame
-from streaming.viewing import FRAME, OFFER, ViewersLink, Watch
+from streaming.viewing import FRAME, MAX_VIEWERS, OFFER, ViewersLink, Watch
 
-MAX_VIEWERS = 16
 _MAX_CANDIDATES = 64
 _ANSWER_S = 10.0
 
@@ -48,6 +47,7 @@ class WebRTC:
         self._loop = asyncio.get_running_loop()
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._number = 0
+        self._is_closed = False
 
     def route(self) -> Route:
         """Return the route by which browsers ask for the picture."""
@@ -57,8 +57,8 @@ class WebRTC:
                 offer = check(read_json(await read_body(request, MAX_JSON_BYTES)))
             except ValueError as error:
                 return refuse(422, str(error))
-            if self.num + len(self._answers) >= MAX_VIEWERS:
-                return refuse(503, f"{MAX_VIEWERS} watch through WebRTC already: use /stream.mjpeg")
+            if len(self._answers) >= MAX_VIEWERS:  # at once: each takes a moment
+                return refuse(503, "too many ask for the picture just now: try again, or use /stream.mjpeg")
             told = await self._ask(offer)
             if "sdp" in told:
                 return JSONResponse({"type": "answer", "sdp": told["sdp"]})
@@ -79,7 +79,9 @@ class WebRTC:
 
     def close(self) -> None:
         """End the child; may be called from any thread."""
-        child = self._child
+        with self._lock:
+            self._is_closed = True
+            child = self._child
         if child is not None:
             child.end()
 
@@ -97,6 +99,8 @@ class WebRTC:
 
     def _offer(self, number: int, offer: str) -> None:
         with self._lock:
+            if self._is_closed:
+                raise ConnectionAbortedError("the show has ended")
             if self._child is None or self._child.has_ended():
                 self._child = child = ViewersLink(self._watch)
                 threading.Thread(target=self._listen, args=(child,), daemon=True).start()

@@ -27,13 +27,14 @@ import numpy as np
 from streaming.encoders import ENCODERS, SOFTWARE
 from streaming.h264 import open_video, to_video_frame
 from streaming.sink import Feed, Frame
-from streaming.viewing import FRAME, HEAD, Watch
+from streaming.viewing import FRAME, HEAD, MAX_VIEWERS, Watch
 from streaming.webrtc import RTCSessionDescription, Track, make_peer, offer_loopback, send_video
 
 _BITS_PER_PIXEL = 0.2  # somebody looks closely
 _MIN_BITRATE, _MAX_BITRATE = 800_000, 8_000_000
 _KEY_EVERY_S = Fraction(10)  # who comes, or has lost something, asks for one
 _KEY_PAUSE_S = Fraction(1, 2)  # but gets none before this has passed since the last
+_CONNECT_S = 15.0  # for a browser that has been answered
 _NICE = 10  # the show goes first
 _GONE = ("failed", "closed", "disconnected")
 
@@ -91,17 +92,22 @@ class Viewers:
         Raises:
             Exception: whatever aiortc stumbles over.
         """
+        if len(self._tracks) >= MAX_VIEWERS:
+            raise ValueError(f"{MAX_VIEWERS} watch, or are about to: use /stream.mjpeg")
         peer, track = make_peer(), Track("video")
         self._tracks[peer] = track
 
         def look() -> None:
-            if peer.connectionState in _GONE and self._tracks.pop(peer, None) is not None:
-                closing = asyncio.ensure_future(peer.close())
-                self._closing.add(closing)
-                closing.add_done_callback(self._closing.discard)
+            if peer.connectionState in _GONE:
+                self._hang_up(peer)
             self._count()
 
+        def give_up() -> None:
+            if peer.connectionState != "connected":
+                self._hang_up(peer)
+
         peer.on("connectionstatechange", look)
+        self._loop.call_later(_CONNECT_S, give_up)
         try:
             send_video(peer, track, self._want_key)
             await peer.setRemoteDescription(RTCSessionDescription(offer, "offer"))
@@ -114,6 +120,12 @@ class Viewers:
             self._tracks.pop(peer, None)
             await peer.close()
             raise
+
+    def _hang_up(self, peer: Any) -> None:
+        if self._tracks.pop(peer, None) is not None:
+            closing = asyncio.ensure_future(peer.close())
+            self._closing.add(closing)
+            closing.add_done_callback(self._closing.discard)
 
     def _count(self) -> None:
         num = sum(peer.connectionState == "connected" for peer in self._tracks)

@@ -17,6 +17,7 @@ from streaming.children import command, environment
 
 HEAD = struct.Struct(">cQQ")  # FRAME and its slot, or OFFER and its number; then how many bytes follow
 FRAME, OFFER = b"F", b"O"
+MAX_VIEWERS = 16  # who are connected, or have been answered
 _SEND_S = 2.0  # for the child to take one frame
 _FRAMES_UNDER_WAY = 2  # between the processes, where the system gives that much room
 

@@ -27,8 +27,9 @@ from streaming.webrtc import (
     send_audio,
     send_video,
 )
-from streaming.whip import leave, publish
+from streaming.whip import Session, leave, publish
 
+_KEY_PAUSE_S = Fraction(1, 2)  # between two key frames that the other side asks for
 _GOODBYE_S = 0.5  # each, for the server and for the peer
 _Result = TypeVar("_Result")
 
@@ -54,6 +55,7 @@ class WhipStream:
         self._encoder = find_encoder(job)
         self._context = open_video(feed, self._encoder, to_options(job, self._encoder))
         self._context.gop_size = 2**15  # key frames are asked for by the clock, and by the other side
+        self._session: Session | None = None  # once the server has agreed, until it has been told of the end
         self._silence = Silence(job.audio_bitrate)
         self._is_key_wanted = False
         self._first: int | None = None
@@ -86,7 +88,8 @@ class WhipStream:
         if self._first is None:
             self._first = self._key = frame.slot
         is_due = frame.slot - self._key >= ceil(KEY_INTERVAL_S * self._feed.fps)
-        is_key = frame.slot == self._first or is_due or self._is_key_wanted
+        is_wanted = self._is_key_wanted and frame.slot - self._key >= _KEY_PAUSE_S * self._feed.fps
+        is_key = frame.slot == self._first or is_due or is_wanted
         if is_key:
             self._key, self._is_key_wanted = frame.slot, False
         slot = frame.slot - self._first
@@ -101,15 +104,8 @@ class WhipStream:
         self._loop.call_soon_threadsafe(self._put, packets, silence)
 
     def close(self) -> None:
-        """Take leave of the server.
-
-        Raises:
-            OSError: the server could not be told; it will see for itself.
-        """
-        try:
-            self._do(asyncio.to_thread(leave, self._session), _GOODBYE_S)
-        finally:
-            self._end()
+        """Take leave of the server."""
+        self._end()
 
     async def _connect(self) -> None:
         self._peer = make_peer()
@@ -133,8 +129,6 @@ class WhipStream:
             raise ConnectionError(f"the server's answer cannot be used ({error})") from error
         await settled.wait()
         if self._peer.connectionState != "connected":
-            with contextlib.suppress(OSError):
-                await asyncio.to_thread(leave, self._session)
             raise ConnectionError("the server's media cannot be reached; a firewall may keep UDP out")
 
     def _put(self, video: list[Any], audio: list[Any]) -> None:
@@ -157,6 +151,10 @@ class WhipStream:
             raise TimeoutError("no answer") from error
 
     def _end(self) -> None:
+        if self._session is not None:
+            with contextlib.suppress(OSError):  # it will see for itself
+                self._do(asyncio.to_thread(leave, self._session), _GOODBYE_S)
+            self._session = None
         with contextlib.suppress(Exception):  # it is over, whatever aiortc has to say
             self._do(self._peer.close(), _GOODBYE_S)
         self._loop.call_soon_threadsafe(self._loop.stop)

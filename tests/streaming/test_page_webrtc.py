@@ -20,6 +20,7 @@ from streaming import page_webrtc
 from streaming.page_sink import PageSink
 from streaming.page_webrtc import check
 from streaming.sink import Feed, Frame
+from streaming.viewing import MAX_VIEWERS
 from streaming.webrtc import make_peer, offer_loopback
 from tests.streaming.doubles import WAIT_S, card_error, colour_card, to_i420
 
@@ -151,6 +152,21 @@ def test_what_is_no_offer_is_refused_and_costs_nothing(page: Page) -> None:
     viewer = Viewer(page)
     page.show_until(lambda: viewer.frames)
     viewer.leave()
+
+
+def test_who_asks_and_never_comes_takes_no_room_for_ever(page: Page) -> None:
+    async def offer() -> str:
+        peer = make_peer()
+        peer.addTransceiver("video", direction="recvonly")
+        await peer.setLocalDescription(await peer.createOffer())
+        sdp = str(peer.localDescription.sdp)
+        await peer.close()
+        return sdp
+
+    sdp = page.do(offer())
+    statuses = [page.ask({"type": "offer", "sdp": sdp})[0] for _ in range(MAX_VIEWERS + 2)]
+    assert statuses == [200] * MAX_VIEWERS + [422] * 2
+    assert "are about to: use /stream.mjpeg" in page.ask({"type": "offer", "sdp": sdp})[1]["error"]
 
 
 def test_it_is_told_where_it_is(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
