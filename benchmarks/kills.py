@@ -28,11 +28,11 @@ from benchmarks.report import Report
 from runtime.generator import Generator
 from streaming.fanout import FanOut, SinkFigures
 from streaming.filler import Filler
-from streaming.null_sink import NullSink
 from streaming.pacing import Pacer, SystemClock
-from streaming.rtmp_sink import RtmpSink
 from streaming.show import Show
 from streaming.sink import Feed, Picture
+from streaming.sinks.null_sink import NullSink
+from streaming.sinks.rtmp_sink import RtmpSink
 
 SUMMARY = "a live stream whose server is killed at random, and one whose server never reads"
 DESCRIPTION = """\

@@ -26,8 +26,8 @@ from benchmarks.report import Report, write_beside
 from benchmarks.stages import open_timed
 from runtime.engine import ENGINES, PRECISIONS
 from streaming.errors import SinkError
-from streaming.sinks import make_sinks
-from streaming.timeline import VARIABLE
+from streaming.live.timeline import VARIABLE
+from streaming.sinks.table import make_sinks
 
 SUMMARY = "how long a frame is on its way: glass to glass through RTMP, the page, and ffmpeg"
 DESCRIPTION = """\

@@ -249,7 +249,7 @@ def _hand(sink: Sink, frames: NumberedFrames) -> Iterator[Callable[[str, float],
 
 
 def read_timeline(file: Path) -> dict[int, tuple[int, int, int]]:
-    """Return slot -> (arrived at the encoder, encoded, sent), from the file that `streaming.timeline` wrote."""
+    """Return slot -> (arrived at the encoder, encoded, sent), from the file that `streaming.live.timeline` wrote."""
     if not file.exists():
         return {}
     rows = [[int(word) for word in line.split()] for line in file.read_text().splitlines()]

@@ -11,9 +11,9 @@ from fractions import Fraction
 from math import isfinite
 from typing import Any, NoReturn
 
-from streaming.encoders import AUTO, ENCODERS
-from streaming.presets import PRESETS
-from streaming.sinks import KINDS, mask
+from streaming.live.encoders import AUTO, ENCODERS
+from streaming.live.presets import PRESETS
+from streaming.sinks.table import KINDS, mask
 
 DEFAULT_BUNDLE = "bundles/satellite-256"
 DEFAULT_SINK = "http://127.0.0.1:8000"

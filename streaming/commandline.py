@@ -11,16 +11,16 @@ from math import ceil
 from pathlib import Path
 
 from streaming.arguments import DEFAULT_BUNDLE, DEFAULT_SINK, parse
-from streaming.encoders import ENCODERS, choose
 from streaming.errors import SinkError
 from streaming.fanout import FanOut, SinkFigures
 from streaming.figures import Figures
 from streaming.filler import Filler
+from streaming.live.encoders import ENCODERS, choose
 from streaming.pacing import Pacer, SystemClock
 from streaming.process import Interruption, process_start_s
 from streaming.show import End, Show
 from streaming.sink import Feed
-from streaming.sinks import encodes, make_sinks
+from streaming.sinks.table import encodes, make_sinks
 from streaming.status import Status, to_summary
 
 

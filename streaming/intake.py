@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from streaming.children import command, environment
 from streaming.pacing import Clock, SystemClock
-from streaming.sinks import mask
+from streaming.sinks.table import mask
 
 Rgb = npt.NDArray[np.uint8]
 FROZEN_S, LOST_S = 1.0, 5.0  # without a frame: it is called frozen, and then lost

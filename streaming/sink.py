@@ -32,8 +32,8 @@ class Feed:
         pixels: "i420" (H * 3 / 2, W; planes Y, U, V; BT.709 limited range) or "rgb" (H, W, 3).
         figures: returns the show's latest figures, ready for JSON; may be called from any thread.
         desk: where the show is steered, or None.
-        preset: name of the service whose rules live streams follow, of `streaming.presets`; "" for none.
-        encoder: name of the encoder for H.264, of `streaming.encoders`; "" where no sink makes any.
+        preset: name of the service whose rules live streams follow, of `streaming.live.presets`; "" for none.
+        encoder: name of the encoder for H.264, of `streaming.live.encoders`; "" where no sink makes any.
     """
 
     title: str

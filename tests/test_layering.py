@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ ALLOWED = {
 # A heavy or optional package is imported inside the one file that needs it, never by the rest of its folder.
 ONLY_IN = {
     "torch": ("training/", "export/", "benchmarks/"),
-    "cv2": ("training/", "streaming/intake_child.py", "streaming/window.py"),
+    "cv2": ("training/", "streaming/intake_child.py", "streaming/sinks/window.py"),
     "lightning": ("training/", "benchmarks/pretraining.py"),
     "array_record": ("training/shards.py",),
     "scenedetect": ("training/takes.py",),
@@ -32,7 +33,9 @@ ONLY_IN = {
         "benchmarks/",
     ),
     "openvino": ("runtime/engine_openvino.py", "runtime/openvino_layout.py", "benchmarks/"),
-    "pyvirtualcam": ("streaming/webcam_sink.py",),
+    "aiortc": ("streaming/live/webrtc.py",),
+    "aioice": ("streaming/live/webrtc.py",),
+    "pyvirtualcam": ("streaming/sinks/webcam_sink.py",),
 }
 
 
@@ -75,3 +78,9 @@ def test_a_forbidden_import_would_be_seen(tmp_path: Path) -> None:
     path = tmp_path / "sneaky.py"
     path.write_text("def later():\n    from streaming import sinks\n    import torch.nn\n")
     assert imported(path) == {"streaming", "torch"}
+
+
+def test_every_package_is_installed() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    found = {path.parent.relative_to(ROOT) for folder in ALLOWED for path in (ROOT / folder).rglob("__init__.py")}
+    assert sorted(set(listed) - {"training.configs"}) == sorted(".".join(folder.parts) for folder in found)

@@ -16,9 +16,9 @@ from PIL import Image
 from benchmarks import __main__ as command
 from benchmarks.endurance import _count_pictures, _tree_mb, judge, to_markdown
 from benchmarks.endurance_plot import draw
-from streaming.publishing import Job
+from streaming.live.publishing import Job
+from streaming.live.stream import Stream
 from streaming.sink import Frame
-from streaming.stream import Stream
 from tests.streaming.doubles import numbered
 
 ROOT = Path(__file__).parents[2]

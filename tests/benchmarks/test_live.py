@@ -18,7 +18,7 @@ from benchmarks.live import STEPS, judge, summarise, to_markdown
 from benchmarks.live_plot import draw
 from benchmarks.live_show import ControlledSession, Notes, NumberedFrames, read_timeline
 from runtime import Manifest
-from streaming.timeline import VARIABLE, open_timeline
+from streaming.live.timeline import VARIABLE, open_timeline
 from tests import tiny
 from tests.fakes import fake_generator
 

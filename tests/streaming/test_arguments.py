@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from streaming.arguments import Cue, parse
-from streaming.sinks import KINDS
+from streaming.sinks.table import KINDS
 
 
 def test_everything_is_read() -> None:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from runtime import EngineError, Generator
-from streaming.actions import ACTIONS, read_json
 from streaming.desk import MAX_CUES, Desk, NotReadyError
+from streaming.page.actions import ACTIONS, read_json
 from tests.streaming.doubles import WAIT_S
 
 
@@ -174,7 +174,9 @@ def test_what_is_sent_is_checked(name: str, given: Any, sentence: str) -> None:
 
 
 def test_what_is_left_out_has_its_default() -> None:
-    assert BY_NAME["prompt"].read({"text": "sea", "seed": None}) == {"text": "sea", "dissolve_s": 1.0}
+    assert BY_NAME["prompt"].read({"text": "sea"}) == {"text": "sea", "dissolve_s": 1.0}
+    with pytest.raises(ValueError, match="seed must be an integer, got null"):
+        BY_NAME["prompt"].read({"text": "sea", "seed": None})
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, "1" * 10_000, b"\xff\xfe"])

@@ -1,0 +1,89 @@
+"""H.264, set up alike for recordings and for live streams."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import av
+from av.video.frame import PictureType
+
+from streaming.live.encoders import Encoder
+from streaming.sink import Feed, Frame
+
+KEY_INTERVAL_S = 2
+_BT709 = 1  # ITU-T H.273, tables 2 to 4: primaries, transfer and matrix are all 1
+_LIMITED = 1  # AVCOL_RANGE_MPEG
+_PIXELS_PER_THREAD = 300_000  # a small picture cut into slices for many threads costs quality and gains nothing
+
+
+def add_video(container: Any, feed: Feed, encoder: Encoder, options: Mapping[str, str]) -> Any:
+    """Add an H.264 stream to an output container.
+
+    Args:
+        container: an `av` output container that has written nothing yet.
+        feed: frame size and rate.
+        encoder: one that works here.
+        options: of the encoder, besides those for size, rate and colour.
+
+    Returns:
+        The `av` stream; its encoder counts time in slots.
+    """
+    stream = container.add_stream(encoder.codec, rate=feed.fps, options=dict(options))
+    _set_up(stream.codec_context, feed, encoder)
+    return stream
+
+
+def open_video(feed: Feed, encoder: Encoder, options: Mapping[str, str]) -> Any:
+    """Open an H.264 encoder of its own, whose key frames hold all that a decoder must know.
+
+    Args:
+        feed: frame size and rate.
+        encoder: one that works here.
+        options: of the encoder, besides those for size, rate and colour.
+
+    Returns:
+        The `av` codec context; it counts time in slots.
+
+    Raises:
+        av.FFmpegError: the encoder does not take them.
+    """
+    context = av.CodecContext.create(encoder.codec, "w")
+    context.options = dict(options)
+    context.framerate = feed.fps
+    _set_up(context, feed, encoder)
+    context.open()
+    return context
+
+
+def _set_up(context: Any, feed: Feed, encoder: Encoder) -> None:
+    context.width, context.height, context.pix_fmt = feed.width, feed.height, encoder.pixels
+    context.time_base = 1 / feed.fps
+    context.gop_size = math.ceil(KEY_INTERVAL_S * feed.fps)
+    context.color_range = _LIMITED
+    context.color_primaries = context.color_trc = context.colorspace = _BT709
+    context.thread_count = min(4, 1 + feed.width * feed.height // _PIXELS_PER_THREAD)
+
+
+def to_video_frame(frame: Frame, feed: Feed, slot: int, *, pixels: str = "yuv420p", is_key: bool = False) -> Any:
+    """Wrap an I420 frame for the encoder.
+
+    Args:
+        frame: uint8 (H * 3 / 2, W); copied.
+        feed: its rate.
+        slot: presentation time in slots.
+        pixels: what the encoder takes.
+        is_key: whether it must become a key frame.
+
+    Returns:
+        An `av.VideoFrame`.
+    """
+    video = av.VideoFrame.from_ndarray(frame.picture, format="yuv420p")
+    if pixels != "yuv420p":
+        video = video.reformat(format=pixels)
+    video.pts = slot
+    video.time_base = 1 / feed.fps
+    if is_key:
+        video.pict_type = PictureType.I
+    return video

@@ -1,0 +1,211 @@
+"""A live stream to a server: encoded and sent by a child process, and taken up again whenever the network fails.
+
+A kind of stream is a class of its own that says how to read its address; everything else is here. No thread sleeps
+between attempts: the next frame after the waiting time makes the next attempt.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from streaming.errors import SinkError
+from streaming.live.presets import PRESETS
+from streaming.live.publishing import ChildLink, Job
+from streaming.pacing import Clock, SystemClock
+from streaming.sink import Feed, Frame, Sink
+from streaming.sinks.table import mask
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 1.0
+_STEADY_S = 30.0  # a connection that lived this long was a good one: the next wait is short again
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where a live stream goes, and in which form.
+
+    Args:
+        url: for libavformat.
+        muxer: libavformat's name of the form, e.g. "flv".
+        audio: codec of the silent sound track.
+        options: of the muxer and of the network protocol.
+        secrets: what must not be shown; none may be empty.
+        profile: of H.264; "baseline" is for browsers, whatever a service would like.
+    """
+
+    url: str = field(repr=False)
+    muxer: str
+    audio: str = "aac"
+    options: Mapping[str, str] = field(default_factory=dict, repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    profile: str = "high"
+
+
+class Link(Protocol):
+    """What can publish one unbroken stream; `ChildLink` is one, and says more about each method.
+
+    Attributes:
+        is_alive: whether it can be told to connect, or is connected.
+        sent_bytes: of picture and sound so far.
+    """
+
+    is_alive: bool
+    sent_bytes: int
+
+    def wait_ready(self) -> None:
+        """Wait until it can connect without delay; raises OSError if it cannot."""
+        ...
+
+    def connect(self) -> bool:
+        """Begin to connect, or see how it goes; return whether the stream is on; raises OSError if refused."""
+        ...
+
+    def send(self, frame: Frame) -> None:
+        """Send a frame; raises OSError once the stream is lost."""
+        ...
+
+    def close(self) -> None:
+        """End the stream in peace, and release everything."""
+        ...
+
+
+class LiveSink(Sink):
+    """Publishes to a server, for as long as the show lasts.
+
+    The first attempt and every later one may fail: the wait doubles from 0.25 s up to 1 s, and up to half of it is
+    taken off at random, so that a thousand shows do not come back in the same instant. Each connection begins a new
+    stream: time 0, headers, key frame.
+
+    Args:
+        spec: what stands behind --to.
+        dial: makes a link, or raises OSError.
+        clock: measures the waits.
+        rng: draws the jitter.
+
+    Raises:
+        SinkError: the spec is no address of such a stream.
+    """
+
+    def __init__(
+        self,
+        spec: str,
+        *,
+        dial: Callable[[Job], Link] = ChildLink,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self.name = mask(spec)
+        self._target = self.to_target(spec)
+        self._dial = dial
+        self._clock = clock or SystemClock()
+        self._rng = rng or random.Random()
+        self._link: Link | None = None
+        self._is_on_air = False
+        self._state = "not connected yet"
+        self._trouble = ""
+        self._wait_s = FIRST_WAIT_S
+        self._next_attempt_s: float | None = None
+        self._since_s = 0.0
+        self._num_connections = 0
+        self.sent_bytes: int = 0
+        self._sent_before = 0  # by links that are gone
+
+    @staticmethod
+    @abstractmethod
+    def to_target(spec: str) -> Target:
+        """Read what stands behind --to.
+
+        Raises:
+            SinkError: it is no address of such a stream. The message shows no secret.
+        """
+
+    def open(self, feed: Feed) -> None:
+        """Nothing to claim: the server may come and go."""
+        target, rules = self._target, PRESETS.get(feed.preset)
+        self._job = Job(
+            target.url,
+            target.muxer,
+            feed.width,
+            feed.height,
+            str(feed.fps),
+            target.audio,
+            target.options,
+            target.profile if rules is None or target.profile == "baseline" else rules.profile,
+            None if rules is None else rules.bitrate(feed.height, feed.fps),
+            None if rules is None else 1000 * rules.audio_kbits,
+            feed.encoder,
+        )
+
+    def start(self) -> None:
+        """Load the child process, which does not connect before there is a frame to show."""
+        try:
+            self._link = self._dial(self._job)
+            self._link.wait_ready()
+        except OSError as error:
+            raise SinkError(f"sink {self.name} cannot work: {error}; is PyAV installed as it should be?") from error
+
+    def write(self, frame: Frame) -> bool:
+        """Send a frame, once there is a connection; make one where that is due."""
+        try:
+            if self._link is None:
+                self._link = self._dial(self._job)  # while the wait lasts, it is loaded
+            if not self._is_on_air and not self._connect(self._link):
+                return False
+            self._link.send(frame)
+            self.sent_bytes = self._sent_before + self._link.sent_bytes
+        except OSError as error:
+            self._postpone(error)
+            return False
+        return True
+
+    def close(self) -> None:
+        """Take leave of the server."""
+        if self._link is not None:
+            self._link.close()
+
+    def is_up(self) -> bool:
+        """Return whether the stream is on."""
+        return self._is_on_air
+
+    def state(self) -> str:
+        """Return whether the stream is on, or why not."""
+        return self._state
+
+    def result(self) -> str:
+        """Return how often the stream had to be begun, and what went wrong last."""
+        count = f"{self._num_connections} connection{'' if self._num_connections == 1 else 's'}"
+        return f"{count}, last trouble: {self._trouble}" if self._trouble else count
+
+    def _connect(self, link: Link) -> bool:
+        if self._next_attempt_s is not None and self._clock.now() < self._next_attempt_s:
+            return False
+        self._state = "connecting"
+        if link.connect():
+            self._is_on_air = True
+            self._since_s = self._clock.now()
+            self._num_connections += 1
+            self.reconnects = self._num_connections - 1
+            self._state = "on air"
+        return self._is_on_air
+
+    def _postpone(self, error: OSError) -> None:
+        reason = " ".join(str(error.strerror or error).split())
+        for secret in sorted(self._target.secrets, key=len, reverse=True):  # one may be a part of another
+            reason = reason.replace(secret, "***")
+        # The same answer again is no news: a server that is down for an hour is one trouble.
+        self.errors += self._is_on_air or reason != self._trouble
+        if self._is_on_air and self._clock.now() - self._since_s >= _STEADY_S:
+            self._wait_s = FIRST_WAIT_S
+        self._is_on_air = False
+        if self._link is not None and not self._link.is_alive:
+            self._link.close()
+            self._link = None
+            self._sent_before = self.sent_bytes
+        wait_s = self._wait_s * (1 - self._rng.random() / 2)
+        self._wait_s = min(LONGEST_WAIT_S, 2 * self._wait_s)
+        self._next_attempt_s = self._clock.now() + wait_s
+        self._trouble = reason
+        self._state = f"no connection ({reason}), trying again in {wait_s:.1f} s"

@@ -1,0 +1,161 @@
+"""One unbroken stream over WebRTC: frames -> H.264, beside silence -> aiortc -> a WHIP server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections.abc import Coroutine
+from fractions import Fraction
+from math import ceil
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from streaming.live.h264 import KEY_INTERVAL_S, open_video, to_video_frame
+from streaming.live.publishing import CONNECT_S, Job
+from streaming.live.stream import find_encoder, to_options
+from streaming.live.timeline import open_timeline
+from streaming.live.webrtc import (
+    RTCSessionDescription,
+    Silence,
+    Track,
+    is_here,
+    make_peer,
+    offer_loopback,
+    send_audio,
+    send_video,
+)
+from streaming.live.whip import Session, leave, publish
+from streaming.sink import Feed, Frame
+
+_KEY_PAUSE_S = Fraction(1, 2)  # between two key frames that the other side asks for
+_GOODBYE_S = 0.5  # each, for the server and for the peer
+_Result = TypeVar("_Result")
+
+
+class WhipStream:
+    """A stream that is on air; its time begins at 0 with the first frame, which is a key frame.
+
+    Args:
+        job: what to publish, and where; its option "token" is for the server.
+
+    Attributes:
+        shape: of a frame, (H * 3 / 2, W).
+        sent_bytes: of picture and sound so far.
+
+    Raises:
+        OSError: the server cannot be reached, refuses, or its media do not come through.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.shape = job.height * 3 // 2, job.width  # of a frame
+        self._job = job
+        self._feed = feed = Feed("", job.width, job.height, Fraction(job.fps), "i420", dict)
+        self._encoder = find_encoder(job)
+        self._context = open_video(feed, self._encoder, to_options(job, self._encoder))
+        self._context.gop_size = 2**15  # key frames are asked for by the clock, and by the other side
+        self._session: Session | None = None  # once the server has agreed, until it has been told of the end
+        self._silence = Silence(job.audio_bitrate)
+        self._is_key_wanted = False
+        self._first: int | None = None
+        self._key = 0
+        self._note = open_timeline()
+        self.sent_bytes = 0
+        if is_here(urlsplit(job.url).hostname or ""):
+            offer_loopback(alone=True)
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        try:
+            self._do(self._connect(), CONNECT_S)
+        except BaseException:
+            self._end()
+            raise
+
+    def send(self, frame: Frame) -> None:
+        """Encode a frame and send it, with as much silence as reaches it.
+
+        Args:
+            frame: I420, later than the one before.
+
+        Raises:
+            OSError: the connection is lost.
+            av.FFmpegError: the encoder failed.
+        """
+        if self._peer.connectionState != "connected":
+            raise ConnectionError("the server has left")
+        if self._first is None:
+            self._first = self._key = frame.slot
+        is_due = frame.slot - self._key >= ceil(KEY_INTERVAL_S * self._feed.fps)
+        is_wanted = self._is_key_wanted and frame.slot - self._key >= _KEY_PAUSE_S * self._feed.fps
+        is_key = frame.slot == self._first or is_due or is_wanted
+        if is_key:
+            self._key, self._is_key_wanted = frame.slot, False
+        slot = frame.slot - self._first
+        arrived_ns = time.monotonic_ns()
+        video = to_video_frame(frame, self._feed, slot, pixels=self._encoder.pixels, is_key=is_key)
+        packets = self._context.encode(video)
+        self._note(frame.slot, arrived_ns, time.monotonic_ns())
+        for packet in packets:
+            packet.time_base = 1 / self._feed.fps
+        silence = self._silence.until(slot / self._feed.fps)
+        self.sent_bytes += sum(packet.size for packet in (*packets, *silence))
+        self._loop.call_soon_threadsafe(self._put, packets, silence)
+
+    def close(self) -> None:
+        """Take leave of the server."""
+        self._end()
+
+    async def _connect(self) -> None:
+        self._peer = make_peer()
+        self._video, self._audio = Track("video"), Track("audio")
+        send_video(self._peer, self._video, self._want_key)
+        send_audio(self._peer, self._audio)
+        settled = asyncio.Event()
+
+        def look() -> None:
+            if self._peer.connectionState in ("connected", "failed", "closed"):
+                settled.set()
+
+        self._peer.on("connectionstatechange", look)
+        await self._peer.setLocalDescription(await self._peer.createOffer())
+        token = str(self._job.options.get("token", ""))
+        offer = self._peer.localDescription.sdp
+        self._session = await asyncio.to_thread(publish, self._job.url, offer, token)
+        try:
+            await self._peer.setRemoteDescription(RTCSessionDescription(self._session.answer, "answer"))
+        except ValueError as error:
+            raise ConnectionError(f"the server's answer cannot be used ({error})") from error
+        await settled.wait()
+        if self._peer.connectionState != "connected":
+            raise ConnectionError("the server's media cannot be reached; a firewall may keep UDP out")
+
+    def _put(self, video: list[Any], audio: list[Any]) -> None:
+        for packet in audio:
+            self._audio.put(packet)
+        for packet in video:
+            if not self._video.put(packet):
+                self._is_key_wanted = True  # the picture is broken from here on
+
+    def _want_key(self) -> None:
+        self._is_key_wanted = True
+
+    def _do(self, work: Coroutine[Any, Any, _Result], limit_s: float) -> _Result:
+        async def limited() -> _Result:
+            return await asyncio.wait_for(work, limit_s)
+
+        try:
+            return asyncio.run_coroutine_threadsafe(limited(), self._loop).result()
+        except TimeoutError as error:
+            raise TimeoutError("no answer") from error
+
+    def _end(self) -> None:
+        if self._session is not None:
+            with contextlib.suppress(OSError):  # it will see for itself
+                self._do(asyncio.to_thread(leave, self._session), _GOODBYE_S)
+            self._session = None
+        with contextlib.suppress(Exception):  # it is over, whatever aiortc has to say
+            self._do(self._peer.close(), _GOODBYE_S)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_GOODBYE_S)

@@ -1,0 +1,142 @@
+"""The description of the HTTP API, OpenAPI 3.1, made from the table of actions."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from streaming.page.actions import ACTIONS, MAX_DISSOLVE_S, Action, Field
+from streaming.page.uploads import KINDS, MAX_BYTES
+
+_OBJECT = {"type": "object"}
+_ERROR = {
+    "type": "object",
+    "properties": {"error": {"type": "string", "description": "what was wrong, in a sentence"}},
+    "required": ["error"],
+}
+_ERRORS = {
+    "400": "it is no JSON, or its length is not as announced",
+    "401": "the token is missing or wrong (only where the page is bound to more than this machine)",
+    "403": "another site's page asks",
+    "404": "there is no such path, cue or control",
+    "405": "the path knows other methods",
+    "413": "it is too large",
+    "415": "it is neither JSON nor a picture that can be read",
+    "421": "this server is not called that",
+    "422": "a value is missing, unknown, of a wrong type or out of range",
+    "503": "the show has not begun",
+}
+
+
+def describe(title: str, *, has_webrtc: bool) -> dict[str, Any]:
+    """Return the description as JSON.
+
+    Args:
+        title: of the show.
+        has_webrtc: whether the picture can be had through WebRTC.
+    """
+    paths: dict[str, Any] = {}
+    for action in ACTIONS:
+        paths.setdefault(action.path, {})[action.method.lower()] = _operation(action)
+    paths["/api/state"] = {"get": _get("state", "What can be steered, and how it stands.")}
+    paths["/stats"] = {"get": _get("stats", "The show's figures: frame times, late and dropped frames, sinks.")}
+    paths["/api/cues/image"] = {"post": _upload()}
+    if has_webrtc:
+        paths["/api/webrtc"] = {"post": _webrtc()}
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": f"Everframe: {title}",
+            "version": "1",
+            "description": "Steers a show. The WebSocket /api/live takes the same actions as JSON: "
+            '{"id": 1, "do": "take", "cue": 3}, answered by {"id": 1, "ok": true, ...} or {"id": 1, "error": "..."}, '
+            'and tells {"state": ...} whenever it changes and {"stats": ...} four times a second.',
+        },
+        "paths": paths,
+        "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
+    }
+
+
+def _operation(action: Action) -> dict[str, Any]:
+    in_path = [field for field in action.fields if field.is_in_path]
+    in_body = [field for field in action.fields if not field.is_in_path]
+    operation: dict[str, Any] = {
+        "operationId": action.name,
+        "summary": action.summary,
+        "responses": _responses(action.path),
+    }
+    if in_path:
+        operation["parameters"] = [
+            {"name": field.name, "in": "path", "required": True, "schema": _schema(field)} for field in in_path
+        ]
+        assert {field.name for field in in_path} == set(re.findall(r"{(\w+)}", action.path)), action.path
+    if in_body:
+        schema = {
+            "type": "object",
+            "properties": {field.name: _schema(field) for field in in_body},
+            "required": [field.name for field in in_body if field.is_required],
+            "additionalProperties": False,
+        }
+        if {"text", "seed"} <= {field.name for field in in_body}:
+            schema["anyOf"] = [{"required": ["text"]}, {"required": ["seed"]}]
+        operation["requestBody"] = {"content": {"application/json": {"schema": schema}}}
+    return operation
+
+
+def _schema(field: Field) -> dict[str, Any]:
+    ends = ("minLength", "maxLength") if field.type == "string" else ("minimum", "maximum")
+    limits = dict(zip(ends, (field.minimum, field.maximum), strict=True))
+    default = {} if field.default is None else {"default": field.default}
+    return {"type": field.type, "description": field.description, **limits, **default}
+
+
+def _get(name: str, summary: str) -> dict[str, Any]:
+    return {"operationId": name, "summary": summary, "responses": _responses("")}
+
+
+def _upload() -> dict[str, Any]:
+    label = {"type": "string", "maxLength": 200}
+    dissolve = {"type": "number", "minimum": 0, "maximum": MAX_DISSOLVE_S}
+    return {
+        "operationId": "image",
+        "summary": f"Prepare a scene from a picture of at most {MAX_BYTES // 2**20} MiB.",
+        "parameters": [
+            {"name": "label", "in": "query", "schema": label, "description": "what it is called"},
+            {
+                "name": "dissolve_s",
+                "in": "query",
+                "schema": dissolve,
+                "description": "take it as soon as it is ready, with this dissolve; left out: it waits",
+            },
+        ],
+        "requestBody": {
+            "required": True,
+            "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in KINDS},
+        },
+        "responses": _responses("/api/cues/image"),
+    }
+
+
+def _webrtc() -> dict[str, Any]:
+    text = {"type": "string", "maxLength": 2**16}
+    schema = {
+        "type": "object",
+        "properties": {"sdp": text, "type": {"type": "string", "enum": ["offer"]}},
+        "required": ["sdp", "type"],
+    }
+    return {
+        "operationId": "webrtc",
+        "summary": "Answer an offer with the live picture.",
+        "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
+        "responses": _responses("/api/webrtc"),
+    }
+
+
+def _responses(path: str) -> dict[str, Any]:
+    done = "201" if path in ("/api/cues", "/api/prompt", "/api/cues/image", "/api/input/animate") else "200"
+    answers: dict[str, Any] = {
+        done: {"description": "done", "content": {"application/json": {"schema": _OBJECT}}},
+    }
+    for status, why in _ERRORS.items():
+        answers[status] = {"description": why, "content": {"application/json": {"schema": _ERROR}}}
+    return answers

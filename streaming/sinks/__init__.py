@@ -1,0 +1,1 @@
+"""Where frames go: one file each, and the table of them all."""

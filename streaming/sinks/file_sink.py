@@ -1,0 +1,170 @@
+"""A recording: H.264 in MP4 or Matroska, written beside its place and renamed once it is complete.
+
+What a killed process leaves plays to its last second: an MP4 is written in fragments, which become an ordinary file at
+the end, and Matroska's clusters are short.
+
+Frames keep their time in the show: where slots were dropped, the frame before is on for longer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import itertools
+import os
+from pathlib import Path
+from typing import Any
+
+from streaming.errors import SinkError
+from streaming.sink import Feed, Frame, Sink
+
+fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
+_MUXERS = {
+    ".mp4": (
+        "mp4",
+        {"movflags": "+hybrid_fragmented+negative_cts_offsets", "frag_duration": "1000000"},
+    ),  # microseconds
+    ".mkv": ("matroska", {"cluster_time_limit": "1000"}),  # milliseconds
+}
+
+
+class FileSink(Sink):
+    """Records to a file; an older file of that name is replaced at the end, not before.
+
+    Args:
+        spec: the path, ending in .mp4 or .mkv.
+    """
+
+    close_s = None  # a recording is worth waiting for
+
+    def __init__(self, spec: str) -> None:
+        self.name = spec
+        self._path = Path(spec)
+        self._partial = self._path.with_name(self._path.name + ".partial")
+        self._container: Any = None
+        self._stream: Any = None
+        self._first: int | None = None
+        self._result = ""
+        self.sent_bytes: int = 0
+
+    def open(self, feed: Feed) -> None:
+        """Make and lock `NAME.partial`, so that a wrong path, or a second recording, is known before the show."""
+        self._feed = feed
+        if self._path.is_dir():
+            raise SinkError(f"sink {self.name} is a folder: give the path of a file in it")
+        if not self._path.parent.is_dir():
+            raise SinkError(
+                f"sink {self.name} cannot be written: there is no folder {self._path.parent}; make it first"
+            )
+        try:
+            self._claim = self._partial.open("ab")
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise SinkError(f"sink {self.name} cannot be written: {reason}; choose another path") from error
+        if fcntl is not None:
+            try:
+                fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                self._claim.close()
+                raise SinkError(
+                    f"sink {self.name} cannot be written: another recording to it is going on; choose another path"
+                ) from error
+        if self._claim.tell() or self._partial.stat().st_size:
+            self._rescue()
+
+    def start(self) -> None:
+        """Load the encoder."""
+        import av
+
+        from streaming.live.encoders import ENCODERS
+        from streaming.live.h264 import add_video
+
+        encoder = ENCODERS[self._feed.encoder]
+        muxer, options = _MUXERS[self._path.suffix.lower()]
+        try:
+            self._container = av.open(
+                str(self._partial), "w", format=muxer, container_options={**options, "flush_packets": "1"}
+            )
+            self._stream = add_video(self._container, self._feed, encoder, encoder.recording)
+            self._pixels = encoder.pixels
+        except (av.FFmpegError, OSError) as error:
+            raise SinkError(f"sink {self.name} cannot be written: {_reason(error)}") from error
+
+    def write(self, frame: Frame) -> bool:
+        """Encode a frame and write what the encoder gives."""
+        import av
+
+        from streaming.live.h264 import to_video_frame
+
+        try:
+            if self._first is None:
+                # Not before there is a frame: FFmpeg 8 crashes at the end of an MP4 in fragments without any.
+                self._container.start_encoding()
+                self._first = frame.slot
+            video = to_video_frame(frame, self._feed, frame.slot - self._first, pixels=self._pixels)
+            packets = self._stream.encode(video)
+            self._container.mux(packets)
+            self.sent_bytes += sum(packet.size for packet in packets)
+        except (av.FFmpegError, OSError) as error:
+            raise SinkError(f"sink {self.name} failed: {_reason(error)}; what is left is {self._partial}") from error
+        return True
+
+    def close(self) -> None:
+        """Write what the encoder still holds, then the index, and rename the file; without frames, leave none."""
+        self._finish(is_wanted=self._first is not None)
+
+    def discard(self) -> None:
+        """Delete what there is."""
+        self._finish(is_wanted=False)
+
+    def result(self) -> str:
+        """Return the path and the size of the finished file."""
+        return self._result
+
+    def _rescue(self) -> None:
+        """Keep what a recording that was cut off has left, under a name of its own."""
+        numbers = itertools.count(1)
+        names = (self._path.with_name(f"{self._path.stem}.recovered-{number}{self._path.suffix}") for number in numbers)
+        kept = next(name for name in names if not name.exists())
+        claim = self._claim  # its lock goes with the file to the new name, until the new one is locked
+        try:
+            self._partial.rename(kept)
+            self._claim = self._partial.open("ab")
+            if fcntl is not None:
+                fcntl.flock(self._claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise SinkError(
+                f"sink {self.name} cannot be written: an earlier recording lies at {self._partial}; move it away"
+            ) from error
+        finally:
+            claim.close()
+        self.invitation = f"an earlier recording to {self.name} was cut off; it is kept as {kept}"
+
+    def _finish(self, *, is_wanted: bool) -> None:
+        import av
+
+        try:
+            try:
+                if is_wanted:
+                    self._container.mux(self._stream.encode(None))
+            finally:
+                if self._container is not None:
+                    self._container.close()
+            if is_wanted:
+                self._partial.replace(self._path)
+                self._result = f"{self._path.resolve()}, {_size(self._path.stat().st_size)}"
+        except (av.FFmpegError, OSError) as error:
+            raise SinkError(f"sink {self.name} failed: {_reason(error)}; what is left is {self._partial}") from error
+        finally:
+            if not is_wanted:
+                with contextlib.suppress(OSError):
+                    self._partial.unlink(missing_ok=True)
+            self._claim.close()
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e6:.1f} MB" if num_bytes >= 1e5 else f"{num_bytes / 1e3:.1f} kB"
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error)

@@ -1,0 +1,204 @@
+"""A page in the browser: the live picture and its figures, served from this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import secrets
+import socket
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from streaming.errors import SinkError
+from streaming.sink import Feed, Frame, Sink
+
+if TYPE_CHECKING:  # the web server takes a quarter of a second to import, which the engine can use
+    import uvicorn
+    from starlette.types import ASGIApp
+
+    from streaming.page.control_app import ControlRoom
+    from streaming.page.page_app import Broadcast
+    from streaming.page.page_webrtc import WebRTC
+
+MAX_MESSAGE_BYTES = 2**16  # of a WebSocket
+_MAX_HEAD_BYTES = 2**15
+_MAX_CONNECTIONS = 200
+TOKEN_VARIABLE = "EVERFRAME_TOKEN"
+_FORM = "http://HOST:PORT, e.g. http://127.0.0.1:8000"
+
+
+class PageSink(Sink):
+    """Serves the control room; a frame is encoded once for all who watch, and not at all when nobody does.
+
+    Where more than this machine can reach it, it wants a token: $EVERFRAME_TOKEN, or one that is made up and told.
+
+    Args:
+        spec: "http://HOST:PORT"; port 0 takes a free one.
+    """
+
+    def __init__(self, spec: str) -> None:
+        self.name = spec.rstrip("/")
+        self._host, self._port = _parse(spec)
+        self._latest: Frame | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._room: ControlRoom | None = None
+        self._webrtc: WebRTC | None = None
+        self._token = ""
+
+    def open(self, feed: Feed) -> None:
+        """Bind the port."""
+        self._feed = feed
+        try:
+            family, _, _, _, address = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)[0]
+            self._socket = socket.create_server(address[:2], family=family)
+        except OSError as error:
+            raise SinkError(f"sink {self.name} cannot be served: {_explain(error, self._port)}") from error
+        self._invite()
+        if self._port == 0:
+            self._port = self._socket.getsockname()[1]
+            self.name = f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{self._port}"
+
+    def start(self) -> None:
+        """Start the web server on a thread of its own."""
+        import uvicorn
+
+        from streaming.page.page_app import Broadcast
+
+        self._broadcast: Broadcast = Broadcast()
+        config = uvicorn.Config(
+            self._make_app,
+            factory=True,  # called in the server's own thread, whose event loop it belongs to
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            lifespan="off",
+            ws="websockets-sansio",
+            ws_max_size=MAX_MESSAGE_BYTES,
+            ws_per_message_deflate=False,  # what little is told is not worth the work, and a bomb could hide in it
+            h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
+            limit_concurrency=_MAX_CONNECTIONS,
+            http="h11",
+            loop="asyncio",
+            timeout_graceful_shutdown=1,
+        )
+        self._server: uvicorn.Server = uvicorn.Server(config)
+        is_running = threading.Event()
+        self._thread = threading.Thread(target=self._serve, args=(is_running,), name=self.name, daemon=True)
+        self._thread.start()
+        is_running.wait()
+
+    def write(self, frame: Frame) -> bool:
+        """Show the frame to everybody who watches."""
+        self._latest = frame
+        if self._webrtc is not None:
+            self._webrtc.write(frame)
+        if self._broadcast.num_watching and self._loop is not None:
+            from streaming.page.jpeg import to_jpeg
+
+            self._loop.call_soon_threadsafe(self._broadcast.publish, to_jpeg(frame.picture))
+        return True
+
+    def close(self) -> None:
+        """End all streams and stop the server."""
+        if self._thread is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._broadcast.close)
+            if self._room is not None:
+                self._loop.call_soon_threadsafe(self._room.close)
+            self._server.should_exit = True
+            self._thread.join()
+        self._socket.close()
+
+    def state(self) -> str:
+        """Return how many browsers watch."""
+        return f"{self._broadcast.num_watching + (0 if self._webrtc is None else self._webrtc.num)} watching"
+
+    def _invite(self) -> None:
+        from streaming.page.guard import is_loopback
+
+        self._token = "" if is_loopback(self._host) else os.environ.get(TOKEN_VARIABLE, "")
+        if not self._token and not is_loopback(self._host):
+            self._token = secrets.token_urlsafe(16)
+            port = self._socket.getsockname()[1]
+            self.invitation = (
+                f"the control room wants a token: http://HOST:{port}/?token={self._token}, where HOST is this "
+                f"machine's name or address (set {TOKEN_VARIABLE} to choose the token, and to keep it out of here)"
+            )
+
+    def _make_app(self) -> ASGIApp:
+        from streaming.desk import Desk
+        from streaming.page.control_app import ControlRoom
+        from streaming.page.guard import Guard, is_loopback
+        from streaming.page.page_app import make_app
+        from streaming.page.page_webrtc import WebRTC, is_installed
+
+        feed = self._feed
+        desk = feed.desk or Desk()
+        self._room = room = ControlRoom(desk, self._stats, (feed.width, feed.height))
+        loop = asyncio.get_running_loop()
+
+        def wake() -> None:
+            with contextlib.suppress(RuntimeError):  # the server has stopped
+                loop.call_soon_threadsafe(room.wake)
+
+        desk.on_change.append(wake)
+        guard = Guard(self._host, self._token)
+        routes = room.routes(has_webrtc=is_installed())
+        if is_installed():
+            self._webrtc = WebRTC(feed, is_local=is_loopback(self._host))
+            routes.append(self._webrtc.route())
+        return make_app(self._broadcast, self._stats, self._jpeg, guard, routes)
+
+    def _serve(self, is_running: threading.Event) -> None:
+        async def serve() -> None:
+            self._loop = asyncio.get_running_loop()
+            is_running.set()
+            await self._server.serve(sockets=[self._socket])
+            if self._webrtc is not None:
+                await asyncio.to_thread(self._webrtc.close)
+            for connection in list(self._server.server_state.connections):  # of browsers that have stopped reading
+                if connection.transport is not None:
+                    connection.transport.abort()
+            await asyncio.sleep(0)  # one turn of the loop, in which they close
+
+        asyncio.run(serve())
+
+    def _stats(self) -> Mapping[str, Any]:
+        feed = self._feed
+        about = {"title": feed.title, "width": feed.width, "height": feed.height, "wanted_fps": float(feed.fps)}
+        about["has_webrtc"] = self._webrtc is not None
+        return {**about, **feed.figures()}
+
+    def _jpeg(self) -> bytes | None:
+        from streaming.page.jpeg import to_jpeg
+
+        return None if self._latest is None else to_jpeg(self._latest.picture)
+
+
+def _parse(spec: str) -> tuple[str, int]:
+    try:
+        parts = urlsplit(spec)
+        host, port = parts.hostname, parts.port
+    except ValueError as error:
+        raise SinkError(
+            f"sink {spec} is no address of a page (its port is no number from 0 to 65535): write {_FORM}"
+        ) from error
+    if not host or port is None or parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
+        raise SinkError(f"sink {spec} is no address of a page: write {_FORM}")
+    return host, port
+
+
+def _explain(error: OSError, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"port {port} is in use; stop what uses it or choose another port, e.g. {port % 65535 + 1}"
+    if error.errno == errno.EACCES:
+        return f"port {port} is not allowed; choose one from 1024 to 65535"
+    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
+        return "the host is no address of this machine; use 127.0.0.1, or 0.0.0.0 for the whole network"
+    return error.strerror or str(error)

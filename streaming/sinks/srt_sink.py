@@ -1,0 +1,36 @@
+"""A live stream over SRT: MPEG-TS, for networks that lose packets."""
+
+from __future__ import annotations
+
+from streaming.errors import SinkError
+from streaming.live.live_sink import LiveSink, Target
+from streaming.live.srt import find_library, parse
+from streaming.sink import Feed
+from streaming.sinks.table import mask
+
+
+class SrtSink(LiveSink):
+    """Publishes to "srt://HOST:PORT[?streamid=...&passphrase=...&latency=MS&mode=caller|listener]"."""
+
+    @staticmethod
+    def to_target(spec: str) -> Target:
+        """Read the address; the stream id and the passphrase are secrets."""
+        try:
+            address = parse(spec)
+        except ValueError as error:
+            form = "srt://HOST:PORT[?streamid=ID&passphrase=WORDS&latency=MS&mode=caller|listener]"
+            raise SinkError(f"sink {mask(spec)} is no address of a stream ({error}): write {form}") from error
+        # Sound would wait until 2930 bytes of it are there, which silence takes for ever to fill.
+        options = {"pes_payload_size": "0"}
+        raw = (item.partition("=")[2] for item in spec.partition("?")[2].split("&") if item[:1] in "sp")
+        secrets = {address.streamid, address.passphrase, *raw} - {""}
+        return Target(spec, "mpegts", "aac", options, tuple(secrets))
+
+    def open(self, feed: Feed) -> None:
+        """See that the system has libsrt; the server may come and go."""
+        if find_library() is None:
+            raise SinkError(
+                f"sink {self.name} needs libsrt, which this machine lacks: install it (Debian: apt install "
+                "libsrt1.5-gnutls; macOS: brew install srt), or send the stream to rtmp://"
+            )
+        super().open(feed)

@@ -1,0 +1,137 @@
+"""The table of sinks: what stands behind --to, which file does it, and one line each."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from streaming.errors import SinkError
+from streaming.sink import Sink
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of sink.
+
+    Args:
+        form: how people write it.
+        pattern: what matches the whole of it.
+        module: the file that does it, imported only when it is asked for.
+        cls: the class in it; made with what stands behind --to.
+        summary: what it is, for the help.
+        words: schemes, endings or names that people mean it by, for "did you mean".
+        takes_rgb: whether it takes RGB frames too.
+        encodes: whether it makes H.264.
+    """
+
+    form: str
+    pattern: str
+    module: str
+    cls: str
+    summary: str
+    words: tuple[str, ...]
+    takes_rgb: bool = False
+    encodes: bool = False
+
+
+_PAGE = "a page with the live picture and its figures"
+_FILE = "an H.264 recording, put in place once it is complete"
+_RTMP = "a live stream, rtmps:// too; reconnects by itself"
+_SRT = "a live stream over networks that lose packets"
+_WHIP = "WebRTC, the least delay; whip+http:// without TLS"
+_HLS = "a playlist and its segments, for any web server"
+
+KINDS: tuple[Kind, ...] = (
+    Kind("http://HOST:PORT", r"http://.*", "page_sink", "PageSink", _PAGE, ("http", "https")),
+    Kind(
+        "FILE.mp4 or FILE.mkv",
+        r".*\.(mp4|mkv)",
+        "file_sink",
+        "FileSink",
+        _FILE,
+        ("mp4", "mkv", "mov", "avi", "webm"),
+        encodes=True,
+    ),
+    Kind("rtmp://HOST/APP/KEY", r"rtmps?://.*", "rtmp_sink", "RtmpSink", _RTMP, ("rtmp", "rtmps"), encodes=True),
+    Kind("srt://HOST:PORT?streamid=ID", r"srt://.*", "srt_sink", "SrtSink", _SRT, ("srt",), encodes=True),
+    Kind(
+        "whip://[TOKEN@]HOST/PATH",
+        r"whip(\+http)?://.*",
+        "whip_sink",
+        "WhipSink",
+        _WHIP,
+        ("whip", "whips"),
+        encodes=True,
+    ),
+    Kind("FOLDER/NAME.m3u8", r".*\.m3u8", "hls_sink", "HlsSink", _HLS, ("m3u8", "hls"), encodes=True),
+    Kind("webcam[:DEVICE]", r"webcam(:.*)?", "webcam_sink", "WebcamSink", "a camera for video calls", ("webcam",)),
+    Kind("window", r"window", "window_sink", "WindowSink", "a window on the desktop; q closes it", ("window",)),
+    Kind("-", r"-", "pipe_sink", "PipeSink", "raw frames on standard output", ("-", "stdout"), takes_rgb=True),
+    Kind("null", r"null", "null_sink", "NullSink", "nowhere, to measure the rest", ("null",), takes_rgb=True),
+)
+
+
+def make_sinks(specs: Sequence[str], pixels: str) -> list[Sink]:
+    """Make the sinks that were asked for, without opening any.
+
+    Args:
+        specs: what stands behind each --to.
+        pixels: what frames will be made of, "i420" or "rgb".
+
+    Returns:
+        One sink per spec, in order.
+
+    Raises:
+        SinkError: a spec is no sink, is there twice, or does not take such pixels.
+    """
+    sinks: list[Sink] = []
+    for index, spec in enumerate(specs):
+        kind = _find(spec)
+        if spec in specs[:index]:
+            raise SinkError(f"sink {mask(spec)} is there twice: give each --to once")
+        if pixels == "rgb" and not kind.takes_rgb:
+            raise SinkError(
+                f"sink {mask(spec)} takes i420 and got --pixels rgb: that is for --to - and --to null, leave it out"
+            )
+        module = importlib.import_module(f"streaming.sinks.{kind.module}")
+        sinks.append(getattr(module, kind.cls)(spec))
+    return sinks
+
+
+def encodes(spec: str) -> bool:
+    """Return whether a sink makes H.264.
+
+    Raises:
+        SinkError: the spec is no sink.
+    """
+    return _find(spec).encodes
+
+
+def mask(spec: str) -> str:
+    """Return a spec as it may be shown: of an address, the path without its last part, and of WHIP's only the host.
+
+    A stream key is a password: whoever has it can go on air in its owner's name.
+    """
+    if (whip := re.fullmatch(r"(?is)(whip(?:\+http)?://)(?:[^/?#]*@)?([^/?#]*).*", spec)) is not None:
+        return f"{whip[1]}{whip[2]}/***"
+    match = re.fullmatch(r"(?i)(?:([a-z0-9+.-]+)://)?(?:[^/@]*@)?([^?#]*)(.*)", spec, re.DOTALL)
+    if match is None or re.fullmatch(r"(?is)http://.*|.*\.\w{2,4}|[/.~].*", spec):
+        return spec
+    place, slash, _ = match[2].rpartition("/")
+    scheme = f"{match[1]}://" if match[1] else ""
+    return f"{scheme}{place}/***" if slash else f"{scheme}{match[2]}"
+
+
+def _find(spec: str) -> Kind:
+    for kind in KINDS:
+        if re.fullmatch(kind.pattern, spec, re.IGNORECASE | re.DOTALL):
+            return kind
+    known = ", ".join(kind.form for kind in KINDS)
+    words = {word: kind for kind in KINDS for word in kind.words}
+    asked = re.split(r":", spec.lower())[0].rpartition(".")[2]
+    close = difflib.get_close_matches(asked, words, n=1, cutoff=0.5)
+    hint = f"; did you mean {words[close[0]].form}?" if close else ""
+    raise SinkError(f'there is no sink "{mask(spec)}": the sinks are {known}{hint}')

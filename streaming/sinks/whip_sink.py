@@ -1,0 +1,41 @@
+"""A live stream over WebRTC, published through WHIP: the shortest delay that a server can give to many."""
+
+from __future__ import annotations
+
+import importlib.util
+from urllib.parse import unquote, urlsplit
+
+from streaming.errors import SinkError
+from streaming.live.live_sink import LiveSink, Target
+from streaming.sink import Feed
+from streaming.sinks.table import mask
+
+_FORM = "whip://[TOKEN@]HOST[:PORT]/PATH, which stands for https, or whip+http:// on a network of your own"
+
+
+class WhipSink(LiveSink):
+    """Publishes to "whip://[TOKEN@]HOST[:PORT]/PATH[?QUERY]"; TOKEN is sent as a bearer token."""
+
+    @staticmethod
+    def to_target(spec: str) -> Target:
+        """Read the address; everything but the host is a secret."""
+        try:
+            parts = urlsplit(spec)
+            host, port = parts.hostname, parts.port
+        except ValueError as error:
+            raise SinkError(f"sink {mask(spec)} is no address of a stream: write {_FORM}") from error
+        if not host or parts.password is not None or parts.path in ("", "/"):
+            raise SinkError(f"sink {mask(spec)} is no address of a stream: write {_FORM}")
+        scheme = "http" if parts.scheme.lower() == "whip+http" else "https"
+        place = f"[{host}]" if ":" in host else host
+        netloc = place if port is None else f"{place}:{port}"
+        token = unquote(parts.username or "")
+        url = parts._replace(scheme=scheme, netloc=netloc, fragment="").geturl()
+        secrets = {token, parts.username or "", parts.path, parts.path.strip("/"), parts.query} - {""}
+        return Target(url, "whip", "libopus", {"token": token} if token else {}, tuple(secrets), "baseline")
+
+    def open(self, feed: Feed) -> None:
+        """See that aiortc is installed; the server may come and go."""
+        if importlib.util.find_spec("aiortc") is None:
+            raise SinkError(f"sink {self.name} needs aiortc: pip install 'everframe[webrtc]'")
+        super().open(feed)

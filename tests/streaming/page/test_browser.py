@@ -1,0 +1,111 @@
+"""The control room in a real browser, before a real show."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.streaming.doubles import colour_card
+from tests.streaming.page.chromium import PROGRAM, Chromium
+
+pytestmark = [
+    pytest.mark.live,
+    pytest.mark.skipif(PROGRAM is None, reason="no Chromium: on Debian, apt install chromium"),
+]
+ROOT = Path(__file__).resolve().parents[3]
+# The mean colour of the picture, as the browser shows it.
+COLOUR = """(() => {
+  const canvas = document.createElement("canvas"), pen = canvas.getContext("2d");
+  canvas.width = canvas.height = 16;
+  pen.drawImage(document.getElementById(document.body.classList.contains("rtc") ? "video" : "picture"), 0, 0, 16, 16);
+  return Array.from(pen.getImageData(0, 0, 16, 16).data).join(" ");
+})()"""
+
+
+@pytest.fixture
+def url(prompted_bundle: Path) -> Iterator[str]:
+    """The page of a show that has begun."""
+    command = [sys.executable, "-m", "streaming", str(prompted_bundle), "--to", "http://127.0.0.1:0", "--seed", "3"]
+    show = subprocess.Popen([*command, "--engine", "onnxruntime"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert show.stderr is not None
+    try:
+        found = None
+        while found is None:
+            line = show.stderr.readline()
+            assert line, "the show ended"
+            found = re.search(r"on air: (http://\S+)\.", line)
+        yield found[1]
+    finally:
+        show.terminate()
+        show.communicate()
+
+
+def test_the_show_is_steered_in_a_browser(url: str, tmp_path: Path) -> None:
+    with Chromium(url) as page:
+        page.until("document.body.classList.contains('live') && document.body.classList.contains('rtc')")
+        before = page.run(COLOUR)
+        assert page.until(f"{COLOUR} !== {before!r}"), "the picture moves through WebRTC"
+        page.run("watchPictures()")
+        page.until("document.getElementById('picture').naturalWidth")
+        before = page.run(COLOUR)
+        assert page.until(f"{COLOUR} !== {before!r}"), "and as pictures, too"
+
+        page.press("n", 78, text="n")
+        page.until("document.activeElement.id === 'text'")
+        page.type("a calm sea")
+        page.press("Enter", 13, text="\r", control=True)
+        page.until("document.getElementById('program').textContent === 'a calm sea'")
+        assert page.run("document.querySelectorAll('#cues li').length") == 1
+        assert page.run("document.querySelector('#cues li').dataset.state") == "on air"
+
+        name = page.run("state.controls[0].name")
+        most = page.run("state.controls[0].maximum")
+        page.run(f"""(() => {{
+            const slider = document.getElementById('control-{name}');
+            slider.value = slider.max;
+            slider.dispatchEvent(new Event('input'));
+        }})()""")
+        page.until(f"state.controls[0].value === {most}")
+
+        file = io.BytesIO()
+        Image.fromarray(colour_card(128, 96)).save(file, "PNG")
+        data = base64.b64encode(file.getvalue()).decode()
+        page.run(f"""(() => {{
+            const bytes = Uint8Array.from(atob('{data}'), letter => letter.charCodeAt(0));
+            const dropped = new DataTransfer();
+            dropped.items.add(new File([bytes], 'card.png', {{ type: 'image/png' }}));
+            const drop = new DragEvent('drop', {{ dataTransfer: dropped, bubbles: true }});
+            document.getElementById('stage').dispatchEvent(drop);
+        }})()""")
+        page.until("document.getElementById('program').textContent === 'card.png'")
+
+        page.run("send('set', { name: state.controls[0].name, value: 1e6 })")
+        page.until("/must be from/.test(document.querySelector('#news.shown').textContent)")
+        page.run("document.getElementById('seed').value = '-4'")
+        page.run("document.getElementById('prepare').click()")
+        page.until("/a seed is a whole number/.test(document.getElementById('news').textContent)")
+        assert page.run("document.querySelectorAll('#cues li').length") == 2, "nothing was prepared of it"
+        page.run("document.getElementById('seed').value = '5'; document.getElementById('prepare').click()")
+        page.until("[...document.querySelectorAll('#cues li')].some(row => row.dataset.state === 'ready' "
+                   "&& /seed 5/.test(row.textContent))")  # fmt: skip
+        page.run("document.activeElement.blur()")
+        page.press("3", 51, text="3")
+        page.until("document.getElementById('program').textContent === 'seed 5'")
+        assert page.problems == []
+
+
+def test_it_fits_a_telephone(url: str) -> None:
+    with Chromium(url, 390, 844) as page:
+        page.until("document.body.classList.contains('live') && state")
+        assert page.run("document.documentElement.scrollWidth") <= 390
+        assert page.run("document.getElementById('picture').clientWidth") > 200
+        assert page.run("document.getElementById('take').getBoundingClientRect().height") >= 32
+        assert page.problems == []
