@@ -13,7 +13,8 @@ from typing import Any, NoReturn
 
 from streaming.live.encoders import AUTO, ENCODERS
 from streaming.live.presets import PRESETS
-from streaming.sinks.table import KINDS, mask
+from streaming.masking import mask
+from streaming.sinks.table import KINDS
 
 DEFAULT_BUNDLE = "bundles/satellite-256"
 DEFAULT_SINK = "http://127.0.0.1:8000"

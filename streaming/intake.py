@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from streaming.children import command, environment
+from streaming.masking import mask
 from streaming.pacing import Clock, SystemClock
-from streaming.sinks.table import mask
 
 Rgb = npt.NDArray[np.uint8]
 FROZEN_S, LOST_S = 1.0, 5.0  # without a frame: it is called frozen, and then lost

@@ -15,9 +15,9 @@ from typing import Protocol
 from streaming.errors import SinkError
 from streaming.live.presets import PRESETS
 from streaming.live.publishing import ChildLink, Job
+from streaming.masking import mask
 from streaming.pacing import Clock, SystemClock
 from streaming.sink import Feed, Frame, Sink
-from streaming.sinks.table import mask
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 1.0
 _STEADY_S = 30.0  # a connection that lived this long was a good one: the next wait is short again

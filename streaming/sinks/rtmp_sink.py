@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from streaming.errors import SinkError
 from streaming.live.live_sink import LiveSink, Target
 from streaming.live.publishing import tls_options
-from streaming.sinks.table import mask
+from streaming.masking import mask
 
 _SILENCE_S = 4  # that a server may keep; less than the link's own patience, so that the reason is the server's
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from streaming.errors import SinkError
 from streaming.live.live_sink import LiveSink, Target
 from streaming.live.srt import find_library, parse
+from streaming.masking import mask
 from streaming.sink import Feed
-from streaming.sinks.table import mask
 
 
 class SrtSink(LiveSink):

@@ -7,8 +7,8 @@ from urllib.parse import unquote, urlsplit
 
 from streaming.errors import SinkError
 from streaming.live.live_sink import LiveSink, Target
+from streaming.masking import mask
 from streaming.sink import Feed
-from streaming.sinks.table import mask
 
 _FORM = "whip://[TOKEN@]HOST[:PORT]/PATH, which stands for https, or whip+http:// on a network of your own"
 

@@ -14,9 +14,10 @@ import pytest
 
 from streaming.errors import SinkError
 from streaming.live.webrtc import make_peer, offer_loopback
+from streaming.masking import mask
 from streaming.sink import Frame
 from streaming.sinks import whip_sink
-from streaming.sinks.table import make_sinks, mask
+from streaming.sinks.table import make_sinks
 from streaming.sinks.whip_sink import WhipSink
 from tests.fakes import FakeClock
 from tests.streaming.doubles import WAIT_S, card_error, colour_card, feed, number_of, numbered, to_i420

@@ -7,8 +7,9 @@ import importlib
 import pytest
 
 from streaming.errors import SinkError
+from streaming.masking import mask
 from streaming.sink import Sink
-from streaming.sinks.table import KINDS, make_sinks, mask
+from streaming.sinks.table import KINDS, make_sinks
 
 
 def test_every_line_of_the_table_leads_to_a_sink() -> None:

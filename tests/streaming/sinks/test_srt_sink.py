@@ -12,10 +12,11 @@ import pytest
 
 from streaming.errors import SinkError
 from streaming.live.srt import Address, find_library, parse
+from streaming.masking import mask
 from streaming.sink import Frame
 from streaming.sinks import srt_sink
 from streaming.sinks.srt_sink import SrtSink
-from streaming.sinks.table import make_sinks, mask
+from streaming.sinks.table import make_sinks
 from tests.fakes import FakeClock
 from tests.streaming.doubles import WAIT_S, card_error, colour_card, decode, feed, number_of, numbered, to_i420
 
