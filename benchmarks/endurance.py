@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> Report:
         "ends": ends,
         "page_pictures": shown,
         "checks": checks,
-        "samples": samples,
+        "samples": [{key: value for key, value in sample.items() if key != "sinks"} for sample in samples],
         "machine": machine,
         "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
     }
