@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from typing import Any
@@ -13,6 +14,8 @@ from streaming.pacing import Clock, Pacer
 from streaming.sink import Picture
 
 _REFRESH_S = 0.25
+_BREATH = 0.15  # of an interval, at most, by which a frame is begun later than it could be
+_RECENT = 30  # frames whose slowest says how much there is to spare
 
 
 class End(Enum):
@@ -43,6 +46,7 @@ class Show:
         self._filler = filler
         self._put = fan_out.put if filler is None else filler.put
         self._times = FrameTimes(pacer.fps)
+        self._recent_s: deque[float] = deque(maxlen=_RECENT)
         self._latest: Mapping[str, Any] = {"engine": self.engine, **self.figures().to_json()}
 
     def latest(self) -> Mapping[str, Any]:
@@ -92,6 +96,7 @@ class Show:
 
         refresh_s, told = self._clock.now(), 0
         while not is_over():
+            self._breathe()
             began_s = self._clock.now()
             picture = next(frames)
             took_s = self._clock.now() - began_s
@@ -105,6 +110,7 @@ class Show:
             if self.first_frame_s is None:
                 self.first_frame_s = now_s
             self._times.add(took_s, now_s)
+            self._recent_s.append(took_s)
             if now_s >= refresh_s:
                 refresh_s = now_s + _REFRESH_S
                 figures = self.figures()
@@ -117,6 +123,17 @@ class Show:
         if self._fan_out.is_reader_gone:
             return End.READER_GONE
         return End.INTERRUPTED if is_stopped() else End.ALL_DEAD
+
+    def _breathe(self) -> None:
+        """Begin a frame a little later where there is time to spare, so that it knows the latest controls.
+
+        A control that is set right after a frame was begun shows in the next, which leaves two intervals later. Half an
+        interval is kept for what the slowest of the last frames did not show.
+        """
+        if self._recent_s:
+            interval_s = float(1 / self._pacer.fps)
+            breath_s = min(_BREATH * interval_s, interval_s / 2 - max(self._recent_s))
+            self._clock.sleep_until(float(self._pacer.deadline(self._pacer.next_slot - 1)) + breath_s)
 
     def figures(self, *, of_all: bool = False) -> Figures:
         """Return the figures as they are now.

@@ -98,3 +98,41 @@ def test_figures_are_refreshed_four_times_a_second() -> None:
     assert latest["engine"] == "fake fp32"
     assert latest["frames"] == seen[-1].frames
     assert latest["fps"] == pytest.approx(100, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("cost_s", "breath_s"), [(0.0, 0.015), (0.03, 0.015), (0.04, 0.01), (0.05, 0.0), (0.09, 0.0), (0.1, 0.0)]
+)
+def test_a_frame_is_begun_later_where_there_is_time_to_spare(cost_s: float, breath_s: float) -> None:
+    stage = Stage(ScriptedSink())
+    begun: list[float] = []
+
+    def frames() -> Iterator[Picture]:
+        source = stage.frames(0.0)
+        while True:
+            begun.append(stage.clock.now())
+            stage.clock.advance(cost_s)
+            yield next(source)
+
+    stage.show.run(frames(), num_slots=10)
+    stage.fan_out.close()
+    due = [begun[0] + cost_s + 0.1 * slot for slot in range(9)]  # of the frame before
+    assert [later - earlier for later, earlier in zip(begun[1:], due, strict=True)] == pytest.approx([breath_s] * 9)
+    assert (stage.show.figures().late, stage.show.figures().dropped) == (0, 0)
+
+
+def test_one_slow_frame_takes_the_breath_away_for_a_while() -> None:
+    stage = Stage(ScriptedSink())
+    begun: list[float] = []
+
+    def frames() -> Iterator[Picture]:
+        for number, picture in enumerate(stage.frames(0.0)):
+            begun.append(stage.clock.now())
+            stage.clock.advance(0.06 if number == 1 else 0.01)
+            yield picture
+
+    stage.show.run(frames(), num_slots=40)
+    stage.fan_out.close()
+    breaths = [round(moment - begun[0] - 0.01 - 0.1 * number, 6) for number, moment in enumerate(begun[1:])]
+    assert breaths[:3] == [0.015, 0, 0]
+    assert breaths[-1] == 0.015
