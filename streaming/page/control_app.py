@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
@@ -31,6 +32,21 @@ _BY_NAME = {action.name: action for action in ACTIONS}
 _DISSOLVE = Field("dissolve_s", "number", "", 0, MAX_DISSOLVE_S)
 _LABEL = Field("label", "string", "", 0, 200)
 _CREATES = ("prepare", "prompt", "animate")
+
+
+class _Number(Convertor[int]):
+    """A whole number in a path, of as many digits as a cue's id may have: Starlette's own would try to read thousands."""
+
+    regex = "[0-9]{1,15}"
+
+    def convert(self, value: str) -> int:
+        return int(value)
+
+    def to_string(self, value: int) -> str:
+        return str(value)
+
+
+register_url_convertor("number", _Number())
 
 
 class ControlRoom:
@@ -91,11 +107,15 @@ class ControlRoom:
             if isinstance(given, dict):
                 for field in action.fields:
                     if field.is_in_path and (text := request.path_params.get(field.name)) is not None:
-                        given[field.name] = _to_whole(text) if field.type == "integer" else text
+                        given[field.name] = text
             status, answer = await self._do(action, given)
             return JSONResponse(answer, status)
 
-        return Route(action.path, do, methods=[action.method])
+        path = action.path
+        for field in action.fields:
+            if field.is_in_path and field.type == "integer":  # anything else is another place
+                path = path.replace(f"{{{field.name}}}", f"{{{field.name}:number}}")
+        return Route(path, do, methods=[action.method])
 
     async def _do(self, action: Action, given: Any) -> tuple[int, dict[str, Any]]:
         """Do an action; return the status and the answer."""
@@ -214,10 +234,6 @@ async def read_body(request: Request, limit: int) -> bytes:
 def refuse(status: int, why: str) -> JSONResponse:
     """Return an answer that says why not."""
     return JSONResponse({"error": why}, status)
-
-
-def _to_whole(text: str) -> int | str:
-    return int(text) if text.isascii() and text.isdigit() and len(text) < 17 else text
 
 
 def _to_number(text: str) -> float | str:

@@ -79,7 +79,8 @@ def _operation(action: Action) -> dict[str, Any]:
         }
         if {"text", "seed"} <= {field.name for field in in_body}:
             schema["anyOf"] = [{"required": ["text"]}, {"required": ["seed"]}]
-        operation["requestBody"] = {"content": {"application/json": {"schema": schema}}}
+        is_required = any(field.is_required for field in in_body) or "anyOf" in schema
+        operation["requestBody"] = {"required": is_required, "content": {"application/json": {"schema": schema}}}
     return operation
 
 

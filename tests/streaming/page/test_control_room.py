@@ -129,6 +129,10 @@ def test_a_show_is_steered_over_http(room: Room, generator: Generator) -> None:
         state_where(socket, lambda state: [item["state"] for item in state["cues"]] == ["ready", "on air"])
     assert room.ask("DELETE", f"/api/cues/{cue['id']}") == (200, {})
     assert room.ask("DELETE", f"/api/cues/{cue['id']}")[0] == 404
+    assert room.ask("DELETE", "/api/cues/image")[0] == 405
+    assert room.ask("DELETE", "/api/cues/-1")[0] == 404
+    for number in (2**60, 5000 * "9", "%D9%A1"):
+        assert room.ask("DELETE", f"/api/cues/{number}")[0] == 404, number
     assert room.ask("POST", "/api/input/animate")[0] == 422
 
 
