@@ -35,7 +35,7 @@ _CREATES = ("prepare", "prompt", "animate")
 
 
 class _Number(Convertor[int]):
-    """A whole number in a path, of as many digits as a cue's id may have: Starlette's own would try to read thousands."""
+    """A whole number in a path, of no more digits than a cue's id has: Starlette's own would read thousands."""
 
     regex = "[0-9]{1,15}"
 
