@@ -33,9 +33,9 @@ def main(url: str) -> int:
     for luma in _pictures(url):
         number = stamp.read(luma)
         if number is not None:
-            if not arrivals:
-                print("ready", flush=True)
             arrivals.append((number, time.monotonic_ns()))
+            if len(arrivals) == 1:
+                print("ready", flush=True)
     _tell(arrivals)
     return 0
 
