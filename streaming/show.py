@@ -14,7 +14,7 @@ from streaming.pacing import Clock, Pacer
 from streaming.sink import Picture
 
 _REFRESH_S = 0.25
-_BREATH = 0.15  # of an interval, at most, by which a frame is begun later than it could be
+_BREATH = 0.08  # of an interval, at most, by which a frame is begun later than it could be
 _RECENT = 30  # frames whose slowest says how much there is to spare
 
 
