@@ -11,6 +11,7 @@ from typing import NoReturn
 # Name -> module with SUMMARY and EXAMPLES (text), add_arguments(parser) and run(options) -> Report.
 BENCHMARKS = {
     "all": "benchmarks.everything",
+    "attack": "benchmarks.attack",
     "endurance": "benchmarks.endurance",
     "gpu-check": "benchmarks.gpu_check",
     "kills": "benchmarks.kills",
