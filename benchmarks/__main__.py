@@ -11,19 +11,19 @@ from typing import NoReturn
 # Name -> module with SUMMARY and EXAMPLES (text), add_arguments(parser) and run(options) -> Report.
 BENCHMARKS = {
     "all": "benchmarks.everything",
-    "attack": "benchmarks.attack",
-    "endurance": "benchmarks.endurance",
+    "attack": "benchmarks.scenarios.attack",
+    "endurance": "benchmarks.scenarios.endurance",
     "gpu-check": "benchmarks.gpu_check",
-    "kills": "benchmarks.kills",
-    "latency": "benchmarks.latency",
-    "live": "benchmarks.live",
-    "loading": "benchmarks.loading",
+    "kills": "benchmarks.scenarios.reconnect",
+    "latency": "benchmarks.latency.command",
+    "live": "benchmarks.live.command",
+    "loading": "benchmarks.training.loading",
     "pictures": "benchmarks.pictures",
-    "pretraining": "benchmarks.pretraining",
-    "quality": "benchmarks.quality",
-    "scale": "benchmarks.scale",
-    "soak": "benchmarks.soak",
-    "transfer": "benchmarks.transfer",
+    "pretraining": "benchmarks.training.pretraining",
+    "quality": "benchmarks.quality.command",
+    "scale": "benchmarks.latency.scale",
+    "soak": "benchmarks.scenarios.soak",
+    "transfer": "benchmarks.transfer.command",
 }
 _DESCRIPTION = """\
 Measure a generator. Every benchmark prints a table and the machine it ran on

@@ -16,7 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import Report, write_beside
+from benchmarks.report import BenchmarkReport, write_beside
 
 SUMMARY = "every benchmark that docs/results.md quotes, and its tables from what they gave"
 DESCRIPTION = """\
@@ -37,7 +37,7 @@ _MARK = re.compile(r"(<!-- measured: ([a-z0-9-]+) -->\n)(.*?)(<!-- end -->)", re
 
 
 @dataclass(frozen=True)
-class Entry:
+class Measurement:
     """One measurement: its name in docs/results.md, the command, and a folder that it needs."""
 
     name: str
@@ -45,9 +45,9 @@ class Entry:
     needs: str = ""
 
 
-def _latency(name: str) -> Entry:
+def _latency(name: str) -> Measurement:
     command = ("latency", f"bundles/{name}", "--pixels", "i420", "--frames", "600", "--beside", "all")
-    return Entry(f"latency-{name}", command)
+    return Measurement(f"latency-{name}", command)
 
 
 _SIZES = "192x192,256x256,384x384,512x512,768x768,1024x1024"  # 128 is refused (docs/log.md)
@@ -55,15 +55,15 @@ _SIZES = "192x192,256x256,384x384,512x512,768x768,1024x1024"  # 128 is refused (
 ENTRIES = (
     _latency("satellite-256"),
     _latency("landscape-256"),
-    Entry("live-satellite-256", ("live", "bundles/satellite-256")),
-    Entry(
+    Measurement("live-satellite-256", ("live", "bundles/satellite-256")),
+    Measurement(
         "scale-satellite",
         ("scale", "runs/satellite-256", "--keep", "runs/sizes", "--sizes", _SIZES),
         needs="runs/satellite-256",
     ),
-    Entry("soak-satellite-256", ("soak", "bundles/satellite-256")),
-    Entry("kills-satellite-256", ("kills", "bundles/satellite-256")),
-    Entry("endurance-satellite-256", ("endurance", "bundles/satellite-256")),
+    Measurement("soak-satellite-256", ("soak", "bundles/satellite-256")),
+    Measurement("kills-satellite-256", ("kills", "bundles/satellite-256")),
+    Measurement("endurance-satellite-256", ("endurance", "bundles/satellite-256")),
 )
 
 
@@ -74,7 +74,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--render", action="store_true", help="write the tables from docs/measured/, measure nothing")
 
 
-def run(options: argparse.Namespace) -> Report:
+def run(options: argparse.Namespace) -> BenchmarkReport:
     """Measure and write the tables.
 
     Raises:
@@ -92,10 +92,12 @@ def run(options: argparse.Namespace) -> Report:
     page = ROOT / "docs" / "results.md"
     text = render(page.read_text(encoding="utf-8"), folder)
     write_beside(page, lambda beside: beside.write_text(text, encoding="utf-8"))
-    return Report("measured, and written to docs/results.md", rows, {"benchmark": "all", "measured": len(rows)})
+    return BenchmarkReport(
+        "measured, and written to docs/results.md", rows, {"benchmark": "all", "measured": len(rows)}
+    )
 
 
-def measure(entry: Entry, folder: Path) -> str:
+def measure(entry: Measurement, folder: Path) -> str:
     """Run one measurement and keep its result; return in a word how it went.
 
     Raises:

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.distribution import Distribution
+from benchmarks.latency.distribution import Distribution
 from benchmarks.machine import machine_card
-from benchmarks.report import Report
+from benchmarks.report import BenchmarkReport
 from runtime import cuda
 from runtime.bundle import open_bundle
 from runtime.device_frame import DeviceFrame
@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=600, metavar="N", help="frames to time (600)")
 
 
-def run(options: argparse.Namespace) -> Report:
+def run(options: argparse.Namespace) -> BenchmarkReport:
     """Check this machine.
 
     Raises:
@@ -91,7 +91,7 @@ def run(options: argparse.Namespace) -> Report:
     }
     rows = [(name, _word(check), check["what"]) for name, check in checks.items()]
     failed = any(check["passed"] is False for check in checks.values())
-    return Report(f"{gpu['name']} ({gpu['target']})", rows, result, failed=failed)
+    return BenchmarkReport(f"{gpu['name']} ({gpu['target']})", rows, result, failed=failed)
 
 
 def check_engine(

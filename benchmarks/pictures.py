@@ -16,7 +16,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks.machine import machine_card
-from benchmarks.report import Report, write_beside
+from benchmarks.report import BenchmarkReport, write_beside
 from runtime.generator import Generator
 
 SUMMARY = "a sheet of frames over time and a clip, made by bundles"
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engine", default="auto", metavar="E", help="see `latency` (auto)")
 
 
-def run(options: argparse.Namespace) -> Report:
+def run(options: argparse.Namespace) -> BenchmarkReport:
     """Make the pictures as the arguments say.
 
     Raises:
@@ -93,7 +93,7 @@ def run(options: argparse.Namespace) -> Report:
         _write_motion(Path(options.motion), clips, len(seeds) if len(seeds) > 1 else min(4, len(clips)), fps)
     title = f"{len(rows)} shows, frames {', '.join(map(str, columns))}"
     result = {"benchmark": "pictures", "columns": columns, "shows": figures, "machine": machine_card()}
-    return Report(title, _table(figures), result)
+    return BenchmarkReport(title, _table(figures), result)
 
 
 def _numbers(name: str, text: str, least: int) -> list[int]:

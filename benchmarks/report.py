@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 
 @dataclass(frozen=True)
-class Report:
+class BenchmarkReport:
     """The result of one benchmark.
 
     Args:

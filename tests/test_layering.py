@@ -20,7 +20,7 @@ ALLOWED = {
 ONLY_IN = {
     "torch": ("training/", "export/", "benchmarks/"),
     "cv2": ("training/", "streaming/intake_child.py", "streaming/sinks/window.py"),
-    "lightning": ("training/", "benchmarks/pretraining.py"),
+    "lightning": ("training/", "benchmarks/training/pretraining.py"),
     "array_record": ("training/shards.py",),
     "scenedetect": ("training/takes.py",),
     "model2vec": ("training/words.py",),

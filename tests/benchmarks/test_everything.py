@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks.everything import ENTRIES, ROOT, Entry, measure, render
+from benchmarks.everything import ENTRIES, ROOT, Measurement, measure, render
 
 PAGE = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
 RESULT = {
@@ -55,7 +55,7 @@ def test_a_result_that_is_missing_or_damaged_is_said(tmp_path: Path, content: st
 
 
 def test_what_needs_a_run_passes_by_without_it(tmp_path: Path) -> None:
-    entry = Entry("scale-mine", ("scale", "runs/nowhere"), needs="runs/nowhere")
+    entry = Measurement("scale-mine", ("scale", "runs/nowhere"), needs="runs/nowhere")
     assert measure(entry, tmp_path) == "passed by: there is no runs/nowhere"
     assert list(tmp_path.iterdir()) == []
 

@@ -1,0 +1,295 @@
+"""Real clips to compare with: deterministic windows of held-out or training footage, at the bundle's frame size."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from benchmarks.quality.networks import MIN_FRAMES
+
+if TYPE_CHECKING:
+    import argparse
+
+    from benchmarks.quality.target import QualityTarget
+    from training.config import Footage as Settings
+    from training.footage import Library
+
+Clip = npt.NDArray[np.uint8]
+FRAMES_STEP = 8  # clips are a multiple of as many frames long: what one step of I3D's last layer covers
+
+
+class ClipWindow(NamedTuple):
+    """Where a clip is cut out of the footage."""
+
+    video: str
+    scene: str
+    label: str
+    caption: str
+    take: int  # its number in the library
+    first: int  # frame within the take
+    frames: int
+    top: int  # of the crop, in pixels of the take
+    left: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class RealClips:
+    """Windows and their pictures; `clips[i]` is (T_i, H, W, 3) uint8 RGB."""
+
+    windows: list[ClipWindow]
+    clips: list[Clip]
+
+    @property
+    def scenes(self) -> list[str]:
+        """The scene of every clip."""
+        return [window.scene for window in self.windows]
+
+    @property
+    def labels(self) -> list[str]:
+        """The class of every clip, "" where none is known."""
+        return [window.label for window in self.windows]
+
+    @property
+    def lengths(self) -> list[int]:
+        """Frames of every clip."""
+        return [window.frames for window in self.windows]
+
+
+def usable_frames(longest: int, wanted: int) -> int:
+    """Return how many frames a clip gets: the wanted ones, or as many of the longest stretch as are a multiple of 8."""
+    if longest >= wanted:
+        return wanted
+    return longest // FRAMES_STEP * FRAMES_STEP
+
+
+@dataclass(frozen=True)
+class RealFootage:
+    """Real clips, read when first asked for.
+
+    Args:
+        heldout, others, training: where they are cut from; row i of `others` is another moment of `heldout`'s video.
+        too_short: held-out videos that gave no window.
+        settings: how the footage was split and cut, as plain data.
+        read: reads windows; called with an `advance`.
+        captions: of the training footage, for what counts as new.
+    """
+
+    heldout: list[ClipWindow]
+    others: list[ClipWindow]
+    training: list[ClipWindow]
+    too_short: list[str]
+    settings: Mapping[str, Any]
+    read: Callable[[list[ClipWindow], Callable[[], None]], RealClips]
+    captions: Sequence[str] = ()
+
+
+def choose_windows(
+    library: Library, config: Settings, side: str, *, count: int, frames: int, height: int, width: int, seed: int
+) -> tuple[list[ClipWindow], list[ClipWindow], list[str]]:
+    """Choose windows evenly spread over the videos of one side of the split and over their time.
+
+    A video gives `count / videos` windows, one more or less; where there are more videos than `count`, a fixed choice
+    of them gives one each. Crops are as large as in training and drawn from (seed, video, number). Twice as many
+    windows as asked for are laid out; every second one goes into the second list: other moments of the same videos.
+
+    Args:
+        library: the footage.
+        config: says what is held out and how large crops are.
+        side: "train" or "heldout".
+        count: windows to choose, at least 1.
+        frames: of a window; shorter where a video has fewer, never below 16.
+        height: of the bundle's frame: crops have its aspect.
+        width: of the bundle's frame.
+        seed: of the choice.
+
+    Returns:
+        The windows; as many other ones of the same videos, row by row; and the videos that were too short.
+    """
+    from training.footage import split
+
+    spans = split(library, config, side)
+    by_video: dict[str, list[tuple[int, int, int]]] = {}
+    for number in range(len(spans)):
+        take, first, last = spans[number]
+        by_video.setdefault(library.take(take).video, []).append((take, first, last))
+    stretches, too_short = {}, []
+    for video, parts in sorted(by_video.items()):
+        length = usable_frames(max(last - first for _, first, last in parts), frames)
+        if length < MIN_FRAMES:
+            too_short.append(video)
+        else:
+            stretches[video] = (length, [part for part in parts if part[2] - part[1] >= length])
+    videos = sorted(stretches, key=lambda video: _digest(f"{seed}|{video}"))[:count]
+    chosen: list[ClipWindow] = []
+    others: list[ClipWindow] = []
+    for place, video in enumerate(videos):
+        share = count // len(videos) + (place < count % len(videos))
+        length, parts = stretches[video]
+        for number in range(2 * share):
+            window = _window(library, config, video, parts, length, number, 2 * share, height, width, seed)
+            (others if number % 2 else chosen).append(window)
+    return chosen, others, too_short
+
+
+def _window(
+    library: Library,
+    config: Settings,
+    video: str,
+    parts: list[tuple[int, int, int]],
+    length: int,
+    number: int,
+    total: int,
+    height: int,
+    width: int,
+    seed: int,
+) -> ClipWindow:
+    # The starts that a window may have, of all stretches one after the other; the windows' places in it are even.
+    starts = [last - first - length + 1 for _, first, last in parts]
+    place = int((number + 0.5) / total * sum(starts))
+    index = 0
+    while place >= starts[index]:
+        place -= starts[index]
+        index += 1
+    number_of_take, first, _ = parts[index]
+    take = library.take(number_of_take)
+    rng = np.random.default_rng((seed, int(_digest(video)[:16], 16), number))
+    side = int(rng.integers(config.crop_min, config.crop_max + 1))
+    shrink = min(1.0, take.height / side, take.width / (side * width / height))
+    crop_width = min(round(side * shrink * width / height), take.width)
+    crop_height = min(round(side * shrink), take.height)
+    top, left = int(rng.integers(take.height - crop_height + 1)), int(rng.integers(take.width - crop_width + 1))
+    return ClipWindow(
+        video, take.scene, take.label, take.caption, number_of_take, first + place, length,
+        top, left, crop_height, crop_width,
+    )  # fmt: skip
+
+
+def read_clips(
+    library: Library, windows: list[ClipWindow], height: int, width: int, advance: Callable[[], None] = lambda: None
+) -> RealClips:
+    """Read windows at the bundle's frame size, frame by frame whatever the video's own rate, as training does."""
+    from PIL import Image
+
+    clips = []
+    for window in windows:
+        record = library.record(window.take)
+        box = (window.left, window.top, window.left + window.width, window.top + window.height)
+        # Over the pixels' areas where it shrinks, as training does; between pixels where it grows.
+        method = Image.Resampling.BOX if window.width >= width else Image.Resampling.BILINEAR
+        frames = [
+            np.asarray(Image.fromarray(record.frame(window.first + k)).resize((width, height), method, box))
+            for k in range(window.frames)
+        ]
+        clips.append(np.stack(frames))
+        advance()
+    return RealClips(windows, clips)
+
+
+def overlap_share(one: list[ClipWindow], two: list[ClipWindow]) -> float:
+    """Return the share of windows of `two` that have frames in common with a window of `one`."""
+
+    def meets(a: ClipWindow, b: ClipWindow) -> bool:
+        return a.take == b.take and a.first < b.first + b.frames and b.first < a.first + a.frames
+
+    return sum(any(meets(a, b) for a in one) for b in two) / len(two) if two else 0.0
+
+
+def footage_settings(known: dict[str, Any] | None, changes: dict[str, Any]) -> Settings:
+    """Return how footage is split and cut: what the training said, or the defaults; and what the user changes.
+
+    Args:
+        known: keys of the configuration's [footage]; None if the bundle does not tell. Other keys are passed over.
+        changes: values that are not None replace the others.
+
+    Raises:
+        ValueError: a value is out of range.
+    """
+    from training.config import Footage
+
+    names = {field.name for field in dataclasses.fields(Footage)}
+    values = {key: value for key, value in (known or {}).items() if key in names}
+    values |= {key: value for key, value in changes.items() if value is not None}
+    if "short_side" in changes and changes["short_side"] is not None and changes.get("crop_max") is None:
+        values["crop_max"] = min(values.get("crop_max", Footage.crop_max), values["short_side"])
+        values["crop_min"] = min(values.get("crop_min", Footage.crop_min), values["crop_max"])
+    return Footage(**values)
+
+
+def open_library(data: Path, config: Settings) -> Library:
+    """Open footage; see `training.footage.open_footage`."""
+    from training.footage import open_footage
+
+    return open_footage(data, config)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def find_footage(target: QualityTarget, options: argparse.Namespace, height: int, width: int) -> RealFootage:
+    """Split the footage as the training did and choose windows.
+
+    Raises:
+        ValueError: there is nothing held out that is long enough.
+    """
+    known = target.footage
+    if options.config is not None:
+        from training.config import load_config
+
+        known = dataclasses.asdict(load_config(options.config).footage)
+    changes = {
+        "holdout": options.holdout,
+        "holdout_fraction": options.holdout_fraction,
+        "short_side": options.short_side,
+        "crop_min": options.crop_min,
+        "crop_max": options.crop_max,
+        "horizon_frames": options.footage_horizon,
+    }
+    settings = footage_settings(dict(known) if known is not None else None, changes)
+    library = open_library(options.data, settings)
+    size: dict[str, Any] = {"frames": options.frames, "height": height, "width": width, "seed": options.seed}
+    heldout, others, too_short = choose_windows(library, settings, "heldout", count=options.clips, **size)
+    if len(heldout) < 2:
+        raise ValueError(
+            f"{options.data} has {len(heldout)} held-out clips of {MIN_FRAMES} frames or more "
+            f"({settings.holdout}, {settings.holdout_fraction:g}): add footage, or change --holdout or "
+            "--holdout-fraction to what the training had"
+        )
+    training: list[ClipWindow] = []
+    if options.train_clips:
+        training, _, _ = choose_windows(library, settings, "train", count=options.train_clips, **size)
+    return RealFootage(
+        heldout,
+        others,
+        training,
+        too_short,
+        {**dataclasses.asdict(settings), "height": height, "width": width, "told_by": _told_by(target, options)},
+        lambda windows, advance: read_clips(library, windows, height, width, advance),
+        training_captions(library, settings),
+    )
+
+
+def training_captions(library: Library, config: Settings) -> list[str]:
+    """Return every caption of the training side once, sorted."""
+    from training.footage import split
+
+    with contextlib.redirect_stdout(io.StringIO()):  # what split() says of it has been said
+        takes = split(library, config, "train").takes.tolist()
+    return sorted({caption for take in takes if (caption := library.take(take).caption)})
+
+
+def _told_by(target: QualityTarget, options: argparse.Namespace) -> str:
+    if options.config is not None:
+        return "--config"
+    return f"the {target.kind}" if target.footage is not None else "defaults: the bundle does not tell"

@@ -1,0 +1,125 @@
+"""What is judged: a bundle, or a training run, which is exported into a temporary folder first."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.quality.networks import file_sha256
+from runtime.generator import Generator
+
+
+@dataclass(frozen=True)
+class QualityTarget:
+    """A bundle on disk and what is known of its training.
+
+    Args:
+        bundle: the bundle's folder.
+        name: of the results' folder.
+        key: SHA-256 of the manifest, or of the run's checkpoint.
+        kind: "bundle" or "run".
+        footage: the configuration's [footage], or None where the bundle does not tell.
+        trained_with_lpips: None where it is not known.
+    """
+
+    bundle: Path
+    name: str
+    key: str
+    kind: str
+    footage: Mapping[str, Any] | None
+    trained_with_lpips: bool | None
+
+
+@contextmanager
+def open_target(path: Path, words: Path | None = None) -> Iterator[QualityTarget]:
+    """Find out what a path is, and export it if need be; the export is removed again at the end.
+
+    Args:
+        path: a bundle or a run.
+        words: word vectors for a run that listens to text; None for those that it was trained with.
+
+    Raises:
+        ValueError: it is neither a bundle nor a run with a checkpoint.
+        BundleError: the bundle is damaged.
+    """
+    if (path / "bundle.json").is_file():
+        from runtime.bundle import open_bundle
+
+        manifest = open_bundle(path).manifest
+        training = manifest.provenance.get("training")
+        known: Mapping[str, Any] = training if isinstance(training, Mapping) else {}
+        footage = known.get("footage")
+        yield QualityTarget(
+            path,
+            manifest.name,
+            manifest.sha256,
+            "bundle",
+            footage if isinstance(footage, Mapping) else None,
+            _says_lpips(known),
+        )
+        return
+    if not any((path / f"{stage}.pt").is_file() for stage in ("polish", "finetune", "pretrain")):
+        raise ValueError(
+            f"{path} is neither a bundle (it has no bundle.json) nor a training run (it has no finetune.pt or "
+            "pretrain.pt): name a folder that export or training has written"
+        )
+    with tempfile.TemporaryDirectory(prefix="everframe-quality-") as folder:
+        yield _export(path, Path(folder), words)
+
+
+def _export(run: Path, folder: Path, words: Path | None) -> QualityTarget:
+    """Write a run's graphs and manifest, without golden frames and parity gates: for measuring, not for shipping."""
+    import dataclasses
+
+    from export.manifest import build_manifest, provenance
+    from export.onnx_files import round_weights, write_graphs
+    from export.vocabulary import write_vocabulary
+    from runtime.bundle import write_manifest
+    from training.checkpoint import load_generator, newest_checkpoint
+
+    generator, config, facts = load_generator(run)
+    round_weights(generator)
+    write_graphs(generator, folder)
+    entry = None
+    if config.model.text_dimensions:
+        entry, _ = write_vocabulary(words or Path(facts["words"]), folder)
+    manifest = build_manifest(config, folder, [], entry)
+    manifest["provenance"] = provenance(config, facts)
+    manifest["verified"] = {}
+    write_manifest(folder, manifest)
+    return QualityTarget(
+        folder,
+        run.resolve().name,
+        file_sha256(newest_checkpoint(run)),
+        "run",
+        dataclasses.asdict(config.footage),
+        _says_lpips(facts),
+    )
+
+
+def _says_lpips(known: Mapping[str, Any]) -> bool | None:
+    """Read whether LPIPS took part in a training from what is noted of it; None if nothing is."""
+    for key in ("perceptual", "lpips"):
+        if key in known:
+            return bool(known[key])
+    return None
+
+
+def state_norm(generator: Generator) -> Callable[[], float]:
+    """Return a function that gives the largest absolute value of a generator's states after its latest frame.
+
+    It is nan or infinite as soon as one value is; 0 for graphs without states.
+    """
+    names = [tensor.name for tensor in generator.manifest.step.outputs if tensor.role == "state"]
+    session = generator._step
+
+    def norm() -> float:
+        return max((float(np.abs(session.read(name).astype(np.float64)).max()) for name in names), default=0.0)
+
+    return norm

@@ -1,0 +1,60 @@
+"""Copies are found out, and coverage has known answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.quality.memory import clip_nearest, distances, nearness, precision_recall, small_pictures
+
+
+def test_distances() -> None:
+    assert distances([[0, 0], [3, 4]], [[0, 0], [0, 4]]).tolist() == [[0, 4], [5, 3]]
+
+
+def test_a_copier_is_nearer_to_its_training_footage_than_new_footage_is() -> None:
+    rng = np.random.default_rng(0)
+    training, heldout = rng.normal(size=(60, 16)), rng.normal(size=(20, 16))
+    copier = nearness(training[:20] + 0.01 * rng.normal(size=(20, 16)), training, heldout)
+    honest = nearness(rng.normal(size=(20, 16)), training, heldout)
+    assert copier.ratio < 0.05
+    assert copier.nearer == 1
+    assert copier.heldout.value > 10 * copier.training.value
+    assert 0.8 < honest.ratio < 1.25
+    assert honest.nearer < 0.4
+    assert copier.share > 0.6  # 20 of 60 training clips are looked at at a time, one third of what was copied
+    assert 0.3 < honest.share < 0.7
+    assert set(honest.to_json()) >= {"to_training", "to_heldout", "heldout_to_training", "ratio"}
+
+
+def test_a_continuation_is_not_compared_with_its_own_scene() -> None:
+    heldout = np.array([[0.0], [10.0]])
+    own = nearness(heldout, np.array([[5.0]]), heldout, made_groups=["a", "b"], heldout_groups=["a", "b"])
+    assert own.heldout.value == 10
+
+
+def test_small_pictures_forgive_contrast_and_know_a_copy() -> None:
+    rng = np.random.default_rng(1)
+    clip = rng.integers(0, 200, (16, 64, 64, 3), np.uint8)
+    rows = small_pictures(clip)
+    assert rows.shape == (2, 16 * 16 * 3)
+    assert np.linalg.norm(rows, axis=1) == pytest.approx([1, 1])
+    darker = (clip * 0.5).astype(np.uint8)
+    other = rng.integers(0, 200, (16, 64, 64, 3), np.uint8)
+    found = clip_nearest([darker, other], rows)
+    assert found[0] < 0.1
+    assert found[1] > 1
+    assert np.allclose(small_pictures(np.full((1, 64, 64, 3), 7, np.uint8)), 0)
+
+
+def test_precision_and_recall() -> None:
+    rng = np.random.default_rng(2)
+    real = rng.normal(size=(100, 2))
+    assert precision_recall(real, real) == (1, 1)
+    assert precision_recall(real, real + 100) == (0, 0)
+    narrow = real[:5] * 0.01  # one mode of many: what is made is real, but most of what is real is not made
+    precision, recall = precision_recall(real, narrow)
+    assert precision == 1
+    assert recall < 0.2
+    with pytest.raises(ValueError, match="4 clips or more"):
+        precision_recall(real[:3], real)
