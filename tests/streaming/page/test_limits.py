@@ -152,7 +152,24 @@ def test_a_flood_from_one_address_closes_its_own_connections(serve: Callable[...
     assert status_of(slow) == 200
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET /stats HT", request("/stats")[:-2]])
+UPGRADE = (
+    "Upgrade: websocket",
+    "Connection: Upgrade",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: " + 22 * "a" + "==",
+)
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET /stats HT",
+        request("/stats")[:-2],
+        request("/api/live", *UPGRADE, f"Cookie: {'x' * 9000}"),  # which uvicorn takes and websockets does not
+    ],
+    ids=["nothing", "half a line", "half a head", "a line too long for a WebSocket"],
+)
 def test_who_sends_no_whole_request_is_closed_in_time(serve: Callable[..., Page], sent: bytes) -> None:
     assert rest_of(serve(request_s=SOON_S).connect(sent)) == b""
 
