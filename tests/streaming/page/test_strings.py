@@ -197,7 +197,7 @@ def test_such_a_token_ends_the_command_with_one_sentence(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv(TOKEN_VARIABLE, "p\xe4ssw\xf6rt")
-    assert main([str(bundle), "--to", "http://0.0.0.0:0"]) == 2
+    assert main([str(bundle), "--seconds", "0.2", "--to", "http://0.0.0.0:0"]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: EVERFRAME_TOKEN cannot be used as a token")
     assert error.count("\n") == 1
