@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
 from dataclasses import dataclass
 from itertools import count
 from typing import Any, Protocol
@@ -50,6 +49,7 @@ class _Entry:
     number: int
     label: str
     kind: str
+    make: Callable[[], Memory]
     state: str = "preparing"
     error: str = ""
     memory: Memory | None = None
@@ -80,7 +80,9 @@ class Desk:
         self.on_change: list[Callable[[], object]] = []
         self._lock = threading.Lock()
         self._generator: Generator | None = None
-        self._background: Background[Memory] = Background()
+        self._background: Background[None] = Background()
+        self._is_closed = False
+        self._is_working = False  # whether the background makes the cues that are being prepared, one after the other
         self._entries: dict[int, _Entry] = {}
         self._numbers = count(1)
         self._on_air: int | None = None
@@ -99,7 +101,9 @@ class Desk:
         self._tell()
 
     def close(self) -> None:
-        """Finish the scene that is being prepared."""
+        """Finish the scene that is being prepared, and prepare no other."""
+        with self._lock:
+            self._is_closed = True
         self._background.close()
 
     def state(self) -> dict[str, Any]:
@@ -173,11 +177,18 @@ class Desk:
         with self._lock:
             if len(self._entries) >= MAX_CUES:
                 self._make_room()
-            entry = _Entry(next(self._numbers), label or _label(parts), kind, take_s=take_s)
+            entry = _Entry(
+                next(self._numbers),
+                label or _label(parts),
+                kind,
+                lambda: generator.prepare(**_with_text(parts, generator)),
+                take_s=take_s,
+            )
+            if not self._is_working:
+                self._background.submit(self._work)
+                self._is_working = True
             self._entries[entry.number] = entry
             shown = entry.to_json()
-        job = self._background.submit(lambda: generator.prepare(**_with_text(parts, generator)))
-        job.add_done_callback(lambda future: self._finish(entry, future))
         self._tell()
         return shown
 
@@ -210,7 +221,7 @@ class Desk:
         return shown
 
     def drop(self, number: int) -> None:
-        """Take a cue off the list; what is on air stays on air.
+        """Take a cue off the list; what is on air stays on air, and what has not begun to be prepared never is.
 
         Raises:
             UnknownError: there is no such cue.
@@ -232,20 +243,36 @@ class Desk:
         for listener in tuple(self.on_change):
             listener()
 
-    def _finish(self, entry: _Entry, future: Future[Memory]) -> None:
+    def _work(self) -> None:
+        """Make every cue that is being prepared, the oldest first; on the background's thread."""
         try:
-            memory = future.result()
+            while (entry := self._next()) is not None:
+                self._make(entry)
+                self._tell()
+        except BaseException:
+            with self._lock:
+                self._is_working = False
+            raise
+
+    def _next(self) -> _Entry | None:
+        with self._lock:
+            preparing = (entry for entry in self._entries.values() if entry.state == "preparing")
+            entry = None if self._is_closed else next(preparing, None)
+            self._is_working = entry is not None
+            return entry
+
+    def _make(self, entry: _Entry) -> None:
+        try:
+            memory = entry.make()
+            with self._lock:
+                entry.memory, entry.state = memory, "ready"
+                if entry.take_s is not None and entry.number in self._entries and self._generator is not None:
+                    self._show(self._generator, entry, entry.take_s)
         except Exception as error:  # noqa: BLE001 - a cue that cannot be made costs itself, whatever the reason
             with self._lock:
                 known = isinstance(error, _FAILURES)
                 entry.error = " ".join(str(error).split()) if known else f"a fault of ours: {error!r}"
                 entry.state, entry.take_s = "failed", None
-        else:
-            with self._lock:
-                entry.memory, entry.state = memory, "ready"
-                if entry.take_s is not None and entry.number in self._entries and self._generator is not None:
-                    self._show(self._generator, entry, entry.take_s)
-        self._tell()
 
     def _show(self, generator: Generator, entry: _Entry, dissolve_s: float) -> None:
         assert entry.memory is not None, "only what is ready is shown"

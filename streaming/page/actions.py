@@ -45,9 +45,11 @@ class Field:
         """Return a value of this field.
 
         Raises:
-            ValueError: it is of another type or out of range.
+            ValueError: it is of another type or out of range, or it is no text.
         """
         if self.type == "string" and isinstance(value, str):
+            if not is_text(value):
+                raise ValueError(f"{self.name} holds half of a surrogate pair, got {_shorten(value)}")
             if not self.minimum <= len(value) <= self.maximum:
                 raise ValueError(f"{self.name} must have {self.minimum} to {self.maximum} characters, got {len(value)}")
             return value
@@ -110,6 +112,15 @@ class Action:
             elif field.default is not None:
                 values[name] = field.default
         return values
+
+
+def is_text(value: str) -> bool:
+    """Return whether a string can be encoded; half of a surrogate pair, which JSON may hold as "\\ud800", cannot."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def read_json(data: bytes | str) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -18,12 +19,16 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from runtime import BundleError, EngineError
 from streaming.desk import Desk, NotReadyError, UnknownError
-from streaming.page.actions import ACTIONS, MAX_DISSOLVE_S, Action, Field, read_json
+from streaming.page.actions import ACTIONS, MAX_DISSOLVE_S, Action, Field, is_text, read_json
+from streaming.page.connections import Limits
 from streaming.page.metrics import CONTENT_TYPE, to_prometheus
 from streaming.page.openapi import describe
 from streaming.page.uploads import MAX_BYTES, decode_picture
+from streaming.sink import Picture
 
 MAX_JSON_BYTES = 2**16
+_MAX_UPLOAD_BYTES = 8 * MAX_BYTES
+_MAX_UNDECODED = 8
 _TELL_S = 0.25  # between two looks at the figures
 _MAX_LISTENERS = 32
 _TRY_LATER = 1013  # of a WebSocket
@@ -49,6 +54,13 @@ class _Number(Convertor[int]):
 register_url_convertor("number", _Number())
 
 
+class Json(JSONResponse):
+    """JSON in ASCII: file names in it may hold bytes that are no UTF-8, which Python keeps as lone surrogates."""
+
+    def render(self, content: Any) -> bytes:
+        return to_json(content).encode()
+
+
 class ControlRoom:
     """The API of one show; everything here belongs to the server's event loop.
 
@@ -56,14 +68,19 @@ class ControlRoom:
         desk: what is steered.
         stats: returns what `/stats` sends.
         size: (width, height) of a frame in pixels.
+        limits: how long a body may take to arrive.
     """
 
-    def __init__(self, desk: Desk, stats: Callable[[], Mapping[str, Any]], size: tuple[int, int]) -> None:
-        self._desk, self._stats, self._size = desk, stats, size
+    def __init__(
+        self, desk: Desk, stats: Callable[[], Mapping[str, Any]], size: tuple[int, int], limits: Limits
+    ) -> None:
+        self._desk, self._stats, self._size, self._limits = desk, stats, size, limits
         self._changed = asyncio.Event()
         self._is_closed = False
         self._num_listeners = 0
-        self._uploads = asyncio.Semaphore(1)  # each is decoded in a process of its own: one core is enough for them
+        self._decoding = asyncio.Lock()  # each picture has a process of its own: one core is enough for all of them
+        self._num_undecoded = 0  # pictures that have arrived
+        self._num_bytes = 0  # of pictures, whether they have arrived in full or in part
 
     def wake(self) -> None:
         """Tell every listener the state, as it has changed."""
@@ -79,7 +96,7 @@ class ControlRoom:
         """Return the API's routes."""
 
         async def show_state(_request: Request) -> Response:
-            return JSONResponse(self._desk.state())
+            return Json(self._desk.state())
 
         async def show_api(_request: Request) -> Response:
             title = str(self._stats().get("title", ""))
@@ -100,7 +117,7 @@ class ControlRoom:
     def _route(self, action: Action) -> Route:
         async def do(request: Request) -> Response:
             try:
-                body = await read_body(request, MAX_JSON_BYTES)
+                body = await read_body(request, MAX_JSON_BYTES, self._limits)
                 given = read_json(body)
             except ValueError as error:
                 return refuse(400, str(error))
@@ -109,7 +126,7 @@ class ControlRoom:
                     if field.is_in_path and (text := request.path_params.get(field.name)) is not None:
                         given[field.name] = text
             status, answer = await self._do(action, given)
-            return JSONResponse(answer, status)
+            return Json(answer, status)
 
         path = action.path
         for field in action.fields:
@@ -143,16 +160,38 @@ class ControlRoom:
         except ValueError as error:
             return refuse(422, str(error))
         try:
-            async with self._uploads:
-                data = await read_body(request, MAX_BYTES)
-                picture = await run_in_threadpool(decode_picture, data, *self._size)
+            picture = await self._read_picture(request)
         except ValueError as error:
             return refuse(415, str(error))
         prepare = Action(
             "image", "POST", "", "", (), lambda desk, _: desk.prepare({"image": picture}, label=label, take_s=take_s)
         )
         status, answer = await self._do(prepare, {})
-        return JSONResponse(answer, 201 if status == 200 else status)
+        return Json(answer, 201 if status == 200 else status)
+
+    async def _read_picture(self, request: Request) -> Picture:
+        """Read and decode an upload; a slow one holds nothing but its own bytes meanwhile."""
+        num_bytes = 0
+
+        def count(num: int) -> None:
+            nonlocal num_bytes
+            if self._num_bytes + num > _MAX_UPLOAD_BYTES:
+                raise HTTPException(503, "too many pictures are being sent: try again in a moment")
+            num_bytes += num
+            self._num_bytes += num
+
+        try:
+            data = await read_body(request, MAX_BYTES, self._limits, count)
+            if self._num_undecoded >= _MAX_UNDECODED:
+                raise HTTPException(503, "too many pictures wait to be decoded: try again in a moment")
+            self._num_undecoded += 1
+            try:
+                async with self._decoding:
+                    return await run_in_threadpool(decode_picture, data, *self._size)
+            finally:
+                self._num_undecoded -= 1
+        finally:
+            self._num_bytes -= num_bytes
 
     async def _listen(self, socket: WebSocket) -> None:
         await socket.accept()
@@ -166,7 +205,7 @@ class ControlRoom:
                 message = await socket.receive()
                 if message["type"] == "websocket.disconnect":
                     return
-                await socket.send_json(await self._answer(message.get("text")))
+                await socket.send_text(to_json(await self._answer(message.get("text"))))
         except (WebSocketDisconnect, RuntimeError):  # it has left while it was being answered
             return
         finally:
@@ -184,7 +223,8 @@ class ControlRoom:
             if not isinstance(given, dict):
                 raise ValueError('messages are objects, e.g. {"id": 1, "do": "prompt", "text": "a calm sea"}')
             number = given.pop("id", None)
-            if not isinstance(number, (int, str, type(None))) or (isinstance(number, str) and len(number) > 100):
+            is_short = isinstance(number, str) and len(number) <= 100 and is_text(number)
+            if not is_short and not isinstance(number, (int, type(None))):
                 number = None
                 raise ValueError("id must be a whole number or a short string")
             action = _BY_NAME.get(str(given.pop("do", None)))
@@ -204,36 +244,57 @@ class ControlRoom:
                 state = self._desk.state()
                 if state != known:
                     known = state
-                    await socket.send_json({"state": state})
-                await socket.send_json({"stats": dict(self._stats())})
+                    await socket.send_text(to_json({"state": state}))
+                await socket.send_text(to_json({"stats": dict(self._stats())}))
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(changed.wait(), _TELL_S)
             await socket.close()
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """Read a request's body as far as it is allowed to be.
+async def read_body(
+    request: Request, limit: int, limits: Limits, count: Callable[[int], object] = lambda _: None
+) -> bytes:
+    """Read a request's body as far as it is allowed to be, and for as long.
+
+    Args:
+        request: whose body it is.
+        limit: of its size in bytes.
+        limits: of the time it takes.
+        count: called with the size of each piece before that is kept; what it raises ends the reading.
 
     Raises:
-        HTTPException: it is longer (413), or whoever sends it has left (400).
+        HTTPException: it is longer (413), it takes too long (408), or whoever sends it has left (400).
     """
     announced = request.headers.get("content-length", "")
-    if announced.isdigit() and (len(announced) > 15 or int(announced) > limit):
+    if announced.isdecimal() and (len(announced) > 15 or int(announced) > limit):
         raise HTTPException(413, f"at most {limit} bytes are taken")
     body = bytearray()
+    loop = asyncio.get_running_loop()
+    ends_s = loop.time() + limits.body_s
     try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > limit:
-                raise HTTPException(413, f"at most {limit} bytes are taken")
+        async with asyncio.timeout(min(limits.pause_s, limits.body_s)) as timeout:
+            async for chunk in request.stream():
+                if len(body) + len(chunk) > limit:
+                    raise HTTPException(413, f"at most {limit} bytes are taken")
+                count(len(chunk))
+                body += chunk
+                timeout.reschedule(min(loop.time() + limits.pause_s, ends_s))
     except ClientDisconnect as error:
         raise HTTPException(400, "the request broke off") from error
+    except TimeoutError as error:
+        why = f"the body must arrive within {limits.body_s:g} s, without a pause of {limits.pause_s:g} s"
+        raise HTTPException(408, why, {"connection": "close"}) from error
     return bytes(body)
 
 
-def refuse(status: int, why: str) -> JSONResponse:
+def refuse(status: int, why: str) -> Response:
     """Return an answer that says why not."""
-    return JSONResponse({"error": why}, status)
+    return Json({"error": why}, status)
+
+
+def to_json(value: Any) -> str:
+    """Write JSON in ASCII."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
 
 def _to_number(text: str) -> float | str:

@@ -6,18 +6,24 @@ it found this server in Host. A page that is bound to more than this machine ask
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import ipaddress
 import re
 import socket
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+if TYPE_CHECKING:  # it imports uvicorn, which takes a quarter of a second
+    from streaming.page.connections import Connection
+
 COOKIE = "everframe"
+CONNECTION = "connection"  # the key of a scope's state under which its `Connection` is
 _HEADERS = {
     "cache-control": "no-store",
     "cross-origin-resource-policy": "same-origin",  # no other site may show the picture
@@ -60,7 +66,10 @@ def is_same_origin(origin: str, host: str) -> bool:
         origin: the Origin header, e.g. `http://localhost:8000`, or `null` for pages from nowhere.
         host: the Host header, which has been found to name this server.
     """
-    parts = urlsplit(origin)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:  # e.g. `http://[`
+        return False
     return parts.scheme in ("http", "https") and parts.netloc.lower() == host.strip().lower()
 
 
@@ -108,14 +117,18 @@ class Guard:
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
             refusal = self.judge(scope)
-            if scope["type"] == "websocket":
-                if refusal is None:
-                    await app(scope, receive, send)
-                else:
-                    await receive()  # the request to connect
-                    await send({"type": "websocket.close", "code": _CLOSE_REFUSED})
-                return
-            await (app if refusal is None else refusal)(scope, receive, _with_headers(send))
+            connection: Connection | None = scope.get("state", {}).get(CONNECTION)  # None under another server
+            if refusal is None and connection is not None and not connection.accept():
+                refusal = JSONResponse({"error": "too many connections: try again in a moment"}, 503)
+            is_socket = scope["type"] == "websocket"
+            if refusal is None:
+                with contextlib.nullcontext() if connection is None else connection.answering():
+                    await app(scope, receive, send if is_socket else _with_headers(send))
+            elif is_socket:
+                await receive()  # the request to connect
+                await send({"type": "websocket.close", "code": _CLOSE_REFUSED})
+            else:
+                await refusal(scope, receive, _with_headers(send))
 
         return guarded
 

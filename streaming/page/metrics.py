@@ -68,7 +68,8 @@ class _Snapshot(Collector):
         )
         is_up = GaugeMetricFamily("everframe_sink_up", "Whether a sink is on air.", labels=["sink"])
         for sink in self._about.get("sinks", ()):
-            label = [sink["name"]]  # a sink's name never holds a key
+            # A sink's name never holds a key. A path may hold bytes that are no UTF-8.
+            label = [sink["name"].encode(errors="replace").decode()]
             written.add_metric(label, sink["written"])
             dropped.add_metric(label, sink["dropped"])
             errors.add_metric(label, sink["errors"])

@@ -20,11 +20,12 @@ _ERRORS = {
     "403": "another site's page asks",
     "404": "there is no such path, cue or control",
     "405": "the path knows other methods",
+    "408": "the body does not arrive in time",
     "413": "it is too large",
     "415": "it is neither JSON nor a picture that can be read",
     "421": "this server is not called that",
     "422": "a value is missing, unknown, of a wrong type or out of range",
-    "503": "the show has not begun",
+    "503": "the show has not begun, or too much is asked for at once",
 }
 
 

@@ -15,17 +15,23 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from streaming.page.control_app import Json
 from streaming.page.guard import Guard
 
 _BOUNDARY = b"everframe"
 
 
 class Broadcast:
-    """The latest JPEG, for any number of watchers; everything but `num_watching` belongs to one event loop."""
+    """The latest JPEG, for all watchers; everything but `num_watching` belongs to one event loop.
 
-    def __init__(self) -> None:
+    Args:
+        most: how many may watch.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
         self.num_watching = 0
         self._jpeg = b""
         self._number = 0
@@ -46,23 +52,38 @@ class Broadcast:
     async def parts(self) -> AsyncIterator[bytes]:
         """Yield the body of a multipart/x-mixed-replace answer, until the show ends."""
         seen = 0
-        self.num_watching += 1
-        try:
-            yield b"--" + _BOUNDARY + b"\r\n"
-            while not self._is_closed:
-                if self._number == seen:
-                    await self._fresh.wait()
-                    continue
-                seen = self._number
-                head = b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(self._jpeg)
-                # The next boundary goes out at once: browsers show a part only when they have seen its end.
-                yield head + self._jpeg + b"\r\n--" + _BOUNDARY + b"\r\n"
-        finally:
-            self.num_watching -= 1
+        yield b"--" + _BOUNDARY + b"\r\n"
+        while not self._is_closed:
+            if self._number == seen:
+                await self._fresh.wait()
+                continue
+            seen = self._number
+            head = b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(self._jpeg)
+            # The next boundary goes out at once: browsers show a part only when they have seen its end.
+            yield head + self._jpeg + b"\r\n--" + _BOUNDARY + b"\r\n"
 
     def _wake(self) -> None:
         fresh, self._fresh = self._fresh, asyncio.Event()
         fresh.set()
+
+
+class _Stream(StreamingResponse):
+    """/stream.mjpeg; who receives it counts from the call on, so that no two can take the last place."""
+
+    def __init__(self, broadcast: Broadcast) -> None:
+        self._broadcast = broadcast
+        super().__init__(broadcast.parts(), media_type=f"multipart/x-mixed-replace; boundary={_BOUNDARY.decode()}")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._broadcast.num_watching >= self._broadcast.most:
+            why = f"{self._broadcast.most} watch already: try again later"
+            await JSONResponse({"error": why}, 503)(scope, receive, send)
+            return
+        self._broadcast.num_watching += 1
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._broadcast.num_watching -= 1
 
 
 def make_app(
@@ -91,11 +112,10 @@ def make_app(
         return Response(html, media_type="text/html", headers=page_headers)
 
     async def show_stats(_request: Request) -> Response:
-        return JSONResponse(dict(stats()))
+        return Json(dict(stats()))
 
     async def show_stream(_request: Request) -> Response:
-        kind = f"multipart/x-mixed-replace; boundary={_BOUNDARY.decode()}"
-        return StreamingResponse(broadcast.parts(), media_type=kind)
+        return _Stream(broadcast)
 
     def show_frame(_request: Request) -> Response:
         jpeg = frame()

@@ -14,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from streaming.page.actions import read_json
+from streaming.page.actions import is_text, read_json
+from streaming.page.connections import Limits
 from streaming.page.control_app import MAX_JSON_BYTES, read_body, refuse
 from streaming.page.viewing import FRAME, MAX_VIEWERS, OFFER, ViewersLink, Watch
 from streaming.sink import Feed, Frame
@@ -33,14 +34,16 @@ class WebRTC:
 
     Args:
         feed: frame size and rate.
+        limits: how long an offer may take to arrive.
         is_local: whether the page is for this machine alone.
 
     Attributes:
         num: how many watch; may be read from any thread.
     """
 
-    def __init__(self, feed: Feed, *, is_local: bool) -> None:
+    def __init__(self, feed: Feed, limits: Limits, *, is_local: bool) -> None:
         self.num = 0
+        self._limits = limits
         self._watch = Watch(feed.width, feed.height, str(feed.fps), is_local)
         self._lock = threading.Lock()  # held while something is said to the child
         self._child: ViewersLink | None = None
@@ -54,7 +57,7 @@ class WebRTC:
 
         async def answer(request: Request) -> Response:
             try:
-                offer = check(read_json(await read_body(request, MAX_JSON_BYTES)))
+                offer = check(read_json(await read_body(request, MAX_JSON_BYTES, self._limits)))
             except ValueError as error:
                 return refuse(422, str(error))
             if len(self._answers) >= MAX_VIEWERS:  # at once: each takes a moment
@@ -133,9 +136,11 @@ def check(given: Any) -> str:
     if not isinstance(given, dict) or given.get("type") != "offer" or not isinstance(given.get("sdp"), str):
         raise ValueError('an offer is an object, {"type": "offer", "sdp": "v=0..."}')
     sdp: str = given["sdp"]
+    if not is_text(sdp):
+        raise ValueError("this offer's sdp holds half of a surrogate pair")
     media = re.findall(r"(?m)^m=(\w+)", sdp)
     if media != ["video"]:
-        raise ValueError(f"an offer asks for video, once; this one asks for {', '.join(media[:5]) or 'nothing'}")
+        raise ValueError(f"an offer asks for video, once; this one asks for {', '.join(media[:5])[:60] or 'nothing'}")
     if len(re.findall(r"(?m)^a=candidate", sdp)) > _MAX_CANDIDATES:
         raise ValueError(f"an offer has at most {_MAX_CANDIDATES} candidates")
     return sdp

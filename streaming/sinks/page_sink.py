@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import math
 import os
+import re
 import secrets
 import socket
 import threading
@@ -20,13 +22,16 @@ if TYPE_CHECKING:  # the web server takes a quarter of a second to import, which
     import uvicorn
     from starlette.types import ASGIApp
 
+    from streaming.page.connections import Limits
     from streaming.page.control_app import ControlRoom
     from streaming.page.page_app import Broadcast
     from streaming.page.page_webrtc import WebRTC
 
 MAX_MESSAGE_BYTES = 2**16  # of a WebSocket
 _MAX_HEAD_BYTES = 2**15
-_MAX_CONNECTIONS = 200
+_NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_TELL_AGAIN_S = 60.0  # between two reports of errors of the same kind
+_MAX_TOKEN = 1000  # characters; browsers keep cookies of at most 4096 bytes
 TOKEN_VARIABLE = "EVERFRAME_TOKEN"
 _FORM = "http://HOST:PORT, e.g. http://127.0.0.1:8000"
 
@@ -38,27 +43,41 @@ class PageSink(Sink):
 
     Args:
         spec: "http://HOST:PORT"; port 0 takes a free one.
+        limits: what the page allows its peers; None for what fits this process.
     """
 
-    def __init__(self, spec: str) -> None:
+    def __init__(self, spec: str, limits: Limits | None = None) -> None:
         self.name = spec.rstrip("/")
         self._host, self._port = _parse(spec)
+        self._limits = limits
         self._latest: Frame | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._room: ControlRoom | None = None
         self._webrtc: WebRTC | None = None
         self._token = ""
+        self._reported_s: dict[object, float] = {}  # when errors of a kind were last reported, on the loop's clock
+        self._trouble = ""  # why no connection can be accepted
 
     def open(self, feed: Feed) -> None:
-        """Bind the port."""
+        """Bind the port.
+
+        Raises:
+            SinkError: the port cannot be had, or the token cannot be used.
+        """
+        from streaming.page.guard import is_loopback
+
         self._feed = feed
+        if not is_loopback(self._host):
+            self._token = _read_token()
         try:
             family, _, _, _, address = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)[0]
             self._socket = socket.create_server(address[:2], family=family)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: the name cannot be encoded for a look-up
             raise SinkError(f"sink {self.name} cannot be served: {_explain(error, self._port)}") from error
-        self._invite()
+        if not is_loopback(self._host) and not self._token:
+            self._token = secrets.token_urlsafe(16)
+            self.invitation = self._invite()
         if self._port == 0:
             self._port = self._socket.getsockname()[1]
             self.name = f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{self._port}"
@@ -67,11 +86,13 @@ class PageSink(Sink):
         """Start the web server on a thread of its own."""
         import uvicorn
 
+        from streaming.page.connections import Pool, Server, WebSocketProtocol, default_limits, make_http_protocol
         from streaming.page.page_app import Broadcast
 
-        self._broadcast: Broadcast = Broadcast()
+        limits = self._limits or default_limits()
+        self._broadcast: Broadcast = Broadcast(limits.streams)
         config = uvicorn.Config(
-            self._make_app,
+            lambda: self._make_app(limits),
             factory=True,  # called in the server's own thread, whose event loop it belongs to
             log_config=None,
             log_level="critical",
@@ -79,16 +100,16 @@ class PageSink(Sink):
             server_header=False,
             proxy_headers=False,
             lifespan="off",
-            ws="websockets-sansio",
+            ws=WebSocketProtocol,
             ws_max_size=MAX_MESSAGE_BYTES,
             ws_per_message_deflate=False,  # what little is told is not worth the work, and a bomb could hide in it
             h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
-            limit_concurrency=_MAX_CONNECTIONS,
-            http="h11",
+            backlog=limits.accepts,  # asyncio accepts as many in one turn of its loop
+            http=make_http_protocol(Pool(limits)),
             loop="asyncio",
             timeout_graceful_shutdown=1,
         )
-        self._server: uvicorn.Server = uvicorn.Server(config)
+        self._server: uvicorn.Server = Server(config)
         is_running = threading.Event()
         self._thread = threading.Thread(target=self._serve, args=(is_running,), name=self.name, daemon=True)
         self._thread.start()
@@ -117,21 +138,17 @@ class PageSink(Sink):
 
     def state(self) -> str:
         """Return how many browsers watch."""
-        return f"{self._broadcast.num_watching + (0 if self._webrtc is None else self._webrtc.num)} watching"
+        num = self._broadcast.num_watching + (0 if self._webrtc is None else self._webrtc.num)
+        return f"{num} watching{self._trouble}"
 
-    def _invite(self) -> None:
-        from streaming.page.guard import is_loopback
+    def _invite(self) -> str:
+        port = self._socket.getsockname()[1]
+        return (
+            f"the control room wants a token: http://HOST:{port}/?token={self._token}, where HOST is this "
+            f"machine's name or address (set {TOKEN_VARIABLE} to choose the token, and to keep it out of here)"
+        )
 
-        self._token = "" if is_loopback(self._host) else os.environ.get(TOKEN_VARIABLE, "")
-        if not self._token and not is_loopback(self._host):
-            self._token = secrets.token_urlsafe(16)
-            port = self._socket.getsockname()[1]
-            self.invitation = (
-                f"the control room wants a token: http://HOST:{port}/?token={self._token}, where HOST is this "
-                f"machine's name or address (set {TOKEN_VARIABLE} to choose the token, and to keep it out of here)"
-            )
-
-    def _make_app(self) -> ASGIApp:
+    def _make_app(self, limits: Limits) -> ASGIApp:
         from streaming.desk import Desk
         from streaming.page.control_app import ControlRoom
         from streaming.page.guard import Guard, is_loopback
@@ -140,7 +157,7 @@ class PageSink(Sink):
 
         feed = self._feed
         desk = feed.desk or Desk()
-        self._room = room = ControlRoom(desk, self._stats, (feed.width, feed.height))
+        self._room = room = ControlRoom(desk, self._stats, (feed.width, feed.height), limits)
         loop = asyncio.get_running_loop()
 
         def wake() -> None:
@@ -151,13 +168,14 @@ class PageSink(Sink):
         guard = Guard(self._host, self._token)
         routes = room.routes(has_webrtc=is_installed())
         if is_installed():
-            self._webrtc = WebRTC(feed, is_local=is_loopback(self._host))
+            self._webrtc = WebRTC(feed, limits, is_local=is_loopback(self._host))
             routes.append(self._webrtc.route())
         return make_app(self._broadcast, self._stats, self._jpeg, guard, routes)
 
     def _serve(self, is_running: threading.Event) -> None:
         async def serve() -> None:
             self._loop = asyncio.get_running_loop()
+            self._loop.set_exception_handler(self._report)
             is_running.set()
             await self._server.serve(sockets=[self._socket])
             if self._webrtc is not None:
@@ -168,6 +186,23 @@ class PageSink(Sink):
             await asyncio.sleep(0)  # one turn of the loop, in which they close
 
         asyncio.run(serve())
+
+    def _report(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Report an error that the event loop has caught; asyncio itself repeats some of them many times a second."""
+        error = context.get("exception")
+        now_s, kind = loop.time(), (type(error), getattr(error, "errno", None))
+        if now_s - self._reported_s.get(kind, -math.inf) < _TELL_AGAIN_S:
+            return
+        self._reported_s[kind] = now_s
+        if isinstance(error, OSError) and error.errno in _NO_RESOURCES:
+            self._trouble = f", but no connection can be accepted: {error.strerror}"
+            self.errors += 1  # which makes the status show the state
+            loop.call_later(_TELL_AGAIN_S, self._forget_trouble)
+        else:
+            loop.default_exception_handler(context)
+
+    def _forget_trouble(self) -> None:
+        self._trouble = ""
 
     def _stats(self) -> Mapping[str, Any]:
         feed = self._feed
@@ -194,7 +229,20 @@ def _parse(spec: str) -> tuple[str, int]:
     return host, port
 
 
-def _explain(error: OSError, port: int) -> str:
+def _read_token() -> str:
+    """Return the token from the environment, "" if there is none; it travels in headers, cookies and addresses."""
+    token = os.environ.get(TOKEN_VARIABLE, "")
+    if token and not re.fullmatch(rf"(?! )[ -~]{{1,{_MAX_TOKEN}}}(?<! )", token):
+        raise SinkError(
+            f"{TOKEN_VARIABLE} cannot be used as a token: it must be at most {_MAX_TOKEN} printable ASCII characters, "
+            "without spaces around them; choose another one, or unset it to have one made up"
+        )
+    return token
+
+
+def _explain(error: OSError | ValueError, port: int) -> str:
+    if not isinstance(error, OSError):
+        return "the host is no name or address; use 127.0.0.1, or 0.0.0.0 for the whole network"
     if error.errno == errno.EADDRINUSE:
         return f"port {port} is in use; stop what uses it or choose another port, e.g. {port % 65535 + 1}"
     if error.errno == errno.EACCES:
