@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import prod
+from typing import Any
 
 import numpy as np
 import onnx
@@ -17,7 +18,9 @@ from runtime.errors import BundleError
 
 MAX_TENSOR_BYTES = 2**30
 _MAX_FOLDED_BYTES, _MAX_GROWTH = 2**28, 32  # of all that constants alone make, beside 32 times the file
-_MAX_KNOWN = 1024  # values of a constant that may be a shape
+_MAX_KNOWN = 128  # values of a list that may be a shape
+_MAX_COMPUTED = 2048  # nodes that compute sizes
+MAX_DIMENSIONS = 16  # of a tensor; engines know 8
 # What makes much out of little: the size of their results must be known. Of other nodes it may depend on the values.
 _AMPLIFIERS = {"AffineGrid", "BlackmanWindow", "Col2Im", "ConstantOfShape", "ConvTranspose", "DFT", "Expand"}
 _AMPLIFIERS |= {"EyeLike", "HammingWindow", "HannWindow", "MaxUnpool", "MelWeightMatrix", "OneHot", "Pad"}
@@ -70,29 +73,25 @@ def check_sizes(model: onnx.ModelProto, file: str, size_bytes: int) -> None:
 
     Raises:
         BundleError: the graph breaks ONNX's rules, states a type or shape that it does not have, has a tensor of more
-            than 1 GiB, or one whose size cannot be told.
+            than 1 GiB or of more than 16 dimensions, or one whose size cannot be told.
     """
-    light = _without_weights(model)
-    sizes = _infer(light, file)
-    while True:  # every round takes at least one node out of the graph
-        node = next((node for node in light.graph.node if _is_unknown_amplifier(node, sizes)), None)
-        if node is None:
-            break
-        if not _fold(light, sizes):
-            raise BundleError(
-                f'{file}: how large the result of the node "{node.name}" ({node.op_type}) becomes cannot be told '
-                "before it runs; make its sizes constants"
-            )
-        sizes |= _infer(light, file)
+    try:
+        onnx.checker.check_model(_without_weights(model))
+    except Exception as error:  # its errors share no base class but Exception
+        raise _broken_rule(file, error) from error
+    sizes = _Inference(model, file).run()
     _check_stated(model, sizes, file)
     _check_nodes(model, sizes, file, _MAX_FOLDED_BYTES + _MAX_GROWTH * size_bytes)
 
 
-def _is_unknown_amplifier(node: onnx.NodeProto, sizes: dict[str, _TypeAndShape]) -> bool:
-    return node.op_type in _AMPLIFIERS and any(name and _shape(name, sizes) is None for name in node.output)
+def _broken_rule(file: str, error: Exception) -> BundleError:
+    reason = " ".join(str(error).split())[:300]
+    return BundleError(f"{file} breaks the rules of ONNX: {reason}; export the bundle again")
 
 
 def _check_constant(tensor: onnx.TensorProto, where: str) -> None:
+    if len(tensor.dims) > MAX_DIMENSIONS:  # before they are multiplied
+        raise BundleError(f"{where} has {len(tensor.dims)} dimensions, at most {MAX_DIMENSIONS} are read")
     if _name(tensor.data_type).upper() not in _BITS or min(tensor.dims, default=0) < 0 or tensor.HasField("segment"):
         raise BundleError(f"{where} has no type of numbers, or a negative size; export the bundle again")
     wanted = _bytes(tensor.data_type, tuple(tensor.dims))
@@ -128,22 +127,13 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     return light
 
 
-def _infer(light: onnx.ModelProto, file: str) -> dict[str, _TypeAndShape]:
-    """Return the type and shape of every tensor of a graph, as ONNX's inference tells them."""
-    try:
-        onnx.checker.check_model(light)
-        inferred = onnx.shape_inference.infer_shapes(light, check_type=True, strict_mode=True, data_prop=True).graph
-    except Exception as error:  # its errors share no base class but Exception
-        reason = " ".join(str(error).split())[:300]
-        raise BundleError(f"{file} breaks the rules of ONNX: {reason}; export the bundle again") from error
-    sizes: dict[str, _TypeAndShape] = {item.name: (item.data_type, tuple(item.dims)) for item in inferred.initializer}
-    return sizes | {value.name: _stated(value) for value in (*inferred.value_info, *inferred.input, *inferred.output)}
-
-
-def _stated(value: onnx.ValueInfoProto) -> _TypeAndShape:
-    tensor = value.type.tensor_type
-    shape = tuple(size.dim_value if size.HasField("dim_value") else -1 for size in tensor.shape.dim)
-    return tensor.elem_type, shape if tensor.HasField("shape") else None
+def _stated(kind: onnx.TypeProto) -> _TypeAndShape:
+    tensor = kind.tensor_type
+    if not tensor.HasField("shape"):
+        return tensor.elem_type, None
+    # A size of 0 is stored like one that is missing; the second look tells them apart.
+    shape = [size.dim_value or (0 if size.HasField("dim_value") else -1) for size in tensor.shape.dim]
+    return tensor.elem_type, tuple(shape)
 
 
 def _shape(name: str, sizes: dict[str, _TypeAndShape]) -> tuple[int, ...] | None:
@@ -152,41 +142,137 @@ def _shape(name: str, sizes: dict[str, _TypeAndShape]) -> tuple[int, ...] | None
     return None if shape is None or -1 in shape else shape
 
 
-def _fold(light: onnx.ModelProto, sizes: dict[str, _TypeAndShape]) -> bool:
-    """Put constants in place of nodes that compute sizes from constants or shapes; tell whether there were any."""
-    from onnx.reference import ReferenceEvaluator  # slow to import and hardly ever needed
+class _Inference:
+    """Types and shapes of all tensors of a graph, one node after the other, each by ONNX's own inference.
 
-    known = {tensor.name: numpy_helper.to_array(tensor) for tensor in light.graph.initializer}
-    kept, before = [], len(light.graph.node)
-    for node in light.graph.node:
-        results = [_shape(name, sizes) for name in node.output]
-        is_small = all(shape is not None and 0 <= prod(shape) <= _MAX_KNOWN for shape in results)
-        if node.op_type in ("Shape", "Size"):
-            shape = _shape(node.input[0], sizes)
-            inputs = {} if shape is None else {node.input[0]: np.broadcast_to(np.uint8(0), shape)}
-        else:
-            inputs = {name: known[name] for name in node.input if name in known}
-        if node.op_type not in _ARITHMETIC or not is_small or len(inputs) != len(set(node.input) - {""}):
-            kept.append(node)
-            continue
+    ONNX's inference of a whole graph takes exponential time and memory for some small graphs: a chain of Gather nodes
+    can double the number of dimensions at every node, a chain of Concat nodes the number of values that it follows.
+    Here every result is checked before the next node reads it, so the time is linear in the size of the graph.
+    """
+
+    def __init__(self, model: onnx.ModelProto, file: str) -> None:
+        self._file, self._nodes = file, model.graph.node
+        self._empty = onnx.ModelProto(ir_version=max(model.ir_version, 4))  # from 4 on constants need not be inputs
+        self._empty.opset_import.extend(model.opset_import)
+        self._empty.graph.name = "node"
+        self._types: dict[str, onnx.TypeProto] = {}
+        self._sizes: dict[str, _TypeAndShape] = {}
+        self._values: dict[str, TensorProto] = {}  # small constants, and what was computed from them
+        for value in model.graph.input:
+            self._note(value.name, value.type, "the input")
+        for tensor in model.graph.initializer:
+            self._note(tensor.name, helper.make_tensor_type_proto(tensor.data_type, tensor.dims), "the constant")
+            if len(tensor.dims) < 2 and prod(tensor.dims) <= _MAX_KNOWN:
+                self._values[tensor.name] = tensor
+        self._makers: dict[str, int] = {}  # number of the node, for tensors that may be computed
+        self._tried: set[int] = set()
+
+    def run(self) -> dict[str, _TypeAndShape]:
+        """Return the type and shape of every tensor.
+
+        Raises:
+            BundleError: a node breaks ONNX's rules, or a result has too many dimensions or a size that cannot be told.
+        """
+        for index, node in enumerate(self._nodes):
+            names = [name for name in node.output if name]
+            self._infer(node)
+            if any(_shape(name, self._sizes) is None for name in names) and self._compute(node.input):
+                self._infer(node)
+            shapes = [_shape(name, self._sizes) for name in names]
+            if node.op_type in _AMPLIFIERS and None in shapes:
+                raise BundleError(
+                    f'{self._file}: how large the result of the node "{node.name}" ({node.op_type}) becomes cannot be '
+                    "told before it runs; make its sizes constants"
+                )
+            if node.op_type in _ARITHMETIC and all(shape is not None and prod(shape) <= _MAX_KNOWN for shape in shapes):
+                self._makers.update((name, index) for name in names)
+        return self._sizes
+
+    def _note(self, name: str, kind: onnx.TypeProto, what: str) -> None:
+        if len(kind.tensor_type.shape.dim) > MAX_DIMENSIONS:
+            raise BundleError(
+                f'{self._file}: {what} "{name}" has {len(kind.tensor_type.shape.dim)} dimensions, at most '
+                f"{MAX_DIMENSIONS} are read"
+            )
+        self._types[name], self._sizes[name] = kind, _stated(kind)
+
+    def _infer(self, node: onnx.NodeProto) -> None:
+        """Note the types of a node's results."""
+        model = self._alone(node)
+        try:
+            inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True)
+        except Exception as error:  # its errors share no base class but Exception
+            raise _broken_rule(self._file, error) from error
+        for value in inferred.graph.output:
+            for size in value.type.tensor_type.shape.dim:
+                if size.dim_param:
+                    size.ClearField("dim_param")  # a name that was made up for this node alone
+            self._note(value.name, value.type, f"the result of a node {node.op_type},")
+
+    def _alone(self, node: onnx.NodeProto) -> onnx.ModelProto:
+        """Return a model of one node."""
+        model = onnx.ModelProto()
+        model.CopyFrom(self._empty)
+        graph = model.graph
+        graph.node.append(node)
+        for name in set(node.input):
+            if name in self._values:
+                graph.initializer.append(self._values[name])
+            elif name:
+                graph.input.add(name=name).type.CopyFrom(self._types[name])
+        for name in node.output:
+            if name:
+                graph.output.add(name=name)
+        return model
+
+    def _compute(self, names: Iterable[str]) -> bool:
+        """Compute tensors from constants and shapes, where that is possible; tell whether any of them was.
+
+        Raises:
+            BundleError: too many nodes would have to be computed.
+        """
+        unknown = [name for name in names if name and name not in self._values]
+        waiting, wanted = list(unknown), []
+        while waiting:
+            index = self._makers.get(waiting.pop())
+            if index is not None and index not in self._tried:
+                self._tried.add(index)
+                wanted.append(index)
+                waiting.extend(self._nodes[index].input)
+        if len(self._tried) > _MAX_COMPUTED:
+            raise BundleError(
+                f"{self._file} computes the sizes of its tensors with more than {_MAX_COMPUTED} nodes; make them "
+                "constants"
+            )
+        for index in sorted(wanted):
+            self._evaluate(self._nodes[index])
+        return any(name in self._values for name in unknown)
+
+    def _evaluate(self, node: onnx.NodeProto) -> None:
+        """Compute a node's results if everything that it reads is known."""
+        from onnx.reference import ReferenceEvaluator  # slow to import and hardly ever needed
+
+        feeds: dict[str, Any] = {}
+        for name in filter(None, node.input):
+            if node.op_type in ("Shape", "Size") and (shape := _shape(name, self._sizes)) is not None:
+                feeds[name] = np.broadcast_to(np.uint8(0), shape)
+            elif name not in self._values:
+                return
         try:
             with np.errstate(all="ignore"):
-                values = ReferenceEvaluator(node).run(None, inputs)
+                results = ReferenceEvaluator(self._alone(node)).run(None, feeds)
         except Exception:  # noqa: BLE001 - it stays unknown, and an engine may know better
-            kept.append(node)
-            continue
-        for name, value in zip(node.output, values, strict=True):
-            known[name] = np.asarray(value)
-            light.graph.initializer.append(numpy_helper.from_array(known[name], name))
-    del light.graph.node[:]
-    light.graph.node.extend(kept)
-    return len(kept) < before
+            return
+        for name, result in zip(filter(None, node.output), results, strict=True):
+            value = numpy_helper.from_array(np.asarray(result), name)
+            if (value.data_type, tuple(value.dims)) == self._sizes[name]:
+                self._values[name] = value
 
 
 def _check_stated(model: onnx.ModelProto, sizes: dict[str, _TypeAndShape], file: str) -> None:
     """Check what a graph says of its own results against what they are."""
     for value in (*model.graph.value_info, *model.graph.output):
-        kind, shape = _stated(value)
+        kind, shape = _stated(value.type)
         true_kind, true_shape = sizes.get(value.name, (kind, shape))
         is_same = shape is None or true_shape is None or len(shape) == len(true_shape)
         if is_same and shape is not None and true_shape is not None:

@@ -19,6 +19,8 @@ _TYPES = {
     "int64": onnx.TensorProto.INT64,
     "bool": onnx.TensorProto.BOOL,
 }
+MAX_NODES = 12_000  # the UNet of Stable Diffusion has 5,000 to 10,000
+_MAX_PARTS = 2**17  # inputs and outputs of nodes, attributes, constants and stated shapes, all together
 # Attributes that are words: ONNX's own checker takes any, engines stop at one that they do not know.
 _AUTO_PAD = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 _WORDS: dict[tuple[str, str], tuple[str, ...]] = {
@@ -58,6 +60,7 @@ def parse_graph(data: bytes, graph: Graph) -> onnx.ModelProto:
         model = onnx.ModelProto.FromString(data)
     except Exception as error:  # protobuf's DecodeError, from a package without types
         raise BundleError(f"{file} is no ONNX file: it cannot be parsed; export the bundle again") from error
+    _check_counts(model, file)
     if not _is_utf8(model):
         raise BundleError(f"{file} is damaged: it holds a name that is no UTF-8; export the bundle again")
     if not model.graph.node:
@@ -112,6 +115,18 @@ def _needed(graph: onnx.GraphProto, outputs: Iterable[str], stop: str = "") -> l
             seen.add(index)
             names.extend(name for name in graph.node[index].input if name and name != stop)
     return [graph.node[index] for index in sorted(seen)]
+
+
+def _check_counts(model: onnx.ModelProto, file: str) -> None:
+    """Check that a graph has no more parts than can be checked in a second or two."""
+    graph = model.graph
+    if len(graph.node) > MAX_NODES:
+        raise BundleError(f"{file} has {len(graph.node)} nodes, at most {MAX_NODES} are read")
+    parts = [graph.input, graph.output, graph.initializer, graph.value_info, model.opset_import]
+    parts += [items for node in graph.node for items in (node.input, node.output, node.attribute, node.metadata_props)]
+    parts += [attribute.tensors for node in graph.node for attribute in node.attribute]
+    if (count := sum(map(len, parts))) > _MAX_PARTS:
+        raise BundleError(f"{file} has {count} tensors, attributes and references to them, at most {_MAX_PARTS} are read")
 
 
 def _is_utf8(model: onnx.ModelProto) -> bool:
