@@ -103,6 +103,7 @@ class Generator(Steerable):
         renewal: bool = True,
         threads: int | None = None,
         cache_dir: str | Path | None = None,
+        trust_engines: bool = False,
     ) -> Self:
         """Check a bundle, choose an engine, and compile the bundle's graphs.
 
@@ -115,8 +116,10 @@ class Generator(Steerable):
             seed: of the noise, [0, 2**64); None for that of the first golden file, or 0.
             renewal: whether a scene made up from a seed, with or without a text, renews itself as the manifest says.
             threads: CPU threads for a frame; None for every core.
-            cache_dir: folder for compiled graphs; None for the bundle's `engines/`, or the user's cache if that cannot
-                be written.
+            cache_dir: folder for compiled graphs; None for everframe/engines in the user's cache. It is used only if it
+                is this user's and nobody else may write to it: compiled graphs are not checked.
+            trust_engines: whether TensorRT may load engines that came in the bundle's `engines/`. They can make any
+                frames, and no check covers them: only for bundles of your own or from somebody you trust.
 
         Returns:
             The generator, to be closed by the caller, best with `with`.
@@ -128,7 +131,7 @@ class Generator(Steerable):
         """
         if seed is not None:
             check_seed(seed)
-        bundle = open_bundle(path)
+        bundle = open_bundle(path, trust_engines=trust_engines)
         frame_output(bundle.manifest.step, pixels)  # an error of the user's comes before any engine is loaded
         engines = open_engines(bundle, engine, precision, pixels=pixels, threads=threads, cache_dir=cache_dir)
         first = next(engines)

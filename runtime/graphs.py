@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterable
 
 import onnx
 
-from runtime.errors import BundleError
+from runtime.errors import BundleError, printable
+from runtime.fields import describe
 from runtime.graph_sizes import check_constants, check_sizes
 from runtime.tensors import Graph, Tensor
 
@@ -61,8 +62,8 @@ def parse_graph(data: bytes, graph: Graph) -> onnx.ModelProto:
     except Exception as error:  # protobuf's DecodeError, from a package without types
         raise BundleError(f"{file} is no ONNX file: it cannot be parsed; export the bundle again") from error
     _check_counts(model, file)
-    if not _is_utf8(model):
-        raise BundleError(f"{file} is damaged: it holds a name that is no UTF-8; export the bundle again")
+    if (why_not := why_unreadable(model)) is not None:
+        raise BundleError(f"{file} is damaged: it holds a name {why_not}; export the bundle again")
     if not model.graph.node:
         raise BundleError(f"{file} is no ONNX file or holds an empty graph; export the bundle again")
     _check_nodes(model, file)
@@ -126,23 +127,33 @@ def _check_counts(model: onnx.ModelProto, file: str) -> None:
     parts += [items for node in graph.node for items in (node.input, node.output, node.attribute, node.metadata_props)]
     parts += [attribute.tensors for node in graph.node for attribute in node.attribute]
     if (count := sum(map(len, parts))) > _MAX_PARTS:
-        raise BundleError(f"{file} has {count} tensors, attributes and references to them, at most {_MAX_PARTS} are read")
+        raise BundleError(
+            f"{file} has {count} tensors, attributes and references to them, at most {_MAX_PARTS} are read"
+        )
 
 
-def _is_utf8(model: onnx.ModelProto) -> bool:
-    """Tell whether every name can be read: protobuf lets any bytes through, and returns them or raises."""
+def why_unreadable(model: onnx.ModelProto) -> str | None:
+    """Return None if every name of a graph can be read and shown, else what is wrong, for "it holds a name ...".
+
+    Protobuf lets any bytes through, and returns them or raises.
+    """
     graph = model.graph
     try:
         names: list[object] = [graph.name, *(item.domain for item in model.opset_import)]
         for items in (graph.input, graph.output, graph.initializer, graph.value_info):
             names += [item.name for item in items]
+        texts: list[object] = []
         for node in graph.node:
-            names += [node.name, node.op_type, node.domain, node.doc_string, *node.input, *node.output]
-            names += [name for item in node.attribute for name in (item.name, item.ref_attr_name, item.doc_string)]
-            names += [word for item in node.metadata_props for word in (item.key, item.value)]
+            names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+            names += [name for item in node.attribute for name in (item.name, item.ref_attr_name)]
+            texts += [node.doc_string, *(item.doc_string for item in node.attribute)]
+            texts += [word for item in node.metadata_props for word in (item.key, item.value)]
     except UnicodeDecodeError:
-        return False
-    return all(isinstance(name, str) for name in names)
+        return "that is no UTF-8"
+    if not all(isinstance(text, str) for text in (*names, *texts)):
+        return "that is no UTF-8"
+    strange = next((name for name in names if not str(name).isprintable()), None)
+    return None if strange is None else f"with characters that cannot be shown, {describe(printable(str(strange)))}"
 
 
 def _check_nodes(model: onnx.ModelProto, file: str) -> None:
@@ -155,8 +166,13 @@ def _check_nodes(model: onnx.ModelProto, file: str) -> None:
             words = _WORDS.get((node.op_type, attribute.name))
             if words is not None and attribute.s.decode("utf-8", "replace") not in words:
                 raise BundleError(
-                    f'{file}: "{attribute.name}" of the node "{node.name}" ({node.op_type}) is {attribute.s!r}, '
-                    f"expected one of {', '.join(words)}"
+                    f'{file}: "{attribute.name}" of the node "{node.name}" ({node.op_type}) is '
+                    f"{describe(attribute.s)}, expected one of {', '.join(words)}"
+                )
+            if _is_crash(node, attribute):
+                raise BundleError(
+                    f'{file}: "{attribute.name}" of the node "{node.name}" ({node.op_type}) is {attribute.i}, which '
+                    "does not fit the node; export the bundle again"
                 )
         subgraphs = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
         if any(
@@ -177,6 +193,16 @@ def _check_nodes(model: onnx.ModelProto, file: str) -> None:
         if node.name and node.name in names:
             raise BundleError(f'{file} has two nodes named "{node.name}"; give every node a name of its own')
         names.add(node.name)
+
+
+def _is_crash(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> bool:
+    """Tell whether ONNX's own shape inference would read beyond a vector, which ends the process (onnx 1.23)."""
+    match node.op_type, attribute.name:
+        case "Split", "num_outputs":
+            return bool(attribute.i != len(node.output))
+        case "GatherND", "batch_dims":
+            return bool(attribute.i < 0)
+    return False
 
 
 def _check_data(model: onnx.ModelProto, file: str) -> None:

@@ -71,11 +71,11 @@ def open_condition(
     if condition is None or bundle.condition is None:
         raise AssertionError("open_condition() of a bundle without a condition graph")
     names = [item.name for item in condition.outputs]
-    program = Program(prune(bundle.condition, names), condition.inputs, condition.outputs)
+    program = Program(prune(bundle.condition, names), condition.inputs, condition.outputs, engines=bundle.engines)
     # It runs beside the show: with a few threads it takes longer and disturbs less. It runs rarely, and what it gets
     # wrong stays in every frame: in FP32 wherever that is to be had.
     exact = "fp32" if "fp32" in engine.precisions() else precision
-    return engine.open(program, exact, max(1, _threads(threads) // 4), _folder(bundle, cache_dir))
+    return engine.open(program, exact, max(1, _threads(threads) // 4), _folder(cache_dir))
 
 
 def open_blind(
@@ -105,8 +105,8 @@ def _open_step(
     graph = bundle.manifest.step
     outputs = tuple(item for item in graph.outputs if item.role == "state" or item.name == frame)
     graph_bytes = prune(bundle.step, [item.name for item in outputs])
-    program = Program(graph_bytes, graph.inputs, outputs, state_pairs(graph))
-    return engine.open(program, precision, _threads(threads), _folder(bundle, cache_dir))
+    program = Program(graph_bytes, graph.inputs, outputs, state_pairs(graph), bundle.engines)
+    return engine.open(program, precision, _threads(threads), _folder(cache_dir))
 
 
 def _threads(threads: int | None) -> int:
@@ -116,5 +116,5 @@ def _threads(threads: int | None) -> int:
     return threads
 
 
-def _folder(bundle: Bundle, cache_dir: str | Path | None) -> Path:
-    return Path(cache_dir) if cache_dir is not None else default_cache_dir(bundle.path)
+def _folder(cache_dir: str | Path | None) -> Path | None:
+    return Path(cache_dir) if cache_dir is not None else default_cache_dir()

@@ -143,7 +143,12 @@ class Player:
     def _open(self) -> Generator:
         options = self._options
         generator = Generator.open(
-            self._bundle, engine=options.engine, precision=options.precision, pixels=options.pixels, seed=options.seed
+            self._bundle,
+            engine=options.engine,
+            precision=options.precision,
+            pixels=options.pixels,
+            seed=options.seed,
+            trust_engines=options.trust_engines,
         )
         generator.on_fall_back = self._say
         return generator
