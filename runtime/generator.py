@@ -26,7 +26,7 @@ from runtime.opening import Opened, open_engines
 from runtime.sessions import frame_output, state_pairs
 from runtime.steerable import Frame, Steerable
 from runtime.stepping import Stepper
-from runtime.text import Words, open_words
+from runtime.text import Words, prepare_words
 
 
 class Generator(Steerable):
@@ -43,7 +43,7 @@ class Generator(Steerable):
         seed: of the frames' noise, and of the scene where none is asked for.
         renewal: whether a scene made up from a seed, with or without a text, renews itself as the manifest says.
         open_blind: opens a session of the step graph without frames, for `skip`; None to use `step` for that.
-        open_words: reads the token vectors when the first text comes; None where the condition graph takes no text.
+        open_words: gives the token vectors when the first text comes; None where the condition graph takes no text.
         open_second: opens another session of the condition graph, for a machine that is never idle; None for none.
         spares: opens what to go on with if the engine fails, one after the other; raises EngineError where none is.
 
@@ -133,6 +133,7 @@ class Generator(Steerable):
             check_seed(seed)
         bundle = open_bundle(path, trust_engines=trust_engines)
         frame_output(bundle.manifest.step, pixels)  # an error of the user's comes before any engine is loaded
+        words = None if bundle.manifest.text is None else prepare_words(bundle.path, bundle.manifest)
         engines = open_engines(bundle, engine, precision, pixels=pixels, threads=threads, cache_dir=cache_dir)
         first = next(engines)
         return cls(
@@ -144,7 +145,7 @@ class Generator(Steerable):
             seed=seed,
             renewal=renewal,
             open_blind=first.open_blind,
-            open_words=None if bundle.manifest.text is None else lambda: open_words(bundle.path, bundle.manifest),
+            open_words=words,
             open_second=first.open_second,
             spares=engines,
         )
