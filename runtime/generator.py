@@ -131,9 +131,12 @@ class Generator(Steerable):
         """
         if seed is not None:
             check_seed(seed)
-        bundle = open_bundle(path, trust_engines=trust_engines)
+        try:
+            bundle = open_bundle(path, trust_engines=trust_engines)
+            words = None if bundle.manifest.text is None else prepare_words(bundle.path, bundle.manifest)
+        except MemoryError as error:
+            raise EngineError(f"there is not enough memory to open {path}: end other programs") from error
         frame_output(bundle.manifest.step, pixels)  # an error of the user's comes before any engine is loaded
-        words = None if bundle.manifest.text is None else prepare_words(bundle.path, bundle.manifest)
         engines = open_engines(bundle, engine, precision, pixels=pixels, threads=threads, cache_dir=cache_dir)
         first = next(engines)
         return cls(

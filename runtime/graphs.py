@@ -91,7 +91,8 @@ def prune(model: onnx.ModelProto, outputs: Collection[str]) -> bytes:
     Returns:
         The serialised model, without the nodes and constants that nothing kept needs.
     """
-    nodes = _needed(model.graph, outputs)
+    wanted = set(outputs)
+    nodes = _needed(model.graph, wanted)
     used = {name for node in nodes for name in node.input}
     pruned = onnx.ModelProto()
     pruned.ir_version = model.ir_version
@@ -100,7 +101,7 @@ def prune(model: onnx.ModelProto, outputs: Collection[str]) -> bytes:
     pruned.graph.node.extend(nodes)
     constants = {tensor.name for tensor in model.graph.initializer}
     pruned.graph.input.extend(value for value in model.graph.input if value.name not in constants)
-    pruned.graph.output.extend(value for value in model.graph.output if value.name in outputs)
+    pruned.graph.output.extend(value for value in model.graph.output if value.name in wanted)
     pruned.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in used)
     return bytes(pruned.SerializeToString())
 
