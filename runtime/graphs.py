@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 
 import onnx
 
-from runtime.errors import BundleError, printable
+from runtime.errors import BundleError
 from runtime.fields import describe
 from runtime.graph_sizes import check_constants, check_sizes
 from runtime.tensors import Graph, Tensor
@@ -154,7 +154,7 @@ def why_unreadable(model: onnx.ModelProto) -> str | None:
     if not all(isinstance(text, str) for text in (*names, *texts)):
         return "that is no UTF-8"
     strange = next((name for name in names if not str(name).isprintable()), None)
-    return None if strange is None else f"with characters that cannot be shown, {describe(printable(str(strange)))}"
+    return None if strange is None else f"with characters that cannot be shown, {describe(strange)}"
 
 
 def _check_nodes(model: onnx.ModelProto, file: str) -> None:
