@@ -19,7 +19,7 @@ EXAMPLES = """what is written:
   condition.onnx, step.onnx   both graphs, from pixels to pixels; FP32 arithmetic, weights at rest in FP16
   golden/                     PyTorch's own frames, from a seed, a picture, a clip and (if it listens) a text
   text/                       token vectors, if the generator listens to text
-  engines/                    engines of TensorRT and TensorRT-RTX: a cache that may be deleted, and that no hash covers
+  engines/                    engines of TensorRT and TensorRT-RTX: may be deleted; loaded with --trust-engines alone
   bundle.json                 the manifest (docs/bundle.md), with the parity of every engine under "verified"
 
 what is checked, before anything takes BUNDLE's name:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -136,7 +135,6 @@ def _assemble(run: Path, folder: Path, wish: Wish, orders: Sequence[Order], stag
             f"{failed[0].engine} in {failed[0].precision} ({failed[0].run}) came out at {failed[0].worst:.3g} "
             f"{failed[0].unit}, the gate is {failed[0].gate:g}: no bundle was written"
         )
-    shutil.rmtree(folder / "engines", ignore_errors=True)  # what other engines have cached belongs to this machine
     built = build_engines(folder, orders, wish.precisions, stages)
     manifest["verified"] = {"parity": [rung.to_json() for rung in rungs], "engines": built}
     write_manifest(folder, manifest)

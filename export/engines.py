@@ -1,4 +1,7 @@
-"""The engines of TensorRT and TensorRT-RTX that an export builds into a bundle's `engines/`, the runtime's cache."""
+"""The engines of TensorRT and TensorRT-RTX that an export builds into a bundle's `engines/`.
+
+The runtime loads them only if it is told to trust them; else it builds its own.
+"""
 
 from __future__ import annotations
 
@@ -116,6 +119,7 @@ def build_engines(
                     order.target,
                     name=name,
                     cache_dir=folder / "engines",
+                    is_private=False,
                     report=partial(_report, advance),
                 )
                 # The engine itself is asked where it can be loaded; elsewhere the strongly typed network is its word.

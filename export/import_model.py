@@ -16,6 +16,8 @@ import onnx.utils
 import onnx.version_converter
 from onnx import TensorProto, helper
 
+from runtime.graphs import why_unreadable
+
 OPSET = 18  # that of our own bundles; older models are converted to it
 NEWEST = 21  # engines of the versions that we ask for read up to this one; newer models are converted down to it
 OLDEST = 7
@@ -79,6 +81,8 @@ def read_source(path: Path) -> Source:
         raise ValueError(f"{path} cannot be read as ONNX: {_first_line(error)}") from error
     if not model.graph.node:
         raise ValueError(f"{path} is no ONNX file or holds an empty graph: give the file that a framework exported")
+    if (why_not := why_unreadable(model)) is not None:
+        raise ValueError(f"{path} holds a name {why_not}: rename it, or export the model again")
     if opset_of(model) < OLDEST:
         raise ValueError(f"{path} uses opset {opset_of(model)}: export it with opset {OLDEST} or newer")
     if model.graph.sparse_initializer:

@@ -6,7 +6,6 @@ import datetime
 import importlib.metadata
 import platform
 import re
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -96,7 +95,6 @@ def import_model(
         rungs, refusals = _compare(folder, run)
         manifest["verified"] = {"parity": [rung.to_json() for rung in rungs], "refusals": list(refusals)}
         write_manifest(folder, manifest)
-        shutil.rmtree(folder / "engines", ignore_errors=True)
         open_bundle(folder)
     return Report(tuple(_describe(plan, manifest)), rungs, refusals)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from runtime.tokenizer_parts import read_tokenizer
 from training.words import DESCRIPTION, Words
 
 TOKENS = 10_000
@@ -35,7 +36,7 @@ def write_vocabulary(
         The manifest's entry `text`, and the words as the bundle has them.
 
     Raises:
-        ValueError: the folder is missing or damaged.
+        ValueError: the folder is missing or damaged, or its tokenizer is made of parts that the runtime does not read.
     """
     Words.open(words)  # checks every file
     facts = json.loads((words / DESCRIPTION).read_text(encoding="utf-8"))
@@ -50,6 +51,10 @@ def write_vocabulary(
         added = [item for item in tokenizer.get("added_tokens") or [] if item["content"] in places]
         tokenizer["added_tokens"] = [{**item, "id": places[item["content"]]} for item in added]
     text = json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":"))
+    try:
+        read_tokenizer(text, len(vectors))
+    except ValueError as error:
+        raise ValueError(f"{words} cannot go into a bundle: {error}") from error
     (folder / "text").mkdir(exist_ok=True)
     (folder / FILES["tokenizer"]).write_text(text, encoding="utf-8")
     np.save(folder / FILES["vectors"], vectors)

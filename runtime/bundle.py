@@ -36,21 +36,24 @@ class Bundle:
         manifest: what bundle.json says.
         step: the checked step graph.
         condition: the checked condition graph, or None.
+        engines: folder of the compiled graphs that came with it, if they are to be trusted; else None.
     """
 
     path: Path
     manifest: Manifest
     step: onnx.ModelProto
     condition: onnx.ModelProto | None
+    engines: Path | None = None
 
 
-def open_bundle(path: str | Path) -> Bundle:
+def open_bundle(path: str | Path, *, trust_engines: bool = False) -> Bundle:
     """Open a bundle and check all of it: manifest, hashes, sizes, paths and both graphs.
 
     Files that the manifest does not list are never read.
 
     Args:
         path: the bundle's folder.
+        trust_engines: whether the compiled graphs in its `engines/`, which no check covers, may be loaded.
 
     Returns:
         The checked bundle.
@@ -69,7 +72,8 @@ def open_bundle(path: str | Path) -> Bundle:
     condition = None
     if manifest.condition is not None:
         condition = _load(data, manifest.condition)
-    return Bundle(folder, manifest, _load(data, manifest.step), condition)
+    engines = folder / "engines" if trust_engines else None
+    return Bundle(folder, manifest, _load(data, manifest.step), condition, engines)
 
 
 def read_manifest(folder: Path) -> Manifest:

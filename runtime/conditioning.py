@@ -77,7 +77,7 @@ class Conditioner:
         graph: the condition graph of the manifest.
         session: a session of it, which the conditioner owns from now on.
         name: the generator's, for messages.
-        open_words: reads the token vectors, when the first text comes; None where the graph takes no text.
+        open_words: gives the token vectors, when the first text comes; None where the graph takes no text.
         open_second: opens another session of the graph. With it, what is made beside a show is made in idle moments
             only, of which the show feels nothing, and by the second session if there are too few of those.
         patience_s: seconds that idle moments get for a memory that somebody waits for.

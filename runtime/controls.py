@@ -11,6 +11,7 @@ from runtime.tensors import Graph
 
 TARGETS = ("step", "renewal", "seed")
 _KEYS = ("name", "description", "unit", "minimum", "maximum", "default", "index", "target")
+_MAX_CONTROLS = 256  # each page and status lists them all
 _MAX_SEED = 2**53  # controls are floats, and up to here every whole number is one
 
 
@@ -53,6 +54,8 @@ def parse_controls(items: list[Any], step: Graph) -> dict[str, Control]:
     Raises:
         BundleError: an entry breaks a rule of docs/bundle.md.
     """
+    if len(items) > _MAX_CONTROLS:
+        raise BundleError(f"bundle.json: there are {len(items)} controls, at most {_MAX_CONTROLS} are read")
     tensor = step.only_input("control")
     count = 0 if tensor is None else tensor.shape[1]
     controls: dict[str, Control] = {}

@@ -63,12 +63,14 @@ class Program:
         inputs: all its inputs, states included.
         outputs: all its outputs, states included.
         pairs: (state input, state output) names.
+        engines: folder of compiled graphs that came with the bundle and that the user trusts; None for none.
     """
 
     graph: bytes
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
     pairs: tuple[tuple[str, str], ...] = ()
+    engines: Path | None = None
 
 
 class Engine(Protocol):
@@ -89,7 +91,8 @@ class Engine(Protocol):
             program: the graph and its tensors.
             precision: one of `precisions()`.
             threads: CPU threads that a run may use.
-            cache_dir: folder for compiled graphs, or None to keep none; may be missing, read-only or full of rubbish.
+            cache_dir: folder for compiled graphs, or None to keep none; may be missing, read-only, full of rubbish, or
+                somebody else's.
 
         Returns:
             A session with states and other inputs at zeros, to be closed by the caller.

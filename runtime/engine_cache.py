@@ -1,34 +1,37 @@
-"""Compiled graphs on disk: a cache that can be thrown away, is never trusted to be whole, and never stops a show."""
+"""Compiled graphs on disk: a cache that can be thrown away, is never trusted to be whole, and never stops a show.
+
+What an engine loads from here runs without the checks that a bundle's graphs go through. So only the user's own folder
+is read, never one that came with a bundle, unless the user says so.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import os
+import stat
+import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-_MAGIC = b"everframe engine 1\n"
+_MAGIC = b"everframe engine 2\n"
 _DIGEST_BYTES = 32
+_MAX_BYTES = 2 * 2**30  # of a private folder; beyond it the oldest files are removed
 
 
-def default_cache_dir(bundle: Path) -> Path:
-    """Return where compiled graphs of a bundle go; nothing is made yet.
+def default_cache_dir() -> Path | None:
+    """Return the folder for compiled graphs in the user's cache, or None for a user without one; nothing is made.
 
-    Args:
-        bundle: the bundle's folder.
-
-    Returns:
-        Its `engines/` if that can be written and is no link out of the bundle, else a folder in the user's cache.
+    $XDG_CACHE_HOME/everframe/engines where that is set. Otherwise everframe/engines in ~/.cache, in ~/Library/Caches
+    on macOS, or in %LOCALAPPDATA% on Windows.
     """
-    folder = bundle / "engines"
-    place = folder if folder.exists() else bundle
-    is_inside = place.resolve().is_relative_to(bundle.resolve())
-    if is_inside and place.is_dir() and os.access(place, os.W_OK):
-        return folder
-    cache = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
-    return Path(cache) / "everframe" / "engines"
+    cache = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if sys.platform == "win32" else None)
+    try:
+        home = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
+        return Path(cache or Path(home).expanduser()) / "everframe" / "engines"
+    except RuntimeError:  # no HOME, and a user that the system does not know
+        return None
 
 
 class EngineCache:
@@ -39,13 +42,20 @@ class EngineCache:
         graph: the graph that was compiled.
         engine: the engine's name, the start of the file's name.
         parts: everything else that the compiled graph depends on: device, version, options.
+        is_private: whether only this user may have written to it: then the folder and its files are used only if they
+            belong to this user, nobody else may write to them, and neither is a link. False for a folder that the user
+            trusts, such as the engines of a bundle that is being exported.
     """
 
-    def __init__(self, folder: Path | None, graph: bytes, engine: str, parts: Sequence[str]) -> None:
+    def __init__(
+        self, folder: Path | None, graph: bytes, engine: str, parts: Sequence[str], *, is_private: bool = True
+    ) -> None:
         digest = hashlib.sha256(hashlib.sha256(graph).digest())
         for part in parts:
             digest.update(part.encode() + b"\0")
-        self._file = None if folder is None else folder / f"{engine}-{digest.hexdigest()[:32]}.bin"
+        self._key = digest.digest()
+        self._is_private = is_private
+        self._file = None if folder is None else folder / f"{engine}-{self._key.hex()[:32]}.bin"
 
     @property
     def is_usable(self) -> bool:
@@ -58,16 +68,19 @@ class EngineCache:
         return self._file
 
     def load(self) -> bytes | None:
-        """Return the stored bytes, or None if there are none or they are damaged."""
+        """Return the stored bytes, or None if there are none, they are damaged, or somebody else may have written them.
+
+        Bytes that were stored for another graph, engine, device or version are none.
+        """
         if self._file is None:
             return None
         try:
-            data = self._file.read_bytes()
+            data = self._read(self._file)
         except OSError:
             return None
-        start = len(_MAGIC) + _DIGEST_BYTES
+        start = len(_MAGIC) + 2 * _DIGEST_BYTES
         content = data[start:]
-        if data[:start] != _MAGIC + hashlib.sha256(content).digest():
+        if data[:start] != self._header(content):
             self.discard()
             return None
         return content
@@ -76,19 +89,54 @@ class EngineCache:
         """Store bytes, beside and renamed; a full or read-only disk is no error."""
         if self._file is None:
             return
+        folder = self._file.parent
         with contextlib.suppress(OSError):
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, beside = tempfile.mkstemp(dir=self._file.parent, prefix=".engine-")
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700 if self._is_private else 0o777, exist_ok=True)
+            if self._is_private:
+                _check_private(folder.lstat(), stat.S_ISDIR)
+            descriptor, beside = tempfile.mkstemp(dir=folder, prefix=".engine-")
             try:
                 with os.fdopen(descriptor, "wb") as stream:
-                    stream.write(_MAGIC + hashlib.sha256(content).digest() + content)
+                    stream.write(self._header(content) + content)
                 os.replace(beside, self._file)  # noqa: PTH105 - the other end is a bare name from mkstemp
             finally:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(beside)  # noqa: PTH108
+            if self._is_private:
+                _trim(folder)
 
     def discard(self) -> None:
-        """Remove the stored bytes, if that is possible."""
-        if self._file is not None:
+        """Remove the stored bytes, if that is possible; not out of a folder that only is trusted."""
+        if self._file is not None and self._is_private:
             with contextlib.suppress(OSError):
                 self._file.unlink()
+
+    def _header(self, content: bytes) -> bytes:
+        return _MAGIC + self._key + hashlib.sha256(self._key + content).digest()
+
+    def _read(self, file: Path) -> bytes:
+        if not self._is_private:
+            return file.read_bytes()
+        _check_private(file.parent.lstat(), stat.S_ISDIR)
+        _check_private(file.lstat(), stat.S_ISREG)  # the folder is ours: nobody else can put another in its place now
+        return file.read_bytes()
+
+
+def _check_private(status: os.stat_result, is_kind: Callable[[int], bool]) -> None:
+    """Raise OSError unless a file or folder is no link, is this user's, and can be written by nobody else."""
+    is_safe = is_kind(status.st_mode)
+    if sys.platform != "win32":  # which keeps the folders of its users apart by other means
+        is_safe = is_safe and status.st_uid == os.geteuid() and not status.st_mode & 0o022
+    if not is_safe:
+        raise PermissionError("somebody else may have written it")
+
+
+def _trim(folder: Path) -> None:
+    """Remove the oldest files of a folder until the rest fits."""
+    files = sorted(((file.stat(), file) for file in folder.glob("*.bin")), key=lambda item: -item[0].st_mtime_ns)
+    total = 0
+    for status, file in files:
+        total += status.st_size
+        if total > _MAX_BYTES:
+            file.unlink()

@@ -63,7 +63,7 @@ class OnnxRuntimeSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors; its warnings are about its own optimiser
+        options.log_severity_level = 4  # fatal ones: an error is raised, too
         # Idle threads that spin between frames take the cores from everybody else's frames.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:

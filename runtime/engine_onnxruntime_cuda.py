@@ -114,7 +114,7 @@ def _open(graph: bytes, stream: int) -> tuple[Any, str]:
     why_eager = ""
     for captures in ("1", "0"):
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors; its warnings are about its own optimiser
+        options.log_severity_level = 4  # fatal ones: an error is raised, too
         provider = {
             "user_compute_stream": str(stream),
             "enable_cuda_graph": captures,

@@ -44,9 +44,11 @@ class OpenVINO:
         """Return None, or why OpenVINO cannot run here."""
         if importlib.util.find_spec("openvino") is None:
             return f"the engine openvino needs the extra: {EXTRA}"
-        if "CPU" not in _core().available_devices:
-            return "openvino has no CPU device on this machine: use the engine onnxruntime"
-        return None
+        try:
+            devices = _core().available_devices
+        except (ImportError, MemoryError, RuntimeError) as error:
+            return f"openvino is installed and cannot be loaded: {_last_line(error)}"
+        return None if "CPU" in devices else "openvino has no CPU device on this machine: use the engine onnxruntime"
 
     def precisions(self) -> Sequence[str]:
         """Return ("bf16", "fp32") on CPUs that compute in bf16, else ("fp32",)."""
@@ -87,7 +89,7 @@ class OpenVINOSession:
                     if name in read or name in outputs:
                         request.set_tensor(name, openvino.Tensor(buffer, shared_memory=True))
                 self._requests.append(request)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             raise EngineError(f"openvino refused the graph: {_last_line(error)}") from error
 
     def write(self, name: str, value: Array) -> None:
@@ -100,7 +102,7 @@ class OpenVINOSession:
         try:
             # In the calling thread, whose priority then counts, unlike start_async. Shared: nothing is copied.
             request.infer(share_outputs=True)
-        except RuntimeError as error:
+        except (RuntimeError, MemoryError) as error:
             raise EngineError(f"openvino failed: {_last_line(error)}") from error
         self._buffers.swap()
 

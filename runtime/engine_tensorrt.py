@@ -12,8 +12,13 @@ import onnx
 from runtime import cuda, tensorrt_builder
 from runtime.device_session import Device, DeviceSession
 from runtime.engine import Program
+from runtime.engine_cache import EngineCache
 from runtime.errors import EngineError
 from runtime.half import Share, to_half
+
+
+class RefusedPlanError(EngineError):
+    """A serialised engine cannot be loaded: it is damaged, or for another version or device."""
 
 
 class TensorRT:
@@ -39,10 +44,17 @@ class TensorRT:
             raise EngineError(why_not)
         if precision not in self.precisions():
             raise EngineError(f"{self.name} runs in fp16 or fp32, got {precision}; use precision auto")
-        device = cuda.Cuda()
+        graph, device = graph_in(program.graph, precision), cuda.Cuda()
         try:
-            plan = load_or_build(self.name, device, graph_in(program.graph, precision), cache_dir)
-            return open_session(program, self.name, plan, device)
+            for entry in cache_entries(self.name, device, graph, cache_dir, program.engines):
+                if (plan := entry.load()) is not None:
+                    try:
+                        return open_session(program, self.name, plan, device)
+                    except RefusedPlanError:
+                        entry.discard()
+            target = target_of(self.name, device)
+            built = tensorrt_builder.build(graph, self.name, target, name="a graph", cache_dir=cache_dir)
+            return open_session(program, self.name, built.plan, device)
         except BaseException:
             device.close()
             raise
@@ -59,21 +71,24 @@ def graph_in(graph: bytes, precision: str) -> bytes:
     return graph if precision == "fp32" else to_half(onnx.ModelProto.FromString(graph)).SerializeToString()
 
 
-def load_or_build(flavour: str, device: Any, graph: bytes, cache_dir: Path | None) -> bytes:
-    """Return a serialised engine for a device: one that was built for just it, or for any, or a new one.
+def cache_entries(
+    flavour: str, device: Any, graph: bytes, cache_dir: Path | None, trusted: Path | None
+) -> list[EngineCache]:
+    """Return where an engine for a device may lie, in the order in which they are tried.
 
     Args:
         flavour: "tensorrt" or "tensorrt-rtx".
         device: `runtime.cuda.Cuda`.
         graph: as `graph_in` returns it.
         cache_dir: folder of the cache, or None.
+        trusted: folder of engines that came with the bundle and that the user trusts, or None; comes first.
     """
-    target = target_of(flavour, device)
-    for known in (target, tensorrt_builder.PORTABLE) if flavour == "tensorrt-rtx" else ():
-        entry = tensorrt_builder.cache_entry(graph, flavour, known, cache_dir)
-        if (plan := entry.load()) is not None:
-            return plan
-    return tensorrt_builder.build(graph, flavour, target, name="a graph", cache_dir=cache_dir).plan
+    targets = [target_of(flavour, device)] + [tensorrt_builder.PORTABLE] * (flavour == "tensorrt-rtx")
+    return [
+        tensorrt_builder.cache_entry(graph, flavour, target, folder, is_private=is_private)
+        for folder, is_private in ((trusted, False), (cache_dir, True))
+        for target in targets
+    ]
 
 
 def target_of(flavour: str, device: Any) -> str:
@@ -107,15 +122,14 @@ def open_session(program: Program, flavour: str, plan: bytes, device: Device) ->
         device: owned by the session from now on unless an exception is raised.
 
     Raises:
-        EngineError: the engine cannot be loaded, or the device has no memory for it.
+        RefusedPlanError: the engine cannot be loaded.
+        EngineError: the device has no memory for it.
     """
     module = tensorrt_builder.load_module(flavour)
     runtime = module.Runtime(module.Logger(module.Logger.ERROR))
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        raise EngineError(
-            f"{flavour} refused an engine that was built before: delete the bundle's engines/ and try again"
-        )
+        raise RefusedPlanError(f"{flavour} cannot load an engine that it has built: install another version of it")
     context = engine.create_execution_context()
     if context is None:
         raise EngineError(f"{flavour} has no memory for the engine on this device")

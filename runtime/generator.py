@@ -26,7 +26,7 @@ from runtime.opening import Opened, open_engines
 from runtime.sessions import frame_output, state_pairs
 from runtime.steerable import Frame, Steerable
 from runtime.stepping import Stepper
-from runtime.text import Words, open_words
+from runtime.text import Words, prepare_words
 
 
 class Generator(Steerable):
@@ -43,7 +43,7 @@ class Generator(Steerable):
         seed: of the frames' noise, and of the scene where none is asked for.
         renewal: whether a scene made up from a seed, with or without a text, renews itself as the manifest says.
         open_blind: opens a session of the step graph without frames, for `skip`; None to use `step` for that.
-        open_words: reads the token vectors when the first text comes; None where the condition graph takes no text.
+        open_words: gives the token vectors when the first text comes; None where the condition graph takes no text.
         open_second: opens another session of the condition graph, for a machine that is never idle; None for none.
         spares: opens what to go on with if the engine fails, one after the other; raises EngineError where none is.
 
@@ -103,6 +103,7 @@ class Generator(Steerable):
         renewal: bool = True,
         threads: int | None = None,
         cache_dir: str | Path | None = None,
+        trust_engines: bool = False,
     ) -> Self:
         """Check a bundle, choose an engine, and compile the bundle's graphs.
 
@@ -115,8 +116,10 @@ class Generator(Steerable):
             seed: of the noise, [0, 2**64); None for that of the first golden file, or 0.
             renewal: whether a scene made up from a seed, with or without a text, renews itself as the manifest says.
             threads: CPU threads for a frame; None for every core.
-            cache_dir: folder for compiled graphs; None for the bundle's `engines/`, or the user's cache if that cannot
-                be written.
+            cache_dir: folder for compiled graphs; None for everframe/engines in the user's cache. It is used only if it
+                is this user's and nobody else may write to it: compiled graphs are not checked.
+            trust_engines: whether TensorRT may load engines that came in the bundle's `engines/`. They can make any
+                frames, and no check covers them: only for bundles of your own or from somebody you trust.
 
         Returns:
             The generator, to be closed by the caller, best with `with`.
@@ -128,7 +131,11 @@ class Generator(Steerable):
         """
         if seed is not None:
             check_seed(seed)
-        bundle = open_bundle(path)
+        try:
+            bundle = open_bundle(path, trust_engines=trust_engines)
+            words = None if bundle.manifest.text is None else prepare_words(bundle.path, bundle.manifest)
+        except MemoryError as error:
+            raise EngineError(f"there is not enough memory to open {path}: end other programs") from error
         frame_output(bundle.manifest.step, pixels)  # an error of the user's comes before any engine is loaded
         engines = open_engines(bundle, engine, precision, pixels=pixels, threads=threads, cache_dir=cache_dir)
         first = next(engines)
@@ -141,7 +148,7 @@ class Generator(Steerable):
             seed=seed,
             renewal=renewal,
             open_blind=first.open_blind,
-            open_words=None if bundle.manifest.text is None else lambda: open_words(bundle.path, bundle.manifest),
+            open_words=words,
             open_second=first.open_second,
             spares=engines,
         )

@@ -9,24 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import prod
 
-import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from runtime.errors import BundleError
+from runtime.graph_inference import MAX_DIMENSIONS, TypeAndShape, broken_rule, infer, known_shape, stated
 
 MAX_TENSOR_BYTES = 2**30
 _MAX_FOLDED_BYTES, _MAX_GROWTH = 2**28, 32  # of all that constants alone make, beside 32 times the file
-_MAX_KNOWN = 1024  # values of a constant that may be a shape
-# What makes much out of little: the size of their results must be known. Of other nodes it may depend on the values.
-_AMPLIFIERS = {"AffineGrid", "BlackmanWindow", "Col2Im", "ConstantOfShape", "ConvTranspose", "DFT", "Expand"}
-_AMPLIFIERS |= {"EyeLike", "HammingWindow", "HannWindow", "MaxUnpool", "MelWeightMatrix", "OneHot", "Pad"}
-_AMPLIFIERS |= {"Range", "Resize", "STFT", "Tile", "Upsample"}
-# What sizes are computed with, where ONNX's own inference does not follow the values.
-_ARITHMETIC = {"Abs", "Add", "Cast", "Ceil", "Concat", "Constant", "ConstantOfShape", "Div", "Equal", "Expand"}
-_ARITHMETIC |= {"Floor", "Gather", "Identity", "Max", "Min", "Mod", "Mul", "Neg", "Pow", "Range", "ReduceMax"}
-_ARITHMETIC |= {"ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Round", "Shape", "Size", "Slice", "Split"}
-_ARITHMETIC |= {"Sqrt", "Squeeze", "Sub", "Transpose", "Unsqueeze", "Where"}
 # What only moves values: as many come out as went in.
 _MOVERS = {"Cast", "DepthToSpace", "Flatten", "Identity", "Reshape", "SpaceToDepth", "Squeeze", "Transpose"}
 _MOVERS |= {"Unsqueeze"}
@@ -35,7 +25,6 @@ _BITS = {"UINT8": 8, "INT8": 8, "BOOL": 8, "UINT16": 16, "INT16": 16, "FLOAT16":
 _BITS |= {"INT32": 32, "UINT32": 32, "INT64": 64, "UINT64": 64, "DOUBLE": 64, "COMPLEX64": 64, "COMPLEX128": 128}
 _BITS |= {"FLOAT8E4M3FN": 8, "FLOAT8E4M3FNUZ": 8, "FLOAT8E5M2": 8, "FLOAT8E5M2FNUZ": 8, "INT4": 4, "UINT4": 4}
 _BITS |= {"FLOAT4E2M1": 4, "FLOAT8E8M0": 8, "INT2": 2, "UINT2": 2}
-_TypeAndShape = tuple[int, tuple[int, ...] | None]  # an unknown size is -1, an unknown rank None
 
 
 def check_constants(model: onnx.ModelProto, file: str) -> None:
@@ -70,29 +59,20 @@ def check_sizes(model: onnx.ModelProto, file: str, size_bytes: int) -> None:
 
     Raises:
         BundleError: the graph breaks ONNX's rules, states a type or shape that it does not have, has a tensor of more
-            than 1 GiB, or one whose size cannot be told.
+            than 1 GiB or of more than 16 dimensions, or one whose size cannot be told.
     """
-    light = _without_weights(model)
-    sizes = _infer(light, file)
-    while True:  # every round takes at least one node out of the graph
-        node = next((node for node in light.graph.node if _is_unknown_amplifier(node, sizes)), None)
-        if node is None:
-            break
-        if not _fold(light, sizes):
-            raise BundleError(
-                f'{file}: how large the result of the node "{node.name}" ({node.op_type}) becomes cannot be told '
-                "before it runs; make its sizes constants"
-            )
-        sizes |= _infer(light, file)
+    try:
+        onnx.checker.check_model(_without_weights(model))
+    except Exception as error:  # its errors share no base class but Exception
+        raise broken_rule(file, error) from error
+    sizes = infer(model, file)
     _check_stated(model, sizes, file)
     _check_nodes(model, sizes, file, _MAX_FOLDED_BYTES + _MAX_GROWTH * size_bytes)
 
 
-def _is_unknown_amplifier(node: onnx.NodeProto, sizes: dict[str, _TypeAndShape]) -> bool:
-    return node.op_type in _AMPLIFIERS and any(name and _shape(name, sizes) is None for name in node.output)
-
-
 def _check_constant(tensor: onnx.TensorProto, where: str) -> None:
+    if len(tensor.dims) > MAX_DIMENSIONS:  # before they are multiplied
+        raise BundleError(f"{where} has {len(tensor.dims)} dimensions, at most {MAX_DIMENSIONS} are read")
     if _name(tensor.data_type).upper() not in _BITS or min(tensor.dims, default=0) < 0 or tensor.HasField("segment"):
         raise BundleError(f"{where} has no type of numbers, or a negative size; export the bundle again")
     wanted = _bytes(tensor.data_type, tuple(tensor.dims))
@@ -108,9 +88,9 @@ def _check_constant(tensor: onnx.TensorProto, where: str) -> None:
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Copy a graph with inputs in place of its large constants, and without the shapes that it states of results."""
+    """Copy a graph with inputs in place of its constants, and without the shapes that it states of results."""
     light = onnx.ModelProto()
-    light.ir_version = max(model.ir_version, 4)  # from 4 on a constant need not be an input, too
+    light.ir_version = max(model.ir_version, 4)
     light.opset_import.extend(model.opset_import)
     graph = light.graph
     graph.name = model.graph.name or "graph"
@@ -118,75 +98,17 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     constants = {tensor.name for tensor in model.graph.initializer}
     graph.input.extend(value for value in model.graph.input if value.name not in constants)
     for tensor in model.graph.initializer:
-        if prod(tensor.dims) <= _MAX_KNOWN:
-            graph.initializer.append(tensor)
-        else:
-            graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+        graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
     for value in model.graph.output:
         sizes = [None] * len(value.type.tensor_type.shape.dim)
         graph.output.append(helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, sizes))
     return light
 
 
-def _infer(light: onnx.ModelProto, file: str) -> dict[str, _TypeAndShape]:
-    """Return the type and shape of every tensor of a graph, as ONNX's inference tells them."""
-    try:
-        onnx.checker.check_model(light)
-        inferred = onnx.shape_inference.infer_shapes(light, check_type=True, strict_mode=True, data_prop=True).graph
-    except Exception as error:  # its errors share no base class but Exception
-        reason = " ".join(str(error).split())[:300]
-        raise BundleError(f"{file} breaks the rules of ONNX: {reason}; export the bundle again") from error
-    sizes: dict[str, _TypeAndShape] = {item.name: (item.data_type, tuple(item.dims)) for item in inferred.initializer}
-    return sizes | {value.name: _stated(value) for value in (*inferred.value_info, *inferred.input, *inferred.output)}
-
-
-def _stated(value: onnx.ValueInfoProto) -> _TypeAndShape:
-    tensor = value.type.tensor_type
-    shape = tuple(size.dim_value if size.HasField("dim_value") else -1 for size in tensor.shape.dim)
-    return tensor.elem_type, shape if tensor.HasField("shape") else None
-
-
-def _shape(name: str, sizes: dict[str, _TypeAndShape]) -> tuple[int, ...] | None:
-    """Return a tensor's shape, or None if any of it is unknown."""
-    _, shape = sizes.get(name, (0, None))
-    return None if shape is None or -1 in shape else shape
-
-
-def _fold(light: onnx.ModelProto, sizes: dict[str, _TypeAndShape]) -> bool:
-    """Put constants in place of nodes that compute sizes from constants or shapes; tell whether there were any."""
-    from onnx.reference import ReferenceEvaluator  # slow to import and hardly ever needed
-
-    known = {tensor.name: numpy_helper.to_array(tensor) for tensor in light.graph.initializer}
-    kept, before = [], len(light.graph.node)
-    for node in light.graph.node:
-        results = [_shape(name, sizes) for name in node.output]
-        is_small = all(shape is not None and 0 <= prod(shape) <= _MAX_KNOWN for shape in results)
-        if node.op_type in ("Shape", "Size"):
-            shape = _shape(node.input[0], sizes)
-            inputs = {} if shape is None else {node.input[0]: np.broadcast_to(np.uint8(0), shape)}
-        else:
-            inputs = {name: known[name] for name in node.input if name in known}
-        if node.op_type not in _ARITHMETIC or not is_small or len(inputs) != len(set(node.input) - {""}):
-            kept.append(node)
-            continue
-        try:
-            with np.errstate(all="ignore"):
-                values = ReferenceEvaluator(node).run(None, inputs)
-        except Exception:  # noqa: BLE001 - it stays unknown, and an engine may know better
-            kept.append(node)
-            continue
-        for name, value in zip(node.output, values, strict=True):
-            known[name] = np.asarray(value)
-            light.graph.initializer.append(numpy_helper.from_array(known[name], name))
-    del light.graph.node[:]
-    light.graph.node.extend(kept)
-    return len(kept) < before
-
-
-def _check_stated(model: onnx.ModelProto, sizes: dict[str, _TypeAndShape], file: str) -> None:
+def _check_stated(model: onnx.ModelProto, sizes: dict[str, TypeAndShape], file: str) -> None:
     """Check what a graph says of its own results against what they are."""
     for value in (*model.graph.value_info, *model.graph.output):
-        kind, shape = _stated(value)
+        kind, shape = stated(value.type)
         true_kind, true_shape = sizes.get(value.name, (kind, shape))
         is_same = shape is None or true_shape is None or len(shape) == len(true_shape)
         if is_same and shape is not None and true_shape is not None:
@@ -198,7 +120,7 @@ def _check_stated(model: onnx.ModelProto, sizes: dict[str, _TypeAndShape], file:
             )
 
 
-def _check_nodes(model: onnx.ModelProto, sizes: dict[str, _TypeAndShape], file: str, max_folded: int) -> None:
+def _check_nodes(model: onnx.ModelProto, sizes: dict[str, TypeAndShape], file: str, max_folded: int) -> None:
     """Check the size of every input and result, and of all together that hang on constants alone."""
     for value in model.graph.input:
         _check_size(value.name, sizes, f"{file}: the input")
@@ -220,9 +142,9 @@ def _check_nodes(model: onnx.ModelProto, sizes: dict[str, _TypeAndShape], file: 
         )
 
 
-def _check_size(name: str, sizes: dict[str, _TypeAndShape], what: str) -> int:
+def _check_size(name: str, sizes: dict[str, TypeAndShape], what: str) -> int:
     """Return a tensor's size in bytes, 0 if it depends on values."""
-    kind, shape = sizes.get(name, (TensorProto.FLOAT, None))[0], _shape(name, sizes)
+    kind, shape = sizes.get(name, (TensorProto.FLOAT, None))[0], known_shape(name, sizes)
     if shape is None:
         return 0
     if min(shape, default=0) < 0 or (size := _bytes(kind, shape)) > MAX_TENSOR_BYTES:
@@ -233,8 +155,8 @@ def _check_size(name: str, sizes: dict[str, _TypeAndShape], what: str) -> int:
     return size
 
 
-def _check_moved(node: onnx.NodeProto, sizes: dict[str, _TypeAndShape], file: str) -> None:
-    before, after = (_shape(names[0], sizes) for names in (node.input, node.output))
+def _check_moved(node: onnx.NodeProto, sizes: dict[str, TypeAndShape], file: str) -> None:
+    before, after = (known_shape(names[0], sizes) for names in (node.input, node.output))
     if before is None or after is None or prod(before) == prod(after):
         return
     raise BundleError(

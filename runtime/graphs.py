@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable
 import onnx
 
 from runtime.errors import BundleError
+from runtime.fields import describe
 from runtime.graph_sizes import check_constants, check_sizes
 from runtime.tensors import Graph, Tensor
 
@@ -19,6 +20,8 @@ _TYPES = {
     "int64": onnx.TensorProto.INT64,
     "bool": onnx.TensorProto.BOOL,
 }
+MAX_NODES = 12_000  # the UNet of Stable Diffusion has 5,000 to 10,000
+_MAX_PARTS = 2**17  # inputs and outputs of nodes, attributes, constants and stated shapes, all together
 # Attributes that are words: ONNX's own checker takes any, engines stop at one that they do not know.
 _AUTO_PAD = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
 _WORDS: dict[tuple[str, str], tuple[str, ...]] = {
@@ -58,8 +61,9 @@ def parse_graph(data: bytes, graph: Graph) -> onnx.ModelProto:
         model = onnx.ModelProto.FromString(data)
     except Exception as error:  # protobuf's DecodeError, from a package without types
         raise BundleError(f"{file} is no ONNX file: it cannot be parsed; export the bundle again") from error
-    if not _is_utf8(model):
-        raise BundleError(f"{file} is damaged: it holds a name that is no UTF-8; export the bundle again")
+    _check_counts(model, file)
+    if (why_not := why_unreadable(model)) is not None:
+        raise BundleError(f"{file} is damaged: it holds a name {why_not}; export the bundle again")
     if not model.graph.node:
         raise BundleError(f"{file} is no ONNX file or holds an empty graph; export the bundle again")
     _check_nodes(model, file)
@@ -87,7 +91,8 @@ def prune(model: onnx.ModelProto, outputs: Collection[str]) -> bytes:
     Returns:
         The serialised model, without the nodes and constants that nothing kept needs.
     """
-    nodes = _needed(model.graph, outputs)
+    wanted = set(outputs)
+    nodes = _needed(model.graph, wanted)
     used = {name for node in nodes for name in node.input}
     pruned = onnx.ModelProto()
     pruned.ir_version = model.ir_version
@@ -96,7 +101,7 @@ def prune(model: onnx.ModelProto, outputs: Collection[str]) -> bytes:
     pruned.graph.node.extend(nodes)
     constants = {tensor.name for tensor in model.graph.initializer}
     pruned.graph.input.extend(value for value in model.graph.input if value.name not in constants)
-    pruned.graph.output.extend(value for value in model.graph.output if value.name in outputs)
+    pruned.graph.output.extend(value for value in model.graph.output if value.name in wanted)
     pruned.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in used)
     return bytes(pruned.SerializeToString())
 
@@ -114,20 +119,42 @@ def _needed(graph: onnx.GraphProto, outputs: Iterable[str], stop: str = "") -> l
     return [graph.node[index] for index in sorted(seen)]
 
 
-def _is_utf8(model: onnx.ModelProto) -> bool:
-    """Tell whether every name can be read: protobuf lets any bytes through, and returns them or raises."""
+def _check_counts(model: onnx.ModelProto, file: str) -> None:
+    """Check that a graph has no more parts than can be checked in a second or two."""
+    graph = model.graph
+    if len(graph.node) > MAX_NODES:
+        raise BundleError(f"{file} has {len(graph.node)} nodes, at most {MAX_NODES} are read")
+    parts = [graph.input, graph.output, graph.initializer, graph.value_info, model.opset_import]
+    parts += [items for node in graph.node for items in (node.input, node.output, node.attribute, node.metadata_props)]
+    parts += [attribute.tensors for node in graph.node for attribute in node.attribute]
+    if (count := sum(map(len, parts))) > _MAX_PARTS:
+        raise BundleError(
+            f"{file} has {count} tensors, attributes and references to them, at most {_MAX_PARTS} are read"
+        )
+
+
+def why_unreadable(model: onnx.ModelProto) -> str | None:
+    """Return None if every name of a graph can be read and shown, else what is wrong, for "it holds a name ...".
+
+    Protobuf lets any bytes through, and returns them or raises.
+    """
     graph = model.graph
     try:
         names: list[object] = [graph.name, *(item.domain for item in model.opset_import)]
         for items in (graph.input, graph.output, graph.initializer, graph.value_info):
             names += [item.name for item in items]
+        texts: list[object] = []
         for node in graph.node:
-            names += [node.name, node.op_type, node.domain, node.doc_string, *node.input, *node.output]
-            names += [name for item in node.attribute for name in (item.name, item.ref_attr_name, item.doc_string)]
-            names += [word for item in node.metadata_props for word in (item.key, item.value)]
+            names += [node.name, node.op_type, node.domain, *node.input, *node.output]
+            names += [name for item in node.attribute for name in (item.name, item.ref_attr_name)]
+            texts += [node.doc_string, *(item.doc_string for item in node.attribute)]
+            texts += [word for item in node.metadata_props for word in (item.key, item.value)]
     except UnicodeDecodeError:
-        return False
-    return all(isinstance(name, str) for name in names)
+        return "that is no UTF-8"
+    if not all(isinstance(text, str) for text in (*names, *texts)):
+        return "that is no UTF-8"
+    strange = next((name for name in names if not str(name).isprintable()), None)
+    return None if strange is None else f"with characters that cannot be shown, {describe(strange)}"
 
 
 def _check_nodes(model: onnx.ModelProto, file: str) -> None:
@@ -140,8 +167,13 @@ def _check_nodes(model: onnx.ModelProto, file: str) -> None:
             words = _WORDS.get((node.op_type, attribute.name))
             if words is not None and attribute.s.decode("utf-8", "replace") not in words:
                 raise BundleError(
-                    f'{file}: "{attribute.name}" of the node "{node.name}" ({node.op_type}) is {attribute.s!r}, '
-                    f"expected one of {', '.join(words)}"
+                    f'{file}: "{attribute.name}" of the node "{node.name}" ({node.op_type}) is '
+                    f"{describe(attribute.s)}, expected one of {', '.join(words)}"
+                )
+            if _is_crash(node, attribute):
+                raise BundleError(
+                    f'{file}: "{attribute.name}" of the node "{node.name}" ({node.op_type}) is {attribute.i}, which '
+                    "does not fit the node; export the bundle again"
                 )
         subgraphs = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
         if any(
@@ -162,6 +194,16 @@ def _check_nodes(model: onnx.ModelProto, file: str) -> None:
         if node.name and node.name in names:
             raise BundleError(f'{file} has two nodes named "{node.name}"; give every node a name of its own')
         names.add(node.name)
+
+
+def _is_crash(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> bool:
+    """Tell whether ONNX's own shape inference would read beyond a vector, which ends the process (onnx 1.23)."""
+    match node.op_type, attribute.name:
+        case "Split", "num_outputs":
+            return bool(attribute.i != len(node.output))
+        case "GatherND", "batch_dims":
+            return bool(attribute.i < 0)
+    return False
 
 
 def _check_data(model: onnx.ModelProto, file: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+from numpy.random import Philox  # before an engine takes the memory: NumPy loads it late
 
 FRAMES = 0  # stream of the values that each frame gets; counted in frames
 CODES = 1  # stream of the content codes; counted in renewals
@@ -46,7 +47,7 @@ def normals(seed: int, stream: int, index: int, count: int) -> npt.NDArray[np.fl
     """
     # NumPy steps the counter before it draws, so that the first block is that of the counter (1, index, 0, 0).
     key = np.array((seed, stream), np.uint64)
-    bits = np.random.Philox(key=key, counter=np.array((0, index, 0, 0), np.uint64)).random_raw(count + count % 2)
+    bits = Philox(key=key, counter=np.array((0, index, 0, 0), np.uint64)).random_raw(count + count % 2)
     # The half keeps ln(0) out; the top 53 bits are all that a float64 in [0.5, 1) can hold.
     uniforms = ((bits >> np.uint64(11)) + 0.5) * 2.0**-53
     radius = np.sqrt(-2.0 * np.log(uniforms[0::2]))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from google.protobuf.message import EncodeError  # type: ignore[import-untyped]
 
 from runtime.bundle import Bundle
 from runtime.engine import Engine, Program, Session, count_cores
 from runtime.engine_cache import default_cache_dir
+from runtime.errors import EngineError
 from runtime.fields import nearest
 from runtime.graphs import prune
 from runtime.stepping import Idle
@@ -71,11 +76,13 @@ def open_condition(
     if condition is None or bundle.condition is None:
         raise AssertionError("open_condition() of a bundle without a condition graph")
     names = [item.name for item in condition.outputs]
-    program = Program(prune(bundle.condition, names), condition.inputs, condition.outputs)
     # It runs beside the show: with a few threads it takes longer and disturbs less. It runs rarely, and what it gets
     # wrong stays in every frame: in FP32 wherever that is to be had.
     exact = "fp32" if "fp32" in engine.precisions() else precision
-    return engine.open(program, exact, max(1, _threads(threads) // 4), _folder(bundle, cache_dir))
+    few = max(1, _threads(threads) // 4)
+    with _needing_memory(engine):
+        program = Program(prune(bundle.condition, names), condition.inputs, condition.outputs, engines=bundle.engines)
+        return engine.open(program, exact, few, _folder(cache_dir))
 
 
 def open_blind(
@@ -104,9 +111,21 @@ def _open_step(
 ) -> Session:
     graph = bundle.manifest.step
     outputs = tuple(item for item in graph.outputs if item.role == "state" or item.name == frame)
-    graph_bytes = prune(bundle.step, [item.name for item in outputs])
-    program = Program(graph_bytes, graph.inputs, outputs, state_pairs(graph))
-    return engine.open(program, precision, _threads(threads), _folder(bundle, cache_dir))
+    all_threads = _threads(threads)
+    with _needing_memory(engine):
+        graph_bytes = prune(bundle.step, [item.name for item in outputs])
+        program = Program(graph_bytes, graph.inputs, outputs, state_pairs(graph), bundle.engines)
+        return engine.open(program, precision, all_threads, _folder(cache_dir))
+
+
+@contextmanager
+def _needing_memory(engine: Engine) -> Iterator[None]:
+    """Raise EngineError where there is not enough memory: a library, protobuf and NumPy each raise their own error."""
+    try:
+        yield
+    except (ImportError, EncodeError, MemoryError) as error:
+        why = "" if isinstance(error, ImportError) else "there is not enough memory: "
+        raise EngineError(f"{engine.name} cannot open the graphs: {why}{error}") from error
 
 
 def _threads(threads: int | None) -> int:
@@ -116,5 +135,5 @@ def _threads(threads: int | None) -> int:
     return threads
 
 
-def _folder(bundle: Bundle, cache_dir: str | Path | None) -> Path:
-    return Path(cache_dir) if cache_dir is not None else default_cache_dir(bundle.path)
+def _folder(cache_dir: str | Path | None) -> Path | None:
+    return Path(cache_dir) if cache_dir is not None else default_cache_dir()

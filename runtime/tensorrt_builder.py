@@ -107,6 +107,7 @@ def build(
     *,
     name: str,
     cache_dir: Path | None = None,
+    is_private: bool = True,
     report: Report | None = None,
 ) -> Built:
     """Build an engine, or take it out of the cache.
@@ -117,6 +118,7 @@ def build(
         target: "sm86" and so on, or `PORTABLE`; for TensorRT the name of the GPU that is there.
         name: of the graph, for messages.
         cache_dir: folder of the cache, or None.
+        is_private: as `EngineCache` takes it; False to build into a bundle.
         report: called with the share that is done, 0 to 1, and the name of what is being done.
 
     Returns:
@@ -132,7 +134,7 @@ def build(
     network = builder.create_network(_typing_flag(module))
     _parse(module, network, logger, graph, flavour, name)
     share = share_of_network(network)
-    entry = cache_entry(graph, flavour, target, cache_dir)
+    entry = cache_entry(graph, flavour, target, cache_dir, is_private=is_private)
     if (plan := entry.load()) is not None:
         return Built(plan, share, 0.0, entry.file)
     config = builder.create_builder_config()
@@ -142,7 +144,9 @@ def build(
         config.num_compute_capabilities = 1
         config.set_compute_capability(module.ComputeCapability.__members__[target.upper()], 0)
     # What TensorRT has timed on a device holds for every graph. TensorRT-RTX times nothing before it runs.
-    timings = cache_entry(b"timings", flavour, target, cache_dir) if flavour == "tensorrt" else None
+    timings = None
+    if flavour == "tensorrt":
+        timings = cache_entry(b"timings", flavour, target, cache_dir, is_private=is_private)
     if timings is not None:
         config.set_timing_cache(config.create_timing_cache(timings.load() or b""), False)
     start = time.monotonic()
@@ -159,9 +163,11 @@ def build(
     return Built(plan, share, max(time.monotonic() - start, 1e-3), entry.file)
 
 
-def cache_entry(graph: bytes, flavour: str, target: str, cache_dir: Path | None) -> EngineCache:
+def cache_entry(
+    graph: bytes, flavour: str, target: str, cache_dir: Path | None, *, is_private: bool = True
+) -> EngineCache:
     """Return the place of an engine in the cache: of this graph, flavour, version and target."""
-    return EngineCache(cache_dir, graph, flavour, [version(flavour), target, *_OPTIONS])
+    return EngineCache(cache_dir, graph, flavour, [version(flavour), target, *_OPTIONS], is_private=is_private)
 
 
 def share_of_network(network: Any) -> Share:

@@ -6,8 +6,9 @@ int8) and scales ((V,) float32): the vector of token v is `scales[v] * vectors[v
 
 from __future__ import annotations
 
-import json
 import math
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from runtime.arrays import read_header, to_array
 from runtime.bundle import read_file
 from runtime.errors import BundleError, EngineError
 from runtime.manifest import Manifest
+from runtime.tokenizer_parts import read_tokenizer
 
 EXTRA = "pip install everframe[cpu]"
 MAX_CHARACTERS = 2000
@@ -59,17 +61,18 @@ class Words:
 
     Raises:
         EngineError: the package tokenizers is not installed.
-        ValueError: the tokenizer cannot be read, or has tokens without a vector.
+        ValueError: the tokenizer cannot be read, is made of parts that are not read, or has tokens without a vector.
     """
 
     def __init__(self, tokenizer: str, vectors: npt.NDArray[np.int8], scales: npt.NDArray[np.float32]) -> None:
+        checked, model = read_tokenizer(tokenizer, len(vectors))
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # no threads of its own for a batch of one
         try:
             from tokenizers import Tokenizer
         except ImportError as error:
             raise EngineError(f"listening to text needs the package tokenizers: {EXTRA}") from error
         try:
-            self._tokenizer: Any = Tokenizer.from_str(tokenizer)
-            model = json.loads(tokenizer)["model"]
+            self._tokenizer: Any = Tokenizer.from_str(checked)
             unknown = model.get("unk_token")
             is_lost = unknown is not None and self._tokenizer.token_to_id(unknown) is None
         except BaseException as error:
@@ -78,8 +81,6 @@ class Words:
             raise ValueError(f"its unknown token {unknown!r} is not in its vocabulary")
         if max(self._tokenizer.get_vocab().values(), default=-1) >= len(vectors):
             raise ValueError(f"it has tokens beyond the {len(vectors)} that have a vector")
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
         # Unigram names its unknown token by number, the other kinds by its text.
         self._unknown = model.get("unk_id") if unknown is None else self._tokenizer.token_to_id(unknown)
         self._vectors, self._scales = vectors, scales
@@ -101,7 +102,8 @@ class Words:
         """
         text = check_text(text)
         try:
-            tokens = self._tokenizer.encode(text, add_special_tokens=False).ids
+            # A batch, as the library lets Python's lock go for one alone: frames are made meanwhile.
+            tokens = self._tokenizer.encode_batch([text], add_special_tokens=False)[0].ids
         except BaseException as error:
             raise BundleError(f"the tokenizer fails: {_reason(error)}; export the bundle again") from error
         known = [token for token in tokens if token != self._unknown]
@@ -153,6 +155,28 @@ def open_words(folder: Path, manifest: Manifest) -> Words:
         return Words(data.decode("utf-8"), vectors, scales)
     except ValueError as error:
         raise BundleError(f"{spec.tokenizer} cannot be used: {error}; export the bundle again") from error
+
+
+def prepare_words(folder: Path, manifest: Manifest) -> Callable[[], Words]:
+    """Read a bundle's token vectors now, for when the first text comes; arguments as in `open_words`.
+
+    Returns:
+        What gives them, or raises EngineError where the package tokenizers is not installed: only a text needs it.
+
+    Raises:
+        BundleError: as in `open_words`.
+    """
+    try:
+        words = open_words(folder, manifest)
+    except EngineError as error:
+        missing = str(error)
+    else:
+        return lambda: words
+
+    def refuse() -> Words:
+        raise EngineError(missing)
+
+    return refuse
 
 
 def _read_array(folder: Path, manifest: Manifest, name: str, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:

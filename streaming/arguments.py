@@ -148,7 +148,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     Returns:
         bundle, image, clip, text, input, fallback (str or None), to (list of str or None), engine, precision,
         pixels, preset, encoder, log (str), seed (int or None), seconds, fps (Fraction or None), dissolve (float),
-        control (list of (name, value)), cue (list of Cue).
+        trust_engines (bool), control (list of (name, value)), cue (list of Cue).
 
     Raises:
         ValueError: an argument is unknown or its value is bad; the message is one line.
@@ -194,6 +194,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="what computes; E,F: F if E cannot or fails (default: the fastest here)",
     )
     add("--fallback", metavar="FILE", help="picture to show while every engine has failed; they are tried again")
+    add(
+        "--trust-engines",
+        action="store_true",
+        help="load the TensorRT engines in BUNDLE/engines, which no check covers (default: they are built here)",
+    )
     add("--precision", default="auto", metavar="P", help="number format of the engine (default: the fastest)")
     add(
         "--encoder",

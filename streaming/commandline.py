@@ -129,7 +129,9 @@ def _to_status(end: End, sinks: Sequence[SinkFigures], frames: int) -> int:
 
 
 def _refuse(error: Exception) -> int:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    from runtime.errors import printable  # not before --help, as above
+
+    print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
     return 2
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from runtime import EngineError, Generator
+from runtime import BundleError, EngineError, Generator
 from runtime.images import load_image
 from streaming.cues import Cues
 from streaming.desk import Desk
@@ -143,7 +143,12 @@ class Player:
     def _open(self) -> Generator:
         options = self._options
         generator = Generator.open(
-            self._bundle, engine=options.engine, precision=options.precision, pixels=options.pixels, seed=options.seed
+            self._bundle,
+            engine=options.engine,
+            precision=options.precision,
+            pixels=options.pixels,
+            seed=options.seed,
+            trust_engines=options.trust_engines,
         )
         generator.on_fall_back = self._say
         return generator
@@ -152,6 +157,8 @@ class Player:
         """Open the generator anew, with the scene and the controls of the one that failed, and free that one."""
         failed, fresh = self.generator, self._open()
         try:
+            if fresh.manifest.sha256 != failed.manifest.sha256:
+                raise BundleError(f"{self._bundle} was changed during the show: put the bundle from before there")
             if failed.scene is not None:
                 fresh.take(failed.scene, dissolve_s=0.0)
             for name, value in failed.controls.items():

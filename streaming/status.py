@@ -50,7 +50,7 @@ class Status:
             self._log("news", text=text)
             return
         self._erase()
-        self._put(text + "\n")
+        self._write(text + "\n")
 
     def refresh(self, figures: Figures) -> None:
         """Show the latest figures, and tell at once what has happened to a sink."""
@@ -61,7 +61,7 @@ class Status:
         line = to_line(figures)
         if self._is_terminal:
             self._erase()
-            self._put(line[: shutil.get_terminal_size().columns - 1])
+            self._write(line[: shutil.get_terminal_size().columns - 1])
             self._is_line_open = True
         elif self._clock.now() >= self._next_s:
             self._next_s += _LOG_INTERVAL_S
@@ -78,6 +78,12 @@ class Status:
         if self._is_line_open:
             self._put("\r\x1b[K")  # back to the margin, and clear to the end of the line
             self._is_line_open = False
+
+    def _write(self, text: str) -> None:
+        """Write a text in which nothing steers the terminal: errors quote servers, and names out of bundles."""
+        from runtime.errors import printable  # not before --help, which should not wait for it
+
+        self._put("\n".join(printable(line) for line in text.split("\n")))
 
     def _put(self, text: str) -> None:
         # The terminal may have been closed meanwhile: nobody is left to tell, and recordings still have to be finished.

@@ -207,7 +207,7 @@ def test_the_engines_of_the_export_are_found_again(bundle: Path) -> None:
     opened = open_bundle(bundle)
     states = [item.name for item in opened.manifest.step.outputs_of("state")]
     graph = graph_in(prune(opened.step, ["rgb", *states]), "fp16")
-    entry = cache_entry(graph, "tensorrt-rtx", PORTABLE, bundle / "engines")
+    entry = cache_entry(graph, "tensorrt-rtx", PORTABLE, bundle / "engines", is_private=False)
     plan = entry.load()
     size = next(e["size_bytes"] for e in entries if (e["graph"], e["precision"]) == ("step, rgb", "fp16"))
     assert plan is not None

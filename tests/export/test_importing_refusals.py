@@ -145,3 +145,12 @@ def test_an_opset_too_old_and_a_size_that_cannot_be_had(tmp_path: Path) -> None:
     fixed = foreign.write(tmp_path / "fixed.onnx", f"net ({HW} x) => ({HW} y) {{ y = Neg (x) }}")
     with pytest.raises(ValueError, match="--size 64x64 cannot be had"):
         import_model(fixed, tmp_path / "bundle", wish=Wish(size=(64, 64)))
+
+
+def test_a_name_that_steers_a_terminal_is_refused(tmp_path: Path) -> None:
+    path = foreign.write(tmp_path / "m.onnx", f"net ({HW} x) => ({HW} y) {{ y = Neg (x) }}")
+    model = onnx.load(path)
+    model.graph.node[0].name = "\x1b[2Jnode"
+    onnx.save(model, path)
+    with pytest.raises(ValueError, match=r"holds a name with characters that cannot be shown, '\\x1b"):
+        import_model(path, tmp_path / "bundle")

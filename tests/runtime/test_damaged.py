@@ -11,6 +11,7 @@ import copy
 import io
 import json
 import os
+import shutil
 import sys
 import zipfile
 from collections.abc import Callable, Iterator
@@ -25,7 +26,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from runtime import BundleError, Generator
 from runtime.bundle import write_manifest
-from runtime.engine_cache import default_cache_dir
 from runtime.golden import check_golden
 from runtime.manifest import manifest_sha256
 from tests import tiny
@@ -626,14 +626,30 @@ def test_a_size_that_is_computed_from_constants_is_followed(patients: dict[str, 
         open_and_close(folder, "onnxruntime")
 
 
-def test_compiled_graphs_never_go_through_a_link_out_of_the_bundle(patients: dict[str, Patient]) -> None:
-    folder = patients["live"].folder
-    assert default_cache_dir(folder) == folder / "engines"
-    (folder / "engines").symlink_to(folder.parent)
+def forge_compiled_graphs(folder: Path, into: Path) -> None:
+    """Compile another bundle's graphs and store them as those of this one, in a folder."""
+    with Generator.open(folder, engine="openvino", precision="fp32", threads=1, cache_dir=into) as generator:
+        next(generator)
+    plans = sorted(into.glob("*.bin"))
+    contents = [plan.read_bytes() for plan in plans]
+    for plan, content in zip(plans, contents[1:] + contents[:1], strict=True):
+        plan.write_bytes(content)
+
+
+def test_compiled_graphs_that_came_with_a_bundle_are_not_read(patients: dict[str, Patient], watch: Watch) -> None:
+    folder = patients["plain"].folder
+    forge_compiled_graphs(folder, folder / "engines")
     try:
-        assert not default_cache_dir(folder).is_relative_to(folder)
+        watch.read.clear()
+        watch.is_on = True
+        for trust_engines in (False, True):  # OpenVINO's are not shipped
+            with Generator.open(folder, threads=1, trust_engines=trust_engines) as generator:
+                next(generator)
+        assert watch.read
+        assert not [name for name in watch.read if name.startswith(str(folder / "engines"))]
     finally:
-        (folder / "engines").unlink()
+        watch.is_on = False
+        shutil.rmtree(folder / "engines")
 
 
 def npy(dtype: str, shape: Any, content: bytes = b"", **more: Any) -> bytes:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from runtime import engine_cache
 from runtime.bundle import open_bundle
 from runtime.engine import open_engine
 from runtime.engine_cache import EngineCache, default_cache_dir
 from runtime.sessions import open_sessions
 
 
-def first_frame(bundle: Path, cache_dir: Path) -> np.ndarray:
+def first_frame(bundle: Path, cache_dir: Path | None) -> np.ndarray:
     """Return one frame of the tiny bundle's step graph, without a memory, at a control that moves it."""
     engine = open_engine("openvino")
     opened = open_bundle(bundle)
@@ -69,15 +72,87 @@ def test_cache_entries_depend_on_everything(tmp_path: Path) -> None:
     assert EngineCache(None, b"", "x", []).load() is None
 
 
-def test_the_cache_lies_in_the_bundle_or_else_with_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    bundle = tmp_path / "bundle"
-    bundle.mkdir()
-    assert default_cache_dir(bundle) == bundle / "engines"
-    monkeypatch.setattr("os.access", lambda path, mode: False)  # as on a read-only disk, even for root
-    assert default_cache_dir(bundle) == tmp_path / "cache" / "everframe" / "engines"
+def test_what_was_stored_for_another_graph_is_not_taken(bundle: Path, tmp_path: Path) -> None:
+    first, second = (EngineCache(tmp_path, graph, "x", []) for graph in (b"a", b"b"))
+    first.store(b"1")
+    second.store(b"2")
+    assert first.file is not None
+    assert second.file is not None
+    first.file.replace(tmp_path / "kept")
+    second.file.replace(first.file)
+    (tmp_path / "kept").replace(second.file)
+    assert (first.load(), second.load()) == (None, None), "two whole files that changed places"
+    frame = first_frame(bundle, tmp_path / "real")
+    one, other = sorted((tmp_path / "real").iterdir())
+    content = one.read_bytes()
+    one.write_bytes(other.read_bytes())
+    other.write_bytes(content)
+    assert np.array_equal(first_frame(bundle, tmp_path / "real"), frame)
+    assert np.array_equal(first_frame(bundle, tmp_path / "real"), frame), "they were compiled anew and replaced"
+
+
+def test_a_folder_or_file_of_somebody_else_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "made" / "engines"
+    entry = EngineCache(folder, b"", "x", [])
+    entry.store(b"content")
+    assert entry.file is not None
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE(entry.file.stat().st_mode) == 0o600
+    assert entry.load() == b"content"
+    for path, mode in ((folder, 0o700), (entry.file, 0o600)):
+        for others in (0o020, 0o002):
+            path.chmod(mode | others)
+            assert entry.load() is None, "others may write to it"
+        path.chmod(mode)
+    folder.chmod(0o777)
+    EngineCache(folder, b"another", "x", []).store(b"content")
+    folder.chmod(0o700)
+    assert list(folder.iterdir()) == [entry.file], "nothing is stored where others may write"
+    (tmp_path / "link").symlink_to(folder)
+    linked = EngineCache(tmp_path / "link", b"", "x", [])
+    linked.store(b"more")
+    assert linked.load() is None
+    target = entry.file.replace(tmp_path / "target")
+    entry.file.symlink_to(target)
+    assert entry.load() is None
+    entry.file.unlink()
+    target.replace(entry.file)
+    monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
+    assert entry.load() is None, "it belongs to another user"
     monkeypatch.undo()
-    (bundle / "engines").write_bytes(b"")
-    assert default_cache_dir(bundle).name == "engines"
-    assert default_cache_dir(bundle) != bundle / "engines"
-    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+    assert entry.load() == b"content"
+    assert EngineCache(tmp_path / "link", b"", "x", [], is_private=False).load() == b"content", "it is trusted"
+
+
+def test_the_oldest_files_go_when_a_folder_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_cache, "_MAX_BYTES", 1200)
+    entries = [EngineCache(tmp_path, bytes([number]), "x", []) for number in range(3)]
+    for number, entry in enumerate(entries):
+        entry.store(bytes(300))
+        assert entry.file is not None
+        os.utime(entry.file, (number, number))
+    assert [entry.load() is not None for entry in entries] == [True, True, True]
+    EngineCache(tmp_path, b"", "x", []).store(bytes(300))
+    assert [entry.load() is not None for entry in entries] == [False, True, True]
+
+
+def test_the_cache_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    assert default_cache_dir() == tmp_path / "cache" / "everframe" / "engines"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for platform, place in (("linux", ".cache"), ("darwin", "Library/Caches"), ("win32", ".cache")):
+        monkeypatch.setattr("sys.platform", platform)
+        assert default_cache_dir() == tmp_path / place / "everframe" / "engines"
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
+    assert default_cache_dir() == tmp_path / "local" / "everframe" / "engines"
+
+
+def test_a_user_without_a_home_has_no_cache_and_is_no_error(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 54321)  # of whom the system knows nothing
+    assert default_cache_dir() is None
+    assert first_frame(bundle, None).any()

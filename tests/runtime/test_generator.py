@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import shutil
 import threading
 from fractions import Fraction
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 
 from runtime import EngineError, Generator, Manifest
+from runtime.engine_onnxruntime import OnnxRuntimeSession
 from runtime.golden import psnr_db
 from tests import tiny
 from tests.fakes import fake_generator
@@ -255,3 +257,58 @@ def test_a_show_plays_in_another_thread(bundle: Path, engine: str) -> None:
         thread.start()
         thread.join()
     assert np.array_equal(shown, frames_of(bundle, 5, engine=engine))
+
+
+def test_files_that_are_deleted_or_replaced_change_nothing_of_a_running_show(
+    prompted_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shows = []
+    for is_deleted in (False, True):
+        copy = shutil.copytree(prompted_bundle, tmp_path / "copy")
+        with Generator.open(copy, engine="onnxruntime,openvino", precision="fp32", threads=1, seed=1) as generator:
+            if is_deleted:
+                shutil.rmtree(copy)
+                (copy / "text").mkdir(parents=True)
+                (copy / "step.onnx").write_bytes(b"another")
+            frames = [frame.copy() for frame in itertools.islice(generator, 14)]  # a renewal is at 12
+            generator.condition(text="storm")
+            generator.skip(3)
+            frames += [frame.copy() for frame in itertools.islice(generator, 3)]
+            with monkeypatch.context() as patch:
+                patch.setattr(OnnxRuntimeSession, "run", fail)
+                frames += [frame.copy() for frame in itertools.islice(generator, 3)]
+            assert generator.engine == "openvino"
+        shows.append(np.stack(frames))
+        shutil.rmtree(copy)
+    assert np.array_equal(*shows)
+
+
+def fail(session: OnnxRuntimeSession) -> None:
+    raise EngineError("onnxruntime failed: the device is gone")
+
+
+def test_too_little_memory_to_open_a_bundle_is_one_sentence(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("runtime.bundle.parse_graph", exhausted)
+    with pytest.raises(EngineError, match=r"there is not enough memory to open .*tiny"):
+        Generator.open(bundle)
+    monkeypatch.undo()
+    monkeypatch.setattr("runtime.engine_onnxruntime.Buffers", exhausted)
+    with pytest.raises(EngineError, match="onnxruntime cannot open the graphs: there is not enough memory"):
+        Generator.open(bundle, engine="onnxruntime")
+    monkeypatch.undo()
+
+    def unloadable(*_: object) -> None:
+        raise ImportError("failed to map segment from shared object")
+
+    monkeypatch.setattr("runtime.engine_onnxruntime.OnnxRuntimeSession", unloadable)
+    with pytest.raises(EngineError, match="onnxruntime cannot open the graphs: failed to map"):
+        Generator.open(bundle, engine="onnxruntime")
+    monkeypatch.undo()
+    monkeypatch.setattr("runtime.engine_openvino._core", unloadable)
+    with pytest.raises(EngineError, match="openvino is installed and cannot be loaded: failed to map"):
+        Generator.open(bundle, engine="openvino")
+    with Generator.open(bundle, engine="openvino,onnxruntime") as generator:
+        assert generator.engine == "onnxruntime"

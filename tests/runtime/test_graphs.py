@@ -124,6 +124,14 @@ def feed_picture_back(model: onnx.ModelProto) -> None:
     model.graph.node.append(helper.make_node("ReduceMean", ["picture"], ["clock_next"], axes=[1, 2, 3], keepdims=0))
 
 
+def colour_the_terminal(model: onnx.ModelProto) -> None:
+    model.graph.node[0].name = "\x1b[31mnode"
+
+
+def turn_the_text_around(model: onnx.ModelProto) -> None:
+    model.graph.initializer[0].name += "\u202e"
+
+
 def misshape_picture(model: onnx.ModelProto) -> None:
     model.graph.output.append(helper.make_tensor_value_info("picture", TensorProto.FLOAT, [1, 3, 48, 63]))
 
@@ -147,6 +155,8 @@ LIES: list[tuple[Callable[[onnx.ModelProto], None], str]] = [
     (bypass_picture, 'must be computed from the picture "picture" and nothing else'),
     (mix_after_picture, 'must be computed from the picture "picture" and nothing else'),
     (feed_picture_back, "a state depends on the picture"),
+    (colour_the_terminal, r"it holds a name with characters that cannot be shown, '\\x1b\[31mnode'"),
+    (turn_the_text_around, r"a name with characters that cannot be shown, '.*\\u202e'"),
     (misshape_picture, r'the picture "picture" must be \(1, 3, 48, 64\), got \(1, 3, 48, 63\)'),
 ]
 

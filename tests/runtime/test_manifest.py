@@ -307,3 +307,9 @@ def test_any_value_anywhere_is_read_or_refused(value: Json, prompted_value: Json
     except BundleError:
         return
     assert manifest.to_json() == changed[""]
+
+
+def test_more_controls_than_anybody_can_steer_are_refused(value: Json) -> None:
+    value = value | {"controls": value["controls"] * 200}
+    with pytest.raises(BundleError, match="there are 400 controls, at most 256 are read"):
+        Manifest.parse(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 from runtime import EngineError, cuda, tensorrt_builder
 from runtime import engine_tensorrt as module
 from runtime.engine import Program
-from runtime.engine_tensorrt import TensorRTRTX, graph_in, load_or_build, open_session
+from runtime.engine_tensorrt import TensorRTRTX, cache_entries, graph_in, open_session
 from runtime.tensorrt_builder import PORTABLE, build, cache_entry, check_targets, share_of_engine
 from runtime.tensorrt_progress import PhaseCounter
 from runtime.tensors import Tensor
@@ -321,37 +322,64 @@ def test_wrong_values_and_failures_are_refused(device: FakeDevice, context: Fake
     context.works = False
     with pytest.raises(EngineError, match="tensorrt-rtx failed to run a frame"):
         session.run()
-    with pytest.raises(EngineError, match="delete the bundle's engines/ and try again"):
+    with pytest.raises(EngineError, match="cannot load an engine that it has built"):
         open_session(PROGRAM, "tensorrt-rtx", b"another plan", device)
 
 
-def test_an_engine_for_the_device_comes_before_one_for_all(
-    device: FakeDevice, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def built(device: FakeDevice, context: FakeContext, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Let TensorRT-RTX open engines on the fake device; returns the targets that engines were built for."""
+    targets: list[str] = []
+
+    def fake_build(graph: bytes, flavour: str, target: str, *, cache_dir: Path | None, **_: Any) -> Any:
+        targets.append(target)
+        cache_entry(graph, flavour, target, cache_dir).store(b"a plan")
+        return SimpleNamespace(plan=b"a plan")
+
     monkeypatch.setattr(tensorrt_builder, "version", lambda flavour: "1")
-    built: list[str] = []
-
-    def fake_build(graph: bytes, flavour: str, target: str, **_: Any) -> Any:
-        built.append(target)
-        return SimpleNamespace(plan=b"new")
-
     monkeypatch.setattr(tensorrt_builder, "build", fake_build)
-    assert load_or_build("tensorrt-rtx", device, b"graph", tmp_path) == b"new"
-    assert load_or_build("tensorrt", device, b"graph", tmp_path) == b"new"
-    assert built == ["sm89", "A fake sm89"], "TensorRT's engines are for one kind of GPU alone"
-    cache_entry(b"graph", "tensorrt-rtx", PORTABLE, tmp_path).store(b"for all")
-    assert load_or_build("tensorrt-rtx", device, b"graph", tmp_path) == b"for all"
-    cache_entry(b"graph", "tensorrt-rtx", "sm89", tmp_path).store(b"for it")
-    assert load_or_build("tensorrt-rtx", device, b"graph", tmp_path) == b"for it"
+    for engine in (module.TensorRT, TensorRTRTX):
+        monkeypatch.setattr(engine, "available", lambda self: None)
+    monkeypatch.setattr(cuda, "Cuda", FakeDevice)
+    return targets
+
+
+def test_an_engine_for_the_device_comes_before_one_for_all(
+    device: FakeDevice, built: list[str], tmp_path: Path
+) -> None:
+    entries = cache_entries("tensorrt-rtx", device, b"graph", tmp_path, tmp_path / "trusted")
+    for number, entry in enumerate(reversed(entries)):
+        entry.store(bytes([number]))
+        assert next(filter(None, (entry.load() for entry in entries))) == bytes([number])
+    assert len(cache_entries("tensorrt", device, b"graph", tmp_path, None)) == 2, "for one kind of GPU alone"
+    module.TensorRT().open(PROGRAM, "fp32", 1, None).close()
+    assert built == ["A fake sm89"]
+
+
+def test_engines_of_a_bundle_are_loaded_only_if_they_are_trusted(built: list[str], tmp_path: Path) -> None:
+    shipped, cache = tmp_path / "engines", tmp_path / "cache"
+    entry = cache_entry(PROGRAM.graph, "tensorrt-rtx", PORTABLE, shipped, is_private=False)
+    entry.store(b"a plan")
+    TensorRTRTX().open(replace(PROGRAM, engines=shipped), "fp32", 1, cache).close()
+    assert built == []
+    shipped.chmod(0o777)  # it is trusted as it is
+    entry.store(b"another plan")  # which does not load
+    TensorRTRTX().open(replace(PROGRAM, engines=shipped), "fp32", 1, cache).close()
+    assert built == ["sm89"]
+    assert entry.load() == b"another plan", "a bundle is left as it is"
+    TensorRTRTX().open(PROGRAM, "fp32", 1, cache).close()
+    assert built == ["sm89"], "what was built is in the cache"
+    cache_entry(PROGRAM.graph, "tensorrt-rtx", "sm89", cache).store(b"another plan")
+    TensorRTRTX().open(PROGRAM, "fp32", 1, cache).close()
+    assert built == ["sm89", "sm89"], "what does not load is built anew"
 
 
 def test_a_device_is_given_back_when_its_engine_cannot_be_opened(
-    device: FakeDevice, context: FakeContext, monkeypatch: pytest.MonkeyPatch
+    device: FakeDevice, built: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(TensorRTRTX, "available", lambda self: None)
     monkeypatch.setattr(cuda, "Cuda", lambda: device)
-    monkeypatch.setattr(module, "load_or_build", lambda *arguments: b"another plan")
-    with pytest.raises(EngineError, match="refused an engine"):
+    monkeypatch.setattr(tensorrt_builder, "build", lambda *_, **__: SimpleNamespace(plan=b"another plan"))
+    with pytest.raises(EngineError, match="cannot load an engine"):
         TensorRTRTX().open(PROGRAM, "fp32", 1, None)
     assert device.is_closed
     with pytest.raises(EngineError, match="runs in fp16 or fp32, got bf16"):

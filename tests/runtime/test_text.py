@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import shutil
@@ -82,18 +83,25 @@ def test_the_longest_text_is_read() -> None:
     assert len(check_text("ab " * 666 + "ab")) == 2000
 
 
-def test_words_are_read_when_the_first_text_comes_and_not_before(copy: Path) -> None:
-    with Generator.open(copy, engine="onnxruntime") as generator:
+def test_text_files_that_are_replaced_while_it_runs_change_nothing(copy: Path) -> None:
+    expected = read(copy).encode("storm")
+    with Generator.open(copy, engine="onnxruntime", seed=1) as generator:
         (copy / "text" / "vectors.npy").write_bytes(b"")
-        generator.condition(seed=1)
-        before = next(generator).copy()
-        with pytest.raises(BundleError, match=r"vectors\.npy has 0 bytes, expected"):
-            generator.condition(text="storm")
-        prompted.write_text(copy)
-        assert np.array_equal(next(generator).shape, before.shape)
-        generator.condition(text="storm")
         shutil.rmtree(copy / "text")
-        generator.condition(text="calm sea")
+        generator.condition(text="storm")
+        next(generator)
+        assert generator.scene is not None
+        assert generator.scene.vector is not None
+        assert np.array_equal(generator.scene.vector, expected)
+    with pytest.raises(BundleError, match="is missing"):
+        Generator.open(copy, engine="onnxruntime")
+
+
+def test_text_files_are_checked_when_the_bundle_is_opened(copy: Path) -> None:
+    (copy / "text" / "vectors.npy").write_bytes(npy(VECTORS[:6]))
+    prompted.change(copy)
+    with pytest.raises(BundleError, match=r"vectors\.npy holds int8"):
+        Generator.open(copy, engine="onnxruntime")
 
 
 def test_without_the_package_text_costs_one_sentence(prompted_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,3 +191,102 @@ def test_sizes_are_checked_before_anything_is_read(copy: Path, monkeypatch: pyte
     monkeypatch.setattr(text_module, "_MAX_TOKENS", -(2**16))
     with pytest.raises(BundleError, match=r"scales\.npy is too large"):
         open_words(copy, manifest)
+
+
+def replace_all(pattern: dict[str, str], content: str, times: int = 1) -> dict[str, Any]:
+    """Return a normaliser of replacements, one after the other."""
+    return {
+        "type": "Sequence",
+        "normalizers": [{"type": "Replace", "pattern": pattern, "content": content} for _ in range(times)],
+    }
+
+
+def charsmap(*texts: bytes) -> dict[str, str]:
+    """Return a normaliser of SentencePiece's kind, with a trie in which nothing is found."""
+    table = (1024).to_bytes(4, "little") + bytes(1024) + b"\0".join(texts) + b"\0"
+    return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(table).decode()}
+
+
+def pieces(**more: Any) -> dict[str, Any]:
+    """Return a WordPiece model."""
+    vocabulary = {word: place for place, word in enumerate(prompted.WORDS)}
+    model = {"type": "WordPiece", "vocab": vocabulary, "unk_token": "[UNK]", "max_input_chars_per_word": 100}
+    return model | {"continuing_subword_prefix": "##"} | more
+
+
+LETTERS = {"String": "a"}
+HOSTILE: list[tuple[dict[str, Any], str]] = [
+    ({"normalizer": replace_all(LETTERS, "a" * 1000, 2)}, "what replaces a text must not be longer"),
+    ({"normalizer": replace_all(LETTERS, "aa")}, "what replaces a text must not be longer"),
+    ({"normalizer": replace_all({"String": ""}, "a")}, "what replaces a text must not be longer"),
+    ({"normalizer": replace_all({"Regex": "(a+)+$"}, "")}, "of regular expressions only"),
+    ({"normalizer": replace_all({"Regex": r"\s+"}, "  ")}, "of regular expressions only"),
+    ({"normalizer": replace_all(LETTERS, "a", 100)}, "it has 100 normalizers"),
+    ({"normalizer": {"type": "Prepend", "prepend": "a" * 10**6}}, "its normalizer 'Prepend' is not one that is read"),
+    ({"normalizer": {"type": "ByteLevel"}}, "its normalizer 'ByteLevel' is not one that is read"),
+    ({"normalizer": {"type": "Sequence", "normalizers": [{"type": "NFKD"}] * 2}}, 'it has 2 normalizers "NFKD"; one'),
+    ({"normalizer": {"type": "Sequence", "normalizers": [replace_all(LETTERS, "a")]}}, "normalizer 'Sequence' is not"),
+    ({"normalizer": {"type": "Sequence", "normalizers": "NFC"}}, "its normalizer is 'NFC', expected a list"),
+    ({"normalizer": charsmap(b"a" * 1000)}, "makes 1000 bytes of a character"),
+    ({"normalizer": {"type": "Precompiled", "precompiled_charsmap": "?"}}, "the table of its normalizer"),
+    (
+        {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Isolated", "invert": False}},
+        "its pre-tokenizer 'Split' is not one that is read",
+    ),
+    (
+        {"pre_tokenizer": {"type": "Sequence", "pretokenizers": [{"type": "ByteLevel"}] * 20}},
+        'it has 20 pre-tokenizers "ByteLevel"; one is read',
+    ),
+    ({"model": pieces(max_input_chars_per_word=10**9)}, '"max_input_chars_per_word" is 1000000000; at most 200'),
+    ({"model": pieces(continuing_subword_prefix="#" * 10**6)}, '"continuing_subword_prefix" is longer than 16'),
+    ({"model": pieces(vocab={"a" * 257: 0, "[UNK]": 1})}, "longer than 256 characters"),
+    ({"model": pieces(vocab={"a": 2**40, "[UNK]": 1})}, "it has tokens beyond the 7"),
+    ({"model": pieces(vocab=[1])}, "its vocabulary is .1., expected an object"),
+    ({"model": {"type": "Unigram", "unk_id": 0, "vocab": [["a" * 65, 0.0]]}}, "longer than 64 characters"),
+    ({"model": {"type": "BPE", "dropout": 0.5, "vocab": {"a": 0}, "merges": []}}, "its dropout must be null"),
+    ({"model": {"type": "Oracle", "vocab": {}}}, "its model 'Oracle' is not one that is read"),
+    ({"added_tokens": [{"id": 0, "content": "a" * 2**17}]}, "it adds 1 tokens; at most 10000"),
+    ({"added_tokens": "a"}, "it adds 0 tokens"),
+]
+
+
+@pytest.mark.parametrize(("parts", "message"), HOSTILE)
+def test_parts_that_could_hold_up_a_show_are_refused(copy: Path, parts: dict[str, Any], message: str) -> None:
+    value = json.loads(prompted.to_tokenizer()) | parts
+    (copy / "text" / "tokenizer.json").write_text(json.dumps(value))
+    prompted.change(copy)
+    with pytest.raises(BundleError, match=message):
+        read(copy)
+
+
+USUAL: list[dict[str, Any]] = [
+    {"normalizer": {"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "lowercase": True}},
+    {
+        "normalizer": {
+            "type": "Sequence",
+            "normalizers": [charsmap(b"a" * 33), *replace_all({"Regex": " {2,}"}, " ")["normalizers"]],
+        }
+    },
+    {"normalizer": replace_all({"String": "``"}, '"'), "model": pieces()},
+    {"pre_tokenizer": {"type": "BertPreTokenizer"}},
+    {
+        "pre_tokenizer": {
+            "type": "Sequence",
+            "pretokenizers": [{"type": "WhitespaceSplit"}, {"type": "Digits", "individual_digits": True}],
+        }
+    },
+    # What a bundle does not need is left out, whatever it says.
+    {"truncation": {"max_length": 10**9, "strategy": "LongestFirst", "stride": 0, "direction": "Right"}},
+    {"padding": {"strategy": {"Fixed": 10**9}, "direction": "Right", "pad_id": 0, "pad_type_id": 0, "pad_token": "a"}},
+    {"decoder": {"type": "Replace", "pattern": {"Regex": "(a{1,1000}){1,1000}"}, "content": ""}},
+    {"post_processor": {"type": "Nonsense"}},
+]
+
+
+@pytest.mark.parametrize("parts", USUAL)
+def test_the_usual_parts_are_read(copy: Path, parts: dict[str, Any]) -> None:
+    expected = read(copy).encode("calm sea")
+    value = json.loads(prompted.to_tokenizer()) | parts
+    (copy / "text" / "tokenizer.json").write_text(json.dumps(value))
+    prompted.change(copy)
+    assert np.array_equal(read(copy).encode("calm sea"), expected)

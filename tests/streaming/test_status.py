@@ -55,6 +55,17 @@ def test_a_terminal_gets_one_line_that_is_rewritten_and_fits() -> None:
     assert stream.getvalue().endswith("\r\x1b[Kthe end\n")
 
 
+def test_nothing_that_is_quoted_steers_the_terminal() -> None:
+    stream = Terminal()
+    status = Status(stream, FakeClock())
+    status.say("the cue is left out: \x1b[2J\u202e\nsecond line")
+    status.refresh(figures(3.0, sink(state="dead: \x1b]0;title\x07\r", errors=1)))
+    text = stream.getvalue().replace("\r\x1b[K", "")
+    assert text.startswith("the cue is left out: \\x1b[2J\\u202e\nsecond line\n")
+    assert "dead: \\x1b]0;title\\x07\\r" in text
+    assert not set(text) & set("\x1b\x07\r\u202e")
+
+
 def test_what_happens_to_a_sink_is_told_once_and_at_once() -> None:
     stream = io.StringIO()
     status = Status(stream, FakeClock())
