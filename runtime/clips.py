@@ -5,6 +5,7 @@ A video is read through PyAV, an animated picture (GIF, WebP, PNG) through Pillo
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
@@ -59,7 +60,7 @@ def load_clip(clip: str | Path | npt.NDArray[np.uint8], frames: int, width: int,
 def _load_file(path: Path, frames: int, width: int, height: int) -> list[npt.NDArray[np.uint8]]:
     from PIL import Image, UnidentifiedImageError
 
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - Path raises where a name is too long
         raise ValueError(f"there is no clip file {path}")
     with refusing(path, "clip"):
         with suppress(UnidentifiedImageError), Image.open(path) as opened:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 import onnx
+from google.protobuf.message import EncodeError
 
 from runtime.errors import BundleError
 from runtime.graph_sizes import check_constants, check_sizes
@@ -86,6 +87,9 @@ def prune(model: onnx.ModelProto, outputs: Collection[str]) -> bytes:
 
     Returns:
         The serialised model, without the nodes and constants that nothing kept needs.
+
+    Raises:
+        MemoryError: there is not enough memory for a second copy of the graph.
     """
     nodes = _needed(model.graph, outputs)
     used = {name for node in nodes for name in node.input}
@@ -97,8 +101,11 @@ def prune(model: onnx.ModelProto, outputs: Collection[str]) -> bytes:
     constants = {tensor.name for tensor in model.graph.initializer}
     pruned.graph.input.extend(value for value in model.graph.input if value.name not in constants)
     pruned.graph.output.extend(value for value in model.graph.output if value.name in outputs)
-    pruned.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in used)
-    return bytes(pruned.SerializeToString())
+    try:
+        pruned.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in used)
+        return bytes(pruned.SerializeToString())
+    except EncodeError as error:  # the checked model could be written, so protobuf has run out of memory
+        raise MemoryError(str(error)) from error
 
 
 def _needed(graph: onnx.GraphProto, outputs: Iterable[str], stop: str = "") -> list[onnx.NodeProto]:
