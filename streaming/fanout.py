@@ -134,7 +134,8 @@ class Lane:
         is_up = self.ready.is_set() and not self.is_over and stuck_s < _STUCK_S and self.sink.is_up()
         is_dead = self.error is not None
         errors, result = self.sink.errors + is_dead, self.sink.result()
-        counts = (self._num_written, self._num_left_out, errors)
+        lost = self.sink.lost
+        counts = (self._num_written - lost, self._num_left_out + lost, errors)
         return SinkFigures(
             self.sink.name, state, is_dead, *counts, result, is_up, self._bitrate(), self.sink.reconnects
         )
