@@ -28,7 +28,10 @@ def explain(error: Exception) -> str:
             returned.
     """
     if isinstance(error, MemoryError) or "can't start new thread" in str(error):
-        return "there is not enough memory, or no room for another thread: end other programs, or raise this process's limits (ulimit -v, ulimit -u)"
+        return (
+            "there is not enough memory, or no room for another thread: end other programs, or raise this process's "
+            "limits (ulimit -v, ulimit -u)"
+        )
     if isinstance(error, ImportError):
         return f"a library cannot be loaded ({error}): install it again, or give this process more memory"
     if isinstance(error, OSError) and error.strerror:

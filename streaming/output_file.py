@@ -28,7 +28,9 @@ class OutputFile(io.FileIO):
         try:
             super().__init__(path, "r+", opener=_open)
         except OSError as error:
-            raise _no_file(path) if error.errno in _NOT_A_FILE else error
+            if error.errno in _NOT_A_FILE:
+                raise _no_file(path) from error
+            raise
         if not stat.S_ISREG(os.fstat(self.fileno()).st_mode):
             self.close()
             raise _no_file(path)

@@ -31,8 +31,8 @@ def process_start_s() -> float:
 def fill_standard_streams() -> None:
     """Open the null device for each standard stream that was closed when the process started.
 
-    Otherwise the next file or socket gets descriptor 0, 1 or 2, and whatever writes to a standard stream, child processes
-    included, writes into it. `sys.stdout` stays None if it was closed.
+    Otherwise the next file or socket gets descriptor 0, 1 or 2, and whatever writes to a standard stream, in this
+    process or in a child, writes into it. `sys.stdout` stays None if it was closed.
     """
     for descriptor in range(3):
         try:
@@ -41,15 +41,15 @@ def fill_standard_streams() -> None:
             os.open(os.devnull, os.O_RDWR)  # gets the lowest free descriptor, which is this one
             os.set_inheritable(descriptor, True)
     if sys.stderr is None:
-        sys.stderr = open(2, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: PTH123, SIM115
+        sys.stderr = open(2, "w", encoding="utf-8", errors="replace", closefd=False)  # noqa: SIM115
 
 
 def leave(status: int) -> NoReturn:
     """End this process at once, without finalising the interpreter.
 
-    Before Python 3.14 a daemon thread that returns from native code during finalisation is ended by unwinding its stack,
-    which aborts the process if a C++ frame is on it ("terminate called without an active exception"). Such a thread can
-    be left: a job in an idle moment may still run when the show has ended.
+    Before Python 3.14 a daemon thread that returns from native code during finalisation is ended by unwinding its
+    stack, which aborts the process if a C++ frame is on it ("terminate called without an active exception"). Such a
+    thread can be left: a job in an idle moment may still run when the show has ended.
     """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):  # None, or closed by the reader

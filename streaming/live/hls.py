@@ -32,7 +32,6 @@ class HlsFolder:
 
     Attributes:
         num_segments: how many are complete.
-        options: of libavformat's muxer "hls".
     """
 
     def __init__(self, playlist: Path) -> None:
@@ -41,13 +40,22 @@ class HlsFolder:
         name = re.sub(r"[^\w.-]", "_", playlist.stem)
         # Another playlist's name may become the same.
         self._prefix = f"{name}-" if name == playlist.stem else f"{name}-{zlib.crc32(os.fsencode(playlist.stem)):08x}-"
+        self._ours = re.compile(rf"{re.escape(self._prefix)}(\d+)\.ts(?:\.tmp)?")
         self._segments: deque[Path] = deque()
         self._error: OSError | None = None
-        self.options: Mapping[str, str] = {
+
+    def options(self) -> Mapping[str, str]:
+        """Return options of libavformat's muxer "hls"; raises OSError if the folder cannot be read.
+
+        A number is never used again, so that nobody is shown what a cache has kept: they go on from the time of day, or
+        from the segments that are there if the clock was set back.
+        """
+        used = [int(match[1]) for path in self._playlist.parent.iterdir() if (match := self._ours.fullmatch(path.name))]
+        return {
             "hls_time": str(KEY_INTERVAL_S),
             "hls_list_size": str(NUM_SEGMENTS),
             "hls_flags": "independent_segments",
-            "hls_start_number_source": "epoch",  # a name is never used again: nobody is shown what a cache has kept
+            "start_number": str(max(int(time.time()), *(number + 1 for number in used), 0)),
             "hls_segment_filename": f"{self._prefix}%d.ts",
         }
 
@@ -87,9 +95,8 @@ class HlsFolder:
             self._segments.popleft().unlink(missing_ok=True)
 
     def _delete_others(self) -> None:
-        ours = re.compile(rf"{re.escape(self._prefix)}\d+\.ts(\.tmp)?")
         for path in self._playlist.parent.iterdir():
-            if ours.fullmatch(path.name) and path not in self._segments:
+            if self._ours.fullmatch(path.name) and path not in self._segments:
                 path.unlink(missing_ok=True)
 
 

@@ -4,8 +4,8 @@ python -m streaming.live.publisher      (started by `streaming.live.publishing`,
 
 Standard input is a line of JSON for each attempt to connect (see `Job`); behind the one that succeeds stand the frames,
 up to the end of file: the slot's number in 8 bytes, then I420. Standard output is a line each: "ready" once everything
-is loaded, then "on air" or the reason why not; "sent N", in bytes, about once a second, and "kept N", in frames, of HLS. A
-stream that breaks is told as its reason, and ends the process with status 1.
+is loaded, then "on air" or the reason why not; about once a second "sent N", in bytes, and of HLS "kept N", in frames.
+A stream that breaks is told as its reason, and ends the process with status 1.
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ def _open_container(job: Job, srt: SrtOutput | None, hls: HlsFolder | None) -> A
         return av.open(srt, "w", format=job.muxer, container_options={**order, **options}, buffer_size=size)
     if hls is not None:
         return av.open(
-            PLAYLIST, "w", format="hls", container_options={**order, **options, **hls.options}, io_open=hls.open
+            PLAYLIST, "w", format="hls", container_options={**order, **options, **hls.options()}, io_open=hls.open
         )
     # The plain muxer would not take options of the network (PyAV 18); what the tee muxer is told, it hands on.
     return av.open(to_tee(job.url, {"f": job.muxer, **options}), "w", format="tee", container_options=order)

@@ -34,9 +34,7 @@ class HlsSink(LiveSink):
         if os.path.isdir(path):  # noqa: PTH112 - Path raises where a name is too long
             raise SinkError(f"sink {self.name} is a folder: give the path of a playlist in it")
         if not os.path.isdir(path.parent):  # noqa: PTH112
-            raise SinkError(
-                f"sink {self.name} cannot be written: there is no folder {path.parent}; make it first"
-            )
+            raise SinkError(f"sink {self.name} cannot be written: there is no folder {path.parent}; make it first")
         try:
             HlsFolder(path).probe()
         except OSError as error:

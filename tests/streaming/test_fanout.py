@@ -193,7 +193,7 @@ def test_a_sink_without_memory_is_dead_and_says_so(error: Exception) -> None:
     sink = ScriptedSink("a", {"start": error})
     fan_out = FanOut([sink])
     fan_out.open(feed())
-    with pytest.raises(SinkError, match="sink a failed: .*memory"):
+    with pytest.raises(SinkError, match=r"sink a failed: .*memory"):
         fan_out.wait_ready()
     fan_out.close(keep=False)
     assert sink.calls == ["open", "start", "discard"]

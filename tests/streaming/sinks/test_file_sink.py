@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import socket
@@ -134,7 +135,9 @@ def test_a_recording_that_cannot_go_on_says_what_is_left(tmp_path: Path) -> None
     sink.start()
     sink.write(Frame(numbered(0), 0))
     (tmp_path / "lost.mkv.partial").unlink()  # somebody has taken it away
-    with pytest.raises(SinkError, match=r"lost\.mkv failed: somebody has deleted .*\.partial, and the recording with it"):
+    with pytest.raises(
+        SinkError, match=r"lost\.mkv failed: somebody has deleted .*\.partial, and the recording with it"
+    ):
         sink.write(Frame(numbered(1), 1))
     with pytest.raises(SinkError, match=r"lost\.mkv failed: No such file or directory"):
         sink.close()
@@ -172,7 +175,9 @@ def test_a_partial_that_is_no_file_is_refused_and_left_alone(tmp_path: Path, mon
     (tmp_path / "folder.mkv.partial").mkdir()
     before = sorted(tmp_path.iterdir())
     for name in ("pipe", "link", "device"):
-        with pytest.raises(SinkError, match=r"there is a link, a pipe, a socket or a device of that name; choose anoth"):
+        with pytest.raises(
+            SinkError, match=r"there is a link, a pipe, a socket or a device of that name; choose anoth"
+        ):
             FileSink(str(tmp_path / f"{name}.mkv")).open(feed())
     with pytest.raises(SinkError, match="Is a directory; choose another path"):
         FileSink(str(tmp_path / "folder.mkv")).open(feed())
@@ -217,8 +222,15 @@ def test_a_disk_that_is_full_is_an_error(tmp_path: Path) -> None:
     sink = FileSink(str(tmp_path / "a.mkv"))
     sink.open(feed())
     sink.start()
-    with small_files(1000), pytest.raises(SinkError, match=r"a\.mkv failed: File too large; what is left is .*\.partial"):
-        for number in range(200):
+
+    def write_for_ever() -> None:
+        for number in itertools.count():
             sink.write(Frame(numbered(number % 55), number))
+
+    with (
+        small_files(1000),
+        pytest.raises(SinkError, match=r"a\.mkv failed: File too large; what is left is .*\.partial"),
+    ):
+        write_for_ever()
     with contextlib.suppress(SinkError):
         sink.close()

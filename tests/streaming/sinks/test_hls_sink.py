@@ -60,13 +60,14 @@ def test_hls_needs_its_folder(tmp_path: Path) -> None:
         HlsSink(str(tmp_path / "nowhere" / "live.m3u8")).open(feed())
 
 
-def full_disk(limits: list[int | None]) -> Callable[[Job], ChildLink]:
-    """Return what makes links whose processes may write files of so many bytes; None and beyond the list: of any size."""
+def full_disk(limits: list[int]) -> Callable[[Job], ChildLink]:
+    """Return what makes links, whose processes may write files of so many bytes; after the list, of any size."""
     resource = pytest.importorskip("resource")
 
     def dial(job: Job) -> ChildLink:
         link = ChildLink(job)
-        if limits and (limit := limits.pop(0)) is not None:
+        if limits:
+            limit = limits.pop(0)
             resource.prlimit(link.pid, resource.RLIMIT_FSIZE, (limit, limit))
         return link
 
@@ -168,6 +169,14 @@ def test_a_name_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name:
     }, "a browser finds them"
     assert len(list((tmp_path / "%d").iterdir())) == 3
     assert len(decode(tmp_path / path)[0]) == 54
+
+
+def test_numbers_go_on_when_the_clock_was_set_back(tmp_path: Path) -> None:
+    ahead = int(time.time()) + 10**6
+    (tmp_path / f"live-{ahead}.ts").touch()
+    (tmp_path / f"live-{ahead + 5}.ts.tmp").touch()
+    (tmp_path / f"live-b-{ahead + 9}.ts").touch()
+    assert HlsFolder(tmp_path / "live.m3u8").options()["start_number"] == str(ahead + 6)
 
 
 def test_names_that_cannot_be_written_are_refused_before_the_show(tmp_path: Path) -> None:
