@@ -82,7 +82,7 @@ def read_manifest(folder: Path) -> Manifest:
     Raises:
         BundleError: there is none, it is not JSON, its hash is wrong, or it is not schema 1.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # noqa: PTH112 - Path raises where a name is too long
         raise BundleError(f"{folder} is no folder; give the folder of a bundle, the one that holds {MANIFEST}")
     file = folder / MANIFEST
     if not file.is_file():

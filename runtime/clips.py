@@ -5,9 +5,10 @@ A video is read through PyAV, an animated picture (GIF, WebP, PNG) through Pillo
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +24,33 @@ if TYPE_CHECKING:
 MAX_FRAMES = 3000  # that are decoded of one file: a key frame and what follows are found long before
 MAX_PIXELS = 6_500_000_000  # that are decoded of one file: 3000 frames of 1920 x 1080, about half a minute
 _MARGIN_S = 1  # decoding starts this much earlier than needed: the first frames after a jump may be damaged
+# FFmpeg's names of the containers that are read. What is missing on purpose are lists of other files and addresses.
+CONTAINERS = (
+    "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,obu,ivf,flv,asf,ogg,mxf,nut,dv,rm,wtv,gif,apng,"
+    "mjpeg,vvc,yuv4mpegpipe,jpeg_pipe,png_pipe,webp_pipe,gif_pipe,bmp_pipe,tiff_pipe,wav,mp3,aac,flac"
+)
 _ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # other kinds hold pages or previews, which are no clip
+
+
+@contextmanager
+def open_video(path: str | Path) -> Iterator[Any]:
+    """Open a video file for reading: this file and no other, whatever its name and its content say.
+
+    Args:
+        path: of the file; a path even if it looks like an address ("18:07.mkv").
+
+    Yields:
+        An `av` input container.
+
+    Raises:
+        OSError: there is no such file, or it cannot be read.
+        av.FFmpegError: it is none of `CONTAINERS`, or damaged.
+    """
+    import av
+
+    only_this = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
+    with Path(path).open("rb") as file, av.open(file, container_options=only_this) as container:
+        yield container
 
 
 def load_clip(clip: str | Path | npt.NDArray[np.uint8], frames: int, width: int, height: int) -> npt.NDArray[np.uint8]:
@@ -59,7 +86,7 @@ def load_clip(clip: str | Path | npt.NDArray[np.uint8], frames: int, width: int,
 def _load_file(path: Path, frames: int, width: int, height: int) -> list[npt.NDArray[np.uint8]]:
     from PIL import Image, UnidentifiedImageError
 
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - Path raises where a name is too long
         raise ValueError(f"there is no clip file {path}")
     with refusing(path, "clip"):
         with suppress(UnidentifiedImageError), Image.open(path) as opened:
@@ -102,8 +129,7 @@ def _decode(path: Path, frames: int, *, is_jumping: bool) -> deque[Any] | None:
     import av
 
     last: deque[Any] = deque(maxlen=frames)
-    # Nothing but this file: what calls itself a video may be a list of addresses to fetch.
-    with av.open(str(path), options={"protocol_whitelist": "file"}) as container:
+    with open_video(path) as container:
         if not container.streams.video:
             raise ValueError("it holds no video")
         stream = container.streams.video[0]

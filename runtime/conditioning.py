@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import threading
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +26,7 @@ from runtime.text import Words
 Picture = str | Path | npt.NDArray[np.uint8]
 _Evaluate = Callable[[Mapping[str, Array]], dict[str, Array]]
 _PATIENCE_S = 1.0  # idle moments get this long for what somebody waits for
+_LAST_PATIENCE_S = 30.0  # the end of the process waits this long for a run in idle moments
 _SHARE = 0.75  # of the time until it is needed, for what nobody waits for yet
 
 
@@ -106,6 +108,7 @@ class Conditioner:
         self._background: Background[Memory] = Background()
         self._ahead: Background[Memory] = Background()  # of its own: what can wait must not keep somebody waiting
         self._idle: Background[dict[str, Array]] = Background(only_idle=True)
+        self._closing: Future[None] = Future()  # done once `close` was called
 
     def load(
         self,
@@ -182,7 +185,12 @@ class Conditioner:
         """
         patience_s = self._patience_s if ahead_s is None else ahead_s * _SHARE
         lane = self._background if ahead_s is None else self._ahead
-        return lane.submit(lambda: self._run(prompt, code, lambda inputs: self._evaluate_beside(inputs, patience_s)))
+        is_needed = ahead_s is None
+
+        def evaluate(inputs: Mapping[str, Array]) -> dict[str, Array]:
+            return self._evaluate_beside(inputs, patience_s, is_needed=is_needed)
+
+        return lane.submit(lambda: self._run(prompt, code, evaluate))
 
     def replace(self, session: Session, open_second: Callable[[], Session]) -> None:
         """Go on with a session of another engine, since the one of before has failed.
@@ -200,22 +208,38 @@ class Conditioner:
                     guarded.close()
 
     def close(self) -> None:
-        """Wait for a run that is under way, then free the sessions."""
+        """Wait for a run that is under way, then free the sessions.
+
+        A run in idle moments is waited for only briefly. If it goes on after that, its session is freed with the
+        process, whose end waits for the run: before Python 3.14 a thread that returns from an engine while the
+        interpreter is finalised aborts the process.
+        """
+        if not self._closing.done():
+            self._closing.set_result(None)
         self._background.close()
         self._ahead.close()
-        if self._idle.close(self._patience_s):  # else it is still at work, and the process's end frees its session
+        if self._idle.close(self._patience_s):
             self._first.close()
+        else:
+            atexit.register(self._idle.close, _LAST_PATIENCE_S)
         if self._second is not None:
             self._second.close()
 
-    def _evaluate_beside(self, inputs: Mapping[str, Array], patience_s: float) -> dict[str, Array]:
-        """Run the graph in idle moments or, if there are too few, at a low priority in this thread."""
+    def _evaluate_beside(self, inputs: Mapping[str, Array], patience_s: float, *, is_needed: bool) -> dict[str, Array]:
+        """Run the graph in idle moments or, if there are too few, at a low priority in this thread.
+
+        What is not needed yet is given up when this object is closed.
+        """
         if self._open_second is None:
             return self._first.evaluate(inputs)
         # Only this much: a thread that has to wait for an idle moment should hold Python's lock as briefly as it can.
         attempt = self._idle.submit(lambda: self._first.evaluate(inputs))
-        with contextlib.suppress(TimeoutError):
-            return attempt.result(patience_s)
+        wait([attempt] if is_needed else [attempt, self._closing], patience_s, FIRST_COMPLETED)
+        if attempt.done():
+            return attempt.result()
+        if self._closing.done() and not is_needed:
+            attempt.cancel()
+            raise ValueError("this generator is closed")
         try:
             with self._second_lock:
                 self._second = self._second or _Guarded(self._open_second(), self._graph)

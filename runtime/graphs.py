@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 import onnx
+from google.protobuf.message import EncodeError
 
 from runtime.errors import BundleError
 from runtime.fields import describe
@@ -90,6 +91,9 @@ def prune(model: onnx.ModelProto, outputs: Collection[str]) -> bytes:
 
     Returns:
         The serialised model, without the nodes and constants that nothing kept needs.
+
+    Raises:
+        MemoryError: there is not enough memory for a second copy of the graph.
     """
     wanted = set(outputs)
     nodes = _needed(model.graph, wanted)
@@ -102,8 +106,11 @@ def prune(model: onnx.ModelProto, outputs: Collection[str]) -> bytes:
     constants = {tensor.name for tensor in model.graph.initializer}
     pruned.graph.input.extend(value for value in model.graph.input if value.name not in constants)
     pruned.graph.output.extend(value for value in model.graph.output if value.name in wanted)
-    pruned.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in used)
-    return bytes(pruned.SerializeToString())
+    try:
+        pruned.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in used)
+        return bytes(pruned.SerializeToString())
+    except EncodeError as error:  # the checked model could be written, so protobuf has run out of memory
+        raise MemoryError(str(error)) from error
 
 
 def _needed(graph: onnx.GraphProto, outputs: Iterable[str], stop: str = "") -> list[onnx.NodeProto]:

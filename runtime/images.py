@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -111,7 +112,7 @@ def to_rgb(picture: Picture) -> Picture:
 def _open_picture(path: Path) -> Picture:
     from PIL import Image
 
-    if not path.is_file():
+    if not os.path.isfile(path):  # noqa: PTH113 - Path raises where a name is too long
         raise ValueError(f"there is no image file {path}")
     with refusing(path, "image"), Image.open(path) as opened:
         check_pixels(*opened.size)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-
-from streaming.commandline import main
+from streaming.process import fill_standard_streams, leave
 
 if __name__ == "__main__":
-    sys.exit(main())
+    fill_standard_streams()  # before anything opens a file
+
+    from streaming.commandline import main
+
+    leave(main())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -11,7 +12,7 @@ from math import ceil
 from pathlib import Path
 
 from streaming.arguments import DEFAULT_BUNDLE, DEFAULT_SINK, parse
-from streaming.errors import SinkError
+from streaming.errors import SinkError, explain
 from streaming.fanout import FanOut, SinkFigures
 from streaming.figures import Figures
 from streaming.filler import Filler
@@ -37,13 +38,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parse(argv)
     except ValueError as error:
         return _refuse(error)
-    from runtime import BundleError, EngineError  # not before --help, which should not wait for it
+    try:
+        from runtime import BundleError, EngineError  # not before --help, which should not wait for it
+    except (ImportError, MemoryError) as error:
+        return _refuse(error)
 
     interruption = Interruption()
     try:
         with interruption:
             return _run(options, interruption)
-    except (SinkError, BundleError, EngineError, ValueError) as error:
+    except (SinkError, BundleError, EngineError, ValueError, ImportError, MemoryError, OSError) as error:
+        return _refuse(error)
+    except RuntimeError as error:
+        if "can't start new thread" not in str(error):
+            raise
         return _refuse(error)
     except KeyboardInterrupt:
         if interruption.is_on_air:
@@ -131,7 +139,8 @@ def _to_status(end: End, sinks: Sequence[SinkFigures], frames: int) -> int:
 def _refuse(error: Exception) -> int:
     from runtime.errors import printable  # not before --help, as above
 
-    print(f"error: {printable(' '.join(str(error).split()))}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody reads standard error any more
+        print(f"error: {printable(' '.join(explain(error).split()))}", file=sys.stderr)
     return 2
 
 

@@ -18,3 +18,22 @@ class ReaderGoneError(SinkError):
 
 class ClosedError(Exception):
     """Whoever looked at a sink has closed it: it is over, and nothing went wrong."""
+
+
+def explain(error: Exception) -> str:
+    """Say in one sentence what the system refused.
+
+    Args:
+        error: MemoryError, ImportError, OSError, or Python's RuntimeError about threads; of any other, its own text is
+            returned.
+    """
+    if isinstance(error, MemoryError) or "can't start new thread" in str(error):
+        return (
+            "there is not enough memory, or no room for another thread: end other programs, or raise this process's "
+            "limits (ulimit -v, ulimit -u)"
+        )
+    if isinstance(error, ImportError):
+        return f"a library cannot be loaded ({error}): install it again, or give this process more memory"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.strerror}: {error.filename}"
+    return str(error)

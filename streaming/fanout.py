@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from streaming.errors import ClosedError, ReaderGoneError, SinkError
+from streaming.errors import ClosedError, ReaderGoneError, SinkError, explain
 from streaming.pacing import Clock, SystemClock
 from streaming.pool import Pool
 from streaming.sink import Feed, Frame, Picture, Sink
@@ -80,8 +80,14 @@ class Lane:
         return self.error is not None or self.is_reader_gone or self._is_done
 
     def start(self) -> None:
-        """Start the thread."""
-        self._thread.start()
+        """Start the thread; if the system starts no more threads, the sink is discarded and `error` says so."""
+        try:
+            self._thread.start()
+        except RuntimeError:
+            self.error = f"sink {self.sink.name} cannot be opened: the system starts no more threads"
+            self._attempt(self.sink.discard)
+            self._is_done = True
+            self.ready.set()
 
     def offer(self, frame: Frame) -> None:
         """Queue a frame without ever waiting; the oldest one makes room."""
@@ -106,7 +112,8 @@ class Lane:
         Returns:
             False if it has not within `timeout_s` seconds.
         """
-        self._thread.join(timeout_s)
+        if self._thread.ident is not None:
+            self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def figures(self) -> SinkFigures:
@@ -127,7 +134,8 @@ class Lane:
         is_up = self.ready.is_set() and not self.is_over and stuck_s < _STUCK_S and self.sink.is_up()
         is_dead = self.error is not None
         errors, result = self.sink.errors + is_dead, self.sink.result()
-        counts = (self._num_written, self._num_left_out, errors)
+        lost = self.sink.lost
+        counts = (self._num_written - lost, self._num_left_out + lost, errors)
         return SinkFigures(
             self.sink.name, state, is_dead, *counts, result, is_up, self._bitrate(), self.sink.reconnects
         )
@@ -165,6 +173,8 @@ class Lane:
             pass  # it is closed next, and then it is over
         except SinkError as error:
             self.error = self.error or str(error)
+        except (ImportError, MemoryError) as error:
+            self.error = self.error or f"sink {self.sink.name} failed: {explain(error)}"
 
     def _serve(self) -> None:
         self.sink.start()

@@ -15,15 +15,21 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from runtime.clips import open_video
 from runtime.images import load_image
 
 _CARD_FPS = 25
 _BARS = ((191, 191, 191), (191, 191, 0), (0, 191, 191), (0, 191, 0), (191, 0, 191), (191, 0, 0), (0, 0, 191))
 _OPEN_S, _READ_S = 5.0, 5.0
+_NETWORK = (  # FFmpeg's protocols without those that read files of this machine
+    "http,https,httpproxy,ftp,tls,tcp,udp,rtp,srtp,rtmp,rtmps,rtmpt,rtmpts,rtmpe,rtmpte,ffrtmphttp,ffrtmpcrypt,srt,"
+    "mmsh,mmst,crypto,data"
+)
 _LATE_S = 0.5  # a file's clock begins anew when reading it has fallen that far behind
 
 Rgb = npt.NDArray[np.uint8]
@@ -83,7 +89,7 @@ def read_media(place: str, width: int, height: int) -> Iterator[Rgb]:
     """Yield the pictures of a stream as they come, and those of a file in its own time, over and over.
 
     Args:
-        place: anything that FFmpeg opens.
+        place: the path of a video, or an address that FFmpeg opens, which has "://" in it.
 
     Raises:
         ValueError: it cannot be opened, has no pictures, or has broken off.
@@ -95,7 +101,7 @@ def read_media(place: str, width: int, height: int) -> Iterator[Rgb]:
     is_anything = False
     while is_file or not is_anything:
         try:
-            with av.open(place, timeout=(_OPEN_S, _READ_S)) as container:
+            with open_video(place) if is_file else _open_address(place) as container:
                 if not container.streams.video:
                     raise ValueError("it has no pictures")
                 start_s: float | None = None
@@ -114,6 +120,13 @@ def read_media(place: str, width: int, height: int) -> Iterator[Rgb]:
     raise ValueError("the stream has ended")
 
 
+def _open_address(url: str) -> Any:
+    """Open an address; what comes from there may name other addresses, and no files of this machine."""
+    import av
+
+    return av.open(url, timeout=(_OPEN_S, _READ_S), container_options={"protocol_whitelist": _NETWORK})
+
+
 def read(spec: str, width: int, height: int) -> Iterator[Rgb]:
     """Yield the frames of an input; raises ValueError when there are no more."""
     kind, _, rest = spec.partition(":")
@@ -121,7 +134,7 @@ def read(spec: str, width: int, height: int) -> Iterator[Rgb]:
         return read_card(width, height)
     if kind == "webcam" and not rest.startswith("//"):
         return read_camera(rest, width, height)
-    return read_media(spec, width, height)
+    return read_media(spec.removeprefix("file://"), width, height)
 
 
 def main() -> int:

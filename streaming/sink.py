@@ -67,6 +67,7 @@ class Sink(ABC):
         name: what people see; never holds a stream key.
         invitation: what people need to know to use it, told once when the show begins; "" for nothing.
         errors: how often something went wrong that the sink got over by itself.
+        lost: frames that were delivered, as `write` said, and turned out to be lost.
         reconnects: how often a stream was begun anew.
         sent_bytes: of encoded picture and sound so far; None where nothing is encoded, or nobody counts.
         close_s: seconds that the end of the show waits for `close`, None for as long as it takes.
@@ -75,6 +76,7 @@ class Sink(ABC):
     name: str
     invitation: str = ""
     errors: int = 0
+    lost: int = 0
     reconnects: int = 0
     sent_bytes: int | None = None
     close_s: float | None = 1.8

@@ -90,7 +90,8 @@ ENCODERS = {
             "forced-idr": "1",
             "x264-params": "chromaloc=1",
         },
-        {"preset": "veryfast", "crf": "17", "x264-params": "chromaloc=1"},
+        # A short lookahead: a recording whose process is killed lacks what the encoder holds.
+        {"preset": "veryfast", "crf": "16", "rc-lookahead": "4", "bf": "2", "x264-params": "chromaloc=1"},
         constant={"x264-params": "chromaloc=1:nal-hrd=cbr"},
     ),
 }

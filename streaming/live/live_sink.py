@@ -50,10 +50,12 @@ class Link(Protocol):
     Attributes:
         is_alive: whether it can be told to connect, or is connected.
         sent_bytes: of picture and sound so far.
+        num_kept: how many of the frames are kept for good; None where that cannot be known.
     """
 
     is_alive: bool
     sent_bytes: int
+    num_kept: int | None
 
     def wait_ready(self) -> None:
         """Wait until it can connect without delay; raises OSError if it cannot."""
@@ -68,7 +70,7 @@ class Link(Protocol):
         ...
 
     def close(self) -> None:
-        """End the stream in peace, and release everything."""
+        """End the stream in peace, and release everything; raises OSError if its end is lost."""
         ...
 
 
@@ -112,6 +114,7 @@ class LiveSink(Sink):
         self._num_connections = 0
         self.sent_bytes: int = 0
         self._sent_before = 0  # by links that are gone
+        self._num_sent = 0  # frames, by this link
 
     @staticmethod
     @abstractmethod
@@ -155,6 +158,7 @@ class LiveSink(Sink):
             if not self._is_on_air and not self._connect(self._link):
                 return False
             self._link.send(frame)
+            self._num_sent += 1
             self.sent_bytes = self._sent_before + self._link.sent_bytes
         except OSError as error:
             self._postpone(error)
@@ -162,9 +166,15 @@ class LiveSink(Sink):
         return True
 
     def close(self) -> None:
-        """Take leave of the server."""
-        if self._link is not None:
+        """Take leave of the server; if the end of the stream is lost, that is an error like any other."""
+        if self._link is None:
+            return
+        try:
             self._link.close()
+        except OSError as error:
+            self.errors += 1
+            self._trouble = self._to_reason(error)
+            self._count_lost(self._link)
 
     def is_up(self) -> bool:
         """Return whether the stream is on."""
@@ -192,15 +202,14 @@ class LiveSink(Sink):
         return self._is_on_air
 
     def _postpone(self, error: OSError) -> None:
-        reason = " ".join(str(error.strerror or error).split())
-        for secret in sorted(self._target.secrets, key=len, reverse=True):  # one may be a part of another
-            reason = reason.replace(secret, "***")
+        reason = self._to_reason(error)
         # The same answer again is no news: a server that is down for an hour is one trouble.
         self.errors += self._is_on_air or reason != self._trouble
         if self._is_on_air and self._clock.now() - self._since_s >= _STEADY_S:
             self._wait_s = FIRST_WAIT_S
         self._is_on_air = False
         if self._link is not None and not self._link.is_alive:
+            self._count_lost(self._link)
             self._link.close()
             self._link = None
             self._sent_before = self.sent_bytes
@@ -209,3 +218,14 @@ class LiveSink(Sink):
         self._next_attempt_s = self._clock.now() + wait_s
         self._trouble = reason
         self._state = f"no connection ({reason}), trying again in {wait_s:.1f} s"
+
+    def _count_lost(self, link: Link) -> None:
+        if link.num_kept is not None:
+            self.lost += self._num_sent - link.num_kept
+        self._num_sent = 0
+
+    def _to_reason(self, error: OSError) -> str:
+        reason = " ".join(str(error.strerror or error).split())
+        for secret in sorted(self._target.secrets, key=len, reverse=True):  # one may be a part of another
+            reason = reason.replace(secret, "***")
+        return reason

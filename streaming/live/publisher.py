@@ -4,8 +4,8 @@ python -m streaming.live.publisher      (started by `streaming.live.publishing`,
 
 Standard input is a line of JSON for each attempt to connect (see `Job`); behind the one that succeeds stand the frames,
 up to the end of file: the slot's number in 8 bytes, then I420. Standard output is a line each: "ready" once everything
-is loaded, then "on air" or the reason why not; "sent N", in bytes, about once a second. A stream that breaks is told as
-its reason, and ends the process with status 1.
+is loaded, then "on air" or the reason why not; about once a second "sent N", in bytes, and of HLS "kept N", in frames.
+A stream that breaks is told as its reason, and ends the process with status 1.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 import av
 import numpy as np
 
-from streaming.live.publishing import CONNECT_S, ON_AIR, READY, SENT, SLOT, Job
+from streaming.live.publishing import CONNECT_S, KEPT, ON_AIR, READY, SENT, SLOT, Job
 from streaming.live.stream import Stream
 from streaming.sink import Frame
 
@@ -67,10 +67,13 @@ def _publish(job: Job, inlet: BufferedReader) -> int | None:
             for number, frame in enumerate(_frames(inlet, stream.shape), 1):
                 stream.send(frame)
                 if number % told_every == 0:
-                    _say(f"{SENT}{stream.sent_bytes}")
+                    _say_figures(stream)
                 log.clear()
             stream.close()
+            _say_figures(stream)
         except (av.FFmpegError, OSError) as error:
+            if is_on_air:
+                _say_figures(stream)
             _say(_reason(error, log))
             return 1 if is_on_air else None
         return 0
@@ -95,6 +98,12 @@ def _frames(inlet: BufferedReader, shape: tuple[int, int]) -> Iterator[Frame]:
         yield Frame(picture, *SLOT.unpack(head))
 
 
+def _say_figures(stream: Stream | WhipStream) -> None:
+    _say(f"{SENT}{stream.sent_bytes}")
+    if stream.num_kept is not None:
+        _say(f"{KEPT}{stream.num_kept}")
+
+
 def _say(text: str) -> None:
     with contextlib.suppress(OSError):  # nobody listens any more, which the end of the file will tell
         os.write(1, " ".join(text.split()).encode() + b"\n")
@@ -104,7 +113,7 @@ def _reason(error: Exception, log: Sequence[tuple[int, str, str]]) -> str:
     """Say in one sentence what went wrong, from the system's name for it and what libavformat has logged."""
     name, number = getattr(error, "strerror", None) or str(error), getattr(error, "errno", None)
     told = [text for _, source, text in log if source != "tee"]  # which would repeat the URL
-    if told and number not in _CLEAR:
+    if told and isinstance(error, av.FFmpegError) and number not in _CLEAR:
         return told[0]
     return f"the server has broken off ({name})" if number == EIO or isinstance(error, EOFError) else name
 

@@ -6,7 +6,6 @@ while it connects: in this process, a server that does not answer would stop the
 
 from __future__ import annotations
 
-import contextlib
 import json
 import socket
 import ssl
@@ -22,13 +21,14 @@ from streaming.fanout import QUEUE_LENGTH
 from streaming.pacing import Clock, SystemClock
 from streaming.sink import Frame
 
-READY, ON_AIR, SENT = "ready", "on air", "sent "  # whatever else the child says is a reason why not
+READY, ON_AIR, SENT, KEPT = "ready", "on air", "sent ", "kept "  # whatever else the child says is a reason why not
 SLOT = struct.Struct(">Q")  # stands before each frame
 CONNECT_S = 5.0  # for the server to agree to take the stream
 _SEND_S = 5.0  # for the child to take one frame
 _START_S = 30.0  # for the child to be loaded, on a machine that is busy
 _PATIENCE_S = 0.25  # for one look at how an attempt goes, at most
 _GOODBYE_S = 1.2
+FILE_GOODBYE_S = 10.0  # for HLS: what is not written then is lost, and no server keeps us waiting
 _ROOTS_OF_TRUST = (  # of Debian, Red Hat, SUSE, and of macOS and Alpine
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
@@ -97,6 +97,7 @@ class ChildLink:
         is_alive: whether the child can be told to connect, or is connected.
         pid: the child's process id.
         sent_bytes: of picture and sound so far; up to a second old.
+        num_kept: frames that lie in complete segments of HLS, up to a second old; None for other streams.
 
     Raises:
         OSError: the system starts no more processes.
@@ -105,6 +106,7 @@ class ChildLink:
     def __init__(self, job: Job, *, clock: Clock | None = None) -> None:
         self.is_alive = True
         self.sent_bytes = 0
+        self.num_kept = 0 if job.muxer == "hls" else None
         self._job = job
         self._clock = clock or SystemClock()
         # A look may last as long as the frames behind find room in the sink's queue.
@@ -186,15 +188,29 @@ class ChildLink:
         raise ConnectionError(reason)
 
     def close(self) -> None:
-        """Let a stream that is on come to its end, within 1.2 s; then, at the latest, there is no child any more."""
+        """Let a stream that is on come to its end, within 1.2 s (HLS: 10 s); then there is no child any more.
+
+        Raises:
+            OSError: the end of the stream is lost, for the reason given, which may hold the key.
+        """
+        reason = None
         if self._is_on_air and self.is_alive:
-            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            try:
                 self._socket.shutdown(socket.SHUT_WR)
-                self._process.wait(_GOODBYE_S)
+                self._process.wait(FILE_GOODBYE_S if self._job.muxer == "hls" else _GOODBYE_S)
+                reason = self._hear(0)
+            except subprocess.TimeoutExpired:
+                reason = "the end of the stream was not taken in time"
+            except ConnectionAbortedError as error:  # it has ended, and had nothing to say
+                reason = str(error) if self._process.returncode else None
+            except OSError as error:
+                reason = error.strerror or str(error)
         self.is_alive = False
         self._process.kill()
         self._process.wait()
         self._socket.close()
+        if reason is not None:
+            raise ConnectionError(reason)
 
     def _tell(self, data: bytes | memoryview) -> None:
         self._socket.settimeout(_SEND_S)  # for all of it
@@ -202,8 +218,11 @@ class ChildLink:
 
     def _hear(self, wait_s: float) -> str | None:
         """Return the child's next line that is no figure, or None if there is none yet."""
-        while (line := self._hear_line(wait_s)) is not None and line.startswith(SENT):
-            self.sent_bytes = int(line.removeprefix(SENT))
+        while (line := self._hear_line(wait_s)) is not None and line.startswith((SENT, KEPT)):
+            if line.startswith(SENT):
+                self.sent_bytes = int(line.removeprefix(SENT))
+            else:
+                self.num_kept = int(line.removeprefix(KEPT))
         return line
 
     def _hear_line(self, wait_s: float) -> str | None:

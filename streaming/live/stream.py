@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping
 from fractions import Fraction
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 import av
@@ -19,6 +20,7 @@ from av.format import Flags as FormatFlags
 
 from streaming.live.encoders import ENCODERS, SOFTWARE, Encoder, why_not
 from streaming.live.h264 import KEY_INTERVAL_S, add_video, to_video_frame
+from streaming.live.hls import PLAYLIST, HlsFolder
 from streaming.live.publishing import Job
 from streaming.live.srt import MESSAGE_BYTES, SrtOutput
 from streaming.live.srt import parse as parse_srt
@@ -42,6 +44,7 @@ class Stream:
     Attributes:
         shape: of a frame, (H * 3 / 2, W).
         sent_bytes: of picture and sound so far.
+        num_kept: of HLS, how many frames lie in complete segments, as far as is known; None for other streams.
 
     Raises:
         av.FFmpegError: the encoder, the network or the server did not do as they should.
@@ -52,7 +55,8 @@ class Stream:
         self.shape = job.height * 3 // 2, job.width  # of a frame
         self._feed = feed = Feed("", job.width, job.height, Fraction(job.fps), "i420", dict)
         self._srt = SrtOutput(parse_srt(job.url)) if job.url.lower().startswith("srt:") else None
-        self._container = _open_container(job, self._srt)
+        self._hls = HlsFolder(Path(job.url)) if job.muxer == "hls" else None
+        self._container = _open_container(job, self._srt, self._hls)
         self._encoder = find_encoder(job)
         self._video = add_video(self._container, feed, self._encoder, to_options(job, self._encoder))
         self._video.codec_context.gop_size = 2**15  # key frames are asked for by the clock, below
@@ -65,10 +69,14 @@ class Stream:
             for stream in self._container.streams:
                 stream.codec_context.flags |= CodecFlags.global_header.value
         self._container.start_encoding()
+        if self._hls is not None:
+            self._hls.check()
         if self._audio is not None:
             self._silence = _encode_silence(self._audio.codec_context)
         self._note = open_timeline()
         self.sent_bytes = 0
+        self.num_kept = None if self._hls is None else 0
+        self._num_frames = 0
         self._first: int | None = None
         self._key = 0
         self._num_audio = 0
@@ -81,6 +89,7 @@ class Stream:
 
         Raises:
             av.FFmpegError: the connection is lost, or the encoder failed.
+            OSError: a segment or the playlist could not be written.
         """
         if self._first is None:
             self._first = self._key = frame.slot
@@ -98,18 +107,27 @@ class Stream:
         self._note(frame.slot, arrived_ns, encoded_ns)
         if self._audio is not None:
             self._send_silence_until(slot / self._feed.fps)
+        if self._hls is not None:
+            self._hls.check()
+            if is_key and self._hls.num_segments:  # the frames before this one are in it
+                self.num_kept = self._num_frames
+        self._num_frames += 1
 
     def close(self) -> None:
         """Send what is still held, and take leave of the server.
 
         Raises:
             av.FFmpegError: the server did not wait for that.
+            OSError: the last segment or the playlist could not be written.
         """
         try:
             self._container.close()
         finally:
             if self._srt is not None:
                 self._srt.close()
+        if self._hls is not None:
+            self._hls.check()
+            self.num_kept = self._num_frames
 
     def _send_silence_until(self, moment_s: Fraction) -> None:
         size = self._audio.codec_context.frame_size
@@ -140,13 +158,17 @@ def to_options(job: Job, encoder: Encoder) -> dict[str, str]:
     return encoder.live_options(job.profile, job.bitrate or suitable, is_constant=job.bitrate is not None)
 
 
-def _open_container(job: Job, srt: SrtOutput | None) -> Any:
+def _open_container(job: Job, srt: SrtOutput | None, hls: HlsFolder | None) -> Any:
     # Packets come in the order of their time, and none has to wait for more than the one behind it.
     order = {"max_interleave_delta": "1"}
     options = {"flush_packets": "1", **job.options}
     if srt is not None:
         size = _MESSAGES_IN_BUFFER * MESSAGE_BYTES  # so that what comes out of it is a whole number of packets
         return av.open(srt, "w", format=job.muxer, container_options={**order, **options}, buffer_size=size)
+    if hls is not None:
+        return av.open(
+            PLAYLIST, "w", format="hls", container_options={**order, **options, **hls.options()}, io_open=hls.open
+        )
     # The plain muxer would not take options of the network (PyAV 18); what the tee muxer is told, it hands on.
     return av.open(to_tee(job.url, {"f": job.muxer, **options}), "w", format="tee", container_options=order)
 

@@ -43,6 +43,7 @@ class WhipStream:
     Attributes:
         shape: of a frame, (H * 3 / 2, W).
         sent_bytes: of picture and sound so far.
+        num_kept: None, as nobody can know.
 
     Raises:
         OSError: the server cannot be reached, refuses, or its media do not come through.
@@ -62,6 +63,7 @@ class WhipStream:
         self._key = 0
         self._note = open_timeline()
         self.sent_bytes = 0
+        self.num_kept = None
         if is_here(urlsplit(job.url).hostname or ""):
             offer_loopback(alone=True)
         self._loop = asyncio.new_event_loop()

@@ -6,6 +6,7 @@ python -m streaming --to - | ffplay -f rawvideo -pixel_format yuv420p -video_siz
 from __future__ import annotations
 
 import os
+import sys
 
 from streaming.errors import ReaderGoneError, SinkError
 from streaming.sink import Feed, Frame, Sink
@@ -29,6 +30,8 @@ class PipeSink(Sink):
     def open(self, feed: Feed) -> None:
         """Take standard output; refuse a terminal, which raw video would only garble."""
         self._form = f"{feed.width} x {feed.height} {feed.pixels}"
+        if sys.stdout is None:  # closed when the process started; the descriptor is the null device now
+            raise SinkError("sink - needs standard output, and it is closed: add | PROGRAM or > FILE")
         try:
             if os.isatty(1):
                 raise SinkError("sink - writes raw video, and standard output is a terminal: add | PROGRAM or > FILE")

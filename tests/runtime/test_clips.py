@@ -159,6 +159,54 @@ def test_a_file_that_is_no_clip_is_refused(name: str, content: bytes, tmp_path: 
     assert "\n" not in str(caught.value)
 
 
+LISTS = {
+    "concat": "ffconcat version 1.0\nfile secret.mkv\n",
+    "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.mkv\n#EXT-X-ENDLIST\n",
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 96\n"
+    "a=rtpmap:96 H264/90000\n",
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_a_list_of_other_files_or_addresses_is_refused(kind: str, tmp_path: Path) -> None:
+    write(tmp_path / "secret.mkv", [picture(number) for number in range(5)])
+    (tmp_path / "a.mp4").write_text(LISTS[kind])
+    with pytest.raises(ValueError, match="it is no video that FFmpeg can decode"):
+        load_clip(tmp_path / "a.mp4", 2, WIDTH, HEIGHT)
+
+
+@pytest.mark.parametrize("name", ["18:07.mkv", "file:a.mkv", "concat:a|b.mkv", "%d.mkv", "http:a.mkv"])
+def test_a_path_is_a_path(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "plain.mkv", [picture(number) for number in range(5)]).rename(name)
+    assert numbers(load_clip(name, 2, WIDTH, HEIGHT)) == [3, 4]
+    Image.fromarray(picture(7)).save(tmp_path / "plain.png")
+    (tmp_path / "plain.png").rename(f"{name}.png")
+    assert np.array_equal(load_image(f"{name}.png", WIDTH, HEIGHT), picture(7))
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels"),
+    [
+        ("a.mp4", "mpeg4", "yuv420p"),
+        ("a.mov", "mjpeg", "yuvj420p"),
+        ("a.avi", "mpeg4", "yuv420p"),
+        ("a.ts", "mpeg2video", "yuv420p"),
+        ("a.mpg", "mpeg2video", "yuv420p"),
+        ("a.webm", "vp8", "yuv420p"),
+        ("a.flv", "flv1", "yuv420p"),
+        ("a.wmv", "wmv2", "yuv420p"),
+        ("a.nut", "ffv1", "bgr0"),
+        ("a.y4m", "wrapped_avframe", "yuv420p"),
+        ("a.h264", "libx264", "yuv420p"),
+        ("a.m4v", "mpeg4", "yuv420p"),
+    ],
+)
+def test_the_usual_containers_are_read(name: str, codec: str, pixels: str, tmp_path: Path) -> None:
+    write(tmp_path / name, [picture(number) for number in range(5)], codec, pixels)
+    assert load_clip(tmp_path / name, 2, WIDTH, HEIGHT).shape == (2, HEIGHT, WIDTH, 3)
+
+
 def test_sound_alone_is_no_clip(tmp_path: Path) -> None:
     with wave.open(str(tmp_path / "a.wav"), "wb") as sound:
         sound.setnchannels(1)

@@ -120,3 +120,20 @@ def test_what_can_wait_keeps_nobody_waiting(manifest: Manifest) -> None:
     stage.may_run.set()
     assert np.array_equal(ahead.result(WAIT_S).tensors["style_slot"], expected(3))
     stage.conditioner.close()
+
+
+def test_closing_gives_up_what_nobody_waits_for(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_exit: list[tuple[Callable[..., object], tuple[object, ...]]] = []
+    monkeypatch.setattr("atexit.register", lambda function, *arguments: at_exit.append((function, arguments)))
+    stage = Stage(manifest, patience_s=0.0)
+    ahead = stage.conditioner.submit(Prompt(seed=3), ahead_s=1000.0)
+    assert stage.has_begun.wait(WAIT_S)
+    stage.conditioner.close()  # while the engine is still at work in an idle moment
+    with pytest.raises(ValueError, match="this generator is closed"):
+        ahead.result(0)
+    assert stage.num_opened == 0
+    assert not stage.first.is_closed
+    ((join, arguments),) = at_exit  # the interpreter must not be finalised while a thread is in an engine
+    assert join(0) is False
+    stage.may_run.set()
+    assert join(*arguments) is True

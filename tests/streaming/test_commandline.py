@@ -269,3 +269,50 @@ def test_a_live_input_is_animated_and_fed(
     assert "add --input" in refusal(capsys, prompted_bundle, "--image", "input", "--to", "null")
     missing = refusal(capsys, live, "--input", "webcam:/dev/nowhere", "--to", "null")
     assert "shows nothing: there is no camera /dev/nowhere" in missing
+
+
+def test_names_that_are_too_long_are_refused(
+    prompted_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "x" * 300
+    assert f"{name} is no folder" in refusal(capsys, name, "--to", "null")
+    cases = [
+        ("--to", f"{name}.mp4", "File name too long"),
+        ("--to", f"{name}.m3u8", "File name too long"),
+        ("--to", f"{name}/a.mkv", "there is no folder"),
+        ("--to", f"{name}/a.m3u8", "there is no folder"),
+        ("--image", f"{name}.png", "there is no image file"),
+        ("--clip", f"{name}.mp4", "there is no clip file"),
+        ("--fallback", f"{name}.png", "there is no image file"),
+        ("--cue", f"1:image={name}.png", "there is no image file"),
+        ("--cue", f"1:clip={name}.mp4", "there is no clip file"),
+    ]
+    for option, value, message in cases:
+        show = (prompted_bundle, "--to", "null", "--engine", "onnxruntime", "--seconds", 2)
+        assert message in refusal(capsys, *show, option, value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "there is not enough memory"),
+        (RuntimeError("can't start new thread"), "no room for another thread"),
+        (ImportError("libav.so: failed to map segment"), "cannot be loaded (libav.so: failed to map segment)"),
+        (OSError(24, "Too many open files"), "Too many open files"),
+        (PermissionError(13, "Permission denied", "a.png"), "Permission denied: a.png"),
+    ],
+)
+def test_what_the_system_refuses_is_one_line(
+    bundle: Path,
+    error: Exception,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Generator, "open", fail)
+    assert message in refusal(capsys, bundle, "--to", "null")

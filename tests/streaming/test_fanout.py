@@ -172,3 +172,28 @@ def test_bit_rates_are_those_of_the_last_seconds() -> None:
     assert rates == [None, 8000, 8000, 8000, 8000, 8000, 16000, 24000, 32000, 32000]
     assert fan_out.figures()[0].reconnects == 2
     assert fan_out.figures()[1].bitrate is None
+
+
+def test_a_sink_without_a_thread_is_refused_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    first, second = ScriptedSink("a"), ScriptedSink("b")
+    fan_out = FanOut([first, second])
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    fan_out.open(feed())
+    with pytest.raises(SinkError, match="sink a cannot be opened: the system starts no more threads"):
+        fan_out.wait_ready()
+    assert fan_out.close(keep=False) == []
+    assert first.calls == second.calls == ["open", "discard"]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), ImportError("libav: failed to map segment")])
+def test_a_sink_without_memory_is_dead_and_says_so(error: Exception) -> None:
+    sink = ScriptedSink("a", {"start": error})
+    fan_out = FanOut([sink])
+    fan_out.open(feed())
+    with pytest.raises(SinkError, match=r"sink a failed: .*memory"):
+        fan_out.wait_ready()
+    fan_out.close(keep=False)
+    assert sink.calls == ["open", "start", "discard"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from streaming.intake import FROZEN_S, LOST_S, STALL_S, Intake
-from streaming.intake_child import draw_card
+from streaming.intake_child import draw_card, read
 from tests.fakes import FakeClock
 from tests.streaming.doubles import WAIT_S, numbered
 
@@ -118,17 +119,61 @@ def test_a_test_card_moves_and_has_its_colours() -> None:
     assert one[0, 139].tolist() == [0, 0, 191]
 
 
-@pytest.mark.live
-def test_real_readers(tmp_path: Path) -> None:
+def write_clip(path: Path) -> Path:
+    """Write a video of three frames."""
     import av
 
-    path = tmp_path / "clip.mkv"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=50)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         for number in (5, 25, 45):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered(number), "yuv420p")))
         container.mux(stream.encode(None))
+    return path
+
+
+LISTS = {
+    "concat": "ffconcat version 1.0\nfile clip.mkv\n",
+    "hls": "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nclip.mkv\n#EXT-X-ENDLIST\n",
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_a_list_of_other_files_is_no_input(tmp_path: Path, kind: str) -> None:
+    write_clip(tmp_path / "clip.mkv")
+    (tmp_path / "a.mp4").write_text(LISTS[kind])
+    with pytest.raises(ValueError, match="Invalid"):
+        next(read(str(tmp_path / "a.mp4"), 32, 24))
+
+
+@pytest.mark.parametrize("name", ["18:07.mkv", "file:a.mkv", "%d.mkv"])
+def test_a_path_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_clip(tmp_path / "clip.mkv").rename(name)
+    assert next(read(name, 32, 24)).shape == (24, 32, 3)
+    assert next(read(f"file://{tmp_path}/{name}", 32, 24)).shape == (24, 32, 3)
+
+
+def test_what_comes_from_an_address_names_no_file_of_this_machine(tmp_path: Path) -> None:
+    write_clip(tmp_path / "clip.ts")
+    playlist = LISTS["hls"].replace("clip.mkv", f"file://{tmp_path}/clip.ts").encode()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                connection.sendall(playlist)
+
+        server = threading.Thread(target=serve, daemon=True)
+        server.start()
+        with pytest.raises(ValueError, match="Invalid data found"):
+            next(read(f"tcp://127.0.0.1:{listener.getsockname()[1]}/a.m3u8", 32, 24))
+        server.join()
+
+
+@pytest.mark.live
+def test_real_readers(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mkv")
     intake = Intake(str(path), 32, 24)
     levels = set()
     with intake._news:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 
@@ -118,3 +119,85 @@ def test_the_first_signal_asks_and_the_second_insists() -> None:
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def run_patched(body: str) -> subprocess.CompletedProcess[bytes]:
+    """Run `python -m streaming` with another body of `main`."""
+    code = (
+        "import runpy, streaming.commandline as commandline\n"
+        f"def main():\n{textwrap.indent(body, '    ')}\n"
+        "commandline.main = main\n"
+        "runpy.run_module('streaming', run_name='__main__')\n"
+    )
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, timeout=WAIT_S, check=False)
+
+
+def test_a_thread_that_is_still_in_an_engine_does_not_abort_the_end() -> None:
+    body = """\
+import threading
+import numpy as np, openvino, openvino.opset9 as operations
+given = operations.parameter([256, 256], np.float32)
+product = operations.matmul(given, given, False, False)
+model = openvino.Model([product], [given], "product")
+request = openvino.Core().compile_model(model, "CPU", {"INFERENCE_NUM_THREADS": 1}).create_infer_request()
+runs = threading.Semaphore(0)
+def infer():
+    while True:
+        request.infer(share_outputs=True)
+        runs.release()
+threading.Thread(target=infer, daemon=True).start()
+runs.acquire()
+print("the summary")
+return 1
+"""
+    done = run_patched(body)
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"the summary\n", b"")
+
+
+CLOSED = """\
+import os, sys
+os.closerange(0, 3)
+os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+"""
+
+
+def run_closed(*arguments: object) -> int:
+    """Run Python with its three standard streams closed; return the exit status."""
+    command = [sys.executable, "-c", CLOSED, *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, timeout=WAIT_S, check=False).returncode
+
+
+def test_a_show_needs_no_standard_streams(bundle: Path, tmp_path: Path) -> None:
+    path = tmp_path / "show.mkv"
+    assert run_closed("-m", "streaming", bundle, "--to", path, "--seconds", 0.3, *ENGINE) == 0
+    assert len(decode(path)[0]) >= 1
+    assert run_closed("-m", "streaming", bundle, "--to", "-", "--seconds", 0.3, *ENGINE) == 2
+    assert run_closed("-m", "streaming", tmp_path / "nothing", "--to", "null") == 2
+
+
+def test_no_file_gets_the_number_of_a_closed_standard_stream(tmp_path: Path) -> None:
+    code = (
+        "import os, sys\n"
+        "from streaming.process import fill_standard_streams\n"
+        "fill_standard_streams()\n"
+        "print('heard by nobody', file=sys.stderr)\n"
+        f"with open({str(tmp_path / 'told')!r}, 'w') as file: file.write(str(file.fileno()))\n"
+        f"os.system('echo from a child; echo from a child >&2')\n"
+    )
+    assert run_closed("-c", code) == 0
+    assert int((tmp_path / "told").read_text()) >= 3
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux limits a process's addresses")
+def test_little_memory_costs_one_line(bundle: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "streaming", str(bundle), "--to", str(tmp_path / "a.mkv"), "--seconds", "0.1"]
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -v 400000; exec "$@"', "bash", *command],
+        cwd=ROOT,
+        capture_output=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+    assert done.returncode in (0, 2), done.stderr
+    assert b"Traceback" not in done.stderr
+    assert done.returncode == 0 or (done.stderr.startswith(b"error: ") and list(tmp_path.iterdir()) == [])

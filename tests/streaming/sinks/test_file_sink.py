@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import os
+import shutil
+import socket
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,6 +15,7 @@ import av
 import pytest
 
 from streaming.errors import SinkError
+from streaming.output_file import OutputFile
 from streaming.sink import Frame
 from streaming.sinks.file_sink import FileSink
 from tests.streaming.doubles import card_error, colour_card, decode, feed, number_of, numbered, to_i420
@@ -128,7 +135,11 @@ def test_a_recording_that_cannot_go_on_says_what_is_left(tmp_path: Path) -> None
     sink.start()
     sink.write(Frame(numbered(0), 0))
     (tmp_path / "lost.mkv.partial").unlink()  # somebody has taken it away
-    with pytest.raises(SinkError, match=r"lost\.mkv failed: No such file or directory; what is left is .*\.partial"):
+    with pytest.raises(
+        SinkError, match=r"lost\.mkv failed: somebody has deleted .*\.partial, and the recording with it"
+    ):
+        sink.write(Frame(numbered(1), 1))
+    with pytest.raises(SinkError, match=r"lost\.mkv failed: No such file or directory"):
         sink.close()
     assert not path.exists()
 
@@ -146,3 +157,80 @@ def test_two_recordings_never_share_a_file(tmp_path: Path) -> None:
     second.open(feed())  # free again
     second.discard()
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["show.mp4"]
+
+
+@pytest.mark.parametrize("name", ["18:07.mkv", "file:a.mp4", "%d.mkv", "a b#?.mp4", "concat:a|b.mkv", "-.mp4", "é.mkv"])
+def test_a_path_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    record(Path(name), [0, 1])
+    assert [file.name for file in tmp_path.iterdir()] == [name]
+    with (tmp_path / name).open("rb") as file, av.open(file) as container:
+        assert len(list(container.decode(video=0))) == 2
+
+
+def test_a_partial_that_is_no_file_is_refused_and_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.mkfifo(tmp_path / "pipe.mkv.partial")
+    (tmp_path / "link.mkv.partial").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "device.mkv.partial").symlink_to("/dev/null")
+    (tmp_path / "folder.mkv.partial").mkdir()
+    before = sorted(tmp_path.iterdir())
+    for name in ("pipe", "link", "device"):
+        with pytest.raises(
+            SinkError, match=r"there is a link, a pipe, a socket or a device of that name; choose anoth"
+        ):
+            FileSink(str(tmp_path / f"{name}.mkv")).open(feed())
+    with pytest.raises(SinkError, match="Is a directory; choose another path"):
+        FileSink(str(tmp_path / "folder.mkv")).open(feed())
+    with socket.socket(socket.AF_UNIX) as listener:
+        monkeypatch.chdir(tmp_path)  # the path of a socket must be short
+        listener.bind("socket.mkv.partial")
+        with pytest.raises(SinkError, match="there is a link, a pipe, a socket or a device of that name"):
+            FileSink("socket.mkv").open(feed())
+    assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "socket.mkv.partial"])
+
+
+def test_a_recording_whose_folder_is_deleted_says_so(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    sink = FileSink(str(tmp_path / "sub" / "a.mp4"))
+    sink.open(feed())
+    sink.start()
+    sink.write(Frame(numbered(0), 0))
+    shutil.rmtree(tmp_path / "sub")
+    with pytest.raises(SinkError, match="somebody has deleted"):
+        sink.write(Frame(numbered(1), 1))
+    with pytest.raises(SinkError, match="No such file or directory"):
+        sink.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+@contextlib.contextmanager
+def small_files(size_bytes: int) -> Iterator[None]:
+    """Let this process write no file beyond a size, as a full disk would."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_that_is_full_is_an_error(tmp_path: Path) -> None:
+    with OutputFile(tmp_path / "file") as file, small_files(1000), pytest.raises(OSError, match="File too large"):
+        file.write(bytes(1500))
+    assert (tmp_path / "file").stat().st_size == 1000
+    sink = FileSink(str(tmp_path / "a.mkv"))
+    sink.open(feed())
+    sink.start()
+
+    def write_for_ever() -> None:
+        for number in itertools.count():
+            sink.write(Frame(numbered(number % 55), number))
+
+    with (
+        small_files(1000),
+        pytest.raises(SinkError, match=r"a\.mkv failed: File too large; what is left is .*\.partial"),
+    ):
+        write_for_ever()
+    with contextlib.suppress(SinkError):
+        sink.close()

@@ -68,7 +68,7 @@ class FakeLink:
         self.job = job
         self.slots: list[int] = []
         self.is_alive = True
-        self.sent_bytes = 0
+        self.sent_bytes, self.num_kept = 0, None
         self.is_ready = self.is_closed = False
         self._network = network
         self._num_polls: int | None = None

@@ -1,0 +1,148 @@
+"""HLS: the playlist and the segments, which libavformat writes through files of ours (RFC 8216).
+
+libavformat's own files would not do: most of their errors it only logs, and goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+import zlib
+from collections import deque
+from collections.abc import Mapping
+from pathlib import Path
+
+from streaming.live.h264 import KEY_INTERVAL_S
+from streaming.output_file import OutputFile
+
+NUM_SEGMENTS = 6  # in the playlist; one more stays for players that are still reading it
+PLAYLIST = "folder:playlist.m3u8"  # a protocol that libavformat does not know: it leaves the file to us
+
+
+class HlsFolder:
+    """One playlist "NAME.m3u8", and "NAME-NUMBER.ts" beside it; old segments are deleted.
+
+    Each file is written beside its place and renamed. The first segment that is complete replaces those of a show
+    before. In the segments' names, what could mean something in a URL is replaced.
+
+    Args:
+        playlist: its path.
+
+    Attributes:
+        num_segments: how many are complete.
+    """
+
+    def __init__(self, playlist: Path) -> None:
+        self.num_segments = 0
+        self._playlist = playlist
+        name = re.sub(r"[^\w.-]", "_", playlist.stem)
+        # Another playlist's name may become the same.
+        self._prefix = f"{name}-" if name == playlist.stem else f"{name}-{zlib.crc32(os.fsencode(playlist.stem)):08x}-"
+        self._ours = re.compile(rf"{re.escape(self._prefix)}(\d+)\.ts(?:\.tmp)?")
+        self._segments: deque[Path] = deque()
+        self._error: OSError | None = None
+
+    def options(self) -> Mapping[str, str]:
+        """Return options of libavformat's muxer "hls"; raises OSError if the folder cannot be read.
+
+        A number is never used again, so that nobody is shown what a cache has kept: they go on from the time of day, or
+        from the segments that are there if the clock was set back.
+        """
+        used = [int(match[1]) for path in self._playlist.parent.iterdir() if (match := self._ours.fullmatch(path.name))]
+        return {
+            "hls_time": str(KEY_INTERVAL_S),
+            "hls_list_size": str(NUM_SEGMENTS),
+            "hls_flags": "independent_segments",
+            "start_number": str(max(int(time.time()), *(number + 1 for number in used), 0)),
+            "hls_segment_filename": f"{self._prefix}%d.ts",
+        }
+
+    def probe(self) -> None:
+        """Make a file with the longest name that is needed, and remove it; raises OSError if that cannot be done."""
+        with OutputFile(_beside(self._playlist.with_name(f"{self._prefix}{int(time.time())}.ts"))) as file:
+            Path(os.fsdecode(file.name)).unlink()
+
+    def open(self, url: str, _flags: int, _options: object) -> _Part:
+        """Open a file for libavformat."""
+        return _Part(self, self._playlist if url == PLAYLIST else self._playlist.with_name(url))
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a file could not be written since the last call of `check`."""
+        return self._error is not None
+
+    def check(self) -> None:
+        """Raise OSError if a file could not be written since the last call."""
+        error, self._error = self._error, None
+        if error is not None:
+            raise OSError(error.strerror or str(error)) from error
+
+    def note(self, error: OSError) -> None:
+        """Keep the first error for `check`: raised at once, it would have to pass through libavformat."""
+        self._error = self._error or error
+
+    def finish(self, path: Path) -> None:
+        """Take note of a complete file, and delete the segments that no player needs any more."""
+        if path == self._playlist:
+            return
+        self.num_segments += 1
+        self._segments.append(path)
+        if self.num_segments == 1:
+            self._delete_others()
+        while len(self._segments) > NUM_SEGMENTS + 1:
+            self._segments.popleft().unlink(missing_ok=True)
+
+    def _delete_others(self) -> None:
+        for path in self._playlist.parent.iterdir():
+            if self._ours.fullmatch(path.name) and path not in self._segments:
+                path.unlink(missing_ok=True)
+
+
+class _Part:
+    """A file that libavformat writes; no method raises an error, the folder keeps it."""
+
+    def __init__(self, folder: HlsFolder, path: Path) -> None:
+        self._folder, self._path, self._beside = folder, path, _beside(path)
+        self._file: OutputFile | None = None
+        if folder.has_failed:  # a playlist would list what is not there
+            return
+        try:
+            self._file = OutputFile(self._beside)
+            self._file.truncate()
+        except OSError as error:
+            self._give_up(error)
+
+    def write(self, data: bytes) -> int:
+        """Write all of the data; does nothing after an error."""
+        if self._file is not None:
+            try:
+                self._file.write(data)
+            except OSError as error:
+                self._give_up(error)
+        return len(data)
+
+    def close(self) -> None:
+        """Put the file in its place; does nothing after an error."""
+        if self._file is None:
+            return
+        try:
+            self._file.close()
+            self._beside.replace(self._path)
+            self._file = None
+            self._folder.finish(self._path)
+        except OSError as error:
+            self._give_up(error)
+
+    def _give_up(self, error: OSError) -> None:
+        self._folder.note(error)
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                self._file.close()
+                self._beside.unlink()
+        self._file = None
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.name}.tmp")
