@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from pathlib import Path
 
@@ -106,6 +107,8 @@ def train_stage(arguments: argparse.Namespace) -> None:
 
 def main() -> int:
     """Run the command line; status 2 and one sentence for what the user can mend."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # every line at once, into a file as well; any file's name
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     try:
         run(parser().parse_args())
     except KeyboardInterrupt:

@@ -21,6 +21,7 @@ import json
 import math
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -30,6 +31,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from training.progress import ProgressLines
 from training.recoding import (
     CODECS,
     Codec,
@@ -64,6 +66,7 @@ class _Packer:
     workers: int
     bars: Progress
     skipped: dict[str, str] = field(default_factory=dict)
+    is_told: bool = False  # in lines, where there is no terminal for the bars
 
     def usable(self) -> list[Video]:
         return [video for video in self.videos if video.source.name not in self.skipped]
@@ -80,6 +83,7 @@ class _Packer:
         stop, results = threading.Event(), {}
         pool = ThreadPoolExecutor(self.workers)
         task = self.bars.add_task(title, total=len(videos))
+        lines = ProgressLines(title, len(videos), stream=sys.stderr) if self.is_told and videos else None
         try:
             futures = {pool.submit(do, video, stop): video.source.name for video in videos}
             for future in as_completed(futures):
@@ -88,6 +92,8 @@ class _Packer:
                 except UnusableVideoError as error:
                     self.skipped[futures[future]] = str(error)
                 self.bars.update(task, advance=1)
+                if lines is not None:
+                    lines.advance()
         finally:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
@@ -160,7 +166,7 @@ def pack(
         short_side: of a frame at most, pixels; smaller videos are not enlarged.
         codec: of `CODECS`.
         workers: threads that encode.
-        progress: show a bar.
+        progress: show a bar, or lines where there is no terminal.
 
     Returns:
         Whether there was anything to do.
@@ -197,6 +203,7 @@ def pack(
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     shown = progress and console.is_terminal
+    is_told = progress and not shown
     with Progress(*columns, console=console, transient=True, disable=not shown) as bars:
         videos, skipped = [], {}
         for source in sources:
@@ -205,7 +212,7 @@ def pack(
             except UnusableVideoError as error:
                 skipped[source.name] = str(error)
         _require_names(videos)
-        packer = _Packer(videos, work, workers, bars, skipped)
+        packer = _Packer(videos, work, workers, bars, skipped, is_told)
         clips = packer.sample()
         if not clips:
             name, reason = next(iter(packer.skipped.items()))
