@@ -108,7 +108,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("export: stopped; nothing was written", file=sys.stderr)
         return 130
-    except (BundleError, EngineError, ValueError, OSError, RuntimeError) as error:
+    except (BundleError, EngineError, ValueError, OSError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 2
     if isinstance(out, int):

@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from training.checkpoint import load_checkpoint, save_checkpoint
+from training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from training.config import Config
 from training.footage import Batch, ClipSampler
 from training.loading import load_batches
@@ -126,11 +126,16 @@ def train(
     def load() -> int:
         content = load_checkpoint(path)
         stage.check(path, content)
+        if "modules" not in content:
+            raise ValueError(
+                f"{path} holds averaged weights alone (it is from kept/): it can be exported, and not be trained on; "
+                "name another --out"
+            )
         for name, module in stage.modules.items():
-            module.load_state_dict(content["modules"][name])
+            load_weights(module, content["modules"][name], path)
         for name, optimiser in stage.optimisers.items():
             optimiser.load_state_dict(content["optimisers"][name])
-        ema.load_state_dict(content["ema"])
+        load_weights(ema, content["ema"], path)
         stage.load_extra_state(content["extra"])
         return int(content["iteration"])
 

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from training.checkpoint import load_checkpoint
+from training.checkpoint import load_checkpoint, load_weights
 from training.config import Config, config_from_dict
 from training.footage import ClipSampler, open_footage, split, zoomed
 from training.pictures import write_pictures
@@ -88,7 +88,7 @@ def load_pretrainer(folder: Path, words: Path | None) -> tuple[Pretrainer, Confi
     config = config_from_dict(content["config"], str(path))
     place = words or (Path(content["words"]) if content["words"] else None)
     pretrainer = Pretrainer(config, None, Words.open(place) if place and config.pretrain.alignment else None)
-    pretrainer.load_state_dict(content["ema"])
+    load_weights(pretrainer, content["ema"], path)
     return pretrainer.eval().requires_grad_(False), config, content
 
 
