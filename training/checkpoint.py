@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from training.config import Config, config_from_dict
 from training.generator import VideoGenerator
 from training.resizing import resized
+from training.writing import written
 
 VERSION = 3
 STAGES = ("pretrain", "finetune", "polish")
@@ -27,12 +28,10 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     # Through memory: writing a file itself, torch.save has a RuntimeError for a full disk, as for everything else.
     buffer = io.BytesIO()
     torch.save({"version": VERSION, **content}, buffer)
-    partial = path.with_suffix(".partial")
     try:
-        partial.write_bytes(buffer.getbuffer())
-        partial.replace(path)
+        with written(path) as partial:
+            partial.write_bytes(buffer.getbuffer())
     except OSError as error:
-        partial.unlink(missing_ok=True)
         before = "the one from before is kept; " if path.exists() else ""
         raise OSError(
             f"the checkpoint {path} cannot be written ({error.strerror}): {before}make room and start the same command "

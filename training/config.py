@@ -20,7 +20,6 @@ from typing import Any
 
 from training.generator import Shape
 
-
 PRECISIONS = ("auto", "bf16", "fp32")
 BARE_WORD = re.compile("[A-Za-z][A-Za-z0-9_-]*")  # what --set takes for a string without quotes
 

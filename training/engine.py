@@ -40,7 +40,7 @@ def start_engine(config: Config) -> Fabric:
 
 
 def computes_in_bf16(device: str) -> bool:
-    """Whether a device, "cuda" or "cpu", has bf16 arithmetic. Without it PyTorch emulates bf16, far slower than fp32."""
+    """Whether a device, "cuda" or "cpu", has bf16 arithmetic; without it PyTorch emulates bf16, slower than fp32."""
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()

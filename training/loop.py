@@ -29,6 +29,7 @@ from training.loading import load_batches
 from training.losses import DivergenceError
 from training.progress import ProgressLines
 from training.sampling import write_samples
+from training.writing import write_text
 
 
 class Stage(Protocol):
@@ -143,9 +144,7 @@ def train(
     if resumed and fabric.is_global_zero:
         print(f"resuming {path} at iteration {start}")
     if fabric.is_global_zero:
-        partial = run / "run.json.partial"
-        partial.write_text(json.dumps(note, indent=1), encoding="utf-8")
-        partial.replace(run / "run.json")
+        write_text(run / "run.json", json.dumps(note, indent=1))
     fabric.barrier()
     if stage.stop_reason:
         print(f"{stage.name} was stopped at iteration {start}: {stage.stop_reason}")
@@ -259,9 +258,7 @@ class _Log:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         console = Console()
         self.is_bar = enabled and console.is_terminal
-        self.progress = Progress(
-            *columns, TextColumn("{task.fields[note]}"), console=console, disable=not self.is_bar
-        )
+        self.progress = Progress(*columns, TextColumn("{task.fields[note]}"), console=console, disable=not self.is_bar)
         self.bar = self.progress.add_task(stage.name, total=stage.iterations, completed=start, note="")
         self.run, self.start = run, start
 
@@ -316,9 +313,7 @@ def forget(path: Path, stage: str, start: int) -> None:
             entry = json.loads(line)
             if entry["stage"] != stage or entry["iteration"] <= start:
                 kept.append(line)
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-    partial.replace(path)
+    write_text(path, "".join(f"{line}\n" for line in kept))
 
 
 @torch.no_grad()

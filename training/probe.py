@@ -29,6 +29,7 @@ from training.report import write_report
 from training.tasks import Clips, Measure, Views
 from training.trunk import Trunk
 from training.words import Words
+from training.writing import write_text
 
 UNTRAINED = 3  # encoders that the trained one is compared to
 CLASS_CLIPS = 10  # clips drawn per scene for the linear probe
@@ -66,9 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
         "iteration": content["iteration"], "clips": sum(len(clips.frames) for clips in held.batches), "data": str(data),
         "measures": [measure.to_dict() for measure in measures],
     }  # fmt: skip
-    partial = folder / "probe.json.partial"
-    partial.write_text(json.dumps(result, indent=1), encoding="utf-8")
-    partial.replace(folder / "probe.json")
+    write_text(folder / "probe.json", json.dumps(result, indent=1))
     write_pictures(pretrainer, held, folder)
     page = write_report(folder)
     Console().print(table_of(measures))

@@ -53,6 +53,7 @@ from training.takes import (
     small_frames,
     with_cuts,
 )
+from training.writing import written
 
 SUFFIXES = frozenset((".mp4", ".mkv", ".mov", ".avi", ".webm", ".mpg", ".mpeg", ".m4v", ".ts", ".mts", ".m2ts", ".gif"))
 SUFFIXES |= {".wmv", ".flv", ".ogv", ".3gp", ".vob", ".mxf", ".y4m"}
@@ -302,12 +303,10 @@ def _shard_problem(path: Path, shard: dict[str, Any]) -> str:
 
 
 def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with partial.open("w", encoding="utf-8") as file:
+    with written(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
 
 
 class _State:
