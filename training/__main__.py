@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import errno
 import io
 import sys
 from pathlib import Path
+
+from training.writing import to_sentence
 
 EXAMPLES = """examples:
   python -m training pack     FOOTAGE --out PACK --megabytes 20
@@ -106,13 +107,6 @@ def train_stage(arguments: argparse.Namespace) -> None:
     stages.run(arguments)
 
 
-def sentence(error: Exception) -> str:
-    """Return what to tell people of an error."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"{error.strerror}; the last checkpoint is kept: make room and start the same command again"
-    return str(error)
-
-
 def main() -> int:
     """Run the command line; status 2 and one sentence for what the user can mend."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # every line at once, into a file as well; any file's name
@@ -123,7 +117,7 @@ def main() -> int:
         print("stopped; the same command resumes from the last checkpoint", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
-        print(f"training: {sentence(error)}", file=sys.stderr)
+        print(f"training: {to_sentence(error, 'what was written before is kept')}", file=sys.stderr)
         return 2
     return 0
 
