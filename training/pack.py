@@ -21,7 +21,6 @@ import json
 import math
 import os
 import shutil
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -83,7 +82,7 @@ class _Packer:
         stop, results = threading.Event(), {}
         pool = ThreadPoolExecutor(self.workers)
         task = self.bars.add_task(title, total=len(videos))
-        lines = ProgressLines(title, len(videos), stream=sys.stderr) if self.is_told and videos else None
+        lines = ProgressLines(title, len(videos)) if self.is_told and videos else None
         try:
             futures = {pool.submit(do, video, stop): video.source.name for video in videos}
             for future in as_completed(futures):
@@ -183,7 +182,7 @@ def pack(
     av.logging.set_level(av.logging.PANIC)
     os.environ.setdefault("SVT_LOG", "1")  # errors alone
     sources = find_videos([footage])
-    if out.resolve().is_relative_to(footage.resolve()):
+    if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(footage)):
         raise ValueError(f"{out} is the footage or inside it: name another folder for the pack")
     digest = hashlib.sha256(repr([(source.name, source.size, source.mtime_ns) for source in sources]).encode())
     settings = {"megabytes": megabytes, "short_side": short_side, "encoder": {"name": codec.encoder, **codec.options}}

@@ -24,7 +24,6 @@ import os
 import shutil
 import signal
 import stat
-import sys
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -676,8 +675,8 @@ def write_shards(
     Raises:
         ValueError: no footage, no take left in any of it, or shards made with other settings.
     """
-    resolved = out.resolve()
-    if any(folder.resolve() == resolved for folder in folders):
+    resolved = Path(os.path.realpath(out))  # and not resolve(): of links in a circle it makes a RuntimeError
+    if any(Path(os.path.realpath(folder)) == resolved for folder in folders):
         raise ValueError(f"{out} is the folder of videos itself: name another folder for the shards")
     sources = find_videos(folders, resolved)
     out.mkdir(parents=True, exist_ok=True)
@@ -742,7 +741,7 @@ def _run(state: _State, todo: list[_Source], workers: int, progress: bool) -> No
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     shown = progress and console.is_terminal
-    lines = ProgressLines("shard", len(todo), len(ready), sys.stderr) if progress and not shown else None
+    lines = ProgressLines("shard", len(todo), len(ready)) if progress and not shown else None
     with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
         task = bar.add_task("videos", total=len(todo), completed=len(ready))
 
