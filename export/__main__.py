@@ -11,6 +11,7 @@ from pathlib import Path
 
 from export.arguments import to_list, to_size
 from runtime.errors import BundleError, EngineError
+from training.writing import to_sentence
 
 # A first argument of this name is a command of its own (a run folder of that name is written ./import).
 COMMANDS = {"import": "export.import_command", "check": "export.check_command"}
@@ -108,8 +109,8 @@ def main() -> int:
     except KeyboardInterrupt:
         print("export: stopped; nothing was written", file=sys.stderr)
         return 130
-    except (BundleError, EngineError, ValueError, OSError, RuntimeError) as error:
-        print(f"export: {error}", file=sys.stderr)
+    except (BundleError, EngineError, ValueError, OSError) as error:
+        print(f"export: {to_sentence(error, 'nothing was written')}", file=sys.stderr)
         return 2
     if isinstance(out, int):
         return out

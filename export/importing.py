@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import platform
 import re
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import onnx
+
+import runtime
 from export.import_graphs import Entry, build_condition, build_step, control_entries
 from export.import_model import Source, read_source
 from export.import_parity import SEED, Run, check_range, closed_loop, run_original, write_golden
@@ -121,6 +123,8 @@ def _compare(folder: Path, run: Run) -> tuple[tuple[Rung, ...], tuple[str, ...]]
 
 
 def _manifest(plan: Plan, graphs: dict[str, Entry], wish: Wish, name: str) -> dict[str, Any]:
+    import onnxruntime
+
     height, width = plan.size
     controls = control_entries(plan)
     is_drawn = any(entry["role"] == "noise" for entry in graphs.get("condition", {"inputs": []})["inputs"])
@@ -150,9 +154,9 @@ def _manifest(plan: Plan, graphs: dict[str, Entry], wish: Wish, name: str) -> di
             "config_sha256": "",
             "commit": "",
             "software": {
-                "everframe": importlib.metadata.version("everframe"),
-                "onnx": importlib.metadata.version("onnx"),
-                "onnxruntime": importlib.metadata.version("onnxruntime"),
+                "everframe": runtime.__version__,
+                "onnx": onnx.__version__,
+                "onnxruntime": onnxruntime.__version__,  # not its package's: that is onnxruntime-gpu on GPUs
                 "python": platform.python_version(),
             },
             "training": {},

@@ -13,6 +13,7 @@ from typing import Any
 
 import onnx
 
+import runtime
 from export.graphs import step_inputs, step_outputs
 from training.config import Config
 from training.generator import Memory, State
@@ -129,7 +130,7 @@ def provenance(config: Config, facts: dict[str, Any]) -> dict[str, Any]:
         "config_sha256": config.digest(),
         "commit": _commit(),
         "software": {
-            "everframe": importlib.metadata.version("everframe"),
+            "everframe": runtime.__version__,
             "torch": importlib.metadata.version("torch"),
             "onnx": importlib.metadata.version("onnx"),
             "python": platform.python_version(),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from pathlib import Path
+
+from training.writing import to_sentence
 
 EXAMPLES = """examples:
   python -m training pack     FOOTAGE --out PACK --megabytes 20
@@ -106,13 +109,15 @@ def train_stage(arguments: argparse.Namespace) -> None:
 
 def main() -> int:
     """Run the command line; status 2 and one sentence for what the user can mend."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # every line at once, into a file as well; any file's name
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     try:
         run(parser().parse_args())
     except KeyboardInterrupt:
         print("stopped; the same command resumes from the last checkpoint", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
-        print(f"training: {error}", file=sys.stderr)
+        print(f"training: {to_sentence(error, 'what was written before is kept')}", file=sys.stderr)
         return 2
     return 0
 

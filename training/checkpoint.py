@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from training.config import Config, config_from_dict
 from training.generator import VideoGenerator
 from training.resizing import resized
+from training.writing import written
 
 VERSION = 3
 STAGES = ("pretrain", "finetune", "polish")
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint beside its final name, then rename it."""
-    partial = path.with_suffix(".partial")
-    torch.save({"version": VERSION, **content}, partial)
-    partial.replace(path)
+    """Write a checkpoint beside its final name, then rename it.
+
+    Raises:
+        OSError: it cannot be written; what was there before under that name still is.
+    """
+    # Through memory: writing a file itself, torch.save has a RuntimeError for a full disk, as for everything else.
+    buffer = io.BytesIO()
+    torch.save({"version": VERSION, **content}, buffer)
+    try:
+        with written(path) as partial:
+            partial.write_bytes(buffer.getbuffer())
+    except OSError as error:
+        before = "the one from before is kept; " if path.exists() else ""
+        raise OSError(
+            f"the checkpoint {path} cannot be written ({error.strerror}): {before}make room and start the same command "
+            "again"
+        ) from None
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -40,7 +55,24 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(content, dict) or content.get("version") != VERSION:
         raise ValueError(f"{path} is not a checkpoint of version {VERSION}: it was written by another release")
+    if not {"stage", "iteration", "config", "ema"} <= set(content):
+        raise ValueError(f"{path} is damaged: it does not hold what a checkpoint holds; delete it and train again")
     return content
+
+
+def load_weights(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
+    """Load a state dictionary that was read from a checkpoint.
+
+    Raises:
+        ValueError: names or shapes are not the module's.
+    """
+    try:
+        module.load_state_dict(weights)
+    except RuntimeError as error:  # torch has no kind of its own for it; its text is a list of every name
+        raise ValueError(
+            f"the weights in {path} are not those of the model that it describes: it is damaged; delete it and train "
+            "again"
+        ) from error
 
 
 def part_of(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -119,7 +151,7 @@ def load_generator(run: Path, size: tuple[int, int] | None = None) -> tuple[Vide
     content = load_checkpoint(path)
     config = config_from_dict(content["config"], str(path))
     generator = VideoGenerator(config.model)
-    generator.load_state_dict(part_of(content["ema"], "generator."))
+    load_weights(generator, part_of(content["ema"], "generator."), path)
     facts = {key: content[key] for key in ("stage", "iteration", "footage", "data", "words")}
     facts["vocabulary"] = content.get("vocabulary", [])  # of captions; footage need not have any
     facts["trained_size"] = config.model.width, config.model.height

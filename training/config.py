@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import json
 import math
+import re
 import tomllib
 import types
 import typing
@@ -18,6 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from training.generator import Shape
+
+PRECISIONS = ("auto", "bf16", "fp32")
+BARE_WORD = re.compile("[A-Za-z][A-Za-z0-9_-]*")  # what --set takes for a string without quotes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,10 +185,10 @@ class Run:
 
     seed: int = 0
     threads: int = 0  # 0: as many as the machine has cores
-    bf16: bool = True
+    precision: str = "auto"  # "bf16", "fp32", or "auto": bf16 where the machine computes in it, fp32 elsewhere
     ema: float = 0.998
     workers: int = 0  # processes that read clips; 0: one thread, ahead of the training
-    log_every: int = 20
+    log_every: int = 10
     evaluate_every: int = 250  # held-out measures
     evaluate_clips: int = 64
     sample_every: int = 250
@@ -192,6 +196,8 @@ class Run:
     keep_every: int = 0  # iterations; so often the averaged weights are kept under RUN/kept/; 0: never
 
     def __post_init__(self) -> None:
+        if self.precision not in PRECISIONS:
+            raise ValueError(f'run.precision is "{self.precision}", expected "auto", "bf16" or "fp32"')
         for key in ("log_every", "evaluate_every", "evaluate_clips", "sample_every", "checkpoint_every"):
             if getattr(self, key) < 1:
                 raise ValueError(f"run.{key} is {getattr(self, key)}, expected 1 or more")
@@ -262,7 +268,7 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
 
     Args:
         path: of the file.
-        changes: keys set after reading, such as "pretrain.order=0.5"; the value is TOML.
+        changes: keys set after reading, such as "pretrain.order=0.5"; the value is TOML, or one word of a string.
 
     Raises:
         ValueError: the file is missing or no TOML, a key is unknown or a value is of the wrong type or out of range.
@@ -280,7 +286,7 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
         try:
             parsed = tomllib.loads(f"value = {value}")["value"] if equals else None
         except tomllib.TOMLDecodeError:
-            parsed = None
+            parsed = value.strip() if BARE_WORD.fullmatch(value.strip()) else None
         *sections, last = key.strip().split(".")
         place = data
         for section in sections:
@@ -290,11 +296,23 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
                 f"--set {change} cannot be read: expected SECTION.KEY=VALUE, for example pretrain.order=0.5"
             )
         place[last] = parsed
+    if isinstance(data.get("run"), dict) and "bf16" in data["run"]:
+        print('run.bf16 has been replaced: write run.precision = "bf16" for true, "fp32" for false, or leave it out')
     return config_from_dict(data, str(path))
 
 
 def config_from_dict(data: dict[str, Any], where: str = "configuration") -> Config:
-    """Build a `Config` from plain data, strictly; `where` names the source in errors."""
+    """Build a `Config` from plain data, strictly; `where` names the source in errors.
+
+    `run.bf16`, which older configurations and checkpoints have, is read as `run.precision`: "bf16" or "fp32".
+    """
+    section = data.get("run")
+    if isinstance(section, dict) and "bf16" in section:
+        section = dict(section)
+        is_bf16 = _checked(section.pop("bf16"), bool, f"{where}: run.bf16")
+        if "precision" in section:
+            raise ValueError(f"{where}: run.bf16 and run.precision say the same thing: leave run.bf16 out")
+        data = data | {"run": section | {"precision": "bf16" if is_bf16 else "fp32"}}
     return typing.cast(Config, _build(Config, data, where, ""))
 
 

@@ -17,7 +17,7 @@ from training.config import Config
 
 
 def start_engine(config: Config) -> Fabric:
-    """Return a launched Fabric: CUDA where there is one, else the CPU; bf16 autocast if `run.bf16`.
+    """Return a launched Fabric: CUDA where there is one, else the CPU; bf16 autocast if `choose_precision` says so.
 
     The number of processes comes from torchrun's environment; without it there is one.
     """
@@ -25,17 +25,45 @@ def start_engine(config: Config) -> Fabric:
         logging.getLogger(name).setLevel(logging.WARNING)
     world = int(os.environ.get("WORLD_SIZE", "1"))
     local = int(os.environ.get("LOCAL_WORLD_SIZE", str(world)))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     fabric = Fabric(
-        accelerator="cuda" if torch.cuda.is_available() else "cpu",
+        accelerator=device,
         devices=local,
         num_nodes=world // local,
         strategy="ddp" if world > 1 else "auto",
-        precision="bf16-mixed" if config.run.bf16 else "32-true",
+        precision="bf16-mixed" if choose_precision(config.run.precision, device) == "bf16" else "32-true",
     )
     fabric.launch()
     torch.set_num_threads(config.run.threads or max(1, (os.cpu_count() or 1) // local))
     keep_memory()
     return fabric
+
+
+def computes_in_bf16(device: str) -> bool:
+    """Whether a device, "cuda" or "cpu", has bf16 arithmetic; without it PyTorch emulates bf16, slower than fp32."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def choose_precision(wanted: str, device: str) -> str:
+    """Return "bf16" or "fp32" for `run.precision`, which may be "auto", on "cuda" or "cpu"."""
+    if wanted != "auto":
+        return wanted
+    return "bf16" if computes_in_bf16(device) else "fp32"
+
+
+def precision_sentence(wanted: str, device: str) -> str:
+    """Return one line that tells people in which precision a device, "cuda" or "cpu", trains, and why."""
+    precision, name = choose_precision(wanted, device), "GPU" if device == "cuda" else "CPU"
+    if computes_in_bf16(device):
+        why = "" if precision == "bf16" else f", as run.precision says; this {name} computes in bf16, too"
+    elif precision == "fp32":
+        why = f": this {name} does not compute in bf16"
+    else:
+        why = f", as run.precision says; this {name} only emulates it, and fp32 is several times faster"
+    return f"training on the {name} in {precision}{why}"
 
 
 def keep_memory() -> None:

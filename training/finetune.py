@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from training.ageing import AgedStates, Entry, Show
 from training.captions import Captions
-from training.checkpoint import load_checkpoint, part_of, require_same_encoder, require_same_model
+from training.checkpoint import load_checkpoint, load_weights, part_of, require_same_encoder, require_same_model
 from training.config import Config
 from training.critics import Critic, Verdict, augment
 from training.footage import Batch, ClipSampler
@@ -165,7 +165,7 @@ class FinetuneStage:
             kept = {
                 f"condition.prior.{key}": value for key, value in self.generator.condition.prior.state_dict().items()
             }
-            self.generator.load_state_dict(part_of(own, "generator.") | kept)
+            load_weights(self.generator, part_of(own, "generator.") | kept, path)
             if head := part_of(weights, "tasks.reconstruction.code_head."):
                 self.recogniser.head.load_state_dict(head)
             if settings.correspondence or settings.alignment:

@@ -234,7 +234,9 @@ def open_footage(path: Path, config: Footage, cache: Path | None = None, workers
             )
         return Library(index)
     settings = ShardSettings(short_side=config.short_side)
-    key = hashlib.sha256(f"{path.resolve()}|{json.dumps(asdict(settings))}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(
+        f"{os.path.realpath(path)}|{json.dumps(asdict(settings))}".encode(errors="surrogateescape")
+    ).hexdigest()[:24]
     out = (cache or cache_folder()) / key
     before = (out / INDEX).stat().st_mtime_ns if (out / INDEX).exists() else None
     index = write_shards([path], out, settings, default_workers() if workers is None else workers, prune=True)

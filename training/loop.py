@@ -6,6 +6,7 @@ stopped and resumed gives the weights of one that never stopped.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import time
@@ -16,16 +17,19 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from lightning.fabric import Fabric
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
-from training.checkpoint import load_checkpoint, save_checkpoint
+from training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from training.config import Config
 from training.footage import Batch, ClipSampler
 from training.loading import load_batches
 from training.losses import DivergenceError
+from training.progress import ProgressLines
 from training.sampling import write_samples
+from training.writing import write_text
 
 
 class Stage(Protocol):
@@ -123,11 +127,16 @@ def train(
     def load() -> int:
         content = load_checkpoint(path)
         stage.check(path, content)
+        if "modules" not in content:
+            raise ValueError(
+                f"{path} holds averaged weights alone (it is from kept/): it can be exported, and not be trained on; "
+                "name another --out"
+            )
         for name, module in stage.modules.items():
-            module.load_state_dict(content["modules"][name])
+            load_weights(module, content["modules"][name], path)
         for name, optimiser in stage.optimisers.items():
             optimiser.load_state_dict(content["optimisers"][name])
-        ema.load_state_dict(content["ema"])
+        load_weights(ema, content["ema"], path)
         stage.load_extra_state(content["extra"])
         return int(content["iteration"])
 
@@ -135,9 +144,7 @@ def train(
     if resumed and fabric.is_global_zero:
         print(f"resuming {path} at iteration {start}")
     if fabric.is_global_zero:
-        partial = run / "run.json.partial"
-        partial.write_text(json.dumps(note, indent=1), encoding="utf-8")
-        partial.replace(run / "run.json")
+        write_text(run / "run.json", json.dumps(note, indent=1))
     fabric.barrier()
     if stage.stop_reason:
         print(f"{stage.name} was stopped at iteration {start}: {stage.stop_reason}")
@@ -204,21 +211,21 @@ def _iterate(
         config.run.workers,
     )  # fmt: skip
     with log, loading as batches:
-        began, waited = clock(), 0.0
+        began, waited, logged = clock(), 0.0, start
         for iteration, batch in enumerate(batches, start):
             torch.manual_seed(config.run.seed * 1_000_003 + iteration)
             metrics = stage.update(batch, stage.offsets(iteration), iteration)
             _average(ema, stage.averaged, min(config.run.ema, (1 + iteration) / (10 + iteration)))
             done = iteration + 1
             log.add(metrics)
-            if done % config.run.log_every == 0:
+            if done == 1 or done % config.run.log_every == 0:
                 seconds = max(clock() - began, 1e-9)
                 log.write(
                     done,
-                    clips_per_second=stage.batch * config.run.log_every / seconds,
+                    clips_per_second=stage.batch * (done - logged) / seconds,
                     data_wait=(batches.waited - waited) / seconds,
                 )
-                began, waited = clock(), batches.waited
+                began, waited, logged = clock(), batches.waited, done
             if not fabric.is_global_zero:
                 continue
             is_last = done == stage.iterations or bool(stage.stop_reason)
@@ -242,14 +249,16 @@ def _iterate(
 
 
 class _Log:
-    """Progress bar, metrics.jsonl and TensorBoard; does nothing but check for divergence where not enabled."""
+    """Progress, metrics.jsonl and TensorBoard; does nothing but check for divergence where not enabled."""
 
     def __init__(self, run: Path, stage: Stage, start: int, config: Config, enabled: bool) -> None:
         self.stage, self.config, self.enabled = stage, config, enabled
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}  # not every iteration knows every metric
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self.progress = Progress(*columns, TextColumn("{task.fields[note]}"), disable=not enabled)
+        console = Console()
+        self.is_bar = enabled and console.is_terminal
+        self.progress = Progress(*columns, TextColumn("{task.fields[note]}"), console=console, disable=not self.is_bar)
         self.bar = self.progress.add_task(stage.name, total=stage.iterations, completed=start, note="")
         self.run, self.start = run, start
 
@@ -260,6 +269,8 @@ class _Log:
             self.board = SummaryWriter(str(self.run / "tensorboard"))
             self.file = path.open("a", encoding="utf-8")
             self.progress.start()
+            if not self.is_bar:
+                self.lines = ProgressLines(self.stage.name, self.stage.iterations, self.start)
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -272,7 +283,10 @@ class _Log:
         for key, value in metrics.items():
             self.sums[key] = self.sums.get(key, 0.0) + value
             self.counts[key] = self.counts.get(key, 0) + 1
-        self.progress.update(self.bar, advance=1)
+        if self.is_bar:
+            self.progress.update(self.bar, advance=1)
+        elif self.enabled:
+            self.lines.advance()
 
     def write(self, iteration: int, **more: float) -> None:
         means = {key: value / self.counts[key] for key, value in self.sums.items()}
@@ -293,11 +307,13 @@ def forget(path: Path, stage: str, start: int) -> None:
     """Drop the lines of iterations that are about to be done again, so that no figure mixes two runs."""
     if not path.exists():
         return
-    lines = path.read_text(encoding="utf-8").splitlines()
-    kept = [line for line in lines if (entry := json.loads(line))["stage"] != stage or entry["iteration"] <= start]
-    partial = path.with_suffix(".partial")
-    partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-    partial.replace(path)
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):  # half a line: the disk was full, or the machine went down
+            entry = json.loads(line)
+            if entry["stage"] != stage or entry["iteration"] <= start:
+                kept.append(line)
+    write_text(path, "".join(f"{line}\n" for line in kept))
 
 
 @torch.no_grad()

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from training.progress import ProgressLines
 from training.recoding import (
     CODECS,
     Codec,
@@ -64,6 +65,7 @@ class _Packer:
     workers: int
     bars: Progress
     skipped: dict[str, str] = field(default_factory=dict)
+    is_told: bool = False  # in lines, where there is no terminal for the bars
 
     def usable(self) -> list[Video]:
         return [video for video in self.videos if video.source.name not in self.skipped]
@@ -80,6 +82,7 @@ class _Packer:
         stop, results = threading.Event(), {}
         pool = ThreadPoolExecutor(self.workers)
         task = self.bars.add_task(title, total=len(videos))
+        lines = ProgressLines(title, len(videos)) if self.is_told and videos else None
         try:
             futures = {pool.submit(do, video, stop): video.source.name for video in videos}
             for future in as_completed(futures):
@@ -88,6 +91,8 @@ class _Packer:
                 except UnusableVideoError as error:
                     self.skipped[futures[future]] = str(error)
                 self.bars.update(task, advance=1)
+                if lines is not None:
+                    lines.advance()
         finally:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
@@ -160,7 +165,7 @@ def pack(
         short_side: of a frame at most, pixels; smaller videos are not enlarged.
         codec: of `CODECS`.
         workers: threads that encode.
-        progress: show a bar.
+        progress: show a bar, or lines where there is no terminal.
 
     Returns:
         Whether there was anything to do.
@@ -177,7 +182,7 @@ def pack(
     av.logging.set_level(av.logging.PANIC)
     os.environ.setdefault("SVT_LOG", "1")  # errors alone
     sources = find_videos([footage])
-    if out.resolve().is_relative_to(footage.resolve()):
+    if Path(os.path.realpath(out)).is_relative_to(os.path.realpath(footage)):
         raise ValueError(f"{out} is the footage or inside it: name another folder for the pack")
     digest = hashlib.sha256(repr([(source.name, source.size, source.mtime_ns) for source in sources]).encode())
     settings = {"megabytes": megabytes, "short_side": short_side, "encoder": {"name": codec.encoder, **codec.options}}
@@ -197,6 +202,7 @@ def pack(
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     shown = progress and console.is_terminal
+    is_told = progress and not shown
     with Progress(*columns, console=console, transient=True, disable=not shown) as bars:
         videos, skipped = [], {}
         for source in sources:
@@ -205,7 +211,7 @@ def pack(
             except UnusableVideoError as error:
                 skipped[source.name] = str(error)
         _require_names(videos)
-        packer = _Packer(videos, work, workers, bars, skipped)
+        packer = _Packer(videos, work, workers, bars, skipped, is_told)
         clips = packer.sample()
         if not clips:
             name, reason = next(iter(packer.skipped.items()))

@@ -8,6 +8,7 @@ from pathlib import Path
 from training.pretrain import Pretrainer
 from training.sampling import write_png
 from training.tasks import Evaluation
+from training.writing import write_text
 
 
 def write_pictures(pretrainer: Pretrainer, held: Evaluation, run: Path) -> None:
@@ -19,6 +20,4 @@ def write_pictures(pretrainer: Pretrainer, held: Evaluation, run: Path) -> None:
         for name, (picture, sentence) in task.pictures(held).items():
             write_png(folder / f"{name}.png", picture)
             captions[f"{name}.png"] = sentence
-    partial = folder / "captions.json.partial"
-    partial.write_text(json.dumps(captions, indent=1), encoding="utf-8")
-    partial.replace(folder / "captions.json")
+    write_text(folder / "captions.json", json.dumps(captions, indent=1))

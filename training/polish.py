@@ -17,7 +17,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from training.checkpoint import load_checkpoint, part_of, require_same_model
+from training.checkpoint import load_checkpoint, load_weights, part_of, require_same_model
 from training.config import Config
 from training.finetune import MIXTURE, in_proportion
 from training.footage import Batch, ClipSampler
@@ -65,7 +65,7 @@ class PolishStage:
         self.source = f"{content['stage']} {content['iteration']}"
         self.facts = {key: content[key] for key in ("words", "vocabulary") if key in content}
         self.generator = VideoGenerator(config.model)
-        self.generator.load_state_dict(part_of(content["ema"], "generator."))
+        load_weights(self.generator, part_of(content["ema"], "generator."), source)
         # What a frame's colours are synthesised from has four parts per pixel, and critics grow a grid in them.
         average_subpixels(self.generator.step.to_residual)
         self.generator.requires_grad_(False)

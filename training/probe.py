@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from training.checkpoint import load_checkpoint
+from training.checkpoint import load_checkpoint, load_weights
 from training.config import Config, config_from_dict
 from training.footage import ClipSampler, open_footage, split, zoomed
 from training.pictures import write_pictures
@@ -29,6 +29,7 @@ from training.report import write_report
 from training.tasks import Clips, Measure, Views
 from training.trunk import Trunk
 from training.words import Words
+from training.writing import write_text
 
 UNTRAINED = 3  # encoders that the trained one is compared to
 CLASS_CLIPS = 10  # clips drawn per scene for the linear probe
@@ -66,9 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
         "iteration": content["iteration"], "clips": sum(len(clips.frames) for clips in held.batches), "data": str(data),
         "measures": [measure.to_dict() for measure in measures],
     }  # fmt: skip
-    partial = folder / "probe.json.partial"
-    partial.write_text(json.dumps(result, indent=1), encoding="utf-8")
-    partial.replace(folder / "probe.json")
+    write_text(folder / "probe.json", json.dumps(result, indent=1))
     write_pictures(pretrainer, held, folder)
     page = write_report(folder)
     Console().print(table_of(measures))
@@ -88,7 +87,7 @@ def load_pretrainer(folder: Path, words: Path | None) -> tuple[Pretrainer, Confi
     config = config_from_dict(content["config"], str(path))
     place = words or (Path(content["words"]) if content["words"] else None)
     pretrainer = Pretrainer(config, None, Words.open(place) if place and config.pretrain.alignment else None)
-    pretrainer.load_state_dict(content["ema"])
+    load_weights(pretrainer, content["ema"], path)
     return pretrainer.eval().requires_grad_(False), config, content
 
 

@@ -91,8 +91,12 @@ def open_video(source: Source, short_side: int, codec: Codec) -> Video:
     """Read a video's head; UnusableVideoError if there is none."""
     import av
 
+    from training.takes import open_video_file, reason_of
+
     try:
-        with av.open(str(source.path)) as container:
+        if source.problem:
+            raise UnusableVideoError(source.problem)
+        with open_video_file(source.path) as container:
             if not container.streams.video:
                 raise UnusableVideoError("it has no video stream")
             stream = container.streams.video[0]
@@ -100,15 +104,11 @@ def open_video(source: Source, short_side: int, codec: Codec) -> Video:
             short = min(stream.codec_context.width, stream.codec_context.height)
             seconds = (container.duration or 0) / av.time_base
             frames = stream.frames or math.ceil(seconds * rate)
-    except av.error.FFmpegError as error:
-        raise UnusableVideoError(_reason(error)) from None
+    except (av.error.FFmpegError, ValueError) as error:
+        raise UnusableVideoError(reason_of(error)) from None
     if short < 16:
         raise UnusableVideoError(f"its frames have a short side of {short} pixels, expected 16 or more")
     return Video(source, rate, max(1, frames), min(short, short_side), short <= short_side, codec)
-
-
-def _reason(error: BaseException) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def frames_of(video: Video, notes: list[str]) -> Iterator[np.ndarray]:
@@ -120,7 +120,7 @@ def frames_of(video: Video, notes: list[str]) -> Iterator[np.ndarray]:
     import av
     import cv2
 
-    from training.takes import small_frames
+    from training.takes import reason_of, small_frames
 
     frames, shape = small_frames(video.source.path, video.side, notes), None
     while True:
@@ -129,7 +129,7 @@ def frames_of(video: Video, notes: list[str]) -> Iterator[np.ndarray]:
         except StopIteration:
             break
         except (av.error.FFmpegError, ValueError, IndexError, MemoryError, cv2.error) as error:
-            raise UnusableVideoError(_reason(error)) from None
+            raise UnusableVideoError(reason_of(error)) from None
         height, width = frame.shape[:2]
         if (height, width) != (shape or (height, width)):
             raise UnusableVideoError("its frames change their size on the way")

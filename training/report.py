@@ -25,6 +25,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
 from training.report_page import PAGE
+from training.writing import written
 
 STAGES = {"pretrain": "Pretraining", "finetune": "Fine-tuning", "polish": "Polishing"}
 GENERAL = {
@@ -156,9 +157,8 @@ def write_report(run: Path) -> Path:
 
 
 def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)
+    with written(path) as partial:
+        partial.write_bytes(content)
 
 
 # Reading

@@ -19,6 +19,7 @@ from training.config import Config
 from training.footage import ClipSampler
 from training.generator import CLIP, VideoGenerator
 from training.painter import num_code_noise
+from training.writing import written
 
 SHEET_FRAMES = (1, 6, 12, 24, 48, 96, 192, 300)
 
@@ -110,15 +111,13 @@ def _tile(pictures: Tensor, columns: int) -> np.ndarray:
 
 def write_png(path: Path, picture: np.ndarray) -> None:
     """Write uint8 RGB (H, W, 3) beside its final name, then rename it."""
-    partial = path.with_name(path.stem + ".partial.png")
-    cv2.imwrite(str(partial), picture[..., ::-1])
-    partial.replace(path)
+    with written(path) as partial:
+        partial.write_bytes(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
 
 
 def write_mp4(path: Path, frames: Sequence[np.ndarray], fps: Fraction) -> None:
     """Write uint8 RGB frames (H, W, 3), even sizes, as H.264 beside the final name, then rename it."""
-    partial = path.with_name(path.stem + ".partial.mp4")
-    with av.open(str(partial), "w") as container:
+    with written(path) as partial, av.open(str(partial), "w") as container:
         stream = container.add_stream("libx264", rate=fps)
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = "yuv420p"
@@ -126,4 +125,3 @@ def write_mp4(path: Path, frames: Sequence[np.ndarray], fps: Fraction) -> None:
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
-    partial.replace(path)

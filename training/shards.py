@@ -19,9 +19,12 @@ import dataclasses
 import hashlib
 import json
 import multiprocessing
+import multiprocessing.connection
 import os
 import shutil
 import signal
+import stat
+import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -37,15 +40,19 @@ from array_record.python import array_record_module
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from training.progress import ProgressLines
 from training.takes import (
     ShardSettings,
     TakeBuilder,
     TakeRecord,
     UnreadableTakeError,
+    open_video_file,
     pack_take,
+    reason_of,
     small_frames,
     with_cuts,
 )
+from training.writing import written
 
 SUFFIXES = frozenset((".mp4", ".mkv", ".mov", ".avi", ".webm", ".mpg", ".mpeg", ".m4v", ".ts", ".mts", ".m2ts", ".gif"))
 SUFFIXES |= {".wmv", ".flv", ".ogv", ".3gp", ".vob", ".mxf", ".y4m"}
@@ -75,7 +82,6 @@ def _shard_video(path: str, name: str, spool: str, settings: ShardSettings) -> d
 
     Returns what `spool`.json holds, `{"error": reason}` for a video that cannot be used.
     """
-    parent = os.getppid()
     notes: list[str] = []
     cuts: list[int] = []
     takes: list[list[int]] = []  # first, length, height, width, bytes
@@ -83,7 +89,7 @@ def _shard_video(path: str, name: str, spool: str, settings: ShardSettings) -> d
     total, entry = 0, {}
     with partial.open("wb") as file:
         try:
-            with av.open(path) as container:
+            with open_video_file(Path(path)) as container:
                 rate = container.streams.video[0].average_rate if container.streams.video else None
             fps = round(float(rate), 4) if rate else 25.0
             builder = TakeBuilder(settings, fps)
@@ -93,8 +99,6 @@ def _shard_video(path: str, name: str, spool: str, settings: ShardSettings) -> d
                     data = pack_take(name, first, fps, frames, settings.quality)
                     file.write(data)
                     takes.append([first, len(frames), *frames[0].shape[:2], len(data)])
-                    if os.getppid() != parent:
-                        raise SystemExit  # whoever asked is gone
 
             small = small_frames(Path(path), settings.short_side, notes)
             for number, frame, begins in with_cuts(small, settings, cuts):
@@ -106,7 +110,7 @@ def _shard_video(path: str, name: str, spool: str, settings: ShardSettings) -> d
                 raise ValueError("; ".join(notes) or "it has no frames")
             entry["takes"] = takes
         except (av.error.FFmpegError, ValueError, IndexError, MemoryError, cv2.error) as error:
-            entry = {"error": str(error) or type(error).__name__}
+            entry = {"error": reason_of(error)}
     if entry.get("takes"):
         partial.replace(f"{spool}.takes")
     else:
@@ -116,7 +120,20 @@ def _shard_video(path: str, name: str, spool: str, settings: ShardSettings) -> d
     return entry
 
 
+def end_with_parent() -> None:
+    """End this worker process as soon as the process that started it is gone, however that one was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "this is no worker"
+
+    def watch() -> None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
+
+
 def _start_worker() -> None:
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides
     cv2.setNumThreads(1)
     av.logging.set_level(av.logging.PANIC)
@@ -132,6 +149,7 @@ class _Source:
     size: int
     mtime_ns: int
     row: dict[str, str]  # of captions.csv
+    problem: str = ""  # why it cannot be read at all; empty if nothing speaks against it
 
     @property
     def key(self) -> str:
@@ -142,23 +160,32 @@ def read_captions(folder: Path) -> dict[str, dict[str, str]]:
     """Return the rows of `captions.csv` by file name; an empty dictionary where there is none.
 
     Raises:
-        ValueError: there is no column called file, or the file is no text.
+        ValueError: its first line does not name a column called file, or it is no text file.
     """
     path = folder / "captions.csv"
     if not path.exists():
         return {}
+    if not path.is_file():
+        raise ValueError(f"{path} is not a file: expected a table in CSV; rename or remove it")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
+            reader = csv.DictReader(file)
+            rows, columns = list(reader), reader.fieldnames or []
     except (UnicodeDecodeError, csv.Error) as error:
         raise ValueError(f"{path} cannot be read as CSV in UTF-8: {error}") from None
-    if rows and "file" not in rows[0]:
-        raise ValueError(f"{path} has the columns {', '.join(map(str, rows[0]))}; expected one called file")
+    if columns and "file" not in columns:
+        raise ValueError(
+            f'the first line of {path} is "{",".join(columns)[:80]}": expected the names of its columns, one of them '
+            'called file, for example "file,caption"; write such a line above the first row'
+        )
     return {row["file"]: row for row in rows if row["file"]}
 
 
 def find_videos(folders: Sequence[Path], without: Path | None = None) -> list[_Source]:
     """Return every video below the folders, sorted by name (the path within its folder).
+
+    What has a video's name and cannot be read at all (no regular file, a link to nothing, a name that is not UTF-8) is
+    among them, with the reason as its `problem`. Rows of captions.csv that name no video are printed in one line.
 
     Raises:
         ValueError: a folder is missing, none has a video, or two videos have one name.
@@ -168,29 +195,62 @@ def find_videos(folders: Sequence[Path], without: Path | None = None) -> list[_S
         if not folder.is_dir():
             raise ValueError(f"no footage at {folder}: name a folder with videos in it")
         rows: dict[str, dict[str, str]] = {}
+        named: dict[Path, dict[str, str]] = {}  # captions.csv -> where its rows point to: as they are written
         here: dict[str, Path] = {}
         for root, names, files in os.walk(folder):
             names[:] = sorted(name for name in names if not without or (Path(root) / name).resolve() != without)
             place = Path(root).relative_to(folder)
             for name, row in read_captions(Path(root)).items():  # a deeper captions.csv comes later and wins
-                rows[os.path.normpath(place / name)] = row
+                target = os.path.normpath(place / name)
+                rows[target] = row
+                named.setdefault(Path(root) / "captions.csv", {})[target] = name
             for name in files:
                 if Path(name).suffix.lower() in SUFFIXES and not name.startswith("."):
                     here[str(place / name)] = Path(root) / name
+        for captions, targets in named.items():
+            _warn_of_missing(captions, [name for target, name in targets.items() if target not in here])
         for relative, path in here.items():
-            name = Path(relative).as_posix()
+            name = printable(Path(relative).as_posix())
             if name in found:
                 name = f"{folder.resolve().name}/{name}"
             if name in found:
                 raise ValueError(f"two videos are called {name}: give one of the folders another name")
-            status = path.stat()
             row = rows.get(os.path.normpath(relative), {})
-            found[name] = _Source(path, name, status.st_size, status.st_mtime_ns, row)
+            size, mtime_ns, problem = _status_of(path)
+            found[name] = _Source(path, name, size, mtime_ns, row, problem)
     if not found:
         raise ValueError(
             f"{', '.join(map(str, folders))} has no videos: expected files such as .mp4, .mkv, .mov, .webm or .avi"
         )
     return [found[name] for name in sorted(found)]
+
+
+def printable(name: str) -> str:
+    """Return a file's name as UTF-8 can write it: bytes of another encoding become escapes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def _status_of(path: Path) -> tuple[int, int, str]:
+    """Return a file's size in bytes, its time of modification in ns, and why it cannot be read, if it cannot."""
+    if printable(str(path)) != str(path):
+        return 0, 0, "its name is not in UTF-8: rename it"
+    try:
+        status = path.stat()
+    except OSError as error:  # a link to nothing, links in a circle
+        return 0, 0, f"it cannot be opened: {error.strerror}"
+    if not stat.S_ISREG(status.st_mode):
+        return 0, 0, "it is not a regular file"
+    return status.st_size, status.st_mtime_ns, ""
+
+
+def _warn_of_missing(captions: Path, missing: Sequence[str]) -> None:
+    if missing:
+        names = ", ".join(repr(name[:80]) for name in missing[:5]) + (", ..." if len(missing) > 5 else "")
+        print(
+            f"warning: {printable(str(captions))} names {len(missing)} files that are not among the videos ({names}); "
+            "its other rows are used",
+            flush=True,
+        )
 
 
 # The index.
@@ -242,12 +302,10 @@ def _shard_problem(path: Path, shard: dict[str, Any]) -> str:
 
 
 def _write_text(path: Path, text: str) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    with partial.open("w", encoding="utf-8") as file:
+    with written(path) as partial, partial.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    partial.replace(path)
 
 
 class _State:
@@ -611,14 +669,14 @@ def write_shards(
         out: the folder of shards, made if it is not there.
         settings: must be those of the shards already there.
         workers: processes that decode; 0 decodes in this one, which a crashing decoder then takes down.
-        progress: show a bar.
+        progress: show a bar, or lines where there is no terminal.
         prune: forget videos that are no longer below the folders; they stay otherwise.
 
     Raises:
         ValueError: no footage, no take left in any of it, or shards made with other settings.
     """
-    resolved = out.resolve()
-    if any(folder.resolve() == resolved for folder in folders):
+    resolved = Path(os.path.realpath(out))  # and not resolve(): of links in a circle it makes a RuntimeError
+    if any(Path(os.path.realpath(folder)) == resolved for folder in folders):
         raise ValueError(f"{out} is the folder of videos itself: name another folder for the shards")
     sources = find_videos(folders, resolved)
     out.mkdir(parents=True, exist_ok=True)
@@ -635,6 +693,13 @@ def write_shards(
         ]
         if gone or changed:
             state.log({"forget": gone + changed})
+        unreadable = {
+            source.name: {"error": source.problem, "size": source.size, "mtime_ns": source.mtime_ns}
+            for source in sources
+            if source.problem and source.name not in state.videos
+        }
+        if unreadable:
+            state.log({"videos": unreadable})
         todo = [source for source in sources if source.name not in state.videos]
         if todo:
             state.tidy()
@@ -676,6 +741,7 @@ def _run(state: _State, todo: list[_Source], workers: int, progress: bool) -> No
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
     shown = progress and console.is_terminal
+    lines = ProgressLines("shard", len(todo), len(ready)) if progress and not shown else None
     with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
         task = bar.add_task("videos", total=len(todo), completed=len(ready))
 
@@ -690,6 +756,8 @@ def _run(state: _State, todo: list[_Source], workers: int, progress: bool) -> No
         for number, entry in _process(jobs, state.settings, workers):
             ready[number] = entry
             bar.update(task, advance=1)
+            if lines is not None:
+                lines.advance()
             pack()
     packer.flush()
 

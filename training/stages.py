@@ -14,7 +14,7 @@ from torch import nn
 
 from training.checkpoint import load_checkpoint
 from training.config import Config, load_config
-from training.engine import start_engine
+from training.engine import choose_precision, precision_sentence, start_engine
 from training.finetune import FinetuneStage
 from training.footage import ClipSampler, Library, Spans, open_footage, split, zoomed
 from training.loop import Stage, forget, train
@@ -55,6 +55,8 @@ def gather(arguments: argparse.Namespace) -> Material:
     if arguments.out.exists() and not arguments.out.is_dir():
         raise ValueError(f"--out {arguments.out} is a file, expected a folder: name another place for the run")
     fabric = start_engine(config)
+    if fabric.is_global_zero:
+        print(precision_sentence(config.run.precision, fabric.device.type), flush=True)
     with fabric.rank_zero_first():  # the first process decodes the footage, the others find it decoded
         library = open_footage(arguments.data, config.footage, arguments.cache)
     spans, held = (split(library, config.footage, name) for name in ("train", "heldout"))
@@ -157,5 +159,6 @@ def run(arguments: argparse.Namespace) -> None:
     note = {
         "name": config.name, "description": config.description, "config_digest": config.digest(),
         "data": facts["data"], "words": facts["words"], "device": str(fabric.device), "processes": fabric.world_size,
+        "precision": choose_precision(config.run.precision, fabric.device.type),
     }  # fmt: skip
     train(stage, config, fabric, material.clips, material.watched, material.out, facts, note, evaluate)

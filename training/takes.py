@@ -272,10 +272,35 @@ class TakeBuilder:
             yield first + start, frames[start:stop]
 
 
+# What FFmpeg may take a file of footage for. Playlists (ffconcat, m3u8, DASH) are not among them: they would have it
+# read other files and addresses.
+FORMATS = "mov,matroska,avi,dv,mpeg,mpegvideo,mpegts,m4v,h264,hevc,gif,asf,flv,live_flv,ogg,mxf,yuv4mpegpipe"
+
+
+def open_video_file(path: Path) -> av.container.InputContainer:
+    """Open a file as one of `FORMATS` and nothing else; close it, or use it in a `with`.
+
+    Raises:
+        av.error.FFmpegError: it cannot be opened or read.
+        ValueError: it is of another kind.
+    """
+    # Absolute: FFmpeg takes "name:..." for an address.
+    options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
+    try:
+        return av.open(str(path.absolute()), options=options)
+    except av.error.ArgumentError:
+        raise ValueError("it is a playlist, or of a kind that is not read here: convert it to MP4") from None
+
+
+def reason_of(error: BaseException) -> str:
+    """Return what an error of FFmpeg, OpenCV or ours says, without the file's name and FFmpeg's log."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 def small_frames(path: Path, short_side: int, notes: list[str]) -> Iterator[tuple[np.ndarray, bool]]:
     """Decode a video; yield small RGB frames and whether the decoder lost something right before one."""
     bad, lost = 0, False
-    with av.open(str(path)) as container:
+    with open_video_file(path) as container:
         if not container.streams.video:
             raise ValueError("it has no video stream")
         stream = container.streams.video[0]

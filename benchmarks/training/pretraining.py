@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
         ValueError: configuration, footage or words are not what they should be.
     """
     from training.config import load_config
-    from training.engine import start_engine
+    from training.engine import choose_precision, start_engine
     from training.footage import ClipSampler, open_footage, split
     from training.loading import load_batches
     from training.pretrain import PretrainStage
@@ -99,7 +99,7 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
     clip_seconds = (config.footage.horizon_frames + 1) / config.footage.fps
     result: dict[str, Any] = {
         "benchmark": "pretraining", "config": config.name, "device": str(fabric.device),
-        "precision": "bf16-mixed" if config.run.bf16 else "32-true", "tasks": stage.pretrainer.weights,
+        "precision": choose_precision(config.run.precision, fabric.device.type), "tasks": stage.pretrainer.weights,
         "parameters": parameters, "batch": stage.batch, "frame": [config.model.height, config.model.width],
         "steps": options.steps, "workers": workers, "step_seconds": round(seconds / options.steps, 4),
         "clips_per_second": round(rate, 2), "waiting_share": round(waiting, 5), "gflop_per_step": round(flops / 1e9, 1),

@@ -32,6 +32,7 @@ def test_an_unknown_key_names_the_nearest_right_one() -> None:
         ({"pretrain": {"learning_rate": float("inf")}}, "pretrain.learning_rate is inf"),
         ({"pretrain": {"iterations": 0}}, "pretrain.iterations is 0 and pretrain.batch 8, expected 1 or more"),
         ({"pretrain": {"stride_max": 8}}, "four frames reach 24 frames ahead"),
+        ({"run": {"precision": "fp16"}}, 'run.precision is "fp16", expected "auto", "bf16" or "fp32"'),
         ({"run": {"log_every": 0}}, "run.log_every is 0, expected 1 or more"),
         ({"run": {"ema": 1.0}}, "run.ema is 1.0, expected 0 or more and below 1"),
         (
@@ -86,13 +87,36 @@ def test_a_missing_or_broken_file_is_refused(tmp_path: Path) -> None:
 def test_single_keys_can_be_changed(tmp_path: Path) -> None:
     path = tmp_path / "one.toml"
     path.write_text("[pretrain]\norder = 0.5\n")
-    config = load_config(path, ["pretrain.order=0", "run.bf16=false", 'name="two"'])
-    assert (config.pretrain.order, config.run.bf16, config.name) == (0.0, False, "two")
-    for change in ("pretrain.order", "pretrain.order=", "name.x=1", "pretrain.order=half"):
+    config = load_config(path, ["pretrain.order=0", "run.precision=fp32", 'name="two"'])
+    assert (config.pretrain.order, config.run.precision, config.name) == (0.0, "fp32", "two")
+    with pytest.raises(ValueError, match=r"pretrain\.order is 'half', expected float"):
+        load_config(path, ["pretrain.order=half"])
+    for change in ("pretrain.order", "pretrain.order=", "name.x=1", "pretrain.order=[1"):
         with pytest.raises(ValueError, match=r"--set .* cannot be read: expected SECTION.KEY=VALUE"):
             load_config(path, ['name="one"', change])
     with pytest.raises(ValueError, match=r'unknown key "pretrain.ordr".*"pretrain.order"'):
         load_config(path, ["pretrain.ordr=1"])
+
+
+def test_the_former_switch_for_bf16_is_read_as_the_precision(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "old.toml"
+    path.write_text("[run]\nbf16 = true\nthreads = 1\n")
+    config = load_config(path)
+    assert (config.run.precision, config.run.threads) == ("bf16", 1)
+    assert capsys.readouterr().out.startswith("run.bf16 has been replaced: write run.precision =")
+    assert load_config(path, ["run.bf16=false"]).run.precision == "fp32"
+    with pytest.raises(ValueError, match=r"run\.bf16 and run\.precision say the same thing: leave run\.bf16 out"):
+        load_config(path, ["run.precision=auto"])
+    with pytest.raises(ValueError, match=r"run\.bf16 is 'yes', expected bool"):
+        load_config(path, ["run.bf16=yes"])
+    # What a checkpoint holds is read without a word: nobody can change it.
+    capsys.readouterr()
+    saved = {"run": {"bf16": False, "seed": 3}}
+    assert config_from_dict(saved).run.precision == "fp32"
+    assert saved == {"run": {"bf16": False, "seed": 3}}
+    assert capsys.readouterr().out == ""
 
 
 def test_a_cropped_configuration_is_of_a_generator_that_small() -> None:

@@ -55,7 +55,7 @@ def make_config(text: int = 0, run: dict[str, int] | None = None, **changes: Any
         footage=Footage(short_side=72, crop_min=64, crop_max=72, horizon_frames=12),
         pretrain=Pretrain(order=0.0, position=0.2, alignment=0.2 if text else 0.0),
         finetune=replace(SMALL, **changes),
-        run=Run(bf16=False, **{"log_every": 1, "checkpoint_every": 2, "evaluate_clips": 8} | (run or {})),
+        run=Run(precision="fp32", **{"log_every": 1, "checkpoint_every": 2, "evaluate_clips": 8} | (run or {})),
     )
 
 

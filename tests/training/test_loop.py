@@ -136,6 +136,43 @@ def test_a_metric_that_is_not_finite_is_divergence(fabric: Fabric, tmp_path: Pat
     assert logged(tmp_path) == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
+def test_metrics_are_on_the_disk_as_soon_as_they_are_known(fabric: Fabric, tmp_path: Path) -> None:
+    class Watching(Toy):
+        def update(self, batch: Batch, offsets: list[int], iteration: int) -> dict[str, float]:
+            found.append(logged(tmp_path))  # what a process that is killed now leaves behind
+            return super().update(batch, offsets, iteration)
+
+    found: list[list[int]] = []
+    config = Config(run=Run(log_every=3))
+    clips: Any = FakeClips(32)
+    train(Watching(), config, fabric, clips, clips, tmp_path, {"data": "", "words": "", "footage": []}, {})
+    assert found == [[], [1], [1], [1, 3], [1, 3], [1, 3], [1, 3, 6], [1, 3, 6]]
+
+
+def test_progress_is_told_in_lines_where_there_is_no_terminal(
+    fabric: Fabric, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    go(Toy(), fabric, tmp_path)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "toy 0/8"
+    assert lines[1].startswith("toy 1/8, ")
+    assert lines[1].endswith(" left")
+    assert lines[-1].startswith("toy 8/8, ")
+
+
+def test_half_a_line_of_metrics_is_dropped(fabric: Fabric, tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text('{"stage": "pretrain", "iteration": 4}\n{"stage": "pretr')
+    go(Toy(iterations=2), fabric, tmp_path)
+    assert logged(tmp_path) == [4, 1, 2]
+
+
+def test_averaged_weights_alone_are_not_trained_on(fabric: Fabric, tmp_path: Path) -> None:
+    go(Toy(iterations=3), fabric, tmp_path, keep_every=3)
+    (tmp_path / "kept/toy-000003/toy.pt").replace(tmp_path / "toy.pt")
+    with pytest.raises(ValueError, match=r"toy\.pt holds averaged weights alone .* name another --out"):
+        go(Toy(), fabric, tmp_path)
+
+
 def test_divergence_before_the_first_checkpoint_is_one_sentence(fabric: Fabric, tmp_path: Path) -> None:
     stage = Toy()
     stage.fails = {1: 1}

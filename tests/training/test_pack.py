@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -163,6 +165,26 @@ def test_a_broken_video_costs_itself(videos: Path, tmp_path: Path, capsys: pytes
     start(folder, tmp_path / "pack", "--megabytes", "0.03", "--short-side", "64")
     assert "skipped broken.mp4: " in capsys.readouterr().out
     assert sorted(path.name for path in (tmp_path / "pack").iterdir()) == ["a.mp4", "pack.json"]
+
+
+def test_odd_files_and_playlists_cost_themselves(
+    videos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    footage = tmp_path / "footage"
+    footage.mkdir()
+    shutil.copy(videos / "a.mp4", footage)
+    os.mkfifo(footage / "fifo.mp4")
+    (footage / "nowhere.mp4").symlink_to("gone.mp4")
+    (footage / "list.mp4").write_text("ffconcat version 1.0\nfile a.mp4\n")
+    start(footage, tmp_path / "pack", "--megabytes", "1")
+    assert {path.name for path in (tmp_path / "pack").iterdir()} == {"a.mp4", "pack.json"}
+    printed = capsys.readouterr().out
+    for name, reason in (
+        ("fifo.mp4", "it is not a regular file"),
+        ("nowhere.mp4", "it cannot be opened: No such file or directory"),
+        ("list.mp4", "it is a playlist, or of a kind that is not read here: convert it to MP4"),
+    ):
+        assert f"skipped {name}: {reason}\n" in printed
 
 
 @pytest.mark.parametrize(

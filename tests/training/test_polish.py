@@ -27,7 +27,7 @@ CONFIG = Config(
     footage=Footage(short_side=72, crop_min=64, crop_max=72, horizon_frames=12),
     pretrain=Pretrain(stride_max=3),
     polish=Polish(iterations=4, batch=4, learning_rate=2e-3, code_learning_rate=0.1),
-    run=Run(bf16=False, log_every=2, checkpoint_every=2),
+    run=Run(precision="fp32", log_every=2, checkpoint_every=2),
 )
 
 

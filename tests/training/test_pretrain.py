@@ -242,7 +242,7 @@ def test_stilled_clips_show_their_first_frame_and_move_nowhere() -> None:
 @pytest.mark.parametrize("still", [False, True])
 def test_a_stage_trains_on_clips_that_move_unless_told_otherwise(still: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     config = make_config(reconstruction=1.0, still=still)
-    stage = PretrainStage(replace(config, run=replace(config.run, bf16=False)))
+    stage = PretrainStage(replace(config, run=replace(config.run, precision="fp32")))
     stage.setup(Fabric(accelerator="cpu", devices=1))
     seen: list[Clips] = []
     model = stage.model
@@ -257,7 +257,7 @@ def test_a_stage_trains_on_clips_that_move_unless_told_otherwise(still: bool, mo
 
 def test_all_processes_turn_back_when_one_diverges(monkeypatch: pytest.MonkeyPatch) -> None:
     config = make_config(position=1.0)
-    stage = PretrainStage(replace(config, run=replace(config.run, bf16=False)))
+    stage = PretrainStage(replace(config, run=replace(config.run, precision="fp32")))
     stage.setup(Fabric(accelerator="cpu", devices=1))
     before = {key: value.clone() for key, value in stage.pretrainer.state_dict().items()}
     offsets = stage.offsets(0)

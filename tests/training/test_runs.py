@@ -15,7 +15,10 @@ from torch import Tensor
 from tests.training.words_fixture import make_words
 from training import probe, sampling, stages
 from training.__main__ import main, parser, run
-from training.checkpoint import load_checkpoint, load_generator, newest_checkpoint
+from training.checkpoint import load_checkpoint, load_generator, newest_checkpoint, save_checkpoint
+from training.engine import choose_precision
+
+CONFIG = str(Path(__file__).parents[2] / "training/configs/own-256.toml")
 
 
 @pytest.fixture(autouse=True)
@@ -43,8 +46,8 @@ def test_a_run_leaves_checkpoints_metrics_and_pictures(tiny_run: Path) -> None:
     assert newest_checkpoint(tiny_run).name == "finetune.pt"
     lines = [json.loads(line) for line in (tiny_run / "metrics.jsonl").read_text().splitlines()]
     assert [(line["stage"], line["iteration"]) for line in lines] == [
-        ("pretrain", 2), ("pretrain", 4), ("finetune", 2), ("finetune", 4),
-    ]  # fmt: skip
+        (stage, iteration) for stage in ("pretrain", "finetune") for iteration in (1, 2, 4)
+    ]
     assert {"loss", "clips_per_second", "data_wait"} <= set(lines[0])
     assert {"order/accuracy", "position/track_error", "reconstruction/clip"} <= set(lines[0])
     assert {"adversarial", "critic", "critic_picture", "flow", "sway", "motion_ratio", "by_heart"} <= set(lines[-1])
@@ -95,6 +98,23 @@ def test_a_stopped_and_resumed_run_equals_one_that_never_stopped(
         assert torch.equal(resumed["ema"][key], value), key
 
 
+def test_a_run_goes_on_in_another_precision(
+    tiny_run: Path, tiny_config: Path, footage: Path, footage_cache: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    out = tmp_path / "run"
+    out.mkdir()
+    shutil.copy(tiny_run / "pretrain.pt", out)
+    other = "fp32" if choose_precision("auto", "cpu") == "bf16" else "bf16"
+    start(
+        "pretrain", tiny_config, footage, out, footage_cache, "--set", f"run.precision={other}",
+        "--set", "pretrain.iterations=5",
+    )  # fmt: skip
+    assert load_checkpoint(out / "pretrain.pt")["iteration"] == 5
+    assert json.loads((out / "run.json").read_text())["precision"] == other
+    assert f"training on the CPU in {other}, as run.precision says" in capsys.readouterr().out
+
+
 def test_a_stage_begun_anew_forgets_the_metrics_of_the_one_before(
     tiny_run: Path, tiny_config: Path, footage: Path, footage_cache: Path, tmp_path: Path
 ) -> None:
@@ -105,8 +125,8 @@ def test_a_stage_begun_anew_forgets_the_metrics_of_the_one_before(
     start("finetune", tiny_config, footage, out, footage_cache)  # finetune.pt is gone: it begins at 0
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
     assert [(line["stage"], line["iteration"]) for line in lines] == [
-        ("pretrain", 2), ("pretrain", 4), ("finetune", 2), ("finetune", 4),
-    ]  # fmt: skip
+        (stage, iteration) for stage in ("pretrain", "finetune") for iteration in (1, 2, 4)
+    ]
 
 
 def test_finetuning_moves_the_weights_away_from_pretraining(tiny_run: Path) -> None:
@@ -145,6 +165,17 @@ def test_a_damaged_checkpoint_is_refused(
     with pytest.raises(ValueError, match="is no checkpoint or is damaged"):
         start("finetune", tiny_config, footage, out, footage_cache)
     with pytest.raises(ValueError, match="no checkpoint in"):
+        load_generator(tmp_path)
+
+
+def test_weights_that_are_not_the_models_are_refused(tiny_run: Path, tmp_path: Path) -> None:
+    content = load_checkpoint(tiny_run / "pretrain.pt")
+    save_checkpoint(tmp_path / "pretrain.pt", {**content, "ema": {}})
+    with pytest.raises(ValueError, match=r"the weights in .*pretrain\.pt are not those of the model .* is damaged"):
+        load_generator(tmp_path)
+    del content["ema"]
+    save_checkpoint(tmp_path / "pretrain.pt", content)
+    with pytest.raises(ValueError, match=r"pretrain\.pt is damaged: it does not hold what a checkpoint holds"):
         load_generator(tmp_path)
 
 
@@ -282,7 +313,9 @@ def test_two_processes_have_the_loss_curve_of_one(
     footage: Path, tiny_config: Path, footage_cache: Path, tmp_path: Path
 ) -> None:
     config = tmp_path / "exact.toml"
-    text = tiny_config.read_text().replace("[run]", "[run]\nbf16 = false").replace("log_every = 2", "log_every = 1")
+    text = (
+        tiny_config.read_text().replace("[run]", '[run]\nprecision = "fp32"').replace("log_every = 2", "log_every = 1")
+    )
     text = text.replace("[model]", "[model]\ntext_dimensions = 16")  # a gradient that nothing gives would block it
     config.write_text(text.replace("[pretrain]", "[pretrain]\nalignment = 0.5"))
     words = make_words(tmp_path / "words", ["a square that moves right left down"])
@@ -308,6 +341,14 @@ def test_two_processes_have_the_loss_curve_of_one(
     [
         (["pretrain", "absent.toml", "--data", ".", "--out", "x"], "training: no configuration at absent.toml"),
         (["pretend", "a.toml", "--data", ".", "--out", "x"], "invalid choice: 'pretend'"),
+        (["pretrain", "n" * 300, "--data", ".", "--out", "x"], "cannot be read as TOML: [Errno 36] File name too long"),
+        (["pretrain", CONFIG, "--data", "n" * 300, "--out", "x"], f"training: the name {'n' * 60}... is too long"),
+        (["pretrain", CONFIG, "--data", ".", "--out", "n" * 300], f"training: the name {'n' * 60}... is too long"),
+        (["shard", "n" * 300, "--out", "x"], f"training: the name {'n' * 60}... is too long"),
+        (["pack", "n" * 300, "--out", "x"], f"training: the name {'n' * 60}... is too long"),
+        (["words", "n" * 300, "--out", "x"], f"training: the name {'n' * 60}... is too long"),
+        (["probe", "n" * 300], f"training: the name {'n' * 60}... is too long"),
+        (["sample", "n" * 300], f"training: the name {'n' * 60}... is too long"),
         (
             ["finetune", "a.toml", "--data", ".", "--out", "x", "--from-scratch"],
             "unrecognized arguments: --from-scratch",

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
+import select
+import shutil
 import subprocess
 import sys
 import textwrap
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -184,11 +188,35 @@ def test_captions_from_any_folder(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert [shard["sha256"] for shard in index.shards] == before
 
 
-def test_captions_without_a_file_column_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("text", "got"), [("name,text\none.mp4,hello\n", "name,text"), ("one.mp4,a calm lake\n", "one.mp4,a calm lake")]
+)
+def test_captions_without_a_header_are_refused(text: str, got: str, tmp_path: Path) -> None:
     write_video(tmp_path / "in" / "one.mp4", moving(1, 20))
-    (tmp_path / "in" / "captions.csv").write_text("name,text\none.mp4,hello\n")
-    with pytest.raises(ValueError, match="expected one called file"):
+    (tmp_path / "in" / "captions.csv").write_text(text)
+    said = rf'the first line of .*captions\.csv is "{got}": expected the names of its columns, one of them called file'
+    with pytest.raises(ValueError, match=said):
         write_shards([tmp_path / "in"], tmp_path / "out", SETTINGS, 0)
+
+
+def test_captions_of_missing_files_are_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_video(tmp_path / "in" / "deep" / "one.mp4", moving(1, 20))
+    rows = ["file,caption", "deep/one.mp4,hello", *(f"gone{number}.mp4,lost" for number in range(7))]
+    (tmp_path / "in" / "captions.csv").write_text("\n".join(rows))
+    (tmp_path / "in" / "deep" / "captions.csv").write_text("file,scene\none.mp4,sea\n")
+    (source,) = shards.find_videos([tmp_path / "in"])
+    assert source.row == {"file": "one.mp4", "scene": "sea"}
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"warning: {tmp_path / 'in' / 'captions.csv'} names 7 files that are not among the videos ")
+    assert line.endswith(
+        "('gone0.mp4', 'gone1.mp4', 'gone2.mp4', 'gone3.mp4', 'gone4.mp4', ...); its other rows are used"
+    )
+
+
+def test_captions_that_are_no_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "captions.csv").mkdir()
+    with pytest.raises(ValueError, match=r"captions\.csv is not a file: expected a table in CSV"):
+        shards.read_captions(tmp_path)
 
 
 @pytest.fixture
@@ -383,6 +411,93 @@ def test_the_readable_part_of_a_damaged_video_is_kept(tmp_path: Path) -> None:
     index = write_shards([tmp_path / "in"], tmp_path / "out", SETTINGS, 0, progress=False)
     assert 20 <= index.videos["frames"][0] < 60
     assert takes_of(index, "part.avi")
+
+
+ODD = {
+    "fifo.mp4": "it is not a regular file",
+    "nowhere.mp4": "it cannot be opened: No such file or directory",
+    "circle.mp4": "it cannot be opened: Too many levels of symbolic links",
+    "caf\\xe9.mp4": "its name is not in UTF-8: rename it",
+    "caf\\xe9/one.mp4": "its name is not in UTF-8: rename it",
+}
+
+
+@pytest.fixture
+def odd(tmp_path: Path) -> Path:
+    """A folder with one video, and everything else that can be called one."""
+    folder = tmp_path / "odd"
+    write_video(folder / "good.mp4", moving(1, 20))
+    os.mkfifo(folder / "fifo.mp4")
+    (folder / "nowhere.mp4").symlink_to("gone.mp4")
+    (folder / "circle.mp4").symlink_to("circle.mp4")
+    (folder / "dir.mp4").mkdir()
+    strange = os.fsencode(folder) + b"/caf\xe9"
+    Path(os.fsdecode(strange)).mkdir()
+    for name in (strange + b".mp4", strange + b"/one.mp4"):
+        shutil.copy(folder / "good.mp4", os.fsdecode(name))
+    return folder
+
+
+def test_odd_files_are_skipped_and_listed(odd: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    index = write_shards([odd], tmp_path / "out", SETTINGS, 0, progress=False)
+    assert index.videos["file"] == ["good.mp4"]
+    assert {entry["file"]: entry["reason"] for entry in index.skipped} == ODD
+    shards.print_report(index)
+    printed = capsys.readouterr().out
+    for name, reason in ODD.items():
+        assert f"skipped {name}: {reason}\n" in printed
+    before = contents(tmp_path / "out")
+    write_shards([odd], tmp_path / "out", SETTINGS, 0, progress=False)
+    assert contents(tmp_path / "out") == before
+    # What has become a video since is taken.
+    (odd / "fifo.mp4").unlink()
+    write_video(odd / "fifo.mp4", moving(2, 20))
+    index = write_shards([odd], tmp_path / "out", SETTINGS, 0, progress=False)
+    assert index.videos["file"] == ["fifo.mp4", "good.mp4"]
+
+
+@pytest.mark.parametrize("name", ["list.mp4", "list.ts", "list.mkv"])
+@pytest.mark.parametrize("playlist", ["ffconcat version 1.0\nfile private.dat\n", "#EXTM3U\n#EXTINF:1,\nprivate.dat\n"])
+def test_playlists_read_no_other_file(playlist: str, name: str, tmp_path: Path) -> None:
+    write_video(tmp_path / "private.mp4", moving(1, 20))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "private.mp4").rename(tmp_path / "in" / "private.dat")
+    (tmp_path / "in" / name).write_text(playlist)
+    with pytest.raises(ValueError, match=r"no video below .* has a take of 8 frames to keep"):
+        write_shards([tmp_path / "in"], tmp_path / "out", SETTINGS, 0, progress=False)
+
+
+def test_workers_end_with_whoever_started_them(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo.mp4"
+    os.mkfifo(fifo)
+    script = f"""
+    from pathlib import Path
+    from training import shards, takes
+    if __name__ == "__main__":
+        source = shards._Source(Path({str(fifo)!r}), "fifo.mp4", 0, 0, {{}})
+        list(shards._process([(0, source, Path({str(tmp_path / "spool")!r}))], takes.ShardSettings(), workers=1))
+    """
+    (tmp_path / "parent.py").write_text(textwrap.dedent(script))
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    with subprocess.Popen([sys.executable, str(tmp_path / "parent.py")], env=environment) as parent:
+        try:
+            writer = open_for_writing(fifo, parent)  # the worker reads it now, and gets nothing
+        finally:
+            parent.kill()
+    with os.fdopen(writer, "wb"):
+        poll = select.poll()
+        poll.register(writer, 0)
+        assert poll.poll(60_000) == [(writer, select.POLLERR)], "the worker still reads"
+
+
+def open_for_writing(fifo: Path, reader: subprocess.Popen[bytes]) -> int:
+    """Open a FIFO as soon as somebody reads from it."""
+    for _ in range(1200):
+        with contextlib.suppress(OSError):
+            return os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+        assert reader.poll() is None, "the process that was to read has ended"
+        time.sleep(0.05)
+    raise AssertionError("nobody reads the FIFO")
 
 
 class _Deadly(str):
