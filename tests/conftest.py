@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from tests.processes import adopt_orphans, descendants, end_others
 
 SIDE = 80  # pixels of a test clip
 LENGTH = 40  # frames
@@ -17,6 +20,26 @@ def moving_square(step_x: int, step_y: int, colour: tuple[int, int, int] = (230,
     scene = np.full((SIDE, SIDE, 3), 60, np.uint8)
     scene[20:56, 20:56] = np.clip(np.array(colour) + rng.integers(-25, 25, (36, 36, 1)), 0, 255)
     return np.stack([np.roll(scene, (index * step_y, index * step_x), axis=(0, 1)) for index in range(LENGTH)])
+
+
+@pytest.fixture(scope="session", autouse=True)
+def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Caches in a folder of this run; no process of it outlives it."""
+    adopt_orphans()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("user_cache")))
+        yield
+    if left := end_others({}):
+        pytest.fail(f"processes were left behind at the end: {left}")
+
+
+@pytest.fixture(autouse=True)
+def no_process_left_behind() -> Iterator[None]:
+    """Fail a test after which a process runs that did not run before, and kill that process."""
+    before = descendants()
+    yield
+    if left := end_others(before):
+        pytest.fail(f"the test left processes behind: {left}")
 
 
 @pytest.fixture(scope="session")

@@ -197,7 +197,11 @@ def test_whatever_is_given_the_runtime_makes_pytorchs_frames(bundle: Path, liste
 
 
 def test_tensorrt_rtx_builds_every_graph(bundle: Path, tmp_path: Path) -> None:
-    assert len(require_builds(bundle, tmp_path / "tiny")) == 5
+    entries = require_builds(bundle, tmp_path / "tiny")
+    steps = [(f"step, {pixels}", precision) for pixels in ("rgb", "i420") for precision in ("fp32", "fp16")]
+    assert [(entry["graph"], entry["precision"]) for entry in entries] == [("condition", "fp32"), *steps]
+    for entry in entries:
+        assert entry["half_convolutions"] == (entry["convolutions"] if entry["precision"] == "fp16" else 0)
 
 
 def test_the_engines_of_the_export_are_found_again(bundle: Path) -> None:

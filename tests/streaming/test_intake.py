@@ -5,13 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from streaming.intake import FROZEN_S, LOST_S, STALL_S, Intake
+from streaming.intake import FROZEN_S, LOST_S, STALL_S, ChildReader, Intake
 from streaming.intake_child import draw_card, read
 from tests.fakes import FakeClock
 from tests.streaming.doubles import WAIT_S, numbered
@@ -174,19 +175,25 @@ def test_what_comes_from_an_address_names_no_file_of_this_machine(tmp_path: Path
 @pytest.mark.live
 def test_real_readers(tmp_path: Path) -> None:
     path = write_clip(tmp_path / "clip.mkv")
-    intake = Intake(str(path), 32, 24)
-    levels = set()
-    with intake._news:
-        while intake.num_frames < 7:  # more than the file has: it begins again
-            assert intake._news.wait(WAIT_S)
-            levels.add(int(intake.frame()[12, 16, 0]))
-    assert intake.frame().shape == (24, 32, 3)
-    assert len(levels) == 3
-    intake.close()
-    card = Intake("testcard", 32, 24)
-    assert card.wait_picture(WAIT_S)[0, 0].tolist() == [191, 191, 191]
-    assert card.to_json()["is_up"]
-    card.close()
+    levels: list[int] = []
+    is_enough = threading.Event()
+
+    class Noting(ChildReader):
+        def read(self, timeout_s: float) -> np.ndarray | None:
+            if (frame := super().read(timeout_s)) is not None:
+                levels.append(int(frame[12, 16, 0]))
+            if len(levels) == 7:  # more than the file has: it begins again
+                is_enough.set()
+            return frame
+
+    with closing(Intake(str(path), 32, 24, dial=Noting, clock=FakeClock(0.0))) as intake:
+        assert is_enough.wait(WAIT_S)
+        assert intake.frame().shape == (24, 32, 3)
+    assert len(set(levels[:3])) == 3
+    assert levels[3:7] == [*levels[:3], levels[0]]
+    with closing(Intake("testcard", 32, 24, clock=FakeClock(0.0))) as card:
+        assert card.wait_picture(WAIT_S)[0, 0].tolist() == [191, 191, 191]
+        assert card.to_json()["is_up"]
 
 
 @pytest.mark.live
@@ -205,8 +212,7 @@ def test_what_cannot_be_read_says_why(spec: str, reason: str) -> None:
         tried.set()
         return True
 
-    intake = Intake(spec, 32, 24, wait=wait)
-    assert tried.wait(WAIT_S)
-    intake.close()
+    with closing(Intake(spec, 32, 24, wait=wait)) as intake:
+        assert tried.wait(WAIT_S)
     with pytest.raises(ValueError, match=reason):
         intake.picture()

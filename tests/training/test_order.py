@@ -6,6 +6,7 @@ from itertools import permutations
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from tests.training.test_tasks import SIDE, make_config, make_draw, moving_shapes
 from training import order as module
@@ -94,12 +95,13 @@ def test_the_order_is_judged_on_shuffled_and_the_direction_on_straight_clips() -
 def test_the_network_learns_to_sort_clips_that_it_has_not_seen_in_that_order() -> None:
     torch.manual_seed(0)
     pretrainer = Pretrainer(make_config(order=1.0))
-    clips = moving_shapes(4)
-    clips = clips._replace(frames=clips.frames.repeat(3, 1, 1, 1, 1))
+    clips = moving_shapes(2)
+    small = F.avg_pool3d(clips.frames, (1, 2, 2))  # half the side: a fifth of the time
+    clips = clips._replace(frames=small.repeat(4, 1, 1, 1, 1))
     optimiser = torch.optim.AdamW((p for p in pretrainer.parameters() if p.requires_grad), 3e-3, betas=(0.9, 0.99))
     for step in range(STEPS):
         optimiser.param_groups[0]["lr"] = 3e-3 * min(1, (step + 1) / 10) * (1 - 0.9 * step / STEPS)
-        loss, _ = pretrainer(clips, make_draw(12, step))  # shuffled, moved and coloured anew in every step
+        loss, _ = pretrainer(clips, make_draw(8, step))  # shuffled, moved and coloured anew in every step
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(pretrainer.parameters(), 1.0)
@@ -112,7 +114,7 @@ def test_the_network_learns_to_sort_clips_that_it_has_not_seen_in_that_order() -
         "arrow accuracy",
     ]
     assert plain.value > 0.9
-    assert arrow.value > 0.8  # of twelve clips
+    assert arrow.value > 0.8  # of eight clips
     assert (split.chance, plain.chance, arrow.chance) == (1 / 12, 1 / 12, 0.5)
     assert plain.baseline == 1  # squares that move evenly: the shortest path is the right one
 

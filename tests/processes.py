@@ -1,0 +1,50 @@
+"""Child processes of this test run: which are alive, and how they are ended.
+
+Linux only: elsewhere, or on a kernel without /proc/PID/task/TID/children, none are found.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+GRACE_S = 10.0  # how long a process that was told to end may take
+_PR_SET_CHILD_SUBREAPER = 36
+_KEPT = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")  # one each, until Python ends
+
+
+def adopt_orphans() -> None:
+    """Make this process the parent of descendants whose parent ends, so that they are found."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def descendants(pid: int | str = "self") -> dict[int, str]:
+    """Return the living descendants of a process: command lines by process id."""
+    found: dict[int, str] = {}
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # the thread, or the child, has ended meanwhile
+            for child in map(int, path.read_text().split()):
+                command = Path(f"/proc/{child}/cmdline").read_bytes()  # empty: a zombie
+                if command and not any(name.encode() in command for name in _KEPT):
+                    found[child] = command.replace(b"\0", b" ").decode(errors="replace").strip()
+                found |= descendants(child)
+    return found
+
+
+def end_others(before: dict[int, str], grace_s: float = GRACE_S) -> dict[int, str]:
+    """Kill the descendants that are alive after `grace_s` seconds and not in `before`; return them."""
+    deadline_s = time.monotonic() + grace_s
+    while (others := {pid: name for pid, name in descendants().items() if pid not in before}) and (
+        time.monotonic() < deadline_s
+    ):
+        time.sleep(0.01)
+    for pid in others:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return others
