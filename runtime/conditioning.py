@@ -10,6 +10,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -234,7 +235,8 @@ class Conditioner:
             return self._first.evaluate(inputs)
         # Only this much: a thread that has to wait for an idle moment should hold Python's lock as briefly as it can.
         attempt = self._idle.submit(lambda: self._first.evaluate(inputs))
-        wait([attempt] if is_needed else [attempt, self._closing], patience_s, FIRST_COMPLETED)
+        ends: list[Future[Any]] = [attempt] if is_needed else [attempt, self._closing]
+        wait(ends, patience_s, FIRST_COMPLETED)
         if attempt.done():
             return attempt.result()
         if self._closing.done() and not is_needed:

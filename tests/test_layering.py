@@ -30,6 +30,7 @@ ONLY_IN = {
         "runtime/engine_onnxruntime_cuda.py",
         "export/parity.py",
         "export/import_original.py",
+        "export/importing.py",
         "benchmarks/",
     ),
     "openvino": ("runtime/engine_openvino.py", "runtime/openvino_layout.py", "benchmarks/"),
