@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import queue
@@ -14,13 +15,16 @@ from typing import Generic, TypeVar
 Result = TypeVar("Result")
 _NICENESS = 10
 _IDLE_NICENESS = 19
+_LAST_PATIENCE_S = 30.0
 _CLOSED = "this generator is closed"
 
 
 class Background(Generic[Result]):
     """A thread of low priority, started with the first job.
 
-    It is a daemon: a job that hangs in a driver must not keep the process alive.
+    It is a daemon: a job that hangs in a driver must not keep the process alive. A job that `close` has left at work is
+    waited for at the end of the process, for up to 30 s: before Python 3.14 a thread that returns from an engine while
+    the interpreter is finalised aborts the process.
 
     Args:
         only_idle: whether it has the cores only while nobody else wants them. A show then does not feel it at all, but
@@ -76,6 +80,8 @@ class Background(Generic[Result]):
         if self._thread is None:
             return True
         self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            atexit.register(self._thread.join, _LAST_PATIENCE_S)
         return not self._thread.is_alive()
 
     def _run(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import threading
 from collections.abc import Callable, Mapping
@@ -19,6 +18,7 @@ from runtime.background import Background
 from runtime.clips import load_clip
 from runtime.engine import Array, Session
 from runtime.errors import EngineError
+from runtime.guarded import Guarded
 from runtime.images import load_image
 from runtime.noise import CODES, check_seed, normals
 from runtime.tensors import Graph
@@ -27,7 +27,6 @@ from runtime.text import Words
 Picture = str | Path | npt.NDArray[np.uint8]
 _Evaluate = Callable[[Mapping[str, Array]], dict[str, Array]]
 _PATIENCE_S = 1.0  # idle moments get this long for what somebody waits for
-_LAST_PATIENCE_S = 30.0  # the end of the process waits this long for a run in idle moments
 _SHARE = 0.75  # of the time until it is needed, for what nobody waits for yet
 
 
@@ -97,9 +96,9 @@ class Conditioner:
         patience_s: float = _PATIENCE_S,
     ) -> None:
         self._graph = graph
-        self._first = _Guarded(session, graph)
+        self._first = Guarded(session, graph)
         self._open_second = open_second
-        self._second: _Guarded | None = None
+        self._second: Guarded | None = None
         self._second_lock = threading.Lock()
         self._patience_s = patience_s
         self._name = name
@@ -109,7 +108,7 @@ class Conditioner:
         self._background: Background[Memory] = Background()
         self._ahead: Background[Memory] = Background()  # of its own: what can wait must not keep somebody waiting
         self._idle: Background[dict[str, Array]] = Background(only_idle=True)
-        self._closing: Future[None] = Future()  # done once `close` was called
+        self._closing: Future[dict[str, Array]] = Future()  # done once `close` was called
 
     def load(
         self,
@@ -184,14 +183,8 @@ class Conditioner:
         Returns:
             What gives the memory; or raises EngineError, or ValueError after `close`.
         """
-        patience_s = self._patience_s if ahead_s is None else ahead_s * _SHARE
         lane = self._background if ahead_s is None else self._ahead
-        is_needed = ahead_s is None
-
-        def evaluate(inputs: Mapping[str, Array]) -> dict[str, Array]:
-            return self._evaluate_beside(inputs, patience_s, is_needed=is_needed)
-
-        return lane.submit(lambda: self._run(prompt, code, evaluate))
+        return lane.submit(lambda: self._run(prompt, code, lambda inputs: self._evaluate_beside(inputs, ahead_s)))
 
     def replace(self, session: Session, open_second: Callable[[], Session]) -> None:
         """Go on with a session of another engine, since the one of before has failed.
@@ -201,7 +194,7 @@ class Conditioner:
             open_second: as in the constructor.
         """
         with self._second_lock:
-            old, self._first = [self._first, self._second], _Guarded(session, self._graph)
+            old, self._first = [self._first, self._second], Guarded(session, self._graph)
             self._second, self._open_second = None, open_second
         for guarded in old:
             if guarded is not None:
@@ -209,42 +202,33 @@ class Conditioner:
                     guarded.close()
 
     def close(self) -> None:
-        """Wait for a run that is under way, then free the sessions.
-
-        A run in idle moments is waited for only briefly. If it goes on after that, its session is freed with the
-        process, whose end waits for the run: before Python 3.14 a thread that returns from an engine while the
-        interpreter is finalised aborts the process.
-        """
+        """Wait for a run that is under way, then free the sessions; what is not needed yet is given up."""
         if not self._closing.done():
-            self._closing.set_result(None)
+            self._closing.set_result({})
         self._background.close()
         self._ahead.close()
-        if self._idle.close(self._patience_s):
+        if self._idle.close(self._patience_s):  # else it is still at work, and the process's end frees its session
             self._first.close()
-        else:
-            atexit.register(self._idle.close, _LAST_PATIENCE_S)
         if self._second is not None:
             self._second.close()
 
-    def _evaluate_beside(self, inputs: Mapping[str, Array], patience_s: float, *, is_needed: bool) -> dict[str, Array]:
-        """Run the graph in idle moments or, if there are too few, at a low priority in this thread.
-
-        What is not needed yet is given up when this object is closed.
-        """
+    def _evaluate_beside(self, inputs: Mapping[str, Array], ahead_s: float | None) -> dict[str, Array]:
+        """Run the graph in idle moments or, if there are too few, at a low priority in this thread."""
         if self._open_second is None:
             return self._first.evaluate(inputs)
         # Only this much: a thread that has to wait for an idle moment should hold Python's lock as briefly as it can.
         attempt = self._idle.submit(lambda: self._first.evaluate(inputs))
-        ends: list[Future[Any]] = [attempt] if is_needed else [attempt, self._closing]
+        patience_s = self._patience_s if ahead_s is None else ahead_s * _SHARE
+        ends: list[Future[Any]] = [attempt] if ahead_s is None else [attempt, self._closing]
         wait(ends, patience_s, FIRST_COMPLETED)
         if attempt.done():
             return attempt.result()
-        if self._closing.done() and not is_needed:
+        if ahead_s is not None and self._closing.done():
             attempt.cancel()
             raise ValueError("this generator is closed")
         try:
             with self._second_lock:
-                self._second = self._second or _Guarded(self._open_second(), self._graph)
+                self._second = self._second or Guarded(self._open_second(), self._graph)
         except EngineError:  # out of memory: late is better than never
             return attempt.result()
         attempt.cancel()  # if it has not even begun
@@ -293,32 +277,6 @@ class Conditioner:
             array.flags.writeable = False
         is_made_up = prompt.image is None and prompt.clip is None
         return Memory(MappingProxyType(tensors), prompt.seed if is_made_up else None, prompt.text, prompt.vector)
-
-
-class _Guarded:
-    """A session that several threads use in turns."""
-
-    def __init__(self, session: Session, graph: Graph) -> None:
-        self._session = session
-        self._outputs = [tensor.name for tensor in graph.outputs]
-        self._lock = threading.Lock()
-        self._is_closed = False
-
-    def evaluate(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
-        """Write the inputs, run, and return copies of the outputs."""
-        with self._lock:
-            if self._is_closed:
-                raise ValueError("this generator is closed")
-            for name, value in inputs.items():
-                self._session.write(name, value)
-            self._session.run()
-            return {name: self._session.read(name).copy() for name in self._outputs}
-
-    def close(self) -> None:
-        """Free the session, after a run that is under way."""
-        with self._lock:
-            self._is_closed = True
-            self._session.close()
 
 
 def _either(kinds: list[str]) -> str:

@@ -66,13 +66,13 @@ what is shown:
   stays.
 
 live input:
-  --input webcam, webcam:DEVICE, testcard, or a file or an address that FFmpeg
-  opens (rtsp://, http://, rtmp:// ...); a file begins again at its end. --image
-  input animates what it shows when the show begins, --cue SECONDS:image=input
-  what it shows then, the page and its API what it shows at any time. A bundle
-  with a live input, as imported ones may have, gets its frames. An input that
-  breaks off stands still; after five seconds it is replaced by the --fallback
-  picture, or black; and it is tried again for ever.
+  --input webcam, webcam:DEVICE, testcard, a video file, or an address that
+  FFmpeg opens (rtsp://, http://, rtmp:// ...); a file begins again at its end.
+  --image input animates what it shows when the show begins, --cue
+  SECONDS:image=input what it shows then, the page and its API what it shows at
+  any time. A bundle with a live input, as imported ones may have, gets its
+  frames. An input that breaks off stands still; after five seconds it is
+  replaced by the --fallback picture, or black; and it is tried again for ever.
 
 cues:
   --cue SECONDS:KIND=VALUE switches while the show is on. KIND is text, image,
@@ -97,8 +97,9 @@ what goes wrong:
 
 recordings:
   Written to NAME.partial and renamed at the end; an older file of that name is
-  replaced then. If the process is killed, NAME.partial plays to its last
-  second; the next recording to NAME keeps it as NAME.recovered-1.
+  replaced then. If the process is killed, NAME.partial can be played, MP4 and
+  Matroska alike; it lacks less than the last half second (x264 at 24 fps). The
+  next recording to NAME keeps it as NAME.recovered-1.
 
 who can see it:
   The page is for this machine alone, unless HOST is 0.0.0.0 or an address of

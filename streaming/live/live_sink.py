@@ -192,7 +192,7 @@ class LiveSink(Sink):
     def _connect(self, link: Link) -> bool:
         if self._next_attempt_s is not None and self._clock.now() < self._next_attempt_s:
             return False
-        self._state = "connecting"
+        self._state = f"connecting again ({self._trouble})" if self._trouble else "connecting"
         if link.connect():
             self._is_on_air = True
             self._since_s = self._clock.now()
