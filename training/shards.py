@@ -515,6 +515,15 @@ class _Packer:
         """Write what waits; only the last shard of a large video makes the video count as done."""
         if not self.waiting:
             return
+        try:
+            self._write()
+        except RuntimeError as error:  # ArrayRecord raises nothing else, for a full disk either
+            raise OSError(
+                f"the shards at {self.state.out} cannot be written ({error}): make room and start the same "
+                "command again"
+            ) from error
+
+    def _write(self) -> None:
         out, state = self.state.out, self.state
         done: dict[str, dict[str, Any]] = {}
         writer, file, record, written = None, "", 0, 0
