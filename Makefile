@@ -10,7 +10,8 @@ APT_PACKAGES := nginx libnginx-mod-rtmp chromium srt-tools
 GENERATOR ?= satellite-256
 RUN ?= runs/$(GENERATOR)
 TRAIN_PYTHON ?= $(PYTHON)
-TRAIN_CONFIG := training/configs/$(GENERATOR).toml
+TRAIN_CONFIG ?= training/configs/$(GENERATOR).toml
+SHORT_SIDE = $(shell sed -n 's/^short_side *= *\([0-9]*\).*/\1/p' '$(TRAIN_CONFIG)' 2>/dev/null)
 # Batches of 32, and whole frames where they are fine-tuned, meant to take about 8 minutes a stage on one H100. Sized by
 # counting operations, not by measuring: none of this has run on a GPU yet. (Pretraining keeps to its crops: the position
 # task draws numbers for every pair of places on the CPU, a second a step for 32 whole frames of 256 px.)
@@ -28,7 +29,7 @@ TRAIN_WORDS = $(if $(WORDS),--words '$(WORDS)')
 help:
 	@echo "make demo   install the light CPU set and put $(BUNDLE) on air for 20 s (http://127.0.0.1:8000, demo.mp4)"
 	@echo "make test   install the development set; run format, lint, types and tests"
-	@echo "make train  DATA=FOLDER [GENERATOR=$(GENERATOR)] [RUN=$(RUN)] [WORDS=...] [PERCEPTUAL=...] [SET='KEY=VALUE ...']:"
+	@echo "make train  DATA=FOLDER [GENERATOR=$(GENERATOR) or TRAIN_CONFIG=FILE] [RUN=$(RUN)] [WORDS=...] [PERCEPTUAL=...] [SET='KEY=VALUE ...']:"
 	@echo "            shard, pretrain, finetune, polish and export on an accelerator; the same command goes on where it was stopped"
 	@echo "make gpu-check  on a machine with an NVIDIA GPU: which engines run, CUDA graphs, parity, latency (TRAIN_PYTHON=$(TRAIN_PYTHON))"
 	@echo "make clean  remove both environments and caches"
@@ -50,10 +51,9 @@ train: $(RUN)/polish.done
 
 # Each of these goes on where it was stopped; what is there when it is done tells the next `make train` to pass it over.
 $(RUN)/shards/shards.json:
-	@test -e '$(TRAIN_CONFIG)' || { echo "no $(TRAIN_CONFIG): GENERATOR names one of training/configs" >&2; exit 2; }
+	@test -e '$(TRAIN_CONFIG)' || { echo "no $(TRAIN_CONFIG): GENERATOR names one of training/configs, TRAIN_CONFIG any other file" >&2; exit 2; }
 	@test -n '$(DATA)' || { echo "make train: name the footage, DATA=FOLDER" >&2; exit 2; }
-	$(TRAIN_PYTHON) -m training shard '$(DATA)' --out '$(RUN)/shards' \
-	  --short-side $(shell sed -n 's/^short_side *= *//p' '$(TRAIN_CONFIG)' 2>/dev/null)
+	$(TRAIN_PYTHON) -m training shard '$(DATA)' --out '$(RUN)/shards' $(if $(SHORT_SIDE),--short-side $(SHORT_SIDE))
 
 $(RUN)/pretrain.done: $(RUN)/shards/shards.json
 	$(TRAIN_PYTHON) -m training pretrain '$(TRAIN_CONFIG)' $(TRAIN_OPTIONS) $(TRAIN_WORDS)

@@ -15,6 +15,7 @@ from runtime.bundle import open_bundle
 from runtime.engine import ENGINES, PRECISIONS, choose_engine, open_engine
 from runtime.fields import nearest
 from runtime.golden import check_golden
+from training.writing import write_text
 
 EXAMPLES = """examples:
   python -m export check bundles/satellite-256                      every engine that this machine has
@@ -100,8 +101,6 @@ def run(words: Sequence[str]) -> int:
         for sentence in passed_over:
             print(f"not run: {sentence}")
         if arguments.json is not None:
-            beside = arguments.json.with_name(f".{arguments.json.name}.part")
-            beside.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-            beside.replace(arguments.json)
+            write_text(arguments.json, json.dumps(report, indent=2) + "\n")
         print(f"{bundle}: {'every engine passed' if is_passed else 'FAILED: do not put it on air with what failed'}")
     return 0 if is_passed else 1

@@ -74,6 +74,10 @@ def _replace(folder: Path, out: Path) -> None:
     old = Path(tempfile.mkdtemp(prefix=f".{out.name}.{os.getpid()}.old.", dir=out.parent))
     try:
         out.rename(old / out.name)
-        folder.rename(out)
+        try:
+            folder.rename(out)
+        except BaseException:
+            (old / out.name).rename(out)
+            raise
     finally:
         shutil.rmtree(old, ignore_errors=True)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shlex
 import shutil
+import signal
 import subprocess
+import sys
+from importlib import import_module
+from multiprocessing.connection import Client, Listener
 from pathlib import Path
+from threading import Thread
 
 import pytest
+
+from runtime.bundle import open_bundle
 
 ROOT = Path(__file__).parent.parent
 
@@ -15,7 +24,15 @@ ROOT = Path(__file__).parent.parent
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
     if shutil.which("make") is None:
         pytest.skip("no make here")
-    return subprocess.run(["make", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=60)
+    command = ["make", "-C", str(ROOT), *arguments]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, start_new_session=True) as process:
+        try:
+            out, errors = process.communicate(timeout=900)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    return subprocess.CompletedProcess(command, process.returncode, out, errors)
 
 
 def commands(*arguments: str) -> list[list[str]]:
@@ -62,6 +79,98 @@ def test_what_is_done_is_passed_over(tmp_path: Path) -> None:
     assert [words[0] for words in commands(f"RUN={tmp_path}")] == ["polish"]
     (tmp_path / "polish.done").touch()
     assert commands(f"RUN={tmp_path}") == []
+
+
+SMALL = """
+[model]
+height = 64
+width = 64
+num_modes = 4
+period_frames = 16
+components = 4
+encoder_scale = 0.25
+[footage]
+fps = 25.0
+short_side = 72
+crop_min = 64
+crop_max = 72
+horizon_frames = 8
+[pretrain]
+iterations = 1
+batch = 4
+[finetune]
+iterations = 1
+batch = 4
+replay = 0
+burn_in_frames = 2
+[polish]
+iterations = 1
+batch = 1
+[run]
+threads = 1
+evaluate_clips = 4
+"""
+# Stands in for Python: has its arguments carried out by the process of the tests, which has imported PyTorch already.
+STAND_IN = """#!{python}
+import sys
+from multiprocessing.connection import Client
+with Client({address!r}) as tests:
+    tests.send(sys.argv[1:])
+    sys.exit(tests.recv())
+"""
+
+
+def carry_out(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    """Do what Python would do with these arguments; returns the exit status."""
+    if arguments[0] == "-c":
+        exec(arguments[1], {})
+        return 0
+    monkeypatch.setattr(sys, "argv", arguments[1:])
+    status = import_module(f"{arguments[1]}.__main__").main()
+    assert isinstance(status, int)
+    return status
+
+
+def test_all_of_it_runs(footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from export import assembly
+    from training import sampling, stages
+
+    # Checks, samples and reports have tests of their own.
+    monkeypatch.setattr(assembly, "GOLDEN_FRAMES", (1, 4))
+    monkeypatch.setattr(assembly, "FEW_FRAMES", (4,))
+    short = assembly.Wish(frames=4, engines=(), precisions=("fp32",))
+    monkeypatch.setattr(assembly, "Wish", lambda **_: short)
+    monkeypatch.setattr(sampling, "rollout", lambda _, image, *rest: dict.fromkeys(rest[2], image))
+    monkeypatch.setattr(stages, "write_report", lambda folder: folder / "report.html")
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.chdir(ROOT)
+    (tmp_path / "small.toml").write_text(SMALL)
+    python, address, run = tmp_path / "python", str(tmp_path / "socket"), tmp_path / "run"
+    python.write_text(STAND_IN.format(python=sys.executable, address=address))
+    python.chmod(0o755)
+    arguments = [f"DATA={footage}", f"RUN={run}", f"TRAIN_CONFIG={tmp_path / 'small.toml'}", "ACCELERATOR="]
+    finished: list[subprocess.CompletedProcess[str]] = []
+
+    def run_make() -> None:
+        try:
+            finished.append(make("train", f"TRAIN_PYTHON={python}", *arguments))
+        finally:
+            with contextlib.suppress(OSError), Client(address) as tests:
+                tests.send([])
+
+    thread = Thread(target=run_make)
+    with Listener(address) as listener:
+        thread.start()
+        while True:
+            with listener.accept() as command:
+                if not (words := command.recv()):
+                    break
+                command.send(carry_out(words, monkeypatch))
+    thread.join()
+    assert finished[0].returncode == 0, finished[0].stderr
+    assert open_bundle(run / "bundle").manifest.frame.width == 64
+    assert {path.name for path in run.glob("*.pt")} == {"pretrain.pt", "finetune.pt", "polish.pt"}
+    assert commands(*arguments) == [], "the next call finds everything done"
 
 
 @pytest.mark.parametrize(

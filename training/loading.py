@@ -16,6 +16,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from training.footage import Batch, ClipSampler
+from training.workers import end_with_parent
 
 Request = tuple[int, list[int]]  # a step and the offsets of its frames
 AHEAD = 2  # steps that are loaded ahead, per worker
@@ -172,6 +173,7 @@ def _as_it_is(item: tuple[Batch, list[str]]) -> tuple[Batch, list[str]]:
 
 
 def _start_worker(_: int) -> None:
+    end_with_parent()  # PyTorch's own watch looks at the server's process, which lives as long as its workers do
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides
     cv2.setNumThreads(1)
     torch.set_num_threads(1)

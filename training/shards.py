@@ -19,12 +19,10 @@ import dataclasses
 import hashlib
 import json
 import multiprocessing
-import multiprocessing.connection
 import os
 import shutil
 import signal
 import stat
-import threading
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -52,6 +50,7 @@ from training.takes import (
     small_frames,
     with_cuts,
 )
+from training.workers import end_with_parent
 from training.writing import written
 
 SUFFIXES = frozenset((".mp4", ".mkv", ".mov", ".avi", ".webm", ".mpg", ".mpeg", ".m4v", ".ts", ".mts", ".m2ts", ".gif"))
@@ -118,18 +117,6 @@ def _shard_video(path: str, name: str, spool: str, settings: ShardSettings) -> d
     # Last: where it is, the takes are whole.
     _write_text(Path(f"{spool}.json"), json.dumps(entry, separators=(",", ":")))
     return entry
-
-
-def end_with_parent() -> None:
-    """End this worker process as soon as the process that started it is gone, however that one was killed."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "this is no worker"
-
-    def watch() -> None:
-        multiprocessing.connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, name="end-with-parent", daemon=True).start()
 
 
 def _start_worker() -> None:
@@ -528,6 +515,15 @@ class _Packer:
         """Write what waits; only the last shard of a large video makes the video count as done."""
         if not self.waiting:
             return
+        try:
+            self._write()
+        except RuntimeError as error:  # ArrayRecord raises nothing else, for a full disk either
+            raise OSError(
+                f"the shards at {self.state.out} cannot be written ({error}): make room and start the same "
+                "command again"
+            ) from error
+
+    def _write(self) -> None:
         out, state = self.state.out, self.state
         done: dict[str, dict[str, Any]] = {}
         writer, file, record, written = None, "", 0, 0

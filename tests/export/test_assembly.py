@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
+import importlib.metadata
 import json
 import shutil
 import sys
+import tomllib
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
@@ -15,11 +18,14 @@ import pytest
 import torch
 from onnx import numpy_helper
 
+import runtime
 from export import assembly
 from export.__main__ import main
 from export.assembly import ExportError, Wish, export_run
 from export.graphs import condition_inputs, step_inputs
+from export.manifest import provenance
 from export.onnx_files import round_weights
+from export.placing import placed
 from export.reference import Prompt
 from export.reference import closed_loop as reference_loop
 from export.rung import Rung
@@ -320,6 +326,90 @@ def test_force_replaces_the_whole_folder(
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
 
 
+@pytest.mark.usefixtures("short")
+def test_a_full_disk_leaves_the_bundle_from_before(
+    listening_run: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    copy = tmp_path / "tiny"
+    shutil.copytree(bundle, copy)
+
+    def fill(generator: object, folder: Path) -> None:
+        (folder / "condition.onnx").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(assembly, "write_graphs", fill)
+    monkeypatch.setattr(sys, "argv", ["export", str(listening_run), "--out", str(copy), "--force", "--engine", "none"])
+    assert main() == 2
+    said = capsys.readouterr().err
+    assert said == (
+        "export: No space left on device; nothing was written: make room and start the same command again\n"
+    )
+    assert (copy / "bundle.json").read_bytes() == (bundle / "bundle.json").read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+def test_a_bundle_that_cannot_be_moved_into_place_leaves_the_one_before(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, rename = tmp_path / "tiny", Path.rename
+    shutil.copytree(bundle, copy)
+
+    def fail(path: Path, target: Path) -> Path:
+        if target == copy and path.parent == tmp_path:
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="Input/output error"), placed(copy, force=True) as folder:
+        (folder / "bundle.json").write_text("{}")
+    assert open_bundle(copy).manifest.name == open_bundle(bundle).manifest.name
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+def test_a_mistake_of_ours_is_not_told_as_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("expected a tensor of another shape")
+
+    monkeypatch.setattr(assembly, "export_run", fail)
+    monkeypatch.setattr(sys, "argv", ["export", "run", "--out", str(tmp_path / "b")])
+    with pytest.raises(RuntimeError, match="another shape"):
+        main()
+
+
+def test_weights_of_another_model_are_one_sentence(
+    listening_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = load_checkpoint(listening_run / "finetune.pt")
+    name, weight = next(iter(content["ema"].items()))
+    (tmp_path / "run").mkdir()
+    save_checkpoint(tmp_path / "run/finetune.pt", content | {"ema": content["ema"] | {name: weight[:1]}})
+    monkeypatch.setattr(sys, "argv", ["export", str(tmp_path / "run"), "--out", str(tmp_path / "b")])
+    assert main() == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "finetune.pt are not those of the model that it describes: it is damaged; delete it and train again" in said
+    assert not (tmp_path / "b").exists()
+
+
+def test_the_version_needs_no_installation(listening_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = importlib.metadata.version
+
+    def not_installed(name: str) -> str:
+        if name == "everframe":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", not_installed)
+    _, config, facts = load_generator(listening_run)
+    assert provenance(config, facts)["software"]["everframe"] == runtime.__version__
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert project["project"]["dynamic"] == ["version"]
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "runtime.__version__"}
+
+
 def test_gates_point_the_right_way() -> None:
     assert Rung("e", "fp32", "r", 1, 61.0, 70.0, 60.0, "dB").passed
     assert not Rung("e", "fp32", "r", 1, 59.0, 70.0, 60.0, "dB").passed
@@ -340,6 +430,11 @@ def test_without_text_there_are_no_words(tiny_run: Path) -> None:
             ["absent", "--out", "b"],
             "export: no checkpoint in absent: expected polish.pt, finetune.pt or pretrain.pt; train first",
         ),
+        (["n" * 300, "--out", "b"], f"export: the name {'n' * 60}... is too long for this file system: shorten it"),
+        (["absent", "--out", "n" * 300], f"export: the name {'n' * 60}... is too long for this file system: shorten"),
+        (["absent", "--out", "n" * 250], f"export: the name ./.{'n' * 57}... is too long for this file system: sho"),
+        (["import", "n" * 300, "--out", "b"], f"export: the name {'n' * 60}... is too long for this file system: sho"),
+        (["check", "n" * 300], f"export: the name {'n' * 60}... is too long for this file system: shorten it"),
         (["absent"], "the following arguments are required: --out"),
     ],
 )

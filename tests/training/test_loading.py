@@ -1,5 +1,10 @@
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -117,3 +122,36 @@ def test_what_cannot_be_shared_is_refused(shards: Path) -> None:
         load_batches(clips, offsets_at, 4, 0, 1, rank=2, world=2)
     with pytest.raises(ValueError, match="-1 loading processes"):
         load_batches(clips, offsets_at, 4, 0, 1, workers=-1)
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from training.config import Footage
+from training.footage import ClipSampler, open_footage, split
+from training.loading import load_batches
+if __name__ == "__main__":
+    footage = Footage(fps=25, short_side=48, crop_min=40, crop_max=48, horizon_frames=8)
+    library = open_footage(Path(sys.argv[1]), footage)
+    clips = ClipSampler(split(library, footage, "train"), footage, 32, 32, 1)
+    batches = load_batches(clips, lambda step: [0, 1], 1, 0, 10**6, workers=1)
+    next(batches)
+    print("loading", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_workers_end_with_whoever_started_them(shards: Path, tmp_path: Path) -> None:
+    (tmp_path / "parent.py").write_text(PARENT)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, str(tmp_path / "parent.py"), str(shards)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, start_new_session=True) as parent:
+        assert parent.stdout is not None
+        try:
+            assert parent.stdout.readline() == b"loading\n"
+            parent.kill()
+            parent.communicate(timeout=120)  # the pipe is closed once all who had it from the parent have ended
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(parent.pid, signal.SIGKILL)

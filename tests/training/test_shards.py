@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 import pytest
 
+from tests.training.full_disk import largest_file
 from training import shards
 from training.shards import ShardIndex, ShardReader, read_index, shard_report, write_shards
 from training.takes import ShardSettings, TakeRecord
@@ -329,6 +330,24 @@ def test_a_shard_cut_short_is_named_and_made_anew(
     damaged.unlink()
     with pytest.raises(ValueError, match="is missing"):
         read_index(out)
+
+
+def test_a_full_disk_is_told_and_the_same_command_goes_on(
+    five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, out = shards._Packer._write, tmp_path / "out"
+
+    def write_on_a_full_disk(packer: shards._Packer) -> None:
+        with largest_file(4096):
+            write(packer)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shards._Packer, "_write", write_on_a_full_disk)
+        with pytest.raises(OSError, match=r"the shards at .*out cannot be written .*: make room and start the same"):
+            write_shards([five], out, SETTINGS, 0, progress=False)
+    write_shards([five], out, SETTINGS, 0, progress=False)
+    write_shards([five], tmp_path / "straight", SETTINGS, 0, progress=False)
+    assert contents(out) == contents(tmp_path / "straight")
 
 
 def test_a_video_larger_than_a_shard_has_shards_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
