@@ -17,6 +17,13 @@ from export.import_pixels import LUMA, Picture
 Array = npt.NDArray[Any]
 
 
+def onnxruntime_version() -> str:
+    """Return ONNX Runtime's version; its package has several names (onnxruntime, onnxruntime-gpu)."""
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
 class Original:
     """A session of the file as it was given.
 

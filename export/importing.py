@@ -16,6 +16,7 @@ import onnx
 import runtime
 from export.import_graphs import Entry, build_condition, build_step, control_entries
 from export.import_model import Source, read_source
+from export.import_original import onnxruntime_version
 from export.import_parity import SEED, Run, check_range, closed_loop, run_original, write_golden
 from export.import_plan import Plan, make_plan
 from export.import_stage import Stage
@@ -123,8 +124,6 @@ def _compare(folder: Path, run: Run) -> tuple[tuple[Rung, ...], tuple[str, ...]]
 
 
 def _manifest(plan: Plan, graphs: dict[str, Entry], wish: Wish, name: str) -> dict[str, Any]:
-    import onnxruntime
-
     height, width = plan.size
     controls = control_entries(plan)
     is_drawn = any(entry["role"] == "noise" for entry in graphs.get("condition", {"inputs": []})["inputs"])
@@ -156,7 +155,7 @@ def _manifest(plan: Plan, graphs: dict[str, Entry], wish: Wish, name: str) -> di
             "software": {
                 "everframe": runtime.__version__,
                 "onnx": onnx.__version__,
-                "onnxruntime": onnxruntime.__version__,  # not its package's: that is onnxruntime-gpu on GPUs
+                "onnxruntime": onnxruntime_version(),
                 "python": platform.python_version(),
             },
             "training": {},

@@ -134,3 +134,11 @@ def test_the_old_switch_for_no_pretraining_is_gone() -> None:
     assert config_from_dict({"finetune": {"pretrained": "none"}}).finetune.pretrained == "none"
     with pytest.raises(ValueError, match=r'unknown key "finetune\.critic_channels"'):
         config_from_dict({"finetune": {"critic_channels": 32}})
+
+
+def test_the_small_configuration_trains_the_same_generator_for_a_third_as_long() -> None:
+    folder = CONFIGS[0].parent
+    small, whole = (load_config(folder / f"{name}.toml") for name in ("own-256-small", "own-256"))
+    assert (small.model, small.footage) == (whole.model, whole.footage)
+    for stage in ("pretrain", "finetune", "polish"):
+        assert 3 * getattr(small, stage).iterations == getattr(whole, stage).iterations
