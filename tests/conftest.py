@@ -69,6 +69,7 @@ width = 64
 num_modes = 4
 period_frames = 16
 components = 8
+encoder_scale = 0.25
 [footage]
 fps = 25.0
 short_side = 72
