@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import tomllib
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,7 @@ ONLY_IN = {
 }
 
 
+@cache
 def imported(path: Path) -> set[str]:
     """Return the top-level names that a file imports anywhere."""
     names: set[str] = set()

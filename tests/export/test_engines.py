@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from export import engines
 from export.__main__ import main, parser
 from export.engines import Order, plan_engines, require_share
 from runtime import EngineError, cuda, tensorrt_builder
@@ -48,16 +47,6 @@ def test_too_little_in_half_precision_is_an_error() -> None:
         require_share(Share(9, 4), "the step graph")
     with pytest.raises(ValueError, match="only 0 of 0 layers"):
         require_share(Share(0, 0), "the step graph")
-
-
-def test_an_export_in_fp32_by_mistake_leaves_nothing(
-    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(engines, "to_half", lambda model: model)  # a conversion that has quietly done nothing
-    monkeypatch.setattr(sys, "argv", ["export", str(tiny_run), "--out", str(tmp_path / "out"), "--engine", "none"])
-    assert main() == 2
-    assert "only 0 of 13 layers of the step graph that multiply by weights run in FP16" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_ctrl_c_is_one_sentence_and_status_130(

@@ -12,6 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.__main__ import main
+from benchmarks.quality import networks as quality_networks
 from benchmarks.quality.networks import Clip, FeatureCache
 from benchmarks.quality.store import ResultStore
 from benchmarks.transfer import judge as transfer_judge
@@ -152,7 +153,7 @@ def i3d(tmp_path_factory: pytest.TempPathFactory) -> Path:
     graph = helper.make_graph(
         nodes,
         "judge",
-        [helper.make_tensor_value_info("video", TensorProto.FLOAT, ["n", 3, "t", 224, 224])],
+        [helper.make_tensor_value_info("video", TensorProto.FLOAT, ["n", 3, "t", "h", "w"])],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 8]) for name in ("logits", "features")],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
@@ -170,6 +171,7 @@ def compare(runs: Path, footage: Path, out: Path, *more: str) -> int:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The user's cache, for footage and features, is a folder of the test's own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(quality_networks, "SIDE", 32)  # the network of these tests takes any size
     return tmp_path / "cache"
 
 

@@ -309,7 +309,7 @@ KEYS = st.sampled_from(["text", "seed", "dissolve_s", "cue", "name", "value", "d
 
 
 @pytest.mark.live
-def test_a_thousand_strange_messages_of_each_kind_hurt_nobody(room: Room) -> None:
+def test_strange_messages_of_each_kind_hurt_nobody(room: Room) -> None:
     """Everything is answered, nothing with a fault of ours, and the room works as before."""
     names = ["prepare", "prompt", "take", "drop", "set", "animate", "nothing"]
     paths = [
@@ -323,7 +323,7 @@ def test_a_thousand_strange_messages_of_each_kind_hurt_nobody(room: Room) -> Non
     paths += ["/api/cues/image?dissolve_s=nan", "/api/state", "/../etc/passwd", "/%2e%2e/pyproject.toml", "/api/live"]
     methods = ["GET", "POST", "PUT", "DELETE", "PATCH", "HEAD"]
 
-    @settings(max_examples=1000, deadline=None, database=None, derandomize=True,
+    @settings(max_examples=300, deadline=None, database=None, derandomize=True,
               suppress_health_check=list(HealthCheck))  # fmt: skip
     @given(
         st.dictionaries(KEYS, JSON, max_size=4) | JSON,
