@@ -18,16 +18,17 @@ import numpy.typing as npt
 from benchmarks.latency.distribution import Distribution
 from benchmarks.machine import machine_card
 from benchmarks.report import BenchmarkReport
-from runtime import cuda
-from runtime.bundle import open_bundle
-from runtime.device_frame import DeviceFrame
-from runtime.device_session import Device, DeviceSession
-from runtime.engine import Program, open_engine
+from runtime.bundle.reader import open_bundle
+from runtime.bundle.tensors import TensorSpec
+from runtime.engines import cuda
+from runtime.engines.cuda_frame import CudaFrame
+from runtime.engines.cuda_session import CudaDevice, CudaSession
+from runtime.engines.engine import Program
+from runtime.engines.table import open_engine
 from runtime.errors import EngineError
 from runtime.generator import Generator
 from runtime.golden import psnr_db
 from runtime.noise import FRAMES, normals
-from runtime.tensors import Tensor
 
 SUMMARY = "what an NVIDIA GPU can do for a bundle: engines, CUDA graphs, parity, latency"
 DESCRIPTION = """\
@@ -116,7 +117,7 @@ def check_engine(
     return {"passed": worst >= _GATE_DB[precision], "what": what, "psnr_db": round(worst, 2), "ms": ms}
 
 
-def check_torch(device: Device, frames: int) -> dict[str, Any]:
+def check_torch(device: CudaDevice, frames: int) -> dict[str, Any]:
     """Let a module of PyTorch run in our buffers, stream and CUDA graphs, and compare it with itself without graphs.
 
     Args:
@@ -139,7 +140,7 @@ def check_torch(device: Device, frames: int) -> dict[str, Any]:
     def enqueue(addresses: Mapping[str, int]) -> None:
         with torch.inference_mode(), torch.cuda.stream(stream):
             state, noise, frame, after = (
-                torch.as_tensor(DeviceFrame(addresses[name], shape, "float32"), device="cuda")
+                torch.as_tensor(CudaFrame(addresses[name], shape, "float32"), device="cuda")
                 for name, shape in (("state", _STATE), ("noise", _STATE), ("frame", _STATE), ("after", _STATE))
             )
             after.copy_(torch.tanh(layer(state) + noise))
@@ -151,13 +152,13 @@ def check_torch(device: Device, frames: int) -> dict[str, Any]:
 _STATE = (1, _CHANNELS, _SIDE, _SIDE)
 PROGRAM = Program(
     b"",
-    (Tensor("state", "float32", _STATE, "state", next="after"), Tensor("noise", "float32", _STATE, "noise")),
-    (Tensor("frame", "float32", _STATE, "frame"), Tensor("after", "float32", _STATE, "state")),
+    (TensorSpec("state", "float32", _STATE, "state", next="after"), TensorSpec("noise", "float32", _STATE, "noise")),
+    (TensorSpec("frame", "float32", _STATE, "frame"), TensorSpec("after", "float32", _STATE, "state")),
     (("state", "after"),),
 )
 
 
-def compare_graphs(device: Device, enqueue: Callable[[Mapping[str, int]], None], frames: int) -> dict[str, Any]:
+def compare_graphs(device: CudaDevice, enqueue: Callable[[Mapping[str, int]], None], frames: int) -> dict[str, Any]:
     """Run what works on `PROGRAM` with captured graphs, and step by step, and compare the first frames bit by bit.
 
     Args:
@@ -165,7 +166,7 @@ def compare_graphs(device: Device, enqueue: Callable[[Mapping[str, int]], None],
         enqueue: enqueues one evaluation.
         frames: to time with graphs.
     """
-    session = DeviceSession(PROGRAM, device, enqueue)
+    session = CudaSession(PROGRAM, device, enqueue)
     try:
         with_graphs = _play(session)
         why_eager = session.why_eager
@@ -185,7 +186,7 @@ def compare_graphs(device: Device, enqueue: Callable[[Mapping[str, int]], None],
     return {"passed": same and not why_eager, "what": what, "ms": ms}
 
 
-def _play(session: DeviceSession) -> list[npt.NDArray[Any]]:
+def _play(session: CudaSession) -> list[npt.NDArray[Any]]:
     found = []
     for number in range(_COMPARED):
         noise = normals(0, FRAMES, number, int(np.prod(_STATE))).reshape(_STATE)

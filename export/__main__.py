@@ -11,10 +11,10 @@ from pathlib import Path
 
 from export.arguments import to_list, to_size
 from runtime.errors import BundleError, EngineError
-from training.writing import to_sentence
+from training.atomic_file import to_sentence
 
 # A first argument of this name is a command of its own (a run folder of that name is written ./import).
-COMMANDS = {"import": "export.import_command", "check": "export.check_command"}
+COMMANDS = {"import": "export.from_onnx.command", "check": "export.check"}
 PRECISIONS = ("fp32", "fp16")
 EXAMPLES = """what is written:
   condition.onnx, step.onnx   both graphs, from pixels to pixels; FP32 arithmetic, weights at rest in FP16
@@ -88,9 +88,9 @@ def run(words: Sequence[str]) -> Path:
         if len(engines) > 1:
             raise ValueError(f'--engine is "none" or names of engines, got {arguments.engine!r}')
         engines = ()
-    from export.assembly import Wish, export_run
+    from export.bundle_writer import ExportOptions, export_run
 
-    wish = Wish(
+    wish = ExportOptions(
         words=arguments.words, size=size, precisions=precisions, engines=engines, targets=to_list(arguments.target)
     )
     export_run(arguments.run, arguments.out, force=arguments.force, wish=wish)

@@ -13,28 +13,28 @@ from typing import Any
 
 import onnx
 
-from export.stages import Stages
-from runtime import cuda, tensorrt_builder
-from runtime.bundle import open_bundle
-from runtime.engine_tensorrt import graph_in, inspect, target_of
+from export.progress import ProgressTable
+from runtime.bundle.graph_checks import prune
+from runtime.bundle.reader import open_bundle
+from runtime.bundle.strict_json import nearest
+from runtime.engines import cuda, tensorrt_builder
+from runtime.engines.fp16 import Fp16Share, share_of, to_half
+from runtime.engines.tensorrt import graph_in, inspect, target_of
 from runtime.errors import EngineError
-from runtime.fields import nearest
-from runtime.graphs import prune
-from runtime.half import Share, share_of, to_half
 
 EXPECTED_SHARE = 0.95  # of the convolutions of a step graph in FP16; below, the export fails
 FLAVOURS = tuple(tensorrt_builder.MODULES)
 
 
 @dataclass(frozen=True)
-class Order:
+class EngineRequest:
     """What is to be built: a flavour for a target ("sm89", "portable", or the name of the GPU)."""
 
     flavour: str
     target: str
 
 
-def plan_engines(engines: Sequence[str] | None, targets: Sequence[str]) -> list[Order]:
+def plan_engines(engines: Sequence[str] | None, targets: Sequence[str]) -> list[EngineRequest]:
     """Return what to build.
 
     Args:
@@ -59,17 +59,17 @@ def plan_engines(engines: Sequence[str] | None, targets: Sequence[str]) -> list[
             continue
         if name == "tensorrt":
             device = cuda.Cuda()
-            orders.append(Order(name, target_of(name, device)))
+            orders.append(EngineRequest(name, target_of(name, device)))
             device.close()
         else:
             chosen = tensorrt_builder.check_targets(targets)
-            orders += [Order(name, target) for target in chosen or (tensorrt_builder.PORTABLE,)]
+            orders += [EngineRequest(name, target) for target in chosen or (tensorrt_builder.PORTABLE,)]
     if targets and not any(order.flavour == "tensorrt-rtx" for order in orders):
         raise ValueError("--target is for tensorrt-rtx: name it with --engine tensorrt-rtx")
     return orders
 
 
-def half_share(step: onnx.ModelProto) -> Share:
+def half_share(step: onnx.ModelProto) -> Fp16Share:
     """Return the share of a step graph's weighted nodes that compute in FP16 after conversion.
 
     Raises:
@@ -80,7 +80,7 @@ def half_share(step: onnx.ModelProto) -> Share:
     return share
 
 
-def require_share(share: Share, what: str) -> None:
+def require_share(share: Fp16Share, what: str) -> None:
     """Raise ValueError if the share is under what is expected of an FP16 engine."""
     if share.value < EXPECTED_SHARE:
         raise ValueError(
@@ -90,7 +90,7 @@ def require_share(share: Share, what: str) -> None:
 
 
 def build_engines(
-    folder: Path, orders: Sequence[Order], precisions: Sequence[str], stages: Stages
+    folder: Path, orders: Sequence[EngineRequest], precisions: Sequence[str], stages: ProgressTable
 ) -> list[dict[str, Any]]:
     """Build every engine that the runtime may ask for on a GPU into `folder`/engines.
 
@@ -153,7 +153,7 @@ def _report(advance: Callable[[float], None], share: float, phase: str) -> None:
 
 
 def _graphs(folder: Path, precisions: Sequence[str]) -> Iterator[tuple[str, str, bytes]]:
-    """Yield (name, precision, serialised graph) as the runtime compiles them (runtime/sessions.py)."""
+    """Yield (name, precision, serialised graph) as the runtime compiles them (runtime/engines/sessions.py)."""
     bundle = open_bundle(folder)
     condition = bundle.manifest.condition
     if condition is not None and bundle.condition is not None:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.generator import Memory, State, VideoGenerator, dissolve
+from training.model.generator import ConditionMemory, StepState, VideoGenerator, dissolve
 
 # Recommendation ITU-R BT.709-6, items 3.2 to 3.4, limited range: Y' = 16 + 219 (0.2126 R' + 0.7152 G' + 0.0722 B').
 LUMA = (0.2126, 0.7152, 0.0722)
@@ -71,10 +71,10 @@ class StepGraph(nn.Module):
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Return (picture, rgb, i420, *next state); arguments in the order of `step_inputs`."""
-        slots, parts = len(Memory._fields), len(State._fields)
-        a, b = Memory(*tensors[:slots]), Memory(*tensors[slots : 2 * slots])
+        slots, parts = len(ConditionMemory._fields), len(StepState._fields)
+        a, b = ConditionMemory(*tensors[:slots]), ConditionMemory(*tensors[slots : 2 * slots])
         mix = tensors[2 * slots]
-        state = State(*tensors[2 * slots + 1 : 2 * slots + 1 + parts])
+        state = StepState(*tensors[2 * slots + 1 : 2 * slots + 1 + parts])
         noise, control = tensors[-2:]
         picture, following = self.step(dissolve(a, b, mix), state, noise, control)
         return picture, to_rgb(picture), to_i420(picture), *following
@@ -83,10 +83,10 @@ class StepGraph(nn.Module):
 def step_inputs() -> list[str]:
     """Return the names of the step graph's inputs in the order in which `StepGraph` takes them."""
     return [
-        *(f"a_{slot}" for slot in Memory._fields),
-        *(f"b_{slot}" for slot in Memory._fields),
+        *(f"a_{slot}" for slot in ConditionMemory._fields),
+        *(f"b_{slot}" for slot in ConditionMemory._fields),
         "mix",
-        *State._fields,
+        *StepState._fields,
         "noise",
         "control",
     ]
@@ -94,4 +94,4 @@ def step_inputs() -> list[str]:
 
 def step_outputs() -> list[str]:
     """Return the names of the step graph's outputs in the order in which `StepGraph` gives them."""
-    return ["picture", "rgb", "i420", *(f"next_{part}" for part in State._fields)]
+    return ["picture", "rgb", "i420", *(f"next_{part}" for part in StepState._fields)]

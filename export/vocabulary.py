@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from runtime.tokenizer_parts import read_tokenizer
-from training.words import DESCRIPTION, Words
+from runtime.prompts.tokenizer_checks import read_tokenizer
+from training.data.words import DESCRIPTION, WordVectors
 
 TOKENS = 10_000
 FILES = {"tokenizer": "text/tokenizer.json", "vectors": "text/vectors.npy", "scales": "text/scales.npy"}
@@ -23,7 +23,7 @@ FILES = {"tokenizer": "text/tokenizer.json", "vectors": "text/vectors.npy", "sca
 
 def write_vocabulary(
     words: Path, folder: Path, captions: Collection[str] = (), tokens: int = TOKENS
-) -> tuple[dict[str, Any], Words]:
+) -> tuple[dict[str, Any], WordVectors]:
     """Write a bundle's `text/`.
 
     Args:
@@ -38,7 +38,7 @@ def write_vocabulary(
     Raises:
         ValueError: the folder is missing or damaged, or its tokenizer is made of parts that the runtime does not read.
     """
-    Words.open(words)  # checks every file
+    WordVectors.open(words)  # checks every file
     facts = json.loads((words / DESCRIPTION).read_text(encoding="utf-8"))
     tokenizer = json.loads((words / "tokenizer.json").read_text(encoding="utf-8"))
     vectors, scales = np.load(words / "vectors.npy"), np.load(words / "scales.npy")
@@ -65,7 +65,7 @@ def write_vocabulary(
         "licence": str(source.get("licence") or "not stated"),
         "source": str(source.get("name") or "not stated"),
     }
-    return entry, Words(text, vectors, scales, "")
+    return entry, WordVectors(text, vectors, scales, "")
 
 
 def commonest(tokenizer: dict[str, Any], tokens: int, captions: Collection[str] = ()) -> list[tuple[str, int]]:

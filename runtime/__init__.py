@@ -8,11 +8,11 @@ with Generator.open("bundles/NAME", engine="auto") as generator:
         ...
 """
 
-from runtime.conditioning import Memory
+from runtime.bundle.manifest import Manifest
 from runtime.errors import BundleError, EngineError
 from runtime.generator import Generator
-from runtime.manifest import Manifest
+from runtime.prompts.conditioner import Scene
 
 __version__ = "0.1.0"  # of the whole project: pyproject.toml reads it here, and bundles name it
 
-__all__ = ["BundleError", "EngineError", "Generator", "Manifest", "Memory"]
+__all__ = ["BundleError", "EngineError", "Generator", "Manifest", "Scene"]

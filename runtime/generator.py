@@ -15,21 +15,22 @@ from typing import Self
 
 import numpy as np
 
-from runtime.bundle import open_bundle
-from runtime.conditioning import Conditioner
-from runtime.device_frame import DeviceFrame
-from runtime.engine import Choice, Session
+from runtime.bundle.manifest import Manifest
+from runtime.bundle.reader import open_bundle
+from runtime.engines.cuda_frame import CudaFrame
+from runtime.engines.engine import Session
+from runtime.engines.opening import OpenedEngine, open_engines
+from runtime.engines.sessions import frame_output, state_pairs
+from runtime.engines.table import EngineChoice
 from runtime.errors import EngineError
-from runtime.manifest import Manifest
+from runtime.generator_inputs import FrameArray, GeneratorInputs
 from runtime.noise import FRAMES, check_seed, normals
-from runtime.opening import Opened, open_engines
-from runtime.sessions import frame_output, state_pairs
-from runtime.steerable import Frame, Steerable
-from runtime.stepping import Stepper
-from runtime.text import Words, prepare_words
+from runtime.prompts.conditioner import Conditioner
+from runtime.prompts.text_encoder import TextEncoder, prepare_words
+from runtime.step_runner import StepRunner
 
 
-class Generator(Steerable):
+class Generator(GeneratorInputs):
     """A running generator; make one with `Generator.open`.
 
     One thread asks for frames: by `next`, `skip` and `reset`. What is inherited may be called from any other thread.
@@ -58,7 +59,7 @@ class Generator(Steerable):
     def __init__(
         self,
         manifest: Manifest,
-        choice: Choice,
+        choice: EngineChoice,
         step: Session,
         condition: Session | None,
         *,
@@ -66,9 +67,9 @@ class Generator(Steerable):
         seed: int | None = None,
         renewal: bool = True,
         open_blind: Callable[[], Session] | None = None,
-        open_words: Callable[[], Words] | None = None,
+        open_words: Callable[[], TextEncoder] | None = None,
         open_second: Callable[[], Session] | None = None,
-        spares: Iterator[Opened] | None = None,
+        spares: Iterator[OpenedEngine] | None = None,
     ) -> None:
         conditioner = None
         if manifest.condition is not None and condition is not None:
@@ -79,7 +80,7 @@ class Generator(Steerable):
         self.width, self.height, self.fps = manifest.frame.width, manifest.frame.height, manifest.frame.fps
         self.pixels = pixels
         self.engine, self.precision, self.engine_reason = choice.engine.name, choice.precision, choice.reason
-        self._step = Stepper(step, state_pairs(manifest.step), open_blind)
+        self._step = StepRunner(step, state_pairs(manifest.step), open_blind)
         self._frame_name = frame_output(manifest.step, pixels)
         self._frame_shape = next(item.shape[1:] for item in manifest.step.outputs if item.name == self._frame_name)
         # Looked up once: between two frames, Python's own time is most of what the runtime adds to the engine's.
@@ -88,7 +89,7 @@ class Generator(Steerable):
         self._mix_names = [item.name for item in graph.inputs_of("mix")]
         self._noises = [(item.name, item.shape[1]) for item in graph.inputs_of("noise")]
         self._is_closed = self._has_frame = False
-        self._spares: Iterator[Opened] = iter(()) if spares is None else spares
+        self._spares: Iterator[OpenedEngine] = iter(()) if spares is None else spares
         self.on_fall_back: Callable[[str], object] = lambda _: None
 
     @classmethod
@@ -109,7 +110,7 @@ class Generator(Steerable):
 
         Args:
             path: folder of the bundle.
-            engine: "auto" for the fastest that runs here, a name of `runtime.engine.ENGINES`, or several names with
+            engine: "auto" for the fastest that runs here, a name of `runtime.engines.table.ENGINES`, or several with
                 commas between them: the next takes over if one cannot run here, or fails on air.
             precision: "auto" for the fastest of the engine, "fp32" or "bf16".
             pixels: what frames are made of, "rgb" or "i420".
@@ -174,7 +175,7 @@ class Generator(Steerable):
             for _ in range(frames):
                 self._advance()
 
-    def device_frame(self) -> DeviceFrame:
+    def device_frame(self) -> CudaFrame:
         """Return the frame that was made last where the engine made it, for pycuda, CuPy or PyTorch.
 
         Returns:
@@ -188,7 +189,7 @@ class Generator(Steerable):
         if address is None:
             why = f"frames of {self.engine} lie in main memory, take those" if self._has_frame else "ask for one"
             raise ValueError(f"there is no frame on a device: {why}")
-        return DeviceFrame(address, self._frame_shape)
+        return CudaFrame(address, self._frame_shape)
 
     def reset(self, seed: int | None = None) -> None:
         """Go back to frame 0 with the state at zeros; controls stay.
@@ -213,10 +214,10 @@ class Generator(Steerable):
                 self._conditioner.close()
             self._step.close()
 
-    def __iter__(self) -> Iterator[Frame]:
+    def __iter__(self) -> Iterator[FrameArray]:
         return self
 
-    def __next__(self) -> Frame:
+    def __next__(self) -> FrameArray:
         """Make the next frame.
 
         Returns:
@@ -230,7 +231,7 @@ class Generator(Steerable):
         self._check_open()
         self._advance()
         try:
-            frame: Frame = self._step.read(self._frame_name)[0]
+            frame: FrameArray = self._step.read(self._frame_name)[0]
         except EngineError as error:  # of an engine that only enqueues, a run's failure shows here
             self._fall_back(error)
             self._step.run()
@@ -269,7 +270,7 @@ class Generator(Steerable):
             raise EngineError(f"{error}; {worse}") from error
         if spare is None:
             raise error
-        step = Stepper(spare.step, state_pairs(self.manifest.step), spare.open_blind)
+        step = StepRunner(spare.step, state_pairs(self.manifest.step), spare.open_blind)
         has_states = step.take_over(self._step)
         if self._conditioner is not None and spare.condition is not None:
             self._conditioner.replace(spare.condition, spare.open_second)

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from runtime.arrays import MAX_HEADER_BYTES, Header, read_header, to_array
-from runtime.bundle import read_file
+from runtime.bundle.manifest import GoldenSpec, Manifest
+from runtime.bundle.npy import MAX_HEADER_BYTES, NpyHeader, read_header, to_array
+from runtime.bundle.reader import read_file
 from runtime.errors import BundleError
 from runtime.generator import Generator
-from runtime.manifest import GoldenSpec, Manifest
 
 _MAX_BYTES = 2**30  # of a file and of what it unpacks to: a hundred frames of 1080p are half of it
 _MAX_ENTRIES = 16
@@ -32,7 +32,7 @@ class _Wanted(NamedTuple):
     low: int | None = None
     high: int | None = None
 
-    def fits(self, header: Header) -> bool:
+    def fits(self, header: NpyHeader) -> bool:
         """Tell whether a header claims such an array."""
         if header.dtype.name != self.dtype or len(header.shape) != len(self.shape):
             return False

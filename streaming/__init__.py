@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from streaming.errors import SinkError
-from streaming.pacing import Clock, Pacer, SystemClock
+from streaming.output.pacing import Clock, Pacer, SystemClock
 
 __all__ = ["Clock", "Pacer", "SinkError", "SystemClock"]

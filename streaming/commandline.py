@@ -13,16 +13,16 @@ from pathlib import Path
 
 from streaming.arguments import DEFAULT_BUNDLE, DEFAULT_SINK, parse
 from streaming.errors import SinkError, explain
-from streaming.fanout import FanOut, SinkFigures
-from streaming.figures import Figures
-from streaming.filler import Filler
 from streaming.live.encoders import ENCODERS, choose
-from streaming.pacing import Pacer, SystemClock
-from streaming.process import Interruption, process_start_s
-from streaming.show import End, Show
-from streaming.sink import Feed
+from streaming.output.fan_out import FanOut, SinkStats
+from streaming.output.frame_repeater import FrameRepeater
+from streaming.output.pacing import Pacer, SystemClock
+from streaming.process.interruption import Interruption, process_start_s
+from streaming.show.show import Show, ShowEnd
+from streaming.show.stats import ShowStats
+from streaming.show.status import StatusLine, to_summary
+from streaming.sinks.sink import StreamFormat
 from streaming.sinks.table import encodes, make_sinks
-from streaming.status import Status, to_summary
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, interruption: Interruption) -> int:
-    from runtime.bundle import read_manifest
+    from runtime.bundle.reader import read_manifest
 
     sinks = make_sinks(options.to or [DEFAULT_SINK], options.pixels)
     bundle = _find_bundle(options.bundle)
@@ -71,26 +71,26 @@ def _run(options: argparse.Namespace, interruption: Interruption) -> int:
     clock = SystemClock()
     fan_out = FanOut(sinks)
     pacer = Pacer(clock, fps)
-    show = Show(fan_out, pacer, clock, Filler(fan_out, pacer, clock))
-    status = Status(sys.stderr, clock, as_json=options.log == "json")
-    from streaming.desk import Desk
+    show = Show(fan_out, pacer, clock, FrameRepeater(fan_out, pacer, clock))
+    status = StatusLine(sys.stderr, clock, as_json=options.log == "json")
+    from streaming.control.controller import ShowController
 
-    desk, preset = Desk(), "" if options.preset == "none" else options.preset
+    desk, preset = ShowController(), "" if options.preset == "none" else options.preset
     width, height = manifest.frame.width, manifest.frame.height
     encoder = _choose_encoder(options, width, height, fps)
-    feed = Feed(manifest.name, width, height, fps, options.pixels, show.latest, desk, preset, encoder)
+    feed = StreamFormat(manifest.name, width, height, fps, options.pixels, show.latest, desk, preset, encoder)
     with ExitStack() as stack:
         stack.callback(desk.close)
         fan_out.open(feed)
         stack.callback(fan_out.close, keep=False)  # does nothing once the show has closed it
 
-        from streaming.player import Player  # while the sinks start on their threads
+        from streaming.show.player import Player  # while the sinks start on their threads
 
         player = stack.enter_context(Player(options, bundle, desk, status.say))
         frames = player.frames(pacer, clock)
         fan_out.wait_ready()
 
-        def refresh(figures: Figures) -> None:
+        def refresh(figures: ShowStats) -> None:
             show.engine = player.engine
             status.refresh(figures)
 
@@ -128,11 +128,11 @@ def _choose_encoder(options: argparse.Namespace, width: int, height: int, fps: F
     return choose(options.encoder, width, height, fps)
 
 
-def _to_status(end: End, sinks: Sequence[SinkFigures], frames: int) -> int:
-    if end is End.READER_GONE:
+def _to_status(end: ShowEnd, sinks: Sequence[SinkStats], frames: int) -> int:
+    if end is ShowEnd.READER_GONE:
         return 0
     is_vain = frames > 0 and all(sink.is_dead or not sink.written for sink in sinks)
-    is_dead = end is End.ALL_DEAD and any(sink.is_dead for sink in sinks)  # not all were closed by somebody
+    is_dead = end is ShowEnd.ALL_DEAD and any(sink.is_dead for sink in sinks)  # not all were closed by somebody
     return 1 if is_vain or is_dead else 0
 
 

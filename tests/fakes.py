@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from runtime.engine import Array, Buffers, Choice, Program
+from runtime.bundle.manifest import Manifest
+from runtime.engines.engine import Array, Buffers, Program
+from runtime.engines.table import EngineChoice
 from runtime.generator import Generator
-from runtime.manifest import Manifest
-from streaming.sink import Feed, Frame, Sink
+from streaming.sinks.sink import Frame, Sink, StreamFormat
 
 Compute = Callable[[Program, dict[str, Array], int], dict[str, Array]]
 
@@ -43,7 +44,7 @@ class FakeClock:
 
 
 class FakeSession:
-    """A session that computes in Python and remembers what it was given; see `runtime.engine.Session`.
+    """A session that computes in Python and remembers what it was given; see `runtime.engines.engine.Session`.
 
     Args:
         program: gives the tensors.
@@ -95,7 +96,7 @@ def count_frames(program: Program, inputs: dict[str, Array], run: int) -> dict[s
 
 
 class FakeEngine:
-    """An engine of fake sessions; see `runtime.engine.Engine`.
+    """An engine of fake sessions; see `runtime.engines.engine.Engine`.
 
     Args:
         compute: what its sessions compute.
@@ -143,7 +144,7 @@ def fake_generator(manifest: Manifest, compute: Compute = count_frames, **option
     states = tuple(manifest.step.outputs_of("state"))
     blind = Program(b"", manifest.step.inputs, states, pairs)
     options.setdefault("open_blind", lambda: engine.open(blind, "fp32", 1, None))
-    return Generator(manifest, Choice(engine, "fp32", "a fake"), step, condition, **options), engine
+    return Generator(manifest, EngineChoice(engine, "fp32", "a fake"), step, condition, **options), engine
 
 
 class RecordingSink(Sink):
@@ -165,7 +166,7 @@ class RecordingSink(Sink):
         fail_at: int = 0,
     ) -> None:
         self.name = spec
-        self.feed: Feed | None = None
+        self.feed: StreamFormat | None = None
         self.frames: list[Array] = []
         self.slots: list[int] = []
         self.is_started = False
@@ -175,7 +176,7 @@ class RecordingSink(Sink):
         self._fail_at = fail_at
         self._num_writes = 0
 
-    def open(self, feed: Feed) -> None:
+    def open(self, feed: StreamFormat) -> None:
         """Remember the feed."""
         self.feed = feed
 

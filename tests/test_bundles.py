@@ -10,8 +10,8 @@ import onnx
 import pytest
 
 from runtime import Generator
-from runtime.bundle import open_bundle
-from runtime.engine import open_engine
+from runtime.bundle.reader import open_bundle
+from runtime.engines.table import open_engine
 from runtime.golden import GoldenResult, load_golden, psnr_db
 from tests.export.rtx import require_builds
 

@@ -16,7 +16,7 @@ from threading import Thread
 
 import pytest
 
-from runtime.bundle import open_bundle
+from runtime.bundle.reader import open_bundle
 
 ROOT = Path(__file__).parent.parent
 
@@ -132,13 +132,16 @@ def carry_out(arguments: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
 
 
 def test_all_of_it_runs(footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from export import assembly
-    from training import sampling, stages
+    from export import bundle_writer as assembly
+    from training import sampling
+
+    # Checks, samples and reports have tests of their own.
+    from training.stages import command as stages
 
     # Checks, samples and reports have tests of their own.
     monkeypatch.setattr(assembly, "GOLDEN_FRAMES", (1, 4))
     monkeypatch.setattr(assembly, "FEW_FRAMES", (4,))
-    short = assembly.Wish(frames=4, engines=(), precisions=("fp32",))
+    short = assembly.ExportOptions(frames=4, engines=(), precisions=("fp32",))
     monkeypatch.setattr(assembly, "Wish", lambda **_: short)
     monkeypatch.setattr(sampling, "rollout", lambda _, image, *rest: dict.fromkeys(rest[2], image))
     monkeypatch.setattr(stages, "write_report", lambda folder: folder / "report.html")

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from runtime.bundle import write_manifest
+from runtime.bundle.reader import write_manifest
 
 CODE, NOISE, MODES = 6, 4, 2
 DAMPING, ANGLE = 0.95, 0.4

@@ -7,7 +7,7 @@ import io
 import sys
 from pathlib import Path
 
-from training.writing import to_sentence
+from training.atomic_file import to_sentence
 
 EXAMPLES = """examples:
   python -m training pack     FOOTAGE --out PACK --megabytes 20
@@ -27,7 +27,8 @@ pretrain.pt, finetune.pt and polish.pt, metrics.jsonl, tensorboard/, samples/ an
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    from training import pack, probe, shards, words
+    from training.data import pack, shards, words
+    from training.tasks import probe
 
     main_parser = argparse.ArgumentParser(
         prog="python -m training",
@@ -76,7 +77,8 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> None:
     """Carry out one command; raises ValueError for anything the user can mend."""
-    from training import pack, probe, shards, words
+    from training.data import pack, shards, words
+    from training.tasks import probe
 
     commands = {
         "pack": pack.run, "shard": shards.run, "words": words.run, "probe": probe.run, "sample": show_samples,
@@ -88,7 +90,7 @@ def run(arguments: argparse.Namespace) -> None:
 def show_samples(arguments: argparse.Namespace) -> None:
     """Write a contact sheet and a clip of what a run's newest generator makes."""
     from training.checkpoint import load_generator
-    from training.footage import ClipSampler, open_footage, split
+    from training.data.footage import ClipSampler, open_footage, split
     from training.sampling import write_samples
 
     generator, config, facts = load_generator(arguments.run)
@@ -102,7 +104,7 @@ def show_samples(arguments: argparse.Namespace) -> None:
 
 def train_stage(arguments: argparse.Namespace) -> None:
     """Run a stage of training to its end."""
-    from training import stages
+    from training.stages import command as stages
 
     stages.run(arguments)
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from training.atomic_file import written
 from training.config import Config, config_from_dict
-from training.generator import VideoGenerator
-from training.resizing import resized
-from training.writing import written
+from training.model.generator import VideoGenerator
+from training.model.resizing import resized
 
 VERSION = 3
 STAGES = ("pretrain", "finetune", "polish")

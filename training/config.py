@@ -18,14 +18,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from training.generator import Shape
+from training.model.generator import Shape
 
 PRECISIONS = ("auto", "bf16", "fp32")
 BARE_WORD = re.compile("[A-Za-z][A-Za-z0-9_-]*")  # what --set takes for a string without quotes
 
 
 @dataclasses.dataclass(frozen=True)
-class Footage:
+class FootageConfig:
     """How clips are cut out of a folder of videos."""
 
     fps: float = 30.0  # what the bundle plays at; the footage is taken frame by frame, whatever its own rate
@@ -60,7 +60,7 @@ class Footage:
 
 
 @dataclasses.dataclass(frozen=True)
-class Pretrain:
+class PretrainConfig:
     """The first stage: video without labels. A clip is four frames at an equal distance, drawn anew every iteration."""
 
     iterations: int = 1500
@@ -100,7 +100,7 @@ class Pretrain:
 
 
 @dataclasses.dataclass(frozen=True)
-class Finetune:
+class FinetuneConfig:
     """The second stage: a generator against two critics, one of pictures and one of clips."""
 
     iterations: int = 3000
@@ -162,7 +162,7 @@ class Finetune:
 
 
 @dataclasses.dataclass(frozen=True)
-class Polish:
+class PolishConfig:
     """The third stage: the painter and the mixture's codes, on whole frames."""
 
     iterations: int = 1500
@@ -180,7 +180,7 @@ class Polish:
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class RunConfig:
     """What holds for all stages."""
 
     seed: int = 0
@@ -212,11 +212,11 @@ class Config:
     name: str = "generator"
     description: str = "A video generator trained with Everframe."
     model: Shape = dataclasses.field(default_factory=Shape)
-    footage: Footage = dataclasses.field(default_factory=Footage)
-    pretrain: Pretrain = dataclasses.field(default_factory=Pretrain)
-    finetune: Finetune = dataclasses.field(default_factory=Finetune)
-    polish: Polish = dataclasses.field(default_factory=Polish)
-    run: Run = dataclasses.field(default_factory=Run)
+    footage: FootageConfig = dataclasses.field(default_factory=FootageConfig)
+    pretrain: PretrainConfig = dataclasses.field(default_factory=PretrainConfig)
+    finetune: FinetuneConfig = dataclasses.field(default_factory=FinetuneConfig)
+    polish: PolishConfig = dataclasses.field(default_factory=PolishConfig)
+    run: RunConfig = dataclasses.field(default_factory=RunConfig)
     renewal_every_frames: int = 240
     renewal_dissolve_frames: int = 90
     renewal_correlation: float = 0.6

@@ -22,17 +22,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
+from training.atomic_file import write_text
 from training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from training.config import Config
-from training.footage import Batch, ClipSampler
-from training.loading import load_batches
-from training.losses import DivergenceError
+from training.data.footage import Batch, ClipSampler
+from training.data.loading import load_batches
 from training.progress import ProgressLines
 from training.sampling import write_samples
-from training.writing import write_text
+from training.stages.losses import DivergenceError
 
 
-class Stage(Protocol):
+class TrainingStage(Protocol):
     """One stage of training."""
 
     name: str
@@ -88,7 +88,7 @@ class Stage(Protocol):
 
 
 def train(
-    stage: Stage,
+    stage: TrainingStage,
     config: Config,
     fabric: Fabric,
     clips: ClipSampler,
@@ -192,7 +192,7 @@ def train(
 
 
 def _iterate(
-    stage: Stage,
+    stage: TrainingStage,
     config: Config,
     fabric: Fabric,
     clips: ClipSampler,
@@ -251,7 +251,7 @@ def _iterate(
 class _Log:
     """Progress, metrics.jsonl and TensorBoard; does nothing but check for divergence where not enabled."""
 
-    def __init__(self, run: Path, stage: Stage, start: int, config: Config, enabled: bool) -> None:
+    def __init__(self, run: Path, stage: TrainingStage, start: int, config: Config, enabled: bool) -> None:
         self.stage, self.config, self.enabled = stage, config, enabled
         self.sums: dict[str, float] = {}
         self.counts: dict[str, int] = {}  # not every iteration knows every metric

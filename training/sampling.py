@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training.atomic_file import written
 from training.config import Config
-from training.footage import ClipSampler
-from training.generator import CLIP, VideoGenerator
-from training.painter import num_code_noise
-from training.writing import written
+from training.data.footage import ClipSampler
+from training.model.generator import CLIP, VideoGenerator
+from training.model.painter import num_code_noise
 
 SHEET_FRAMES = (1, 6, 12, 24, 48, 96, 192, 300)
 

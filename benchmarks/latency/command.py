@@ -23,7 +23,7 @@ from benchmarks.latency.distribution import Distribution
 from benchmarks.latency.stages import STAGES, TimedSession, open_timed
 from benchmarks.machine import machine_card
 from benchmarks.report import BenchmarkReport, write_beside
-from runtime.engine import ENGINES, PRECISIONS, count_cores
+from runtime.engines.table import ENGINES, PRECISIONS, count_cores
 from runtime.generator import Generator
 
 SUMMARY = "how long a frame takes, where the time goes, and how long it takes others"

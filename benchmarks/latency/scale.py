@@ -18,10 +18,10 @@ from benchmarks.latency.comparison import BLOCK, SETTLE, Process
 from benchmarks.latency.distribution import Distribution
 from benchmarks.machine import machine_card
 from benchmarks.report import BenchmarkReport, write_beside
-from runtime.bundle import open_bundle
-from runtime.engine import count_cores
-from runtime.graphs import prune
-from runtime.sessions import frame_output
+from runtime.bundle.graph_checks import prune
+from runtime.bundle.reader import open_bundle
+from runtime.engines.sessions import frame_output
+from runtime.engines.table import count_cores
 
 SUMMARY = "what a frame costs from 128 to 1024 pixels, with the same weights"
 DESCRIPTION = """\
@@ -123,7 +123,7 @@ def find_bundles(sources: Sequence[str], keep: str | None, sizes: str, say: Any)
     if keep is None:
         raise ValueError(f"{paths[0]} is no bundle: for a run, say with --keep where its exports stay")
     from export.arguments import to_size
-    from export.assembly import ExportError, Wish, export_run
+    from export.bundle_writer import ExportError, ExportOptions, export_run
 
     found: list[Path] = []
     refused: dict[str, str] = {}
@@ -132,7 +132,7 @@ def find_bundles(sources: Sequence[str], keep: str | None, sizes: str, say: Any)
         if not (out / "bundle.json").is_file():  # whole or absent
             say(f"{out}: exporting")
             # Their parity is what `python -m export` is for: a few frames are enough here.
-            wish = Wish(frames=4, size=to_size(text), precisions=("fp32",), engines=())
+            wish = ExportOptions(frames=4, size=to_size(text), precisions=("fp32",), engines=())
             try:
                 export_run(paths[0], out, wish=wish)
             except ExportError as error:  # a size at which an engine is not exact enough says nothing of the others

@@ -6,18 +6,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from runtime.bundle import open_bundle
-from runtime.engine import Array, Session, choose_engine, failed_pairs
+from runtime.bundle.manifest import Manifest
+from runtime.bundle.reader import open_bundle
+from runtime.engines.engine import Array, Session
+from runtime.engines.sessions import open_condition, open_sessions
+from runtime.engines.table import choose_engine, failed_pairs
 from runtime.generator import Generator
-from runtime.manifest import Manifest
-from runtime.sessions import open_condition, open_sessions
-from runtime.text import open_words
+from runtime.prompts.text_encoder import open_words
 
 STAGES = ("host to device", "compute", "device to host")  # of an engine that only enqueues: "enqueue", and the wait
 
 
 class TimedSession:
-    """A session that adds up the nanoseconds that its calls take; see `runtime.engine.Session`.
+    """A session that adds up the nanoseconds that its calls take; see `runtime.engines.engine.Session`.
 
     Args:
         session: the one that does the work; owned from now on.

@@ -11,9 +11,9 @@ import numpy.typing as npt
 import torch
 
 from export.graphs import StepGraph, step_inputs, to_i420, to_rgb
-from runtime.manifest import Manifest
+from runtime.bundle.manifest import Manifest
 from training.checkpoint import load_generator
-from training.generator import Memory, Shape, State, VideoGenerator, dissolve
+from training.model.generator import ConditionMemory, Shape, StepState, VideoGenerator, dissolve
 
 
 class _Step(StepGraph):
@@ -25,9 +25,9 @@ class _Step(StepGraph):
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Return (frame, *next state)."""
-        slots, parts = len(Memory._fields), len(State._fields)
-        a, b = Memory(*tensors[:slots]), Memory(*tensors[slots : 2 * slots])
-        state = State(*tensors[2 * slots + 1 : 2 * slots + 1 + parts])
+        slots, parts = len(ConditionMemory._fields), len(StepState._fields)
+        a, b = ConditionMemory(*tensors[:slots]), ConditionMemory(*tensors[slots : 2 * slots])
+        state = StepState(*tensors[2 * slots + 1 : 2 * slots + 1 + parts])
         picture, following = self.step(dissolve(a, b, tensors[2 * slots]), state, *tensors[-2:])
         return self.to_pixels(picture), *following
 
@@ -70,7 +70,7 @@ def open_step(
     if is_compiled:
         step = torch.compile(step)
     tensors = [torch.from_numpy(inputs[name]) for name in names]
-    first = len(Memory._fields) * 2 + 1  # of the states
+    first = len(ConditionMemory._fields) * 2 + 1  # of the states
 
     def make() -> npt.NDArray[Any]:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=is_half):

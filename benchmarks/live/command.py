@@ -25,7 +25,7 @@ from benchmarks.live import stamp
 from benchmarks.live.show import ControlledSession, Notes, NumberedFrames, PipedSink, play, read_timeline
 from benchmarks.machine import machine_card
 from benchmarks.report import BenchmarkReport, write_beside
-from runtime.engine import ENGINES, PRECISIONS
+from runtime.engines.table import ENGINES, PRECISIONS
 from streaming.errors import SinkError
 from streaming.live.timeline import VARIABLE
 from streaming.sinks.table import make_sinks

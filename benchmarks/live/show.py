@@ -18,14 +18,14 @@ import numpy as np
 
 from benchmarks.latency.stages import TimedSession
 from benchmarks.live import stamp
-from runtime.engine import Array
+from runtime.engines.engine import Array
 from runtime.generator import Generator
-from streaming.desk import Desk
+from streaming.control.controller import ShowController
 from streaming.errors import SinkError
-from streaming.fanout import FanOut
-from streaming.pacing import Pacer, SystemClock
-from streaming.show import Show
-from streaming.sink import Feed, Frame, Picture, Sink
+from streaming.output.fan_out import FanOut
+from streaming.output.pacing import Pacer, SystemClock
+from streaming.show.show import Show
+from streaming.sinks.sink import Frame, Picture, Sink, StreamFormat
 
 _KEY_SECONDS = 2
 
@@ -140,7 +140,7 @@ class PipedSink(Sink):
         self._url = url
         self._process: subprocess.Popen[bytes] | None = None
 
-    def open(self, feed: Feed) -> None:
+    def open(self, feed: StreamFormat) -> None:
         """Start the process."""
         program = shutil.which("ffmpeg")
         if program is None:
@@ -200,9 +200,9 @@ def play(
     fan_out = NotedFanOut([sink], frames)
     pacer = Pacer(clock, fps)
     show = Show(fan_out, pacer, clock)
-    desk = Desk()
+    desk = ShowController()
     desk.attach(generator, "")
-    feed = Feed("live", generator.width, generator.height, fps, "i420", show.latest, desk)
+    feed = StreamFormat("live", generator.width, generator.height, fps, "i420", show.latest, desk)
     stop = threading.Event()
 
     def steer() -> None:

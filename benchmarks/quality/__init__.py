@@ -1,0 +1,1 @@
+"""How good generated clips are, beside floors made from real footage."""

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     import argparse
 
     from benchmarks.quality.target import QualityTarget
-    from training.config import Footage as Settings
-    from training.footage import Library
+    from training.config import FootageConfig as Settings
+    from training.data.footage import FootageLibrary
 
 Clip = npt.NDArray[np.uint8]
 FRAMES_STEP = 8  # clips are a multiple of as many frames long: what one step of I3D's last layer covers
@@ -95,7 +95,7 @@ class RealFootage:
 
 
 def choose_windows(
-    library: Library, config: Settings, side: str, *, count: int, frames: int, height: int, width: int, seed: int
+    library: FootageLibrary, config: Settings, side: str, *, count: int, frames: int, height: int, width: int, seed: int
 ) -> tuple[list[ClipWindow], list[ClipWindow], list[str]]:
     """Choose windows evenly spread over the videos of one side of the split and over their time.
 
@@ -116,7 +116,7 @@ def choose_windows(
     Returns:
         The windows; as many other ones of the same videos, row by row; and the videos that were too short.
     """
-    from training.footage import split
+    from training.data.footage import split
 
     spans = split(library, config, side)
     by_video: dict[str, list[tuple[int, int, int]]] = {}
@@ -143,7 +143,7 @@ def choose_windows(
 
 
 def _window(
-    library: Library,
+    library: FootageLibrary,
     config: Settings,
     video: str,
     parts: list[tuple[int, int, int]],
@@ -176,7 +176,11 @@ def _window(
 
 
 def read_clips(
-    library: Library, windows: list[ClipWindow], height: int, width: int, advance: Callable[[], None] = lambda: None
+    library: FootageLibrary,
+    windows: list[ClipWindow],
+    height: int,
+    width: int,
+    advance: Callable[[], None] = lambda: None,
 ) -> RealClips:
     """Read windows at the bundle's frame size, frame by frame whatever the video's own rate, as training does."""
     from PIL import Image
@@ -215,20 +219,20 @@ def footage_settings(known: dict[str, Any] | None, changes: dict[str, Any]) -> S
     Raises:
         ValueError: a value is out of range.
     """
-    from training.config import Footage
+    from training.config import FootageConfig
 
-    names = {field.name for field in dataclasses.fields(Footage)}
+    names = {field.name for field in dataclasses.fields(FootageConfig)}
     values = {key: value for key, value in (known or {}).items() if key in names}
     values |= {key: value for key, value in changes.items() if value is not None}
     if "short_side" in changes and changes["short_side"] is not None and changes.get("crop_max") is None:
-        values["crop_max"] = min(values.get("crop_max", Footage.crop_max), values["short_side"])
-        values["crop_min"] = min(values.get("crop_min", Footage.crop_min), values["crop_max"])
-    return Footage(**values)
+        values["crop_max"] = min(values.get("crop_max", FootageConfig.crop_max), values["short_side"])
+        values["crop_min"] = min(values.get("crop_min", FootageConfig.crop_min), values["crop_max"])
+    return FootageConfig(**values)
 
 
-def open_library(data: Path, config: Settings) -> Library:
-    """Open footage; see `training.footage.open_footage`."""
-    from training.footage import open_footage
+def open_library(data: Path, config: Settings) -> FootageLibrary:
+    """Open footage; see `training.data.footage.open_footage`."""
+    from training.data.footage import open_footage
 
     return open_footage(data, config)
 
@@ -280,9 +284,9 @@ def find_footage(target: QualityTarget, options: argparse.Namespace, height: int
     )
 
 
-def training_captions(library: Library, config: Settings) -> list[str]:
+def training_captions(library: FootageLibrary, config: Settings) -> list[str]:
     """Return every caption of the training side once, sorted."""
-    from training.footage import split
+    from training.data.footage import split
 
     with contextlib.redirect_stdout(io.StringIO()):  # what split() says of it has been said
         takes = split(library, config, "train").takes.tolist()

@@ -23,7 +23,7 @@ def flow_magnitude(clip: Clip) -> float:
     Returns:
         Pixels of H x W per frame.
     """
-    from training.takes import optical_flow
+    from training.data.takes import optical_flow
 
     if len(clip) < 2:
         raise ValueError(f"motion needs two frames or more, got {len(clip)}")

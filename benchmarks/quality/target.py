@@ -49,7 +49,7 @@ def open_target(path: Path, words: Path | None = None) -> Iterator[QualityTarget
         BundleError: the bundle is damaged.
     """
     if (path / "bundle.json").is_file():
-        from runtime.bundle import open_bundle
+        from runtime.bundle.reader import open_bundle
 
         manifest = open_bundle(path).manifest
         training = manifest.provenance.get("training")
@@ -77,10 +77,10 @@ def _export(run: Path, folder: Path, words: Path | None) -> QualityTarget:
     """Write a run's graphs and manifest, without golden frames and parity gates: for measuring, not for shipping."""
     import dataclasses
 
-    from export.manifest import build_manifest, provenance
-    from export.onnx_files import round_weights, write_graphs
+    from export.manifest_writer import build_manifest, provenance
+    from export.onnx_writer import round_weights, write_graphs
     from export.vocabulary import write_vocabulary
-    from runtime.bundle import write_manifest
+    from runtime.bundle.reader import write_manifest
     from training.checkpoint import load_generator, newest_checkpoint
 
     generator, config, facts = load_generator(run)

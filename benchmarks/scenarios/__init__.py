@@ -1,0 +1,1 @@
+"""Long and hostile shows: soak, endurance, reconnects, attack."""

@@ -26,13 +26,13 @@ from benchmarks.live.rtmp_server import RtmpServer, free_port, why_missing
 from benchmarks.machine import machine_card
 from benchmarks.report import BenchmarkReport
 from runtime.generator import Generator
-from streaming.fanout import FanOut, SinkFigures
-from streaming.filler import Filler
-from streaming.pacing import Pacer, SystemClock
-from streaming.show import Show
-from streaming.sink import Feed, Picture
+from streaming.output.fan_out import FanOut, SinkStats
+from streaming.output.frame_repeater import FrameRepeater
+from streaming.output.pacing import Pacer, SystemClock
+from streaming.show.show import Show
 from streaming.sinks.null_sink import NullSink
 from streaming.sinks.rtmp_sink import RtmpSink
+from streaming.sinks.sink import Picture, StreamFormat
 
 SUMMARY = "a live stream whose server is killed at random, and one whose server never reads"
 DESCRIPTION = """\
@@ -74,8 +74,8 @@ class StageShow:
         self.fan_out = FanOut([RtmpSink(url), NullSink("null")])
         self.pacer = Pacer(clock, Fraction(fps))
         self._stop = threading.Event()
-        show = Show(self.fan_out, self.pacer, clock, Filler(self.fan_out, self.pacer, clock))
-        self.fan_out.open(Feed("kills", generator.width, generator.height, Fraction(fps), "i420", show.latest))
+        show = Show(self.fan_out, self.pacer, clock, FrameRepeater(self.fan_out, self.pacer, clock))
+        self.fan_out.open(StreamFormat("kills", generator.width, generator.height, Fraction(fps), "i420", show.latest))
         self.fan_out.wait_ready()
         self._thread = threading.Thread(
             target=show.run, args=(_numbered(generator),), kwargs={"is_stopped": self._stop.is_set}, daemon=True
@@ -83,7 +83,7 @@ class StageShow:
         self._thread.start()
 
     @property
-    def stream(self) -> SinkFigures:
+    def stream(self) -> SinkStats:
         """How the stream is doing."""
         return self.fan_out.figures()[0]
 

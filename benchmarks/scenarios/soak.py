@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.machine import machine_card, resident_mb
 from benchmarks.report import BenchmarkReport, write_beside
-from runtime.engine import ENGINES, PRECISIONS
+from runtime.engines.table import ENGINES, PRECISIONS
 from runtime.generator import Generator
 
 SUMMARY = "whether memory, latency and pictures stay as they are over many frames"

@@ -1,0 +1,1 @@
+"""How fast footage is loaded and pretraining runs."""

@@ -190,8 +190,8 @@ def _make_clips(folder: str, height: int, numbers: range) -> None:
 
 
 def _shard(clips: Path, out: Path, height: int, workers: int) -> dict[str, Any]:
-    from training.shards import shard_report, write_shards
-    from training.takes import ShardSettings
+    from training.data.shards import shard_report, write_shards
+    from training.data.takes import ShardSettings
 
     with _Memory() as memory:
         index = write_shards([clips], out, ShardSettings(short_side=height), workers)
@@ -205,12 +205,14 @@ def _offsets_at(_: int) -> list[int]:
 
 
 def _load(shards: Path, height: int, workers: int) -> dict[str, Any]:
-    from training.config import Footage
-    from training.footage import ClipSampler, open_footage, split
-    from training.loading import load_batches
+    from training.config import FootageConfig
+    from training.data.footage import ClipSampler, open_footage, split
+    from training.data.loading import load_batches
 
     side = height // 4 * 4 - 4
-    config = Footage(short_side=height, crop_min=side, crop_max=height, horizon_frames=HORIZON, holdout_fraction=0.01)
+    config = FootageConfig(
+        short_side=height, crop_min=side, crop_max=height, horizon_frames=HORIZON, holdout_fraction=0.01
+    )
     began = time.perf_counter()
     library = open_footage(shards, config)
     opened = time.perf_counter() - began

@@ -53,11 +53,11 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
         ValueError: configuration, footage or words are not what they should be.
     """
     from training.config import load_config
-    from training.engine import choose_precision, start_engine
-    from training.footage import ClipSampler, open_footage, split
-    from training.loading import load_batches
-    from training.pretrain import PretrainStage
-    from training.words import Words
+    from training.data.footage import ClipSampler, open_footage, split
+    from training.data.loading import load_batches
+    from training.data.words import WordVectors
+    from training.fabric import choose_precision, start_engine
+    from training.stages.pretrain import PretrainStage
 
     if options.steps < 1:
         raise ValueError(f"--steps is {options.steps}, expected 1 or more")
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
     sampler = ClipSampler(
         split(library, config.footage, "train"), config.footage, config.model.height, config.model.width, 0
     )
-    stage = PretrainStage(config, None, Words.open(options.words) if options.words else None)
+    stage = PretrainStage(config, None, WordVectors.open(options.words) if options.words else None)
     encoder = stage.pretrainer.generator.condition.encoder.trunk
     parameters = {
         "encoder": sum(parameter.numel() for parameter in encoder.parameters()),

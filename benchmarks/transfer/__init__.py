@@ -1,0 +1,1 @@
+"""Whether pretraining pays: fine-tuning runs from different starts."""

@@ -102,7 +102,7 @@ def held_out_clips(
         ValueError: there are fewer than four, or a run was trained on one of their videos.
     """
     from training.checkpoint import load_generator
-    from training.footage import open_footage
+    from training.data.footage import open_footage
 
     library = open_footage(data, config.footage)
     height, width = config.model.height, config.model.width
@@ -199,7 +199,7 @@ def continue_clips(folder: Path, clips: RealClips, seed: int) -> tuple[list[npt.
     import torch
 
     from training.checkpoint import load_generator
-    from training.painter import num_code_noise
+    from training.model.painter import num_code_noise
     from training.sampling import rollout, to_pixels
 
     generator, config, facts = load_generator(folder)

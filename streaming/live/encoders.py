@@ -15,7 +15,7 @@ AUTO = "auto"
 
 
 @dataclass(frozen=True)
-class Encoder:
+class H264Encoder:
     """One encoder, and how it is told what we want.
 
     Args:
@@ -52,27 +52,27 @@ class Encoder:
 # In the order in which they are tried. Chroma was averaged over 2 x 2 pixels and so sits in the middle of them (H.264,
 # annex E: location 1), which only libx264 can be told.
 ENCODERS = {
-    "nvenc": Encoder(
+    "nvenc": H264Encoder(
         "h264_nvenc",
         "NVENC, on the NVIDIA GPU",
         {"preset": "p4", "tune": "ull", "rc": "cbr", "zerolatency": "1", "delay": "0", "forced-idr": "1"},
         {"preset": "p5", "rc": "vbr", "cq": "19", "b": "0", "bf": "0"},
         constant={"cbr_padding": "1"},
     ),
-    "videotoolbox": Encoder(
+    "videotoolbox": H264Encoder(
         "h264_videotoolbox",
         "VideoToolbox",
         {"realtime": "1", "prio_speed": "1"},
         {"b": "12000000", "bf": "0"},
     ),
-    "qsv": Encoder(
+    "qsv": H264Encoder(
         "h264_qsv",
         "Quick Sync, on the Intel GPU",
         {"preset": "veryfast", "async_depth": "1", "forced_idr": "1"},
         {"preset": "medium", "global_quality": "19", "bf": "0"},
         pixels="nv12",
     ),
-    "amf": Encoder(
+    "amf": H264Encoder(
         "h264_amf",
         "AMF, on the AMD GPU",
         {"usage": "ultralowlatency", "rc": "cbr", "forced_idr": "1"},
@@ -80,7 +80,7 @@ ENCODERS = {
         profiles={"baseline": "constrained_baseline"},
         constant={"filler_data": "1"},
     ),
-    "x264": Encoder(
+    "x264": H264Encoder(
         "libx264",
         "libx264, on the CPU",
         {
@@ -122,7 +122,7 @@ def choose(wanted: str, width: int, height: int, fps: Fraction) -> str:
     )
 
 
-def why_not(encoder: Encoder, width: int, height: int, fps: Fraction) -> str | None:
+def why_not(encoder: H264Encoder, width: int, height: int, fps: Fraction) -> str | None:
     """Return why an encoder cannot be used, or None if it gives a packet for its first frame."""
     import av
     import numpy as np

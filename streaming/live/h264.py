@@ -9,8 +9,8 @@ from typing import Any
 import av
 from av.video.frame import PictureType
 
-from streaming.live.encoders import Encoder
-from streaming.sink import Feed, Frame
+from streaming.live.encoders import H264Encoder
+from streaming.sinks.sink import Frame, StreamFormat
 
 KEY_INTERVAL_S = 2
 _BT709 = 1  # ITU-T H.273, tables 2 to 4: primaries, transfer and matrix are all 1
@@ -18,7 +18,7 @@ _LIMITED = 1  # AVCOL_RANGE_MPEG
 _PIXELS_PER_THREAD = 300_000  # a small picture cut into slices for many threads costs quality and gains nothing
 
 
-def add_video(container: Any, feed: Feed, encoder: Encoder, options: Mapping[str, str]) -> Any:
+def add_video(container: Any, feed: StreamFormat, encoder: H264Encoder, options: Mapping[str, str]) -> Any:
     """Add an H.264 stream to an output container.
 
     Args:
@@ -35,7 +35,7 @@ def add_video(container: Any, feed: Feed, encoder: Encoder, options: Mapping[str
     return stream
 
 
-def open_video(feed: Feed, encoder: Encoder, options: Mapping[str, str]) -> Any:
+def open_video(feed: StreamFormat, encoder: H264Encoder, options: Mapping[str, str]) -> Any:
     """Open an H.264 encoder of its own, whose key frames hold all that a decoder must know.
 
     Args:
@@ -57,7 +57,7 @@ def open_video(feed: Feed, encoder: Encoder, options: Mapping[str, str]) -> Any:
     return context
 
 
-def _set_up(context: Any, feed: Feed, encoder: Encoder) -> None:
+def _set_up(context: Any, feed: StreamFormat, encoder: H264Encoder) -> None:
     context.width, context.height, context.pix_fmt = feed.width, feed.height, encoder.pixels
     context.time_base = 1 / feed.fps
     context.gop_size = math.ceil(KEY_INTERVAL_S * feed.fps)
@@ -66,7 +66,9 @@ def _set_up(context: Any, feed: Feed, encoder: Encoder) -> None:
     context.thread_count = min(4, 1 + feed.width * feed.height // _PIXELS_PER_THREAD)
 
 
-def to_video_frame(frame: Frame, feed: Feed, slot: int, *, pixels: str = "yuv420p", is_key: bool = False) -> Any:
+def to_video_frame(
+    frame: Frame, feed: StreamFormat, slot: int, *, pixels: str = "yuv420p", is_key: bool = False
+) -> Any:
     """Wrap an I420 frame for the encoder.
 
     Args:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from streaming.live.h264 import KEY_INTERVAL_S
-from streaming.output_file import OutputFile
+from streaming.sinks.output_file import OutputFile
 
 NUM_SEGMENTS = 6  # in the playlist; one more stays for players that are still reading it
 PLAYLIST = "folder:playlist.m3u8"  # a protocol that libavformat does not know: it leaves the file to us

@@ -14,17 +14,17 @@ from typing import Protocol
 
 from streaming.errors import SinkError
 from streaming.live.presets import PRESETS
-from streaming.live.publishing import ChildLink, Job
+from streaming.live.publisher import PublisherProcess, PublishJob
 from streaming.masking import mask
-from streaming.pacing import Clock, SystemClock
-from streaming.sink import Feed, Frame, Sink
+from streaming.output.pacing import Clock, SystemClock
+from streaming.sinks.sink import Frame, Sink, StreamFormat
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 1.0
 _STEADY_S = 30.0  # a connection that lived this long was a good one: the next wait is short again
 
 
 @dataclass(frozen=True)
-class Target:
+class StreamTarget:
     """Where a live stream goes, and in which form.
 
     Args:
@@ -44,8 +44,8 @@ class Target:
     profile: str = "high"
 
 
-class Link(Protocol):
-    """What can publish one unbroken stream; `ChildLink` is one, and says more about each method.
+class Publisher(Protocol):
+    """What can publish one unbroken stream; `PublisherProcess` is one, and says more about each method.
 
     Attributes:
         is_alive: whether it can be told to connect, or is connected.
@@ -95,7 +95,7 @@ class LiveSink(Sink):
         self,
         spec: str,
         *,
-        dial: Callable[[Job], Link] = ChildLink,
+        dial: Callable[[PublishJob], Publisher] = PublisherProcess,
         clock: Clock | None = None,
         rng: random.Random | None = None,
     ) -> None:
@@ -104,7 +104,7 @@ class LiveSink(Sink):
         self._dial = dial
         self._clock = clock or SystemClock()
         self._rng = rng or random.Random()
-        self._link: Link | None = None
+        self._link: Publisher | None = None
         self._is_on_air = False
         self._state = "not connected yet"
         self._trouble = ""
@@ -118,17 +118,17 @@ class LiveSink(Sink):
 
     @staticmethod
     @abstractmethod
-    def to_target(spec: str) -> Target:
+    def to_target(spec: str) -> StreamTarget:
         """Read what stands behind --to.
 
         Raises:
             SinkError: it is no address of such a stream. The message shows no secret.
         """
 
-    def open(self, feed: Feed) -> None:
+    def open(self, feed: StreamFormat) -> None:
         """Nothing to claim: the server may come and go."""
         target, rules = self._target, PRESETS.get(feed.preset)
-        self._job = Job(
+        self._job = PublishJob(
             target.url,
             target.muxer,
             feed.width,
@@ -189,7 +189,7 @@ class LiveSink(Sink):
         count = f"{self._num_connections} connection{'' if self._num_connections == 1 else 's'}"
         return f"{count}, last trouble: {self._trouble}" if self._trouble else count
 
-    def _connect(self, link: Link) -> bool:
+    def _connect(self, link: Publisher) -> bool:
         if self._next_attempt_s is not None and self._clock.now() < self._next_attempt_s:
             return False
         self._state = f"connecting again ({self._trouble})" if self._trouble else "connecting"
@@ -219,7 +219,7 @@ class LiveSink(Sink):
         self._trouble = reason
         self._state = f"no connection ({reason}), trying again in {wait_s:.1f} s"
 
-    def _count_lost(self, link: Link) -> None:
+    def _count_lost(self, link: Publisher) -> None:
         if link.num_kept is not None:
             self.lost += self._num_sent - link.num_kept
         self._num_sent = 0

@@ -38,7 +38,7 @@ _REJECTED = 1002  # SRT_ECONNREJ
 
 
 @dataclass(frozen=True)
-class Address:
+class SrtAddress:
     """What an SRT URL says.
 
     Args:
@@ -58,7 +58,7 @@ class Address:
     passphrase: str = field(default="", repr=False)
 
 
-def parse(url: str) -> Address:
+def parse(url: str) -> SrtAddress:
     """Read "srt://HOST:PORT[?streamid=...&passphrase=...&latency=MS&mode=caller|listener]".
 
     Raises:
@@ -85,7 +85,7 @@ def parse(url: str) -> Address:
         raise ValueError("a passphrase has 10 to 79 characters")
     if len(streamid.encode()) > 512:
         raise ValueError("a streamid has at most 512 characters")
-    return Address(host, port, mode, int(latency), streamid, passphrase)
+    return SrtAddress(host, port, mode, int(latency), streamid, passphrase)
 
 
 def find_library() -> str | None:
@@ -103,7 +103,7 @@ class SrtOutput:
         OSError: there is no libsrt, or no connection; the message says why and may hold no secret.
     """
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: SrtAddress) -> None:
         name = find_library()
         if name is None:
             raise OSError("libsrt is not installed")
@@ -189,7 +189,7 @@ class SrtOutput:
         raise ConnectionError(text.rstrip("."))
 
 
-def _to_sockaddr(address: Address) -> bytes:
+def _to_sockaddr(address: SrtAddress) -> bytes:
     """Return the address as the system's calls take it: struct sockaddr_in or sockaddr_in6."""
     family, _, _, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_DGRAM)[0]
     number = socket.inet_pton(family, str(where[0]))

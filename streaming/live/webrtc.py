@@ -32,7 +32,7 @@ _PRIMING = 3  # audio frames until the encoder has nothing but silence in it
 _AHEAD = 1  # audio packets that are sent before their time, for the receiver to have
 
 
-class Track(MediaStreamTrack):  # type: ignore[misc]  # aiortc is not followed
+class VideoTrack(MediaStreamTrack):  # type: ignore[misc]  # aiortc is not followed
     """Carries encoded packets; all of it belongs to one event loop.
 
     Args:
@@ -97,7 +97,7 @@ def make_peer() -> RTCPeerConnection:
     return RTCPeerConnection(RTCConfiguration(iceServers=[]))
 
 
-def send_video(peer: RTCPeerConnection, track: Track, on_key_wanted: Callable[[], None]) -> None:
+def send_video(peer: RTCPeerConnection, track: VideoTrack, on_key_wanted: Callable[[], None]) -> None:
     """Let a peer send H.264 that is encoded already, and nothing else.
 
     Args:
@@ -113,7 +113,7 @@ def send_video(peer: RTCPeerConnection, track: Track, on_key_wanted: Callable[[]
     transceiver.setCodecPreferences(h264_capabilities())
 
 
-def send_audio(peer: RTCPeerConnection, track: Track) -> None:
+def send_audio(peer: RTCPeerConnection, track: VideoTrack) -> None:
     """Let a peer send Opus that is encoded already."""
     sender = peer.addTrack(track)
     transceiver = next(item for item in peer.getTransceivers() if item.sender is sender)
@@ -165,7 +165,7 @@ __all__ = [
     "RTCPeerConnection",
     "RTCSessionDescription",
     "Silence",
-    "Track",
+    "VideoTrack",
     "h264_capabilities",
     "is_here",
     "make_peer",

@@ -12,22 +12,22 @@ from math import ceil
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
+from streaming.live.ffmpeg_stream import find_encoder, to_options
 from streaming.live.h264 import KEY_INTERVAL_S, open_video, to_video_frame
-from streaming.live.publishing import CONNECT_S, Job
-from streaming.live.stream import find_encoder, to_options
+from streaming.live.publisher import CONNECT_S, PublishJob
 from streaming.live.timeline import open_timeline
 from streaming.live.webrtc import (
     RTCSessionDescription,
     Silence,
-    Track,
+    VideoTrack,
     is_here,
     make_peer,
     offer_loopback,
     send_audio,
     send_video,
 )
-from streaming.live.whip import Session, leave, publish
-from streaming.sink import Feed, Frame
+from streaming.live.whip_client import WhipSession, leave, publish
+from streaming.sinks.sink import Frame, StreamFormat
 
 _KEY_PAUSE_S = Fraction(1, 2)  # between two key frames that the other side asks for
 _GOODBYE_S = 0.5  # each, for the server and for the peer
@@ -49,14 +49,14 @@ class WhipStream:
         OSError: the server cannot be reached, refuses, or its media do not come through.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: PublishJob) -> None:
         self.shape = job.height * 3 // 2, job.width  # of a frame
         self._job = job
-        self._feed = feed = Feed("", job.width, job.height, Fraction(job.fps), "i420", dict)
+        self._feed = feed = StreamFormat("", job.width, job.height, Fraction(job.fps), "i420", dict)
         self._encoder = find_encoder(job)
         self._context = open_video(feed, self._encoder, to_options(job, self._encoder))
         self._context.gop_size = 2**15  # key frames are asked for by the clock, and by the other side
-        self._session: Session | None = None  # once the server has agreed, until it has been told of the end
+        self._session: WhipSession | None = None  # once the server has agreed, until it has been told of the end
         self._silence = Silence(job.audio_bitrate)
         self._is_key_wanted = False
         self._first: int | None = None
@@ -111,7 +111,7 @@ class WhipStream:
 
     async def _connect(self) -> None:
         self._peer = make_peer()
-        self._video, self._audio = Track("video"), Track("audio")
+        self._video, self._audio = VideoTrack("video"), VideoTrack("audio")
         send_video(self._peer, self._video, self._want_key)
         send_audio(self._peer, self._audio)
         settled = asyncio.Event()

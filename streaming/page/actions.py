@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from streaming.desk import Desk
+from streaming.control.controller import ShowController
 
 MAX_TEXT = 2000  # characters, as the runtime takes them
 MAX_SEED = 2**64 - 1
@@ -18,7 +18,7 @@ MAX_DISSOLVE_S = 3600
 
 
 @dataclass(frozen=True)
-class Field:
+class ActionField:
     """A value that an action takes.
 
     Args:
@@ -81,8 +81,8 @@ class Action:
     method: str
     path: str
     summary: str
-    fields: tuple[Field, ...]
-    run: Callable[[Desk, dict[str, Any]], dict[str, Any]]
+    fields: tuple[ActionField, ...]
+    run: Callable[[ShowController, dict[str, Any]], dict[str, Any]]
     is_quick: bool = False
 
     def read(self, given: Any) -> dict[str, Any]:
@@ -135,21 +135,23 @@ def read_json(data: bytes | str) -> Any:
         raise ValueError("this is no JSON") from error
 
 
-_TEXT = Field("text", "string", "what is to be seen, in a few words of English", 1, MAX_TEXT)
-_SEED = Field("seed", "integer", "of what is made up; alone it keeps the text of the scene before", 0, MAX_SEED)
-_DISSOLVE = Field("dissolve_s", "number", "seconds over which it replaces what plays; 0 cuts", 0, MAX_DISSOLVE_S, 1.0)
-_CUE = Field("cue", "integer", "the cue's id", 0, 2**53, is_required=True, is_in_path=True)
+_TEXT = ActionField("text", "string", "what is to be seen, in a few words of English", 1, MAX_TEXT)
+_SEED = ActionField("seed", "integer", "of what is made up; alone it keeps the text of the scene before", 0, MAX_SEED)
+_DISSOLVE = ActionField(
+    "dissolve_s", "number", "seconds over which it replaces what plays; 0 cuts", 0, MAX_DISSOLVE_S, 1.0
+)
+_CUE = ActionField("cue", "integer", "the cue's id", 0, 2**53, is_required=True, is_in_path=True)
 
 
 def _parts(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: values[name] for name in ("text", "seed") if name in values}
 
 
-def _set(desk: Desk, values: dict[str, Any]) -> dict[str, Any]:
+def _set(desk: ShowController, values: dict[str, Any]) -> dict[str, Any]:
     return {"value": desk.set_control(values["name"], values["value"])}
 
 
-def _drop(desk: Desk, values: dict[str, Any]) -> dict[str, Any]:
+def _drop(desk: ShowController, values: dict[str, Any]) -> dict[str, Any]:
     desk.drop(values["cue"])
     return {}
 
@@ -187,8 +189,8 @@ ACTIONS = (
         "/api/controls/{name}",
         "Set a control from the next frame on.",
         (
-            Field("name", "string", "one of the state's controls", 1, 64, is_required=True, is_in_path=True),
-            Field("value", "number", "within the control's range", -1e300, 1e300, is_required=True),
+            ActionField("name", "string", "one of the state's controls", 1, 64, is_required=True, is_in_path=True),
+            ActionField("value", "number", "within the control's range", -1e300, 1e300, is_required=True),
         ),
         _set,
         is_quick=True,

@@ -82,7 +82,7 @@ def is_loopback(host: str) -> bool:
 
 
 @dataclass(frozen=True)
-class Guard:
+class RequestGuard:
     """What a request has to satisfy.
 
     Args:

@@ -7,7 +7,7 @@ import io
 import av
 from PIL import Image
 
-from streaming.sink import Picture
+from streaming.sinks.sink import Picture
 
 _QUALITY = 90
 

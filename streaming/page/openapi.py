@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from streaming.page.actions import ACTIONS, MAX_DISSOLVE_S, Action, Field
+from streaming.page.actions import ACTIONS, MAX_DISSOLVE_S, Action, ActionField
 from streaming.page.uploads import KINDS, MAX_BYTES
 
 _OBJECT = {"type": "object"}
@@ -85,7 +85,7 @@ def _operation(action: Action) -> dict[str, Any]:
     return operation
 
 
-def _schema(field: Field) -> dict[str, Any]:
+def _schema(field: ActionField) -> dict[str, Any]:
     ends = ("minLength", "maxLength") if field.type == "string" else ("minimum", "maximum")
     limits = dict(zip(ends, (field.minimum, field.maximum), strict=True))
     default = {} if field.default is None else {"default": field.default}

@@ -31,7 +31,7 @@ def main(width: int, height: int) -> int:
         os.nice(10)
     from PIL import Image
 
-    from runtime.images import fit, to_rgb
+    from runtime.prompts.images import fit, to_rgb
 
     try:
         Image.MAX_IMAGE_PIXELS = None  # looked at below, before anything is decoded

@@ -7,7 +7,7 @@ import subprocess
 import numpy as np
 import numpy.typing as npt
 
-from streaming.children import command, environment
+from streaming.process.children import command, environment
 
 MAX_BYTES = 20 * 2**20
 KINDS = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "application/octet-stream")

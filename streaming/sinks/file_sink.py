@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from streaming.errors import SinkError
-from streaming.output_file import OutputFile
-from streaming.sink import Feed, Frame, Sink
+from streaming.sinks.output_file import OutputFile
+from streaming.sinks.sink import Frame, Sink, StreamFormat
 
 fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 _MUXERS = {
@@ -50,7 +50,7 @@ class FileSink(Sink):
         self._result = ""
         self.sent_bytes: int = 0
 
-    def open(self, feed: Feed) -> None:
+    def open(self, feed: StreamFormat) -> None:
         """Make and lock `NAME.partial`, so that a wrong path, or a second recording, is known before the show."""
         self._feed = feed
         if os.path.isdir(self._path):  # noqa: PTH112 - Path raises where a name is too long

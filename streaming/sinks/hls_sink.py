@@ -6,9 +6,9 @@ import os
 from pathlib import Path
 
 from streaming.errors import SinkError
-from streaming.live.live_sink import LiveSink, Target
-from streaming.live.publishing import FILE_GOODBYE_S
-from streaming.sink import Feed
+from streaming.live.live_sink import LiveSink, StreamTarget
+from streaming.live.publisher import FILE_GOODBYE_S
+from streaming.sinks.sink import StreamFormat
 
 
 class HlsSink(LiveSink):
@@ -22,11 +22,11 @@ class HlsSink(LiveSink):
     close_s = FILE_GOODBYE_S + 1
 
     @staticmethod
-    def to_target(spec: str) -> Target:
+    def to_target(spec: str) -> StreamTarget:
         """Say where the playlist lies."""
-        return Target(str(Path(spec).absolute()), "hls")
+        return StreamTarget(str(Path(spec).absolute()), "hls")
 
-    def open(self, feed: Feed) -> None:
+    def open(self, feed: StreamFormat) -> None:
         """Check that files with such names can be written there."""
         from streaming.live.hls import HlsFolder
 

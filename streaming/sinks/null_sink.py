@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from streaming.sink import Feed, Frame, Sink
+from streaming.sinks.sink import Frame, Sink, StreamFormat
 
 
 class NullSink(Sink):
@@ -16,7 +16,7 @@ class NullSink(Sink):
         self.name = spec
         self._num_bytes = 0
 
-    def open(self, feed: Feed) -> None:
+    def open(self, feed: StreamFormat) -> None:
         """Nothing to open."""
 
     def write(self, frame: Frame) -> bool:

@@ -16,16 +16,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from streaming.errors import SinkError
-from streaming.sink import Feed, Frame, Sink
+from streaming.sinks.sink import Frame, Sink, StreamFormat
 
 if TYPE_CHECKING:  # the web server takes a quarter of a second to import, which the engine can use
     import uvicorn
     from starlette.types import ASGIApp
 
+    from streaming.page.api import ControlRoom
+    from streaming.page.app import Broadcast
     from streaming.page.connections import Limits
-    from streaming.page.control_app import ControlRoom
-    from streaming.page.page_app import Broadcast
-    from streaming.page.page_webrtc import WebRTC
+    from streaming.page.webrtc import PageWebRTC
 
 MAX_MESSAGE_BYTES = 2**16  # of a WebSocket
 _MAX_HEAD_BYTES = 2**15
@@ -54,12 +54,12 @@ class PageSink(Sink):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._room: ControlRoom | None = None
-        self._webrtc: WebRTC | None = None
+        self._webrtc: PageWebRTC | None = None
         self._token = ""
         self._reported_s: dict[object, float] = {}  # when errors of a kind were last reported, on the loop's clock
         self._trouble = ""  # why no connection can be accepted
 
-    def open(self, feed: Feed) -> None:
+    def open(self, feed: StreamFormat) -> None:
         """Bind the port.
 
         Raises:
@@ -86,8 +86,8 @@ class PageSink(Sink):
         """Start the web server on a thread of its own."""
         import uvicorn
 
+        from streaming.page.app import Broadcast
         from streaming.page.connections import Pool, Server, WebSocketProtocol, default_limits, make_http_protocol
-        from streaming.page.page_app import Broadcast
 
         limits = self._limits or default_limits()
         self._broadcast: Broadcast = Broadcast(limits.streams)
@@ -149,14 +149,14 @@ class PageSink(Sink):
         )
 
     def _make_app(self, limits: Limits) -> ASGIApp:
-        from streaming.desk import Desk
-        from streaming.page.control_app import ControlRoom
-        from streaming.page.guard import Guard, is_loopback
-        from streaming.page.page_app import make_app
-        from streaming.page.page_webrtc import WebRTC, is_installed
+        from streaming.control.controller import ShowController
+        from streaming.page.api import ControlRoom
+        from streaming.page.app import make_app
+        from streaming.page.guard import RequestGuard, is_loopback
+        from streaming.page.webrtc import PageWebRTC, is_installed
 
         feed = self._feed
-        desk = feed.desk or Desk()
+        desk = feed.desk or ShowController()
         self._room = room = ControlRoom(desk, self._stats, (feed.width, feed.height), limits)
         loop = asyncio.get_running_loop()
 
@@ -165,10 +165,10 @@ class PageSink(Sink):
                 loop.call_soon_threadsafe(room.wake)
 
         desk.on_change.append(wake)
-        guard = Guard(self._host, self._token)
+        guard = RequestGuard(self._host, self._token)
         routes = room.routes(has_webrtc=is_installed())
         if is_installed():
-            self._webrtc = WebRTC(feed, limits, is_local=is_loopback(self._host))
+            self._webrtc = PageWebRTC(feed, limits, is_local=is_loopback(self._host))
             routes.append(self._webrtc.route())
         return make_app(self._broadcast, self._stats, self._jpeg, guard, routes)
 

@@ -9,7 +9,7 @@ import os
 import sys
 
 from streaming.errors import ReaderGoneError, SinkError
-from streaming.sink import Feed, Frame, Sink
+from streaming.sinks.sink import Frame, Sink, StreamFormat
 
 
 class PipeSink(Sink):
@@ -27,7 +27,7 @@ class PipeSink(Sink):
         self._num_bytes = 0
         self._form = ""
 
-    def open(self, feed: Feed) -> None:
+    def open(self, feed: StreamFormat) -> None:
         """Take standard output; refuse a terminal, which raw video would only garble."""
         self._form = f"{feed.width} x {feed.height} {feed.pixels}"
         if sys.stdout is None:  # closed when the process started; the descriptor is the null device now

@@ -5,8 +5,8 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from streaming.errors import SinkError
-from streaming.live.live_sink import LiveSink, Target
-from streaming.live.publishing import tls_options
+from streaming.live.live_sink import LiveSink, StreamTarget
+from streaming.live.publisher import tls_options
 from streaming.masking import mask
 
 _SILENCE_S = 4  # that a server may keep; less than the link's own patience, so that the reason is the server's
@@ -16,7 +16,7 @@ class RtmpSink(LiveSink):
     """Publishes FLV to "rtmp://HOST[:PORT]/APP/KEY", or rtmps."""
 
     @staticmethod
-    def to_target(spec: str) -> Target:
+    def to_target(spec: str) -> StreamTarget:
         """Read the address; everything behind the last slash is the key."""
         form = "write rtmp://HOST[:PORT]/APP/KEY"
         try:
@@ -37,4 +37,4 @@ class RtmpSink(LiveSink):
             **(tls_options() if parts.scheme == "rtmps" else {}),
         }
         secrets = (key, name, *filter(None, [parts.password]))
-        return Target(f"{parts.scheme}://{parts.netloc}/{app}/{key}", "flv", "aac", options, secrets)
+        return StreamTarget(f"{parts.scheme}://{parts.netloc}/{app}/{key}", "flv", "aac", options, secrets)

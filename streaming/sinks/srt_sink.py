@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from streaming.errors import SinkError
-from streaming.live.live_sink import LiveSink, Target
+from streaming.live.live_sink import LiveSink, StreamTarget
 from streaming.live.srt import find_library, parse
 from streaming.masking import mask
-from streaming.sink import Feed
+from streaming.sinks.sink import StreamFormat
 
 
 class SrtSink(LiveSink):
     """Publishes to "srt://HOST:PORT[?streamid=...&passphrase=...&latency=MS&mode=caller|listener]"."""
 
     @staticmethod
-    def to_target(spec: str) -> Target:
+    def to_target(spec: str) -> StreamTarget:
         """Read the address; the stream id and the passphrase are secrets."""
         try:
             address = parse(spec)
@@ -24,9 +24,9 @@ class SrtSink(LiveSink):
         options = {"pes_payload_size": "0"}
         raw = (item.partition("=")[2] for item in spec.partition("?")[2].split("&") if item[:1] in "sp")
         secrets = {address.streamid, address.passphrase, *raw} - {""}
-        return Target(spec, "mpegts", "aac", options, tuple(secrets))
+        return StreamTarget(spec, "mpegts", "aac", options, tuple(secrets))
 
-    def open(self, feed: Feed) -> None:
+    def open(self, feed: StreamFormat) -> None:
         """See that the system has libsrt; the server may come and go."""
         if find_library() is None:
             raise SinkError(

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from streaming.errors import SinkError
 from streaming.masking import mask
-from streaming.sink import Sink
+from streaming.sinks.sink import Sink
 
 
 @dataclass(frozen=True)
-class Kind:
+class SinkKind:
     """One kind of sink.
 
     Args:
@@ -45,9 +45,9 @@ _SRT = "a live stream over networks that lose packets"
 _WHIP = "WebRTC, the least delay; whip+http:// without TLS"
 _HLS = "a playlist and its segments, for any web server"
 
-KINDS: tuple[Kind, ...] = (
-    Kind("http://HOST:PORT", r"http://.*", "page_sink", "PageSink", _PAGE, ("http", "https")),
-    Kind(
+KINDS: tuple[SinkKind, ...] = (
+    SinkKind("http://HOST:PORT", r"http://.*", "page_sink", "PageSink", _PAGE, ("http", "https")),
+    SinkKind(
         "FILE.mp4 or FILE.mkv",
         r".*\.(mp4|mkv)",
         "file_sink",
@@ -56,9 +56,9 @@ KINDS: tuple[Kind, ...] = (
         ("mp4", "mkv", "mov", "avi", "webm"),
         encodes=True,
     ),
-    Kind("rtmp://HOST/APP/KEY", r"rtmps?://.*", "rtmp_sink", "RtmpSink", _RTMP, ("rtmp", "rtmps"), encodes=True),
-    Kind("srt://HOST:PORT?streamid=ID", r"srt://.*", "srt_sink", "SrtSink", _SRT, ("srt",), encodes=True),
-    Kind(
+    SinkKind("rtmp://HOST/APP/KEY", r"rtmps?://.*", "rtmp_sink", "RtmpSink", _RTMP, ("rtmp", "rtmps"), encodes=True),
+    SinkKind("srt://HOST:PORT?streamid=ID", r"srt://.*", "srt_sink", "SrtSink", _SRT, ("srt",), encodes=True),
+    SinkKind(
         "whip://[TOKEN@]HOST/PATH",
         r"whip(\+http)?://.*",
         "whip_sink",
@@ -67,11 +67,11 @@ KINDS: tuple[Kind, ...] = (
         ("whip", "whips"),
         encodes=True,
     ),
-    Kind("FOLDER/NAME.m3u8", r".*\.m3u8", "hls_sink", "HlsSink", _HLS, ("m3u8", "hls"), encodes=True),
-    Kind("webcam[:DEVICE]", r"webcam(:.*)?", "webcam_sink", "WebcamSink", "a camera for video calls", ("webcam",)),
-    Kind("window", r"window", "window_sink", "WindowSink", "a window on the desktop; q closes it", ("window",)),
-    Kind("-", r"-", "pipe_sink", "PipeSink", "raw frames on standard output", ("-", "stdout"), takes_rgb=True),
-    Kind("null", r"null", "null_sink", "NullSink", "nowhere, to measure the rest", ("null",), takes_rgb=True),
+    SinkKind("FOLDER/NAME.m3u8", r".*\.m3u8", "hls_sink", "HlsSink", _HLS, ("m3u8", "hls"), encodes=True),
+    SinkKind("webcam[:DEVICE]", r"webcam(:.*)?", "webcam_sink", "WebcamSink", "a camera for video calls", ("webcam",)),
+    SinkKind("window", r"window", "window_sink", "WindowSink", "a window on the desktop; q closes it", ("window",)),
+    SinkKind("-", r"-", "pipe_sink", "PipeSink", "raw frames on standard output", ("-", "stdout"), takes_rgb=True),
+    SinkKind("null", r"null", "null_sink", "NullSink", "nowhere, to measure the rest", ("null",), takes_rgb=True),
 )
 
 
@@ -111,7 +111,7 @@ def encodes(spec: str) -> bool:
     return _find(spec).encodes
 
 
-def _find(spec: str) -> Kind:
+def _find(spec: str) -> SinkKind:
     for kind in KINDS:
         if re.fullmatch(kind.pattern, spec, re.IGNORECASE | re.DOTALL):
             return kind

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from streaming.errors import SinkError
-from streaming.sink import Feed, Frame, Sink
+from streaming.sinks.sink import Frame, Sink, StreamFormat
 
 _ADVICE = {
     "linux": "make one with: sudo modprobe v4l2loopback devices=1 exclusive_caps=1 (package v4l2loopback-dkms)",
@@ -31,7 +31,7 @@ class WebcamSink(Sink):
         self._camera: Any = None
         self._result = ""
 
-    def open(self, feed: Feed) -> None:
+    def open(self, feed: StreamFormat) -> None:
         """Take the camera."""
         try:
             import pyvirtualcam

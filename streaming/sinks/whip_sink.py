@@ -6,9 +6,9 @@ import importlib.util
 from urllib.parse import unquote, urlsplit
 
 from streaming.errors import SinkError
-from streaming.live.live_sink import LiveSink, Target
+from streaming.live.live_sink import LiveSink, StreamTarget
 from streaming.masking import mask
-from streaming.sink import Feed
+from streaming.sinks.sink import StreamFormat
 
 _FORM = "whip://[TOKEN@]HOST[:PORT]/PATH, which stands for https, or whip+http:// on a network of your own"
 
@@ -17,7 +17,7 @@ class WhipSink(LiveSink):
     """Publishes to "whip://[TOKEN@]HOST[:PORT]/PATH[?QUERY]"; TOKEN is sent as a bearer token."""
 
     @staticmethod
-    def to_target(spec: str) -> Target:
+    def to_target(spec: str) -> StreamTarget:
         """Read the address; everything but the host is a secret."""
         try:
             parts = urlsplit(spec)
@@ -32,9 +32,9 @@ class WhipSink(LiveSink):
         token = unquote(parts.username or "")
         url = parts._replace(scheme=scheme, netloc=netloc, fragment="").geturl()
         secrets = {token, parts.username or "", parts.path, parts.path.strip("/"), parts.query} - {""}
-        return Target(url, "whip", "libopus", {"token": token} if token else {}, tuple(secrets), "baseline")
+        return StreamTarget(url, "whip", "libopus", {"token": token} if token else {}, tuple(secrets), "baseline")
 
-    def open(self, feed: Feed) -> None:
+    def open(self, feed: StreamFormat) -> None:
         """See that aiortc is installed; the server may come and go."""
         if importlib.util.find_spec("aiortc") is None:
             raise SinkError(f"sink {self.name} needs aiortc: pip install 'everframe[webrtc]'")

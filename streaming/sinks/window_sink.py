@@ -1,4 +1,4 @@
-"""A window on the desktop; the window itself belongs to a child process (see `streaming.sinks.window`)."""
+"""A window on the desktop; the window itself belongs to a child process (see `streaming.sinks.window_child`)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import json
 import socket
 import subprocess
 
-from streaming.children import command, environment
 from streaming.errors import ClosedError, SinkError
-from streaming.sink import Feed, Frame, Sink
+from streaming.process.children import command, environment
+from streaming.sinks.sink import Frame, Sink, StreamFormat
 
 _START_S = 20.0  # for the child to be loaded, on a machine that is busy
 _SHOW_S = 5.0  # for one frame
@@ -28,7 +28,7 @@ class WindowSink(Sink):
         self._process: subprocess.Popen[bytes] | None = None
         self._socket: socket.socket | None = None
 
-    def open(self, feed: Feed) -> None:
+    def open(self, feed: StreamFormat) -> None:
         """Keep the feed; the window opens in `start`."""
         self._feed = feed
 
@@ -37,7 +37,7 @@ class WindowSink(Sink):
         self._socket, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                command("streaming.sinks.window"),
+                command("streaming.sinks.window_child"),
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 stderr=subprocess.DEVNULL,  # Qt has a lot to say

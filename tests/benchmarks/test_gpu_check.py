@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import __main__ as command
 from benchmarks.gpu_check import PROGRAM, compare_graphs
-from runtime import cuda
+from runtime.engines import cuda
 from tests import tiny
 from tests.runtime.fake_cuda import FakeDevice
 

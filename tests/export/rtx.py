@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from export.engines import build_engines, plan_engines
-from export.stages import Stages
+from export.progress import ProgressTable
 
 SHARES: dict[str, str] = {}  # bundle -> what is printed of it at the end of the tests
 
@@ -26,7 +26,7 @@ def require_builds(bundle: Path, into: Path) -> list[dict[str, Any]]:
     """
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed", exc_type=ImportError)
     shutil.copytree(bundle, into, ignore=shutil.ignore_patterns("engines"))
-    entries = build_engines(into, plan_engines(["tensorrt-rtx"], []), ["fp32", "fp16"], Stages())
+    entries = build_engines(into, plan_engines(["tensorrt-rtx"], []), ["fp32", "fp16"], ProgressTable())
     SHARES[bundle.name] = ", ".join(
         f"{entry['graph']}: {entry['half_convolutions']} of {entry['convolutions']} convolutions in FP16"
         for entry in entries

@@ -13,11 +13,11 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from export import check_command
+from export import check as check_command
 from export.__main__ import main
-from runtime.bundle import open_bundle, write_manifest
+from runtime.bundle.manifest import Manifest
+from runtime.bundle.reader import open_bundle, write_manifest
 from runtime.golden import check_golden
-from runtime.manifest import Manifest
 from tests import tiny
 
 
@@ -130,7 +130,7 @@ def test_no_golden_frames_no_bundle_and_a_damaged_one(
 def test_it_needs_no_pytorch() -> None:
     code = (
         "import sys; sys.modules['torch'] = None; sys.argv = ['export', 'check', '--help']\n"
-        "import export.check_command, export.__main__\n"
+        "import export.check, export.__main__\n"
         "assert not any(name.split('.')[0] in ('torch', 'training') for name in sys.modules if name != 'torch')\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from export.__main__ import main, parser
-from export.engines import Order, plan_engines, require_share
-from runtime import EngineError, cuda, tensorrt_builder
-from runtime.half import Share
+from export.engines import EngineRequest, plan_engines, require_share
+from runtime import EngineError
+from runtime.engines import cuda, tensorrt_builder
+from runtime.engines.fp16 import Fp16Share
 
 needs_builder = pytest.mark.skipif(
     tensorrt_builder.why_not_installed("tensorrt-rtx") is not None, reason="TensorRT-RTX is not installed"
@@ -19,10 +20,10 @@ needs_builder = pytest.mark.skipif(
 
 @needs_builder
 def test_what_can_be_built_here_is_built() -> None:
-    assert Order("tensorrt-rtx", "portable") in plan_engines(None, [])
+    assert EngineRequest("tensorrt-rtx", "portable") in plan_engines(None, [])
     assert plan_engines([], []) == []
     assert plan_engines(["tensorrt-rtx"], ["sm86", "SM120"]) == [
-        Order("tensorrt-rtx", "sm86"), Order("tensorrt-rtx", "sm120"),
+        EngineRequest("tensorrt-rtx", "sm86"), EngineRequest("tensorrt-rtx", "sm120"),
     ]  # fmt: skip
 
 
@@ -40,19 +41,19 @@ def test_what_is_named_and_cannot_be_built_is_an_error(monkeypatch: pytest.Monke
 
 
 def test_too_little_in_half_precision_is_an_error() -> None:
-    require_share(Share(19, 1), "the step graph")
+    require_share(Fp16Share(19, 1), "the step graph")
     with pytest.raises(
         ValueError, match=r"only 9 of 13 layers of the step graph .* in FP16 \(69%, expected at least 95%"
     ):
-        require_share(Share(9, 4), "the step graph")
+        require_share(Fp16Share(9, 4), "the step graph")
     with pytest.raises(ValueError, match="only 0 of 0 layers"):
-        require_share(Share(0, 0), "the step graph")
+        require_share(Fp16Share(0, 0), "the step graph")
 
 
 def test_ctrl_c_is_one_sentence_and_status_130(
     tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from export import assembly
+    from export import bundle_writer as assembly
 
     def pressed(*_: object) -> None:
         raise KeyboardInterrupt

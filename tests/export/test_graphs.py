@@ -16,8 +16,8 @@ from export.graphs import (
     to_i420,
     to_rgb,
 )
-from export.onnx_files import example_inputs, round_weights
-from training.generator import CLIP, Memory, Shape, VideoGenerator
+from export.onnx_writer import example_inputs, round_weights
+from training.model.generator import CLIP, ConditionMemory, Shape, VideoGenerator
 
 
 def test_rgb_rounds_to_the_nearest_level_and_clamps() -> None:
@@ -111,10 +111,10 @@ def test_the_condition_graph_takes_what_it_names(text: int) -> None:
     assert CLIP == 4
     graph = ConditionGraph(generator)
     with torch.no_grad():
-        made = Memory(*graph(*condition))
+        made = ConditionMemory(*graph(*condition))
         # Pixels are turned the right way round: of a clip without an image the last frame is the picture.
-        alone = Memory(*graph(*{**inputs, "mask": 0 * inputs["mask"]}.values()))
-        untold = Memory(*graph(*{**inputs, "given": torch.zeros(1, 1)}.values()))
+        alone = ConditionMemory(*graph(*{**inputs, "mask": 0 * inputs["mask"]}.values()))
+        untold = ConditionMemory(*graph(*{**inputs, "given": torch.zeros(1, 1)}.values()))
     assert torch.equal(to_rgb(alone.picture), inputs["clip"][:, -1])
     assert torch.equal(to_rgb(made.picture), inputs["image"])
     assert not torch.allclose(made.features8, untold.features8, atol=1e-4), "the clip is read"

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from export.vocabulary import commonest, write_vocabulary
-from runtime.text import Words as RuntimeWords
+from runtime.prompts.text_encoder import TextEncoder as RuntimeWords
 from tests.export.wordpiece import LETTERS, SPECIAL, make_wordpieces
 from tests.training.words_fixture import make_words
-from training.words import Words
+from training.data.words import WordVectors
 
 COMMON = ["the", "sea", "storm", "cloud", "##s", "over", "water", "##fall"]
 RARE = ["moraine", "cumulonimbus", "##berg"]
@@ -39,7 +39,7 @@ def test_common_words_keep_their_vectors(folder: Path, tmp_path: Path) -> None:
         "tokenizer": "text/tokenizer.json", "vectors": "text/vectors.npy", "scales": "text/scales.npy",
         "licence": "CC0-1.0", "source": "a test",
     }  # fmt: skip
-    training, runtime = Words.open(folder), opened(tmp_path)
+    training, runtime = WordVectors.open(folder), opened(tmp_path)
     for text in TEXTS:
         expected = training.encode([text])[0]
         assert np.linalg.norm(expected) == pytest.approx(1, abs=1e-5)
@@ -63,7 +63,7 @@ def test_a_rare_word_is_read_as_its_pieces(folder: Path, tmp_path: Path) -> None
     for name, tokens in (("cut", kept), ("whole", 6_000)):
         (tmp_path / name).mkdir()
         write_vocabulary(folder, tmp_path / name, tokens=tokens)
-    cut, whole, training = opened(tmp_path / "cut"), opened(tmp_path / "whole"), Words.open(folder)
+    cut, whole, training = opened(tmp_path / "cut"), opened(tmp_path / "whole"), WordVectors.open(folder)
     for text in ("moraine", "the cumulonimbus over the sea"):
         assert np.allclose(whole.encode(text), training.encode([text])[0], atol=1e-6)
         assert not np.allclose(cut.encode(text), whole.encode(text), atol=0.05)
@@ -89,7 +89,7 @@ def test_what_is_left_is_special_letters_and_the_first_words(folder: Path) -> No
 def test_the_words_of_the_captions_stay_whatever_their_place(folder: Path, tmp_path: Path) -> None:
     kept = len(SPECIAL) + 2 * len(LETTERS) + len(COMMON) - 1
     write_vocabulary(folder, tmp_path, captions=["moraine,", "Glacier", "(cumulonimbus)"], tokens=kept)
-    training, runtime = Words.open(folder), opened(tmp_path)
+    training, runtime = WordVectors.open(folder), opened(tmp_path)
     for text in ("moraine", "a cumulonimbus", "the sea"):
         assert np.allclose(runtime.encode(text), training.encode([text])[0], atol=1e-6), text
     vocabulary = json.loads((tmp_path / "text/tokenizer.json").read_text())["model"]["vocab"]
@@ -103,7 +103,7 @@ def test_another_kind_of_tokenizer_is_kept_whole(tmp_path: Path) -> None:
     words = make_words(tmp_path / "words", ["storm clouds over the sea"])
     (tmp_path / "bundle").mkdir()
     _, kept = write_vocabulary(words, tmp_path / "bundle", tokens=2)
-    expected = Words.open(words).encode(["clouds over the sea"])
+    expected = WordVectors.open(words).encode(["clouds over the sea"])
     assert np.allclose(opened(tmp_path / "bundle").encode("clouds over the sea"), expected[0], atol=1e-6)
     assert np.allclose(kept.encode(["clouds over the sea"]), expected, atol=1e-6)
 

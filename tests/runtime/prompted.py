@@ -16,7 +16,7 @@ import onnx
 from onnx import TensorProto
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from runtime.bundle import write_manifest
+from runtime.bundle.reader import write_manifest
 from tests.tiny import GraphBuilder, tensor
 
 WIDTH, HEIGHT, FRAMES = 32, 16, 3

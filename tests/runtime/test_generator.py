@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from runtime import EngineError, Generator, Manifest
-from runtime.engine_onnxruntime import OnnxRuntimeSession
+from runtime.engines.onnxruntime import OnnxRuntimeSession
 from runtime.golden import psnr_db
 from tests import tiny
 from tests.fakes import fake_generator
@@ -291,11 +291,11 @@ def test_too_little_memory_to_open_a_bundle_is_one_sentence(bundle: Path, monkey
     def exhausted(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("runtime.bundle.parse_graph", exhausted)
+    monkeypatch.setattr("runtime.bundle.reader.parse_graph", exhausted)
     with pytest.raises(EngineError, match=r"there is not enough memory to open .*tiny"):
         Generator.open(bundle)
     monkeypatch.undo()
-    monkeypatch.setattr("runtime.engine_onnxruntime.Buffers", exhausted)
+    monkeypatch.setattr("runtime.engines.onnxruntime.Buffers", exhausted)
     with pytest.raises(EngineError, match="onnxruntime cannot open the graphs: there is not enough memory"):
         Generator.open(bundle, engine="onnxruntime")
     monkeypatch.undo()
@@ -303,11 +303,11 @@ def test_too_little_memory_to_open_a_bundle_is_one_sentence(bundle: Path, monkey
     def unloadable(*_: object) -> None:
         raise ImportError("failed to map segment from shared object")
 
-    monkeypatch.setattr("runtime.engine_onnxruntime.OnnxRuntimeSession", unloadable)
+    monkeypatch.setattr("runtime.engines.onnxruntime.OnnxRuntimeSession", unloadable)
     with pytest.raises(EngineError, match="onnxruntime cannot open the graphs: failed to map"):
         Generator.open(bundle, engine="onnxruntime")
     monkeypatch.undo()
-    monkeypatch.setattr("runtime.engine_openvino._core", unloadable)
+    monkeypatch.setattr("runtime.engines.openvino._core", unloadable)
     with pytest.raises(EngineError, match="openvino is installed and cannot be loaded: failed to map"):
         Generator.open(bundle, engine="openvino")
     with Generator.open(bundle, engine="openvino,onnxruntime") as generator:

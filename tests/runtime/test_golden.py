@@ -16,7 +16,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from runtime import BundleError
-from runtime.bundle import write_manifest
+from runtime.bundle.reader import write_manifest
 from runtime.golden import check_golden, psnr_db
 from runtime.noise import CODES, FRAMES, normals
 from tests import tiny

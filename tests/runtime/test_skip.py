@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from runtime import EngineError, Generator, Manifest
-from runtime.bundle import Bundle, open_bundle
-from runtime.engine import Array, Program, open_engine
-from runtime.sessions import open_blind
+from runtime.bundle.reader import Bundle, open_bundle
+from runtime.engines.engine import Array, Program
+from runtime.engines.sessions import open_blind
+from runtime.engines.table import open_engine
 from tests import tiny
 from tests.fakes import count_frames, fake_generator
 

@@ -12,7 +12,7 @@ from typing import Any
 import av
 import numpy as np
 
-from streaming.sink import Feed, Frame, Picture, Sink
+from streaming.sinks.sink import Frame, Picture, Sink, StreamFormat
 
 WAIT_S = 30.0  # how long a test waits for something that takes milliseconds, before it calls it a failure
 CARD = np.array(
@@ -25,9 +25,9 @@ CARD = np.array(
 )
 
 
-def feed(width: int = 64, height: int = 48, fps: Fraction | int = 30, pixels: str = "i420") -> Feed:
+def feed(width: int = 64, height: int = 48, fps: Fraction | int = 30, pixels: str = "i420") -> StreamFormat:
     """Return a feed without figures."""
-    return Feed("a show", width, height, Fraction(fps), pixels, dict)
+    return StreamFormat("a show", width, height, Fraction(fps), pixels, dict)
 
 
 def to_i420(rgb: np.ndarray) -> Picture:
@@ -118,7 +118,7 @@ class ScriptedSink(Sink):
         self._faults = faults or {}
         self._hold = hold
 
-    def open(self, feed: Feed) -> None:
+    def open(self, feed: StreamFormat) -> None:
         self._do("open")
 
     def start(self) -> None:

@@ -15,7 +15,7 @@ from runtime import EngineError, Generator
 from streaming import commandline
 from streaming.arguments import DEFAULT_BUNDLE
 from streaming.commandline import main
-from streaming.show import End
+from streaming.show.show import ShowEnd
 from tests import tiny
 from tests.streaming.doubles import decode
 
@@ -126,7 +126,7 @@ def test_what_is_given_reaches_the_generator(
     monkeypatch.setattr(Generator, "condition", lambda self, **given: seen.append(given))
     monkeypatch.setattr(Generator, "set_control", lambda self, *given: controls.append(given))
     show = ("--to", "null", "--seconds", 0.1, "--engine", "onnxruntime", "--control", "gain=2", "--clip", "c")
-    monkeypatch.setattr("streaming.show.Show.run", lambda self, frames, **options: End.TIME_IS_UP)
+    monkeypatch.setattr("streaming.show.show.Show.run", lambda self, frames, **options: ShowEnd.TIME_IS_UP)
     assert run(capsys, prompted_bundle, *show, "--text", "sea")[0] == 0
     assert seen == [{"image": None, "clip": "c", "text": "sea"}]
     assert controls == [("gain", 2.0)]
@@ -225,7 +225,7 @@ def test_the_default_bundle_is_found_here_or_beside_the_package(
 def test_with_a_fallback_a_show_outlives_its_engine(
     prompted_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from runtime.engine_onnxruntime import OnnxRuntimeSession
+    from runtime.engines.onnxruntime import OnnxRuntimeSession
 
     original, runs = OnnxRuntimeSession.run, 0
 
@@ -237,7 +237,7 @@ def test_with_a_fallback_a_show_outlives_its_engine(
         original(session)
 
     monkeypatch.setattr(OnnxRuntimeSession, "run", failing)
-    monkeypatch.setattr("streaming.standby.FIRST_WAIT_S", 0.05)
+    monkeypatch.setattr("streaming.show.fallback.FIRST_WAIT_S", 0.05)
     Image.new("RGB", (64, 48), (200, 30, 30)).save(tmp_path / "stand_in.png")
     arguments = (prompted_bundle, "--engine", "onnxruntime", "--to", "null", "--seconds", 2)
     status, error = run(capsys, *arguments, "--fallback", tmp_path / "stand_in.png")

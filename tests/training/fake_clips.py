@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from training.footage import Batch, Span
+from training.data.footage import Batch, Span
 
 CAPTIONS = ("a red square", "two blue balls", "green hills far away", "a candle burning")
 

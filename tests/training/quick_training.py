@@ -8,8 +8,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from training import loop, stages
+from training import loop
 from training.__main__ import main
+from training.stages import command as stages
 
 if __name__ == "__main__":
     loop.write_samples = lambda *_: None

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from tests.training.fake_clips import FakeClips
 from training.checkpoint import load_checkpoint
-from training.config import Config, Run
-from training.footage import Batch
+from training.config import Config, RunConfig
+from training.data.footage import Batch
 from training.loop import train
-from training.losses import DivergenceError
+from training.stages.losses import DivergenceError
 
 
 class Toy:
@@ -88,7 +88,7 @@ def fabric() -> Fabric:
 
 
 def go(stage: Toy, fabric: Fabric, out: Path, **changes: int) -> None:
-    config = Config(run=Run(log_every=1, checkpoint_every=2, **changes))
+    config = Config(run=RunConfig(log_every=1, checkpoint_every=2, **changes))
     clips: Any = FakeClips(32)
     train(stage, config, fabric, clips, clips, out, {"data": "", "words": "", "footage": []}, {"name": "toy"})
 
@@ -143,7 +143,7 @@ def test_metrics_are_on_the_disk_as_soon_as_they_are_known(fabric: Fabric, tmp_p
             return super().update(batch, offsets, iteration)
 
     found: list[list[int]] = []
-    config = Config(run=Run(log_every=3))
+    config = Config(run=RunConfig(log_every=3))
     clips: Any = FakeClips(32)
     train(Watching(), config, fabric, clips, clips, tmp_path, {"data": "", "words": "", "footage": []}, {})
     assert found == [[], [1], [1], [1, 3], [1, 3], [1, 3], [1, 3, 6], [1, 3, 6]]
@@ -199,7 +199,7 @@ def test_a_stage_that_says_stop_is_saved_and_stays_stopped(
     stage = Toy()
     stage.stops = {4: "it knows it all"}
     shown: list[int] = []
-    config = Config(run=Run(log_every=1, checkpoint_every=2, evaluate_every=100))
+    config = Config(run=RunConfig(log_every=1, checkpoint_every=2, evaluate_every=100))
     clips: Any = FakeClips(32)
     facts = {"data": "", "words": "", "footage": []}
     train(stage, config, fabric, clips, clips, tmp_path, facts, {}, lambda _, done: shown.append(done))

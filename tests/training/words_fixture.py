@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from training.words import write_words
+from training.data.words import write_words
 
 
 def make_words(path: Path, texts: Sequence[str], dimensions: int = 16) -> Path:

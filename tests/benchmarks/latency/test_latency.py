@@ -16,7 +16,7 @@ from benchmarks.latency.distribution import Distribution
 from benchmarks.latency.plot import draw
 from benchmarks.latency.stages import TimedSession
 from runtime import EngineError, Manifest
-from runtime.engine import Array, Program
+from runtime.engines.engine import Array, Program
 from tests import tiny
 from tests.fakes import count_frames, fake_generator
 

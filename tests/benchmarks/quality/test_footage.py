@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.quality.footage import choose_windows, footage_settings, overlap_share, read_clips, usable_frames
-from training.config import Footage as Settings
+from training.config import FootageConfig as Settings
 
 SETTINGS = Settings(short_side=72, crop_min=64, crop_max=72, horizon_frames=8)
 

@@ -16,9 +16,9 @@ from PIL import Image
 from benchmarks import __main__ as command
 from benchmarks.scenarios.endurance import _count_pictures, _tree_mb, judge, to_markdown
 from benchmarks.scenarios.endurance_plot import draw
-from streaming.live.publishing import Job
-from streaming.live.stream import Stream
-from streaming.sink import Frame
+from streaming.live.ffmpeg_stream import FFmpegStream
+from streaming.live.publisher import PublishJob
+from streaming.sinks.sink import Frame
 from tests.streaming.doubles import numbered
 
 ROOT = Path(__file__).parents[3]
@@ -88,7 +88,7 @@ def test_a_table_and_a_picture(tmp_path: Path) -> None:
 
 
 def test_the_ends_of_a_stream(tmp_path: Path) -> None:
-    stream = Stream(Job(str(tmp_path / "a.mkv"), "matroska", 64, 48, "30", "aac"))
+    stream = FFmpegStream(PublishJob(str(tmp_path / "a.mkv"), "matroska", 64, 48, "30", "aac"))
     for slot in range(60):
         stream.send(Frame(numbered(slot % 55), slot))
     stream.close()

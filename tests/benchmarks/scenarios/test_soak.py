@@ -14,7 +14,7 @@ from benchmarks import __main__ as command
 from benchmarks.scenarios import soak as module
 from benchmarks.scenarios.soak import WINDOWS, SoakWindow, judge, soak, to_markdown
 from runtime import Manifest
-from runtime.engine import Array, Program
+from runtime.engines.engine import Array, Program
 from tests import tiny
 from tests.fakes import fake_generator
 

@@ -108,8 +108,8 @@ def runs(footage: Path, tiny_config: Path, tmp_path_factory: pytest.TempPathFact
 
     from training.checkpoint import save_checkpoint
     from training.config import load_config
-    from training.footage import open_footage, split
-    from training.generator import VideoGenerator
+    from training.data.footage import open_footage, split
+    from training.model.generator import VideoGenerator
 
     config = load_config(tiny_config)
     library = open_footage(footage, config.footage, tmp_path_factory.mktemp("cache"), workers=0)

@@ -11,11 +11,11 @@ import av
 import pytest
 
 from streaming.live import encoders
-from streaming.live.encoders import ENCODERS, Encoder, choose, why_not
+from streaming.live.encoders import ENCODERS, H264Encoder, choose, why_not
+from streaming.live.ffmpeg_stream import find_encoder
 from streaming.live.h264 import open_video, to_video_frame
-from streaming.live.publishing import Job
-from streaming.live.stream import find_encoder
-from streaming.sink import Frame
+from streaming.live.publisher import PublishJob
+from streaming.sinks.sink import Frame
 from tests.streaming.doubles import card_error, colour_card, feed, to_i420
 
 SIZE = (64, 48, Fraction(30))
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def test_what_works_is_taken_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
-    def pretend(encoder: Encoder, *_size: object) -> str | None:
+    def pretend(encoder: H264Encoder, *_size: object) -> str | None:
         asked.append(encoder.codec)
         return None if encoder.codec == "h264_qsv" else "no such card"
 
@@ -49,18 +49,20 @@ def test_trying_leaves_no_trace(capfd: pytest.CaptureFixture[str]) -> None:
         reason = why_not(encoder, *SIZE)
         assert reason is None or (reason and "\n" not in reason)
     assert why_not(ENCODERS["x264"], *SIZE) is None
-    assert why_not(Encoder("h264_of_nobody", "", {}, {}), *SIZE) == "this FFmpeg was built without it"
-    assert why_not(Encoder("libx264", "", {"tune": "film", "rc-lookahead": "40"}, {}), *SIZE) == "it holds frames back"
+    assert why_not(H264Encoder("h264_of_nobody", "", {}, {}), *SIZE) == "this FFmpeg was built without it"
+    assert (
+        why_not(H264Encoder("libx264", "", {"tune": "film", "rc-lookahead": "40"}, {}), *SIZE) == "it holds frames back"
+    )
     assert why_not(ENCODERS["x264"], 63, 48, Fraction(30)) is not None
     assert capfd.readouterr() == ("", "")
     assert av.logging.get_level() == level
 
 
 def test_a_card_that_is_taken_is_replaced_by_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    job = Job("rtmp://h/a/k", "flv", 64, 48, "30", encoder="nvenc")
-    monkeypatch.setattr("streaming.live.stream.why_not", lambda *_: "OpenEncodeSessionEx failed: out of memory")
+    job = PublishJob("rtmp://h/a/k", "flv", 64, 48, "30", encoder="nvenc")
+    monkeypatch.setattr("streaming.live.ffmpeg_stream.why_not", lambda *_: "OpenEncodeSessionEx failed: out of memory")
     assert find_encoder(job) is ENCODERS["x264"]
-    monkeypatch.setattr("streaming.live.stream.why_not", lambda *_: None)
+    monkeypatch.setattr("streaming.live.ffmpeg_stream.why_not", lambda *_: None)
     assert find_encoder(job) is ENCODERS["nvenc"]
 
 
@@ -78,7 +80,7 @@ def test_profiles_and_constant_rates_are_told_in_the_encoder_s_words() -> None:
 
 @pytest.mark.parametrize("pixels", ["yuv420p", "nv12"])
 def test_a_frame_comes_out_for_each_that_goes_in(pixels: str) -> None:
-    encoder = Encoder("libx264", "", ENCODERS["x264"].live, {}, pixels)
+    encoder = H264Encoder("libx264", "", ENCODERS["x264"].live, {}, pixels)
     about = feed(128, 96)
     context = open_video(about, encoder, encoder.live_options("high", 2_000_000, is_constant=False))
     decoder = av.CodecContext.create("h264", "r")

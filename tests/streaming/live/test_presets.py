@@ -10,11 +10,11 @@ import av
 import numpy as np
 import pytest
 
+from streaming.live.ffmpeg_stream import FFmpegStream
 from streaming.live.presets import PRESETS
-from streaming.live.publishing import Job
-from streaming.live.stream import Stream
-from streaming.sink import Frame
+from streaming.live.publisher import PublishJob
 from streaming.sinks.rtmp_sink import RtmpSink
+from streaming.sinks.sink import Frame
 from tests.streaming.doubles import feed
 
 
@@ -41,8 +41,8 @@ def test_a_live_sink_takes_the_rules_of_its_feed() -> None:
 def test_a_stream_keeps_its_rate_and_its_key_frames(tmp_path: Path) -> None:
     path = tmp_path / "stream.flv"
     rules = PRESETS["twitch"]
-    job = Job(str(path), "flv", 64, 48, "30", "aac", {}, rules.profile, 400_000, 1000 * rules.audio_kbits)
-    stream = Stream(job)
+    job = PublishJob(str(path), "flv", 64, 48, "30", "aac", {}, rules.profile, 400_000, 1000 * rules.audio_kbits)
+    stream = FFmpegStream(job)
     rng = np.random.default_rng(0)
     picture = np.full((72, 64), 128, np.uint8)
     for slot in range(210):

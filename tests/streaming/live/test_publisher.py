@@ -1,171 +1,225 @@
-"""What the child process makes of frames: put into files and read by a decoder that knows nothing of us."""
+"""The child process from its parent's side: what it is told, what it tells, and that it is gone when it should be."""
 
 from __future__ import annotations
 
-import json
-import struct
+import os
+import shutil
+import signal
+import socket
+import ssl
 import subprocess
 import sys
-from fractions import Fraction
-from itertools import pairwise
+import threading
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import av
 import pytest
 
-from streaming.live.publishing import Job
-from streaming.live.stream import Stream
-from streaming.sink import Frame
-from tests.streaming.doubles import WAIT_S, card_error, closed_port, colour_card, decode, number_of, numbered, to_i420
+from streaming.live import publisher as publishing
+from streaming.live.publisher import PublisherProcess, PublishJob, tls_options
+from streaming.sinks.sink import Frame
+from tests.fakes import FakeClock
+from tests.streaming.doubles import WAIT_S, closed_port, decode, number_of, numbered
 
 ROOT = Path(__file__).parents[3]
+MANY = 10_000  # writes; more than any test needs, each of which waits for a moment
 
 
-def job(url: Path | str, fps: Fraction | int = 25, **others: object) -> Job:
-    return Job(str(url), "flv", 64, 48, str(fps), **{"audio": "aac", **others})  # type: ignore[arg-type]
+def job(url: Path | str, options: dict[str, str] | None = None) -> PublishJob:
+    return PublishJob(str(url), "flv", 64, 48, "30", "aac", options or {})
 
 
-def record(path: Path, slots: list[int], fps: Fraction | int = 25) -> Path:
-    """Publish one numbered frame per slot to a file."""
-    stream = Stream(job(path, fps))
-    for number, slot in enumerate(slots):
-        stream.send(Frame(numbered(number % 55), slot))
-    stream.close()
-    return path
+def connect(link: PublisherProcess) -> None:
+    """Connect, or raise what the link raises."""
+    assert any(link.connect() for _ in range(MANY))
 
 
-class Packet(NamedTuple):
-    """What a packet says of itself."""
-
-    is_video: bool
-    is_key: bool
-    time_s: float
-    delay_s: float  # from decoding to showing
-
-
-def packets(path: Path) -> list[Packet]:
-    """Read the packets of a file as they stand in it."""
-    with av.open(str(path)) as container:
-        return [
-            Packet(
-                packet.stream.type == "video",
-                packet.is_keyframe,
-                float(packet.pts * packet.time_base),
-                float((packet.pts - packet.dts) * packet.time_base),
-            )
-            for packet in container.demux()
-            if packet.size
-        ]
+def is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
-def test_frames_come_back_in_order_on_time_and_with_sound(tmp_path: Path) -> None:
-    frames, num_audio = decode(record(tmp_path / "a.flv", list(range(50)), Fraction(30000, 1001)))
+@pytest.fixture
+def silent() -> Iterator[socket.socket]:
+    """A server that accepts and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(WAIT_S)
+        yield listener
+
+
+def url_of(listener: socket.socket) -> str:
+    return f"rtmp://127.0.0.1:{listener.getsockname()[1]}/live/SECRET"
+
+
+def test_every_frame_arrives_and_the_end_is_clean(tmp_path: Path) -> None:
+    link = PublisherProcess(job(tmp_path / "a.flv"))
+    link.wait_ready()
+    connect(link)
+    for number in range(50):
+        link.send(Frame(numbered(number), 7 + number))
+    link.close()
+    frames, num_audio = decode(tmp_path / "a.flv")
     assert [number_of(frame.to_ndarray()[:48]) for frame in frames] == list(range(50))
-    times = [float(frame.time) for frame in frames]
-    assert times == pytest.approx([k * 1001 / 30000 for k in range(50)], abs=0.001)
-    assert num_audio * 1024 / 48000 >= times[-1]
-    assert (frames[0].colorspace, frames[0].color_range) == (1, 1)  # BT.709, limited
+    assert num_audio > 70
+    assert not is_running(link.pid)
 
 
-@pytest.mark.parametrize(("name", "muxer"), [("a.flv", "flv"), ("a.ts", "mpegts"), ("a.m3u8", "hls")])
-@pytest.mark.parametrize("profile", ["baseline", "main", "high"])
-def test_colours_are_tagged_and_survive(tmp_path: Path, name: str, muxer: str, profile: str) -> None:
-    stream = Stream(Job(str(tmp_path / name), muxer, 128, 96, "30", "aac", profile=profile))
-    for slot in range(30):
-        stream.send(Frame(to_i420(colour_card(128, 96)), slot))
-    stream.close()
-    frames, _ = decode(tmp_path / name)
-    assert len(frames) == 30
-    tags = {(frame.colorspace, frame.color_primaries, frame.color_trc, frame.color_range) for frame in frames}
-    assert tags == {(1, 1, 1, 1)}  # BT.709 (ITU-T H.273), limited
-    rgb = frames[-1].to_ndarray(format="rgb24", src_colorspace="ITU709", src_color_range="MPEG", dst_color_range="JPEG")
-    assert card_error(rgb) <= 12
+def test_what_was_sent_is_counted(tmp_path: Path) -> None:
+    link = PublisherProcess(job(tmp_path / "a.flv"))
+    connect(link)
+    slot = 0
+    while not link.sent_bytes:  # told once a second, and heard with the next frame
+        link.send(Frame(numbered(slot % 55), slot))
+        slot += 1
+        assert slot < MANY
+    link.close()
+    with av.open(str(tmp_path / "a.flv")) as container:
+        sizes = [packet.size for packet in container.demux() if packet.pts is not None]
+    assert 100 < link.sent_bytes <= sum(sizes) * 1.1
 
 
-def test_the_sound_is_stereo_and_silent(tmp_path: Path) -> None:
-    with av.open(str(record(tmp_path / "a.flv", list(range(25))))) as container:
-        (stream,) = container.streams.audio
-        assert (stream.codec_context.name, stream.sample_rate, stream.layout.name) == ("aac", 48000, "stereo")
-        sounds = [frame.to_ndarray() for frame in container.decode(stream)]
-    assert len(sounds) > 40
-    assert max(abs(sound).max() for sound in sounds) < 1e-4
+def test_a_refusal_is_told_and_the_same_child_tries_again() -> None:
+    url = f"rtmp://127.0.0.1:{closed_port()}/live/SECRET"
+    link = PublisherProcess(job(url))
+    pid = link.pid
+    for _ in range(3):
+        with pytest.raises(OSError, match=r"^Connection refused$"):
+            connect(link)
+        assert link.is_alive
+    assert (link.pid, is_running(pid)) == (pid, True)
+    link.close()
+    assert not is_running(pid)
 
 
-def test_a_stream_begins_with_a_key_frame_at_time_0_whenever_it_begins(tmp_path: Path) -> None:
-    found = packets(record(tmp_path / "a.flv", [1000, 1001]))
-    first = next(packet for packet in found if packet.is_video)
-    assert first.is_key
-    assert first.time_s == 0
-    assert min(packet.time_s for packet in found) == 0
+def test_the_url_is_neither_an_argument_nor_in_the_environment(silent: socket.socket) -> None:
+    link = PublisherProcess(job(url_of(silent)))
+    link.wait_ready()
+    assert not link.connect()  # it has been told by now
+    seen = [Path(f"/proc/{link.pid}/{name}") for name in ("cmdline", "environ")]
+    assert not [file for file in seen if file.exists() and b"SECRET" in file.read_bytes()]
+    link.close()
 
 
-def test_no_frame_is_held_back_or_reordered(tmp_path: Path) -> None:
-    stream = Stream(job(tmp_path / "a.flv"))
-    for number in range(30):
-        stream.send(Frame(numbered(number), number))
-        pictures = [packet for packet in packets(tmp_path / "a.flv") if packet.is_video]
-        assert [packet.time_s for packet in pictures] == pytest.approx([k * 0.04 for k in range(number + 1)])
-        assert all(packet.delay_s == 0 for packet in pictures)  # no B-frames
-    stream.close()
+def test_a_server_that_says_nothing_is_given_up(silent: socket.socket) -> None:
+    clock = FakeClock()
+    link = PublisherProcess(job(url_of(silent)), clock=clock)
+    link.wait_ready()
+    assert not link.connect()
+    server, _ = silent.accept()  # the child is connected, and hangs while it holds Python's lock
+    with server:
+        clock.advance(publishing.CONNECT_S - 0.01)
+        assert not link.connect()
+        clock.advance(0.02)
+        with pytest.raises(TimeoutError, match="no answer"):
+            link.connect()
+        assert not link.is_alive
+        link.close()
+    assert not is_running(link.pid)
 
 
-def test_key_frames_keep_to_the_clock_even_when_slots_are_dropped(tmp_path: Path) -> None:
-    slots = [*range(30), *range(60, 130, 3)]  # 25 per second; a gap, then a third of the frames
-    found = packets(record(tmp_path / "a.flv", slots))
-    keys = [round(packet.time_s * 25) for packet in found if packet.is_video and packet.is_key]
-    assert keys == [0, 60, 111]
+def test_a_server_that_says_nothing_is_given_up_by_libavformat_too(silent: socket.socket) -> None:
+    link = PublisherProcess(job(url_of(silent), {"rw_timeout": "100000"}))
+    with pytest.raises(OSError, match="Connection timed out"):
+        connect(link)
+    assert link.is_alive
+    link.close()
 
 
-def test_sound_and_picture_are_interleaved(tmp_path: Path) -> None:
-    found = packets(record(tmp_path / "a.flv", list(range(100))))
-    times = [packet.time_s for packet in found]
-    assert times == sorted(times)
-    sounds = [packet.time_s for packet in found if not packet.is_video]
-    assert max(b - a for a, b in pairwise(sounds)) <= 0.0221  # 1024 / 48000 s, rounded to milliseconds
+def test_a_child_that_is_killed_is_noticed(tmp_path: Path) -> None:
+    link = PublisherProcess(job(tmp_path / "a.flv"))
+    connect(link)
+    link.send(Frame(numbered(0), 0))
+    os.kill(link.pid, signal.SIGKILL)
+    with pytest.raises(OSError, match="process that sends the stream has ended"):
+        send_for_ever(link)
+    assert not link.is_alive
+    link.close()
 
 
-def test_another_muxer_without_sound(tmp_path: Path) -> None:
-    stream = Stream(Job(str(tmp_path / "a.ts"), "mpegts", 64, 48, "25"))
-    for number in range(30):
-        stream.send(Frame(numbered(number), number))
-    stream.close()
-    frames, num_audio = decode(tmp_path / "a.ts")
-    assert [number_of(frame.to_ndarray()[:48]) for frame in frames] == list(range(30))
-    assert num_audio == 0
+def test_a_child_that_takes_no_frames_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publishing, "_SEND_S", 0.05)
+    link = PublisherProcess(job(tmp_path / "a.flv"))
+    connect(link)
+    os.kill(link.pid, signal.SIGSTOP)
+    with pytest.raises(OSError, match="takes no more frames"):
+        send_for_ever(link)
+    link.close()
+    assert not is_running(link.pid)
 
 
-def test_names_and_options_survive_the_quoting(tmp_path: Path) -> None:
-    path, brand = tmp_path / "a'b|c:d]e [f=flv] \\ ü.mp4", "':|]"
-    stream = Stream(Job(str(path), "mp4", 64, 48, "25", options={"brand": brand}))
-    stream.send(Frame(numbered(1), 0))
-    stream.close()
-    assert [file.name for file in tmp_path.iterdir()] == [path.name]
-    with av.open(str(path)) as container:
-        assert container.metadata["major_brand"] == brand
+def send_for_ever(link: PublisherProcess) -> None:
+    for number in range(1, MANY):
+        link.send(Frame(numbered(number % 55), number))
+    raise AssertionError("nobody noticed")
 
 
-def test_an_option_that_nobody_knows_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(av.FFmpegError):
-        Stream(job(tmp_path / "a.flv", options={"no_such_option": "1"}))
-
-
-def test_it_says_what_happens_tries_again_and_ends_with_its_input(tmp_path: Path) -> None:
-    refused = Job(f"rtmp://127.0.0.1:{closed_port()}/live/SECRET", "flv", 64, 48, "25", "aac")
-    frames = b"".join(struct.pack(">Q", slot) + numbered(slot).tobytes() for slot in range(20))
-    torn = frames[:1000]
-    done = subprocess.run(
-        [sys.executable, "-m", "streaming.live.publisher"],
-        cwd=ROOT,
-        input=refused.to_line() + job(tmp_path / "a.flv").to_line() + frames + torn,
-        capture_output=True,
-        timeout=WAIT_S,
-        check=False,
+@pytest.mark.parametrize("is_streaming", [True, False])
+def test_no_child_outlives_a_parent_that_is_killed(tmp_path: Path, silent: socket.socket, is_streaming: bool) -> None:
+    url = str(tmp_path / "a.flv") if is_streaming else url_of(silent)
+    code = (
+        "import sys\n"
+        "from streaming.live.publisher import ChildLink, Job\n"
+        "link = ChildLink(Job(sys.argv[1], 'flv', 64, 48, '30', 'aac', {}))\n"
+        "link.wait_ready()\n"
+        "while not link.connect(): print('asked', flush=True)\n"
+        "print('on air', flush=True)\n"
+        "sys.stdin.read()\n"
     )
-    told = done.stdout.decode().splitlines()
-    assert told[:-1] == ["ready", "Connection refused", "on air"]
-    assert told[-1].startswith("sent ")
-    assert (done.returncode, done.stderr) == (0, b"")
-    assert len(decode(tmp_path / "a.flv")[0]) == 20
-    assert json.loads(refused.to_line())["url"].endswith("SECRET")
-    assert "SECRET" not in repr(refused)
+    command = [sys.executable, "-c", code, url]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as parent:
+        assert parent.stdout is not None
+        assert parent.stderr is not None
+        wanted = b"on air" if is_streaming else b"asked"
+        assert any(line.startswith(wanted) for line in parent.stdout)
+        server = None if is_streaming else silent.accept()[0]
+        parent.kill()
+        assert parent.stderr.read() == b""  # ends with the last process that holds it, which is the child
+        if server is not None:
+            server.close()
+
+
+def test_tls_without_a_good_certificate_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("no openssl here, which makes the certificate")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    request = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "1"]
+    names = ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([program, *request, *names], check=True, capture_output=True, timeout=WAIT_S)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    is_trusted = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve_tls, args=(listener, context, is_trusted), daemon=True).start()
+        url = f"rtmps://localhost:{listener.getsockname()[1]}/live/SECRET"
+        link = PublisherProcess(job(url, tls_options()))
+        with pytest.raises(OSError, match="certificate failed verification"):
+            connect(link)
+        link.close()
+        assert not is_trusted.is_set()
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        link = PublisherProcess(job(url, tls_options()))
+        with pytest.raises(OSError, match=r"."):  # this server speaks TLS, and no RTMP
+            connect(link)
+        link.close()
+        assert is_trusted.wait(WAIT_S)
+
+
+def serve_tls(listener: socket.socket, context: ssl.SSLContext, is_trusted: threading.Event) -> None:
+    """Do the TLS handshake with whoever comes, listen for a moment, and leave."""
+    while True:
+        try:
+            connection, _ = listener.accept()
+            with connection, context.wrap_socket(connection, server_side=True) as talk:
+                if talk.recv(1537):  # it goes on to speak RTMP, which is how it begins
+                    is_trusted.set()
+        except ssl.SSLError:
+            continue  # the other side did not like our certificate
+        except OSError:
+            return  # the test is over

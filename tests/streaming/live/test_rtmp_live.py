@@ -21,12 +21,12 @@ from typing import Any
 import av
 import pytest
 
-from streaming.fanout import FanOut
-from streaming.live.publishing import ChildLink, Job
-from streaming.pacing import Pacer, SystemClock
-from streaming.show import Show
-from streaming.sink import Frame
+from streaming.live.publisher import PublisherProcess, PublishJob
+from streaming.output.fan_out import FanOut
+from streaming.output.pacing import Pacer, SystemClock
+from streaming.show.show import Show
 from streaming.sinks.rtmp_sink import RtmpSink
+from streaming.sinks.sink import Frame
 from tests.fakes import FakeClock
 from tests.streaming.doubles import WAIT_S, closed_port, endless, feed, number_of, numbered
 
@@ -228,10 +228,10 @@ def test_a_server_that_comes_back_gets_a_fresh_stream(tmp_path: Path, nginx: Ngi
 
 
 def test_a_child_that_is_killed_is_replaced(nginx: Nginx) -> None:
-    links: list[ChildLink] = []
+    links: list[PublisherProcess] = []
 
-    def dial(job: Job) -> ChildLink:
-        links.append(ChildLink(job))
+    def dial(job: PublishJob) -> PublisherProcess:
+        links.append(PublisherProcess(job))
         return links[-1]
 
     clock = FakeClock()

@@ -15,8 +15,8 @@ import pytest
 from streaming.errors import SinkError
 from streaming.live.webrtc import make_peer, offer_loopback
 from streaming.masking import mask
-from streaming.sink import Frame
 from streaming.sinks import whip_sink
+from streaming.sinks.sink import Frame
 from streaming.sinks.table import make_sinks
 from streaming.sinks.whip_sink import WhipSink
 from tests.fakes import FakeClock

@@ -21,11 +21,11 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
 from runtime import Generator
-from streaming.desk import Desk
+from streaming.control.controller import ShowController
 from streaming.page.guard import is_loopback, is_same_origin
 from streaming.page.uploads import decode_picture
-from streaming.sink import Feed
 from streaming.sinks.page_sink import TOKEN_VARIABLE, PageSink
+from streaming.sinks.sink import StreamFormat
 from tests.streaming.doubles import WAIT_S, card_error, colour_card
 
 SINK = {
@@ -45,11 +45,11 @@ class Room:
     """A control room over a real, small generator."""
 
     def __init__(self, generator: Generator, host: str = "127.0.0.1") -> None:
-        self.desk = Desk()
+        self.desk = ShowController()
         self.desk.attach(generator, "seed 3")
         self.sink = PageSink(f"http://{host}:0")
         size = generator.width, generator.height
-        self.sink.open(Feed("a show", *size, Fraction(25), "i420", lambda: STATS, self.desk))
+        self.sink.open(StreamFormat("a show", *size, Fraction(25), "i420", lambda: STATS, self.desk))
         self.sink.start()
         self.port = int(self.sink.name.rpartition(":")[2])
 

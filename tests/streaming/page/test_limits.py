@@ -22,12 +22,13 @@ from websockets.exceptions import InvalidMessage
 from websockets.sync.client import connect
 
 from runtime import Generator
-from streaming.desk import MAX_CUES, Desk
-from streaming.page import control_app, jpeg
+from streaming.control.controller import MAX_CUES, ShowController
+from streaming.page import api as control_app
+from streaming.page import jpeg
 from streaming.page.connections import Limits, default_limits
-from streaming.sink import Feed, Frame
 from streaming.sinks import page_sink
 from streaming.sinks.page_sink import TOKEN_VARIABLE, PageSink
+from streaming.sinks.sink import Frame, StreamFormat
 from tests.streaming.doubles import WAIT_S, colour_card, to_i420
 
 resource = pytest.importorskip("resource", reason="descriptors are limited on POSIX systems alone")
@@ -41,9 +42,9 @@ SOON_S = 0.2
 class Page:
     """A page with limits of its own, and the connections to it."""
 
-    def __init__(self, host: str, desk: Desk | None, limits: Limits) -> None:
+    def __init__(self, host: str, desk: ShowController | None, limits: Limits) -> None:
         self.sink = PageSink(f"http://{host}:0", limits)
-        self.sink.open(Feed("a show", 128, 96, Fraction(25), "i420", dict, desk))
+        self.sink.open(StreamFormat("a show", 128, 96, Fraction(25), "i420", dict, desk))
         self.sink.start()
         self.port = int(self.sink.name.rpartition(":")[2])
         self.open = ExitStack()
@@ -91,7 +92,7 @@ def serve() -> Iterator[Callable[..., Page]]:
     """Starts pages, patient ones unless limits say otherwise."""
     with ExitStack() as stack:
 
-        def start(host: str = "127.0.0.1", desk: Desk | None = None, **limits: Any) -> Page:
+        def start(host: str = "127.0.0.1", desk: ShowController | None = None, **limits: Any) -> Page:
             page = Page(host, desk, Limits(**{**PATIENT, **limits}))
             stack.callback(page.close)
             return page
@@ -100,9 +101,9 @@ def serve() -> Iterator[Callable[..., Page]]:
 
 
 @pytest.fixture
-def desk(prompted_bundle: Path) -> Iterator[Desk]:
+def desk(prompted_bundle: Path) -> Iterator[ShowController]:
     with Generator.open(prompted_bundle, engine="onnxruntime", threads=1, seed=3) as generator:
-        desk = Desk()
+        desk = ShowController()
         desk.attach(generator, "seed 3")
         yield desk
         desk.close()
@@ -247,7 +248,7 @@ def test_a_body_that_nobody_reads_has_to_arrive_in_time(serve: Callable[..., Pag
 
 
 def test_a_stalled_upload_holds_no_other_up(
-    serve: Callable[..., Page], desk: Desk, monkeypatch: pytest.MonkeyPatch
+    serve: Callable[..., Page], desk: ShowController, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control_app, "decode_picture", lambda data, width, height: colour_card(128, 96))
     page = serve(desk=desk)
@@ -260,7 +261,9 @@ def test_a_stalled_upload_holds_no_other_up(
     assert status_of(stalled) == 201
 
 
-def test_uploads_are_bounded_together(serve: Callable[..., Page], desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uploads_are_bounded_together(
+    serve: Callable[..., Page], desk: ShowController, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
     def decode(data: bytes, width: int, height: int) -> Any:
@@ -283,7 +286,7 @@ def test_uploads_are_bounded_together(serve: Callable[..., Page], desk: Desk, mo
     assert page.ask("POST", "/api/cues/image", b"1234567890")[0] == 415, "what was counted is free again"
 
 
-def test_a_dropped_cue_is_not_computed(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dropped_cue_is_not_computed(desk: ShowController, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, go_on, ready = threading.Event(), threading.Event(), threading.Event()
     made = []
     generator = desk._generator
@@ -313,7 +316,7 @@ def test_a_dropped_cue_is_not_computed(desk: Desk, monkeypatch: pytest.MonkeyPat
     assert made == [0, 999], "what had begun, and what was wanted"
 
 
-def test_a_cue_that_cannot_be_shown_costs_itself(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cue_that_cannot_be_shown_costs_itself(desk: ShowController, monkeypatch: pytest.MonkeyPatch) -> None:
     states = []
     done = threading.Event()
 

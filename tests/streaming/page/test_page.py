@@ -22,8 +22,8 @@ from PIL import Image
 from streaming.errors import SinkError
 from streaming.page import jpeg
 from streaming.page.guard import is_allowed_host
-from streaming.sink import Feed, Frame
 from streaming.sinks.page_sink import PageSink
+from streaming.sinks.sink import Frame, StreamFormat
 from tests.streaming.doubles import WAIT_S, card_error, colour_card, feed, to_i420
 
 STATS = {"engine": "fake fp32", "fps": 25.0, "frames": 3, "sinks": []}
@@ -35,7 +35,7 @@ class Page:
 
     def __init__(self) -> None:
         self.sink = PageSink("http://127.0.0.1:0")
-        self.sink.open(Feed("a show", 128, 96, Fraction(25), "i420", lambda: STATS))
+        self.sink.open(StreamFormat("a show", 128, 96, Fraction(25), "i420", lambda: STATS))
         self.sink.start()
         self.port = int(self.sink.name.rpartition(":")[2])
         self._open = contextlib.ExitStack()

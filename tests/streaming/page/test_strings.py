@@ -18,12 +18,12 @@ from websockets.sync.client import ClientConnection, connect
 
 from runtime import Generator
 from streaming.commandline import main
-from streaming.desk import Desk
+from streaming.control.controller import ShowController
 from streaming.errors import SinkError
-from streaming.page.guard import Guard, is_same_origin
-from streaming.page.page_webrtc import check
-from streaming.sink import Feed
+from streaming.page.guard import RequestGuard, is_same_origin
+from streaming.page.webrtc import check
 from streaming.sinks.page_sink import TOKEN_VARIABLE, PageSink
+from streaming.sinks.sink import StreamFormat
 from tests.streaming.doubles import WAIT_S, feed
 
 HALF = "\ud800"  # of a surrogate pair, which JSON can hold and UTF-8 cannot
@@ -34,11 +34,11 @@ class Room:
     """A control room over a real, small generator; its show records to a file whose name is no UTF-8."""
 
     def __init__(self, generator: Generator, host: str) -> None:
-        self.desk = Desk()
+        self.desk = ShowController()
         self.desk.attach(generator, "\udcff.png")
         self.sink = PageSink(f"http://{host}:0")
         size = generator.width, generator.height
-        self.sink.open(Feed("a show", *size, Fraction(25), "i420", lambda: {"sinks": [SINK]}, self.desk))
+        self.sink.open(StreamFormat("a show", *size, Fraction(25), "i420", lambda: {"sinks": [SINK]}, self.desk))
         self.sink.start()
         self.port = int(self.sink.name.rpartition(":")[2])
 
@@ -205,7 +205,7 @@ def test_such_a_token_ends_the_command_with_one_sentence(
 
 def test_every_printable_token_comes_back_from_the_browser() -> None:
     token = "".join(chr(number) for number in range(33, 127)) + " and more"
-    guard = Guard("0.0.0.0", token)
+    guard = RequestGuard("0.0.0.0", token)
 
     def judge(path: str, query: str = "", *headers: tuple[bytes, bytes]) -> Any:
         names = [(b"host", b"127.0.0.1"), *headers]

@@ -15,9 +15,9 @@ import av
 import pytest
 
 from streaming.errors import SinkError
-from streaming.output_file import OutputFile
-from streaming.sink import Frame
 from streaming.sinks.file_sink import FileSink
+from streaming.sinks.output_file import OutputFile
+from streaming.sinks.sink import Frame
 from tests.streaming.doubles import card_error, colour_card, decode, feed, number_of, numbered, to_i420
 
 

@@ -12,12 +12,12 @@ from urllib.parse import unquote, urljoin, urlsplit
 import pytest
 
 from streaming.errors import SinkError
-from streaming.fanout import FanOut, SinkFigures
+from streaming.live.ffmpeg_stream import FFmpegStream
 from streaming.live.hls import NUM_SEGMENTS, HlsFolder
-from streaming.live.publishing import ChildLink, Job
-from streaming.live.stream import Stream
-from streaming.sink import Frame
+from streaming.live.publisher import PublisherProcess, PublishJob
+from streaming.output.fan_out import FanOut, SinkStats
 from streaming.sinks.hls_sink import HlsSink
+from streaming.sinks.sink import Frame
 from streaming.sinks.table import make_sinks
 from tests.fakes import FakeClock
 from tests.streaming.doubles import decode, feed, numbered
@@ -30,8 +30,8 @@ def test_hls_is_a_playlist_of_the_last_seconds(tmp_path: Path) -> None:
     (tmp_path / "live-mine.ts").write_bytes(b"somebody's")
     [sink] = make_sinks([str(playlist)], "i420")
     assert isinstance(sink, HlsSink)
-    job: list[Job] = []
-    sink._dial = lambda made: (job.append(made), ChildLink(made))[1]
+    job: list[PublishJob] = []
+    sink._dial = lambda made: (job.append(made), PublisherProcess(made))[1]
     sink.open(feed(fps=10))
     sink.start()
     try:
@@ -60,12 +60,12 @@ def test_hls_needs_its_folder(tmp_path: Path) -> None:
         HlsSink(str(tmp_path / "nowhere" / "live.m3u8")).open(feed())
 
 
-def full_disk(limits: list[int]) -> Callable[[Job], ChildLink]:
+def full_disk(limits: list[int]) -> Callable[[PublishJob], PublisherProcess]:
     """Return what makes links, whose processes may write files of so many bytes; after the list, of any size."""
     resource = pytest.importorskip("resource")
 
-    def dial(job: Job) -> ChildLink:
-        link = ChildLink(job)
+    def dial(job: PublishJob) -> PublisherProcess:
+        link = PublisherProcess(job)
         if limits:
             limit = limits.pop(0)
             resource.prlimit(link.pid, resource.RLIMIT_FSIZE, (limit, limit))
@@ -74,7 +74,7 @@ def full_disk(limits: list[int]) -> Callable[[Job], ChildLink]:
     return dial
 
 
-def show(sink: HlsSink, num_frames: int, fps: int = 10) -> SinkFigures:
+def show(sink: HlsSink, num_frames: int, fps: int = 10) -> SinkStats:
     """Give a sink so many frames once it is on air, as fast as it takes them; return how it did."""
     fan_out = FanOut([sink])
     fan_out.open(feed(fps=fps))
@@ -156,7 +156,7 @@ def test_a_name_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name:
     (tmp_path / "%d").mkdir()
     path = Path("%d") / f"{name}.m3u8"
     target = HlsSink.to_target(str(path))
-    stream = Stream(Job(target.url, target.muxer, 64, 48, "25", target.audio))
+    stream = FFmpegStream(PublishJob(target.url, target.muxer, 64, 48, "25", target.audio))
     for number in range(54):
         stream.send(Frame(numbered(number), number))
     stream.close()

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from streaming.sink import Frame
 from streaming.sinks.file_sink import FileSink
+from streaming.sinks.sink import Frame
 from tests.streaming.doubles import decode, feed, number_of, numbered
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -19,7 +19,7 @@ FRAMES, FPS = 150, 30
 RECORD = f"""
 import sys, time
 from streaming.sinks.file_sink import FileSink
-from streaming.sink import Frame
+from streaming.sinks.sink import Frame
 from tests.streaming.doubles import feed, numbered
 sink = FileSink(sys.argv[1])
 sink.open(feed(fps={FPS}))

@@ -14,11 +14,11 @@ from itertools import pairwise
 import pytest
 
 from streaming.errors import SinkError
-from streaming.fanout import FanOut
 from streaming.live.live_sink import FIRST_WAIT_S, LONGEST_WAIT_S
-from streaming.live.publishing import ChildLink, Job
-from streaming.sink import Frame
+from streaming.live.publisher import PublisherProcess, PublishJob
+from streaming.output.fan_out import FanOut
 from streaming.sinks.rtmp_sink import RtmpSink
+from streaming.sinks.sink import Frame
 from tests.fakes import FakeClock
 from tests.streaming.doubles import WAIT_S, ScriptedSink, feed, numbered
 
@@ -42,7 +42,7 @@ class FakeNetwork:
         self.attempts_s.append(self.clock.now())
         return self._answers.pop(0) if len(self._answers) > 1 else self._answers[0]
 
-    def dial(self, job: Job) -> FakeLink:
+    def dial(self, job: PublishJob) -> FakeLink:
         self.links.append(FakeLink(self, job))
         return self.links[-1]
 
@@ -64,7 +64,7 @@ class FakeNetwork:
 class FakeLink:
     """A link that is refused or breaks as the network says, after it was asked `num_polls` times too early."""
 
-    def __init__(self, network: FakeNetwork, job: Job) -> None:
+    def __init__(self, network: FakeNetwork, job: PublishJob) -> None:
         self.job = job
         self.slots: list[int] = []
         self.is_alive = True
@@ -228,10 +228,10 @@ def test_an_address_that_is_none_is_refused_without_the_key(url: str) -> None:
 
 
 def test_a_server_that_never_answers_costs_the_other_sinks_nothing() -> None:
-    links: list[ChildLink] = []
+    links: list[PublisherProcess] = []
 
-    def dial(job: Job) -> ChildLink:
-        links.append(ChildLink(job))
+    def dial(job: PublishJob) -> PublisherProcess:
+        links.append(PublisherProcess(job))
         return links[-1]
 
     with socket.create_server(("127.0.0.1", 0)) as listener:

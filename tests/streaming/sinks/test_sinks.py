@@ -8,7 +8,7 @@ import pytest
 
 from streaming.errors import SinkError
 from streaming.masking import mask
-from streaming.sink import Sink
+from streaming.sinks.sink import Sink
 from streaming.sinks.table import KINDS, make_sinks
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from streaming.errors import SinkError
-from streaming.live.srt import Address, find_library, parse
+from streaming.live.srt import SrtAddress, find_library, parse
 from streaming.masking import mask
-from streaming.sink import Frame
 from streaming.sinks import srt_sink
+from streaming.sinks.sink import Frame
 from streaming.sinks.srt_sink import SrtSink
 from streaming.sinks.table import make_sinks
 from tests.fakes import FakeClock
@@ -27,15 +27,15 @@ needs_peer = pytest.mark.skipif(PROGRAM is None, reason="no srt-live-transmit: o
 @pytest.mark.parametrize(
     ("url", "address"),
     [
-        ("srt://host:9000", Address("host", 9000)),
-        ("srt://[::1]:9000/?latency=400", Address("::1", 9000, latency_ms=400)),
-        ("srt://0.0.0.0:9000?mode=listener", Address("0.0.0.0", 9000, "listener")),
-        ("srt://h:1?passphrase=ten%20letters", Address("h", 1, passphrase="ten letters")),
-        ("srt://h:1?streamid=publish%3Ax", Address("h", 1, streamid="publish:x")),
-        ("srt://h:1?streamid=#!::r=x,m=publish", Address("h", 1, streamid="#!::r=x,m=publish")),
+        ("srt://host:9000", SrtAddress("host", 9000)),
+        ("srt://[::1]:9000/?latency=400", SrtAddress("::1", 9000, latency_ms=400)),
+        ("srt://0.0.0.0:9000?mode=listener", SrtAddress("0.0.0.0", 9000, "listener")),
+        ("srt://h:1?passphrase=ten%20letters", SrtAddress("h", 1, passphrase="ten letters")),
+        ("srt://h:1?streamid=publish%3Ax", SrtAddress("h", 1, streamid="publish:x")),
+        ("srt://h:1?streamid=#!::r=x,m=publish", SrtAddress("h", 1, streamid="#!::r=x,m=publish")),
     ],
 )
-def test_what_an_address_says(url: str, address: Address) -> None:
+def test_what_an_address_says(url: str, address: SrtAddress) -> None:
     assert parse(url) == address
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from streaming.errors import SinkError
-from streaming.sink import Frame
+from streaming.sinks.sink import Frame
 from streaming.sinks.webcam_sink import WebcamSink
 from tests.streaming.doubles import feed
 

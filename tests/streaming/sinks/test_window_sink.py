@@ -9,8 +9,8 @@ import pytest
 
 from streaming.commandline import main
 from streaming.errors import ClosedError, SinkError
-from streaming.fanout import FanOut
-from streaming.sink import Frame
+from streaming.output.fan_out import FanOut
+from streaming.sinks.sink import Frame
 from streaming.sinks.window_sink import WindowSink
 from tests.streaming.doubles import WAIT_S, ScriptedSink, card_error, colour_card, feed, to_i420
 

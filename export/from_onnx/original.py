@@ -1,0 +1,127 @@
+"""Somebody's model as it was given, in ONNX Runtime, with NumPy around it: what the bundle is measured against.
+
+Nothing of the graph surgery is used here, so that a mistake there shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from export.from_onnx.model import OnnxSource
+from export.from_onnx.pixels import LUMA, PictureSpec
+
+Array = npt.NDArray[Any]
+
+
+def onnxruntime_version() -> str:
+    """Return ONNX Runtime's version; its package has several names (onnxruntime, onnxruntime-gpu)."""
+    import onnxruntime
+
+    return str(onnxruntime.__version__)
+
+
+class OriginalModel:
+    """A session of the file as it was given.
+
+    Args:
+        source: the file.
+
+    Raises:
+        ValueError: ONNX Runtime cannot load it; the message names an operator that is not standard if there is one.
+    """
+
+    def __init__(self, source: OnnxSource) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        self._source = source
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                str(source.path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its errors share no base class but Exception
+            foreign = [node for node in source.model.graph.node if node.domain not in ("", "ai.onnx", "ai.onnx.ml")]
+            what = f"the operator {foreign[0].domain}.{foreign[0].op_type} is not standard ONNX: " if foreign else ""
+            raise ValueError(
+                f"{what}ONNX Runtime cannot load {source.path}: {_first_line(error)}; export the model with standard "
+                "operators"
+            ) from error
+
+    def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
+        """Run it once.
+
+        Args:
+            feeds: every input.
+            outputs: those that are wanted; None for all.
+
+        Raises:
+            ValueError: it failed; the message says how.
+        """
+        names = [port.name for port in self._source.outputs] if outputs is None else list(outputs)
+        try:
+            found = self._session.run(names, dict(feeds))
+        except Exception as error:  # its errors share no base class but Exception
+            shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in feeds.items())
+            raise ValueError(
+                f"{self._source.path.name} fails on {shapes}: another --size may fit (many models want multiples of 16 "
+                f"or 32), or a --shape is missing; ONNX Runtime says: {_first_line(error)[:160]}"
+            ) from error
+        return dict(zip(names, found, strict=True))
+
+
+def feed_picture(pixels: npt.NDArray[np.uint8], picture: PictureSpec) -> Array:
+    """Write uint8 (h, w, 3) RGB, or (h, w, 1) of a mask, as a model takes it."""
+    planes: Array = pixels.astype(np.float64)
+    if planes.shape[:2] != picture.size:
+        planes = np.round(_resize(planes, picture.size))
+    planes = planes / 255
+    if picture.channels == 1 and planes.shape[2] == 3:
+        planes = (planes @ np.array(LUMA))[..., np.newaxis]
+    black, white = picture.black_and_white()
+    planes = black + planes * (white - black)
+    if picture.order == "bgr":
+        planes = planes[..., ::-1]
+    if np.issubdtype(np.dtype(picture.dtype), np.integer):
+        planes = np.round(planes)
+    if picture.layout == "nchw":
+        planes = planes.transpose(2, 0, 1)
+    return np.ascontiguousarray(planes[np.newaxis].astype(picture.dtype))
+
+
+def read_picture(values: Array, picture: PictureSpec, size: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], Array]:
+    """Read a model's picture.
+
+    Returns:
+        The frame, uint8 (H, W, 3) RGB of the size (H, W), and its values in [0, 1] before they were clipped.
+    """
+    planes = values[0].astype(np.float32)  # as the bundle computes: a value between two levels goes the same way
+    if picture.layout == "nchw":
+        planes = planes.transpose(1, 2, 0)
+    planes = planes[: size[0], : size[1]]
+    if picture.channels == 3 and picture.order == "bgr":
+        planes = planes[..., ::-1]
+    black, white = (end.astype(np.float32) for end in picture.black_and_white())
+    planes = (planes - black) / (white - black)
+    if picture.channels == 1:
+        planes = planes.repeat(3, axis=2)
+    return np.floor(planes.clip(0, 1) * 255 + 0.5).astype(np.uint8), planes
+
+
+def _resize(planes: Array, size: tuple[int, int]) -> Array:
+    """Resize (h, w, C) by linear interpolation between pixel centres."""
+    for axis, count in enumerate(size):
+        places = ((np.arange(count) + 0.5) * planes.shape[axis] / count - 0.5).clip(0, planes.shape[axis] - 1)
+        lower = np.floor(places).astype(int)
+        upper = np.minimum(lower + 1, planes.shape[axis] - 1)
+        share = (places - lower).reshape([-1 if other == axis else 1 for other in range(3)])
+        planes = planes.take(lower, axis) * (1 - share) + planes.take(upper, axis) * share
+    return planes
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,189 @@
+"""A model and what was said of it -> a plan: a role, a type and a fixed shape for every tensor that matters."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from export.from_onnx.model import GraphPort, OnnxSource, needed_inputs
+from export.from_onnx.planned_graph import PlannedGraph, settle
+from export.from_onnx.roles import (
+    VECTORS,
+    TensorRole,
+    guess_frame,
+    guess_inputs,
+    guess_states,
+    parse_roles,
+    picture_layouts,
+    to_picture_spec,
+)
+from runtime.bundle.strict_json import nearest
+from runtime.bundle.tensors import DTYPES
+
+_MOVES = ("Identity", "Cast", "Transpose", "Reshape", "QuantizeLinear", "DequantizeLinear")  # keep a picture's range
+_BOUNDED = ("Sigmoid", "Tanh")
+
+
+@dataclass
+class ImportPlan:
+    """What is to be built.
+
+    Args:
+        step: the file that runs once per frame.
+        first: the file that runs when the prompt changes, or None.
+        frame: name of the step's output that is shown.
+        size: (H, W) of the frame, even.
+        assumed: pictures whose range nobody said and nothing shows.
+    """
+
+    step: PlannedGraph
+    first: PlannedGraph | None
+    frame: str
+    size: tuple[int, int]
+    assumed: tuple[str, ...]
+
+
+def make_plan(
+    step: OnnxSource,
+    first: OnnxSource | None,
+    *,
+    roles: Collection[str] = (),
+    size: tuple[int, int] | None = None,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> ImportPlan:
+    """Find out what every tensor is.
+
+    Args:
+        step: the file that runs once per frame.
+        first: the file that runs when the prompt changes, or None.
+        roles: `TENSOR=ROLE[:DETAILS]` each.
+        size: (width, height) to which free sides of pictures are pinned, or None.
+        shapes: of tensors whose free axes nothing else tells.
+
+    Raises:
+        ValueError: something is in doubt, or cannot go on air; the message says what would help.
+    """
+    given = parse_roles(roles)
+    shapes = shapes or {}
+    sources = [step] if first is None else [first, step]
+    names = {port.name for source in sources for port in (*source.inputs, *source.outputs)}
+    for name in (*given, *shapes):
+        if name not in names:
+            raise ValueError(f'there is no tensor "{name}" {nearest(name, names)}')
+    before = None if first is None else _plan_first(first, given, size, shapes)
+    stage, frame = _plan_step(step, before, given, size, shapes)
+    height, width = (side - side % 2 for side in stage.pictures[frame].size)
+    if size is not None and not any(_is_free(port) for source in sources for port in source.inputs):
+        live = [stage.pictures[name].size for name in stage.of("live")] or [(height, width)]
+        if (size[1], size[0]) not in live:
+            got = f"{live[0][1]}x{live[0][0]}"
+            raise ValueError(f"--size {size[0]}x{size[1]} cannot be had: every axis of {step.path} is fixed, at {got}")
+    assumed = [name for name in stage.pictures if name != frame and _is_assumed(given.get(name), stage, name)]
+    if _is_assumed(given.get(frame), stage, frame) and _last(step, frame) not in _BOUNDED:
+        assumed.append(frame)
+    if before is not None:
+        assumed += [name for name in before.pictures if _is_assumed(given.get(name), before, name)]
+    return ImportPlan(stage, before, frame, (height, width), tuple(assumed))
+
+
+def _plan_first(
+    source: OnnxSource,
+    given: Mapping[str, TensorRole],
+    size: tuple[int, int] | None,
+    shapes: Mapping[str, tuple[int, ...]],
+) -> PlannedGraph:
+    roles = {port.name: given[port.name] for port in source.inputs if port.name in given}
+    for name, role in roles.items():
+        if role.kind not in ("image", "latent", "fixed"):
+            raise ValueError(
+                f'"{name}" of {source.path} has the role {role.kind}: the first model runs when the prompt changes, '
+                "and takes image, latent or fixed"
+            )
+    unknown = [port for port in source.inputs if port.name not in roles]
+    pictures = [port for port in unknown if picture_layouts(port.shape)]
+    if len(pictures) == 1:
+        roles[pictures[0].name] = TensorRole("image")
+    elif len(unknown) == 1 and not pictures:
+        roles |= {name: TensorRole("latent") for name in guess_inputs(unknown, {}, ())}
+    return settle(source, roles, size, shapes, {})
+
+
+def _plan_step(
+    source: OnnxSource,
+    first: PlannedGraph | None,
+    given: Mapping[str, TensorRole],
+    size: tuple[int, int] | None,
+    shapes: Mapping[str, tuple[int, ...]],
+) -> tuple[PlannedGraph, str]:
+    memories = {} if first is None else first.outputs
+    for port in source.inputs:
+        if port.name in given and given[port.name].kind == "memory" and port.name not in memories:
+            raise ValueError(f'the memory "{port.name}" is no output of the first model {nearest(port.name, memories)}')
+    # An input that does not matter for the frame needs no role, so the frame is looked for first if it was named.
+    named = [name for name, role in given.items() if role.kind == "frame"]
+    wanted = [*named, *(role.output for role in given.values() if role.output)]
+    known = {port.name for port in source.outputs}
+    if set(wanted) - known:
+        missing = sorted(set(wanted) - known)[0]
+        raise ValueError(f'there is no output "{missing}" in {source.path} {nearest(missing, known)}')
+    ports = source.inputs
+    if named:
+        needed = needed_inputs(source, wanted)
+        ports = tuple(port for port in ports if port.name in needed or port.name in given)
+    roles = guess_inputs(ports, given, memories)
+    if not any(role.kind in ("live", "latent", "noise", "memory", "state", "image") for role in roles.values()):
+        listed = ", ".join(str(port) for port in source.inputs) or "none"
+        raise ValueError(
+            f"no input can be a live picture or what a picture is made from: {listed}; give roles with --role"
+        )
+    stage = settle(source, roles, size, shapes, memories)
+    frame = guess_frame({name: shape for name, (_, shape) in stage.outputs.items()}, given, _followers(stage.roles))
+    rest = {name: kind for name, kind in stage.outputs.items() if name != frame or name in _followers(stage.roles)}
+    stage.roles = guess_states(stage.roles, stage.inputs, rest)
+    wanted = [frame, *(name for name in _followers(stage.roles) if name != frame)]
+    needed = needed_inputs(source, wanted)
+    for name, (dtype, shape) in stage.inputs.items():
+        if name in needed and name not in stage.roles:
+            raise ValueError(
+                f'the input "{name}" ({dtype} {list(shape)}) may be many things: say --role {name}=ROLE, where ROLE is '
+                f"state:OUTPUT, image, {', '.join(VECTORS)} or fixed:VALUE"
+            )
+    stage.idle = {name: kind for name, kind in stage.inputs.items() if name not in needed}
+    stage.inputs = {name: kind for name, kind in stage.inputs.items() if name in needed}
+    stage.roles = {name: role for name, role in stage.roles.items() if name in needed}
+    for name in stage.of("state"):
+        if stage.inputs[name][0] not in DTYPES:
+            raise ValueError(f'the state "{name}" is {stage.inputs[name][0]}: a state may be {", ".join(DTYPES)}')
+    dtype, shape = stage.outputs[frame]
+    role = given.get(frame, TensorRole("frame"))
+    stage.pictures[frame] = to_picture_spec(frame, dtype, shape, role, _last(source, frame))
+    stage.outputs = {name: stage.outputs[name] for name in wanted}
+    for kind in ("live", "mask"):
+        if len(stage.of(kind)) > 1:
+            raise ValueError(f"there is one {kind} input, got {' and '.join(stage.of(kind))}: give another role to one")
+    if stage.of("mask") and not stage.of("live"):
+        raise ValueError(
+            f'the mask "{stage.of("mask")[0]}" needs a live picture beside it: give an input the role live'
+        )
+    return stage, frame
+
+
+def _is_free(port: GraphPort) -> bool:
+    return any(isinstance(length, str) for length in port.shape[1:])
+
+
+def _followers(roles: Mapping[str, TensorRole]) -> list[str]:
+    return [role.output for role in roles.values() if role.kind == "state" and role.output]
+
+
+def _is_assumed(role: TensorRole | None, stage: PlannedGraph, name: str) -> bool:
+    return (role is None or not role.range) and stage.pictures[name].dtype != "uint8"
+
+
+def _last(source: OnnxSource, output: str) -> str:
+    """Return the operator that makes an output's values, looking through those that only move them."""
+    makers = {name: node for node in source.model.graph.node for name in node.output}
+    node = makers.get(output)
+    while node is not None and node.op_type in _MOVES:
+        node = makers.get(node.input[0])
+    return "" if node is None else node.op_type

@@ -1,0 +1,163 @@
+"""One file of a plan: its tensors with their roles, every axis pinned, and one run to learn what comes out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from export.from_onnx.model import GraphPort, OnnxSource
+from export.from_onnx.original import Array, OriginalModel, feed_picture
+from export.from_onnx.pixels import PictureSpec
+from export.from_onnx.roles import PICTURES, TensorRole, picture_layouts, to_picture_spec
+
+_ROUNDS = 4  # of finding a state's shape: it starts with sides of 1, and takes its output's until both agree
+
+Kind = tuple[str, tuple[int, ...]]  # dtype, shape
+
+
+@dataclass
+class PlannedGraph:
+    """One file: its tensors that matter, each with a role and a fixed shape.
+
+    Args:
+        source: the file.
+        original: a session of it as it was given.
+        roles: of every input that the wanted outputs depend on.
+        inputs: (dtype, shape) of these inputs.
+        outputs: (dtype, shape) of the wanted outputs.
+        pictures: how each picture among them is written.
+        idle: (dtype, shape) of the inputs that are left out.
+    """
+
+    source: OnnxSource
+    original: OriginalModel
+    roles: dict[str, TensorRole]
+    inputs: dict[str, Kind]
+    outputs: dict[str, Kind]
+    pictures: dict[str, PictureSpec] = field(default_factory=dict)
+    idle: dict[str, Kind] = field(default_factory=dict)
+
+    def of(self, *kinds: str) -> list[str]:
+        """Return the names of the inputs with one of these roles, in the file's order."""
+        return [name for name in self.inputs if self.roles[name].kind in kinds]
+
+    def count(self, name: str) -> int:
+        """Return how many values an input has."""
+        return int(np.prod(self.inputs[name][1], dtype=np.int64))
+
+    def value(self, name: str) -> Array:
+        """Return what an input holds that is fixed or a control at its default, else zeros."""
+        dtype, shape = self.inputs[name]
+        values = self.roles[name].values
+        count = self.count(name)
+        if self.roles[name].kind == "control" and len(values) <= count:
+            return np.array([*values, *[0.0] * (count - len(values))]).astype(dtype).reshape(shape)
+        if values and len(values) not in (1, count):
+            raise ValueError(f'"{name}" has {count} values, got {len(values)}')
+        return np.full(count, values or 0.0).astype(dtype).reshape(shape)
+
+
+def settle(
+    source: OnnxSource,
+    roles: dict[str, TensorRole],
+    size: tuple[int, int] | None,
+    shapes: Mapping[str, tuple[int, ...]],
+    memories: Mapping[str, Kind],
+) -> PlannedGraph:
+    """Pin every axis of the inputs and run the model once, to learn its outputs' shapes.
+
+    Args:
+        source: the file.
+        roles: of the inputs, as far as they are known.
+        size: (width, height) for free sides of pictures, or None.
+        shapes: what the user said of tensors' shapes.
+        memories: (dtype, shape) of what the first of two models makes.
+
+    Returns:
+        The stage with every input and output of the file.
+
+    Raises:
+        ValueError: an axis stays free, a shape cannot be had, or the model fails.
+    """
+    ports = [_shaped(port, shapes, memories) for port in source.inputs]
+    table = {port.shape[0]: 1 for port in ports if port.shape and isinstance(port.shape[0], str) and port.shape[0]}
+    ports = [_pin_picture(port, roles[port.name], size, table) if _is_picture(roles, port) else port for port in ports]
+    original = OriginalModel(source)
+    stage = PlannedGraph(source, original, roles, {}, {})
+    loose: set[str] = set()
+    for port in ports:
+        kind = roles[port.name].kind if port.name in roles else ""
+        shape: list[int] = []
+        for place, length in enumerate(port.shape):
+            if isinstance(length, int) or length in table or place == 0:
+                shape.append(length if isinstance(length, int) else table.get(length, 1))
+            elif kind in ("state", "fixed", ""):
+                shape.append(1)
+                loose.add(port.name)
+            else:
+                raise ValueError(f"the input {port} has free axes: give its shape with --shape {port.name}=1x...")
+        stage.inputs[port.name] = (port.dtype, tuple(shape))
+    for name in (name for name in stage.inputs if name in roles and roles[name].kind in PICTURES):
+        stage.pictures[name] = to_picture_spec(name, *stage.inputs[name], roles[name])
+    for _ in range(_ROUNDS):
+        found = original.run({name: _example(stage, name) for name in stage.inputs})
+        stage.outputs = {name: (value.dtype.name, tuple(value.shape)) for name, value in found.items()}
+        grown = {
+            name: stage.outputs[roles[name].output]
+            for name in loose
+            if name in roles and roles[name].output in stage.outputs
+        }
+        if all(stage.inputs[name] == kind for name, kind in grown.items()):
+            return stage
+        stage.inputs |= grown
+    raise ValueError(f"the states {', '.join(sorted(loose))} have no shape that lasts: give it with --shape NAME=1x...")
+
+
+def _shaped(port: GraphPort, shapes: Mapping[str, tuple[int, ...]], memories: Mapping[str, Kind]) -> GraphPort:
+    shape = shapes.get(port.name)
+    if shape is None and port.name in memories:
+        shape = memories[port.name][1]
+    if shape is None:
+        return port
+    if len(shape) != len(port.shape) or any(
+        isinstance(stated, int) and stated != length for stated, length in zip(port.shape, shape, strict=True)
+    ):
+        where = "the first model gives" if port.name not in shapes else "--shape says"
+        raise ValueError(f"the input {port} cannot have the shape {list(shape)} that {where}")
+    return replace(port, shape=shape)
+
+
+def _is_picture(roles: Mapping[str, TensorRole], port: GraphPort) -> bool:
+    return port.name in roles and roles[port.name].kind in PICTURES
+
+
+def _pin_picture(port: GraphPort, role: TensorRole, size: tuple[int, int] | None, table: dict[str, int]) -> GraphPort:
+    layouts = [layout for layout in picture_layouts(port.shape) if role.layout in ("", layout)]
+    if len(layouts) != 1:
+        doubt = "may be nchw or nhwc" if layouts else "is no picture of 1 or 3 channels"
+        raise ValueError(f"the input {port} {doubt}: say --role {port.name}={role.kind}:nchw, or its --shape")
+    shape = list(port.shape)
+    for axis, side in zip((2, 3) if layouts[0] == "nchw" else (1, 2), (1, 0), strict=True):
+        name = shape[axis]
+        if isinstance(name, str):
+            if size is None:
+                raise ValueError(f"the input {port} has a free size: say which with --size WxH")
+            shape[axis] = size[side]
+            if name:
+                table.setdefault(name, size[side])
+        elif size is not None and role.kind == "live" and name != size[side]:
+            raise ValueError(f"the input {port} has a fixed size: --size {size[0]}x{size[1]} cannot be had")
+    return replace(port, shape=tuple(shape))
+
+
+def _example(stage: PlannedGraph, name: str) -> Array:
+    if name in stage.pictures:
+        picture = stage.pictures[name]
+        grey = np.full((*picture.size, picture.channels), 128, np.uint8)
+        return feed_picture(grey, picture)
+    if name in stage.roles:
+        return stage.value(name)
+    dtype, shape = stage.inputs[name]
+    return np.zeros(shape, dtype)

@@ -1,0 +1,274 @@
+"""Which tensor of somebody's model is what: said by the user, or guessed where shapes leave no doubt.
+
+`TENSOR=ROLE[:DETAILS]`, e.g. input=live:-1..1,bgr   h_in=state:h_out   z=latent   strength=control:0.5@0..2
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from export.from_onnx.model import GraphPort, Shape
+from export.from_onnx.pixels import LAYOUTS, ORDERS, RANGES, PictureSpec
+from runtime.bundle.strict_json import nearest
+
+PICTURES = ("live", "mask", "image")  # roles of inputs that are pictures
+VECTORS = ("noise", "latent", "control")  # roles of inputs that are cut from one row of numbers
+INPUT_ROLES = (*PICTURES, *VECTORS, "state", "fixed")
+KINDS = (*INPUT_ROLES, "frame", "memory")
+MIN_SIDE = 8  # pixels; what is smaller is no picture
+
+
+@dataclass(frozen=True)
+class TensorRole:
+    """What a tensor is for.
+
+    Args:
+        kind: one of `KINDS`.
+        layout, order, range: of a picture; "" where they are to be guessed.
+        output: of a state: the output that is its next value; "" where it is to be guessed.
+        values: of a control (its defaults) or of something fixed.
+        limits: of a control, lowest and highest value.
+        is_given: whether the user said so.
+    """
+
+    kind: str
+    layout: str = ""
+    order: str = ""
+    range: str = ""
+    output: str = ""
+    values: tuple[float, ...] = ()
+    limits: tuple[float, float] = (0.0, 1.0)
+    is_given: bool = False
+
+
+def parse_roles(texts: Iterable[str]) -> dict[str, TensorRole]:
+    """Read what the user said.
+
+    Args:
+        texts: `TENSOR=ROLE` or `TENSOR=ROLE:DETAILS` each.
+
+    Returns:
+        Tensor name -> role.
+
+    Raises:
+        ValueError: one of them is malformed, unknown or said twice.
+    """
+    roles: dict[str, TensorRole] = {}
+    for text in texts:
+        name, equals, rest = text.rpartition("=")
+        if not equals or not name:
+            raise ValueError(f"a role must be TENSOR=ROLE or TENSOR=ROLE:DETAILS, got {text!r}")
+        kind, _, details = rest.partition(":")
+        if kind not in KINDS:
+            raise ValueError(f'{text}: there is no role "{kind}" {nearest(kind, KINDS)}')
+        if name in roles:
+            raise ValueError(f'the role of "{name}" is given twice')
+        roles[name] = _parse_details(kind, details, text)
+    return roles
+
+
+def picture_layouts(shape: Shape) -> list[str]:
+    """Return the layouts in which a shape can be a picture of 1 or 3 channels; free axes may have any size."""
+    if len(shape) != 4:
+        return []
+    axes = {"nchw": (1, (2, 3)), "nhwc": (3, (1, 2))}
+    return [
+        layout
+        for layout, (channels, sides) in axes.items()
+        if shape[channels] in (1, 3)
+        and all(isinstance(size, str) or size >= MIN_SIDE for size in (shape[side] for side in sides))
+    ]
+
+
+def guess_inputs(
+    ports: Sequence[GraphPort], given: Mapping[str, TensorRole], memories: Collection[str]
+) -> dict[str, TensorRole]:
+    """Add the roles of inputs that shapes leave no doubt about; the rest is left out.
+
+    Args:
+        ports: the inputs of the step model, those that do not matter for the frame left out.
+        given: what the user said.
+        memories: names of the outputs of the first of two models.
+
+    Returns:
+        Input name -> role.
+
+    Raises:
+        ValueError: several inputs may be the live picture.
+    """
+    roles = {port.name: given[port.name] for port in ports if port.name in given}
+    roles |= {port.name: TensorRole("memory") for port in ports if port.name in memories and port.name not in given}
+    unknown = [port for port in ports if port.name not in roles]
+    pictures = [port for port in unknown if picture_layouts(port.shape)]
+    has_live = any(role.kind == "live" for role in roles.values())
+    if len(pictures) == 1 and not has_live:
+        roles[pictures[0].name] = TensorRole("live")
+    elif pictures and not has_live:
+        names = " and ".join(str(port) for port in pictures)
+        raise ValueError(
+            f"{names} may each be the live picture: say which with --role NAME=live, and what the other is"
+        )
+    elif len(unknown) == 1 and not has_live and _is_latent(unknown[0]):
+        roles[unknown[0].name] = TensorRole("latent")
+    return roles
+
+
+def guess_states(
+    roles: Mapping[str, TensorRole],
+    inputs: Mapping[str, tuple[str, tuple[int, ...]]],
+    outputs: Mapping[str, tuple[str, tuple[int, ...]]],
+) -> dict[str, TensorRole]:
+    """Pair states: those whose output was left open, and inputs without a role that have exactly one output like them.
+
+    Args:
+        roles: of the inputs, as far as they are known.
+        inputs: (dtype, shape) of every input.
+        outputs: (dtype, shape) of every output, the frame left out unless it was named as a state's.
+
+    Returns:
+        The roles with every state's output filled in.
+
+    Raises:
+        ValueError: a state's output is not there, is taken twice, or differs in type or shape.
+    """
+    paired = dict(roles)
+    taken = {role.output for role in roles.values() if role.kind == "state" and role.output}
+    open_inputs = [
+        name for name in inputs if name not in roles or (roles[name].kind == "state" and not roles[name].output)
+    ]
+    for name in open_inputs:
+        like = [other for other, kind in outputs.items() if kind == inputs[name] and other not in taken]
+        rivals = [other for other in open_inputs if inputs[other] == inputs[name]]
+        if len(like) == 1 and len(rivals) == 1:
+            paired[name] = TensorRole("state", output=like[0], is_given=name in roles)
+        elif name in roles:
+            raise ValueError(
+                f'the state "{name}" has {len(like)} outputs like it: say which with --role {name}=state:OUTPUT'
+            )
+    states = {name: role for name, role in paired.items() if role.kind == "state"}
+    for name, role in states.items():
+        if role.output not in outputs:
+            raise ValueError(f'the state "{name}" names the output "{role.output}" {nearest(role.output, outputs)}')
+        if outputs[role.output] != inputs[name]:
+            (dtype, shape), (other, size) = inputs[name], outputs[role.output]
+            raise ValueError(
+                f'the state "{name}" is {dtype} {shape} and its output "{role.output}" {other} {size}: they must be '
+                "alike; give the input's shape with --shape, or name another output"
+            )
+        if sum(other.output == role.output for other in states.values()) > 1:
+            raise ValueError(f'the output "{role.output}" is the next value of several states: give each its own')
+    return paired
+
+
+def guess_frame(
+    outputs: Mapping[str, tuple[int, ...]], given: Mapping[str, TensorRole], states: Collection[str]
+) -> str:
+    """Return the name of the output that is the frame.
+
+    Args:
+        outputs: shape of every output.
+        given: what the user said.
+        states: outputs that are states'; one of them is the frame only if nothing else can be.
+
+    Raises:
+        ValueError: there is no picture among the outputs, or more than one.
+    """
+    said = [name for name, role in given.items() if role.kind == "frame"]
+    if len(said) > 1:
+        raise ValueError(f"there is one frame, got {' and '.join(said)}: give the role frame once")
+    if said:
+        return said[0]
+    pictures = [name for name, shape in outputs.items() if picture_layouts(shape)]
+    candidates = [name for name in pictures if name not in states] or pictures
+    if not candidates:
+        shapes = ", ".join(f'"{name}" {list(shape)}' for name, shape in outputs.items())
+        raise ValueError(f"no output is a picture of 1 or 3 channels: {shapes}; the model makes no frames")
+    if len(candidates) > 1:
+        names = ", ".join(f'"{name}" {list(outputs[name])}' for name in candidates)
+        raise ValueError(f"several outputs are pictures: {names}; say which is shown with --role NAME=frame")
+    return candidates[0]
+
+
+def to_picture_spec(name: str, dtype: str, shape: tuple[int, ...], role: TensorRole, last: str = "") -> PictureSpec:
+    """Fill in how a picture is written.
+
+    Args:
+        name: the tensor's.
+        dtype: NumPy's name of its type.
+        shape: with every axis pinned.
+        role: what was said of it.
+        last: of an output: the operator that makes it, from which its range is guessed.
+
+    Raises:
+        ValueError: it is no picture, or its layout is in doubt.
+    """
+    layouts = [layout for layout in picture_layouts(shape) if role.layout in ("", layout)]
+    if not layouts:
+        raise ValueError(
+            f'"{name}" {list(shape)} is no picture{f" in {role.layout}" if role.layout else ""}: four dimensions are '
+            f"expected, 1 or 3 of them channels, and sides of at least {MIN_SIDE}"
+        )
+    if len(layouts) > 1:
+        raise ValueError(f'"{name}" {list(shape)} may be nchw or nhwc: say --role {name}={role.kind}:nchw or :nhwc')
+    if shape[0] != 1:
+        raise ValueError(
+            f'"{name}" {list(shape)} is a batch of {shape[0]}: export the model for a batch of 1, or with a free one'
+        )
+    return PictureSpec(shape, dtype, layouts[0], role.order or "rgb", role.range or guess_range(dtype, last))
+
+
+def guess_range(dtype: str, last: str = "") -> str:
+    """Return the range of a picture of which nothing was said: by its type, else by the operator that makes it."""
+    if dtype == "uint8":
+        return "0..255"
+    return "-1..1" if last == "Tanh" else "0..1"
+
+
+def _is_latent(port: GraphPort) -> bool:
+    """Tell whether an input is a row of numbers: (1, N), or (1, N, 1, 1)."""
+    is_row = len(port.shape) >= 2 and isinstance(port.shape[1], int) and all(size == 1 for size in port.shape[2:])
+    return port.dtype.startswith("float") and is_row and (port.shape[0] == 1 or isinstance(port.shape[0], str))
+
+
+def _parse_details(kind: str, details: str, text: str) -> TensorRole:
+    if kind in (*PICTURES, "frame"):
+        found = {"layout": "", "order": "", "range": ""}
+        for word in filter(None, details.split(",")):
+            what = next((what for what, words in _PICTURE_WORDS.items() if word.lower() in words), None)
+            if what is None:
+                known = [known for words in _PICTURE_WORDS.values() for known in words]
+                raise ValueError(f'{text}: a picture has no "{word}" {nearest(word, known)}')
+            found[what] = word.lower()
+        return TensorRole(kind, found["layout"], found["order"], found["range"], is_given=True)
+    if kind == "state":
+        return TensorRole(kind, output=details, is_given=True)
+    if kind == "control":
+        numbers, at, limits = details.partition("@")
+        values = _numbers(numbers, text) if numbers else ()
+        low, high = min(0.0, *values, 0.0), max(1.0, *values, 1.0)
+        if at:
+            ends = limits.split("..")
+            if len(ends) != 2:
+                raise ValueError(f"{text}: a control's limits must be LOW..HIGH, got {limits!r}")
+            (low,), (high,) = _numbers(ends[0], text), _numbers(ends[1], text)
+            if not low < high or any(not low <= value <= high for value in values):
+                raise ValueError(f"{text}: the limits must rise and hold every default, got {limits}")
+        return TensorRole(kind, values=values, limits=(low, high), is_given=True)
+    if kind == "fixed":
+        if not details:
+            raise ValueError(f"{text}: say what it is fixed at, e.g. fixed:0.5")
+        return TensorRole(kind, values=_numbers(details, text), is_given=True)
+    if details:
+        raise ValueError(f"{text}: the role {kind} has no details, got {details!r}")
+    return TensorRole(kind, is_given=True)
+
+
+def _numbers(text: str, where: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"{where}: numbers must be separated by commas, got {text!r}") from error
+
+
+_PICTURE_WORDS = {"layout": LAYOUTS, "order": ORDERS, "range": tuple(RANGES)}

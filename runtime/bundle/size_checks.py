@@ -1,0 +1,181 @@
+"""How large the tensors of a graph become: told from shapes alone, before an engine folds or allocates any of them.
+
+A few bytes of constants can ask for terabytes (an Expand, a Tile, a Resize with a giant size), and engines compute what
+hangs on constants alone while they load. Here nothing larger than a shape is ever computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import prod
+
+import onnx
+from onnx import TensorProto, helper
+
+from runtime.bundle.graph_inference import MAX_DIMENSIONS, TypeAndShape, broken_rule, infer, known_shape, stated
+from runtime.errors import BundleError
+
+MAX_TENSOR_BYTES = 2**30
+_MAX_FOLDED_BYTES, _MAX_GROWTH = 2**28, 32  # of all that constants alone make, beside 32 times the file
+# What only moves values: as many come out as went in.
+_MOVERS = {"Cast", "DepthToSpace", "Flatten", "Identity", "Reshape", "SpaceToDepth", "Squeeze", "Transpose"}
+_MOVERS |= {"Unsqueeze"}
+# Bits of a value. Types that no engine here knows are missing: their tensors are refused.
+_BITS = {"UINT8": 8, "INT8": 8, "BOOL": 8, "UINT16": 16, "INT16": 16, "FLOAT16": 16, "BFLOAT16": 16, "FLOAT": 32}
+_BITS |= {"INT32": 32, "UINT32": 32, "INT64": 64, "UINT64": 64, "DOUBLE": 64, "COMPLEX64": 64, "COMPLEX128": 128}
+_BITS |= {"FLOAT8E4M3FN": 8, "FLOAT8E4M3FNUZ": 8, "FLOAT8E5M2": 8, "FLOAT8E5M2FNUZ": 8, "INT4": 4, "UINT4": 4}
+_BITS |= {"FLOAT4E2M1": 4, "FLOAT8E8M0": 8, "INT2": 2, "UINT2": 2}
+
+
+def check_constants(model: onnx.ModelProto, file: str) -> None:
+    """Check that every constant of a graph holds as many values as its shape says.
+
+    Args:
+        model: the graph, without data in other files.
+        file: its name, for messages.
+
+    Raises:
+        BundleError: one holds more or fewer, is of no type of numbers, or stands there twice.
+    """
+    names: set[str] = set()
+    for tensor in model.graph.initializer:
+        if tensor.name in names or not tensor.name:
+            raise BundleError(f'{file} has two constants "{tensor.name}", or one without a name; export it again')
+        names.add(tensor.name)
+        _check_constant(tensor, f'{file}: the constant "{tensor.name}"')
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            for tensor in [*([attribute.t] if attribute.HasField("t") else []), *attribute.tensors]:
+                _check_constant(tensor, f'{file}: the constant in the node "{node.name}" ({node.op_type})')
+
+
+def check_sizes(model: onnx.ModelProto, file: str, size_bytes: int) -> None:
+    """Check a graph by ONNX's own rules, and that none of its tensors, and no sum of constants, is gigantic.
+
+    Args:
+        model: the graph, whose constants passed `check_constants`; left as it is.
+        file: its name, for messages.
+        size_bytes: of the file: what constants alone make may be 32 times as large, and 256 MiB more.
+
+    Raises:
+        BundleError: the graph breaks ONNX's rules, states a type or shape that it does not have, has a tensor of more
+            than 1 GiB or of more than 16 dimensions, or one whose size cannot be told.
+    """
+    try:
+        onnx.checker.check_model(_without_weights(model))
+    except Exception as error:  # its errors share no base class but Exception
+        raise broken_rule(file, error) from error
+    sizes = infer(model, file)
+    _check_stated(model, sizes, file)
+    _check_nodes(model, sizes, file, _MAX_FOLDED_BYTES + _MAX_GROWTH * size_bytes)
+
+
+def _check_constant(tensor: onnx.TensorProto, where: str) -> None:
+    if len(tensor.dims) > MAX_DIMENSIONS:  # before they are multiplied
+        raise BundleError(f"{where} has {len(tensor.dims)} dimensions, at most {MAX_DIMENSIONS} are read")
+    if _name(tensor.data_type).upper() not in _BITS or min(tensor.dims, default=0) < 0 or tensor.HasField("segment"):
+        raise BundleError(f"{where} has no type of numbers, or a negative size; export the bundle again")
+    wanted = _bytes(tensor.data_type, tuple(tensor.dims))
+    if tensor.HasField("raw_data"):
+        held = len(tensor.raw_data)
+    else:
+        # One entry a value, two of a complex one; of values smaller than a byte, one entry a byte.
+        values = len(getattr(tensor, helper.tensor_dtype_to_field(tensor.data_type)))
+        is_complex = tensor.data_type in (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
+        held = values * max(1, _bytes(tensor.data_type, ())) // (2 if is_complex else 1)
+    if held != wanted:
+        raise BundleError(f"{where} holds {held} bytes, its shape {tuple(tensor.dims)} needs {wanted}; export it again")
+
+
+def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Copy a graph with inputs in place of its constants, and without the shapes that it states of results."""
+    light = onnx.ModelProto()
+    light.ir_version = max(model.ir_version, 4)
+    light.opset_import.extend(model.opset_import)
+    graph = light.graph
+    graph.name = model.graph.name or "graph"
+    graph.node.extend(model.graph.node)
+    constants = {tensor.name for tensor in model.graph.initializer}
+    graph.input.extend(value for value in model.graph.input if value.name not in constants)
+    for tensor in model.graph.initializer:
+        graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, list(tensor.dims)))
+    for value in model.graph.output:
+        sizes = [None] * len(value.type.tensor_type.shape.dim)
+        graph.output.append(helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, sizes))
+    return light
+
+
+def _check_stated(model: onnx.ModelProto, sizes: dict[str, TypeAndShape], file: str) -> None:
+    """Check what a graph says of its own results against what they are."""
+    for value in (*model.graph.value_info, *model.graph.output):
+        kind, shape = stated(value.type)
+        true_kind, true_shape = sizes.get(value.name, (kind, shape))
+        is_same = shape is None or true_shape is None or len(shape) == len(true_shape)
+        if is_same and shape is not None and true_shape is not None:
+            is_same = all(-1 in pair or pair[0] == pair[1] for pair in zip(shape, true_shape, strict=True))
+        if not is_same or kind != true_kind:
+            raise BundleError(
+                f'{file} says that "{value.name}" is {_name(kind)} {shape}, but it is {_name(true_kind)} {true_shape}; '
+                "export the bundle again"
+            )
+
+
+def _check_nodes(model: onnx.ModelProto, sizes: dict[str, TypeAndShape], file: str, max_folded: int) -> None:
+    """Check the size of every input and result, and of all together that hang on constants alone."""
+    for value in model.graph.input:
+        _check_size(value.name, sizes, f"{file}: the input")
+    constants = {tensor.name for tensor in model.graph.initializer} | {""}
+    folded = 0
+    for node in model.graph.node:
+        total = 0
+        for name in filter(None, node.output):
+            total += _check_size(name, sizes, f"{file}: the result of a node {node.op_type},")
+        if node.op_type in _MOVERS:
+            _check_moved(node, sizes, file)
+        if constants.issuperset(node.input):
+            constants.update(node.output)
+            folded += total
+    if folded > max_folded:
+        raise BundleError(
+            f"{file}: what its constants alone make takes {folded} bytes, at most {max_folded} are read: "
+            "store smaller constants"
+        )
+
+
+def _check_size(name: str, sizes: dict[str, TypeAndShape], what: str) -> int:
+    """Return a tensor's size in bytes, 0 if it depends on values."""
+    kind, shape = sizes.get(name, (TensorProto.FLOAT, None))[0], known_shape(name, sizes)
+    if shape is None:
+        return 0
+    if min(shape, default=0) < 0 or (size := _bytes(kind, shape)) > MAX_TENSOR_BYTES:
+        raise BundleError(
+            f'{what} "{name}" has the shape {_short(shape)}, but at most {MAX_TENSOR_BYTES} bytes are read; '
+            "make it smaller"
+        )
+    return size
+
+
+def _check_moved(node: onnx.NodeProto, sizes: dict[str, TypeAndShape], file: str) -> None:
+    before, after = (known_shape(names[0], sizes) for names in (node.input, node.output))
+    if before is None or after is None or prod(before) == prod(after):
+        return
+    raise BundleError(
+        f'{file}: the node "{node.name}" ({node.op_type}) makes {_short(after)} out of {_short(before)}; the number of '
+        "values must stay the same"
+    )
+
+
+def _bytes(kind: int, shape: Iterable[int]) -> int:
+    """Return what values of a type take, in bytes; of an unknown type as of float32."""
+    return (prod(shape) * _BITS.get(_name(kind).upper(), 32) + 7) // 8
+
+
+def _short(shape: tuple[int, ...]) -> str:
+    return str(shape) if len(shape) <= 8 else f"{shape[:8]} and {len(shape) - 8} sizes more"
+
+
+def _name(kind: int) -> str:
+    try:
+        return str(TensorProto.DataType.Name(kind)).lower()
+    except ValueError:
+        return f"of the unknown type {kind}"

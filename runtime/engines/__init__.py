@@ -1,0 +1,1 @@
+"""Engines: what runs a graph on a CPU or GPU, chosen from one table."""

@@ -1,0 +1,169 @@
+"""What an engine is: it compiles a graph into a session with fixed buffers. The table of engines is `table.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.bundle.tensors import TensorSpec
+
+Array = npt.NDArray[Any]
+
+
+class Session(Protocol):
+    """One compiled graph with its own fixed buffers; used by one thread at a time."""
+
+    def write(self, name: str, value: Array) -> None:
+        """Copy a value into an input's buffer, where it stays until the next write; a state's until the next run.
+
+        Args:
+            name: an input.
+            value: of exactly the input's dtype and shape.
+        """
+
+    def run(self) -> None:
+        """Evaluate the graph once, then let every state output become its state input (two buffers, no copy).
+
+        Raises:
+            EngineError: the engine failed.
+        """
+
+    def read(self, name: str) -> Array:
+        """Return a view of an output of the last run, valid until the next run.
+
+        A state output holds what the next run starts from, before the first run and after `reset`, too.
+        """
+
+    def reset(self) -> None:
+        """Set the states to zeros; other inputs stay as written."""
+
+    def close(self) -> None:
+        """Free the engine's memory; the session cannot be used afterwards. Closing twice is fine."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What an engine needs to know of a graph to run it.
+
+    Args:
+        graph: a serialised ONNX model, checked and pruned to `outputs`.
+        inputs: all its inputs, states included.
+        outputs: all its outputs, states included.
+        pairs: (state input, state output) names.
+        engines: folder of compiled graphs that came with the bundle and that the user trusts; None for none.
+    """
+
+    graph: bytes
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    pairs: tuple[tuple[str, str], ...] = ()
+    engines: Path | None = None
+
+
+class Engine(Protocol):
+    """One way to run graphs; the classes in runtime/engine_*.py."""
+
+    name: str
+
+    def available(self) -> str | None:
+        """Return None if this machine can run it, else one sentence that says why not and what to install."""
+
+    def precisions(self) -> Sequence[str]:
+        """Return what this machine can do, of `PRECISIONS`, fastest first; only asked where it is available."""
+
+    def open(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> Session:
+        """Compile a graph.
+
+        Args:
+            program: the graph and its tensors.
+            precision: one of `precisions()`.
+            threads: CPU threads that a run may use.
+            cache_dir: folder for compiled graphs, or None to keep none; may be missing, read-only, full of rubbish, or
+                somebody else's.
+
+        Returns:
+            A session with states and other inputs at zeros, to be closed by the caller.
+
+        Raises:
+            EngineError: the engine refused the graph.
+        """
+
+
+def aligned_zeros(tensor: TensorSpec) -> Array:
+    """Allocate a tensor's buffer.
+
+    Args:
+        tensor: gives dtype and shape.
+
+    Returns:
+        Zeros, C order, starting on a 64-byte boundary, so that engines can use them without a copy.
+    """
+    dtype = np.dtype(tensor.dtype)
+    count = int(np.prod(tensor.shape, dtype=np.int64))
+    raw = np.zeros(count * dtype.itemsize + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + count * dtype.itemsize].view(dtype).reshape(tensor.shape)
+
+
+class Buffers:
+    """The fixed buffers of a session: one per input and output, two per state, which change places after a run.
+
+    Args:
+        program: gives the tensors and the state pairs.
+    """
+
+    def __init__(self, program: Program) -> None:
+        self._states = {name for pair in program.pairs for name in pair}
+        fixed = {item.name: aligned_zeros(item) for item in program.inputs if item.name not in self._states}
+        results = {item.name: aligned_zeros(item) for item in program.outputs if item.name not in self._states}
+        first: dict[str, Array] = {}
+        second: dict[str, Array] = {}
+        by_name = {item.name: item for item in program.inputs}
+        for before, after in program.pairs:
+            one, other = aligned_zeros(by_name[before]), aligned_zeros(by_name[before])
+            first[before], first[after] = one, other
+            second[before], second[after] = other, one
+        self._turn = 0
+        # (inputs, outputs) by name, for even and for odd runs.
+        befores = [before for before, _ in program.pairs]
+        afters = [after for _, after in program.pairs]
+        self.turns = tuple(
+            (
+                {**fixed, **{name: side[name] for name in befores}},
+                {**results, **{name: side[name] for name in afters}},
+            )
+            for side in (first, second)
+        )
+
+    @property
+    def turn(self) -> int:
+        """Which of the two sets the next run uses: 0 or 1."""
+        return self._turn
+
+    def swap(self) -> None:
+        """Let the states change places."""
+        self._turn ^= 1
+
+    def write(self, name: str, value: Array) -> None:
+        """Copy a value into an input."""
+        buffer = self.turns[self._turn][0][name]
+        if value.shape != buffer.shape or value.dtype != buffer.dtype:
+            raise ValueError(f'the input "{name}" is {buffer.dtype} {buffer.shape}, got {value.dtype} {value.shape}')
+        np.copyto(buffer, value)
+
+    def read(self, name: str) -> Array:
+        """Return an output of the last run."""
+        return self.turns[self._turn ^ 1][1][name]
+
+    def reset(self) -> None:
+        """Set every state to zeros; the next run uses the first set."""
+        for inputs, outputs in self.turns:
+            for name, buffer in (*inputs.items(), *outputs.items()):
+                if name in self._states:
+                    buffer.fill(0)
+        self._turn = 0

@@ -1,0 +1,122 @@
+"""ONNX Runtime on the CPU: the engine that runs everywhere.
+
+Inputs and outputs are bound to fixed NumPy buffers once; two bindings let the states ping-pong without a copy.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from runtime.engines.engine import Array, Buffers, Program
+from runtime.engines.fp16 import to_half
+from runtime.errors import EngineError
+
+EXTRA = "pip install everframe[cpu]"
+
+
+class OnnxRuntime:
+    """The engine; see `runtime.engines.engine.Engine`."""
+
+    name = "onnxruntime"
+
+    def available(self) -> str | None:
+        """Return None, or why ONNX Runtime cannot run here."""
+        if importlib.util.find_spec("onnxruntime") is None:
+            return f"the engine onnxruntime needs the extra: {EXTRA}"
+        if _is_installed("onnxruntime") and _is_installed("onnxruntime-gpu"):
+            return (
+                "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's module: "
+                "pip uninstall both, then install one of them"
+            )
+        return None
+
+    def precisions(self) -> Sequence[str]:
+        """Return ("fp32", "fp16"): on a CPU FP16 is slower and only shows what it does to the frames."""
+        return ("fp32", "fp16")
+
+    def open(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> OnnxRuntimeSession:  # noqa: ARG002
+        """Compile a graph; nothing is cached, as optimising the graph takes milliseconds."""
+        if (why_not := self.available()) is not None:
+            raise EngineError(why_not)
+        if precision not in self.precisions():
+            raise EngineError(
+                f"onnxruntime runs in fp32 or fp16 on the CPU, got {precision}; use precision fp32 or auto"
+            )
+        if precision == "fp16":
+            program = replace(program, graph=to_half(onnx.ModelProto.FromString(program.graph)).SerializeToString())
+        return OnnxRuntimeSession(program, threads)
+
+
+class OnnxRuntimeSession:
+    """One graph in ONNX Runtime; see `runtime.engines.engine.Session`."""
+
+    def __init__(self, program: Program, threads: int) -> None:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # fatal ones: an error is raised, too
+        # Idle threads that spin between frames take the cores from everybody else's frames.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session: Any = onnxruntime.InferenceSession(
+                program.graph, options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # its errors share no base class but Exception
+            raise EngineError(f"onnxruntime refused the graph: {first_line(error)}") from error
+        self._buffers = Buffers(program)
+        self._bindings: list[Any] = [self._bind(*turn) for turn in self._buffers.turns]
+
+    def write(self, name: str, value: Array) -> None:
+        """Copy a value into an input's buffer."""
+        self._buffers.write(name, value)
+
+    def run(self) -> None:
+        """Evaluate the graph once and swap the states."""
+        try:
+            self._session.run_with_iobinding(self._bindings[self._buffers.turn])
+        except Exception as error:  # its errors share no base class but Exception
+            raise EngineError(f"onnxruntime failed: {first_line(error)}") from error
+        self._buffers.swap()
+
+    def read(self, name: str) -> Array:
+        """Return a view of an output of the last run."""
+        return self._buffers.read(name)
+
+    def reset(self) -> None:
+        """Set the states to zeros."""
+        self._buffers.reset()
+
+    def close(self) -> None:
+        """Free the session."""
+        self._bindings.clear()
+        self._session = None
+
+    def _bind(self, inputs: dict[str, Array], outputs: dict[str, Array]) -> Any:
+        binding = self._session.io_binding()
+        for name, buffer in inputs.items():
+            binding.bind_input(name, "cpu", 0, buffer.dtype.type, buffer.shape, buffer.ctypes.data)
+        for name, buffer in outputs.items():
+            binding.bind_output(name, "cpu", 0, buffer.dtype.type, buffer.shape, buffer.ctypes.data)
+        return binding
+
+
+def _is_installed(distribution: str) -> bool:
+    try:
+        importlib.metadata.distribution(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def first_line(error: Exception) -> str:
+    """Return the first line of what ONNX Runtime says, up to 300 characters."""
+    return (str(error).splitlines() or [type(error).__name__])[0][:300]

@@ -1,0 +1,146 @@
+"""ONNX Runtime on a CUDA device: our buffers bound once per turn, its own CUDA graphs, everything in our stream.
+
+ONNX Runtime captures its graphs itself, one per id that a run names; what it replays are the addresses that were bound
+when it captured. Each turn of the states has its binding and its id.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from runtime.engines import cuda
+from runtime.engines.cuda_session import CudaDevice, CudaSession
+from runtime.engines.engine import Program
+from runtime.engines.fp16 import to_half
+from runtime.engines.onnxruntime import first_line
+from runtime.errors import EngineError
+
+EXTRA = "pip install everframe[gpu]"
+PROVIDER = "CUDAExecutionProvider"
+
+
+class OnnxRuntimeCuda:
+    """The engine; see `runtime.engines.engine.Engine`."""
+
+    name = "onnxruntime-cuda"
+
+    def available(self) -> str | None:
+        """Return None, or why it cannot run here."""
+        if (why_not := cuda.why_no_device()) is not None:
+            return f"the engine {self.name} needs a CUDA device: {why_not}"
+        if importlib.util.find_spec("onnxruntime") is None:
+            return f"the engine {self.name} needs the extra: {EXTRA}"
+        import onnxruntime
+
+        if PROVIDER not in onnxruntime.get_available_providers():
+            return f"the engine {self.name} needs onnxruntime-gpu in place of onnxruntime: {EXTRA}"
+        return None
+
+    def precisions(self) -> Sequence[str]:
+        """Return ("fp16", "fp32")."""
+        return ("fp16", "fp32")
+
+    def open(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> CudaSession:  # noqa: ARG002
+        """Compile a graph; nothing is cached."""
+        if (why_not := self.available()) is not None:
+            raise EngineError(why_not)
+        if precision not in self.precisions():
+            raise EngineError(f"{self.name} runs in fp16 or fp32, got {precision}; use precision auto")
+        if precision == "fp16":
+            program = replace(program, graph=to_half(onnx.ModelProto.FromString(program.graph)).SerializeToString())
+        device = cuda.Cuda()
+        try:
+            return open_session(program, device)
+        except BaseException:
+            device.close()
+            raise
+
+
+def open_session(program: Program, device: CudaDevice) -> CudaSession:
+    """Return a session of a graph on a CUDA device.
+
+    Args:
+        program: the graph and its tensors.
+        device: owned by the session from now on unless an exception is raised.
+
+    Raises:
+        EngineError: ONNX Runtime cannot use CUDA here or refused the graph, or the device has no memory for it.
+    """
+    session, why_eager = _open(program.graph, device.stream)
+    bindings: dict[tuple[int, ...], tuple[Any, Any]] = {}
+    tensors = {item.name: item for item in (*program.inputs, *program.outputs)}
+
+    def enqueue(addresses: Mapping[str, int]) -> None:
+        turn = tuple(addresses.values())
+        if turn not in bindings:
+            bindings[turn] = _bind(addresses), _options(len(bindings) + 1)
+        binding, options = bindings[turn]
+        try:
+            session.run_with_iobinding(binding, options)
+        except Exception as error:  # its errors share no base class but Exception
+            raise EngineError(f"onnxruntime-cuda failed: {first_line(error)}") from error
+
+    def _bind(addresses: Mapping[str, int]) -> Any:
+        binding = session.io_binding()
+        for bind, items in ((binding.bind_input, program.inputs), (binding.bind_output, program.outputs)):
+            for item in items:
+                kind = np.dtype(tensors[item.name].dtype).type
+                bind(item.name, "cuda", 0, kind, item.shape, addresses[item.name])
+        return binding
+
+    def release() -> None:
+        nonlocal session
+        bindings.clear()
+        session = None
+
+    opened = CudaSession(program, device, enqueue, release, captures_itself=True)
+    opened.why_eager = why_eager
+    return opened
+
+
+def _open(graph: bytes, stream: int) -> tuple[Any, str]:
+    """Return an `InferenceSession`, and why it captures no CUDA graph, "" if it does."""
+    import onnxruntime
+
+    if hasattr(onnxruntime, "preload_dlls"):
+        onnxruntime.preload_dlls()  # cuDNN and cuBLAS, where they were installed as wheels
+    why_eager = ""
+    for captures in ("1", "0"):
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4  # fatal ones: an error is raised, too
+        provider = {
+            "user_compute_stream": str(stream),
+            "enable_cuda_graph": captures,
+            "use_tf32": "0",  # FP32 is FP32: TF32 has 10 bits
+            "cudnn_conv_algo_search": "EXHAUSTIVE",
+        }
+        try:
+            session = onnxruntime.InferenceSession(graph, options, providers=[(PROVIDER, provider)])
+        except Exception as error:  # its errors share no base class but Exception
+            if captures == "1":  # a node without a kernel for CUDA keeps a graph from being captured
+                why_eager = first_line(error)
+                continue
+            raise EngineError(f"onnxruntime-cuda refused the graph: {first_line(error)}") from error
+        if PROVIDER not in session.get_providers():
+            raise EngineError(
+                f"onnxruntime-cuda could not load CUDA and cuDNN (it would go on on the CPU): {EXTRA}, "
+                "for the CUDA that the driver knows"
+            )
+        return session, why_eager
+    raise AssertionError("two attempts, neither of which ended")
+
+
+def _options(graph_id: int) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("gpu_graph_id", str(graph_id))  # 0 is its own, -1 captures nothing
+    options.add_run_config_entry("disable_synchronize_execution_providers", "1")  # the session waits for its event
+    return options

@@ -1,0 +1,112 @@
+"""The table of engines, and which one a show gets.
+
+Adding an engine: one file with a class like `runtime.engines.onnxruntime.OnnxRuntime`, and one line in `ENGINES`.
+An engine's file is imported when the engine is asked for.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from runtime.bundle.strict_json import nearest
+from runtime.engines.engine import Engine
+from runtime.errors import EngineError
+
+# `auto` takes the first that is available: GPUs, then CPUs in the order of measured speed (benchmarks latency).
+ENGINES: dict[str, str] = {
+    "tensorrt": "runtime.engines.tensorrt:TensorRT",
+    "tensorrt-rtx": "runtime.engines.tensorrt:TensorRTRTX",
+    "onnxruntime-cuda": "runtime.engines.onnxruntime_cuda:OnnxRuntimeCuda",
+    "openvino": "runtime.engines.openvino:OpenVINO",
+    "onnxruntime": "runtime.engines.onnxruntime:OnnxRuntime",
+}
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class EngineChoice:
+    """An engine and a precision that this machine can run, and one sentence that says why these."""
+
+    engine: Engine
+    precision: str
+    reason: str
+
+
+def open_engine(name: str) -> Engine:
+    """Return an engine by name, whether or not it can run here.
+
+    Raises:
+        ValueError: there is no engine of that name.
+    """
+    if name not in ENGINES:
+        raise ValueError(f'there is no engine "{name}" {nearest(name, ["auto", *ENGINES])}')
+    module, _, attribute = ENGINES[name].partition(":")
+    engine: Engine = getattr(import_module(module), attribute)()
+    return engine
+
+
+def choose_engine(
+    name: str = "auto", precision: str = "auto", failed: Collection[tuple[str, str]] = ()
+) -> EngineChoice:
+    """Choose an engine and a precision; what was named is taken or refused, never replaced.
+
+    Args:
+        name: an engine, or "auto" for the fastest that is available and can do the precision.
+        precision: "fp32", "bf16", "fp16", or "auto" for the fastest that the engine can do here.
+        failed: (engine, precision) that made other frames than the original when the bundle was made: "auto" passes
+            them over, whoever names both gets them.
+
+    Returns:
+        The choice.
+
+    Raises:
+        ValueError: there is no such engine or precision.
+        EngineError: the named engine, or no engine at all, can run here in this precision.
+    """
+    if precision not in ("auto", *PRECISIONS):
+        raise ValueError(f'there is no precision "{precision}" {nearest(precision, ["auto", *PRECISIONS])}')
+    passed_over: list[str] = []
+    for candidate in ENGINES if name == "auto" else [name]:
+        engine = open_engine(candidate)
+        why_not = engine.available()
+        if why_not is None and precision != "auto" and precision not in engine.precisions():
+            why_not = (
+                f"{candidate} cannot run in {precision} on this machine, only in {' or '.join(engine.precisions())}"
+            )
+        wanted = [] if why_not is not None else engine.precisions() if precision == "auto" else [precision]
+        for chosen in wanted:
+            if "auto" not in (name, precision) or (candidate, chosen) not in failed:
+                return EngineChoice(engine, chosen, _reason(name, candidate, precision, chosen, passed_over))
+            passed_over.append(f"{candidate} in {chosen} made other frames than the original at export")
+        if why_not is not None:
+            passed_over.append(why_not)
+    raise EngineError("; ".join(passed_over))
+
+
+def failed_pairs(verified: Mapping[str, Any]) -> set[tuple[str, str]]:
+    """Return the (engine, precision) that failed their parity, from a manifest's `verified`, which nobody checks."""
+    rungs = verified.get("parity")
+    return {
+        (str(rung["engine"]), str(rung["precision"]))
+        for rung in (rungs if isinstance(rungs, list) else [])
+        if isinstance(rung, Mapping) and rung.get("passed") is False and {"engine", "precision"} <= rung.keys()
+    }
+
+
+def _reason(asked: str, engine: str, asked_precision: str, precision: str, passed_over: list[str]) -> str:
+    why = "as asked" if asked != "auto" else f"the first of {', '.join(ENGINES)} that runs here"
+    if passed_over:
+        why += f" ({'; '.join(passed_over)})"
+    why_precision = "as asked" if asked_precision != "auto" else "the fastest that it has on this CPU"
+    return f"{engine}, {why}, in {precision}, {why_precision}"
+
+
+def count_cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,251 @@
+"""ONNX graph -> engine of TensorRT or TensorRT-RTX: two modules, one interface, one code path.
+
+Networks are strongly typed: a layer computes in the precision that the graph states (`runtime.engines.fp16`),
+the only way that TensorRT 11 and TensorRT-RTX know. TensorRT-RTX builds without a GPU, for named compute capabilities
+or, by default, for every one that it knows from Ampere on; TensorRT builds for the GPU that is there.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from runtime.bundle.strict_json import nearest
+from runtime.engines.cache import EngineCache
+from runtime.engines.fp16 import Fp16Share
+from runtime.engines.tensorrt_progress import Report, interruptible, new_monitor
+from runtime.errors import EngineError
+
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+EXTRAS = {"tensorrt": "pip install everframe[tensorrt]", "tensorrt-rtx": "pip install everframe[gpu]"}
+PORTABLE = "portable"  # target: whatever GPU of Ampere or later, TensorRT-RTX alone
+CONVOLUTIONS = ("CONVOLUTION", "DECONVOLUTION")
+_OPTIONS = ("strongly typed", "no TF32")  # what engines are built with, beyond their graph; part of the cache's key
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """An engine.
+
+    Args:
+        plan: the serialised engine.
+        share: of its convolutions that compute in FP16.
+        seconds: that building took; 0 if it came out of the cache.
+        file: where the cache keeps it, or None.
+    """
+
+    plan: bytes
+    share: Fp16Share
+    seconds: float
+    file: Path | None
+
+    @property
+    def is_cached(self) -> bool:
+        """Whether it came out of the cache."""
+        return self.seconds == 0
+
+
+def why_not_installed(flavour: str) -> str | None:
+    """Return None if the flavour ("tensorrt", "tensorrt-rtx") is installed, else a sentence that says what to do."""
+    if importlib.util.find_spec(MODULES[flavour]) is None:
+        return f"the engine {flavour} needs the extra: {EXTRAS[flavour]}"
+    return None
+
+
+def load_module(flavour: str) -> Any:
+    """Import a flavour's module.
+
+    Raises:
+        EngineError: it is not installed, or cannot be loaded.
+    """
+    if (why_not := why_not_installed(flavour)) is not None:
+        raise EngineError(why_not)
+    try:
+        return import_module(MODULES[flavour])
+    except (ImportError, OSError) as error:
+        raise EngineError(f"{flavour} is installed and cannot be loaded: {error}") from error
+
+
+def version(flavour: str) -> str:
+    """Return a flavour's version, e.g. "1.7.1.116"; it must be installed."""
+    return str(load_module(flavour).__version__)
+
+
+def check_targets(targets: Sequence[str]) -> tuple[str, ...]:
+    """Check names of compute capabilities against those that TensorRT-RTX can build for.
+
+    Args:
+        targets: e.g. ["sm86", "sm120"].
+
+    Returns:
+        The same in lower case, each once.
+
+    Raises:
+        EngineError: TensorRT-RTX is not installed.
+        ValueError: one is unknown.
+    """
+    known = [
+        name.lower() for name in load_module("tensorrt-rtx").ComputeCapability.__members__ if name.startswith("SM")
+    ]
+    chosen = list(dict.fromkeys(target.strip().lower() for target in targets))
+    for target in chosen:
+        if target not in known:
+            raise ValueError(f'tensorrt-rtx cannot build for the target "{target}" {nearest(target, known)}')
+    return tuple(chosen)
+
+
+def build(
+    graph: bytes,
+    flavour: str,
+    target: str,
+    *,
+    name: str,
+    cache_dir: Path | None = None,
+    is_private: bool = True,
+    report: Report | None = None,
+) -> BuiltEngine:
+    """Build an engine, or take it out of the cache.
+
+    Args:
+        graph: a serialised ONNX model; layers compute in the precision that it says.
+        flavour: "tensorrt" or "tensorrt-rtx".
+        target: "sm86" and so on, or `PORTABLE`; for TensorRT the name of the GPU that is there.
+        name: of the graph, for messages.
+        cache_dir: folder of the cache, or None.
+        is_private: as `EngineCache` takes it; False to build into a bundle.
+        report: called with the share that is done, 0 to 1, and the name of what is being done.
+
+    Returns:
+        The engine.
+
+    Raises:
+        EngineError: the flavour is not installed, or refuses the graph; names the node where it says which.
+        KeyboardInterrupt: somebody pressed Ctrl-C; nothing was written.
+    """
+    module = load_module(flavour)
+    logger = _new_logger(module)
+    builder = module.Builder(logger)
+    network = builder.create_network(_typing_flag(module))
+    _parse(module, network, logger, graph, flavour, name)
+    share = share_of_network(network)
+    entry = cache_entry(graph, flavour, target, cache_dir, is_private=is_private)
+    if (plan := entry.load()) is not None:
+        return BuiltEngine(plan, share, 0.0, entry.file)
+    config = builder.create_builder_config()
+    config.clear_flag(module.BuilderFlag.TF32)  # FP32 is to be FP32: positions have more digits than TF32 keeps
+    config.profiling_verbosity = module.ProfilingVerbosity.DETAILED
+    if flavour == "tensorrt-rtx" and target != PORTABLE:
+        config.num_compute_capabilities = 1
+        config.set_compute_capability(module.ComputeCapability.__members__[target.upper()], 0)
+    # What TensorRT has timed on a device holds for every graph. TensorRT-RTX times nothing before it runs.
+    timings = None
+    if flavour == "tensorrt":
+        timings = cache_entry(b"timings", flavour, target, cache_dir, is_private=is_private)
+    if timings is not None:
+        config.set_timing_cache(config.create_timing_cache(timings.load() or b""), False)
+    start = time.monotonic()
+    with interruptible() as stopped:
+        config.progress_monitor = new_monitor(module, stopped, report)
+        plan_memory = builder.build_serialized_network(network, config)
+    if plan_memory is None:
+        where = "" if target == PORTABLE else f" for {target}"
+        raise EngineError(f"{flavour} cannot build {name}{where}: {_first_reason(logger.errors, _names(network))}")
+    plan = bytes(plan_memory)
+    entry.store(plan)
+    if timings is not None and (learned := config.get_timing_cache()) is not None:
+        timings.store(bytes(learned.serialize()))
+    return BuiltEngine(plan, share, max(time.monotonic() - start, 1e-3), entry.file)
+
+
+def cache_entry(
+    graph: bytes, flavour: str, target: str, cache_dir: Path | None, *, is_private: bool = True
+) -> EngineCache:
+    """Return the place of an engine in the cache: of this graph, flavour, version and target."""
+    return EngineCache(cache_dir, graph, flavour, [version(flavour), target, *_OPTIONS], is_private=is_private)
+
+
+def share_of_network(network: Any) -> Fp16Share:
+    """Return how many convolutions of a strongly typed network (`INetworkDefinition`) compute in FP16."""
+    kinds = []
+    for index in range(network.num_layers):
+        layer = network.get_layer(index)
+        if layer.type.name in CONVOLUTIONS:
+            kinds.append(layer.get_input(0).dtype.name == "HALF")
+    return Fp16Share(sum(kinds), len(kinds) - sum(kinds))
+
+
+def share_of_engine(information: dict[str, Any]) -> Fp16Share:
+    """Return how many convolutions of a built engine read FP16.
+
+    Args:
+        information: what the engine inspector says (`LayerInformationFormat.JSON`, detailed verbosity), parsed. A fused
+            layer counts once.
+    """
+    kinds = []
+    for layer in information.get("Layers", []):
+        if isinstance(layer, dict) and "conv" in f"{layer.get('LayerType', '')} {layer.get('Metadata', '')}".lower():
+            read = [str(item.get("Format/Datatype", "")) for item in layer.get("Inputs", [])]
+            kinds.append(any("half" in item.lower() or "fp16" in item.lower() for item in read[:1]))
+    return Fp16Share(sum(kinds), len(kinds) - sum(kinds))
+
+
+def _typing_flag(module: Any) -> int:
+    """Return the creation flag for strong typing; 0 where there is no other typing any more."""
+    flag = getattr(module.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def _parse(module: Any, network: Any, logger: Any, graph: bytes, flavour: str, name: str) -> None:
+    parser = module.OnnxParser(network, logger)
+    if parser.parse(graph):
+        return
+    if parser.num_errors == 0:
+        raise EngineError(f"{flavour} cannot read {name}: it gave no reason")
+    error = parser.get_error(0)
+    raise EngineError(
+        f'{flavour} cannot read {name}: the node "{error.node_name()}" ({error.node_operator()}): '
+        f"{_shortened(str(error.desc()))}"
+    )
+
+
+def _new_logger(module: Any) -> Any:
+    class Logger(module.ILogger):  # type: ignore[misc]  # the module is chosen at run time
+        """Keeps errors for the one sentence that is raised, and says nothing."""
+
+        def __init__(self) -> None:
+            module.ILogger.__init__(self)
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (module.ILogger.Severity.ERROR, module.ILogger.Severity.INTERNAL_ERROR):
+                self.errors.append(message)
+
+    return Logger()
+
+
+def _names(network: Any) -> list[str]:
+    return [network.get_layer(index).name for index in range(network.num_layers)]
+
+
+def _first_reason(errors: Sequence[str], names: Sequence[str]) -> str:
+    """Return the first error without its own source files, and the node that it names."""
+    if not errors:
+        return "it gave no reason"
+    reason = _shortened(errors[0])
+    named = [name for name in names if name and re.search(rf"(?<![\w/]){re.escape(name)}(?![\w/])", errors[0])]
+    if named and named[0] not in reason:
+        reason += f' (at the node "{max(named, key=len)}")'
+    return reason
+
+
+def _shortened(message: str) -> str:
+    text = re.sub(r"\[[\w./]+:\d+:[^\]]*\]\s*", "", " ".join(message.split()))
+    text = re.sub(r"\s*In \w+ at \S+:\d+\)?", "", text)
+    text = re.sub(r"^.*?Error Code \d+: ", "", text)
+    return text.strip()[:300]

@@ -1,0 +1,286 @@
+"""Prompt -> memory: fills the inputs of the condition graph and runs it, beside the show."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.bundle.tensors import GraphSpec
+from runtime.engines.engine import Array, Session
+from runtime.engines.shared_session import Guarded
+from runtime.errors import EngineError
+from runtime.noise import CODES, check_seed, normals
+from runtime.prompts.background import BackgroundThread
+from runtime.prompts.clips import load_clip
+from runtime.prompts.images import load_image
+from runtime.prompts.text_encoder import TextEncoder
+
+Picture = str | Path | npt.NDArray[np.uint8]
+_Evaluate = Callable[[Mapping[str, Array]], dict[str, Array]]
+_PATIENCE_S = 1.0  # idle moments get this long for what somebody waits for
+_SHARE = 0.75  # of the time until it is needed, for what nobody waits for yet
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """What a memory is made from, loaded and fitted; what is None goes into the graph as zeros.
+
+    Args:
+        image: uint8 (H, W, 3) RGB of the frame's size.
+        clip: uint8 (T, H, W, 3) RGB of the frame's size, oldest first.
+        text: what is to be seen.
+        vector: of the text, float32 (D,).
+        seed: of the content code; None where the graph takes no noise.
+    """
+
+    image: npt.NDArray[np.uint8] | None = None
+    clip: npt.NDArray[np.uint8] | None = None
+    text: str | None = None
+    vector: npt.NDArray[np.float32] | None = None
+    seed: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """What a generator plays: a picture, a scene, a prompt, as the condition graph made it.
+
+    Args:
+        tensors: slot -> read-only array of that slot's dtype and shape.
+        seed: the seed that made it, with or without a text, and whose content codes may renew it; None if it keeps its
+            scene, as one made from an image or a clip does.
+        text: what it was made from, or None; renewals keep to it.
+        vector: of the text, float32 (D,), read-only; or None.
+    """
+
+    tensors: Mapping[str, Array]
+    seed: int | None
+    text: str | None = None
+    vector: npt.NDArray[np.float32] | None = None
+
+    def is_for(self, step: GraphSpec) -> bool:
+        """Tell whether a step graph has exactly these slots."""
+        slots = {tensor.slot: (tensor.dtype, tensor.shape) for tensor in step.inputs_of("memory_a")}
+        return {slot: (str(value.dtype), value.shape) for slot, value in self.tensors.items()} == slots
+
+
+class Conditioner:
+    """The condition graph of one generator; safe to use from several threads, whose jobs then take turns.
+
+    Args:
+        graph: the condition graph of the manifest.
+        session: a session of it, which the conditioner owns from now on.
+        name: the generator's, for messages.
+        open_words: gives the token vectors, when the first text comes; None where the graph takes no text.
+        open_second: opens another session of the graph. With it, what is made beside a show is made in idle moments
+            only, of which the show feels nothing, and by the second session if there are too few of those.
+        patience_s: seconds that idle moments get for a memory that somebody waits for.
+    """
+
+    def __init__(
+        self,
+        graph: GraphSpec,
+        session: Session,
+        *,
+        name: str,
+        open_words: Callable[[], TextEncoder] | None = None,
+        open_second: Callable[[], Session] | None = None,
+        patience_s: float = _PATIENCE_S,
+    ) -> None:
+        self._graph = graph
+        self._first = Guarded(session, graph)
+        self._open_second = open_second
+        self._second: Guarded | None = None
+        self._second_lock = threading.Lock()
+        self._patience_s = patience_s
+        self._name = name
+        self._open_words = open_words
+        self._words: TextEncoder | None = None
+        self._words_lock = threading.Lock()
+        self._background: BackgroundThread[Scene] = BackgroundThread()
+        self._ahead: BackgroundThread[Scene] = (
+            BackgroundThread()
+        )  # of its own: what can wait must not keep somebody waiting
+        self._idle: BackgroundThread[dict[str, Array]] = BackgroundThread(only_idle=True)
+        self._closing: Future[dict[str, Array]] = Future()  # done once `close` was called
+
+    def load(
+        self,
+        *,
+        image: Picture | None = None,
+        clip: Picture | None = None,
+        text: str | None = None,
+        seed: int | None = None,
+        default_seed: int = 0,
+    ) -> Prompt:
+        """Check a prompt, read its files and encode its text.
+
+        Args:
+            image: path or uint8 (h, w, 3) RGB array of any size, or None.
+            clip: path or uint8 (t, h, w, 3) RGB array of any size and length, oldest first, or None.
+            text: what is to be seen, or None.
+            seed: of the content code; None for `default_seed`.
+            default_seed: used where no seed was given and the graph takes noise.
+
+        Returns:
+            The prompt, independent of what was given.
+
+        Raises:
+            ValueError: the graph does not take what was given, nothing was given and it needs something, or a value
+                is bad.
+            BundleError: the files of the text encoder are damaged.
+            EngineError: the package tokenizers is needed and not installed.
+        """
+        given = {"image": image, "clip": clip, "text": text, "seed": seed}
+        self._check_taken([role for role, value in given.items() if value is not None])
+        pixels = moving = vector = None
+        if image is not None and (tensor := self._graph.only_input("image")) is not None:
+            pixels = load_image(image, tensor.shape[2], tensor.shape[1])
+        if clip is not None and (tensor := self._graph.only_input("clip")) is not None:
+            moving = load_clip(clip, tensor.shape[1], tensor.shape[3], tensor.shape[2])
+        if text is not None:
+            vector = self._encode(text)
+        used_seed = check_seed(default_seed if seed is None else seed)
+        return Prompt(pixels, moving, text, vector, used_seed if self._takes("seed") else None)
+
+    def prepare(self, prompt: Prompt, *, beside: bool) -> Scene:
+        """Make a memory.
+
+        Args:
+            prompt: from `load`.
+            beside: whether a show is on, which the engine's work must give way to.
+
+        Returns:
+            The memory, independent of this object.
+
+        Raises:
+            EngineError: the engine failed.
+            ValueError: this object is closed.
+        """
+        return self.submit(prompt).result() if beside else self._run(prompt, None, self._first.evaluate)
+
+    def draw(self, seed: int, renewal: int) -> npt.NDArray[np.float32]:
+        """Return the fresh part `e_k` of content code number `renewal`: float32 (N,)."""
+        tensor = self._graph.only_input("noise")
+        return normals(seed, CODES, renewal, 0 if tensor is None else tensor.shape[1])
+
+    def submit(
+        self, prompt: Prompt, code: npt.NDArray[np.float32] | None = None, *, ahead_s: float | None = None
+    ) -> Future[Scene]:
+        """Make a memory beside the show, in a thread of low priority.
+
+        Args:
+            prompt: from `load`, or what a renewal keeps of one.
+            code: content code, float32 (N,); None for the first one of the prompt's seed.
+            ahead_s: seconds until it is needed; None if somebody waits for it.
+
+        Returns:
+            What gives the memory; or raises EngineError, or ValueError after `close`.
+        """
+        lane = self._background if ahead_s is None else self._ahead
+        return lane.submit(lambda: self._run(prompt, code, lambda inputs: self._evaluate_beside(inputs, ahead_s)))
+
+    def replace(self, session: Session, open_second: Callable[[], Session]) -> None:
+        """Go on with a session of another engine, since the one of before has failed.
+
+        Args:
+            session: of the condition graph; owned from now on.
+            open_second: as in the constructor.
+        """
+        with self._second_lock:
+            old, self._first = [self._first, self._second], Guarded(session, self._graph)
+            self._second, self._open_second = None, open_second
+        for guarded in old:
+            if guarded is not None:
+                with contextlib.suppress(EngineError):
+                    guarded.close()
+
+    def close(self) -> None:
+        """Wait for a run that is under way, then free the sessions; what is not needed yet is given up."""
+        if not self._closing.done():
+            self._closing.set_result({})
+        self._background.close()
+        self._ahead.close()
+        if self._idle.close(self._patience_s):  # else it is still at work, and the process's end frees its session
+            self._first.close()
+        if self._second is not None:
+            self._second.close()
+
+    def _evaluate_beside(self, inputs: Mapping[str, Array], ahead_s: float | None) -> dict[str, Array]:
+        """Run the graph in idle moments or, if there are too few, at a low priority in this thread."""
+        if self._open_second is None:
+            return self._first.evaluate(inputs)
+        # Only this much: a thread that has to wait for an idle moment should hold Python's lock as briefly as it can.
+        attempt = self._idle.submit(lambda: self._first.evaluate(inputs))
+        patience_s = self._patience_s if ahead_s is None else ahead_s * _SHARE
+        ends: list[Future[Any]] = [attempt] if ahead_s is None else [attempt, self._closing]
+        wait(ends, patience_s, FIRST_COMPLETED)
+        if attempt.done():
+            return attempt.result()
+        if ahead_s is not None and self._closing.done():
+            attempt.cancel()
+            raise ValueError("this generator is closed")
+        try:
+            with self._second_lock:
+                self._second = self._second or Guarded(self._open_second(), self._graph)
+        except EngineError:  # out of memory: late is better than never
+            return attempt.result()
+        attempt.cancel()  # if it has not even begun
+        return self._second.evaluate(inputs)
+
+    def _takes(self, role: str) -> bool:
+        return self._graph.only_input("noise" if role == "seed" else role) is not None
+
+    def _check_taken(self, given: list[str]) -> None:
+        kinds = {"image": "an image", "clip": "a clip", "text": "a text", "seed": "a seed"}
+        taken = [kind for role, kind in kinds.items() if self._takes(role)]
+        for role in given:
+            if not self._takes(role):
+                kind = "seed for its scene" if role == "seed" else role
+                role = "noise" if role == "seed" else role
+                why = f"its condition graph has no input of the role {role}"
+                raise ValueError(f"{self._name} takes no {kind}: {why}; give {_either(taken)}")
+        if not given and taken and not self._takes("seed"):
+            raise ValueError(f"{self._name} makes nothing without {_either(taken)}: give one")
+
+    def _encode(self, text: str) -> npt.NDArray[np.float32]:
+        assert self._open_words is not None, "a text input without token vectors was let through"
+        with self._words_lock:
+            if self._words is None:
+                self._words = self._open_words()
+        vector = self._words.encode(text)
+        vector.flags.writeable = False
+        return vector
+
+    def _run(self, prompt: Prompt, code: npt.NDArray[np.float32] | None, evaluate: _Evaluate) -> Scene:
+        if code is None and prompt.seed is not None:
+            code = self.draw(prompt.seed, 0)
+        values = {"image": prompt.image, "clip": prompt.clip, "text": prompt.vector, "noise": code}
+        given = {tensor.name for tensor in self._graph.inputs if values.get(tensor.role) is not None}
+        inputs: dict[str, Array] = {}
+        for tensor in self._graph.inputs:
+            inputs[tensor.name] = np.zeros(tensor.shape, tensor.dtype)
+            if (content := values.get(tensor.role)) is not None:
+                inputs[tensor.name] = content[np.newaxis]
+            elif tensor.role == "mask" and tensor.of[0] in given:
+                inputs[tensor.name] = np.full(tensor.shape, 255, np.uint8)
+            elif tensor.role == "given":
+                inputs[tensor.name] = np.array([[name in given for name in tensor.of]], np.float32)
+        tensors = evaluate(inputs)
+        for array in tensors.values():
+            array.flags.writeable = False
+        is_made_up = prompt.image is None and prompt.clip is None
+        return Scene(MappingProxyType(tensors), prompt.seed if is_made_up else None, prompt.text, prompt.vector)
+
+
+def _either(kinds: list[str]) -> str:
+    """Join "an image", "a clip", "a seed" to "an image, a clip or a seed"."""
+    return " or ".join(part for part in (", ".join(kinds[:-1]), kinds[-1]) if part) if kinds else "nothing"

@@ -1,0 +1,200 @@
+"""Texts -> vectors: the mean of the tokens' static vectors, read with numpy and the package tokenizers alone.
+
+The three files behind `text` in bundle.json are what `python -m training words` made: `tokenizer.json`, vectors ((V, D)
+int8) and scales ((V,) float32): the vector of token v is `scales[v] * vectors[v]`.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.bundle.manifest import Manifest
+from runtime.bundle.npy import read_header, to_array
+from runtime.bundle.reader import read_file
+from runtime.errors import BundleError, EngineError
+from runtime.prompts.tokenizer_checks import read_tokenizer
+
+EXTRA = "pip install everframe[cpu]"
+MAX_CHARACTERS = 2000
+_MAX_TOKENS = 2**20  # three times the largest vocabulary that is in use
+_MAX_TOKENIZER_BYTES = 64 * 2**20
+_MAX_SCALE = 1e9  # far above any model's, and no sum over a text leaves float32
+
+
+def check_text(text: str) -> str:
+    """Return a text if it can be read.
+
+    Args:
+        text: 1 to 2,000 characters, one of them at least no white space.
+
+    Returns:
+        The same text.
+
+    Raises:
+        ValueError: it is no string, empty, too long, or holds half of a character.
+    """
+    if not isinstance(text, str):
+        raise ValueError(f"a text must be a string, got {type(text).__name__}")
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(f"the text has {len(text)} characters; at most {MAX_CHARACTERS} are read: shorten it")
+    if not text.strip():
+        raise ValueError("the text is empty: say what is to be seen, or leave the text out")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("the text holds bytes that are no UTF-8 (half of a character): type it anew")
+    return text
+
+
+class TextEncoder:
+    """Token vectors and the tokenizer that they belong to.
+
+    Args:
+        tokenizer: as JSON of the package tokenizers; its tokens' numbers are below V.
+        vectors: (V, D) int8.
+        scales: (V,) float32.
+
+    Raises:
+        EngineError: the package tokenizers is not installed.
+        ValueError: the tokenizer cannot be read, is made of parts that are not read, or has tokens without a vector.
+    """
+
+    def __init__(self, tokenizer: str, vectors: npt.NDArray[np.int8], scales: npt.NDArray[np.float32]) -> None:
+        checked, model = read_tokenizer(tokenizer, len(vectors))
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # no threads of its own for a batch of one
+        try:
+            from tokenizers import Tokenizer
+        except ImportError as error:
+            raise EngineError(f"listening to text needs the package tokenizers: {EXTRA}") from error
+        try:
+            self._tokenizer: Any = Tokenizer.from_str(checked)
+            unknown = model.get("unk_token")
+            is_lost = unknown is not None and self._tokenizer.token_to_id(unknown) is None
+        except BaseException as error:
+            raise ValueError(f"it is no tokenizer that can be read: {_reason(error)}") from error
+        if is_lost:
+            raise ValueError(f"its unknown token {unknown!r} is not in its vocabulary")
+        if max(self._tokenizer.get_vocab().values(), default=-1) >= len(vectors):
+            raise ValueError(f"it has tokens beyond the {len(vectors)} that have a vector")
+        # Unigram names its unknown token by number, the other kinds by its text.
+        self._unknown = model.get("unk_id") if unknown is None else self._tokenizer.token_to_id(unknown)
+        self._vectors, self._scales = vectors, scales
+
+    def encode(self, text: str) -> npt.NDArray[np.float32]:
+        """Return the vector of a text.
+
+        The mean of the vectors of its known tokens, without special ones, made to have the length 1.
+
+        Args:
+            text: see `check_text`; the tokenizer normalises its Unicode.
+
+        Returns:
+            float32 (D,), owned by the caller.
+
+        Raises:
+            ValueError: it is no text, or none of its words is known.
+            BundleError: the tokenizer fails.
+        """
+        text = check_text(text)
+        try:
+            # A batch, as the library lets Python's lock go for one alone: frames are made meanwhile.
+            tokens = self._tokenizer.encode_batch([text], add_special_tokens=False)[0].ids
+        except BaseException as error:
+            raise BundleError(f"the tokenizer fails: {_reason(error)}; export the bundle again") from error
+        known = [token for token in tokens if token != self._unknown]
+        if not known:
+            shown = repr(text) if len(text) <= 60 else repr(text[:57] + "...")
+            raise ValueError(f"no word of the text {shown} is known: the vocabulary is English, use other words")
+        # In the order of operations that training has: the last bit of the vector is the same.
+        total = (self._scales[known] @ self._vectors[known].astype(np.float32))[np.newaxis]
+        length = np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
+        vector: npt.NDArray[np.float32] = (total / length)[0]
+        return vector
+
+
+def _reason(error: BaseException) -> str:
+    """Return why tokenizers failed, in one line; what is no error of its own is raised again.
+
+    It raises plain Exception, and where its Rust code panics something that is not even that.
+    """
+    if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+        raise error
+    return " ".join(str(error).split())[:300]
+
+
+def open_words(folder: Path, manifest: Manifest) -> TextEncoder:
+    """Read a bundle's token vectors; their hashes, sizes and shapes are checked before anything is unpacked.
+
+    Args:
+        folder: of the bundle.
+        manifest: of the bundle; it has a `text`.
+
+    Raises:
+        BundleError: a file is missing, damaged, or does not fit the others or the condition graph.
+        EngineError: the package tokenizers is not installed.
+    """
+    spec = manifest.text
+    tensor = None if manifest.condition is None else manifest.condition.only_input("text")
+    assert spec is not None, "open_words() for a bundle without text"
+    assert tensor is not None, "a manifest with text and no input for it was let through"
+    if manifest.files[spec.tokenizer].size_bytes > _MAX_TOKENIZER_BYTES:
+        raise BundleError(f"{spec.tokenizer} is larger than {_MAX_TOKENIZER_BYTES} bytes; a tokenizer is some millions")
+    scales = _read_array(folder, manifest, spec.scales, "<f4", (-1,))
+    if not np.isfinite(scales).all():
+        raise BundleError(f"{spec.scales} holds values that are not finite; export the bundle again")
+    if (np.abs(scales) > _MAX_SCALE).any():
+        raise BundleError(f"{spec.scales} holds values beyond {_MAX_SCALE:g}, which no scale is; export it again")
+    vectors = _read_array(folder, manifest, spec.vectors, "|i1", (len(scales), tensor.shape[1]))
+    data = read_file(folder, spec.tokenizer, manifest.files[spec.tokenizer])
+    try:
+        return TextEncoder(data.decode("utf-8"), vectors, scales)
+    except ValueError as error:
+        raise BundleError(f"{spec.tokenizer} cannot be used: {error}; export the bundle again") from error
+
+
+def prepare_words(folder: Path, manifest: Manifest) -> Callable[[], TextEncoder]:
+    """Read a bundle's token vectors now, for when the first text comes; arguments as in `open_words`.
+
+    Returns:
+        What gives them, or raises EngineError where the package tokenizers is not installed: only a text needs it.
+
+    Raises:
+        BundleError: as in `open_words`.
+    """
+    try:
+        words = open_words(folder, manifest)
+    except EngineError as error:
+        missing = str(error)
+    else:
+        return lambda: words
+
+    def refuse() -> TextEncoder:
+        raise EngineError(missing)
+
+    return refuse
+
+
+def _read_array(folder: Path, manifest: Manifest, name: str, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Read a .npy file whose dtype and shape (-1: any number of tokens) are known; its header decides nothing."""
+    width = 1 if len(shape) == 1 else shape[1]
+    if manifest.files[name].size_bytes > _MAX_TOKENS * width * np.dtype(dtype).itemsize + 2**16:
+        raise BundleError(f"{name} is too large: token vectors of at most {_MAX_TOKENS} tokens are read")
+    data = read_file(folder, name, manifest.files[name])
+    try:
+        header = read_header(data)
+    except ValueError as error:
+        raise BundleError(f"{name} is no .npy file: {error}; export the bundle again") from error
+    got, kind = header.shape, header.dtype
+    wanted = got if shape[0] < 0 and len(got) == 1 else shape
+    size = len(data) - header.size
+    is_right = not header.is_fortran and kind == np.dtype(dtype) and got == wanted
+    if not is_right or size != kind.itemsize * math.prod(wanted):
+        raise BundleError(
+            f"{name} holds {kind} {got} in {size} bytes, expected {np.dtype(dtype)} {shape}; export the bundle again"
+        )
+    return to_array(header, data)

@@ -1,0 +1,151 @@
+"""What a bundle's tokenizer.json may be made of: parts whose time and memory grow with the text and no faster.
+
+The library tokenizers holds Python's lock while it works, so no frame is made meanwhile, and ends the process when it
+runs out of memory. A stranger's tokenizer could cause both: two normalisers that replace a letter by a thousand each, a
+pattern that backtracks, a word of any length.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from runtime.bundle.strict_json import describe, nearest
+
+_NORMALIZERS = {"BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "Precompiled", "Replace", "Strip"}
+_NORMALIZERS |= {"StripAccents"}
+_PRE_TOKENIZERS = {"BertPreTokenizer", "ByteLevel", "CharDelimiterSplit", "Digits", "Metaspace", "Punctuation"}
+_PRE_TOKENIZERS |= {"UnicodeScripts", "Whitespace", "WhitespaceSplit"}
+_MODELS = {"BPE", "Unigram", "WordLevel", "WordPiece"}
+_PATTERNS = (" {2,}", r"\s+")  # of regular expressions: those that SentencePiece's converters write
+_MAX_REPLACEMENTS = 16
+_MAX_ADDED, _MAX_ADDED_CHARACTERS = 10_000, 2**16
+_MAX_TOKEN, _MAX_UNIGRAM = 256, 64  # characters; Unigram looks tokens of every length up at every letter
+_MAX_AFFIX = 16  # characters of what marks a word's beginning, inside or end
+_MAX_WORD = 200  # characters of a word that WordPiece looks up in pieces; BERT reads 100
+_MAX_PIECE = 40  # bytes that a precompiled normaliser makes of a character; Unicode's longest are 33
+
+
+def read_tokenizer(text: str, tokens: int) -> tuple[str, Mapping[str, Any]]:
+    """Check a tokenizer.json.
+
+    Args:
+        text: the file.
+        tokens: how many tokens have a vector.
+
+    Returns:
+        The JSON of a tokenizer that makes the same tokens, without special ones, truncation and padding; and its model.
+
+    Raises:
+        ValueError: it is none, is made of other parts than are read, or has tokens without a vector.
+    """
+    try:
+        value = json.loads(text)
+        model = value["model"]
+        if not isinstance(model, dict):
+            raise TypeError("its model is no object")
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise ValueError(f"it is no tokenizer that can be read: {error!r}") from error
+    _check_parts(value.get("normalizer"), "normalizer", "normalizers", _NORMALIZERS)
+    _check_parts(value.get("pre_tokenizer"), "pre-tokenizer", "pretokenizers", _PRE_TOKENIZERS)
+    _check_model(model, tokens)
+    added = value.get("added_tokens") or []
+    contents = [_text_of(item, "content") for item in added] if isinstance(added, list) else []
+    if not isinstance(added, list) or len(added) > _MAX_ADDED or sum(map(len, contents)) > _MAX_ADDED_CHARACTERS:
+        raise ValueError(
+            f"it adds {len(contents)} tokens; at most {_MAX_ADDED} with {_MAX_ADDED_CHARACTERS} characters are read"
+        )
+    parts = {key: value.get(key) for key in ("normalizer", "pre_tokenizer", "model")}
+    return json.dumps({"version": "1.0", "added_tokens": added} | parts), model
+
+
+def _check_parts(value: Any, what: str, key: str, known: Collection[str]) -> None:
+    """Check a part or a sequence of parts, in which each stands once, so that their growth does not multiply."""
+    if value is None:
+        return
+    is_sequence = isinstance(value, dict) and value.get("type") == "Sequence"
+    items = _list(value.get(key), what) if is_sequence else [value]
+    kinds = [_kind(item, what, known) for item in items]
+    for kind in {kind for kind in kinds if kind != "Replace"}:
+        if kinds.count(kind) > 1:
+            raise ValueError(f'it has {kinds.count(kind)} {what}s "{kind}"; one is read')
+    if len(kinds) > _MAX_REPLACEMENTS + len(known):
+        raise ValueError(f"it has {len(kinds)} {what}s; at most {_MAX_REPLACEMENTS + len(known)} are read")
+    for kind, item in zip(kinds, items, strict=True):
+        if kind == "Replace":
+            _check_replacement(item)
+        elif kind == "Precompiled":
+            _check_precompiled(item)
+
+
+def _check_replacement(item: Mapping[str, Any]) -> None:
+    """Check that a replacement does not make a text longer."""
+    pattern, content = item.get("pattern"), _text_of(item, "content")
+    kind, wanted = next(iter(pattern.items()), ("", "")) if isinstance(pattern, dict) else ("", "")
+    is_short = isinstance(wanted, str) and 0 < len(wanted) <= _MAX_TOKEN and len(content) <= len(wanted)
+    if not (kind == "String" and is_short) and not (kind == "Regex" and wanted in _PATTERNS and len(content) <= 1):
+        raise ValueError(
+            f'its normalizer "Replace" puts {describe(content)} for {describe(pattern)}: what replaces a text must not '
+            f"be longer, and of regular expressions only {' and '.join(map(repr, _PATTERNS))} are read, for a character"
+        )
+
+
+def _check_precompiled(item: Mapping[str, Any]) -> None:
+    """Check that SentencePiece's table, a trie and then texts that end in a zero byte, holds short texts alone."""
+    try:
+        table = base64.b64decode(_text_of(item, "precompiled_charsmap"), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ValueError(f'the table of its normalizer "Precompiled" cannot be read: {error}') from error
+    texts = table[4 + int.from_bytes(table[:4], "little") :]
+    longest = max(map(len, texts.split(b"\0")))
+    if longest > _MAX_PIECE:
+        raise ValueError(f'its normalizer "Precompiled" makes {longest} bytes of a character; at most {_MAX_PIECE}')
+
+
+def _check_model(model: Mapping[str, Any], tokens: int) -> None:
+    kind = _kind(model, "model", _MODELS)
+    vocabulary = model.get("vocab")
+    if kind == "Unigram":
+        names = [item[0] if isinstance(item, list) and item else None for item in _list(vocabulary, "vocabulary")]
+        places = list(range(len(names)))
+    else:
+        if not isinstance(vocabulary, dict):
+            raise ValueError(f"its vocabulary is {describe(vocabulary)}, expected an object")
+        names, places = list(vocabulary), list(vocabulary.values())
+    longest = _MAX_UNIGRAM if kind == "Unigram" else _MAX_TOKEN
+    if not all(isinstance(name, str) and len(name) <= longest for name in names):
+        raise ValueError(f"it has tokens that are no text or longer than {longest} characters")
+    if not all(isinstance(place, int) and 0 <= place < tokens for place in places):
+        raise ValueError(f"it has tokens beyond the {tokens} that have a vector")
+    for key in ("continuing_subword_prefix", "end_of_word_suffix"):
+        if model.get(key) is not None and len(_text_of(model, key)) > _MAX_AFFIX:
+            raise ValueError(f'its "{key}" is longer than {_MAX_AFFIX} characters')
+    word = model.get("max_input_chars_per_word")
+    if kind == "WordPiece" and not (isinstance(word, int) and 0 <= word <= _MAX_WORD):
+        raise ValueError(f'its "max_input_chars_per_word" is {describe(word)}; at most {_MAX_WORD} are read')
+    if model.get("dropout"):
+        raise ValueError("it drops merges by chance, and a text must always mean the same: its dropout must be null")
+
+
+def _kind(item: Any, what: str, known: Collection[str]) -> str:
+    """Return the type of a part."""
+    kind = item.get("type") if isinstance(item, dict) else None
+    if not isinstance(kind, str) or kind not in known:
+        raise ValueError(f"its {what} {describe(kind)} is not one that is read {nearest(str(kind), known)}")
+    return kind
+
+
+def _list(value: Any, what: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise ValueError(f"its {what} is {describe(value)}, expected a list")
+    return value
+
+
+def _text_of(item: Any, key: str) -> str:
+    value = item.get(key) if isinstance(item, dict) else None
+    if not isinstance(value, str):
+        raise ValueError(f'its "{key}" is {describe(value)}, expected a text')
+    return value

@@ -1,0 +1,1 @@
+"""Which scene plays, cross-fades, and scenes that renew themselves."""

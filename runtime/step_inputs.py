@@ -1,0 +1,102 @@
+"""What steers a show while it runs: its controls, and the live input."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.bundle.controls import ControlSpec
+from runtime.bundle.manifest import Manifest
+from runtime.bundle.strict_json import nearest
+from runtime.engines.engine import Session
+from runtime.prompts.images import load_image
+
+
+class StepInputs:
+    """The latest controls and live frame, handed in by any thread and written to the step graph by the show's.
+
+    Args:
+        manifest: says what can be steered.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self._manifest = manifest
+        self._lock = threading.Lock()
+        rates = (name for name, control in manifest.controls.items() if control.target == "renewal")
+        self._rate_name = next(rates, None)
+        self._control = manifest.step.only_input("control")
+        self._values = {name: control.default for name, control in manifest.controls.items()}
+        self._fresh: dict[str, npt.NDArray[np.uint8]] = {}  # live inputs that the next frame has to write
+        self._is_changed = True
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The controls' values, as a copy."""
+        with self._lock:
+            return dict(self._values)
+
+    @property
+    def renewal_rate(self) -> float:
+        """How fast a scene renews itself: the value of the control for that, or 1 where there is none."""
+        return 1.0 if self._rate_name is None else self._values[self._rate_name]  # one look at a dictionary is atomic
+
+    def check_control(self, name: str, value: float) -> tuple[ControlSpec, float]:
+        """Return what the manifest says of a control, and the value as a number; see `Steerable.check_control`."""
+        control = self._manifest.controls.get(name)
+        if control is None:
+            raise ValueError(f'there is no control "{name}" {nearest(name, self._manifest.controls)}')
+        try:
+            number = float(value)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} must be a number, got {value!r}") from error
+        if not control.minimum <= number <= control.maximum:
+            raise ValueError(f"{name} must be from {control.minimum} to {control.maximum}, got {value}")
+        if control.target == "seed" and not number.is_integer():
+            raise ValueError(f"{name} is a seed and must be a whole number, got {value}")
+        return control, number
+
+    def set_control(self, name: str, value: float) -> tuple[ControlSpec, float]:
+        """Set a control and return the same; see `Steerable.set_control`."""
+        control, number = self.check_control(name, value)
+        with self._lock:
+            self._values[name] = number
+            self._is_changed = True
+        return control, number
+
+    def feed_live(self, frame: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8] | None) -> None:
+        """Keep a live frame; see `Steerable.feed_live`."""
+        graph, name = self._manifest.step, self._manifest.name
+        live, hidden = graph.only_input("live"), graph.only_input("mask")
+        if live is None:
+            raise ValueError(f"{name} has no live input")
+        if mask is not None and hidden is None:
+            raise ValueError(f"{name} takes no mask for its live input")
+        fresh = {live.name: load_image(frame, live.shape[2], live.shape[1])[np.newaxis]}
+        if hidden is not None:
+            size = hidden.shape[1:3]
+            value = np.full(hidden.shape, 255, np.uint8) if mask is None else np.array(mask)
+            if value.dtype != np.uint8 or value.shape not in (size, (*size, 1), hidden.shape):
+                raise ValueError(f"a mask must be uint8 {size}, got {value.dtype} {value.shape}")
+            fresh[hidden.name] = value.reshape(hidden.shape)
+        with self._lock:
+            self._fresh = fresh
+
+    def write(self, session: Session) -> None:
+        """Write what has changed since the last call to the step graph's session."""
+        if not self._is_changed and not self._fresh:  # a change that comes now is for the next frame
+            return
+        with self._lock:
+            fresh, self._fresh = self._fresh, {}
+            is_changed, self._is_changed = self._is_changed, False
+            values = dict(self._values)
+        if is_changed and self._control is not None:
+            row = np.zeros(self._control.shape, np.float32)
+            for name, number in values.items():
+                index = self._manifest.controls[name].index
+                if index is not None:
+                    row[0, index] = number
+            session.write(self._control.name, row)
+        for name, value in fresh.items():
+            session.write(name, value)

@@ -1,0 +1,1 @@
+"""The show is controlled: from the page and API, and by cues."""

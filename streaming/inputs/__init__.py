@@ -1,0 +1,1 @@
+"""Live inputs: webcam, file, address, test card."""

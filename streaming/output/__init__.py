@@ -1,0 +1,1 @@
+"""Frames to sinks: pacing, fan-out, repeated frames."""

@@ -1,0 +1,146 @@
+"""The page's live picture through WebRTC; a child process does it, which starts when the first browser asks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.util
+import json
+import re
+import threading
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from streaming.page.actions import is_text, read_json
+from streaming.page.api import MAX_JSON_BYTES, read_body, refuse
+from streaming.page.connections import Limits
+from streaming.page.viewers import FRAME, MAX_VIEWERS, OFFER, ViewersConfig, ViewersProcess
+from streaming.sinks.sink import Frame, StreamFormat
+
+_MAX_CANDIDATES = 64
+_ANSWER_S = 10.0
+
+
+def is_installed() -> bool:
+    """Return whether aiortc is there."""
+    return importlib.util.find_spec("aiortc") is not None
+
+
+class PageWebRTC:
+    """Everybody who watches through WebRTC.
+
+    Args:
+        feed: frame size and rate.
+        limits: how long an offer may take to arrive.
+        is_local: whether the page is for this machine alone.
+
+    Attributes:
+        num: how many watch; may be read from any thread.
+    """
+
+    def __init__(self, feed: StreamFormat, limits: Limits, *, is_local: bool) -> None:
+        self.num = 0
+        self._limits = limits
+        self._watch = ViewersConfig(feed.width, feed.height, str(feed.fps), is_local)
+        self._lock = threading.Lock()  # held while something is said to the child
+        self._child: ViewersProcess | None = None
+        self._loop = asyncio.get_running_loop()
+        self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
+        self._number = 0
+        self._is_closed = False
+
+    def route(self) -> Route:
+        """Return the route by which browsers ask for the picture."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                offer = check(read_json(await read_body(request, MAX_JSON_BYTES, self._limits)))
+            except ValueError as error:
+                return refuse(422, str(error))
+            if len(self._answers) >= MAX_VIEWERS:  # at once: each takes a moment
+                return refuse(503, "too many ask for the picture just now: try again, or use /stream.mjpeg")
+            told = await self._ask(offer)
+            if "sdp" in told:
+                return JSONResponse({"type": "answer", "sdp": told["sdp"]})
+            return refuse(422, f"the offer cannot be answered: {told['error']}")
+
+        return Route("/api/webrtc", answer, methods=["POST"])
+
+    def write(self, frame: Frame) -> None:
+        """Show a frame to all who watch; on the sink's thread.
+
+        Args:
+            frame: I420.
+        """
+        child = self._child
+        if child is not None and self.num:
+            with self._lock, contextlib.suppress(OSError):  # its reader sees that it has ended
+                child.tell(FRAME, frame.slot, frame.picture.reshape(-1).data)
+
+    def close(self) -> None:
+        """End the child; may be called from any thread."""
+        with self._lock:
+            self._is_closed = True
+            child = self._child
+        if child is not None:
+            child.end()
+
+    async def _ask(self, offer: str) -> dict[str, Any]:
+        self._number += 1
+        number, answer = self._number, self._loop.create_future()
+        self._answers[number] = answer
+        try:
+            await asyncio.to_thread(self._offer, number, offer)
+            return await asyncio.wait_for(answer, _ANSWER_S)
+        except (OSError, TimeoutError):
+            return {"error": "the process that sends the picture does not answer"}
+        finally:
+            self._answers.pop(number, None)
+
+    def _offer(self, number: int, offer: str) -> None:
+        with self._lock:
+            if self._is_closed:
+                raise ConnectionAbortedError("the show has ended")
+            if self._child is None or self._child.has_ended():
+                self._child = child = ViewersProcess(self._watch)
+                threading.Thread(target=self._listen, args=(child,), daemon=True).start()
+            self._child.tell(OFFER, number, offer.encode())
+
+    def _listen(self, child: ViewersProcess) -> None:
+        """Hear what the child says, to its end; on a thread of its own."""
+        with contextlib.suppress(OSError, ValueError, RuntimeError):  # it is gone, or the page's event loop is
+            for line in child.lines():
+                self._loop.call_soon_threadsafe(self._hear, child, json.loads(line))
+        child.end()
+        with contextlib.suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._hear, child, {"num": 0})
+
+    def _hear(self, child: ViewersProcess, message: dict[str, Any]) -> None:
+        if child is not self._child:
+            return
+        if "num" in message:
+            self.num = message["num"]
+        elif (answer := self._answers.get(message["id"])) is not None and not answer.done():
+            answer.set_result(message)
+
+
+def check(given: Any) -> str:
+    """Return an offer's SDP.
+
+    Raises:
+        ValueError: it is none, or asks for more than the picture.
+    """
+    if not isinstance(given, dict) or given.get("type") != "offer" or not isinstance(given.get("sdp"), str):
+        raise ValueError('an offer is an object, {"type": "offer", "sdp": "v=0..."}')
+    sdp: str = given["sdp"]
+    if not is_text(sdp):
+        raise ValueError("this offer's sdp holds half of a surrogate pair")
+    media = re.findall(r"(?m)^m=(\w+)", sdp)
+    if media != ["video"]:
+        raise ValueError(f"an offer asks for video, once; this one asks for {', '.join(media[:5])[:60] or 'nothing'}")
+    if len(re.findall(r"(?m)^a=candidate", sdp)) > _MAX_CANDIDATES:
+        raise ValueError(f"an offer has at most {_MAX_CANDIDATES} candidates")
+    return sdp

@@ -1,0 +1,1 @@
+"""Signals of this process, and child processes."""

@@ -1,0 +1,154 @@
+"""The show: frames are made, paced, and given to the sinks, until time is up or somebody ends it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from enum import Enum
+from typing import Any
+
+from streaming.output.fan_out import FanOut
+from streaming.output.frame_repeater import FrameRepeater
+from streaming.output.pacing import Clock, Pacer
+from streaming.show.stats import FrameTimes, ShowStats
+from streaming.sinks.sink import Picture
+
+_REFRESH_S = 0.25
+_BREATH = 0.08  # of an interval, at most, by which a frame is begun later than it could be
+_RECENT = 30  # frames whose slowest says how much there is to spare
+
+
+class ShowEnd(Enum):
+    """Why a show ended."""
+
+    TIME_IS_UP = "time is up"
+    INTERRUPTED = "interrupted"
+    READER_GONE = "the reader of the pipe has left"
+    ALL_DEAD = "no sink is left"
+
+
+class Show:
+    """One run from the first frame to the last, with its figures.
+
+    Args:
+        fan_out: the sinks.
+        pacer: gives frames their slots.
+        clock: the pacer's clock.
+        filler: fills pauses while the show runs; None to leave them.
+    """
+
+    def __init__(self, fan_out: FanOut, pacer: Pacer, clock: Clock, filler: FrameRepeater | None = None) -> None:
+        self.first_frame_s: float | None = None
+        self.engine = "starting"
+        self._fan_out = fan_out
+        self._pacer = pacer
+        self._clock = clock
+        self._filler = filler
+        self._put = fan_out.put if filler is None else filler.put
+        self._times = FrameTimes(pacer.fps)
+        self._recent_s: deque[float] = deque(maxlen=_RECENT)
+        self._latest: Mapping[str, Any] = {"engine": self.engine, **self.figures().to_json()}
+
+    def latest(self) -> Mapping[str, Any]:
+        """Return figures of at most a quarter of a second ago, ready for JSON; any thread may ask.
+
+        `times_ms` are the engine's milliseconds for the frames since the figures before.
+        """
+        return self._latest
+
+    def run(
+        self,
+        frames: Iterator[Picture],
+        *,
+        num_slots: int | None = None,
+        is_stopped: Callable[[], bool] = lambda: False,
+        on_refresh: Callable[[ShowStats], None] | None = None,
+    ) -> ShowEnd:
+        """Show frames.
+
+        Args:
+            frames: uint8 arrays as the feed says, each valid until the next is asked for.
+            num_slots: length of the show in slots; None for no end.
+            is_stopped: asked between frames and while waiting; true ends the show.
+            on_refresh: called about four times a second with the latest figures.
+
+        Returns:
+            Why it ended.
+        """
+
+        if self._filler is None:
+            return self._run(frames, num_slots, is_stopped, on_refresh)
+        self._filler.start()
+        try:
+            return self._run(frames, num_slots, is_stopped, on_refresh)
+        finally:
+            self._filler.close()
+
+    def _run(
+        self,
+        frames: Iterator[Picture],
+        num_slots: int | None,
+        is_stopped: Callable[[], bool],
+        on_refresh: Callable[[ShowStats], None] | None,
+    ) -> ShowEnd:
+        def is_over() -> bool:
+            return is_stopped() or self._fan_out.is_reader_gone or self._fan_out.is_dead
+
+        refresh_s, told = self._clock.now(), 0
+        while not is_over():
+            self._breathe()
+            began_s = self._clock.now()
+            picture = next(frames)
+            took_s = self._clock.now() - began_s
+            slot = self._pacer.pace(is_over)
+            if is_over():
+                break
+            if num_slots is not None and slot >= num_slots:
+                return ShowEnd.TIME_IS_UP
+            self._put(picture, slot)
+            now_s = self._clock.now()
+            if self.first_frame_s is None:
+                self.first_frame_s = now_s
+            self._times.add(took_s, now_s)
+            self._recent_s.append(took_s)
+            if now_s >= refresh_s:
+                refresh_s = now_s + _REFRESH_S
+                figures = self.figures()
+                times, told = self._times.last(self._times.num - told), self._times.num
+                self._latest = {"engine": self.engine, **figures.to_json(), "times_ms": times}
+                if on_refresh is not None:
+                    on_refresh(figures)
+            if num_slots is not None and slot + 1 >= num_slots:
+                return ShowEnd.TIME_IS_UP
+        if self._fan_out.is_reader_gone:
+            return ShowEnd.READER_GONE
+        return ShowEnd.INTERRUPTED if is_stopped() else ShowEnd.ALL_DEAD
+
+    def _breathe(self) -> None:
+        """Begin a frame a little later where there is time to spare, so that it knows the latest controls.
+
+        A control that is set right after a frame was begun shows in the next, which leaves two intervals later. Half an
+        interval is kept for what the slowest of the last frames did not show.
+        """
+        if self._recent_s:
+            interval_s = float(1 / self._pacer.fps)
+            breath_s = min(_BREATH * interval_s, interval_s / 2 - max(self._recent_s))
+            self._clock.sleep_until(float(self._pacer.deadline(self._pacer.next_slot - 1)) + breath_s)
+
+    def figures(self, *, of_all: bool = False) -> ShowStats:
+        """Return the figures as they are now.
+
+        Args:
+            of_all: time frames over the whole show, not over the last ten seconds.
+        """
+        timing = self._times.total() if of_all else self._times.recent()
+        pacer = self._pacer
+        return ShowStats(
+            self._times.num,
+            self._times.seconds,
+            timing,
+            pacer.num_late,
+            pacer.num_dropped,
+            self._fan_out.figures(),
+            0 if self._filler is None else self._filler.num_filled,
+        )

@@ -1,0 +1,337 @@
+"""Somebody's ONNX models become bundles that run like the originals, or are refused with one sentence."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from export.__main__ import main
+from export.from_onnx import importer as importing
+from export.from_onnx.importer import ImportOptions, import_model
+from export.from_onnx.parity import GOLDEN_FRAMES, moving_frames
+from runtime import Generator
+from runtime.bundle.reader import open_bundle
+from runtime.golden import check_golden
+from tests.export.from_onnx import foreign
+
+
+@pytest.fixture(autouse=True)
+def one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "runnable", lambda: [("onnxruntime", "fp32")])
+
+
+def imported(model: Path, *roles: str, condition: Path | None = None, **wish: object) -> Path:
+    out = model.parent / "bundle"
+    report = import_model(model, out, condition=condition, wish=ImportOptions(roles=roles, **wish))
+    frames = 300 if open_bundle(out).manifest.step.inputs_of("state") else 8
+    assert [(rung.engine, rung.frames, rung.passed) for rung in report.rungs] == [("onnxruntime", frames, True)]
+    results = check_golden(out, "onnxruntime", "fp32")
+    assert tuple(result.frame for result in results) == GOLDEN_FRAMES
+    assert min(result.psnr_db for result in results) >= 60
+    return out
+
+
+def session(path: Path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+def roles_of(bundle: Path) -> dict[str, str]:
+    step = open_bundle(bundle).manifest.step
+    return {tensor.name: tensor.role for tensor in (*step.inputs, *step.outputs)}
+
+
+@pytest.mark.parametrize("opset", [7, 12, 18, 21])
+def test_a_style_net_of_any_opset_transforms_live_frames(opset: int, tmp_path: Path) -> None:
+    model = foreign.style(tmp_path / "style.onnx", opset)
+    bundle = imported(model, size=(48, 32))
+    assert roles_of(bundle) == {"input": "live", "rgb": "frame", "i420": "frame"}
+    assert open_bundle(bundle).step.opset_import[0].version == max(18, opset)
+    frames = moving_frames(32, 48, 2)
+    planes = (frames / 255).astype(np.float32).transpose(0, 3, 1, 2)
+    (wanted,) = session(model).run(None, {"input": planes})
+    with Generator.open(bundle, engine="onnxruntime") as generator:
+        for live, values in zip(frames, wanted, strict=True):
+            generator.feed_live(live)
+            difference = np.abs(next(generator) - values.transpose(1, 2, 0) * 255)
+            assert difference.max() < 0.51
+
+
+def test_ranges_and_the_order_of_colours_are_as_they_were_said(tmp_path: Path) -> None:
+    model = foreign.style(tmp_path / "style.onnx", end="Tanh")
+    bundle = imported(model, "input=live:0..255,bgr", "output=frame:bgr", size=(32, 32))
+    live = moving_frames(32, 32, 1)
+    planes = live[..., ::-1].astype(np.float32).transpose(0, 3, 1, 2)
+    (values,) = session(model).run(None, {"input": planes})
+    with Generator.open(bundle, engine="onnxruntime") as generator:
+        generator.feed_live(live[0])
+        assert np.abs(next(generator) - (values[0].transpose(1, 2, 0)[..., ::-1] + 1) * 127.5).max() < 0.51
+
+
+def test_super_resolution_is_larger_than_its_live_input(tmp_path: Path) -> None:
+    model = foreign.super_resolution(tmp_path / "large.onnx")
+    bundle = imported(model, "small=live:bgr", "large=frame:bgr")
+    manifest = open_bundle(bundle).manifest
+    assert (manifest.frame.width, manifest.frame.height) == (48, 40)
+    live = manifest.step.only_input("live")
+    assert live is not None
+    assert live.shape == (1, 20, 24, 3)
+    frame = moving_frames(20, 24, 1)
+    (wanted,) = session(model).run(None, {"small": frame[..., ::-1].copy()})
+    with Generator.open(bundle, engine="onnxruntime") as generator:
+        generator.feed_live(frame[0])
+        assert np.array_equal(next(generator), wanted[0][..., ::-1])
+
+
+def test_a_recurrent_net_keeps_its_state_and_finds_its_shape(tmp_path: Path) -> None:
+    model = foreign.recurrent(tmp_path / "matting.onnx")
+    bundle = imported(model, "r_in=state:r_out", size=(32, 16))
+    manifest = open_bundle(bundle).manifest
+    (state,) = manifest.step.inputs_of("state")
+    assert (state.name, state.shape, state.next) == ("r_in", (1, 8, 8, 16), "r_out")
+    live = moving_frames(16, 32, 1)
+    with Generator.open(bundle, engine="onnxruntime") as generator:
+        generator.feed_live(live[0])
+        frames = [next(generator).copy() for _ in range(3)]
+        assert np.ptp(frames[0], axis=-1).max() == 0, "one channel is grey"
+        assert not np.array_equal(frames[0], frames[2]), "the state goes on"
+        generator.reset()
+        assert np.array_equal(next(generator), frames[0])
+
+
+def test_a_state_of_known_shape_is_guessed(tmp_path: Path) -> None:
+    text = """net (float[1,3,16,16] x, float[1,5] memory) => (float[1,3,16,16] y, float[1,5] later) {
+      more = Add (memory, ones)
+      later = Min (more, top)
+      mean = ReduceMean <keepdims = 0> (memory)
+      y = Mul (x, mean)
+    }"""
+    constants = {"ones": np.full((1, 5), 0.1, np.float32), "top": np.float32(1)}
+    model = foreign.write(tmp_path / "m.onnx", text, constants)
+    bundle = imported(model)
+    assert roles_of(bundle)["memory"] == "state"
+    with Generator.open(bundle, engine="onnxruntime") as generator:
+        generator.feed_live(np.full((16, 16, 3), 200, np.uint8))
+        assert [int(next(generator)[0, 0, 0]) for _ in range(4)] == [0, 20, 40, 60]
+
+
+def test_a_state_that_runs_away_is_noticed(tmp_path: Path) -> None:
+    text = """net (float[1,3,16,16] x, float[1,5] memory) => (float[1,3,16,16] y, float[1,5] later) {
+      later = Add (memory, ones)
+      mean = ReduceMean <keepdims = 0> (memory)
+      y = Mul (x, mean)
+    }"""
+    model = foreign.write(tmp_path / "m.onnx", text, {"ones": np.full((1, 5), 0.1, np.float32)})
+    with pytest.raises(ValueError, match=r'the frame "y" goes from 0 to 2\d\.?\d*, which is not the range 0..1'):
+        import_model(model, tmp_path / "bundle", wish=ImportOptions())
+    assert {path.name for path in tmp_path.iterdir()} == {"m.onnx"}
+
+
+def test_a_latent_makes_a_scene_of_each_seed_and_renews_itself(tmp_path: Path) -> None:
+    model = foreign.gan(tmp_path / "gan.onnx")
+    bundle = imported(model)
+    manifest = open_bundle(bundle).manifest
+    assert manifest.condition is not None
+    assert manifest.renewal is not None
+    assert set(manifest.controls) == {"seed", "drift"}
+    with Generator.open(bundle, engine="onnxruntime", seed=3) as generator:
+        still = [next(generator).copy() for _ in range(2)]
+        assert np.array_equal(*still)
+        generator.condition(seed=4)
+        other = next(generator).copy()
+    assert np.abs(other.astype(int) - still[0]).mean() > 3
+    code = generator_code(4, 16)
+    (values,) = session(model).run(None, {"z": code.reshape(1, 16, 1, 1)})
+    assert np.abs(other - (values[0].transpose(1, 2, 0) + 1) * 127.5).max() < 0.51
+
+
+def generator_code(seed: int, count: int) -> np.ndarray:
+    from runtime.noise import CODES, normals
+
+    return normals(seed, CODES, 0, count)
+
+
+def test_noise_is_drawn_for_every_frame(tmp_path: Path) -> None:
+    bundle = imported(foreign.gan(tmp_path / "gan.onnx"), "z=noise")
+    assert open_bundle(bundle).manifest.condition is None
+    with Generator.open(bundle, engine="onnxruntime") as generator:
+        assert not np.array_equal(next(generator).copy(), next(generator))
+
+
+def test_two_files_share_a_memory_by_name(tmp_path: Path) -> None:
+    first, step = foreign.two_stages(tmp_path)
+    bundle = imported(step, condition=first)
+    manifest = open_bundle(bundle).manifest
+    assert manifest.condition is not None
+    assert [(item.name, item.role) for item in manifest.condition.outputs] == [("style/code:0", "memory")]
+    image = manifest.condition.only_input("image")
+    assert image is not None
+    assert image.shape == (1, 32, 32, 3), "pictures come in the frame's size"
+    warm, cold = (np.full((32, 32, 3), colour, np.uint8) for colour in ([250, 120, 10], [10, 120, 250]))
+    with Generator.open(bundle, engine="onnxruntime") as generator:
+        generator.feed_live(moving_frames(32, 32, 1)[0])
+        shown = []
+        for picture in (warm, cold):
+            generator.condition(image=picture)
+            shown.append(next(generator).astype(int))
+        assert np.abs(shown[0] - shown[1]).mean() > 5
+        generator.condition(image=warm, dissolve_s=10)
+        half = [next(generator).astype(int) for _ in range(150)][-1]
+    assert np.abs(half - shown[0]).mean() > 1
+    assert np.abs(half - shown[1]).mean() > 1
+
+
+def test_controls_and_what_is_fixed(tmp_path: Path) -> None:
+    text = """net (float[1,3,16,16] x, float[3] gains, float16[1] power, int64 unread) => (float[1,3,16,16] y) {
+      planes = Reshape (gains, shape)
+      scaled = Mul (x, planes)
+      wide = Cast <to = 1> (power)
+      y = Mul (scaled, wide)
+    }"""
+    model = foreign.write(tmp_path / "m.onnx", text, {"shape": np.array([1, 3, 1, 1], np.int64)})
+    bundle = imported(model, "gains=control:1,0.5@0..2", "power=fixed:0.5")
+    manifest = open_bundle(bundle).manifest
+    defaults = {name: (item.minimum, item.default, item.maximum) for name, item in manifest.controls.items()}
+    assert defaults == {"gains_0": (0, 1, 2), "gains_1": (0, 0.5, 2), "gains_2": (0, 0, 2)}
+    assert {tensor.name for tensor in manifest.step.inputs} == {"x", "control"}
+    with Generator.open(bundle, engine="onnxruntime") as generator:
+        generator.feed_live(np.full((16, 16, 3), 100, np.uint8))
+        assert next(generator)[0, 0].tolist() == [50, 25, 0]
+        generator.set_control("gains_2", 2)
+        assert next(generator)[0, 0].tolist() == [50, 25, 100]
+
+
+def test_half_floats_grey_input_and_an_odd_size(tmp_path: Path) -> None:
+    text = """net (float16[?,17,19,1] grey) => (float16[?,17,19,3] y) {
+      y = Expand (grey, shape)
+    }""".replace("?", "batch")
+    model = foreign.write(tmp_path / "m.onnx", text, {"shape": np.array([1, 17, 19, 3], np.int64)})
+    bundle = imported(model)
+    manifest = open_bundle(bundle).manifest
+    assert (manifest.frame.width, manifest.frame.height) == (18, 16)
+    with Generator.open(bundle, engine="onnxruntime") as generator:
+        generator.feed_live(np.full((17, 19, 3), [255, 0, 0], np.uint8))
+        assert np.abs(next(generator).astype(int) - round(0.2126 * 255)).max() <= 1
+
+
+def test_a_mask_shows_where_the_live_picture_counts(tmp_path: Path) -> None:
+    text = """net (float[1,3,16,16] x, float[1,1,16,16] where) => (float[1,3,16,16] y) { y = Mul (x, where) }"""
+    bundle = imported(foreign.write(tmp_path / "m.onnx", text), "x=live", "where=mask")
+    hidden = np.zeros((16, 16), np.uint8)
+    hidden[:8] = 255
+    with Generator.open(bundle, engine="onnxruntime") as generator:
+        generator.feed_live(np.full((16, 16, 3), 90, np.uint8), hidden)
+        assert next(generator)[:, 0, 0].tolist() == [90] * 8 + [0] * 8
+
+
+def test_the_manifest_says_where_it_comes_from(tmp_path: Path) -> None:
+    model = foreign.style(tmp_path / "Style Net.onnx", 11)
+    out = imported(model, size=(32, 32), licence="MIT", source="a test", description="A style.")
+    manifest = json.loads((out / "bundle.json").read_text())
+    (entry,) = manifest["provenance"]["imported"]
+    assert entry["sha256"] == hashlib.sha256(model.read_bytes()).hexdigest()
+    assert entry["file"] == "Style Net.onnx"
+    assert (entry["graph"], entry["opset"], entry["licence"], entry["source"]) == ("step", 11, "MIT", "a test")
+    assert manifest["description"] == "A style."
+    (golden,) = manifest["golden"]
+    assert golden["live"] is True
+    (rung,) = manifest["verified"]["parity"]
+    assert (rung["engine"], rung["passed"]) == ("onnxruntime", True)
+    assert rung["worst"] >= 60
+
+
+def test_weights_in_another_file_and_local_functions_come_along(tmp_path: Path) -> None:
+    model = onnx.load(foreign.style(tmp_path / "style.onnx"))
+    function = onnx.parser.parse_function(
+        '<domain: "local", opset_import: ["" : 18]> Softer (x) => (y) { '
+        "h = Constant <value_float = 0.5> () y = Mul (x, h) }"
+    )
+    model.functions.append(function)
+    model.opset_import.append(onnx.helper.make_opsetid("local", 1))
+    last = model.graph.node[-1]
+    last.input[0] = "soft"
+    model.graph.node.insert(3, onnx.helper.make_node("Softer", ["c"], ["soft"], domain="local"))
+    onnx.save(model, tmp_path / "split.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
+    bundle = imported(tmp_path / "split.onnx", size=(32, 32))
+    assert sorted(path.name for path in bundle.glob("*.onnx")) == ["step.onnx"]
+
+
+def test_a_wrong_conversion_is_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def convert(model: onnx.ModelProto, target: int) -> onnx.ModelProto:
+        changed = onnx.ModelProto()
+        changed.CopyFrom(model)
+        changed.opset_import[0].version = target
+        changed.graph.node[-1].op_type = "Tanh"
+        return changed
+
+    monkeypatch.setattr(onnx.version_converter, "convert_version", convert)
+    model = foreign.style(tmp_path / "style.onnx", 11)
+    with pytest.raises(ValueError, match="no bundle was written"):
+        import_model(model, tmp_path / "out" / "bundle", wish=ImportOptions(size=(32, 32)))
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_an_existing_bundle_is_replaced_by_force_only(tmp_path: Path) -> None:
+    model = foreign.style(tmp_path / "style.onnx")
+    out = imported(model, size=(32, 32))
+    with pytest.raises(ValueError, match="exists already"):
+        import_model(model, out, wish=ImportOptions(size=(64, 32)))
+    with pytest.raises(ValueError, match="free size"):
+        import_model(model, out, force=True)
+    assert open_bundle(out).manifest.frame.width == 32
+    import_model(model, out, wish=ImportOptions(size=(64, 32)), force=True)
+    assert open_bundle(out).manifest.frame.width == 64
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "style.onnx"]
+
+
+def test_the_command_line_says_what_was_guessed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = foreign.style(tmp_path / "style.onnx")
+    out = tmp_path / "bundle"
+    words = ["export", "import", str(model), "--out", str(out), "--size", "48x32", "--fps", "30000/1001"]
+    monkeypatch.setattr(sys, "argv", words)
+    assert main() == 0
+    said = capsys.readouterr().out
+    assert "input float32 [1, 3, 32, 48] -> live, nchw, rgb, range 0..1, which is assumed, guessed" in said
+    assert "output float32 [1, 3, 32, 48] -> frame, nchw, rgb, range 0..1\n" in said
+    assert f"wrote {out}" in said
+    assert open_bundle(out).manifest.frame.fps_text == "30000/1001"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["absent.onnx"], "export: there is no file absent.onnx"),
+        (["style.onnx"], 'the input "input" (float32 [batch, 3, h, w]) has a free size: say which with --size WxH'),
+        (["style.onnx", "--size", "big"], "--size must be WxH"),
+        (["style.onnx", "--fps", "0"], "--fps must be from 1 to 240"),
+        (["style.onnx", "--shape", "input"], "--shape must be TENSOR=AxBx..."),
+        (["style.onnx", "--role", "inptu=live"], 'there is no tensor "inptu" (did you mean "input"?)'),
+    ],
+)
+def test_bad_input_ends_with_one_sentence_and_status_2(
+    words: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    foreign.style(tmp_path / "style.onnx")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["export", "import", *words, "--out", "bundle"])
+    assert main() == 2
+    captured = capsys.readouterr()
+    assert sentence in captured.err
+    assert captured.err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["style.onnx"]
+
+
+def test_it_needs_no_torch() -> None:
+    modules = "export.__main__, export.from_onnx.command, export.from_onnx.importer"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert found.stdout.strip() == "False"

@@ -1,0 +1,484 @@
+"""A whole export from a small run: complete and checked, or not there at all."""
+
+from __future__ import annotations
+
+import errno
+import importlib.metadata
+import json
+import shutil
+import sys
+import tomllib
+from collections.abc import Callable
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+
+import runtime
+from export import bundle_writer as assembly
+from export import engines
+from export.__main__ import main
+from export.bundle_writer import ExportError, ExportOptions, export_run
+from export.folder_writer import placed
+from export.graphs import condition_inputs, step_inputs
+from export.manifest_writer import provenance
+from export.onnx_writer import round_weights
+from export.parity.checks import ParityCheck
+from export.parity.reference import ReferencePrompt
+from export.parity.reference import closed_loop as reference_loop
+from runtime import Generator
+from runtime.bundle.graph_checks import prune
+from runtime.bundle.reader import open_bundle
+from runtime.engines.tensorrt import graph_in
+from runtime.engines.tensorrt_builder import PORTABLE, cache_entry
+from runtime.golden import check_golden, psnr_db
+from tests.export.rtx import require_builds
+from tests.export.wordpiece import make_wordpieces
+from training.checkpoint import load_checkpoint, load_generator, save_checkpoint
+from training.config import Config, FootageConfig
+from training.data.words import WordVectors
+from training.model.generator import CLIP, Shape, VideoGenerator
+
+WORDS = ["a", "the", "waterfall", "in", "mountains", "sea", "burning", "candle"]
+SHORT = ExportOptions(frames=10, engines=())
+CAPTIONS = ["the sea", "a burning candle", "a waterfall", "the mountains"]
+
+
+@pytest.fixture(scope="module")
+def listening_run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run as training leaves it, but for a generator that takes all that can be given, which nobody has trained."""
+    out = tmp_path_factory.mktemp("listening") / "run"
+    out.mkdir()
+    words = [word for word in WORDS if word != "a"]  # which is a letter, too
+    place = make_wordpieces(out.parent / "words", words)
+    config = Config(
+        name="tiny",
+        model=Shape(64, 64, 4, 16, text_dimensions=16, components=4, encoder_scale=0.25),
+        footage=FootageConfig(fps=25.0, short_side=72, crop_min=64, crop_max=72),
+    )
+    torch.manual_seed(0)
+    generator = VideoGenerator(config.model)
+    with torch.no_grad():
+        for name, weight in generator.named_parameters():
+            if "modulation" in name:  # they start at zero, and text would go unheard
+                weight.normal_(0, 0.1)
+            if name.endswith(("painter.to_rgb.weight", "merge8.weight")):
+                weight.mul_(3)
+    prior = generator.condition.prior
+    prior.means.normal_(0, 1.5)
+    prior.spreads.fill_(0.3)
+    prior.texts.copy_(torch.from_numpy(WordVectors.open(place).encode(CAPTIONS)))
+    ema = {f"generator.{key}": value for key, value in generator.state_dict().items()}
+    facts = {"config": config.to_dict(), "ema": ema, "words": str(place), "vocabulary": ["sea", "candle"]}
+    save_checkpoint(out / "finetune.pt", {**load_checkpoint(tiny_run / "finetune.pt"), **facts})
+    return out
+
+
+@pytest.fixture(scope="module")
+def bundle(listening_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("bundles") / "tiny"
+    with pytest.MonkeyPatch.context() as patch:  # the shipped bundles have the whole length
+        patch.setattr(assembly, "GOLDEN_FRAMES", (1, 10, 30))
+        patch.setattr(assembly, "FEW_FRAMES", (20,))
+        export_run(listening_run, out, wish=ExportOptions(frames=30))
+    return out
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loops of ten frames on one engine: enough to notice."""
+    monkeypatch.setattr(assembly, "GOLDEN_FRAMES", (1, 10))
+    monkeypatch.setattr(assembly, "FEW_FRAMES", (1, 4))
+    monkeypatch.setattr(assembly, "runnable", lambda left_out: [("onnxruntime", "fp32")])
+
+
+def test_a_bundle_is_complete(bundle: Path) -> None:
+    written = [path.relative_to(bundle) for path in bundle.rglob("*") if path.is_file()]
+    files = {path.as_posix() for path in written if path.parts[0] != "engines"}
+    golden = {f"golden/{name}.npz" for name in ("noise", "image", "clip", "text")}
+    text = {f"text/{name}" for name in ("tokenizer.json", "vectors.npy", "scales.npy")}
+    assert files == {"bundle.json", "condition.onnx", "step.onnx", *golden, *text}
+    assert [path.name for path in bundle.parent.iterdir()] == ["tiny"], "nothing is left beside it"
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    assert set(manifest["files"]) == files - {"bundle.json"}
+    assert manifest["provenance"]["data"] == [
+        {"name": "made by the tests", "licence": "CC0-1.0", "source": "made by the tests", "clips": 3}
+    ]
+    training = manifest["provenance"]["training"]
+    assert (training["stage"], training["iterations"], training["seed"]) == ("finetune", 4, 0)
+    assert training["footage"]["short_side"] == 72
+    assert manifest["text"] == {
+        "tokenizer": "text/tokenizer.json", "vectors": "text/vectors.npy", "scales": "text/scales.npy",
+        "licence": "CC0-1.0", "source": "a test",
+    }  # fmt: skip
+    golden_runs = {Path(entry["file"]).stem: entry for entry in manifest["golden"]}
+    assert list(golden_runs) == ["noise", "image", "clip", "text"]
+    assert golden_runs["noise"]["frames"] == [1, 10, 30]
+    assert all(golden_runs[name]["frames"] == [20] for name in ("image", "clip", "text"))
+    assert [golden_runs[name]["image"] for name in golden_runs] == [False, True, False, False]
+    assert golden_runs["clip"]["clip"] is True
+    assert golden_runs["text"]["text"] == "a waterfall in the mountains"
+    rungs = manifest["verified"]["parity"]
+    assert {(rung["engine"], rung["precision"]) for rung in rungs} >= {("onnxruntime", "fp32"), ("openvino", "fp32")}
+    assert all(rung["passed"] for rung in rungs)
+    loops = {rung["run"].split(",")[0]: rung["frames"] for rung in rungs if "closed loop" in rung["run"]}
+    assert set(loops) == {"noise", "image", "clip", "text"}
+    assert loops == {"noise": 30, "image": 20, "clip": 20, "text": 20}
+
+
+def test_the_manifest_names_exactly_the_graphs_inputs(bundle: Path, listening_run: Path) -> None:
+    generator, _, _ = load_generator(listening_run)
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    for name, inputs in (("condition", condition_inputs(generator)), ("step", step_inputs())):
+        graph = onnx.load(bundle / f"{name}.onnx").graph
+        found = {
+            value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim] for value in graph.input
+        }
+        assert list(found) == inputs
+        entry = manifest["graphs"][name]
+        assert {item["name"]: item["shape"] for item in entry["inputs"]} == found
+        written = [item["name"] for item in entry["outputs"]]
+        assert written == [value.name for value in graph.output if value.name != "picture" or name == "condition"]
+    inputs = {item["name"]: item for item in manifest["graphs"]["condition"]["inputs"]}
+    assert {name: item["role"] for name, item in inputs.items()} == {
+        "image": "image", "mask": "mask", "clip": "clip", "given": "given", "noise": "noise", "text": "text",
+    }  # fmt: skip
+    assert inputs["mask"]["of"] == "image"
+    assert inputs["given"]["of"] == ["clip"]
+    assert inputs["clip"]["shape"] == [1, CLIP, 64, 64, 3]
+    assert inputs["text"]["shape"] == [1, 16]
+
+
+def test_controls_steer_the_step_the_renewal_and_the_seed(bundle: Path) -> None:
+    manifest = json.loads((bundle / "bundle.json").read_text())
+    targets = {entry["name"]: entry.get("target", "step") for entry in manifest["controls"]}
+    expected = {"motion": "step", "wind_x": "step", "wind_y": "step", "drift": "renewal", "seed": "seed"}
+    assert targets == expected
+    control = next(item for item in manifest["graphs"]["step"]["inputs"] if item["role"] == "control")
+    assert [entry["index"] for entry in manifest["controls"] if "index" in entry] == list(range(control["shape"][1]))
+    for entry in manifest["controls"]:
+        assert entry["minimum"] <= entry["default"] <= entry["maximum"]
+    with Generator.open(bundle, engine="onnxruntime") as generator:
+        assert set(generator.controls) == set(expected)
+        assert next(generator).shape == (64, 64, 3)
+
+
+def test_the_runtime_plays_it_and_matches_the_golden_frames(bundle: Path) -> None:
+    results = check_golden(bundle, "onnxruntime", "fp32")
+    few = [(f"golden/{name}.npz", 20) for name in ("image", "clip", "text")]
+    expected = [*(("golden/noise.npz", number) for number in (1, 10, 30)), *few]
+    assert [(result.file, result.frame) for result in results] == expected
+    assert min(result.psnr_db for result in results) >= 60
+
+
+def test_whatever_is_given_the_runtime_makes_pytorchs_frames(bundle: Path, listening_run: Path) -> None:
+    reference, _, facts = load_generator(listening_run)
+    round_weights(reference)
+    words = WordVectors.open(Path(facts["words"]))
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 255, (8, 8, 3)).astype(np.uint8)
+    picture = coarse.repeat(8, axis=0).repeat(8, axis=1)
+    clip = np.stack([np.roll(picture, 3 * time, axis=1) for time in range(CLIP)])
+    texts = ("a burning candle", "the sea")
+    prompts = {
+        "seed": ReferencePrompt(),
+        "image": ReferencePrompt(image=picture),
+        "clip": ReferencePrompt(clip=clip),
+        "both": ReferencePrompt(image=picture, clip=clip),
+        **{text: ReferencePrompt(text=text, vector=words.encode([text])[0]) for text in texts},
+    }
+    seconds = {}
+    for name, prompt in prompts.items():
+        with Generator.open(bundle, engine="onnxruntime", renewal=False, seed=5) as generator:
+            generator.condition(image=prompt.image, clip=prompt.clip, text=prompt.text, seed=5)
+            frames = [next(generator).copy() for _ in range(3)]
+        expected = [evaluation.frame for evaluation in islice(reference_loop(reference, 5, prompt), 3)]
+        worst = min(psnr_db(frame, wanted) for frame, wanted in zip(frames, expected, strict=True))
+        assert worst >= 60, name
+        seconds[name] = frames[1].astype(int)
+    # What is given makes a difference that an engine's rounding does not make.
+    for one, two in (("seed", "image"), ("image", "both"), ("image", "clip"), ("seed", texts[0]), texts):
+        assert np.abs(seconds[one] - seconds[two]).mean() > 0.05, (one, two)
+
+
+def test_tensorrt_rtx_builds_every_graph(bundle: Path, tmp_path: Path) -> None:
+    entries = require_builds(bundle, tmp_path / "tiny")
+    steps = [(f"step, {pixels}", precision) for pixels in ("rgb", "i420") for precision in ("fp32", "fp16")]
+    assert [(entry["graph"], entry["precision"]) for entry in entries] == [("condition", "fp32"), *steps]
+    for entry in entries:
+        assert entry["half_convolutions"] == (entry["convolutions"] if entry["precision"] == "fp16" else 0)
+
+
+def test_the_engines_of_the_export_are_found_again(bundle: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed", exc_type=ImportError)
+    entries = json.loads((bundle / "bundle.json").read_text())["verified"]["engines"]
+    assert {entry["engine"] for entry in entries} == {"tensorrt-rtx"}
+    opened = open_bundle(bundle)
+    states = [item.name for item in opened.manifest.step.outputs_of("state")]
+    graph = graph_in(prune(opened.step, ["rgb", *states]), "fp16")
+    entry = cache_entry(graph, "tensorrt-rtx", PORTABLE, bundle / "engines", is_private=False)
+    plan = entry.load()
+    size = next(e["size_bytes"] for e in entries if (e["graph"], e["precision"]) == ("step, rgb", "fp16"))
+    assert plan is not None
+    assert len(plan) == size
+
+
+@pytest.mark.usefixtures("short")
+def test_text_asks_for_the_words_of_the_training_before_anything_takes_time(
+    listening_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assembly, "write_graphs", lambda generator, folder: pytest.fail("that is minutes too late"))
+    other = make_wordpieces(tmp_path / "words", ["sea"], dimensions=12)
+    with pytest.raises(ValueError, match="text vectors of 16 values and the words have 12: pass those of the training"):
+        export_run(listening_run, tmp_path / "out", wish=ExportOptions(words=other))
+    with pytest.raises(ValueError, match="no token vectors at"):
+        export_run(listening_run, tmp_path / "out", wish=ExportOptions(words=tmp_path / "absent"))
+    silent = tmp_path / "run"
+    silent.mkdir()
+    content = torch.load(listening_run / "finetune.pt", weights_only=True)
+    save_checkpoint(silent / "finetune.pt", {**content, "words": ""})
+    with pytest.raises(ValueError, match="trained without words: pass --words WORDS"):
+        export_run(silent, tmp_path / "out")
+    assert {path.name for path in tmp_path.iterdir()} == {"words", "run"}, "nothing was written"
+
+
+def test_weights_rest_in_half_precision_and_nothing_is_lost(bundle: Path) -> None:
+    for name in ("condition.onnx", "step.onnx"):
+        graph = onnx.load(bundle / name).graph
+        full = sum(int(np.prod(t.dims)) for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT)
+        half = sum(int(np.prod(t.dims)) for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT16)
+        assert half > 10 * full or name == "condition.onnx"
+        assert half > 100_000
+
+
+def copied(bundle: Path) -> Callable[[object, Path], None]:
+    """Return what writes a generator's graphs by taking those that it has been exported to already."""
+
+    def write(generator: object, folder: Path) -> None:
+        for name in ("condition.onnx", "step.onnx"):
+            shutil.copy(bundle / name, folder / name)
+
+    return write
+
+
+def test_an_existing_bundle_is_not_overwritten_unless_told(listening_run: Path, bundle: Path) -> None:
+    with pytest.raises(ValueError, match="exists already: name another --out, or pass --force"):
+        export_run(listening_run, bundle)
+
+
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("fault", ["a swapped weight", "a gate the wrong way round"])
+def test_a_broken_graph_is_never_written(
+    fault: str, listening_run: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def damage(model: onnx.ModelProto) -> None:
+        if fault == "a swapped weight":
+            tensor = max(model.graph.initializer, key=lambda t: int(np.prod(t.dims)))
+            values = numpy_helper.to_array(tensor).copy()
+            values[[0, 1]] = values[[1, 0]]
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+        else:
+            node = next(node for node in model.graph.node if node.op_type == "Sigmoid")
+            node.op_type = "Tanh"
+
+    def write_damaged(generator: object, folder: Path) -> None:
+        copied(bundle)(generator, folder)
+        model = onnx.load(folder / "step.onnx")
+        damage(model)
+        onnx.save(model, folder / "step.onnx")
+
+    monkeypatch.setattr(assembly, "write_graphs", write_damaged)
+    with pytest.raises(ExportError, match="no bundle was written"):
+        export_run(listening_run, tmp_path / "broken", wish=SHORT)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_in_fp32_by_mistake_leaves_nothing(
+    listening_run: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr(assembly, "write_graphs", copied(bundle))
+    monkeypatch.setattr(engines, "to_half", lambda model: model)  # a conversion that has quietly done nothing
+    monkeypatch.setattr(sys, "argv", ["export", str(listening_run), "--out", str(tmp_path / "out"), "--engine", "none"])
+    assert main() == 2
+    assert "only 0 of 13 layers of the step graph that multiply by weights run in FP16" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("short")
+def test_force_replaces_a_bundle_in_the_end_only(
+    listening_run: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assembly, "write_graphs", copied(bundle))
+    copy = tmp_path / "tiny"
+    shutil.copytree(bundle, copy)
+    before = (copy / "bundle.json").read_bytes()
+
+    def fail(*arguments: object) -> ParityCheck:
+        raise RuntimeError("the power went")
+
+    monkeypatch.setattr(assembly, "one_step", fail)
+    with pytest.raises(RuntimeError, match="the power went"):
+        export_run(listening_run, copy, force=True, wish=SHORT)
+    assert (copy / "bundle.json").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+def test_force_replaces_the_whole_folder(
+    listening_run: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: None
+) -> None:
+    monkeypatch.setattr(assembly, "write_graphs", copied(bundle))
+    copy = tmp_path / "tiny"
+    shutil.copytree(bundle, copy)
+    (copy / "stale").write_text("")
+    export_run(listening_run, copy, force=True, wish=SHORT)
+    assert not (copy / "stale").exists()
+    assert open_bundle(copy).manifest.golden[0].frames == (1, 10)
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+@pytest.mark.usefixtures("short")
+def test_a_full_disk_leaves_the_bundle_from_before(
+    listening_run: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    copy = tmp_path / "tiny"
+    shutil.copytree(bundle, copy)
+
+    def fill(generator: object, folder: Path) -> None:
+        (folder / "condition.onnx").write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(assembly, "write_graphs", fill)
+    monkeypatch.setattr(sys, "argv", ["export", str(listening_run), "--out", str(copy), "--force", "--engine", "none"])
+    assert main() == 2
+    said = capsys.readouterr().err
+    assert said == (
+        "export: No space left on device; nothing was written: make room and start the same command again\n"
+    )
+    assert (copy / "bundle.json").read_bytes() == (bundle / "bundle.json").read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+def test_a_bundle_that_cannot_be_moved_into_place_leaves_the_one_before(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, rename = tmp_path / "tiny", Path.rename
+    shutil.copytree(bundle, copy)
+
+    def fail(path: Path, target: Path) -> Path:
+        if target == copy and path.parent == tmp_path:
+            raise OSError(errno.EIO, "Input/output error")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="Input/output error"), placed(copy, force=True) as folder:
+        (folder / "bundle.json").write_text("{}")
+    assert open_bundle(copy).manifest.name == open_bundle(bundle).manifest.name
+    assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
+
+
+def test_a_mistake_of_ours_is_not_told_as_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("expected a tensor of another shape")
+
+    monkeypatch.setattr(assembly, "export_run", fail)
+    monkeypatch.setattr(sys, "argv", ["export", "run", "--out", str(tmp_path / "b")])
+    with pytest.raises(RuntimeError, match="another shape"):
+        main()
+
+
+def test_weights_of_another_model_are_one_sentence(
+    listening_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = load_checkpoint(listening_run / "finetune.pt")
+    name, weight = next(iter(content["ema"].items()))
+    (tmp_path / "run").mkdir()
+    save_checkpoint(tmp_path / "run/finetune.pt", content | {"ema": content["ema"] | {name: weight[:1]}})
+    monkeypatch.setattr(sys, "argv", ["export", str(tmp_path / "run"), "--out", str(tmp_path / "b")])
+    assert main() == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "finetune.pt are not those of the model that it describes: it is damaged; delete it and train again" in said
+    assert not (tmp_path / "b").exists()
+
+
+def test_the_version_needs_no_installation(listening_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = importlib.metadata.version
+
+    def not_installed(name: str) -> str:
+        if name == "everframe":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version(name)
+
+    monkeypatch.setattr(importlib.metadata, "version", not_installed)
+    _, config, facts = load_generator(listening_run)
+    assert provenance(config, facts)["software"]["everframe"] == runtime.__version__
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert project["project"]["dynamic"] == ["version"]
+    assert project["tool"]["setuptools"]["dynamic"]["version"] == {"attr": "runtime.__version__"}
+
+
+def test_gates_point_the_right_way() -> None:
+    assert ParityCheck("e", "fp32", "r", 1, 61.0, 70.0, 60.0, "dB").passed
+    assert not ParityCheck("e", "fp32", "r", 1, 59.0, 70.0, 60.0, "dB").passed
+    assert ParityCheck("e", "fp32", "r", 1, 1e-4, 1e-5, 2e-3, "relative error").passed
+    assert not ParityCheck("e", "fp32", "r", 1, 1e-2, 1e-5, 2e-3, "relative error").passed
+
+
+def test_without_text_there_are_no_words(tiny_run: Path) -> None:
+    generator, _, facts = load_generator(tiny_run)
+    assert condition_inputs(generator) == ["image", "mask", "clip", "given", "noise"]
+    assert facts["words"] == ""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (
+            ["absent", "--out", "b"],
+            "export: no checkpoint in absent: expected polish.pt, finetune.pt or pretrain.pt; train first",
+        ),
+        (["n" * 300, "--out", "b"], f"export: the name {'n' * 60}... is too long for this file system: shorten it"),
+        (["absent", "--out", "n" * 300], f"export: the name {'n' * 60}... is too long for this file system: shorten"),
+        (["absent", "--out", "n" * 250], f"export: the name ./.{'n' * 57}... is too long for this file system: sho"),
+        (["import", "n" * 300, "--out", "b"], f"export: the name {'n' * 60}... is too long for this file system: sho"),
+        (["check", "n" * 300], f"export: the name {'n' * 60}... is too long for this file system: shorten it"),
+        (["absent"], "the following arguments are required: --out"),
+    ],
+)
+def test_bad_input_ends_with_one_sentence_and_status_2(
+    arguments: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["export", *arguments])
+    try:
+        status = main()
+    except SystemExit as left:
+        status = left.code
+    said = capsys.readouterr().err
+    assert status == 2
+    assert sentence in said
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("short")
+def test_the_same_weights_at_another_size(listening_run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "wide"
+    rungs = export_run(listening_run, out, wish=ExportOptions(frames=10, engines=(), size=(96, 64)))
+    assert all(rung.passed for rung in rungs)
+    manifest = json.loads((out / "bundle.json").read_text())
+    assert (manifest["frame"]["width"], manifest["frame"]["height"]) == (96, 64)
+    assert manifest["provenance"]["training"]["trained_size"] == [64, 64]
+    results = check_golden(out, "onnxruntime", "fp32")
+    assert min(result.psnr_db for result in results) >= 60
+    with Generator.open(out, engine="onnxruntime") as generator:
+        assert next(generator).shape == (64, 96, 3)

@@ -1,0 +1,153 @@
+"""FP16 written into a graph: what computes in it, what must not, and that frames hardly notice."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from runtime.engines.fp16 import Fp16Share, share_of, to_half
+
+RANDOM = np.random.default_rng(0)
+
+
+def make_graph(nodes: list[onnx.NodeProto], **constants: np.ndarray) -> onnx.ModelProto:
+    """Return a model with float inputs x (1, 4, 8, 8) and s (1, 4, 8, 8), and the outputs y and z."""
+    shape = [1, 4, 8, 8]
+    graph = helper.make_graph(
+        nodes, "graph",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "s")],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("y", "z")],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def weights() -> np.ndarray:
+    return RANDOM.standard_normal((4, 4, 3, 3)).astype(np.float16).astype(np.float32) / 4
+
+
+def types_of(model: onnx.ModelProto) -> dict[str, str]:
+    """Return "FLOAT" or "FLOAT16" for every tensor that a node makes."""
+    typed = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    kinds = {value.name: value.type.tensor_type.elem_type for value in (*typed.value_info, *typed.output)}
+    return {name: TensorProto.DataType.Name(kind) for name, kind in kinds.items()}
+
+
+def run(model: onnx.ModelProto) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    random = np.random.default_rng(1)
+    return session.run(None, {name: random.standard_normal((1, 4, 8, 8)).astype(np.float32) for name in ("x", "s")})
+
+
+@pytest.fixture
+def mixed() -> onnx.ModelProto:
+    """Convolutions, what follows them, and a sum with a state."""
+    node = helper.make_node
+    return make_graph(
+        [
+            node("Conv", ["x", "w1", "b1"], ["c1"], pads=[1, 1, 1, 1]),
+            node("LeakyRelu", ["c1"], ["r1"], alpha=0.2),
+            node("Mul", ["r1", "two"], ["m1"]),
+            node("Cast", ["w2.half"], ["w2"], to=TensorProto.FLOAT),
+            node("Conv", ["m1", "w2"], ["y"], pads=[1, 1, 1, 1]),
+            node("Tanh", ["c1"], ["t1"]),
+            node("Add", ["t1", "s"], ["moved"]),
+            node("Exp", ["c1"], ["e1"]),
+            node("Add", ["moved", "e1"], ["z"]),
+        ],
+        w1=weights(), b1=RANDOM.standard_normal(4).astype(np.float32), two=np.array(2.0, np.float32),
+        **{"w2.half": weights().astype(np.float16)},
+    )  # fmt: skip
+
+
+def test_weights_and_what_follows_them_compute_in_half_and_states_do_not(mixed: onnx.ModelProto) -> None:
+    half = to_half(mixed)
+    onnx.checker.check_model(half, full_check=True)
+    kinds = types_of(half)
+    assert {name: kinds[name] for name in ("c1", "r1", "m1", "t1")} == dict.fromkeys(
+        ("c1", "r1", "m1", "t1"), "FLOAT16"
+    )
+    assert {name: kinds[name] for name in ("moved", "e1", "y", "z")} == dict.fromkeys(
+        ("moved", "e1", "y", "z"), "FLOAT"
+    )
+    assert share_of(mixed) == Fp16Share(0, 2)
+    assert share_of(half) == Fp16Share(2, 0)
+    assert share_of(half).value == 1.0
+    for ours, theirs in zip(run(half), run(mixed), strict=True):
+        assert 0 < np.abs(ours - theirs).max() < 2e-2 * np.abs(theirs).max()
+
+
+def test_the_model_that_was_given_stays_as_it_was(mixed: onnx.ModelProto) -> None:
+    before = mixed.SerializeToString()
+    to_half(mixed)
+    assert mixed.SerializeToString() == before
+
+
+def test_weights_at_rest_in_half_are_read_as_they_are(mixed: onnx.ModelProto) -> None:
+    half = to_half(mixed)
+    assert "w2" not in {name for node in half.graph.node for name in node.output}, "nothing widens them any more"
+    stored = {tensor.name: tensor.data_type for tensor in half.graph.initializer}
+    assert stored["w2.half"] == TensorProto.FLOAT16
+    assert "w1" not in stored, "and what was FP32 is not kept beside its half"
+
+
+def test_a_table_and_modes_weighed_by_a_state_stay_in_full() -> None:
+    node = helper.make_node
+    model = make_graph(
+        [
+            node("Conv", ["x", "w"], ["modes"], pads=[1, 1, 1, 1]),
+            node("MatMul", ["modes", "table"], ["looked_up"]),
+            node("MatMul", ["s", "looked_up"], ["y"]),
+            node("Identity", ["s"], ["z"]),
+        ],
+        w=weights(), table=RANDOM.standard_normal((8, 8)).astype(np.float32),
+    )  # fmt: skip
+    kinds = types_of(to_half(model))
+    assert (kinds["modes"], kinds["looked_up"], kinds["y"]) == ("FLOAT16", "FLOAT", "FLOAT")
+
+
+def test_a_constant_beyond_the_range_of_half_keeps_its_node_in_full() -> None:
+    node = helper.make_node
+    model = make_graph(
+        [
+            node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+            node("Mul", ["c", "huge"], ["y"]),
+            node("Mul", ["c", "small"], ["inner"]),
+            node("Neg", ["inner"], ["z"]),
+        ],
+        w=weights(), huge=np.array(1e5, np.float32), small=np.array(0.5, np.float32),
+    )  # fmt: skip
+    half = to_half(model)
+    kinds = types_of(half)
+    assert (kinds["y"], kinds["inner"]) == ("FLOAT", "FLOAT16")
+    assert all(np.isfinite(value).all() for value in run(half))
+
+
+def test_sizes_and_scales_keep_their_types() -> None:
+    node = helper.make_node
+    model = make_graph(
+        [
+            node("Conv", ["x", "w"], ["c"], pads=[1, 1, 1, 1]),
+            node("Resize", ["c", "", "scales"], ["large"], mode="nearest"),
+            node("AveragePool", ["large"], ["small"], kernel_shape=[2, 2], strides=[2, 2]),
+            node("Reshape", ["small", "shape"], ["y"]),
+            node("Identity", ["s"], ["z"]),
+        ],
+        w=weights(), scales=np.array([1, 1, 2, 2], np.float32), shape=np.array([1, 4, 8, 8], np.int64),
+    )  # fmt: skip
+    half = to_half(model)
+    onnx.checker.check_model(half, full_check=True)
+    assert types_of(half)["large"] == "FLOAT16"
+    assert run(half)[0].shape == (1, 4, 8, 8)
+
+
+def test_a_graph_without_weights_is_left_alone() -> None:
+    node = helper.make_node
+    model = make_graph([node("Add", ["x", "s"], ["y"]), node("Sub", ["x", "s"], ["z"])])
+    assert to_half(model).graph.node == model.graph.node
+    assert share_of(model).value == 0.0

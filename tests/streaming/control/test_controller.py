@@ -1,0 +1,191 @@
+"""The desk with a real, small generator: cues, takes, controls, and what goes wrong."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from runtime import EngineError, Generator
+from streaming.control.controller import MAX_CUES, NotReadyError, ShowController
+from streaming.page.actions import ACTIONS, read_json
+from tests.streaming.doubles import WAIT_S
+
+
+class Waiting:
+    """Waits for a desk to be as it should."""
+
+    def __init__(self, desk: ShowController) -> None:
+        self.desk = desk
+        self._news = threading.Condition()
+        desk.on_change.append(self._tell)
+
+    def _tell(self) -> None:
+        with self._news:
+            self._news.notify_all()
+
+    def until(self, is_so: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
+        """Return the cues once they are so."""
+        with self._news:
+            assert self._news.wait_for(lambda: is_so(self.desk.state()["cues"]), WAIT_S), self.desk.state()["cues"]
+        cues: list[dict[str, Any]] = self.desk.state()["cues"]
+        return cues
+
+
+@pytest.fixture
+def generator(prompted_bundle: Path) -> Iterator[Generator]:
+    with Generator.open(prompted_bundle, engine="onnxruntime", threads=1, seed=3) as generator:
+        yield generator
+
+
+@pytest.fixture
+def desk(generator: Generator) -> Iterator[ShowController]:
+    desk = ShowController()
+    desk.attach(generator, "seed 3")
+    yield desk
+    desk.close()
+
+
+def states(cues: list[dict[str, Any]]) -> list[str]:
+    return [cue["state"] for cue in cues]
+
+
+def test_a_cue_waits_until_it_is_taken_and_can_be_taken_again(
+    desk: ShowController, generator: Generator, prompted_bundle: Path
+) -> None:
+    waiting = Waiting(desk)
+    with Generator.open(prompted_bundle, engine="onnxruntime", threads=1, seed=3) as without_cues:
+        expected = [next(without_cues).copy() for _ in range(2)]
+    assert np.array_equal(next(generator), expected[0])
+    first = desk.prepare({"seed": 11})
+    desk.prepare({"seed": 12})
+    waiting.until(lambda cues: states(cues) == ["ready", "ready"])
+    assert np.array_equal(next(generator), expected[1]), "a cue that waits changes nothing"
+    assert desk.state()["on_air"] == "seed 3"
+    assert desk.take(first["id"], 0.0)["state"] == "on air"
+    assert desk.state()["on_air"] == "seed 11"
+    next(generator)
+    assert generator._scenes.latest is not None
+    assert generator._scenes.latest.seed == 11
+    desk.take(2, 0.0)
+    assert states(desk.state()["cues"]) == ["ready", "on air"]
+    desk.take(1, 0.0)
+    assert states(desk.state()["cues"]) == ["on air", "ready"]
+    desk.drop(1)
+    assert desk.state()["on_air"] == "seed 11", "what is on air stays on air"
+    with pytest.raises(ValueError, match="there is no cue 1"):
+        desk.take(1)
+
+
+def test_what_is_taken_before_it_is_ready_comes_as_soon_as_it_is(desk: ShowController, generator: Generator) -> None:
+    waiting = Waiting(desk)
+    begun, go = threading.Event(), threading.Event()
+    original = generator.prepare
+
+    def slow(**parts: Any) -> Any:
+        begun.set()
+        assert go.wait(WAIT_S)
+        return original(**parts)
+
+    generator.prepare = slow  # type: ignore[method-assign]
+    desk.prepare({"text": "a calm sea"}, take_s=0.5)
+    cue = desk.prepare({"seed": 5})
+    assert begun.wait(WAIT_S)
+    assert desk.take(cue["id"], 0.0)["is_next"]
+    assert states(desk.state()["cues"]) == ["preparing", "preparing"]
+    go.set()
+    cues = waiting.until(lambda cues: states(cues) == ["ready", "on air"])
+    assert [cue["label"] for cue in cues] == ["a calm sea", "seed 5"]
+    assert generator.text == "a calm sea", "a seed alone keeps the text"
+
+
+def test_a_cue_that_fails_costs_itself(
+    desk: ShowController, generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waiting = Waiting(desk)
+    next(generator)
+
+    def failing(**_: Any) -> Any:
+        raise EngineError("the GPU has no memory left:\nclose something")
+
+    monkeypatch.setattr(generator, "prepare", failing)
+    desk.prepare({"seed": 1}, take_s=0.0)
+    [cue] = waiting.until(lambda cues: states(cues) == ["failed"])
+    assert cue["error"] == "the GPU has no memory left: close something"
+    with pytest.raises(ValueError, match="cue 1 has failed: the GPU has no memory"):
+        desk.take(1)
+    next(generator)
+
+
+def test_limits_and_refusals(desk: ShowController) -> None:
+    with pytest.raises(ValueError, match="a scene needs something to be made from: text, image, clip, seed"):
+        desk.prepare({})
+    with pytest.raises(ValueError, match="no live input: start it with --input"):
+        desk.animate()
+    for number in range(MAX_CUES):
+        desk.prepare({"seed": number})
+    with pytest.raises(ValueError, match=f"{MAX_CUES} cues wait already: drop one first"):
+        desk.prepare({"seed": 1})
+    desk.drop(1)
+    desk.prepare({"seed": 1})
+
+
+def test_a_show_that_is_steered_for_hours_drops_its_oldest_cues_by_itself(desk: ShowController) -> None:
+    waiting = Waiting(desk)
+    desk.prepare({"seed": 0})  # never taken: it stays
+    for number in range(1, MAX_CUES + 3):
+        cue = desk.prepare({"seed": number}, take_s=0.0)
+        waiting.until(lambda cues, last=cue["id"]: any(c["id"] == last and c["state"] == "on air" for c in cues))
+    labels = [cue["label"] for cue in desk.state()["cues"]]
+    assert labels == ["seed 0", *(f"seed {number}" for number in range(4, MAX_CUES + 3))]
+
+
+def test_before_the_show_there_is_nothing_to_steer() -> None:
+    desk = ShowController()
+    assert desk.state()["is_ready"] is False
+    for action in (lambda: desk.prepare({"seed": 1}), lambda: desk.take(1), lambda: desk.set_control("motion", 1)):
+        with pytest.raises(NotReadyError):
+            action()
+    desk.close()
+
+
+BY_NAME = {action.name: action for action in ACTIONS}
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "sentence"),
+    [
+        ("prompt", [], r"prompt takes a JSON object, got \[\]"),
+        ("prompt", {"text": ""}, "text must have 1 to 2000 characters, got 0"),
+        ("prompt", {"text": "x" * 2001}, "got 2001"),
+        ("prompt", {"text": 7}, "text must be a string, got 7"),
+        ("prompt", {"seed": True}, "seed must be an integer, got true"),
+        ("prompt", {"seed": 1.5}, "seed must be an integer, got 1.5"),
+        ("prompt", {"seed": -1}, "seed must be from 0 to"),
+        ("prompt", {"dissolve_s": float("nan")}, "dissolve_s must be from 0 to 3600, got NaN"),
+        ("prompt", {"dissolve_s": 3601}, "from 0 to 3600"),
+        ("prompt", {"words": "x"}, 'prompt takes text, seed, dissolve_s, got "words"'),
+        ("take", {}, "take needs cue: the cue's id"),
+        ("set", {"name": "motion", "value": 10**400}, "value must be from .* got"),
+        ("set", {"name": "motion"}, "set needs value"),
+    ],
+)
+def test_what_is_sent_is_checked(name: str, given: Any, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        BY_NAME[name].read(given)
+
+
+def test_what_is_left_out_has_its_default() -> None:
+    assert BY_NAME["prompt"].read({"text": "sea"}) == {"text": "sea", "dissolve_s": 1.0}
+    with pytest.raises(ValueError, match="seed must be an integer, got null"):
+        BY_NAME["prompt"].read({"text": "sea", "seed": None})
+
+
+@pytest.mark.parametrize("text", ["{", "[" * 100_000, "1" * 10_000, b"\xff\xfe"])
+def test_what_is_no_json_is_refused(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match="no JSON"):
+        read_json(text)

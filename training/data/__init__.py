@@ -1,0 +1,1 @@
+"""Footage: videos to shards to clips; captions and word vectors."""

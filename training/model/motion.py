@@ -1,0 +1,83 @@
+"""What a clip says about its own motion: optical flow in the graph, without a weight.
+
+Lucas and Kanade 1981, coarse to fine, one flow for all frames of the clip: the normal equations of every pair of frames
+are added up before they are solved. A few poolings, products and warps, so that it runs wherever the condition graph
+runs; good for what moves steadily, and sure of itself only where there is texture.
+
+Legend: B batch, T frames, H height, W width.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from training.model.layers import Warp, resize
+
+LEVELS = (8, 8, 4, 2)  # the picture is divided by; each is one step of refinement
+WINDOW = 5  # side of the window, in cells of the level
+DOUBT = 2e-5  # added to the mean squared gradient: where there is less texture than this, the flow stays what it was
+REACH = 1.0  # cells of the level by which one step may change the flow
+
+
+class ObservedFlow(nn.Module):
+    """Frames -> steady flow and how sure it is.
+
+    Args:
+        height: of the frames.
+        width: the like.
+    """
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.height, self.width = height, width
+        self.warps = nn.ModuleList(Warp(height // level, width // level, height, width) for level in LEVELS)
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """Return the flow of clips.
+
+        Args:
+            frames: (B, T, 3, H, W) RGB in [0, 1], T at least 2.
+
+        Returns:
+            (B, 3, H/4, W/4) float32: flow x, y in pixels per frame, and certainty in [0, 1].
+        """
+        batch, count = frames.shape[:2]
+        with torch.autocast(frames.device.type, enabled=False):
+            grey = frames.float().mean(dim=2)  # (B, T, H, W)
+            flow = grey.new_zeros(batch, 2, self.height // LEVELS[0], self.width // LEVELS[0])
+            certainty = flow[:, :1]
+            for level, warp in zip(LEVELS, self.warps, strict=True):
+                small = F.avg_pool2d(grey, level)
+                size = small.shape[-2:]
+                flow = resize(flow, *size)
+                before = small[:, :-1].flatten(0, 1)[:, None]  # (B * (T - 1), 1, h, w)
+                after = small[:, 1:].flatten(0, 1)[:, None]
+                moves = flow[:, None].expand(-1, count - 1, -1, -1, -1).flatten(0, 1)
+                after = warp(after, -moves)
+                middle = F.pad(0.5 * (before + after), (1, 1, 1, 1), mode="replicate")
+                gradient_x = 0.5 * (middle[:, :, 1:-1, 2:] - middle[:, :, 1:-1, :-2])
+                gradient_y = 0.5 * (middle[:, :, 2:, 1:-1] - middle[:, :, :-2, 1:-1])
+                change = after - before
+                products = torch.cat(
+                    [
+                        gradient_x * gradient_x,
+                        gradient_x * gradient_y,
+                        gradient_y * gradient_y,
+                        gradient_x * change,
+                        gradient_y * change,
+                    ],
+                    dim=1,
+                )
+                products = products.reshape(batch, count - 1, 5, *size).mean(dim=1)
+                xx, xy, yy, xt, yt = F.avg_pool2d(products, WINDOW, 1, WINDOW // 2, count_include_pad=False).split(1, 1)
+                xx, yy = xx + DOUBT, yy + DOUBT
+                determinant = xx * yy - xy * xy
+                step_x = (xy * yt - yy * xt) / determinant
+                step_y = (xy * xt - xx * yt) / determinant
+                step = torch.cat([step_x, step_y], dim=1).clamp(-REACH, REACH)
+                flow = flow + level * F.avg_pool2d(step, 3, 1, 1, count_include_pad=False)
+                certainty = (xx + yy - 2 * DOUBT) / (xx + yy)
+            quarter = self.height // 4, self.width // 4
+            return torch.cat([resize(flow, *quarter), resize(certainty, *quarter)], dim=1)

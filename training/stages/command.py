@@ -1,0 +1,164 @@
+"""What the stages of training share on the command line: footage and words are opened, a stage is built and run."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from lightning.fabric import Fabric
+from torch import nn
+
+from training.checkpoint import load_checkpoint
+from training.config import Config, load_config
+from training.data.footage import ClipSampler, FootageLibrary, Spans, open_footage, split, zoomed
+from training.data.words import WordVectors
+from training.fabric import choose_precision, precision_sentence, start_engine
+from training.loop import TrainingStage, forget, train
+from training.model.perceptual import PerceptualDistance
+from training.report.report import write_report
+from training.stages.finetune import FinetuneStage
+from training.stages.polish import PolishStage
+from training.stages.pretrain import Pretrainer, PretrainStage, held_out, measures_of
+from training.tasks.pictures import write_pictures
+
+Evaluate = Callable[[nn.Module, int], None]
+
+
+class StageInputs(NamedTuple):
+    """What a stage is made from."""
+
+    config: Config
+    out: Path  # the run's folder
+    fabric: Fabric
+    library: FootageLibrary
+    spans: Spans  # to train on
+    held: Spans  # never trained on; may be empty
+    clips: ClipSampler  # of `spans`, of the size that the stage trains on
+    watched: ClipSampler  # of `held`, or of `spans` where nothing is held out
+    perceptual: PerceptualDistance | None
+    words: WordVectors | None
+    facts: dict[str, Any]  # for every checkpoint
+
+
+def gather(arguments: argparse.Namespace) -> StageInputs:
+    """Open everything that a command line names.
+
+    Raises:
+        ValueError: something of it cannot be used.
+    """
+    config = load_config(arguments.config, arguments.changes)
+    crop = {"pretrain": config.pretrain.crop, "finetune": config.finetune.crop, "polish": 0}[arguments.command]
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise ValueError(f"--out {arguments.out} is a file, expected a folder: name another place for the run")
+    fabric = start_engine(config)
+    if fabric.is_global_zero:
+        print(precision_sentence(config.run.precision, fabric.device.type), flush=True)
+    with fabric.rank_zero_first():  # the first process decodes the footage, the others find it decoded
+        library = open_footage(arguments.data, config.footage, arguments.cache)
+    spans, held = (split(library, config.footage, name) for name in ("train", "heldout"))
+    if not held and fabric.is_global_zero:
+        print("nothing is held out (one scene, or clips too short): measures and samples are of the footage trained on")
+    height, width = (crop or side for side in (config.model.height, config.model.width))
+    part = zoomed(config.footage, height / config.model.height)
+    clips, watched = (ClipSampler(some, part, height, width, config.run.seed) for some in (spans, held or spans))
+    perceptual = None if arguments.perceptual is None else PerceptualDistance(arguments.perceptual).to(fabric.device)
+    torch.manual_seed(config.run.seed)
+    facts = {
+        "data": str(arguments.data.resolve()), "words": "", "footage": spans.provenance(),
+        "vocabulary": sorted({word for span in spans for word in library.take(span.take).caption.lower().split()}),
+    }  # fmt: skip
+    words = None
+    if getattr(arguments, "words", None) is not None:
+        words = WordVectors.open(arguments.words)
+        facts["words"] = str(arguments.words.resolve())
+    return StageInputs(config, arguments.out, fabric, library, spans, held, clips, watched, perceptual, words, facts)
+
+
+def note_held_out(run: Path, stage: str, iteration: int, **found: Any) -> None:
+    """Append what was measured on held-out footage to `RUN/heldout.jsonl`."""
+    path = run / "heldout.jsonl"
+    forget(path, stage, iteration - 1)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"stage": stage, "iteration": iteration, **found}) + "\n")
+
+
+def pretraining(material: StageInputs, arguments: argparse.Namespace) -> tuple[TrainingStage, Evaluate]:
+    """Return the first stage, and how it is evaluated."""
+    config, library = material.config, material.library
+    if config.pretrain.alignment > 0 and not any(library.take(span.take).caption for span in material.spans):
+        raise ValueError(
+            f"{arguments.data} has no captions and pretrain.alignment is {config.pretrain.alignment}: "
+            "add captions.csv (file,caption) to the footage, or set pretrain.alignment to 0"
+        )
+    stage = PretrainStage(config, material.perceptual, material.words)
+    held = held_out(stage.pretrainer, material.watched, config, config.run.evaluate_clips, material.fabric.device)
+
+    def evaluate(average: nn.Module, iteration: int) -> None:
+        assert isinstance(average, Pretrainer)
+        own = held.by(average.generator)
+        measures = [measure.to_dict() for measure in measures_of(average, own)]
+        note_held_out(material.out, "pretrain", iteration, measures=measures)
+        write_pictures(average, own, material.out)
+        write_report(material.out)
+
+    return stage, evaluate
+
+
+def finetuning(material: StageInputs, arguments: argparse.Namespace) -> tuple[TrainingStage, Evaluate]:
+    """Return the second stage, and how it is evaluated."""
+    config, model = material.config, material.config.model
+    require_not_polished(material.out, config.finetune.iterations)
+    pretrained: Path | None = arguments.pretrained or material.out / "pretrain.pt"
+    if config.finetune.pretrained == "none":
+        pretrained = None
+    elif pretrained is not None and not pretrained.is_file():
+        raise ValueError(f'no {pretrained}: run pretrain first, or set finetune.pretrained to "none"')
+    whole = ClipSampler(material.spans, config.footage, model.height, model.width, config.run.seed)
+    watched = material.watched if material.held else None
+    stage = FinetuneStage(config, pretrained, material.perceptual, material.words, whole, watched)
+
+    def evaluate(average: nn.Module, iteration: int) -> None:
+        figures = stage.held_out_figures(average, config.run.evaluate_clips)
+        note_held_out(material.out, "finetune", iteration, figures=figures)
+
+    return stage, evaluate
+
+
+def require_not_polished(run: Path, iterations: int) -> None:
+    """Raise ValueError if more fine-tuning would leave a `polish.pt` behind that is not of it."""
+    if not (run / "polish.pt").exists():
+        return
+    source = run / "finetune.pt"
+    if not source.exists() or int(load_checkpoint(source)["iteration"]) < iterations:
+        raise ValueError(f"{run} has a polish.pt, which more fine-tuning outdates: delete it, or name another --out")
+
+
+def polishing(material: StageInputs, arguments: argparse.Namespace) -> tuple[TrainingStage, None]:  # noqa: ARG001 - as the others
+    """Return the third stage; it has no measures of its own on held-out footage."""
+    stage = PolishStage(material.config, material.out / "finetune.pt", material.perceptual, material.clips)
+    material.facts.update(stage.facts)  # which words prompts are made of is fine-tuning's to say
+    return stage, None
+
+
+BUILDERS: dict[str, Callable[[StageInputs, argparse.Namespace], tuple[TrainingStage, Evaluate | None]]] = {
+    "pretrain": pretraining,
+    "finetune": finetuning,
+    "polish": polishing,
+}
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run a stage of training to its end."""
+    material = gather(arguments)
+    stage, evaluate = BUILDERS[arguments.command](material, arguments)
+    config, fabric, facts = material.config, material.fabric, material.facts
+    note = {
+        "name": config.name, "description": config.description, "config_digest": config.digest(),
+        "data": facts["data"], "words": facts["words"], "device": str(fabric.device), "processes": fabric.world_size,
+        "precision": choose_precision(config.run.precision, fabric.device.type),
+    }  # fmt: skip
+    train(stage, config, fabric, material.clips, material.watched, material.out, facts, note, evaluate)

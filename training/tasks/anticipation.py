@@ -1,0 +1,74 @@
+"""Pretraining task: anticipate how a picture will move, from the picture alone.
+
+The footage's own optical flow is the answer: where things go on the average over the horizon (as in Eulerian motion
+fields, arXiv 2011.15128) and how far they swing about that way. The encoder's motion heads are the generator's own, so
+the adversarial stage starts with a generator that knows what moves. Cheap: one frame per clip, and no decoder.
+
+Legend: B clips, H height, W width.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from training.config import Config
+from training.model.generator import ConditionMemory, VideoGenerator
+from training.model.trunk import Levels
+from training.stages.losses import flow_error, sway_error
+from training.tasks.task import Clips, Draw, PretrainingTask, TaskEvaluation, TaskMeasure, Views, recoloured
+
+SWAY = 0.5  # weight of the swing beside that of the flow
+
+
+class AnticipationTask(PretrainingTask):
+    """It has no module of its own: the motion heads are the generator's."""
+
+    name = "anticipation"
+    needs_generator = True
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        self.horizon = config.footage.horizon_frames
+        self.either_way = config.footage.either_way
+
+    def views(self, clips: Clips, draw: Draw) -> Views:
+        """Return the clips' first frames, recoloured."""
+        first = recoloured(clips.frames[:, :1], draw)[:, 0]
+        return Views.pictures(first, flow=clips.flow, sway=clips.sway)
+
+    def terms(
+        self, generator: VideoGenerator, memory: ConditionMemory, flow: Tensor, sway: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Return the errors of flow and of swing of a memory."""
+        free = F.avg_pool2d(memory.flow[:, 2:].float(), 2)
+        swings = generator.step.expected_sway(memory, self.horizon) * free
+        steady = memory.flow[:, :2] * memory.flow[:, 2:]
+        is_known = None if self.either_way else torch.ones(len(flow), dtype=torch.bool, device=flow.device)
+        return flow_error(steady, flow, is_known), sway_error(swings, F.avg_pool2d(sway, 2))
+
+    def loss(
+        self, generator: VideoGenerator, levels: Levels, views: Views, clips: Clips, draw: Draw
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the sum of both errors."""
+        del clips, draw
+        memory = generator.condition.encoder.read(views.frames, levels)
+        flow, sway = self.terms(generator, memory, views.truth["flow"], views.truth["sway"])
+        return flow + SWAY * sway, {"flow": flow, "sway": sway}
+
+    @torch.no_grad()
+    def measure(self, held: TaskEvaluation) -> list[TaskMeasure]:
+        """Return both errors on held-out clips, beside a picture that stands still."""
+        ours, still = [], []
+        for clips in held.batches:
+            memory = held.generator.condition.encoder(clips.frames[:, 0])
+            nothing = memory._replace(modes=memory.modes * 0, flow=memory.flow * 0)
+            ours.append([float(term) for term in self.terms(held.generator, memory, clips.flow, clips.sway)])
+            still.append([float(term) for term in self.terms(held.generator, nothing, clips.flow, clips.sway)])
+        pairs = zip(np.mean(ours, axis=0).tolist(), np.mean(still, axis=0).tolist(), strict=True)
+        return [
+            TaskMeasure(self.name, name, value, "lower", None, base, "standing still", "relative")
+            for name, (value, base) in zip(("flow error", "swing error"), pairs, strict=True)
+        ]
