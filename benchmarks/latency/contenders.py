@@ -1,10 +1,10 @@
-"""One way to make frames, in a process of its own: our runtime, and what people would use instead.
+"""One way to make frames, in a process of its own: Everframe's runtime, or an alternative to it.
 
 python -m benchmarks.latency.contenders NAME BUNDLE THREADS PIXELS [RUN]  (started by `benchmarks.latency.comparison`)
 
-Standard output is a line of JSON once the first frame is there, then one for each line of standard input, which says
-how many frames to make: their durations in milliseconds. All begin with the same memory, and each frame ends in memory
-that NumPy reads. Adding a contender = one function and one line in `CONTENDERS`.
+Standard output is a line of JSON after the first frame, then one for each line of standard input, which is a number of
+frames to make: their durations in milliseconds. All begin with the same scene, and each frame ends in memory that NumPy
+reads. A new contender is one function and one line in `CONTENDERS`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SEED = 7
 
 @dataclass(frozen=True)
 class ContenderTask:
-    """What a contender is to do: frames of a bundle, on some threads, as "rgb" or "i420"; `run` trained the bundle."""
+    """Frames of a bundle, on some threads, as "rgb" or "i420"; `run` is the run that the bundle was exported from."""
 
     path: Path
     bundle: Bundle
@@ -77,7 +77,7 @@ Frames = Callable[[], Array]  # makes one frame and returns it: uint8, valid unt
 
 
 def _everframe(precision: str) -> Callable[[ContenderTask], tuple[Frames, str]]:
-    """Our runtime, scenes that stay: what the step costs, with everything that the runtime adds to it."""
+    """Everframe's runtime without renewal: the step graph and everything that the runtime adds to it."""
 
     def open_it(task: ContenderTask) -> tuple[Frames, str]:
         generator = Generator.open(
@@ -89,7 +89,7 @@ def _everframe(precision: str) -> Callable[[ContenderTask], tuple[Frames, str]]:
 
 
 def _bare(precision: str) -> Callable[[ContenderTask], tuple[Frames, str]]:
-    """The engine that our runtime chooses, in a loop without the runtime: nothing is written between frames."""
+    """The engine that the runtime chooses, in a loop without the runtime: nothing is written between frames."""
 
     def open_it(task: ContenderTask) -> tuple[Frames, str]:
         choice = choose_engine("auto", precision)
@@ -157,7 +157,7 @@ def _onnxruntime(task: ContenderTask) -> tuple[Frames, str]:
 
 
 def _torch(precision: str, *, is_compiled: bool) -> Callable[[ContenderTask], tuple[Frames, str]]:
-    """PyTorch, the network that the bundle was exported from: the run's, else one of the same shape."""
+    """PyTorch: the run's network, or one of the same shape with random weights."""
 
     def open_it(task: ContenderTask) -> tuple[Frames, str]:
         import torch
@@ -192,10 +192,10 @@ CONTENDERS: dict[str, Callable[[ContenderTask], tuple[Frames, str]]] = {
 
 
 def main(name: str, bundle: str, threads: str, pixels: str, run: str | None = None) -> int:
-    """Make frames as standard input asks for them; return the exit status."""
+    """Make frames on request; return the exit status."""
     start = time.perf_counter()
     try:
-        # What others print must not come between the lines of JSON.
+        # Libraries must not print between the lines of JSON.
         with contextlib.redirect_stdout(sys.stderr):
             task = ContenderTask(
                 Path(bundle), open_bundle(bundle), int(threads), pixels, None if run is None else Path(run)

@@ -1,4 +1,4 @@
-"""Many durations -> the few figures that say how a show would look."""
+"""Percentiles of many durations."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Distribution:
-    """What a list of durations comes to, in milliseconds; `variation` is the standard deviation over the mean."""
+    """Figures of many durations in milliseconds; `variation` is the standard deviation over the mean."""
 
     minimum: float
     p50: float
@@ -23,14 +23,14 @@ class Distribution:
 
     @classmethod
     def of(cls, durations_ms: Sequence[float]) -> Distribution:
-        """Summarise durations in milliseconds; percentiles lie between neighbours linearly.
+        """Summarise durations in milliseconds; percentiles are interpolated linearly.
 
         Raises:
             ValueError: there are none.
         """
         values = np.asarray(durations_ms, np.float64)
         if values.size == 0:
-            raise ValueError("there is nothing to summarise: measure at least one frame")
+            raise ValueError("no durations to summarise: measure at least one frame")
         p50, p90, p95, p99 = np.percentile(values, [50, 90, 95, 99]).tolist()
         mean = float(values.mean())
         variation = float(values.std()) / mean if mean else 0.0
@@ -38,13 +38,6 @@ class Distribution:
 
     def to_json(self) -> dict[str, float]:
         """Return the milliseconds, rounded to 0.1 microseconds."""
-        names = {
-            "min": "minimum",
-            "p50": "p50",
-            "p90": "p90",
-            "p95": "p95",
-            "p99": "p99",
-            "max": "maximum",
-            "mean": "mean",
-        }
-        return {short: round(float(getattr(self, name)), 4) for short, name in names.items()}
+        names = {"min": "minimum", "max": "maximum"}
+        keys = ("min", "p50", "p90", "p95", "p99", "max", "mean")
+        return {key: round(float(getattr(self, names.get(key, key))), 4) for key in keys}

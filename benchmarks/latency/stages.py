@@ -1,4 +1,4 @@
-"""Where the time of a frame goes, in the terms of trtexec: a session that notes how long its calls take."""
+"""The stages of a frame, in the terms of trtexec: a session that measures how long its calls take."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from runtime.manifest import Manifest
 from runtime.sessions import open_condition, open_sessions
 from runtime.text import open_words
 
-STAGES = ("host to device", "compute", "device to host")  # of an engine that only enqueues: "enqueue", and the wait
+STAGES = ("host to device", "compute", "device to host")  # an engine on a GPU only enqueues in "compute"
 
 
 class TimedSession:
@@ -71,8 +71,9 @@ def open_timed(
     threads: int | None,
     wrap: Callable[[Session, Manifest], TimedSession] = lambda session, _: TimedSession(session),
 ) -> tuple[Generator, TimedSession]:
-    """Open a bundle as `Generator.open` does, with a step session that notes its times; arguments as there, and `wrap`,
-    which makes that session from the engine's.
+    """Open a bundle as `Generator.open` does, with a step session that measures its calls.
+
+    Args: as of `Generator.open`; `wrap` makes that session from the engine's.
     """
     bundle = open_bundle(path)
     choice = choose_engine(engine, precision, failed_pairs(bundle.manifest.verified))

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from benchmarks.latency.plot import draw
 from PIL import Image
 
 from benchmarks import __main__ as command
 from benchmarks.latency.command import measure
 from benchmarks.latency.distribution import Distribution
-from benchmarks.latency.plot import draw
 from benchmarks.latency.stages import TimedSession
 from runtime import EngineError, Manifest
 from runtime.engine import Array, Program

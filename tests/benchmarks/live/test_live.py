@@ -10,12 +10,12 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from benchmarks.live.plot import draw
 from PIL import Image
 
 from benchmarks import __main__ as command
 from benchmarks.live import stamp
 from benchmarks.live.command import STEPS, judge, summarise, to_markdown
-from benchmarks.live.plot import draw
 from benchmarks.live.show import ControlledSession, Notes, NumberedFrames, read_timeline
 from runtime import Manifest
 from streaming.live.timeline import VARIABLE, open_timeline

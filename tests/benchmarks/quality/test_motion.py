@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.quality.measures import against_real
 from benchmarks.quality.motion import (
     flicker,
     flow_magnitude,
     frame_difference,
     high_frequency,
     luminance,
-    median_ratio,
     saturation,
 )
 
@@ -72,5 +72,11 @@ def test_blur_takes_high_frequencies_away() -> None:
 
 
 def test_the_ratio_leaves_still_clips_out() -> None:
-    assert median_ratio([1, 4, 9], [2, 2, 0]) == pytest.approx(1.25)
-    assert np.isnan(median_ratio([1], [0]))
+    found = against_real([1, 4, 9], [2, 2, 0], ["a", "b", "c"], 0.05)
+    assert found["ratio"]["value"] == found["median_ratio_of_all"] == pytest.approx(1.25)
+    assert (found["left_out"], found["median_where_real_is_still"]) == (1, 9)
+    assert found["ratio_of_means"] == pytest.approx(14 / 4)
+    still = against_real([1], [0], ["a"], 0.05)
+    assert (still["left_out"], still["median_ratio_of_all"], still["ratio_of_means"]) == (1, None, None)
+    assert "ratio" not in still
+    assert "ratio" not in against_real([1], [2], None, 0.05)

@@ -105,7 +105,7 @@ def context(folder: Path, extractor: FakeExtractor, **changes: Any) -> QualityCo
         "norm": lambda show: lambda: 1.5,
         "fps": 25.0,
         "renewal_frames": 20,
-        "listens": True,
+        "takes_text": True,
         "footage": RealFootage(
             windows(9, "held"), windows(9, "other"), windows(18, "train"), [], {"holdout": "scene"}, read, ["a sea"]
         ),
@@ -200,9 +200,9 @@ def test_a_part_may_be_asked_for_alone(tmp_path: Path) -> None:
         assert list(alone["parts"]) == [part]
 
 
-def test_a_generator_that_does_not_listen_is_not_asked(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="does not listen to text"):
-        quality.evaluate(context(tmp_path, FakeExtractor(), listens=False), ["text"])
+def test_a_generator_without_text_is_not_asked(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="does not take text"):
+        quality.evaluate(context(tmp_path, FakeExtractor(), takes_text=False), ["text"])
 
 
 def test_fvd_is_only_said_under_its_protocol() -> None:
@@ -262,7 +262,7 @@ def test_the_command_judges_a_bundle(
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert line["name"] == "tiny"
     assert line["frame"] == "64 x 48"
-    assert line["footage"]["settings"]["told_by"] == "defaults: the bundle does not tell"
+    assert line["footage"]["settings"]["told_by"] == "defaults: the bundle does not say"
     assert line["footage"]["frames"] == {"16": 4}
     assert line["ledger"]["fake"]["sha256"] == "f" * 64
     assert "per_clip" not in line["parts"]["i2v"]
@@ -290,7 +290,7 @@ def test_the_command_judges_a_run(
     ("more", "match"),
     [
         (["--parts", "i2v,sound"], 'there is no part "sound": expected some of i2v, seeds'),
-        (["--parts", "text"], "tiny does not listen to text"),
+        (["--parts", "text"], "tiny does not take text"),
         (["--parts", "memory", "--train-clips", "0"], "memory needs training clips"),
         (["--clips", "1"], "--clips is 1, expected 4 or more"),
         (["--i3d", "nowhere.onnx"], "there is no weights file nowhere.onnx"),

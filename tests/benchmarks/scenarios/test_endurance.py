@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from benchmarks.scenarios.endurance_plot import draw
 from PIL import Image
 
 from benchmarks import __main__ as command
 from benchmarks.scenarios.endurance import _count_pictures, _tree_mb, judge, to_markdown
-from benchmarks.scenarios.endurance_plot import draw
 from streaming.live.publishing import Job
 from streaming.live.stream import Stream
 from streaming.sink import Frame
