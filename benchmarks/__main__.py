@@ -39,7 +39,7 @@ BENCHMARKS = {
     "reconnect": Benchmark("benchmarks.scenarios.reconnect", "a stream whose server is killed, or never reads"),
     "scale": Benchmark("benchmarks.latency.scale", "time per frame from 128 to 1024 pixels, same weights"),
     "soak": Benchmark("benchmarks.scenarios.soak", "memory, latency and pictures over 100,000 frames"),
-    "transfer": Benchmark("benchmarks.training.transfer", "whether pretraining helps fine-tuning, over several seeds"),
+    "transfer": Benchmark("benchmarks.transfer.command", "whether pretraining helps fine-tuning, over several seeds"),
 }
 ALIASES = {"kills": "reconnect"}  # for one release
 EXTRAS = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -63,7 +64,10 @@ class JsonChild:
     def close(self) -> None:
         """Kill the process if it still runs."""
         self._process.kill()
-        self._process.communicate()
+        self._process.wait()
+        self._output.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._input.close()
 
     def __enter__(self) -> Self:
         return self

@@ -208,7 +208,7 @@ def quality(result: dict[str, Any], file: Path) -> None:
         if endless:
             marks = endless["marks"]
             for mark in marks:
-                _interval(panels[0, 1], mark["mmd2"], _place(mark["mark"]), BLUE, is_upright=True)
+                _interval(panels[0, 1], mark["mmd2"], float(_place(mark["mark"])), BLUE, is_upright=True)
             panels[0, 1].axhline(0, color=SOFT, linewidth=0.8)
             panels[0, 1].set_title("an endless show: distance at marks")
             for number, (axes, row) in enumerate(zip(panels[1:].flat, endless["band"], strict=True)):
@@ -218,8 +218,8 @@ def quality(result: dict[str, Any], file: Path) -> None:
                 axes.set_xlabel("frame of the show")
 
 
-def _interval(axes: Any, mmd2: Mapping[str, float | None], place: float, colour: str, is_upright: bool = False) -> None:
-    value, low, high = (np.nan if mmd2[key] is None else 1000 * mmd2[key] for key in ("value", "low", "high"))  # type: ignore[operator]
+def _interval(axes: Any, mmd2: Mapping[str, Any], place: float, colour: str, is_upright: bool = False) -> None:
+    value, low, high = (np.nan if mmd2[key] is None else 1000 * mmd2[key] for key in ("value", "low", "high"))
     for x, marker in (([low, high], "-"), ([value], "o")):
         y = [place] * len(x)
         axes.plot(*((y, x) if is_upright else (x, y)), marker, color=colour, linewidth=2, markersize=5)

@@ -1,4 +1,4 @@
-"""Glass-to-glass latency: from asking for a frame to decoded pixels at the far end of a real connection.
+"""Glass-to-glass latency: from asking for a frame to decoded pixels at the far end.
 
 python -m benchmarks live bundles/NAME --plot live.png
 

@@ -73,7 +73,7 @@ def _interval(figures: dict[str, Any] | None, digits: int, times: float = 1) -> 
     """Return "value [low, high]" as far as they are known."""
     if figures is None or figures.get("value") is None:
         return ""
-    value, low, high = (figures.get(key) for key in ("value", "low", "high"))
+    value, low, high = figures["value"], figures.get("low"), figures.get("high")
     text = f"{times * value:.{digits}f}"
     return text if low is None or high is None else f"{text} [{times * low:.{digits}f}, {times * high:.{digits}f}]"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from typing import Any, Self
 
 import av
 
-from benchmarks.live.receiver import LOW_DELAY, jpegs
+from benchmarks.live.receiver import jpegs
 from benchmarks.live.rtmp_server import free_port
 from benchmarks.machine import tree_mb
 
@@ -51,7 +52,7 @@ class ShowProcess:
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self._log)
 
     def wait_begun(self) -> Sample:
-        """Wait until the page answers, and return the first sample.
+        """Wait until the show has begun, and return the first sample.
 
         Raises:
             ValueError: the show has ended or did not begin.
@@ -61,10 +62,10 @@ class ShowProcess:
             if not self.is_running():
                 self._log.seek(0)
                 raise ValueError(f"the show has ended at once: {self._log.read().strip().splitlines()[-1:]}")
-            try:
-                return self.sample()
-            except OSError:
-                time.sleep(0.1)
+            with contextlib.suppress(OSError):  # the page does not answer yet
+                if (sample := self.sample())["sinks"]:
+                    return sample
+            time.sleep(0.1)
         raise ValueError(f"the show has not begun after {START_S:g} s")
 
     def wait_up(self, is_up: bool = True) -> float:
@@ -75,10 +76,10 @@ class ShowProcess:
         """
         started_s = time.monotonic()
         while time.monotonic() < started_s + PATIENCE_S:
-            stream = next(sink for sink in self.sample()["sinks"] if sink["name"].startswith("rtmp"))
+            stream = next(sink for sink in self.ask("/stats")["sinks"] if sink["name"].startswith("rtmp"))
             if stream["is_up"] == is_up:
                 return time.monotonic() - started_s
-            time.sleep(0.01)
+            time.sleep(0.05)
         raise ValueError(f"the stream is not {'up' if is_up else 'down'} after {PATIENCE_S:g} s: {stream['state']}")
 
     def is_running(self) -> bool:
@@ -162,9 +163,10 @@ def media_ends(url: str) -> dict[str, Any]:
 def can_decode(url: str) -> bool:
     """Return whether a new reader of a live stream gets a picture."""
     deadline_s = time.monotonic() + PATIENCE_S
+    options = {"analyzeduration": "500000", **({"rtmp_live": "live"} if "://" in url else {})}
     while time.monotonic() < deadline_s:
         try:
-            with av.open(url, options=LOW_DELAY, timeout=(PATIENCE_S, 10.0)) as container:
+            with av.open(url, options=options, timeout=(PATIENCE_S, 10.0)) as container:
                 if container.streams.video:  # before the first key frame there is only sound
                     return next(container.decode(video=0), None) is not None
         except (av.FFmpegError, OSError):

@@ -54,9 +54,9 @@ def test_a_result_that_is_missing_or_damaged_is_said(tmp_path: Path, content: st
         render("<!-- measured: a -->\n<!-- end -->\n", tmp_path)
 
 
-def test_what_needs_a_run_passes_by_without_it(tmp_path: Path) -> None:
+def test_what_needs_a_run_is_skipped_without_it(tmp_path: Path) -> None:
     entry = Measurement("scale-mine", ("scale", "runs/nowhere"), needs="runs/nowhere")
-    assert measure(entry, tmp_path) == "passed by: there is no runs/nowhere"
+    assert measure(entry, tmp_path) == "skipped: there is no runs/nowhere"
     assert list(tmp_path.iterdir()) == []
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmarks.latency.plot import draw
 from PIL import Image
 
 from benchmarks import __main__ as command
+from benchmarks import plots
 from benchmarks.latency.command import measure
 from benchmarks.latency.distribution import Distribution
 from benchmarks.latency.stages import TimedSession
@@ -152,8 +154,13 @@ def test_the_last_line_is_the_whole_result(
         (["latency", "{bundle}", "--warmup", "-1"], "--warmup at least 0"),
         (["latency", "{bundle}", "--engine", "openvina"], 'did you mean "openvino"'),
         (["latency", "{bundle}", "--engine", "onnxruntime", "--precision", "bf16"], "onnxruntime cannot run in bf16"),
-        (["latency", "{bundle}", "--beside", "torch,pytroch"], '--beside got "pytroch", expected all, or some of ever'),
-        (["latency", "{bundle}", "--run", "runs/mine"], "give --beside as well"),
+        (
+            ["latency", "{bundle}", "--compare", "torch,pytroch"],
+            '--compare got "pytroch", expected all, or some of ever',
+        ),
+        (["latency", "{bundle}", "--beside", "pytroch"], '--compare got "pytroch", expected all, or some of ever'),
+        (["latency", "{bundle}", "--run", "runs/mine"], "give --compare as well"),
+        (["kills", "{bundle}/nowhere", "--kills", "0"], "--kills and --fps must be at least 1"),
         (["latency", "{bundle}", "--threads", "0"], "threads must be at least 1"),
         (["latency", "{bundle}", "--plot", "a.bmp"], "--plot must end in .png"),
         (["latency", "{bundle}/nowhere"], "is no folder"),
@@ -198,6 +205,24 @@ def test_a_missing_matplotlib_is_one_sentence(
     assert capsys.readouterr().err == "benchmarks: --plot needs the extra: pip install everframe[plot]\n"
 
 
+def test_only_the_benchmark_that_is_asked_for_is_imported() -> None:
+    code = "import sys; from benchmarks.__main__ import main; main(['latency', '--frames', 'x']); "
+    code += "assert not {'scipy', 'torch', 'av', 'benchmarks.quality', 'benchmarks.live'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=True, capture_output=True)
+
+
+def test_a_missing_library_is_one_sentence_that_names_the_extra(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    for name in [name for name in sys.modules if name.startswith(("benchmarks.quality", "benchmarks.transfer"))]:
+        monkeypatch.delitem(sys.modules, name)
+    assert command.main(["transfer", "runs/a"]) == 2
+    assert capsys.readouterr().err == (
+        "benchmarks: scipy.stats is not installed: pip install 'everframe[evaluation]'\n"
+    )
+
+
 def test_every_benchmark_has_a_manual_page(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ([], *([name] for name in command.BENCHMARKS)):
         with pytest.raises(SystemExit) as exit_info:
@@ -213,7 +238,8 @@ def test_odd_durations_can_be_drawn(tmp_path: Path, frames_ms: list[float]) -> N
     machine = {"cpu": "a CPU", "cores": 2, "flags": ["avx512_bf16"], "load": 0.1, "os": "Linux"}
     result = {"bundle": "tiny", "width": 64, "height": 48, "pixels": "rgb", "engine": "fake", "precision": "fp32"}
     result |= {"threads": 1, "prepare": True, "fps": 200.0, "machine": machine}
-    draw(result | {"ms": Distribution.of(frames_ms).to_json()}, frames_ms, tmp_path / "a.svg")
+    result |= {"ms": Distribution.of(frames_ms).to_json(), "frames_ms": frames_ms}
+    plots.latency(result, tmp_path / "a.svg")
     text = (tmp_path / "a.svg").read_text()
     assert "<svg" in text
     assert len(text) > 10_000

@@ -36,9 +36,9 @@ def test_sources_are_bundles_or_one_run(tmp_path: Path) -> None:
     bundle = tiny.build(tmp_path / "tiny")
     (tmp_path / "run").mkdir()
     assert find_bundles([str(bundle)], None, "", print) == ([bundle], {})
-    with pytest.raises(ValueError, match="run is no bundle: give bundles of several sizes, or one run alone"):
+    with pytest.raises(ValueError, match="run is not a bundle: give bundles of several sizes, or one run alone"):
         find_bundles([str(bundle), str(tmp_path / "run")], None, "", print)
-    with pytest.raises(ValueError, match="say with --keep where its exports stay"):
+    with pytest.raises(ValueError, match="name a folder for its exports with --keep"):
         find_bundles([str(tmp_path / "run")], None, "", print)
     kept = tmp_path / "sizes" / "run-64x64"
     tiny.build(kept)
