@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from runtime.bundle import open_bundle
 from runtime.engine import Array, Session, choose_engine, failed_pairs
@@ -13,6 +14,7 @@ from runtime.manifest import Manifest
 from runtime.sessions import open_condition, open_sessions
 from runtime.text import open_words
 
+T = TypeVar("T")
 STAGES = ("host to device", "compute", "device to host")  # an engine on a GPU only enqueues in "compute"
 
 
@@ -36,21 +38,20 @@ class TimedSession:
 
     def write(self, name: str, value: Array) -> None:
         """Write an input."""
-        start = self._clock_ns()
-        self._session.write(name, value)
-        self._spent_ns[0] += self._clock_ns() - start
+        self._time(0, lambda: self._session.write(name, value))
 
     def run(self) -> None:
         """Evaluate the graph."""
-        start = self._clock_ns()
-        self._session.run()
-        self._spent_ns[1] += self._clock_ns() - start
+        self._time(1, self._session.run)
 
     def read(self, name: str) -> Array:
         """Read an output."""
+        return self._time(2, lambda: self._session.read(name))
+
+    def _time(self, stage: int, call: Callable[[], T]) -> T:
         start = self._clock_ns()
-        value = self._session.read(name)
-        self._spent_ns[2] += self._clock_ns() - start
+        value = call()
+        self._spent_ns[stage] += self._clock_ns() - start
         return value
 
     def reset(self) -> None:

@@ -40,7 +40,7 @@ from typing import Any
 from benchmarks import plots
 from benchmarks.machine import machine_card
 from benchmarks.quality.context import QualityContext, QualityPlan
-from benchmarks.quality.footage import find_footage, overlap_share
+from benchmarks.quality.footage import find_footage
 from benchmarks.quality.networks import I3D, MIN_FRAMES, FeatureCache, Lpips, cache_folder
 from benchmarks.quality.page import build_page
 from benchmarks.quality.parts import PARTS, measure_real
@@ -178,7 +178,6 @@ def describe_footage(context: QualityContext) -> dict[str, Any]:
         "frames": {str(length): count for length, count in lengths},
         "frames_text": ", ".join(f"{count} x {length} frames" for length, count in reversed(lengths)),
         "too_short": footage.too_short,
-        "other_moments_overlap": overlap_share(footage.heldout, footage.others),
         "training_clips": len(footage.training),
         "holdout_text": splits.get(settings.get("holdout", ""), ""),
         "settings": settings,

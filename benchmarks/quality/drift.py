@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.quality.clips import Clip
-from benchmarks.quality.distances import Values, bootstrap_mean
+from benchmarks.quality.distances import Values
 from benchmarks.quality.memory import distances
 from benchmarks.quality.motion import QUANTITIES
 
@@ -52,14 +52,12 @@ def band_table(band: Values, shows: Sequence[npt.ArrayLike], heldout: npt.ArrayL
     by_show, real = np.stack([outside(show, band) for show in shows]), outside(heldout, band)
     rows = []
     for number, name in enumerate(QUANTITIES):
-        share = bootstrap_mean(by_show[:, number]) if len(by_show) > 1 else None
         made, allowed = float(by_show[:, number].mean()), VERDICT * max(float(real[number]), NOMINAL)
         rows.append(
             {
                 "quantity": name,
                 "band": band[:, number].tolist(),
                 "outside": made,
-                "outside_interval_over_shows": None if share is None else [share.low, share.high],
                 "heldout_outside": float(real[number]),
                 "allowed": allowed,
                 "within": made <= allowed,
@@ -77,10 +75,9 @@ def recurrence(pictures: npt.ArrayLike, frames: npt.ArrayLike, apart: int) -> di
         apart: frames that two must be apart at least to count as a return.
 
     Returns:
-        `closest`: the smallest distance of any two; `typical`: the median distance; `nearest`: the median over probes
-        of the distance to the most similar other one; `ratio`: nearest / typical, 0 for a loop, near 1 for noise;
-        `is_loop`: the ratio is below `LOOP`; `lag`: frames after which it repeats best, if it is a loop. None if no two
-        are so far apart, or nothing changes.
+        `ratio`: the median distance of a probe to the most similar other one over the median of all distances, 0 for a
+        loop, near 1 for noise; `is_loop`: the ratio is below `LOOP`; `lag`: frames after which it repeats best, if it
+        is a loop. None if no two are so far apart, or nothing changes.
     """
     numbers = np.asarray(frames, np.int64)
     lags = np.abs(numbers[:, None] - numbers[None])
@@ -93,25 +90,8 @@ def recurrence(pictures: npt.ArrayLike, frames: npt.ArrayLike, apart: int) -> di
         return None
     nearest = np.where(far, found, np.inf).min(1)
     nearest = nearest[np.isfinite(nearest)]
-    middle = float(np.median(nearest))
-    ratio, lag = middle / typical, None
+    ratio, lag = float(np.median(nearest)) / typical, None
     if ratio < LOOP:
         known = np.unique(lags[far]).tolist()
         lag = min(known, key=lambda value: (round(float(np.median(found[lags == value])) / typical, 2), value))
-    return {
-        "closest": float(nearest.min()),
-        "typical": typical,
-        "nearest": middle,
-        "ratio": ratio,
-        "is_loop": ratio < LOOP,
-        "lag": lag,
-    }
-
-
-def slope(marks: Sequence[int], values: Sequence[float]) -> float | None:
-    """Return how much a distance grows per tenfold time, by least squares over the marks above 0."""
-    points = [(np.log10(mark), value) for mark, value in zip(marks, values, strict=True) if mark > 0]
-    if len(points) < 2:
-        return None
-    x, y = np.array(points).T
-    return float(np.polyfit(x, y, 1)[0])
+    return {"ratio": ratio, "is_loop": ratio < LOOP, "lag": lag}

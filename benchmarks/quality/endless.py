@@ -12,12 +12,14 @@ import numpy.typing as npt
 from benchmarks.quality.clips import Clip, ShowClips, side_by_side, take_frames, to_webp
 from benchmarks.quality.context import QualityContext, training_footage
 from benchmarks.quality.distances import Values, bootstrap_mmd2
-from benchmarks.quality.drift import PROBE_FRAMES, band_of, band_table, recurrence, slope, snippets
+from benchmarks.quality.drift import PROBE_FRAMES, band_of, band_table, recurrence, snippets
 from benchmarks.quality.measures import measure
 from benchmarks.quality.memory import small_pictures
 from benchmarks.quality.motion import QUANTITIES, quantities
 from benchmarks.quality.networks import Floats
 from benchmarks.quality.store import Arrays, pack, unpack
+
+_WINDOWS = ("features", "flow")  # arrays with a row per window
 
 
 @dataclass(frozen=True)
@@ -128,22 +130,11 @@ def measure_endless(context: QualityContext) -> dict[str, Any]:
     shows = [_measured_show(context, 30_000 + plan.seed + i, marks, lengths, spacing) for i in range(plan.shows)]
     previews = [unpack(show) for show in shows]
     by_mark: list[dict[str, Any]] = []
-    distances: list[float] = []
     for number, mark in enumerate(marks):
-        features, logits, flow = (
-            np.concatenate([show[key][show["marks"] == mark] for show in shows])
-            for key in ("features", "logits", "flow")
-        )
+        features, flow = (np.concatenate([show[key][show["marks"] == mark] for show in shows]) for key in _WINDOWS)
         names = [str(i) for i in range(len(features))]
-        distance = bootstrap_mmd2(real.features, features, scenes, names, plan.seed)
-        by_logits = bootstrap_mmd2(real.logits, logits, scenes, names, plan.seed)
-        distances.append(distance.value)
-        by_mark.append(
-            {
-                "mark": mark, "clips": len(features), "mmd2": distance.to_json(), "mmd2_logits": by_logits.to_json(),
-                "flow": float(np.median(flow)),
-            }
-        )  # fmt: skip
+        distance = bootstrap_mmd2(real.features, features, scenes, names, plan.seed).to_json()
+        by_mark.append({"mark": mark, "clips": len(features), "mmd2": distance, "flow": float(np.median(flow))})
         captions = [(f"frame {mark:,}, show {i + 1}", files[number]) for i, files in enumerate(previews)]
         context.figures.setdefault("An endless show", []).extend(captions)
     band = band_of(training_footage(context, "endless").probes)
@@ -154,7 +145,6 @@ def measure_endless(context: QualityContext) -> dict[str, Any]:
     return {
         "shows": plan.shows,
         "marks": by_mark,
-        "growth_per_tenfold_time": slope(marks, distances),
         "band": band_table(band, [show["probes"] for show in shows], heldout),
         "quantities": list(QUANTITIES),
         "recurrence": [recurrence(show["pictures"], show["frames"], apart) for show in shows],
@@ -179,7 +169,6 @@ def _measured_show(context: QualityContext, seed: int, marks: list[int], lengths
             found = measure("show", clips, context.cache, groups=[], advance=lambda: advance(1))
         return {
             "features": found.features,
-            "logits": found.logits,
             "flow": found.flow,
             "marks": np.array([mark for mark in marks for _ in record.windows[mark]], np.int64),
             "frames": record.frames,

@@ -174,15 +174,6 @@ def read_clips(
     return RealClips(windows, clips)
 
 
-def overlap_share(one: list[ClipWindow], two: list[ClipWindow]) -> float:
-    """Return the share of windows of `two` that have frames in common with a window of `one`."""
-
-    def meets(a: ClipWindow, b: ClipWindow) -> bool:
-        return a.take == b.take and a.first < b.first + b.frames and b.first < a.first + a.frames
-
-    return sum(any(meets(a, b) for a in one) for b in two) / len(two) if two else 0.0
-
-
 def footage_settings(known: dict[str, Any] | None, changes: dict[str, Any]) -> Settings:
     """Return how footage is split and cut: as in training, or the defaults; and the user's changes.
 

@@ -19,7 +19,7 @@ from benchmarks.quality.distances import (
     finite,
 )
 from benchmarks.quality.memory import distances, precision_recall, small_pictures
-from benchmarks.quality.motion import flicker, flow_magnitude, frame_difference
+from benchmarks.quality.motion import flicker, flow_magnitude
 from benchmarks.quality.networks import MIN_FRAMES, FeatureCache, Floats
 from benchmarks.quality.store import Arrays, pack, unpack
 
@@ -38,7 +38,7 @@ class Measured:
         groups: what each clip was made from, for intervals; None if row i belongs to row i of the real set.
         lengths: (n,) frames.
         logits: (n, 400) and features: (n, 1024) float32, of I3D.
-        flow: (n,) pixels per frame; flicker and difference: (n,) levels; see `motion`.
+        flow: (n,) pixels per frame; flicker: (n,) levels of 255; see `motion`.
         pictures: (P, D) float32, small pictures of all clips; picture_clip: (P,) the number of the clip.
         lpips: (n,) mean distance to the real frames at the same times; None if it was not measured.
         previews: animated WebP files of some of the clips.
@@ -51,7 +51,6 @@ class Measured:
     features: Floats
     flow: Values
     flicker: Values
-    difference: Values
     pictures: Floats
     picture_clip: npt.NDArray[np.int64]
     lpips: Values | None
@@ -76,7 +75,7 @@ class Measured:
         return np.array([nearest[self.picture_clip == number].min() for number in range(len(self.lengths))])
 
 
-_ARRAYS = ("lengths", "logits", "features", "flow", "flicker", "difference", "pictures", "picture_clip")
+_ARRAYS = ("lengths", "logits", "features", "flow", "flicker", "pictures", "picture_clip")
 
 
 def measure(
@@ -118,7 +117,6 @@ def measure(
         features=found.features,
         flow=np.array([flow_magnitude(clip) for clip in made], np.float64),
         flicker=np.array([flicker(clip) for clip in made], np.float64),
-        difference=np.array([frame_difference(clip) for clip in made], np.float64),
         pictures=np.concatenate(pictures),
         picture_clip=np.repeat(np.arange(len(clips)), [len(rows) for rows in pictures]),
         lpips=to_real,
@@ -144,29 +142,24 @@ def compare(found: Measured, real: Measured, groups: Sequence[str], seed: int, e
         extractor: name of the network behind the features.
 
     Returns:
-        Plain data: `frechet` (of logits, with its proper name), `frechet_features`, `mmd2` (of features) and
-        `mmd2_logits` with intervals; `motion`, `flicker`, `frame_difference` against real; `lpips`; `precision` and
-        `recall` in features.
+        Plain data: `frechet` (of logits, with its proper name) and `mmd2` (of features) with intervals; `motion` and
+        `flicker` against real; `lpips`; `precision` and `recall` in features.
     """
     shared: dict[str, Any] = {"groups": groups, "other_groups": found.groups, "seed": seed}
     count = len(found.logits)
     result: dict[str, Any] = {"clips": count, "frames": [int(found.lengths.min()), int(found.lengths.max())]}
     if count >= 2:
-        name = distance_name(extractor, int(min(found.lengths.min(), real.lengths.min())))
-        names = {"frechet": name, "frechet_features": f"Frechet distance of {extractor} features"}
-        for (key, label), values in zip(names.items(), ("logits", "features"), strict=True):
-            one, two = getattr(real, values), getattr(found, values)
-            covariance = covariance_rank(min(len(one), len(two)), two.shape[1])
-            estimate = bootstrap_frechet(one, two, **shared).to_json()
-            result[key] = {"name": label, **estimate, "covariance": covariance}
+        result["frechet"] = {
+            "name": distance_name(extractor, int(min(found.lengths.min(), real.lengths.min()))),
+            **bootstrap_frechet(real.logits, found.logits, **shared).to_json(),
+            "covariance": covariance_rank(min(count, len(real.logits)), found.logits.shape[1]),
+        }
         result["mmd2"] = bootstrap_mmd2(real.features, found.features, **shared).to_json()
-        result["mmd2_logits"] = bootstrap_mmd2(real.logits, found.logits, **shared).to_json()
     if min(count, len(real.features)) > 3:
         result["precision"], result["recall"] = precision_recall(real.features, found.features)
     scenes = groups if found.groups is None else None
     result["motion"] = against_real(found.flow, real.flow, scenes, STILL)
     result["flicker"] = against_real(found.flicker, real.flicker, scenes, 1e-6)
-    result["frame_difference"] = against_real(found.difference, real.difference, scenes, 1e-6)
     if found.lpips is not None:
         result["lpips"] = bootstrap_mean(found.lpips, groups, seed=seed).to_json()
     return result
@@ -196,8 +189,8 @@ def against_real(
         least: pairs whose real figure is below it are left out of the ratio, and counted.
 
     Returns:
-        Medians of both and the ratio of their means; for pairs the median of made / real with an interval and
-        quartiles, and the median of made clips whose real one is still.
+        Medians of both and the ratio of their means; for pairs the median of made / real with an interval, and of all
+        pairs, still ones too.
     """
     one, two = np.asarray(made, np.float64), np.asarray(real, np.float64)
     result: dict[str, Any] = {
@@ -212,8 +205,5 @@ def against_real(
     if moving.any():
         ratios = one[moving] / two[moving]
         result["ratio"] = bootstrap_mean(ratios, np.asarray(groups)[moving].tolist(), np.median).to_json()
-        result["ratio_quartiles"] = np.percentile(ratios, [25, 75]).tolist()
-    if not moving.all():
-        result["median_where_real_is_still"] = float(np.median(one[~moving]))
     result["median_ratio_of_all"] = finite(float(np.median(one[known] / two[known]))) if known.any() else None
     return result

@@ -33,12 +33,6 @@ def flicker(clip: Clip) -> float:
     return float(np.abs(values[2:] - 2 * values[1:-1] + values[:-2]).mean())
 
 
-def frame_difference(clip: Clip) -> float:
-    """Return the mean absolute difference from frame to frame, in levels of 255 (VBench: 255 minus this)."""
-    values = clip.astype(np.int16)
-    return float(np.abs(values[1:] - values[:-1]).mean())
-
-
 def luminance(clip: Clip) -> float:
     """Return the mean BT.709 luma of gamma-coded values, 0 to 1."""
     return float((clip.reshape(-1, 3).mean(0) @ LUMA) / 255)

@@ -75,23 +75,22 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
         url = f"rtmp://127.0.0.1:{port}/live/benchmark"
 
         def kill(show: ShowProcess) -> None:
-            nonlocal server
             for up_s, down_s in moments:
                 time.sleep(up_s)
-                server.close(is_killed=True)
+                servers[-1].close(is_killed=True)
                 show.wait_up(is_up=False)
                 time.sleep(down_s)
-                server = RtmpServer(folder, port)
+                servers.append(RtmpServer(folder, port))
                 back_s = show.wait_up()
                 returns.append({"back_s": round(back_s, 3), "is_decoded": can_decode(url)})
 
-        server = RtmpServer(folder, port)
+        servers = [RtmpServer(folder, port)]
         try:
             killed = play(url, kill)
             seconds = killed["frames"] / options.fps
             undisturbed = play(url, lambda _: time.sleep(seconds))
         finally:
-            server.close()
+            servers[-1].close()
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"rtmp://127.0.0.1:{silent.getsockname()[1]}/live/benchmark"
         stalled = play(url, lambda _: time.sleep(min(60.0, seconds)), waits=False)

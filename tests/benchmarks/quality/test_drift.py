@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from benchmarks.quality.drift import band_of, band_table, outside, recurrence, slope, snippets
+from benchmarks.quality.drift import band_of, band_table, outside, recurrence, snippets
 from benchmarks.quality.endless import marks_up_to, plan, watch
 from benchmarks.quality.motion import QUANTITIES
 
@@ -110,12 +110,6 @@ def test_windows_are_where_they_are_said_to_be(can_skip: bool) -> None:
     assert (show.made < 1116) == can_skip
     assert record.probes.shape == (len(record.frames), len(QUANTITIES))
     assert (record.state_norms == 2).all()
-
-
-def test_growth_per_tenfold_time() -> None:
-    values = [9.0, 1.0, 2.0, 3.0]
-    assert slope([0, 1000, 10_000, 100_000], values) == pytest.approx(1)
-    assert slope([0, 1000], values[:2]) is None
 
 
 def test_snippets() -> None:

@@ -10,7 +10,6 @@ from benchmarks.quality.measures import against_real
 from benchmarks.quality.motion import (
     flicker,
     flow_magnitude,
-    frame_difference,
     high_frequency,
     luminance,
     saturation,
@@ -36,14 +35,12 @@ def test_a_frozen_clip_neither_moves_nor_flickers() -> None:
     clip = np.repeat(texture(64)[None], 5, axis=0)
     assert flow_magnitude(clip) < 0.01
     assert flicker(clip) == 0
-    assert frame_difference(clip) == 0
 
 
 def test_a_steady_fade_does_not_flicker_and_a_blinking_clip_does() -> None:
     levels = np.arange(0, 50, 5)
     fade = np.broadcast_to(levels[:, None, None, None], (10, 8, 8, 3)).astype(np.uint8)
     assert flicker(fade) == 0
-    assert frame_difference(fade) == 5
     blink = np.broadcast_to((np.arange(10) % 2 * 10)[:, None, None, None], (10, 8, 8, 3)).astype(np.uint8)
     assert flicker(blink) == 20
 
@@ -74,7 +71,7 @@ def test_blur_takes_high_frequencies_away() -> None:
 def test_the_ratio_leaves_still_clips_out() -> None:
     found = against_real([1, 4, 9], [2, 2, 0], ["a", "b", "c"], 0.05)
     assert found["ratio"]["value"] == found["median_ratio_of_all"] == pytest.approx(1.25)
-    assert (found["left_out"], found["median_where_real_is_still"]) == (1, 9)
+    assert found["left_out"] == 1
     assert found["ratio_of_means"] == pytest.approx(14 / 4)
     still = against_real([1], [0], ["a"], 0.05)
     assert (still["left_out"], still["median_ratio_of_all"], still["ratio_of_means"]) == (1, None, None)
