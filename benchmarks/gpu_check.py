@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.latency.distribution import Distribution
+from benchmarks.latency.distribution import percentiles
 from benchmarks.report import BenchmarkReport, Checks, check, check_rows, has_failed
 from runtime import cuda
 from runtime.bundle import open_bundle
@@ -94,7 +94,7 @@ def check_engine(
         opened_s = time.perf_counter() - started
         durations = _time(lambda: next(generator), frames)
     worst = min(psnr_db(mine, other) for mine, other in zip(found, expected, strict=True))
-    ms = Distribution.of(durations).to_json()
+    ms = percentiles(durations)
     what = f"{worst:.1f} dB at worst over {len(found)} frames (at least {_GATE_DB[precision]:g}); "
     what += f"p50 {ms['p50']:.2f}, p99 {ms['p99']:.2f} ms; {opened_s:.1f} s to the first frames"
     return {**check(worst >= _GATE_DB[precision], what), "psnr_db": round(worst, 2), "ms": ms}
@@ -166,7 +166,7 @@ def compare_graphs(device: Device, enqueue: Callable[[Mapping[str, int]], None],
     finally:
         session.close()
     same = all(np.array_equal(one, other) for one, other in zip(with_graphs, without, strict=True))
-    ms = Distribution.of(durations).to_json()
+    ms = percentiles(durations)
     what = f"the first {_COMPARED} frames {'are the same' if same else 'DIFFER'} with graphs and without; "
     what += f"p50 {ms['p50']:.3f}, p99 {ms['p99']:.3f} ms a frame of a small module"
     if why_eager:

@@ -92,11 +92,12 @@ def latency(result: dict[str, Any], file: Path) -> None:
         bins = np.linspace(low, high, 50).tolist()
         spread.hist(shown, bins=bins, orientation="horizontal", color="#b9d7ec", edgecolor=BLUE, lw=0.4)
         spread.set_xlabel("frames")
-        for name, colour, side in (("p50", GREEN, "top"), ("p99", RED, "bottom")):
+        for name, colour, side in (("p50", GREEN, -1), ("p99", RED, 1)):
             for axes in (frames, spread):
                 axes.axhline(ms[name], color=colour, linestyle=DASHED)
-            place = spread.get_yaxis_transform()
-            spread.text(1.0, ms[name], f"{name}  {ms[name]:.2f} ms", transform=place, ha="right", va=side, color=colour)
+            place = {"xycoords": spread.get_yaxis_transform(), "xytext": (0, 3 * side), "textcoords": "offset points"}
+            va = "bottom" if side > 0 else "top"
+            spread.annotate(f"{name}  {ms[name]:.2f} ms", (1.0, ms[name]), **place, ha="right", va=va, color=colour)
         flags = " ".join(flag for flag in machine["flags"] if "512_" in flag or "amx" in flag)
         footer = f"{machine['cpu']}, {machine['cores']} cores, {flags}; load {machine['load']}; {machine['os']}"
         figure.supxlabel(footer, x=0.01, ha="left", fontsize=7.5, color=SOFT)
@@ -162,8 +163,8 @@ def endurance(result: dict[str, Any], file: Path) -> None:
     minutes = [sample["at_s"] / 60 for sample in samples]
     title = f"{result['bundle']} to RTMP, a recording and the page: {_verdicts(result, 'held')}"
     with _figure(file, title, 2, 1, (10, 5), sharex=True) as (_, ((memory,), (duration,))):
-        _lines(memory, minutes, samples, "resident memory of all processes, MB", resident_mb=BLUE)
-        _lines(duration, minutes, samples, "frame time of the last 10 s, ms", p50_ms=GREEN, p99_ms=RED)
+        _lines(memory, minutes, samples, "memory of all processes, MB", resident_mb=BLUE)
+        _lines(duration, minutes, samples, "frame time, ms", p50_ms=GREEN, p99_ms=RED)
         duration.axhline(1000 / result["fps"], color=SOFT, linestyle=DASHED)
         duration.set_xlabel("minutes on air")
 
@@ -194,7 +195,7 @@ def quality(result: dict[str, Any], file: Path) -> None:
 
     endless = result["parts"].get("endless")
     title = f"{result['name']}  {result['frame']}  -  against {result['footage']['clips']} held-out clips"
-    rows, size = (3, (10.0, 10.0)) if endless else (1, (10.0, 4.2))
+    rows, size = (3, (12.0, 10.0)) if endless else (1, (10.0, 4.2))
     with _figure(file, title, rows, 2 if endless else 1, size) as (_, panels):
         axes = panels[0, 0]
         sets = distance_rows(result)

@@ -40,11 +40,13 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from benchmarks.latency.comparison import check_names, compare
 from benchmarks.latency.comparison import rows as comparison_rows
 from benchmarks.latency.comparison import to_markdown as comparison_to_markdown
 from benchmarks.latency.contenders import CONTENDERS
-from benchmarks.latency.distribution import Distribution
+from benchmarks.latency.distribution import percentiles
 from benchmarks.latency.stages import STAGES, TimedSession, open_timed
 from benchmarks.machine import machine_card
 from benchmarks.report import BenchmarkReport
@@ -174,7 +176,7 @@ def to_result(
 ) -> dict[str, Any]:
     """Return everything as plain data."""
     manifest = generator.manifest
-    distribution = Distribution.of(measurement.frames_ms)
+    ms = percentiles(measurement.frames_ms)
     stages = _stages(measurement)
     budget_ms = float(1000 / manifest.frame.fps)
     return {
@@ -190,13 +192,13 @@ def to_result(
         "frames": options.frames,
         "warmup": options.warmup,
         "prepare": options.prepare,
-        "ms": distribution.to_json(),
+        "ms": ms,
         "stages_ms": stages,
-        "variation": round(distribution.variation, 4),
-        "fps": round(1000 / distribution.mean, 2) if distribution.mean else None,
+        "variation": round(float(np.std(measurement.frames_ms)) / ms["mean"], 4) if ms["mean"] else 0.0,
+        "fps": round(1000 / ms["mean"], 2) if ms["mean"] else None,
         "own_fps": str(manifest.frame.fps),
         "late": sum(duration > budget_ms for duration in measurement.frames_ms),
-        "warnings": _warnings(stages, distribution, machine["load"]),
+        "warnings": _warnings(stages, ms, machine["load"]),
         "open_ms": round(measurement.open_ms, 1),
         "first_frame_ms": round(measurement.first_frame_ms, 1),
         "machine": machine,
@@ -226,16 +228,16 @@ def _stages(measurement: LatencyMeasurement) -> dict[str, dict[str, float]]:
     parts = dict(zip(STAGES, zip(*measurement.stages_ms, strict=True), strict=True))
     pairs = zip(measurement.frames_ms, measurement.stages_ms, strict=True)
     parts["host"] = tuple(total - sum(part) for total, part in pairs)
-    return {stage: Distribution.of(part).to_json() for stage, part in parts.items()}
+    return {stage: percentiles(part) for stage, part in parts.items()}
 
 
-def _warnings(stages: dict[str, dict[str, float]], distribution: Distribution, load: float | None) -> list[str]:
+def _warnings(stages: dict[str, dict[str, float]], ms: dict[str, float], load: float | None) -> list[str]:
     found = []
-    if distribution.p99 > 2 * distribution.p50:
+    if ms["p99"] > 2 * ms["p50"]:
         found.append("the spread is large: p99 is more than twice p50, something else ran or renewals took the cores")
     if load is not None and load > 0.5:
         found.append(f"the machine was busy before the measurement began (load {load})")
-    if stages and stages["host"]["mean"] > 0.1 * distribution.mean:
+    if stages and stages["host"]["mean"] > 0.1 * ms["mean"]:
         found.append("the host is the bottleneck: over a tenth of a frame's time is spent outside the engine")
     return found
 

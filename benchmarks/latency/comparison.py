@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from benchmarks.json_child import JsonChild
 from benchmarks.latency.contenders import CONTENDERS
-from benchmarks.latency.distribution import Distribution
+from benchmarks.latency.distribution import percentiles
 
 BLOCK = 30  # frames that a contender makes in one turn
 SETTLE = 5  # of them that do not count: the caches still hold the others' frames
@@ -28,18 +28,6 @@ _TITLES = {
     "torch-fp32": "PyTorch eager",
     "torch-compile-fp32": "torch.compile",
 }
-
-
-class Worker(Protocol):
-    """A contender; `ContenderProcess`, or a fake in tests."""
-
-    ready: Mapping[str, Any]
-
-    def make(self, frames: int) -> dict[str, Any]:
-        """Make frames; return {"ms": durations, "resident_mb": memory}."""
-
-    def close(self) -> None:
-        """End it."""
 
 
 class ContenderProcess(JsonChild):
@@ -64,7 +52,7 @@ class ContenderProcess(JsonChild):
             raise ValueError(str(self.ready["error"]))
 
     def make(self, frames: int) -> dict[str, Any]:
-        """Make frames."""
+        """Make frames; return {"ms": durations, "resident_mb": memory}."""
         made: dict[str, Any] = self.ask(str(frames))
         return made
 
@@ -87,7 +75,7 @@ def compare(
     arguments: Sequence[str],
     *,
     frames: int,
-    open_worker: Callable[[str, Sequence[str]], Worker] = ContenderProcess,
+    open_worker: Callable[[str, Sequence[str]], Any] = ContenderProcess,
     on_progress: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Any]:
     """Have contenders make frames in turns.
@@ -96,7 +84,7 @@ def compare(
         names: of `CONTENDERS`.
         arguments: bundle, threads, pixels, and a run if there is one.
         frames: that count, of each contender, at least; rounded up to whole blocks.
-        open_worker: starts one.
+        open_worker: starts one; a `ContenderProcess` but for tests.
         on_progress: called with a text before each step.
 
     Returns:
@@ -104,7 +92,7 @@ def compare(
         "ratio_low", "ratio_high"}; or {"missing": why it cannot run here}. A ratio is a contender's median time of a
         block over that of its base in the same round: the median over rounds, and their 5th and 95th percentile.
     """
-    workers: dict[str, Worker] = {}
+    workers: dict[str, Any] = {}
     results: dict[str, Any] = {}
     blocks: dict[str, list[list[float]]] = {}
     try:
@@ -129,15 +117,15 @@ def compare(
         for worker in workers.values():
             worker.close()
     for name, parts in blocks.items():
-        distribution = Distribution.of([value for part in parts for value in part])
-        results[name] |= {"ms": distribution.to_json(), "fps": round(1000 / distribution.p50, 1)}
+        ms = percentiles([value for part in parts for value in part])
+        results[name] |= {"ms": ms, "fps": round(1000 / ms["p50"], 1)}
         base = _BASE.get(name)
         if base in blocks:
             ratios = [np.median(part) / np.median(other) for part, other in zip(parts, blocks[base], strict=True)]
             low, middle, high = np.percentile(ratios, [5, 50, 95]).tolist()
             results[name] |= {"against": base, "ratio": round(middle, 3)}
             results[name] |= {"ratio_low": round(low, 3), "ratio_high": round(high, 3)}
-            results[name]["ratio_p99"] = round(distribution.p99 / results[base]["ms"]["p99"], 3)
+            results[name]["ratio_p99"] = round(ms["p99"] / results[base]["ms"]["p99"], 3)
     return results
 
 

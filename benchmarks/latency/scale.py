@@ -25,7 +25,7 @@ import numpy as np
 import onnx
 
 from benchmarks.latency.comparison import BLOCK, SETTLE, ContenderProcess
-from benchmarks.latency.distribution import Distribution
+from benchmarks.latency.distribution import percentiles
 from benchmarks.report import BenchmarkReport
 from runtime.bundle import open_bundle
 from runtime.engine import count_cores
@@ -143,14 +143,14 @@ def measure(bundle: Path, threads: int, frames: int) -> dict[str, Any]:
             made = worker.make(BLOCK)
             durations += made["ms"][SETTLE:]
             memory = made["resident_mb"]
-    distribution = Distribution.of(durations)
+    ms = percentiles(durations)
     return {
         "width": manifest.frame.width,
         "height": manifest.frame.height,
         "gflop": round(count_flop(graph) / 1e9, 3),
         "what": worker.ready["what"],
-        "ms": distribution.to_json(),
-        "fps": round(1000 / distribution.p50, 1),
+        "ms": ms,
+        "fps": round(1000 / ms["p50"], 1),
         "resident_mb": memory,
         "first_frame_ms": worker.ready["first_frame_ms"],
     }

@@ -40,7 +40,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.json_child import JsonChild
-from benchmarks.latency.distribution import Distribution
+from benchmarks.latency.distribution import percentiles
 from benchmarks.latency.stages import open_timed
 from benchmarks.live import stamp
 from benchmarks.live.rtmp_server import RtmpServer, free_port, why_missing
@@ -169,12 +169,14 @@ def summarise(
     moments = np.array([came[number] for number in numbers]) / 1e6
     jitter = np.abs(np.diff(moments) - np.diff(slots) * interval_ms)
     controls = [(moment, number) for moment, number in notes.controls if number in came and number in notes.left]
+    left = [(notes.left[number][0] - moment) / 1e6 for moment, number in controls]
+    received = [(came[number] - moment) / 1e6 for moment, number in controls]
     return {
-        "glass_ms": Distribution.of(glass).to_json(),
+        "glass_ms": percentiles(glass),
         "glass_all_ms": [round(value, 2) for value in glass],
-        "jitter_ms": Distribution.of(jitter.tolist()).to_json(),
-        "control_left_ms": _of([(notes.left[number][0] - moment) / 1e6 for moment, number in controls]),
-        "control_received_ms": _of([(came[number] - moment) / 1e6 for moment, number in controls]),
+        "jitter_ms": percentiles(jitter.tolist()),
+        "control_left_ms": percentiles(left) if left else None,
+        "control_received_ms": percentiles(received) if received else None,
         "steps_ms": _steps(notes, came, timeline, numbers),
         "frames": len(notes.left),
         "received": len(numbers),
@@ -226,10 +228,6 @@ def to_markdown(result: dict[str, Any]) -> str:
     for name, target in result["targets"].items():
         text += f"\n{name}: {target['what']}: {'reached' if target['passed'] else '**not reached**'}."
     return text + "\n"
-
-
-def _of(values: list[float]) -> dict[str, float] | None:
-    return Distribution.of(values).to_json() if values else None
 
 
 def _steps(

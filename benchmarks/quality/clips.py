@@ -2,37 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from io import BytesIO
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+
+from runtime.generator import Generator
 
 Clip = npt.NDArray[np.uint8]  # (T, H, W, 3) RGB
 PREVIEW_STEP = 2  # every second frame is shown
 
 
-class ShowClips(Protocol):
-    """The part of `runtime.Generator` that is needed here."""
-
-    @property
-    def condition(self) -> Callable[..., None]:
-        """Take a prompt: image=, seed= or text=."""
-
-    def reset(self, seed: int | None = None) -> None:
-        """Go back to frame 0."""
-
-    def __iter__(self) -> Iterator[Clip]: ...
-    def __next__(self) -> Clip: ...
-
-
-def take_frames(show: ShowClips, count: int) -> Clip:
+def take_frames(show: Generator, count: int) -> Clip:
     """Return the next frames of a show, copied: (count, H, W, 3) uint8 RGB."""
     return np.stack([np.array(next(show)) for _ in range(count)])
 
 
-def image_to_video(show: ShowClips, clips: Sequence[Clip], seed: int, advance: Callable[[], None]) -> list[Clip]:
+def image_to_video(show: Generator, clips: Sequence[Clip], seed: int, advance: Callable[[], None]) -> list[Clip]:
     """Continue each real clip from its first frame alone; clip i has the seed `seed + i`.
 
     A generator's first frame is one step after its picture, so the picture is put before it: frame k of the result
@@ -56,7 +43,7 @@ def image_to_video(show: ShowClips, clips: Sequence[Clip], seed: int, advance: C
     return made
 
 
-def from_seeds(show: ShowClips, lengths: Sequence[int], seed: int, advance: Callable[[], None]) -> list[Clip]:
+def from_seeds(show: Generator, lengths: Sequence[int], seed: int, advance: Callable[[], None]) -> list[Clip]:
     """Make a clip of each length from frame 0; clip i has the seed `seed + i`."""
     made = []
     for number, length in enumerate(lengths):
@@ -68,7 +55,7 @@ def from_seeds(show: ShowClips, lengths: Sequence[int], seed: int, advance: Call
 
 
 def from_text(
-    show: ShowClips, prompts: Sequence[str], lengths: Sequence[int], seed: int, advance: Callable[[], None]
+    show: Generator, prompts: Sequence[str], lengths: Sequence[int], seed: int, advance: Callable[[], None]
 ) -> list[Clip]:
     """Make one clip per prompt; prompt i has the seed `seed + i`, and the lengths alternate."""
     made = []

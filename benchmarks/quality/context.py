@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.quality.clips import Clip, ShowClips
+from benchmarks.quality.clips import Clip
 from benchmarks.quality.distances import Values
 from benchmarks.quality.drift import snippets
 from benchmarks.quality.footage import ClipWindow, RealClips, RealFootage
@@ -21,6 +21,7 @@ from benchmarks.quality.networks import FeatureCache, Floats
 from benchmarks.quality.store import Arrays, ResultStore
 from benchmarks.quality.text import LabelledPrompt
 from benchmarks.report import Bar
+from runtime.generator import Generator
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class QualityContext:
 
     name: str
     key: Mapping[str, Any]
-    open_show: Callable[[], AbstractContextManager[ShowClips]]
+    open_show: Callable[[], AbstractContextManager[Generator]]
     norm: Callable[[Any], Callable[[], float] | None]
     fps: float
     renewal_frames: int
@@ -150,7 +151,7 @@ class QualityContext:
         return self.sets[name]
 
     def make_clips(
-        self, name: str, count: int, make: Callable[[ShowClips, Callable[[], None]], list[Clip]]
+        self, name: str, count: int, make: Callable[[Generator, Callable[[], None]], list[Clip]]
     ) -> list[Clip]:
         """Open the generator and have `make(show, advance)` make clips."""
         with self.open_show() as show, self.progress(f"{name}: frames", count) as advance:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.quality.clips import Clip, ShowClips, side_by_side, take_frames, to_webp
+from benchmarks.quality.clips import Clip, side_by_side, take_frames, to_webp
 from benchmarks.quality.context import QualityContext, training_footage
 from benchmarks.quality.distances import Values, bootstrap_mmd2
 from benchmarks.quality.drift import PROBE_FRAMES, band_of, band_table, recurrence, snippets
@@ -18,6 +18,7 @@ from benchmarks.quality.memory import small_pictures
 from benchmarks.quality.motion import QUANTITIES, quantities
 from benchmarks.quality.networks import Floats
 from benchmarks.quality.store import Arrays, pack, unpack
+from runtime.generator import Generator
 
 _WINDOWS = ("features", "flow")  # arrays with a row per window
 
@@ -76,7 +77,7 @@ def plan(
 
 
 def watch(
-    show: ShowClips,
+    show: Generator,
     seed: int,
     marks: Sequence[int],
     lengths: Sequence[int],
@@ -89,24 +90,19 @@ def watch(
     """Sample one show, renewals included, from frame 0 to beyond the last mark.
 
     Args:
-        show: a generator; if it has `skip(n)`, frames in between are not rendered.
+        show: a generator; frames in between are skipped.
         seed: of the show.
         marks, lengths, spacing, probe_every: see `plan`.
         norm: returns the largest absolute value of the states; None if that is not known.
         advance: called with the number of frames that have passed.
     """
-    skip = getattr(show, "skip", None)
     show.reset(seed=seed)
     show.condition(seed=seed)
     now = 0
     windows: dict[int, list[Clip]] = {mark: [] for mark in marks}
     frames, probes, pictures, norms = [], [], [], []
     for start, length, mark in plan(marks, lengths, spacing, probe_every):
-        if skip is not None:
-            skip(start - now)
-        else:
-            for _ in range(start - now):
-                next(show)
+        show.skip(start - now)
         clip = take_frames(show, length)
         advance(start + length - now)
         now = start + length

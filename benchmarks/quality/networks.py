@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -29,16 +29,6 @@ class Features(NamedTuple):
 
     logits: Floats
     features: Floats
-
-
-class Extractor(Protocol):
-    """A network for clips; `I3D`, or a fake in tests."""
-
-    name: str
-    sha256: str
-
-    def extract(self, clip: Clip) -> tuple[Floats, Floats]:
-        """Return logits (K,) and features (D,) of a clip (T, H, W, 3) uint8 RGB."""
 
 
 def file_sha256(path: Path) -> str:
@@ -156,7 +146,7 @@ class FeatureCache:
         folder: see `ResultStore`.
     """
 
-    def __init__(self, extractor: Extractor, folder: Path) -> None:
+    def __init__(self, extractor: I3D, folder: Path) -> None:
         self.extractor = extractor
         self._store = ResultStore(folder / extractor.sha256[:16])
 

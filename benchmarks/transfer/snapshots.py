@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.quality.clips import Clip, repeated
 from benchmarks.quality.distances import mmd2, paired_test
 from benchmarks.quality.footage import RealClips, choose_windows, read_clips
-from benchmarks.quality.networks import Extractor, FeatureCache, file_sha256
+from benchmarks.quality.networks import I3D, FeatureCache, file_sha256
 from benchmarks.quality.store import Arrays, ResultStore
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def judge(
     return curves
 
 
-def _made_features(folder: Path, clips: RealClips, extractor: Extractor, seed: int) -> Arrays:
+def _made_features(folder: Path, clips: RealClips, extractor: I3D, seed: int) -> Arrays:
     made, iteration = continue_clips(folder, clips, seed)
     features = np.stack([extractor.extract(clip)[1] for clip in made])
     if not np.isfinite(features).all():
