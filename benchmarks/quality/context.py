@@ -150,12 +150,16 @@ class QualityContext:
         self.sets[name] = Measured.from_arrays(name, groups, self.store.get(name, key, make))
         return self.sets[name]
 
-    def make_clips(
-        self, name: str, count: int, make: Callable[[Generator, Callable[[], None]], list[Clip]]
-    ) -> list[Clip]:
-        """Open the generator and have `make(show, advance)` make clips."""
-        with self.open_show() as show, self.progress(f"{name}: frames", count) as advance:
-            return make(show, lambda: advance(1))
+    def measure_made(
+        self, name: str, count: int, make: Callable[[Generator, Callable[[], None]], list[Clip]], **options: Any
+    ) -> Measured:
+        """Measure clips of the generator: `make(show, advance)` makes `count` clips; options as of `measure_set`."""
+
+        def clips() -> list[Clip]:
+            with self.open_show() as show, self.progress(f"{name}: frames", count) as advance:
+                return make(show, lambda: advance(1))
+
+        return self.measure_set(name, clips, is_made=True, **options)
 
     def compared(self, name: str) -> dict[str, Any]:
         """Return a set's figures against the real one."""

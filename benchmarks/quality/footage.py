@@ -238,7 +238,7 @@ def find_footage(target: QualityTarget, options: argparse.Namespace, height: int
         others,
         training,
         too_short,
-        {**dataclasses.asdict(settings), "height": height, "width": width, "told_by": _told_by(target, options)},
+        {**dataclasses.asdict(settings), "height": height, "width": width, "source": _source(target, options)},
         lambda windows, advance: read_clips(library, windows, height, width, advance),
         training_captions(library, settings),
     )
@@ -253,7 +253,7 @@ def training_captions(library: Library, config: Settings) -> list[str]:
     return sorted({caption for take in takes if (caption := library.take(take).caption)})
 
 
-def _told_by(target: QualityTarget, options: argparse.Namespace) -> str:
+def _source(target: QualityTarget, options: argparse.Namespace) -> str:
     if options.config is not None:
         return "--config"
     return f"the {target.kind}" if target.footage is not None else "defaults: the bundle does not say"

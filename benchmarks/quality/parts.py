@@ -68,12 +68,10 @@ def measure_i2v(context: QualityContext) -> dict[str, Any]:
     """Continue every real clip from its first frame."""
     real, seed, name = context.real, context.plan.seed, "image to video"
     shown = _spread(len(real.clips), PREVIEWS)
-    found = context.measure_set(
+    found = context.measure_made(
         name,
-        lambda: context.make_clips(
-            name, len(real.clips), lambda show, advance: image_to_video(show, real.clips, seed, advance)
-        ),
-        is_made=True,
+        len(real.clips),
+        lambda show, advance: image_to_video(show, real.clips, seed, advance),
         given=1,
         has_lpips=True,
         previews=lambda clips: [to_webp(side_by_side([real.clips[i], clips[i]]), context.fps) for i in shown],
@@ -104,13 +102,11 @@ def measure_i2v(context: QualityContext) -> dict[str, Any]:
 def measure_seeds(context: QualityContext) -> dict[str, Any]:
     """Make as many clips from seeds alone as there are real ones."""
     name, lengths = "from seeds", context.real.lengths
-    found = context.measure_set(
+    found = context.measure_made(
         name,
-        lambda: context.make_clips(
-            name, len(lengths), lambda show, advance: from_seeds(show, lengths, 10_000 + context.plan.seed, advance)
-        ),
+        len(lengths),
+        lambda show, advance: from_seeds(show, lengths, 10_000 + context.plan.seed, advance),
         groups=[str(number) for number in range(len(lengths))],
-        is_made=True,
         previews=lambda clips: [to_webp(side_by_side(clips[:8], columns=4), context.fps)],
     )
     context.figures["From seeds alone"] = [("made from a seed each", found.previews[0])]
@@ -134,15 +130,11 @@ def measure_text(context: QualityContext) -> dict[str, Any]:
     if not asked:
         raise ValueError(f"no prompt has a class of the probe ({', '.join(probe.classes)}): name others with --prompts")
     texts = [prompt.text for prompt in asked]
-    found = context.measure_set(
+    found = context.measure_made(
         name,
-        lambda: context.make_clips(
-            name,
-            len(asked),
-            lambda show, advance: from_text(show, texts, real.lengths, 20_000 + context.plan.seed, advance),
-        ),
+        len(asked),
+        lambda show, advance: from_text(show, texts, real.lengths, 20_000 + context.plan.seed, advance),
         groups=[str(number) for number in range(len(asked))],
-        is_made=True,
         previews=lambda clips: [to_webp(clip, context.fps) for clip in clips],
         prompts=texts,
     )

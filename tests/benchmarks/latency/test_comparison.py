@@ -13,7 +13,7 @@ from tests import tiny
 
 
 class FakeWorker:
-    """A contender whose frames take as long as told; the first of a turn take a hundred times that."""
+    """A contender with a given time per frame; the first frames of a turn take a hundred times as long."""
 
     def __init__(self, name: str, frame_ms: float, turns: list[str]) -> None:
         self.name, self.frame_ms, self.turns = name, frame_ms, turns

@@ -88,14 +88,14 @@ def test_a_timed_session_adds_up_its_calls(manifest: Manifest) -> None:
     assert timed.take_ms() == (0.0, 0.0, 0.0)
 
 
-def test_scenes_are_prepared_meanwhile(manifest: Manifest) -> None:
+def test_scenes_are_prepared_at_the_same_time(manifest: Manifest) -> None:
     generator, engine = fake_generator(manifest)
     _, measurement = measure(lambda: generator, frames=5, warmup=0, prepare=True)
     assert len(measurement.frames_ms) == 5
     assert engine.sessions[1].num_runs >= 3  # the show's own scene, one to try, and one at least in the thread
 
 
-def test_an_error_of_the_preparing_thread_is_told(manifest: Manifest) -> None:
+def test_an_error_of_the_preparing_thread_is_raised(manifest: Manifest) -> None:
     def compute(program: Program, inputs: dict[str, Array], run: int) -> dict[str, Array]:
         if "code" in inputs and run >= 2:
             raise EngineError("the device is gone")

@@ -1,4 +1,4 @@
-"""The live benchmark: numbers that survive video, figures from notes, and one real road through the page."""
+"""The live benchmark: numbers that survive video, figures from notes, plots and tables."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_a_road_without_arrivals_is_missing() -> None:
     assert "raise --seconds" in summarise(notes, short, timeline, FPS)["missing"]
 
 
-def test_numbers_may_run_over() -> None:
+def test_numbers_may_overflow() -> None:
     notes, arrivals, timeline = make_notes(100)
     for kind in ("asked", "stages_ms", "made", "left"):
         setattr(notes, kind, {number + 65500: value for number, value in getattr(notes, kind).items()})

@@ -90,7 +90,7 @@ def test_intervals_hold_the_value_and_are_the_same_every_time() -> None:
     assert (paired.low, paired.value, paired.high) == pytest.approx((0, 0, 0), abs=1e-12)
 
 
-def test_a_difference_is_surer_than_the_distances_it_is_made_of() -> None:
+def test_a_paired_difference_has_a_narrower_interval() -> None:
     rng = np.random.default_rng(7)
     real = rng.normal(size=(30, 6))
     near, far = real + 0.2 * rng.normal(size=(30, 6)) + 0.3, real + 0.2 * rng.normal(size=(30, 6)) + 0.5

@@ -49,7 +49,7 @@ def choose(shelf: Shelf, side: str = "heldout", settings: Settings = SETTINGS, *
     return choose_windows(shelf, settings, side, **wanted)  # type: ignore[arg-type]
 
 
-def test_a_clip_gets_what_is_wanted_or_a_multiple_of_eight() -> None:
+def test_clip_length_is_as_wanted_or_a_multiple_of_eight() -> None:
     assert [usable_frames(length, 64) for length in (200, 64, 63, 40, 17, 7)] == [64, 64, 56, 40, 16, 0]
     assert usable_frames(200, 20) == 20
 

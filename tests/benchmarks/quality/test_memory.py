@@ -12,7 +12,7 @@ def test_distances() -> None:
     assert distances([[0, 0], [3, 4]], [[0, 0], [0, 4]]).tolist() == [[0, 4], [5, 3]]
 
 
-def test_a_copier_is_nearer_to_its_training_footage_than_new_footage_is() -> None:
+def test_copies_are_nearer_to_the_training_footage_than_new_footage_is() -> None:
     rng = np.random.default_rng(0)
     training, heldout = rng.normal(size=(60, 16)), rng.normal(size=(20, 16))
     copier = nearness(training[:20] + 0.01 * rng.normal(size=(20, 16)), training, heldout)

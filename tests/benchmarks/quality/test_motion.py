@@ -1,4 +1,4 @@
-"""Motion, flicker and what a clip looks like have known answers."""
+"""Motion, flicker and appearance have known values."""
 
 from __future__ import annotations
 

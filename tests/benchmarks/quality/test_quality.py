@@ -1,4 +1,4 @@
-"""A whole evaluation, with a generator and a judge that cost nothing; and what the command says to bad input."""
+"""A whole evaluation with a fake generator and a fake network; error messages of the command."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Qua
     return {**facts(), **quality.evaluate(found, list(quality.PARTS))}, found, folder
 
 
-def test_every_part_says_what_was_put_in(whole: tuple[dict[str, Any], QualityContext, Path]) -> None:
+def test_every_part_measures_what_the_fakes_make(whole: tuple[dict[str, Any], QualityContext, Path]) -> None:
     result, _, _ = whole
     parts, floors = result["parts"], result["floors"]
     assert set(parts) == set(quality.PARTS)
@@ -166,7 +166,7 @@ def test_every_part_says_what_was_put_in(whole: tuple[dict[str, Any], QualityCon
     assert all(found is None or found["is_loop"] for found in endless["recurrence"])  # eight frames, again and again
 
 
-def test_what_is_finished_is_not_done_again(whole: tuple[dict[str, Any], QualityContext, Path]) -> None:
+def test_finished_measurements_are_reused(whole: tuple[dict[str, Any], QualityContext, Path]) -> None:
     result, _, folder = whole
     opened, extractor = FakeShow.opened, FakeExtractor()
     again = context(folder, extractor)
@@ -179,7 +179,7 @@ def test_what_is_finished_is_not_done_again(whole: tuple[dict[str, Any], Quality
     assert FakeShow.opened == opened + 1
 
 
-def test_the_page_needs_nothing_from_elsewhere(
+def test_the_page_is_self_contained(
     whole: tuple[dict[str, Any], QualityContext, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     result, found, folder = whole
@@ -197,7 +197,7 @@ def test_the_page_needs_nothing_from_elsewhere(
     assert "image to video" in shown
 
 
-def test_a_part_may_be_asked_for_alone(tmp_path: Path) -> None:
+def test_each_part_runs_alone(tmp_path: Path) -> None:
     for part in quality.PARTS:
         alone = quality.evaluate(context(tmp_path, FakeExtractor()), [part])
         assert list(alone["parts"]) == [part]
@@ -208,7 +208,7 @@ def test_a_generator_without_text_is_not_asked(tmp_path: Path) -> None:
         quality.evaluate(context(tmp_path, FakeExtractor(), takes_text=False), ["text"])
 
 
-def test_fvd_is_only_said_under_its_protocol() -> None:
+def test_fvd_is_only_named_under_its_protocol() -> None:
     assert distance_name("I3D Kinetics-400", 16) == "FVD"
     assert distance_name("I3D Kinetics-400", 15) == "I3D Frechet distance"
     assert distance_name("fake", 64) == "Frechet distance of fake logits"
@@ -222,7 +222,7 @@ def test_bilinear_resize_is_the_protocols() -> None:
     assert resize_bilinear(clip, 3, 2).shape == (3, 1, 3, 2)
 
 
-def test_half_a_file_is_made_anew(tmp_path: Path) -> None:
+def test_a_damaged_file_is_made_again(tmp_path: Path) -> None:
     store, calls = ResultStore(tmp_path), []
 
     def make() -> dict[str, np.ndarray]:
@@ -265,7 +265,7 @@ def test_the_command_judges_a_bundle(
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert line["name"] == "tiny"
     assert line["frame"] == "64 x 48"
-    assert line["footage"]["settings"]["told_by"] == "defaults: the bundle does not say"
+    assert line["footage"]["settings"]["source"] == "defaults: the bundle does not say"
     assert line["footage"]["frames"] == {"16": 4}
     assert line["ledger"]["fake"]["sha256"] == "f" * 64
     assert "per_clip" not in line["parts"]["i2v"]
@@ -283,7 +283,7 @@ def test_the_command_judges_a_run(
     assert main(command(tiny_run, footage, tmp_path, *arguments)) == 0
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (line["kind"], line["frame"], line["fps"]) == ("run", "64 x 64", "25")
-    assert line["footage"]["settings"]["told_by"] == "the run"
+    assert line["footage"]["settings"]["source"] == "the run"
     assert line["footage"]["settings"]["crop_max"] == 72
     assert "nearest training clip" not in line["floors"]
 

@@ -1,4 +1,4 @@
-"""The probe learns what can be separated; prompts are read strictly; what is called new is new."""
+"""The probe separates classes; prompts are validated; new combinations of words are found."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_content_words() -> None:
     assert content_words("Waves on a beach, with the cliffs of glass; waves!") == ["wave", "beach", "cliff", "glass"]
 
 
-def test_new_is_what_was_never_said_together() -> None:
+def test_new_pairs_of_words_are_found() -> None:
     captions = ["a river in winter", "a waterfall in a forest", "a river in a forest"]
     assert unseen_pairs("a waterfall in winter", captions) == [("waterfall", "winter")]
     assert unseen_pairs("a river in a forest in winter", captions) == [("forest", "winter")]

@@ -48,7 +48,7 @@ def passed(checks: dict[str, dict[str, Any]]) -> dict[str, bool]:
     return {name: check["passed"] for name, check in checks.items()}
 
 
-def test_what_was_lost_in_the_warm_up_does_not_count() -> None:
+def test_losses_in_the_warm_up_do_not_count() -> None:
     checks = judge(samples(), ENDS, warm_up_s=10)
     assert passed(checks) == {"frames": True, "sound": True, "recording": True, "memory": True}
     assert checks["frames"]["what"].startswith("2,700 frames after the warm-up: 0 slots without one, 0 filled, 0 late")
@@ -65,7 +65,7 @@ def test_what_was_lost_in_the_warm_up_does_not_count() -> None:
         {"sinks": [{"name": name, "dropped": 5, "errors": int(name == "b")} for name in ["a", "b", "http"]]},
     ],
 )
-def test_what_was_lost_afterwards_does(last: dict[str, Any]) -> None:
+def test_losses_after_the_warm_up_count(last: dict[str, Any]) -> None:
     assert passed(judge(samples(**last), ENDS, warm_up_s=10))["frames"] is False
 
 
@@ -122,7 +122,7 @@ def test_pictures_are_counted_and_the_memory_of_children_is_added() -> None:
 
 
 @pytest.mark.parametrize("words", [["--seconds", "60", "--warm-up", "60"], ["--fps", "0"], ["--switch-every", "-1"]])
-def test_numbers_that_make_no_sense(words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+def test_invalid_numbers_are_refused(words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
     monkeypatch.setattr("benchmarks.scenarios.endurance.check_server", lambda: None)
     assert command.main(["endurance", "bundles/satellite-256", *words]) == 2
     assert capsys.readouterr().err.startswith("benchmarks: --warm-up must be at least 1")

@@ -1,4 +1,4 @@
-"""The soak: windows, what must hold, and one real one."""
+"""The soak: windows, checks, and a real one."""
 
 from __future__ import annotations
 
@@ -65,13 +65,13 @@ def test_flat_lines_pass() -> None:
         ("picture", lambda number: {"mean": 253.0} if number == 50 else {}),
     ],
 )
-def test_each_line_that_is_not_flat_fails(check: str, change: object) -> None:
+def test_each_check_can_fail(check: str, change: object) -> None:
     assert callable(change)
     checks = judge([replace(window, **change(number)) for number, window in enumerate(FLAT)])
     assert [name for name, found in checks.items() if not found["passed"]] == [check]
 
 
-def test_what_happens_while_it_warms_up_does_not_count() -> None:
+def test_the_warm_up_does_not_count() -> None:
     warm = [replace(window, resident_mb=100.0, p50_ms=90.0, contrast=0.0) for window in FLAT[:10]]
     assert all(check["passed"] for check in judge(warm + FLAT[10:]).values())
 

@@ -116,7 +116,7 @@ def runs(footage: Path, tiny_config: Path, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="module")
 def i3d(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A network with I3D's face: mean colours of a clip's first and second half, mixed."""
+    """A network with I3D's inputs and outputs: mean colours of a clip's first and second half, mixed."""
     weights = np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32)
     constants = {
         "axes": np.array([2, 3, 4]), "first": np.array([0]), "half": np.array([8]), "end": np.array([64]),
@@ -150,7 +150,7 @@ def run_command(runs: Path, footage: Path, out: Path, *more: str) -> int:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The user's cache, for footage and features, is a folder of the test's own."""
+    """A temporary cache for footage and features."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache"
 
@@ -192,7 +192,7 @@ def test_runs_are_judged_the_same_twice(
 
 
 class FakeExtractor:
-    """Says the mean of every frame."""
+    """Returns the mean of every frame."""
 
     name, sha256 = "fake", "f" * 64
 
@@ -201,7 +201,7 @@ class FakeExtractor:
         return means, means
 
 
-def test_what_is_real_is_closest(
+def test_real_clips_have_distance_zero(
     runs: Path, footage: Path, tiny_config: Path, cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from training.config import load_config
