@@ -1,1 +1,1 @@
-"""Benchmarks: how fast, how late, how good, and beside whom; `python -m benchmarks`."""
+"""Benchmarks: speed, latency, endurance and quality; `python -m benchmarks`."""

@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks NAME ...`. Adding a benchmark = one file and one line in `BENCHMARKS`."""
+"""The command line: `python -m benchmarks NAME ...`. A new benchmark is one module and one line in `BENCHMARKS`."""
 
 from __future__ import annotations
 
@@ -6,24 +6,47 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
+from pathlib import Path
+from typing import NamedTuple, NoReturn
 
-# Name -> module with SUMMARY and EXAMPLES (text), add_arguments(parser) and run(options) -> Report.
+from benchmarks import plots
+from benchmarks.machine import machine_card
+from benchmarks.report import command_line, write_beside
+
+
+class Benchmark(NamedTuple):
+    """A module and what it measures, in a few words.
+
+    The module's docstring is its manual page; it has add_arguments(parser), run(options) -> BenchmarkReport and, if
+    docs/results.md shows it, to_markdown(result) -> str. It is imported only when it is asked for.
+    """
+
+    module: str
+    summary: str
+
+
 BENCHMARKS = {
-    "all": "benchmarks.everything",
-    "attack": "benchmarks.scenarios.attack",
-    "endurance": "benchmarks.scenarios.endurance",
-    "gpu-check": "benchmarks.gpu_check",
-    "kills": "benchmarks.scenarios.reconnect",
-    "latency": "benchmarks.latency.command",
-    "live": "benchmarks.live.command",
-    "loading": "benchmarks.training.loading",
-    "pictures": "benchmarks.pictures",
-    "pretraining": "benchmarks.training.pretraining",
-    "quality": "benchmarks.quality.command",
-    "scale": "benchmarks.latency.scale",
-    "soak": "benchmarks.scenarios.soak",
-    "transfer": "benchmarks.transfer.command",
+    "all": Benchmark("benchmarks.everything", "every benchmark in docs/results.md, and its tables"),
+    "attack": Benchmark("benchmarks.scenarios.attack", "a show whose page is attacked, next to a quiet one"),
+    "endurance": Benchmark("benchmarks.scenarios.endurance", "a long show to RTMP, a recording and the page at once"),
+    "gpu-check": Benchmark("benchmarks.gpu_check", "engines, CUDA graphs, parity and latency on an NVIDIA GPU"),
+    "latency": Benchmark("benchmarks.latency.command", "time per frame, its stages, and other runtimes next to it"),
+    "live": Benchmark("benchmarks.live.command", "glass-to-glass latency through RTMP, the page and ffmpeg"),
+    "loading": Benchmark("benchmarks.training.loading", "sharding many short clips, then an epoch of batches"),
+    "pictures": Benchmark("benchmarks.pictures", "a sheet of frames over time and a clip, made by bundles"),
+    "pretraining": Benchmark("benchmarks.training.pretraining", "pretraining: clips per second, waiting, TFLOP/s"),
+    "quality": Benchmark("benchmarks.quality.command", "distances to held-out footage, motion, text, memory, drift"),
+    "reconnect": Benchmark("benchmarks.scenarios.reconnect", "a stream whose server is killed, or never reads"),
+    "scale": Benchmark("benchmarks.latency.scale", "time per frame from 128 to 1024 pixels, same weights"),
+    "soak": Benchmark("benchmarks.scenarios.soak", "memory, latency and pictures over 100,000 frames"),
+    "transfer": Benchmark("benchmarks.transfer.command", "whether pretraining helps fine-tuning, over several seeds"),
+}
+ALIASES = {"kills": "reconnect"}  # for one release
+EXTRAS = {
+    **dict.fromkeys(("scipy", "sklearn"), "evaluation"),
+    **dict.fromkeys(("torch", "cv2", "lightning", "array_record", "scenedetect", "onnxscript"), "train"),
+    **dict.fromkeys(("onnxruntime", "openvino", "tokenizers"), "cpu"),
+    "matplotlib": "plot",
 }
 _DESCRIPTION = """\
 Measure a generator. Every benchmark prints a table and the machine it ran on
@@ -39,10 +62,8 @@ examples:
 
 exit status:
   0  measured
-  1  measured, and something that must hold does not (soak,
-     endurance, kills, gpu-check)
-  2  something is wrong with the arguments, the bundle or the engine: one line
-     on standard error says what
+  1  measured, and a check failed (attack, endurance, gpu-check, reconnect, soak)
+  2  invalid arguments, bundle or engine: one line on standard error says what
 """
 
 
@@ -62,41 +83,50 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     from runtime.errors import BundleError, EngineError
 
+    words = list(sys.argv[1:] if argv is None else argv)
+    words[:1] = [ALIASES.get(word, word) for word in words[:1]]
     try:
-        options = _parser().parse_args(argv)
+        options = _parser(words[0] if words else "").parse_args(words)
+        plot = getattr(options, "plot", None)
+        if plot is not None:
+            plots.check_plot(Path(plot))
+        machine = machine_card()  # before the measurement, so that its load is that of other programs
         report = options.run(options)
+        report.result.setdefault("machine", machine)
+        report.result.setdefault("command", command_line())
         report.publish(json_file=options.json)
+        if plot is not None:
+            draw, result = plots.PLOTS[options.benchmark], {**report.result, **report.details}
+            write_beside(Path(plot), lambda beside: draw(result, beside))
+    except ModuleNotFoundError as error:
+        if (extra := EXTRAS.get((error.name or "").partition(".")[0])) is None:
+            raise
+        print(f"benchmarks: {error.name} is not installed: pip install 'everframe[{extra}]'", file=sys.stderr)
+        return 2
     except (BundleError, EngineError, ValueError, OSError) as error:
         print(f"benchmarks: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("benchmarks: stopped, nothing was measured to the end", file=sys.stderr)
+        print("benchmarks: stopped before the measurement was complete", file=sys.stderr)
         return 130
     return int(report.failed)
 
 
-def _parser() -> argparse.ArgumentParser:
-    modules = {name: import_module(module) for name, module in BENCHMARKS.items()}
-    parser = _Parser(
-        prog="python -m benchmarks",
-        description=_DESCRIPTION,
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(
-        title="benchmarks", dest="benchmark", metavar="NAME", required=True, parser_class=_Parser
-    )
-    for name, module in modules.items():
-        command = commands.add_parser(
-            name,
-            help=module.SUMMARY,
-            description=module.DESCRIPTION,
-            epilog=module.EXAMPLES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.add_arguments(command)
-        command.add_argument("--json", metavar="FILE", help="also write the result here, with every single value")
-        command.set_defaults(run=module.run)
+def _parser(wanted: str) -> argparse.ArgumentParser:
+    """Return the parser; only the wanted benchmark has its arguments."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(prog="python -m benchmarks", description=_DESCRIPTION, epilog=_EPILOG, formatter_class=raw)
+    commands = parser.add_subparsers(title="benchmarks", dest="benchmark", metavar="NAME", required=True)
+    for name, (module_name, summary) in BENCHMARKS.items():
+        command = commands.add_parser(name, help=summary, formatter_class=raw)
+        if name == wanted:
+            module = import_module(module_name)
+            command.description = module.__doc__
+            module.add_arguments(command)
+            command.add_argument("--json", metavar="FILE", help="also write the result to a file, with every value")
+            if name in plots.PLOTS:
+                command.add_argument("--plot", metavar="FILE", help="draw the result: .png, .svg or .pdf")
+            command.set_defaults(run=module.run)
     return parser
 
 

@@ -1,6 +1,17 @@
-"""Every benchmark that docs/results.md quotes, one after the other, and its tables made from what they gave.
+"""Every benchmark in docs/results.md, one after the other, and its tables from their results.
 
 python -m benchmarks all
+
+Runs each benchmark in a process of its own, keeps its result in docs/measured/
+and writes the tables of docs/results.md from there: no number is typed by hand.
+Nothing else should run at the same time. A benchmark that needs a training run
+is skipped without it, and its table stays as it is.
+
+examples:
+  python -m benchmarks all
+  python -m benchmarks all --only soak-satellite-256
+  python -m benchmarks all --render
+      write the tables again without measuring
 """
 
 from __future__ import annotations
@@ -16,22 +27,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import BenchmarkReport, write_beside
+from benchmarks.report import BenchmarkReport, write_text
 
-SUMMARY = "every benchmark that docs/results.md quotes, and its tables from what they gave"
-DESCRIPTION = """\
-Run each benchmark in a process of its own, one after the other, keep its result
-in docs/measured/ and write the tables of docs/results.md from there, so that no
-number is typed by hand. Nothing else should run meanwhile. What needs a trained
-run passes by where there is none, and the table of last time stays.
-"""
-EXAMPLES = """\
-examples:
-  python -m benchmarks all
-  python -m benchmarks all --only soak-satellite-256
-  python -m benchmarks all --render
-      write the tables again, and measure nothing
-"""
 ROOT = Path(__file__).resolve().parents[1]
 _MARK = re.compile(r"(<!-- measured: ([a-z0-9-]+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
@@ -45,24 +42,17 @@ class Measurement:
     needs: str = ""
 
 
-def _latency(name: str) -> Measurement:
-    command = ("latency", f"bundles/{name}", "--pixels", "i420", "--frames", "600", "--beside", "all")
-    return Measurement(f"latency-{name}", command)
-
-
+_LATENCY = ("--pixels", "i420", "--frames", "600", "--compare", "all")
 _SIZES = "192x192,256x256,384x384,512x512,768x768,1024x1024"  # 128 is refused (docs/log.md)
+_SCALE = ("scale", "runs/satellite-256", "--keep", "runs/sizes", "--sizes", _SIZES)
 
 ENTRIES = (
-    _latency("satellite-256"),
-    _latency("landscape-256"),
+    Measurement("latency-satellite-256", ("latency", "bundles/satellite-256", *_LATENCY)),
+    Measurement("latency-landscape-256", ("latency", "bundles/landscape-256", *_LATENCY)),
     Measurement("live-satellite-256", ("live", "bundles/satellite-256")),
-    Measurement(
-        "scale-satellite",
-        ("scale", "runs/satellite-256", "--keep", "runs/sizes", "--sizes", _SIZES),
-        needs="runs/satellite-256",
-    ),
+    Measurement("scale-satellite", _SCALE, needs="runs/satellite-256"),
     Measurement("soak-satellite-256", ("soak", "bundles/satellite-256")),
-    Measurement("kills-satellite-256", ("kills", "bundles/satellite-256")),
+    Measurement("kills-satellite-256", ("reconnect", "bundles/satellite-256")),
     Measurement("endurance-satellite-256", ("endurance", "bundles/satellite-256")),
 )
 
@@ -71,11 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the benchmark's arguments."""
     names = ", ".join(entry.name for entry in ENTRIES)
     parser.add_argument("--only", metavar="NAMES", help=f"some of {names}")
-    parser.add_argument("--render", action="store_true", help="write the tables from docs/measured/, measure nothing")
+    parser.add_argument("--render", action="store_true", help="write the tables without measuring")
 
 
 def run(options: argparse.Namespace) -> BenchmarkReport:
-    """Measure and write the tables.
+    """Measure, and write the tables.
 
     Raises:
         ValueError: a name is unknown, a result is missing or damaged, or docs/results.md has no place for it.
@@ -91,37 +81,34 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
             rows.append((entry.name, measure(entry, folder), " ".join(entry.command)))
     page = ROOT / "docs" / "results.md"
     text = render(page.read_text(encoding="utf-8"), folder)
-    write_beside(page, lambda beside: beside.write_text(text, encoding="utf-8"))
-    return BenchmarkReport(
-        "measured, and written to docs/results.md", rows, {"benchmark": "all", "measured": len(rows)}
-    )
+    write_text(page, text)
+    return BenchmarkReport("written to docs/results.md", rows, {"benchmark": "all", "measured": len(rows)})
 
 
 def measure(entry: Measurement, folder: Path) -> str:
-    """Run one measurement and keep its result; return in a word how it went.
+    """Run one measurement and keep its result; return "measured", "failed" or why it was skipped.
 
     Raises:
         ValueError: it could not be run.
     """
     if entry.needs and not (ROOT / entry.needs).exists():
-        return f"passed by: there is no {entry.needs}"
+        return f"skipped: there is no {entry.needs}"
     print(f"{entry.name}: python -m benchmarks {' '.join(entry.command)}", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "benchmarks", *entry.command]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode not in (0, 1):
-        raise ValueError(f"{entry.name} ended with status {done.returncode}: what it said stands above")
+        raise ValueError(f"{entry.name} ended with status {done.returncode}: see its output above")
     folder.mkdir(exist_ok=True)
     result = json.loads(done.stdout.splitlines()[-1])
-    text = json.dumps(result, indent=1) + "\n"
-    write_beside(folder / f"{entry.name}.json", lambda beside: beside.write_text(text, encoding="utf-8"))
+    write_text(folder / f"{entry.name}.json", json.dumps(result, indent=1) + "\n")
     return "failed" if done.returncode else "measured"
 
 
 def render(text: str, folder: Path) -> str:
-    """Return docs/results.md with every marked table written anew.
+    """Return docs/results.md with every marked table replaced.
 
     Args:
-        text: of the page. A place for a table lies between `<!-- measured: NAME -->` and `<!-- end -->`.
+        text: of the page. A table is between `<!-- measured: NAME -->` and `<!-- end -->`.
         folder: holds NAME.json.
 
     Raises:
@@ -140,11 +127,12 @@ def table(file: Path) -> str:
     Raises:
         ValueError: it is missing or damaged.
     """
-    from benchmarks.__main__ import BENCHMARKS
+    from benchmarks.__main__ import ALIASES, BENCHMARKS
 
     try:
         result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        body: str = import_module(BENCHMARKS[result["benchmark"]]).to_markdown(result)
+        name = ALIASES.get(result["benchmark"], result["benchmark"])
+        body: str = import_module(BENCHMARKS[name].module).to_markdown(result)
         return f"`{result['command']}`\n\n{body}\n{_footer(result['machine'])}\n"
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(

@@ -1,23 +1,33 @@
-"""What an NVIDIA machine can do for a bundle: engines, graphs, parity, latency, memory; one JSON.
+"""What an NVIDIA GPU can do for a bundle: engines, CUDA graphs, parity, latency.
 
 python -m benchmarks gpu-check bundles/NAME      (or: make gpu-check)
+
+Tries every engine for GPUs once, and reports why those that do not run do not.
+Tests device buffers, pinned frames and captured CUDA graphs with a PyTorch
+module even if PyTorch is all that is installed. Compares frames with those of
+ONNX Runtime on the CPU, the first ten with graphs and without, and times what
+runs. Exit status 1 if something makes wrong frames, 2 without a CUDA device.
+
+examples:
+  python -m benchmarks gpu-check bundles/satellite-256
+  make gpu-check
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
+import itertools
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.latency.distribution import Distribution
-from benchmarks.machine import machine_card
-from benchmarks.report import BenchmarkReport
+from benchmarks.latency.distribution import percentiles
+from benchmarks.report import BenchmarkReport, Checks, check, check_rows, has_failed
 from runtime.bundle.reader import open_bundle
 from runtime.bundle.tensors import TensorSpec
 from runtime.engines import cuda
@@ -30,21 +40,6 @@ from runtime.generator import Generator
 from runtime.golden import psnr_db
 from runtime.noise import FRAMES, normals
 
-SUMMARY = "what an NVIDIA GPU can do for a bundle: engines, CUDA graphs, parity, latency"
-DESCRIPTION = """\
-Try every engine for GPUs once, and say of those that do not run why. Exercise
-device buffers, pinned frames and captured CUDA graphs by a module of PyTorch
-where there is no engine but that. Compare frames with those of ONNX Runtime on
-the CPU, the first ten with graphs and without, and time what runs.
-"""
-EXAMPLES = """\
-examples:
-  python -m benchmarks gpu-check bundles/satellite-256
-  make gpu-check
-
-exit status: 1 if something that runs makes wrong frames, 2 without a CUDA
-device
-"""
 GPU_ENGINES = ("tensorrt", "tensorrt-rtx", "onnxruntime-cuda")
 _GATE_DB = {"fp16": 35.0, "fp32": 60.0}
 _COMPARED = 10
@@ -61,44 +56,33 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
     """Check this machine.
 
     Raises:
-        ValueError: there is no CUDA device that can be used, or `--frames` is below 10.
+        ValueError: there is no usable CUDA device, or `--frames` is below 10.
         BundleError: the bundle is damaged.
     """
     if options.frames < _COMPARED:
         raise ValueError(f"--frames must be at least {_COMPARED}, got {options.frames}")
-    open_bundle(options.bundle)  # an error of the user's first
+    open_bundle(options.bundle)  # a damaged bundle is reported first
     if (why_not := cuda.why_no_device()) is not None:
         raise ValueError(f"gpu-check needs an NVIDIA GPU: {why_not}")
-    machine = machine_card()
     probe = cuda.Cuda()
     gpu = {"name": probe.name, "target": probe.target}
     probe.close()
-    checks: dict[str, Any] = {"buffers and graphs": _attempt(lambda: check_torch(cuda.Cuda(), options.frames))}
-    expected = _frames_of(options.bundle, "onnxruntime", "fp32")
-    for name in GPU_ENGINES:
-        for precision in ("fp16", "fp32"):
-            checks[f"{name} {precision}"] = _attempt(
-                lambda name=name, precision=precision: check_engine(  # type: ignore[misc]
-                    options.bundle, name, precision, expected, options.frames
-                )
-            )
-    result = {
-        "benchmark": "gpu-check",
-        "bundle": Path(options.bundle).name,
-        "gpu": gpu,
-        "checks": checks,
-        "machine": machine,
-        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
-    }
-    rows = [(name, _word(check), check["what"]) for name, check in checks.items()]
-    failed = any(check["passed"] is False for check in checks.values())
-    return BenchmarkReport(f"{gpu['name']} ({gpu['target']})", rows, result, failed=failed)
+    checks: Checks = {"buffers and graphs": _attempt(lambda: check_torch(cuda.Cuda(), options.frames))}
+    with _open(options.bundle, "onnxruntime", "fp32") as generator:
+        expected = [next(generator).copy() for _ in range(_COMPARED)]
+    for name, precision in itertools.product(GPU_ENGINES, ("fp16", "fp32")):
+        checks[f"{name} {precision}"] = _attempt(
+            partial(check_engine, options.bundle, name, precision, expected, options.frames)
+        )
+    result = {"benchmark": "gpu-check", "bundle": Path(options.bundle).name, "gpu": gpu, "checks": checks}
+    title = f"{gpu['name']} ({gpu['target']})"
+    return BenchmarkReport(title, check_rows(checks), result, failed=has_failed(checks))
 
 
 def check_engine(
     bundle: str, name: str, precision: str, expected: list[npt.NDArray[np.uint8]], frames: int
 ) -> dict[str, Any]:
-    """Run a bundle on an engine: its first frames against others', and its latency.
+    """Run a bundle on an engine: compare its first frames, and measure its latency.
 
     Raises:
         EngineError: it cannot run here, for the reason given.
@@ -106,19 +90,19 @@ def check_engine(
     if (why_not := open_engine(name).available()) is not None:
         raise EngineError(why_not)
     started = time.perf_counter()
-    with Generator.open(bundle, engine=name, precision=precision, renewal=False, seed=0) as generator:
+    with _open(bundle, name, precision) as generator:
         found = [next(generator).copy() for _ in expected]
         opened_s = time.perf_counter() - started
         durations = _time(lambda: next(generator), frames)
     worst = min(psnr_db(mine, other) for mine, other in zip(found, expected, strict=True))
-    ms = Distribution.of(durations).to_json()
+    ms = percentiles(durations)
     what = f"{worst:.1f} dB at worst over {len(found)} frames (at least {_GATE_DB[precision]:g}); "
     what += f"p50 {ms['p50']:.2f}, p99 {ms['p99']:.2f} ms; {opened_s:.1f} s to the first frames"
-    return {"passed": worst >= _GATE_DB[precision], "what": what, "psnr_db": round(worst, 2), "ms": ms}
+    return {**check(worst >= _GATE_DB[precision], what), "psnr_db": round(worst, 2), "ms": ms}
 
 
 def check_torch(device: CudaDevice, frames: int) -> dict[str, Any]:
-    """Let a module of PyTorch run in our buffers, stream and CUDA graphs, and compare it with itself without graphs.
+    """Run a PyTorch module in the runtime's buffers, stream and CUDA graphs, with graphs and without.
 
     Args:
         device: of CUDA; owned from now on.
@@ -140,8 +124,8 @@ def check_torch(device: CudaDevice, frames: int) -> dict[str, Any]:
     def enqueue(addresses: Mapping[str, int]) -> None:
         with torch.inference_mode(), torch.cuda.stream(stream):
             state, noise, frame, after = (
-                torch.as_tensor(CudaFrame(addresses[name], shape, "float32"), device="cuda")
-                for name, shape in (("state", _STATE), ("noise", _STATE), ("frame", _STATE), ("after", _STATE))
+                torch.as_tensor(CudaFrame(addresses[name], _STATE, "float32"), device="cuda")
+                for name in ("state", "noise", "frame", "after")
             )
             after.copy_(torch.tanh(layer(state) + noise))
             frame.copy_(after * 0.5 + 0.5)
@@ -159,7 +143,7 @@ PROGRAM = Program(
 
 
 def compare_graphs(device: CudaDevice, enqueue: Callable[[Mapping[str, int]], None], frames: int) -> dict[str, Any]:
-    """Run what works on `PROGRAM` with captured graphs, and step by step, and compare the first frames bit by bit.
+    """Run `PROGRAM` with captured graphs and step by step, and compare the first frames bit by bit.
 
     Args:
         device: owned from now on.
@@ -174,16 +158,21 @@ def compare_graphs(device: CudaDevice, enqueue: Callable[[Mapping[str, int]], No
         session.use_graphs = False
         without = _play(session)
         session.use_graphs = True
-        durations = _time(lambda: (session.run(), session.read("frame")), frames)
+
+        def step() -> None:
+            session.run()
+            session.read("frame")
+
+        durations = _time(step, frames)
     finally:
         session.close()
     same = all(np.array_equal(one, other) for one, other in zip(with_graphs, without, strict=True))
-    ms = Distribution.of(durations).to_json()
+    ms = percentiles(durations)
     what = f"the first {_COMPARED} frames {'are the same' if same else 'DIFFER'} with graphs and without; "
     what += f"p50 {ms['p50']:.3f}, p99 {ms['p99']:.3f} ms a frame of a small module"
     if why_eager:
         what = f"nothing could be captured ({why_eager}); {what}"
-    return {"passed": same and not why_eager, "what": what, "ms": ms}
+    return {**check(same and not why_eager, what), "ms": ms}
 
 
 def _play(session: CudaSession) -> list[npt.NDArray[Any]]:
@@ -196,9 +185,8 @@ def _play(session: CudaSession) -> list[npt.NDArray[Any]]:
     return found
 
 
-def _frames_of(bundle: str, engine: str, precision: str) -> list[npt.NDArray[np.uint8]]:
-    with Generator.open(bundle, engine=engine, precision=precision, renewal=False, seed=0) as generator:
-        return [next(generator).copy() for _ in range(_COMPARED)]
+def _open(bundle: str, engine: str, precision: str) -> Generator:
+    return Generator.open(bundle, engine=engine, precision=precision, renewal=False, seed=0)
 
 
 def _time(step: Callable[[], object], frames: int) -> list[float]:
@@ -212,12 +200,8 @@ def _time(step: Callable[[], object], frames: int) -> list[float]:
     return durations
 
 
-def _attempt(check: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def _attempt(run_check: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     try:
-        return check()
+        return run_check()
     except EngineError as error:
-        return {"passed": None, "what": f"not run: {error}"}
-
-
-def _word(check: Mapping[str, Any]) -> str:
-    return {True: "passed", False: "FAILED", None: "-"}[check["passed"]]
+        return check(None, f"not run: {error}")

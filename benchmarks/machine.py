@@ -1,4 +1,4 @@
-"""The machine card: what a figure was measured on, without which it says nothing."""
+"""The machine that a figure was measured on, and the memory of its processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-# The flags that decide how fast a CPU multiplies matrices, slowest first.
+# The flags that decide how fast a CPU multiplies matrices.
 FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "amx_fp16")
 PACKAGES = ("numpy", "torch", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt-rtx", "tensorrt")
 _CPUINFO = Path("/proc/cpuinfo")
@@ -20,9 +20,9 @@ def machine_card() -> dict[str, Any]:
     """Describe this machine.
 
     Returns:
-        Plain data: `cpu`, `cores` (that this process may use), `flags`, `memory_gib`, `load` (processes that wanted a
-        core in the last minute; None where the system does not tell), `os`, `python`, `packages` (version of each that
-        is installed), `commit` (of this checkout, with `-dirty` if it was changed; None outside git).
+        Plain data: `cpu`, `cores` (that this process may use), `flags`, `memory_gib`, `load` (of the last minute; None
+        if the system does not say), `os`, `python`, `packages` (version of each that is installed), `commit` (of this
+        checkout, with `-dirty` if it was changed; None outside git).
     """
     cpu, flags = _read_cpu(_CPUINFO)
     return {
@@ -39,7 +39,7 @@ def machine_card() -> dict[str, Any]:
 
 
 def resident_mb(pid: int | str = "self") -> float | None:
-    """Return how much memory a process has resident, in MB (10^6 bytes); None where the system does not tell."""
+    """Return the resident memory of a process in MB (10^6 bytes); None if it has ended or the system does not say."""
     try:
         pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="utf-8").split()[1])
     except (OSError, ValueError, IndexError):
@@ -47,8 +47,27 @@ def resident_mb(pid: int | str = "self") -> float | None:
     return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
 
 
+def process_tree(pid: int) -> list[int]:
+    """Return a process and everything that it has started; on Linux, elsewhere the process alone."""
+    found = [pid]
+    for file in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = file.read_text(encoding="utf-8").split()
+        except OSError:  # the thread has ended
+            continue
+        found += [other for child in children for other in process_tree(int(child))]
+    return found
+
+
+def tree_mb(pid: int) -> float | None:
+    """Return the resident memory of a process and everything that it has started, in MB; None if not known."""
+    if resident_mb(pid) is None:
+        return None
+    return round(sum(resident_mb(process) or 0.0 for process in process_tree(pid)), 1)
+
+
 def _read_cpu(file: Path) -> tuple[str, set[str]]:
-    """Return the model and the flags of the first CPU that Linux lists, or what Python knows elsewhere."""
+    """Return model and flags of the first CPU in /proc/cpuinfo, or what Python knows elsewhere."""
     try:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -86,7 +105,7 @@ def _commit(folder: Path) -> str | None:
 
     try:
         if Path(git("rev-parse", "--show-toplevel")) != folder:
-            return None  # some other project's repository around an installed copy of ours
+            return None  # another project's repository around an installed copy
         return git("rev-parse", "HEAD") + ("-dirty" if git("status", "--porcelain", "-uno") else "")
     except (OSError, subprocess.SubprocessError):
         return None

@@ -1,6 +1,18 @@
-"""What bundles make, to be looked at: a sheet of frames over time, a clip, and a few figures beside them.
+"""A sheet of frames over time and a clip, made by bundles.
 
 python -m benchmarks pictures bundles/NAME --sheet frames.png --motion motion.webp
+
+Makes frames of one or more bundles from several seeds, images or prompts, as in
+a real show with renewal. The sheet has one row per bundle, prompt and seed, and
+one column per frame number; the clip has all of them side by side. Brightness,
+contrast and motion over time show whether a show degrades or freezes.
+
+examples:
+  python -m benchmarks pictures bundles/mine --sheet frames.png
+  python -m benchmarks pictures bundles/a bundles/b --seeds 1,2,3 --motion both.webp
+  python -m benchmarks pictures bundles/mine --image photo.jpg --sheet photo.png
+  python -m benchmarks pictures bundles/mine --text "a stormy sea" --text candles --sheet words.jpg
+  python -m benchmarks pictures bundles/mine --frames 1,100,10000 --sheet long.jpg --tile 160
 """
 
 from __future__ import annotations
@@ -15,26 +27,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks.machine import machine_card
 from benchmarks.report import BenchmarkReport, write_beside
 from runtime.generator import Generator
 
-SUMMARY = "a sheet of frames over time and a clip, made by bundles"
-DESCRIPTION = """\
-Make frames of one or more bundles from several seeds, pictures or prompts,
-exactly as a show would, renewal included, and lay them out: one row per bundle,
-prompt and seed, one column per frame number; and a clip of all of them side by
-side. Beside the pictures: brightness, contrast and motion over time, which tell
-whether a show falls apart, freezes or fades.
-"""
-EXAMPLES = """\
-examples:
-  python -m benchmarks pictures bundles/mine --sheet frames.png
-  python -m benchmarks pictures bundles/a bundles/b --seeds 1,2,3 --motion both.webp
-  python -m benchmarks pictures bundles/mine --image photo.jpg --sheet photo.png
-  python -m benchmarks pictures bundles/mine --text "a stormy sea" --text candles --sheet words.jpg
-  python -m benchmarks pictures bundles/mine --frames 1,100,10000 --sheet long.jpg --tile 160
-"""
+Frame = npt.NDArray[np.uint8]
 COLUMNS = (1, 12, 24, 48, 120, 300, 900, 1800)
 MOTION_SECONDS = 5
 MOTION_STEP = 2  # every second frame: half the size of the file, still smooth
@@ -42,21 +38,20 @@ MOTION_STEP = 2  # every second frame: half the size of the file, still smooth
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the benchmark's arguments."""
-    parser.add_argument("bundles", metavar="BUNDLE", nargs="+", help="folders of bundles of one frame size")
-    parser.add_argument("--seeds", default="1,2,3,4", metavar="LIST", help="seeds, one row each (1,2,3,4)")
-    parser.add_argument(
-        "--image", metavar="FILE", action="append", default=[], help="a picture to animate, one row each"
-    )
-    parser.add_argument("--text", metavar="TEXT", action="append", default=[], help="a prompt, one row each")
-    parser.add_argument("--frames", metavar="LIST", help=f"columns ({','.join(map(str, COLUMNS))})")
-    parser.add_argument("--tile", type=int, metavar="PIXELS", help="height of a frame on the sheet (its own)")
-    parser.add_argument("--sheet", metavar="FILE", help="where to write the sheet, .png, .jpg or .webp")
-    parser.add_argument("--motion", metavar="FILE", help="where to write the clip, .webp, .gif or .png (animated)")
-    parser.add_argument("--engine", default="auto", metavar="E", help="see `latency` (auto)")
+    add = parser.add_argument
+    add("bundles", metavar="BUNDLE", nargs="+", help="folders of bundles of one frame size")
+    add("--seeds", default="1,2,3,4", metavar="LIST", help="seeds, one row each (1,2,3,4)")
+    add("--image", metavar="FILE", action="append", default=[], help="a picture to animate, one row each")
+    add("--text", metavar="TEXT", action="append", default=[], help="a prompt, one row each")
+    add("--frames", metavar="LIST", help=f"columns ({','.join(map(str, COLUMNS))})")
+    add("--tile", type=int, metavar="PIXELS", help="height of a frame on the sheet (its own)")
+    add("--sheet", metavar="FILE", help="where to write the sheet, .png, .jpg or .webp")
+    add("--motion", metavar="FILE", help="where to write the clip, .webp, .gif or .png (animated)")
+    add("--engine", default="auto", metavar="E", help="see `latency` (auto)")
 
 
 def run(options: argparse.Namespace) -> BenchmarkReport:
-    """Make the pictures as the arguments say.
+    """Make the pictures.
 
     Raises:
         ValueError, BundleError, EngineError: see `Generator.open`; or a seed or file name is wrong.
@@ -71,8 +66,8 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
         value = getattr(options, name)
         if value is not None and not value.lower().endswith(endings):
             raise ValueError(f"--{name} is {value}, expected a name that ends in {' or '.join(endings)}")
-    rows: list[list[npt.NDArray[np.uint8]]] = []
-    clips: list[list[npt.NDArray[np.uint8]]] = []
+    rows: list[list[Frame]] = []
+    clips: list[list[Frame]] = []
     figures: list[dict[str, Any]] = []
     fps = 0.0
     for bundle in options.bundles:
@@ -92,7 +87,7 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
     if options.motion is not None:
         _write_motion(Path(options.motion), clips, len(seeds) if len(seeds) > 1 else min(4, len(clips)), fps)
     title = f"{len(rows)} shows, frames {', '.join(map(str, columns))}"
-    result = {"benchmark": "pictures", "columns": columns, "shows": figures, "machine": machine_card()}
+    result = {"benchmark": "pictures", "columns": columns, "shows": figures}
     return BenchmarkReport(title, _table(figures), result)
 
 
@@ -114,7 +109,7 @@ def _label(show: dict[str, Any]) -> str:
 
 def _watch(
     generator: Generator, columns: list[int], *, wants_clip: bool
-) -> tuple[list[npt.NDArray[np.uint8]], list[npt.NDArray[np.uint8]], list[dict[str, float]]]:
+) -> tuple[list[Frame], list[Frame], list[dict[str, float]]]:
     """Run a show to the last column; return the columns, the clip's frames, and figures at each column."""
     row, clip, figures = [], [], []
     before: npt.NDArray[np.float32] | None = None
@@ -131,21 +126,13 @@ def _watch(
             if number in columns:
                 row.append(frame.copy())
                 motion = 0.0 if before is None else float(np.abs(values - before).mean())
-                figures.append(
-                    {
-                        "frame": number,
-                        "brightness": round(float(values.mean()), 2),
-                        "contrast": round(float(values.std()), 2),
-                        "motion": round(motion, 3),
-                    }
-                )
+                levels = {"brightness": round(float(values.mean()), 2), "contrast": round(float(values.std()), 2)}
+                figures.append({"frame": number, **levels, "motion": round(motion, 3)})
             before = values
     return row, clip, figures
 
 
-def _draw_sheet(
-    rows: list[list[npt.NDArray[np.uint8]]], columns: list[int], labels: list[str], tile: int | None
-) -> Image.Image:
+def _draw_sheet(rows: list[list[Frame]], columns: list[int], labels: list[str], tile: int | None) -> Image.Image:
     """Lay the frames out with the prompt at the left of each row and the frame's number above each column."""
     margin, head = 112, 24
     height, width = rows[0][0].shape[:2]
@@ -164,7 +151,7 @@ def _draw_sheet(
     return sheet
 
 
-def _write_motion(file: Path, clips: list[list[npt.NDArray[np.uint8]]], columns: int, fps: float) -> None:
+def _write_motion(file: Path, clips: list[list[Frame]], columns: int, fps: float) -> None:
     frames = []
     for index in range(min(len(clip) for clip in clips)):
         tiles = [clip[index] for clip in clips]
@@ -182,12 +169,8 @@ def _table(figures: list[dict[str, Any]]) -> list[tuple[str, str, str]]:
     rows = []
     for show in figures:
         first, last = show["frames"][min(1, len(show["frames"]) - 1)], show["frames"][-1]
-        rows.append(
-            (
-                f"{show['bundle']}, {_label(show)}".replace("\n", " "),
-                f"{first['brightness']:.0f} -> {last['brightness']:.0f}",
-                f"brightness from frame {first['frame']} to {last['frame']}; contrast {first['contrast']:.0f} -> "
-                f"{last['contrast']:.0f}, motion {first['motion']:.2f} -> {last['motion']:.2f} levels per frame",
-            )
-        )
+        what = f"brightness from frame {first['frame']} to {last['frame']}; contrast {first['contrast']:.0f} -> "
+        what += f"{last['contrast']:.0f}, motion {first['motion']:.2f} -> {last['motion']:.2f} levels per frame"
+        name = f"{show['bundle']}, {_label(show)}".replace("\n", " ")
+        rows.append((name, f"{first['brightness']:.0f} -> {last['brightness']:.0f}", what))
     return rows

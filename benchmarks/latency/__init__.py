@@ -1,1 +1,0 @@
-"""How long a frame takes, at any size, beside other runtimes."""

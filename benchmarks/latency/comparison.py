@@ -1,23 +1,19 @@
-"""Contenders side by side: each in a process of its own, blocks of frames in turns, all on the same machine."""
+"""Contenders compared: each in a process of its own, in alternating blocks of frames, on the same machine."""
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
+from benchmarks.json_child import JsonChild
 from benchmarks.latency.contenders import CONTENDERS
-from benchmarks.latency.distribution import Distribution
+from benchmarks.latency.distribution import percentiles
 
 BLOCK = 30  # frames that a contender makes in one turn
 SETTLE = 5  # of them that do not count: the caches still hold the others' frames
-_BASE = {  # whom each contender is compared with
+_BASE = {  # what each contender is compared with
     **dict.fromkeys(("engine", "openvino", "torch", "torch-compile"), "everframe"),
     **dict.fromkeys(("onnxruntime", "torch-fp32", "torch-compile-fp32"), "everframe-fp32"),
 }
@@ -34,19 +30,7 @@ _TITLES = {
 }
 
 
-class Worker(Protocol):
-    """A contender that waits for its turn."""
-
-    ready: Mapping[str, Any]
-
-    def make(self, frames: int) -> dict[str, Any]:
-        """Make frames; return {"ms": durations, "resident_mb": memory}."""
-
-    def close(self) -> None:
-        """End it."""
-
-
-class Process:
+class ContenderProcess(JsonChild):
     """A contender in a process of its own.
 
     Args:
@@ -61,40 +45,16 @@ class Process:
     """
 
     def __init__(self, name: str, arguments: Sequence[str]) -> None:
-        root = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.latency.contenders", name, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env={**os.environ, "PYTHONPATH": path},
-        )
-        self.ready = self._read()
+        super().__init__("benchmarks.latency.contenders", name, *arguments, quiet=True)
+        self.ready: Mapping[str, Any] = self.read()
         if "error" in self.ready:
             self.close()
             raise ValueError(str(self.ready["error"]))
 
     def make(self, frames: int) -> dict[str, Any]:
-        """Make frames."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(f"{frames}\n")
-        self._process.stdin.flush()
-        return self._read()
-
-    def close(self) -> None:
-        """End it."""
-        assert self._process.stdin is not None
-        self._process.communicate()
-
-    def _read(self) -> dict[str, Any]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            return {"error": f"its process ended with status {self._process.wait()}"}
-        value: dict[str, Any] = json.loads(line)
-        return value
+        """Make frames; return {"ms": durations, "resident_mb": memory}."""
+        made: dict[str, Any] = self.ask(str(frames))
+        return made
 
 
 def check_names(text: str) -> list[str]:
@@ -106,7 +66,7 @@ def check_names(text: str) -> list[str]:
     names = list(CONTENDERS) if text == "all" else [name.strip() for name in text.split(",")]
     for name in names:
         if name not in CONTENDERS:
-            raise ValueError(f'--beside got "{name}", expected all, or some of {", ".join(CONTENDERS)}')
+            raise ValueError(f'--compare got "{name}", expected all, or some of {", ".join(CONTENDERS)}')
     return names
 
 
@@ -115,25 +75,24 @@ def compare(
     arguments: Sequence[str],
     *,
     frames: int,
-    open_worker: Callable[[str, Sequence[str]], Worker] = Process,
+    open_worker: Callable[[str, Sequence[str]], Any] = ContenderProcess,
     on_progress: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Any]:
-    """Let contenders make frames in turns.
+    """Have contenders make frames in turns.
 
     Args:
         names: of `CONTENDERS`.
         arguments: bundle, threads, pixels, and a run if there is one.
         frames: that count, of each contender, at least; rounded up to whole blocks.
-        open_worker: starts one.
-        on_progress: told what happens next.
+        open_worker: starts one; a `ContenderProcess` but for tests.
+        on_progress: called with a text before each step.
 
     Returns:
         Contender -> {"what", "first_frame_ms", "resident_mb", "ms": percentiles, "fps", "against", "ratio",
         "ratio_low", "ratio_high"}; or {"missing": why it cannot run here}. A ratio is a contender's median time of a
-        block over that of whom it is compared with in the same round: the median of the rounds, and the range in which
-        the middle nine tenths of them lie.
+        block over that of its base in the same round: the median over rounds, and their 5th and 95th percentile.
     """
-    workers: dict[str, Worker] = {}
+    workers: dict[str, Any] = {}
     results: dict[str, Any] = {}
     blocks: dict[str, list[list[float]]] = {}
     try:
@@ -158,15 +117,15 @@ def compare(
         for worker in workers.values():
             worker.close()
     for name, parts in blocks.items():
-        distribution = Distribution.of([value for part in parts for value in part])
-        results[name] |= {"ms": distribution.to_json(), "fps": round(1000 / distribution.p50, 1)}
+        ms = percentiles([value for part in parts for value in part])
+        results[name] |= {"ms": ms, "fps": round(1000 / ms["p50"], 1)}
         base = _BASE.get(name)
         if base in blocks:
             ratios = [np.median(part) / np.median(other) for part, other in zip(parts, blocks[base], strict=True)]
             low, middle, high = np.percentile(ratios, [5, 50, 95]).tolist()
             results[name] |= {"against": base, "ratio": round(middle, 3)}
             results[name] |= {"ratio_low": round(low, 3), "ratio_high": round(high, 3)}
-            results[name]["ratio_p99"] = round(distribution.p99 / results[base]["ms"]["p99"], 3)
+            results[name]["ratio_p99"] = round(ms["p99"] / results[base]["ms"]["p99"], 3)
     return results
 
 
@@ -178,9 +137,7 @@ def rows(results: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         if "missing" in result:
             table.append((title, "-", f"not measured: {result['missing']}"))
             continue
-        ratio = ""
-        if "ratio" in result:
-            ratio = f"{result['ratio']:.2f} x"
+        ratio = f"{result['ratio']:.2f} x" if "ratio" in result else ""
         what = f"{result['ms']['p50']:.2f} ms, p99 {result['ms']['p99']:.2f}, {result['fps']} fps; {result['what']}"
         table.append((title, ratio, what))
     return table

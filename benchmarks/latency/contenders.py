@@ -1,10 +1,10 @@
-"""One way to make frames, in a process of its own: our runtime, and what people would use instead.
+"""One way to make frames, in a process of its own: Everframe's runtime, or an alternative to it.
 
 python -m benchmarks.latency.contenders NAME BUNDLE THREADS PIXELS [RUN]  (started by `benchmarks.latency.comparison`)
 
-Standard output is a line of JSON once the first frame is there, then one for each line of standard input, which says
-how many frames to make: their durations in milliseconds. All begin with the same memory, and each frame ends in memory
-that NumPy reads. Adding a contender = one function and one line in `CONTENDERS`.
+Standard output is a line of JSON after the first frame, then one for each line of standard input, which is a number of
+frames to make: their durations in milliseconds. All begin with the same scene, and each frame ends in memory that NumPy
+reads. A new contender is one function and one line in `CONTENDERS`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ SEED = 7
 
 @dataclass(frozen=True)
 class ContenderTask:
-    """What a contender is to do: frames of a bundle, on some threads, as "rgb" or "i420"; `run` trained the bundle."""
+    """Frames of a bundle, on some threads, as "rgb" or "i420"; `run` is the run that the bundle was exported from."""
 
     path: Path
     bundle: Bundle
@@ -51,8 +52,8 @@ class ContenderTask:
         if manifest.condition is not None:
             with Generator.open(self.path, engine="onnxruntime", precision="fp32", renewal=False) as generator:
                 memory = generator.prepare(seed=SEED) if manifest.condition.only_input("noise") else None
-            for role in ("memory_a", "memory_b") if memory is not None else ():
-                for item in step.inputs_of(role):
+            if memory is not None:
+                for item in (*step.inputs_of("memory_a"), *step.inputs_of("memory_b")):
                     values[item.name] = memory.tensors[item.slot].copy()
         for item in step.inputs_of("noise"):
             values[item.name] = normals(SEED, FRAMES, 0, item.shape[1])[np.newaxis]
@@ -76,39 +77,31 @@ class ContenderTask:
 Frames = Callable[[], Array]  # makes one frame and returns it: uint8, valid until the next call
 
 
-def _everframe(precision: str) -> Callable[[ContenderTask], tuple[Frames, str]]:
-    """Our runtime, scenes that stay: what the step costs, with everything that the runtime adds to it."""
-
-    def open_it(task: ContenderTask) -> tuple[Frames, str]:
-        generator = Generator.open(
-            task.path, precision=precision, threads=task.threads, pixels=task.pixels, seed=SEED, renewal=False
-        )
-        return lambda: next(generator), f"{generator.engine} {generator.precision}"
-
-    return open_it
+def _everframe(precision: str, task: ContenderTask) -> tuple[Frames, str]:
+    """Everframe's runtime without renewal: the step graph and everything that the runtime adds to it."""
+    generator = Generator.open(
+        task.path, precision=precision, threads=task.threads, pixels=task.pixels, seed=SEED, renewal=False
+    )
+    return lambda: next(generator), f"{generator.engine} {generator.precision}"
 
 
-def _bare(precision: str) -> Callable[[ContenderTask], tuple[Frames, str]]:
-    """The engine that our runtime chooses, in a loop without the runtime: nothing is written between frames."""
+def _bare(task: ContenderTask) -> tuple[Frames, str]:
+    """The engine that the runtime chooses, in a loop without the runtime: nothing is written between frames."""
+    choice = choose_engine("auto", "auto")
+    step, condition = open_sessions(
+        task.bundle, choice.engine, choice.precision, pixels=task.pixels, threads=task.threads, cache_dir=None
+    )
+    if condition is not None:
+        condition.close()
+    for name, value in task.inputs().items():
+        step.write(name, value)
 
-    def open_it(task: ContenderTask) -> tuple[Frames, str]:
-        choice = choose_engine("auto", precision)
-        step, condition = open_sessions(
-            task.bundle, choice.engine, choice.precision, pixels=task.pixels, threads=task.threads, cache_dir=None
-        )
-        if condition is not None:
-            condition.close()
-        for name, value in task.inputs().items():
-            step.write(name, value)
+    def make() -> Array:
+        step.run()
+        frame: Array = step.read(task.frame)[0]
+        return frame
 
-        def make() -> Array:
-            step.run()
-            frame: Array = step.read(task.frame)[0]
-            return frame
-
-        return make, f"{choice.engine.name} {choice.precision}"
-
-    return open_it
+    return make, f"{choice.engine.name} {choice.precision}"
 
 
 def _openvino(task: ContenderTask) -> tuple[Frames, str]:
@@ -156,50 +149,45 @@ def _onnxruntime(task: ContenderTask) -> tuple[Frames, str]:
     return make, f"{onnxruntime.__version__} fp32"
 
 
-def _torch(precision: str, *, is_compiled: bool) -> Callable[[ContenderTask], tuple[Frames, str]]:
-    """PyTorch, the network that the bundle was exported from: the run's, else one of the same shape."""
+def _torch(precision: str, is_compiled: bool, task: ContenderTask) -> tuple[Frames, str]:
+    """PyTorch: the run's network, or one of the same shape with random weights."""
+    import torch
 
-    def open_it(task: ContenderTask) -> tuple[Frames, str]:
-        import torch
+    from benchmarks.latency.torch_step import open_step
 
-        from benchmarks.latency.torch_step import open_step
-
-        make = open_step(
-            task.bundle.manifest,
-            task.inputs(),
-            precision,
-            is_compiled=is_compiled,
-            pixels=task.pixels,
-            threads=task.threads,
-            run=task.run,
-        )
-        return make, f"{torch.__version__.split('+')[0]} {precision}"
-
-    return open_it
+    make = open_step(
+        task.bundle.manifest,
+        task.inputs(),
+        precision,
+        is_compiled=is_compiled,
+        pixels=task.pixels,
+        threads=task.threads,
+        run=task.run,
+    )
+    return make, f"{torch.__version__.split('+')[0]} {precision}"
 
 
 CONTENDERS: dict[str, Callable[[ContenderTask], tuple[Frames, str]]] = {
-    "everframe": _everframe("auto"),
-    "engine": _bare("auto"),
+    "everframe": partial(_everframe, "auto"),
+    "engine": _bare,
     "openvino": _openvino,
-    "torch": _torch("bf16", is_compiled=False),
-    "torch-compile": _torch("bf16", is_compiled=True),
-    "everframe-fp32": _everframe("fp32"),
+    "torch": partial(_torch, "bf16", False),
+    "torch-compile": partial(_torch, "bf16", True),
+    "everframe-fp32": partial(_everframe, "fp32"),
     "onnxruntime": _onnxruntime,
-    "torch-fp32": _torch("fp32", is_compiled=False),
-    "torch-compile-fp32": _torch("fp32", is_compiled=True),
+    "torch-fp32": partial(_torch, "fp32", False),
+    "torch-compile-fp32": partial(_torch, "fp32", True),
 }
 
 
 def main(name: str, bundle: str, threads: str, pixels: str, run: str | None = None) -> int:
-    """Make frames as standard input asks for them; return the exit status."""
+    """Make frames on request; return the exit status."""
     start = time.perf_counter()
     try:
-        # What others print must not come between the lines of JSON.
+        # Libraries must not print between the lines of JSON.
         with contextlib.redirect_stdout(sys.stderr):
-            task = ContenderTask(
-                Path(bundle), open_bundle(bundle), int(threads), pixels, None if run is None else Path(run)
-            )
+            trained = None if run is None else Path(run)
+            task = ContenderTask(Path(bundle), open_bundle(bundle), int(threads), pixels, trained)
             make, what = CONTENDERS[name](task)
             make()
     except (ImportError, RuntimeError, ValueError, OSError, BundleError, EngineError) as error:

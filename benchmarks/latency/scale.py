@@ -1,35 +1,11 @@
-"""What a frame costs at other sizes: the same weights, re-exported from 128 to 1024 pixels.
+"""Time per frame at other sizes: the same weights, exported again from 128 to 1024 pixels.
 
 python -m benchmarks scale runs/NAME --keep sizes --plot scale.png
-"""
 
-from __future__ import annotations
-
-import argparse
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-import onnx
-
-from benchmarks.latency.comparison import BLOCK, SETTLE, Process
-from benchmarks.latency.distribution import Distribution
-from benchmarks.machine import machine_card
-from benchmarks.report import BenchmarkReport, write_beside
-from runtime.bundle.graph_checks import prune
-from runtime.bundle.reader import open_bundle
-from runtime.engines.sessions import frame_output
-from runtime.engines.table import count_cores
-
-SUMMARY = "what a frame costs from 128 to 1024 pixels, with the same weights"
-DESCRIPTION = """\
-Export a run at each size, once, into a folder that is kept, and time its
+Exports a run at each size, once, into a folder that is kept, and times its
 frames, each size in a process of its own. Bundles may be given instead of a
-run; nothing is exported then. Nothing else should run meanwhile.
-"""
-EXAMPLES = """\
+run; nothing is exported then. Nothing else should run at the same time.
+
 examples:
   python -m benchmarks scale runs/mine --keep sizes
       128, 192, 256, 384, 512, 768 and 1024 pixels square; exported again only
@@ -37,21 +13,40 @@ examples:
   python -m benchmarks scale runs/mine --keep sizes --sizes 256x256,640x384
   python -m benchmarks scale bundles/small bundles/large --plot scale.png
 """
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from benchmarks.latency.comparison import BLOCK, SETTLE, ContenderProcess
+from benchmarks.latency.distribution import percentiles
+from benchmarks.report import BenchmarkReport
+from runtime.bundle.graph_checks import prune
+from runtime.bundle.reader import open_bundle
+from runtime.engines.sessions import frame_output
+from runtime.engines.table import count_cores
+
 _SIZES = "128x128,192x192,256x256,384x384,512x512,768x768,1024x1024"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the benchmark's arguments."""
-    parser.add_argument("sources", nargs="+", metavar="RUN|BUNDLE", help="one run, or bundles of several sizes")
-    parser.add_argument("--keep", metavar="DIR", help="where the exports of a run stay; needed for a run")
-    parser.add_argument("--sizes", default=_SIZES, metavar="WxH,...", help=f"sizes to export a run at ({_SIZES})")
-    parser.add_argument("--frames", type=int, default=250, metavar="N", help="frames of each size (250)")
-    parser.add_argument("--threads", type=int, metavar="T", help="CPU threads for a frame (every core)")
-    parser.add_argument("--plot", metavar="FILE", help="draw cost against pixels: .png, .svg or .pdf")
+    add = parser.add_argument
+    add("sources", nargs="+", metavar="RUN|BUNDLE", help="one run, or bundles of several sizes")
+    add("--keep", metavar="DIR", help="folder for the exports of a run; needed for a run")
+    add("--sizes", default=_SIZES, metavar="WxH,...", help=f"sizes to export a run at ({_SIZES})")
+    add("--frames", type=int, default=250, metavar="N", help="frames of each size (250)")
+    add("--threads", type=int, metavar="T", help="CPU threads for a frame (every core)")
 
 
 def run(options: argparse.Namespace) -> BenchmarkReport:
-    """Measure as the arguments say.
+    """Measure.
 
     Raises:
         ValueError, BundleError, EngineError: a source is neither run nor bundle, or cannot be exported or run here.
@@ -60,56 +55,42 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
 
     if options.frames < 1:
         raise ValueError(f"--frames must be at least 1, got {options.frames}")
-    if options.plot is not None:
-        from benchmarks.latency.plot import check_plot
-
-        check_plot(Path(options.plot))
-    machine = machine_card()
     threads = options.threads or count_cores()
     with Console(stderr=True).status("scale") as status:
         bundles, refused = find_bundles(options.sources, options.keep, options.sizes, status.update)
-        rows = []
+        sizes = []
         for bundle in bundles:
             status.update(f"{bundle}: measuring")
-            rows.append(measure(bundle, threads, options.frames))
-    rows.sort(key=lambda row: row["width"] * row["height"])
+            sizes.append(measure(bundle, threads, options.frames))
+    sizes.sort(key=lambda row: row["width"] * row["height"])
     result = {
         "benchmark": "scale",
         "bundle": open_bundle(bundles[0]).manifest.name,
         "threads": threads,
         "frames": options.frames,
-        "exponent": exponent(rows),
-        "sizes": rows,
+        "exponent": exponent(sizes),
+        "sizes": sizes,
         "refused": refused,
-        "machine": machine,
-        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
     }
-    if options.plot is not None:
-        from benchmarks.latency.scale_plot import draw
-
-        write_beside(Path(options.plot), lambda beside: draw(result, beside))
-    table = [
-        (
-            f"{row['width']} x {row['height']}",
-            f"{row['ms']['p50']:.1f} ms",
-            f"p99 {row['ms']['p99']:.1f}, {row['fps']} fps",
-        )
-        for row in rows
+    rows = [
+        (_size(row), f"{row['ms']['p50']:.1f} ms", f"p99 {row['ms']['p99']:.1f}, {row['fps']} fps") for row in sizes
     ]
-    table += [(text, "-", why) for text, why in refused.items()]
+    rows += [(text, "-", why) for text, why in refused.items()]
     if result["exponent"] is not None:
-        table.append(("cost", f"pixels ^ {result['exponent']:.2f}", "1 is in proportion"))
-    return BenchmarkReport(f"{result['bundle']}, {threads} threads", table, result)
+        rows.append(("cost", f"pixels ^ {result['exponent']:.2f}", "1 is proportional"))
+    return BenchmarkReport(f"{result['bundle']}, {threads} threads", rows, result)
 
 
-def find_bundles(sources: Sequence[str], keep: str | None, sizes: str, say: Any) -> tuple[list[Path], dict[str, str]]:
-    """Return the bundles to measure, exporting a run where need be, and the sizes that its export refused, with why.
+def find_bundles(
+    sources: Sequence[str], keep: str | None, sizes: str, on_progress: Callable[[str], object]
+) -> tuple[list[Path], dict[str, str]]:
+    """Return the bundles to measure, exporting a run where need be; and size -> why its export was refused.
 
     Args:
         sources: one run, or bundles.
         keep: folder of a run's exports.
         sizes: "WxH,WxH".
-        say: told what happens next.
+        on_progress: called with a text before each export.
 
     Raises:
         ValueError: a source is neither, a run comes without `keep`, or every size was refused.
@@ -119,9 +100,9 @@ def find_bundles(sources: Sequence[str], keep: str | None, sizes: str, say: Any)
         return paths, {}
     if len(paths) != 1:
         missing = next(path for path in paths if not (path / "bundle.json").is_file())
-        raise ValueError(f"{missing} is no bundle: give bundles of several sizes, or one run alone")
+        raise ValueError(f"{missing} is not a bundle: give bundles of several sizes, or one run alone")
     if keep is None:
-        raise ValueError(f"{paths[0]} is no bundle: for a run, say with --keep where its exports stay")
+        raise ValueError(f"{paths[0]} is not a bundle: for a run, name a folder for its exports with --keep")
     from export.arguments import to_size
     from export.bundle_writer import ExportError, ExportOptions, export_run
 
@@ -129,13 +110,13 @@ def find_bundles(sources: Sequence[str], keep: str | None, sizes: str, say: Any)
     refused: dict[str, str] = {}
     for text in sizes.split(","):
         out = Path(keep) / f"{paths[0].name}-{text}"
-        if not (out / "bundle.json").is_file():  # whole or absent
-            say(f"{out}: exporting")
-            # Their parity is what `python -m export` is for: a few frames are enough here.
+        if not (out / "bundle.json").is_file():
+            on_progress(f"{out}: exporting")
+            # Parity is tested by `python -m export`: a few frames are enough here.
             wish = ExportOptions(frames=4, size=to_size(text), precisions=("fp32",), engines=())
             try:
                 export_run(paths[0], out, wish=wish)
-            except ExportError as error:  # a size at which an engine is not exact enough says nothing of the others
+            except ExportError as error:  # other sizes may be exact enough
                 refused[text] = str(error)
                 continue
         found.append(out)
@@ -145,7 +126,7 @@ def find_bundles(sources: Sequence[str], keep: str | None, sizes: str, say: Any)
 
 
 def measure(bundle: Path, threads: int, frames: int) -> dict[str, Any]:
-    """Time the frames of one bundle in a process of its own, scenes that stay, I420.
+    """Time the frames of one bundle in a process of its own, without renewal, I420.
 
     Raises:
         ValueError: it cannot run here.
@@ -157,22 +138,19 @@ def measure(bundle: Path, threads: int, frames: int) -> dict[str, Any]:
     )
     durations: list[float] = []
     memory = None
-    worker = Process("everframe", [str(bundle), str(threads), "i420"])
-    try:
+    with ContenderProcess("everframe", [str(bundle), str(threads), "i420"]) as worker:
         while len(durations) < frames:
             made = worker.make(BLOCK)
             durations += made["ms"][SETTLE:]
             memory = made["resident_mb"]
-    finally:
-        worker.close()
-    distribution = Distribution.of(durations)
+    ms = percentiles(durations)
     return {
         "width": manifest.frame.width,
         "height": manifest.frame.height,
         "gflop": round(count_flop(graph) / 1e9, 3),
         "what": worker.ready["what"],
-        "ms": distribution.to_json(),
-        "fps": round(1000 / distribution.p50, 1),
+        "ms": ms,
+        "fps": round(1000 / ms["p50"], 1),
         "resident_mb": memory,
         "first_frame_ms": worker.ready["first_frame_ms"],
     }

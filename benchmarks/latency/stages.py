@@ -1,10 +1,11 @@
-"""Where the time of a frame goes, in the terms of trtexec: a session that notes how long its calls take."""
+"""The stages of a frame, in the terms of trtexec: a session that measures how long its calls take."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.reader import open_bundle
@@ -14,7 +15,8 @@ from runtime.engines.table import choose_engine, failed_pairs
 from runtime.generator import Generator
 from runtime.prompts.text_encoder import open_words
 
-STAGES = ("host to device", "compute", "device to host")  # of an engine that only enqueues: "enqueue", and the wait
+T = TypeVar("T")
+STAGES = ("host to device", "compute", "device to host")  # an engine on a GPU only enqueues in "compute"
 
 
 class TimedSession:
@@ -37,21 +39,20 @@ class TimedSession:
 
     def write(self, name: str, value: Array) -> None:
         """Write an input."""
-        start = self._clock_ns()
-        self._session.write(name, value)
-        self._spent_ns[0] += self._clock_ns() - start
+        self._time(0, lambda: self._session.write(name, value))
 
     def run(self) -> None:
         """Evaluate the graph."""
-        start = self._clock_ns()
-        self._session.run()
-        self._spent_ns[1] += self._clock_ns() - start
+        self._time(1, self._session.run)
 
     def read(self, name: str) -> Array:
         """Read an output."""
+        return self._time(2, lambda: self._session.read(name))
+
+    def _time(self, stage: int, call: Callable[[], T]) -> T:
         start = self._clock_ns()
-        value = self._session.read(name)
-        self._spent_ns[2] += self._clock_ns() - start
+        value = call()
+        self._spent_ns[stage] += self._clock_ns() - start
         return value
 
     def reset(self) -> None:
@@ -72,8 +73,9 @@ def open_timed(
     threads: int | None,
     wrap: Callable[[Session, Manifest], TimedSession] = lambda session, _: TimedSession(session),
 ) -> tuple[Generator, TimedSession]:
-    """Open a bundle as `Generator.open` does, with a step session that notes its times; arguments as there, and `wrap`,
-    which makes that session from the engine's.
+    """Open a bundle as `Generator.open` does, with a step session that measures its calls.
+
+    Args: as of `Generator.open`; `wrap` makes that session from the engine's.
     """
     bundle = open_bundle(path)
     choice = choose_engine(engine, precision, failed_pairs(bundle.manifest.verified))

@@ -1,4 +1,4 @@
-"""The step graph of one of our bundles in PyTorch, as a yardstick: eager or compiled, in FP32 or bf16."""
+"""The step graph of a bundle trained here, in PyTorch: eager or compiled, in FP32 or bf16."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from training.model.generator import ConditionMemory, Shape, StepState, VideoGen
 
 
 class _Step(StepGraph):
-    """With the one frame output that is wanted."""
+    """With one frame output."""
 
     def __init__(self, generator: VideoGenerator, pixels: str) -> None:
         super().__init__(generator)
@@ -42,24 +42,25 @@ def open_step(
     threads: int,
     run: Path | None,
 ) -> Callable[[], npt.NDArray[Any]]:
-    """Return what makes one frame.
+    """Return a function that makes one frame.
 
     Args:
-        manifest: of a bundle of ours.
+        manifest: of the bundle.
         inputs: of the first frame, by name.
         precision: "fp32", or "bf16": autocast, channels last.
-        is_compiled: whether `torch.compile` gets it first.
+        is_compiled: whether `torch.compile` is used.
         pixels: "rgb" or "i420".
         threads: CPU threads.
-        run: what the bundle was exported from; None for a network of its shape with random weights, which takes as
-            long.
+        run: what the bundle was exported from; None for a network of its shape with random weights, which is as fast.
 
     Raises:
-        ValueError: the bundle was not exported from our generator.
+        ValueError: the bundle was not exported from Everframe's generator.
     """
     names = step_inputs()
     if {item.name for item in manifest.step.inputs} != set(names):
-        raise ValueError(f"{manifest.name} was not exported from a generator of ours: there is no PyTorch of it")
+        raise ValueError(
+            f"{manifest.name} was not exported from Everframe's generator: there is no PyTorch network to compare with"
+        )
     torch.set_num_threads(threads)
     width, height = manifest.frame.width, manifest.frame.height
     generator = VideoGenerator(Shape(height, width)) if run is None else load_generator(run, (width, height))[0]

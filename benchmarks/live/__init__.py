@@ -1,1 +1,0 @@
-"""Glass to glass: from the request for a frame to decoded pixels at the far end."""

@@ -1,62 +1,57 @@
-"""The whole road of a frame, from asking for it to decoded pixels at the far end of a real connection.
+"""Glass-to-glass latency: from asking for a frame to decoded pixels at the far end.
 
 python -m benchmarks live bundles/NAME --plot live.png
+
+Runs a show in this process, writes each frame's number into its pixels, and
+decodes the stream in another process as it arrives: through a real RTMP server
+(nginx), through the page, and, for comparison, through an `ffmpeg` process that
+gets raw frames, encodes with the same settings and publishes to the same server.
+A control is set twice a second.
+
+figures:
+  glass to glass  from when a frame is handed to the sinks until its decoded
+                  pixels are in the receiver's memory
+  jitter          how far arrivals are from the regular interval
+  late, dropped   frames more than half an interval late; slots without a frame
+  lost            frames that were sent and never arrived
+  control         from setting a control (on the page: as a slider there does)
+                  to the first frame made with it: until it is sent, and until
+                  it is received
+
+targets at 30 fps: RTMP glass to glass p99 under 100 ms; a control takes effect
+in a frame that is sent within two intervals
+
+examples:
+  python -m benchmarks live bundles/satellite-256
+  python -m benchmarks live bundles/mine --seconds 60 --roads rtmp --plot a.png
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.latency.distribution import Distribution
+from benchmarks.json_child import JsonChild
+from benchmarks.latency.distribution import percentiles
 from benchmarks.latency.stages import open_timed
-from benchmarks.live import rtmp_server as live_server
 from benchmarks.live import stamp
+from benchmarks.live.rtmp_server import RtmpServer, free_port, why_missing
 from benchmarks.live.show import ControlledSession, Notes, NumberedFrames, PipedSink, play, read_timeline
-from benchmarks.machine import machine_card
-from benchmarks.report import BenchmarkReport, write_beside
+from benchmarks.report import BenchmarkReport, Checks, check, check_rows
 from runtime.engines.table import ENGINES, PRECISIONS
 from streaming.errors import SinkError
 from streaming.live.timeline import VARIABLE
 from streaming.sinks.table import make_sinks
 
-SUMMARY = "how long a frame is on its way: glass to glass through RTMP, the page, and ffmpeg"
-DESCRIPTION = """\
-Put a bundle on air in this process, write each frame's number into its pixels,
-and decode the stream in another process as it comes: through a real RTMP server
-(nginx), through the page, and, for comparison, through an `ffmpeg` process that
-gets raw frames, encodes with the same settings and publishes them to the same
-server. Twice a second a control is set.
-"""
-EXAMPLES = """\
-figures:
-  glass to glass  from a frame's leaving for the sinks until its decoded pixels
-                  are in the far process's memory
-  jitter          how far arrivals are from the regular interval
-  late, dropped   frames that left more than half an interval late; slots without
-  lost            frames that left and never came
-  control         from setting a control (on the page: as a slider there does)
-                  to the first frame made with it: until it leaves, and until
-                  it is received
-
-targets at 30 fps: RTMP glass to glass p99 under 100 ms; a control reaches the
-frames that leave within two intervals
-
-examples:
-  python -m benchmarks live bundles/satellite-256
-  python -m benchmarks live bundles/mine --seconds 60 --roads rtmp --plot a.png
-"""
-ROADS = ("rtmp", "page", "ffmpeg")
+ROADS = {"rtmp": "RTMP", "page": "the page", "ffmpeg": "frames piped into `ffmpeg`, RTMP"}
 STEPS = (
     "inputs", "step", "read", "number", "wait for its slot", "to the encoder", "encode", "send", "server and decoder",
 )  # fmt: skip
@@ -65,20 +60,20 @@ _SETTLE_S = 2.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the benchmark's arguments."""
-    parser.add_argument("bundle", metavar="BUNDLE", help="folder of a bundle")
-    parser.add_argument("--roads", default=",".join(ROADS), metavar="R,...", help=f"some of {', '.join(ROADS)} (all)")
-    parser.add_argument("--seconds", type=float, default=30.0, metavar="S", help="of each road (30)")
-    parser.add_argument("--fps", type=int, default=30, metavar="N", help="frames per second (30)")
-    parser.add_argument("--engine", default="auto", metavar="E", help=f"auto, {', '.join(ENGINES)} (auto)")
-    parser.add_argument("--precision", default="auto", metavar="P", help=f"auto, {', '.join(PRECISIONS)} (auto)")
-    parser.add_argument("--plot", metavar="FILE", help="draw delays and timelines: .png, .svg or .pdf")
+    add = parser.add_argument
+    add("bundle", metavar="BUNDLE", help="folder of a bundle")
+    add("--roads", default=",".join(ROADS), metavar="R,...", help=f"some of {', '.join(ROADS)} (all)")
+    add("--seconds", type=float, default=30.0, metavar="S", help="of each road (30)")
+    add("--fps", type=int, default=30, metavar="N", help="frames per second (30)")
+    add("--engine", default="auto", metavar="E", help=f"auto, {', '.join(ENGINES)} (auto)")
+    add("--precision", default="auto", metavar="P", help=f"auto, {', '.join(PRECISIONS)} (auto)")
 
 
 def run(options: argparse.Namespace) -> BenchmarkReport:
-    """Measure as the arguments say.
+    """Measure.
 
     Raises:
-        ValueError, BundleError, EngineError: see `Generator.open`; a road is unknown, or none can be taken here.
+        ValueError, BundleError, EngineError: see `Generator.open`; a road is unknown, or none works here.
     """
     roads = options.roads.split(",")
     for road in roads:
@@ -88,12 +83,7 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
         raise ValueError(
             f"--seconds must be from 5 to 1800 and --fps from 1 to 240, got {options.seconds:g} and {options.fps}"
         )
-    if options.plot is not None:
-        from benchmarks.latency.plot import check_plot
-
-        check_plot(Path(options.plot))
-    machine = machine_card()
-    results = {road: _take(road, options) for road in roads}
+    results = {road: _measure(road, options) for road in roads}
     if all("missing" in result for result in results.values()):
         raise ValueError("; ".join(f"{road}: {result['missing']}" for road, result in results.items()))
     first = next(result for result in results.values() if "missing" not in result)
@@ -104,86 +94,50 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
         "seconds": options.seconds,
         "roads": results,
         "targets": judge(results, options.fps),
-        "machine": machine,
-        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
     }
-    if options.plot is not None:
-        from benchmarks.live.plot import draw
-
-        write_beside(Path(options.plot), lambda beside: draw(result, beside))
     title = f"{result['bundle']}, {options.fps} fps, {result['engine']} {result['precision']}"
     return BenchmarkReport(title, _rows(result), result)
 
 
-def _take(road: str, options: argparse.Namespace) -> dict[str, Any]:
-    """Measure one road; {"missing": why} if it cannot be taken here."""
-    if road != "page" and (why := live_server.why_missing()) is not None:
+def _measure(road: str, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure one road; {"missing": why} if that is not possible here."""
+    if road != "page" and (why := why_missing()) is not None:
         return {"missing": why}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        server = None if road == "page" else live_server.RtmpServer(folder)
-        url = f"http://127.0.0.1:{live_server.free_port()}" if server is None else server.url
-        try:
-            return _measure(road, url, folder / "timeline", options)
-        except SinkError as error:
-            return {"missing": str(error)}
-        finally:
-            if server is not None:
-                server.close()
-
-
-def _measure(road: str, url: str, timeline: Path, options: argparse.Namespace) -> dict[str, Any]:
     notes = Notes()
-    generator, session = open_timed(
-        options.bundle,
-        engine=options.engine,
-        precision=options.precision,
-        pixels="i420",
-        threads=None,
-        wrap=lambda step, manifest: ControlledSession(step, getattr(manifest.step.only_input("control"), "name", None)),
-    )
-    assert isinstance(session, ControlledSession)
-    receivers: list[subprocess.Popen[str]] = []
-
-    def receive() -> None:
-        command = [sys.executable, "-m", "benchmarks.live.receiver", url]
-        receivers.append(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True))
-
-    os.environ[VARIABLE] = str(timeline)
-    try:
-        with generator:
-            control = next(
-                ((name, item.default, (item.default + item.maximum) / 2) for name, item in
-                 generator.manifest.controls.items() if item.index is not None), None,
-            )  # fmt: skip
-            frames = NumberedFrames(generator, session, notes)
-            sink = PipedSink(url) if road == "ffmpeg" else make_sinks([url], "i420")[0]
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        url = f"http://127.0.0.1:{free_port()}" if road == "page" else stack.enter_context(RtmpServer(folder)).url
+        receivers: list[JsonChild] = []
+        generator, session = open_timed(
+            options.bundle,
+            engine=options.engine,
+            precision=options.precision,
+            pixels="i420",
+            threads=None,
+            wrap=lambda step, manifest: ControlledSession(
+                step, getattr(manifest.step.only_input("control"), "name", None)
+            ),
+        )
+        assert isinstance(session, ControlledSession)
+        stack.enter_context(generator)
+        os.environ[VARIABLE] = str(folder / "timeline")
+        stack.callback(os.environ.pop, VARIABLE)
+        try:
             play(
-                frames,
+                NumberedFrames(generator, session, notes),
                 generator,
-                sink,
+                PipedSink(url) if road == "ffmpeg" else make_sinks([url], "i420")[0],
                 fps=Fraction(options.fps),
                 seconds=options.seconds,
-                control=control,
-                on_air=receive,
+                on_air=lambda: receivers.append(stack.enter_context(JsonChild("benchmarks.live.receiver", url))),
             )
-    finally:
-        del os.environ[VARIABLE]
-        arrivals = [_collect(receiver) for receiver in receivers]
-    result = summarise(notes, arrivals[0] if arrivals else {}, read_timeline(timeline), Fraction(options.fps))
+        except SinkError as error:
+            return {"missing": str(error)}
+        arrivals = dict(receivers[0].finish(20.0) or [])
+        timeline = read_timeline(folder / "timeline")
     about = {"bundle": generator.manifest.name, "engine": generator.engine, "precision": generator.precision}
-    return {**about, "width": generator.width, "height": generator.height, **result}
-
-
-def _collect(receiver: subprocess.Popen[str]) -> dict[int, int]:
-    """End a receiver and return number -> nanoseconds of its arrival."""
-    try:
-        out, _ = receiver.communicate(timeout=20)
-    except subprocess.TimeoutExpired:
-        receiver.kill()
-        out, _ = receiver.communicate()
-    lines = [line for line in out.splitlines() if line.startswith("[")]
-    return {} if not lines else {int(number): int(moment) for number, moment in json.loads(lines[-1])}
+    found = summarise(notes, arrivals, timeline, Fraction(options.fps))
+    return {**about, "width": generator.width, "height": generator.height, **found}
 
 
 def summarise(
@@ -193,8 +147,8 @@ def summarise(
 
     Args:
         notes: of the show.
-        arrivals: number, modulo 65536 -> when its pixels were there.
-        timeline: slot -> when the frame was at the encoder, encoded, sent; empty where nobody tells.
+        arrivals: number, modulo 65536 -> nanoseconds at which its pixels were there.
+        timeline: slot -> when the frame was at the encoder, encoded, sent; empty where it is not known.
         fps: slots per second.
 
     Returns:
@@ -202,12 +156,12 @@ def summarise(
         "steps_ms" (median by step), "frames", "received", "lost", "late", "dropped", "glass_all_ms".
     """
     if not arrivals:
-        return {"missing": "nothing came out at the far end"}
+        return {"missing": "nothing was received"}
     came = {number: arrivals[number % 2**stamp.BITS] for number in notes.left if number % 2**stamp.BITS in arrivals}
     begin_ns = min(came.values()) + int(_SETTLE_S * 1e9)
     numbers = [number for number in sorted(came) if came[number] >= begin_ns]
     if len(numbers) < 2:
-        return {"missing": "too few frames came out at the far end: let it last longer"}
+        return {"missing": "too few frames were received: raise --seconds"}
     expected = [number for number in notes.left if numbers[0] <= number <= numbers[-1]]
     glass = [(came[number] - notes.left[number][0]) / 1e6 for number in numbers]
     interval_ms = float(1000 / fps)
@@ -215,12 +169,14 @@ def summarise(
     moments = np.array([came[number] for number in numbers]) / 1e6
     jitter = np.abs(np.diff(moments) - np.diff(slots) * interval_ms)
     controls = [(moment, number) for moment, number in notes.controls if number in came and number in notes.left]
+    left = [(notes.left[number][0] - moment) / 1e6 for moment, number in controls]
+    received = [(came[number] - moment) / 1e6 for moment, number in controls]
     return {
-        "glass_ms": Distribution.of(glass).to_json(),
+        "glass_ms": percentiles(glass),
         "glass_all_ms": [round(value, 2) for value in glass],
-        "jitter_ms": Distribution.of(jitter.tolist()).to_json(),
-        "control_left_ms": _of([(notes.left[number][0] - moment) / 1e6 for moment, number in controls]),
-        "control_received_ms": _of([(came[number] - moment) / 1e6 for moment, number in controls]),
+        "jitter_ms": percentiles(jitter.tolist()),
+        "control_left_ms": percentiles(left) if left else None,
+        "control_received_ms": percentiles(received) if received else None,
         "steps_ms": _steps(notes, came, timeline, numbers),
         "frames": len(notes.left),
         "received": len(numbers),
@@ -230,22 +186,18 @@ def summarise(
     }
 
 
-def judge(results: Mapping[str, Any], fps: int) -> dict[str, Any]:
-    """Return the targets: name -> {"passed", "what"}; what was not measured is left out."""
-    targets: dict[str, Any] = {}
-    rtmp = results.get("rtmp", {"missing": ""})
-    if "missing" not in rtmp:
-        p99 = rtmp["glass_ms"]["p99"]
-        targets["RTMP glass to glass"] = {"passed": p99 < 100, "what": f"p99 {p99:.1f} ms, below 100 ms wanted"}
-        if rtmp["control_left_ms"] is not None:
-            worst, wanted = rtmp["control_left_ms"]["max"], 2000 / fps
+def judge(results: Mapping[str, Any], fps: int) -> Checks:
+    """Return the targets; what was not measured is left out."""
+    targets: Checks = {}
+    known = {road: found for road, found in results.items() if "missing" not in found}
+    if "rtmp" in known:
+        p99 = known["rtmp"]["glass_ms"]["p99"]
+        targets["RTMP glass to glass"] = check(p99 < 100, f"p99 {p99:.1f} ms, below 100 ms wanted")
+    for road, name in (("rtmp", "control to frame"), ("page", "slider on the page to frame")):
+        if (left := known.get(road, {}).get("control_left_ms")) is not None:
+            worst, wanted = left["max"], 2000 / fps
             what = f"{worst:.1f} ms at most until the frame leaves, {wanted:.1f} ms (two intervals) wanted"
-            targets["control to frame"] = {"passed": worst <= wanted, "what": what}
-    page = results.get("page", {"missing": ""})
-    if "missing" not in page and page["control_left_ms"] is not None:
-        worst, wanted = page["control_left_ms"]["max"], 2000 / fps
-        what = f"{worst:.1f} ms at most until the frame leaves, {wanted:.1f} ms (two intervals) wanted"
-        targets["slider on the page to frame"] = {"passed": worst <= wanted, "what": what}
+            targets[name] = check(worst <= wanted, what)
     return targets
 
 
@@ -259,30 +211,23 @@ def to_markdown(result: dict[str, Any]) -> str:
     known = {road: found for road, found in result["roads"].items() if "missing" not in found}
     for road, found in result["roads"].items():
         if road not in known:
-            lines.append(f"| {_TITLES[road]} | not measured: {found['missing']} | | | | | | | | |")
+            lines.append(f"| {ROADS[road]} | not measured: {found['missing']} | | | | | | | | |")
             continue
         glass, left, received = found["glass_ms"], found["control_left_ms"], found["control_received_ms"]
         control = "" if left is None else f"{left['p50']:.0f} / {received['p50']:.0f}"
         lines.append(
-            f"| {_TITLES[road]} | {glass['p50']:.1f} | {glass['p95']:.1f} | {glass['p99']:.1f} | "
+            f"| {ROADS[road]} | {glass['p50']:.1f} | {glass['p95']:.1f} | {glass['p99']:.1f} | "
             f"{found['jitter_ms']['p99']:.1f} | {control} | {found['frames']} | {found['lost']} | {found['late']} | "
             f"{found['dropped']} |"
         )
     lines += ["", f"| median ms | {' | '.join(STEPS)} |", "|" + "---|" * (len(STEPS) + 1)]
     for road, found in known.items():
         cells = (f"{found['steps_ms'][step]:.1f}" if step in found["steps_ms"] else "" for step in STEPS)
-        lines.append(f"| {_TITLES[road]} | {' | '.join(cells)} |")
+        lines.append(f"| {ROADS[road]} | {' | '.join(cells)} |")
     text = "\n".join(lines) + "\n"
     for name, target in result["targets"].items():
         text += f"\n{name}: {target['what']}: {'reached' if target['passed'] else '**not reached**'}."
     return text + "\n"
-
-
-_TITLES = {"rtmp": "RTMP", "page": "the page", "ffmpeg": "frames piped into `ffmpeg`, RTMP"}
-
-
-def _of(values: list[float]) -> dict[str, float] | None:
-    return Distribution.of(values).to_json() if values else None
 
 
 def _steps(
@@ -307,9 +252,7 @@ def _steps(
 
 
 def _rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
-    rows = []
-    for name, target in result["targets"].items():
-        rows.append((name, "reached" if target["passed"] else "NOT REACHED", target["what"]))
+    rows = check_rows(result["targets"], "reached", "NOT REACHED")
     for road, found in result["roads"].items():
         if "missing" in found:
             rows.append((road, "-", f"not measured: {found['missing']}"))

@@ -7,6 +7,8 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
 MODULE = Path("/usr/lib/nginx/modules/ngx_rtmp_module.so")
 _CONFIG = """
@@ -28,15 +30,21 @@ def why_missing() -> str | None:
     return None
 
 
+def check_server() -> None:
+    """Raise ValueError if the server cannot be started."""
+    if (why := why_missing()) is not None:
+        raise ValueError(why)
+
+
 def free_port() -> int:
-    """Return a port on loopback that nobody uses at the moment."""
+    """Return a free port on loopback."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         port: int = server.getsockname()[1]
         return port
 
 
 class RtmpServer:
-    """A running server.
+    """A running server; a context manager.
 
     Args:
         folder: for its configuration and logs.
@@ -67,15 +75,18 @@ class RtmpServer:
                     raise ValueError("nginx does not start") from error
                 time.sleep(0.02)
 
-    def kill(self) -> None:
-        """End it without a farewell."""
-        self._process.kill()
+    def close(self, *, is_killed: bool = False) -> None:
+        """End it; killed, it closes no connection first."""
+        (self._process.kill if is_killed else self._process.terminate)()
         self._process.wait()
 
-    def close(self) -> None:
-        """End it."""
-        self._process.terminate()
-        self._process.wait()
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 def _program() -> str | None:

@@ -1,4 +1,4 @@
-"""A show whose frames carry their numbers, with the moment of everything that happens to each of them."""
+"""A show whose frames carry their numbers, and the times at which each frame passes each step."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ _KEY_SECONDS = 2
 
 @dataclass
 class Notes:
-    """What was noted of a show; nanoseconds of `time.monotonic_ns`.
+    """The times of a show's frames; nanoseconds of `time.monotonic_ns`.
 
     Args:
         asked: number -> when the frame was asked for.
         stages_ms: number -> milliseconds of the engine's stages.
-        made: number -> when it was there, with its number in it.
-        left: number -> (when it left for the sinks, its slot).
-        controls: (when a control was set, number of the first frame that it reached).
-        late, dropped: frames that left late, slots without a frame.
+        made: number -> when it was made, with its number in it.
+        left: number -> (when it was handed to the sinks, its slot).
+        controls: (when a control was set, number of the first frame made with it).
+        late, dropped: late frames, slots without a frame.
     """
 
     asked: dict[int, int] = field(default_factory=dict)
@@ -53,7 +53,7 @@ class Notes:
 
 
 class ControlledSession(TimedSession):
-    """A timed session that also tells when a control reaches the step graph."""
+    """A timed session that also notes when a control is written to the step graph."""
 
     def __init__(self, session: Any, control: str | None) -> None:
         super().__init__(session)
@@ -72,7 +72,7 @@ class NumberedFrames:
     Args:
         generator: makes I420.
         session: its step session.
-        notes: where to note things.
+        notes: filled in.
     """
 
     def __init__(self, generator: Generator, session: ControlledSession, notes: Notes) -> None:
@@ -81,7 +81,7 @@ class NumberedFrames:
         self._generator = generator
         self._session = session
         self._buffer = np.empty((generator.height * 3 // 2, generator.width), np.uint8)
-        self._waiting: list[int] = []  # when controls were set that no frame has shown yet
+        self._waiting: list[int] = []  # when controls were set that are in no frame yet
         self._lock = threading.Lock()
 
     def __iter__(self) -> Iterator[Picture]:
@@ -105,7 +105,7 @@ class NumberedFrames:
         return self._buffer
 
     def expect_control(self) -> None:
-        """Note that a control is being set now, by somebody else; from any thread."""
+        """Note that a control is being set now by the caller; from any thread."""
         with self._lock:
             self._waiting.append(time.monotonic_ns())
 
@@ -116,7 +116,7 @@ class NumberedFrames:
 
 
 class NotedFanOut(FanOut):
-    """A fan-out that notes when each frame leaves for the sinks."""
+    """A fan-out that notes when each frame is handed to the sinks."""
 
     def __init__(self, sinks: Sequence[Sink], frames: NumberedFrames) -> None:
         super().__init__(sinks)
@@ -129,7 +129,7 @@ class NotedFanOut(FanOut):
 
 
 class PipedSink(Sink):
-    """What people do without a runtime of their own: raw frames into an `ffmpeg` process, which publishes them.
+    """The usual way: raw frames into an `ffmpeg` process, which encodes and publishes them.
 
     Args:
         url: RTMP.
@@ -162,7 +162,7 @@ class PipedSink(Sink):
         return True
 
     def close(self) -> None:
-        """Let the process come to its end."""
+        """Wait for the process to end."""
         if self._process is not None:
             try:
                 self._process.communicate(timeout=5)
@@ -178,23 +178,20 @@ def play(
     *,
     fps: Fraction,
     seconds: float,
-    control: tuple[str, float, float] | None,
     on_air: Callable[[], object],
 ) -> None:
-    """Play a show to one sink.
+    """Run a show to one sink, and set a control twice a second: through the page if the sink is one.
 
     Args:
         frames: what is shown.
-        generator: whose frames they are.
-        sink: where to.
+        generator: that makes them; without controls, none is set.
+        sink: opened and closed here.
         fps: slots per second.
         seconds: length of the show.
-        control: (name, value, other value), set in turns twice a second, through the page if there is one; None for
-            none.
         on_air: called once the sink has started.
 
     Raises:
-        SinkError: the sink cannot be had.
+        SinkError: the sink cannot be opened.
     """
     clock = SystemClock()
     fan_out = NotedFanOut([sink], frames)
@@ -204,13 +201,15 @@ def play(
     desk.attach(generator, "")
     feed = StreamFormat("live", generator.width, generator.height, fps, "i420", show.latest, desk)
     stop = threading.Event()
+    controls = ((name, item) for name, item in generator.manifest.controls.items() if item.index is not None)
+    name, control = next(controls, ("", None))
 
     def steer() -> None:
         assert control is not None
-        name, *values = control
-        with _hand(sink, frames) as set_control:
+        values = (control.default, (control.default + control.maximum) / 2)
+        with _control_setter(sink, frames) as set_control:
             turn = 0
-            while not stop.wait(0.537):  # no multiple of an interval, so that all its parts are met
+            while not stop.wait(0.537):  # not a multiple of the interval, so that all its parts are met
                 turn += 1
                 set_control(name, values[turn % 2])
 
@@ -218,9 +217,8 @@ def play(
     try:
         fan_out.wait_ready()
         on_air()
-        steering = threading.Thread(target=steer, daemon=True)
         if control is not None:
-            steering.start()
+            threading.Thread(target=steer, daemon=True).start()
         show.run(frames, num_slots=int(seconds * fps))
     finally:
         stop.set()
@@ -230,8 +228,8 @@ def play(
 
 
 @contextmanager
-def _hand(sink: Sink, frames: NumberedFrames) -> Iterator[Callable[[str, float], None]]:
-    """Yield what sets a control: as a slider on the page does where there is a page, else the generator itself."""
+def _control_setter(sink: Sink, frames: NumberedFrames) -> Iterator[Callable[[str, float], None]]:
+    """Yield a function that sets a control: as a slider on the page if the sink is one, else on the generator."""
     if not sink.name.startswith("http://"):
         yield frames.set_control
         return

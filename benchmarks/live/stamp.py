@@ -1,7 +1,7 @@
-"""A number written into a picture so large that lossy video does not hurt it, and read back at the far end.
+"""A number written into a picture in cells that survive lossy video, and read back at the far end.
 
 32 cells of 16 x 16 pixels, two rows at the top left: 16 bits of the number, most significant first, then the same bits
-inverted, by which a torn or foreign picture is told.
+inverted, which detects torn and foreign pictures.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def write(luma: npt.NDArray[np.uint8], number: int) -> None:
 
 
 def read(luma: npt.NDArray[Any]) -> int | None:
-    """Return the number that a luma plane (H, W) carries, or None if it carries none."""
+    """Return the number that a luma plane (H, W) carries, or None."""
     cells = luma[:HEIGHT, :WIDTH].reshape(2, CELL, BITS, CELL)[:, 4:12, :, 4:12].mean(axis=(1, 3))  # their middles
     bits = cells > (_BLACK + _WHITE) / 2
     if bool((bits[0] == bits[1]).any()):

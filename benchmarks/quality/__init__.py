@@ -1,1 +1,0 @@
-"""How good generated clips are, beside floors made from real footage."""

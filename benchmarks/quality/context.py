@@ -1,4 +1,4 @@
-"""What the parts of an evaluation share: the generator, the real clips, the judges, what is finished."""
+"""What the parts of an evaluation share: the generator, the real clips, the networks, finished measurements."""
 
 from __future__ import annotations
 
@@ -9,21 +9,24 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from benchmarks.quality.drift import quantities, snippets
+from benchmarks.quality.clips import Clip
+from benchmarks.quality.distances import Values
+from benchmarks.quality.drift import snippets
 from benchmarks.quality.footage import ClipWindow, RealClips, RealFootage
-from benchmarks.quality.measures import Lpips, Measured, compare
+from benchmarks.quality.measures import Lpips, Measured, compare, measure
 from benchmarks.quality.memory import small_pictures
-from benchmarks.quality.networks import FeatureCache
-from benchmarks.quality.sets import ShowClips
+from benchmarks.quality.motion import quantities
+from benchmarks.quality.networks import FeatureCache, Floats
 from benchmarks.quality.store import Arrays, ResultStore
 from benchmarks.quality.text import LabelledPrompt
+from benchmarks.report import Bar
+from runtime.generator import Generator
 
 
 @dataclass(frozen=True)
 class QualityPlan:
-    """What the user asked for; see the command's help."""
+    """The user's choices; see the command's help."""
 
     seed: int = 0
     horizon: int = 100_000
@@ -33,43 +36,44 @@ class QualityPlan:
     prompts: Sequence[LabelledPrompt] = ()
 
 
-Progress = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
-
-
 @dataclass
 class QualityContext:
     """Everything that the parts share.
 
     Args:
-        name: of what is judged.
-        key: what its figures are kept under: name, hash, engine and precision.
+        name: of the generator.
+        key: what its figures are kept under: kind, hash, engine and precision.
         open_show: opens its generator.
-        norm: gives the function that reads a generator's states, if they can be read.
+        norm: returns the function that reads a generator's states, or None.
         fps: of the generator.
         renewal_frames: frames from one renewal to the next; 0 without.
-        listens: whether it takes text.
+        takes_text: whether it takes text prompts.
         footage: real clips.
-        cache: asks I3D.
-        lpips: None where it is not to be measured.
-        store: what is finished.
-        plan: what is asked for.
+        cache: computes features.
+        lpips: None if it is not measured.
+        store: finished measurements.
+        plan: the user's choices.
         progress: `with progress(name, total) as advance` shows a bar.
+
+    Attributes:
+        sets: name -> what was measured.
+        figures: heading -> (caption, animated WebP) of the page.
     """
 
     name: str
     key: Mapping[str, Any]
-    open_show: Callable[[], AbstractContextManager[ShowClips]]
+    open_show: Callable[[], AbstractContextManager[Generator]]
     norm: Callable[[Any], Callable[[], float] | None]
     fps: float
     renewal_frames: int
-    listens: bool
+    takes_text: bool
     footage: RealFootage
     cache: FeatureCache
     lpips: Lpips | None
     lpips_sha256: str | None
     store: ResultStore
     plan: QualityPlan
-    progress: Progress
+    progress: Bar
     sets: dict[str, Measured] = field(default_factory=dict)
     figures: dict[str, list[tuple[str, bytes]]] = field(default_factory=dict)
 
@@ -100,21 +104,62 @@ class QualityContext:
             "extractor": self.cache.extractor.sha256,
         }
 
-    def measured(
-        self, name: str, make: Callable[[], Measured], *, made: bool, groups: list[str] | None, **more: Any
+    def measure_set(
+        self,
+        name: str,
+        clips: Callable[[], list[Clip]],
+        *,
+        groups: list[str] | None = None,
+        is_made: bool = False,
+        given: int = 0,
+        has_lpips: bool = False,
+        previews: Callable[[list[Clip]], list[bytes]] = lambda _: [],
+        **more: Any,
     ) -> Measured:
-        """Return a set, measured now or before."""
+        """Measure a set of clips, unless that is finished, and keep it in `sets`.
+
+        Args:
+            name: of the set.
+            clips: returns them; called only if needed.
+            groups: see `Measured`.
+            is_made: whether they depend on the generator.
+            given: see `measure`.
+            has_lpips: whether row i shows what row i of the real set shows.
+            previews: returns WebP files of some of the clips.
+            more: plain data that the clips depend on besides.
+        """
+
+        def make() -> Arrays:
+            found = clips()
+            real = self.real.clips if has_lpips else None
+            with self.progress(f"{name}: I3D", len(found)) as advance:
+                measured = measure(
+                    name, found, self.cache, groups=groups, given=given, real=real, lpips=self.lpips,
+                    previews=previews(found), advance=lambda: advance(1),
+                )  # fmt: skip
+            return measured.to_arrays()
+
         key = {
             "set": name,
             "real": self.data_key(self.footage.heldout),
             "lpips": self.lpips_sha256,
             "seed": self.plan.seed,
-            **({"target": dict(self.key)} if made else {}),
+            **({"target": dict(self.key)} if is_made else {}),
             **more,
         }
-        arrays = self.store.get(name, key, lambda: make().to_arrays())
-        self.sets[name] = Measured.from_arrays(name, groups, arrays)
+        self.sets[name] = Measured.from_arrays(name, groups, self.store.get(name, key, make))
         return self.sets[name]
+
+    def measure_made(
+        self, name: str, count: int, make: Callable[[Generator, Callable[[], None]], list[Clip]], **options: Any
+    ) -> Measured:
+        """Measure clips of the generator: `make(show, advance)` makes `count` clips; options as of `measure_set`."""
+
+        def clips() -> list[Clip]:
+            with self.open_show() as show, self.progress(f"{name}: frames", count) as advance:
+                return make(show, lambda: advance(1))
+
+        return self.measure_set(name, clips, is_made=True, **options)
 
     def compared(self, name: str) -> dict[str, Any]:
         """Return a set's figures against the real one."""
@@ -122,29 +167,15 @@ class QualityContext:
 
 
 class TrainingClips(NamedTuple):
-    """What is known of the training clips.
+    """I3D features (m, 1024) of the training clips, quantities (N, Q) of short probes, small pictures (P, D)."""
 
-    Args:
-        features: (m, 1024) float32, of I3D.
-        probes: (N, quantities) float64, figures of short probes cut from them.
-        pictures: (P, D) float32, small pictures of their frames.
-    """
-
-    features: npt.NDArray[np.float32]
-    probes: npt.NDArray[np.float64]
-    pictures: npt.NDArray[np.float32]
+    features: Floats
+    probes: Values
+    pictures: Floats
 
 
 def training_footage(context: QualityContext, part: str) -> TrainingClips:
-    """Return what is known of the training clips, measured now or before.
-
-    Args:
-        context: of the evaluation.
-        part: what needs them, for the message.
-
-    Raises:
-        ValueError: there are none.
-    """
+    """Return what is measured of the training clips; ValueError, naming the part that needs them, without them."""
     if not context.footage.training:
         raise ValueError(f"{part} needs training clips: raise --train-clips, or leave {part} out of --parts")
 
@@ -152,9 +183,9 @@ def training_footage(context: QualityContext, part: str) -> TrainingClips:
         clips = context.training.clips
         with context.progress("training clips", len(clips)) as advance:
             found = context.cache.features(clips, lambda: advance(1))
-        probes = [quantities(probe) for probe in snippets(clips)]
+        probes = np.array([quantities(probe) for probe in snippets(clips)])
         pictures = np.concatenate([small_pictures(clip) for clip in clips])
-        return {"features": found.features, "probes": np.array(probes), "pictures": pictures}
+        return {"features": found.features, "probes": probes, "pictures": pictures}
 
     arrays = context.store.get("training", {"training": context.data_key(context.footage.training)}, make)
     return TrainingClips(arrays["features"], arrays["probes"], arrays["pictures"])

@@ -1,36 +1,22 @@
-"""How a show is over time: figures of short probes against the band of real footage, and: is it a loop?"""
+"""How a show changes over time: quantities of short probes against the band of real footage, and recurrence."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.quality.distances import Estimate
-from benchmarks.quality.intervals import bootstrap_mean
+from benchmarks.quality.clips import Clip
+from benchmarks.quality.distances import Values
 from benchmarks.quality.memory import distances
-from benchmarks.quality.motion import flow_magnitude, high_frequency, luminance, saturation
+from benchmarks.quality.motion import QUANTITIES
 
-Clip = npt.NDArray[np.uint8]
-Values = npt.NDArray[np.float64]
 PROBE_FRAMES = 3
-QUANTITIES: dict[str, Callable[[Clip], float]] = {
-    "luminance": luminance,
-    "saturation": saturation,
-    "high_frequency": high_frequency,
-    "flow": flow_magnitude,
-}
-NOMINAL = 0.02  # of the training footage itself lies outside its 1st to 99th percentile
-VERDICT = 2.0  # times the held-out share that a show may lie outside
-LOOP = 0.1  # of the typical distance: a show that comes nearer to itself than this keeps repeating
-
-
-def quantities(clip: Clip) -> list[float]:
-    """Return the figures of `QUANTITIES` of a short clip, in their order."""
-    return [measure(clip) for measure in QUANTITIES.values()]
+NOMINAL = 0.02  # of the training footage itself is outside its 1st to 99th percentile
+VERDICT = 2.0  # a show may be outside this many times as often as held-out video
+LOOP = 0.1  # of the typical distance: a show that comes closer to itself than this repeats
 
 
 def snippets(clips: Sequence[Clip], step: int = 16) -> list[Clip]:
@@ -40,27 +26,19 @@ def snippets(clips: Sequence[Clip], step: int = 16) -> list[Clip]:
     ]
 
 
-@dataclass(frozen=True)
-class Band:
-    """Where real footage lies: 1st and 99th percentile of each quantity, (quantities,)."""
-
-    low: Values
-    high: Values
-
-    @classmethod
-    def of(cls, probes: npt.ArrayLike) -> Band:
-        """Take the band of (N, quantities) values."""
-        low, high = np.percentile(np.asarray(probes, np.float64), [1, 99], axis=0)
-        return cls(low, high)
-
-    def outside(self, probes: npt.ArrayLike) -> Values:
-        """Return the share of probes outside the band, of each quantity: (quantities,)."""
-        values = np.asarray(probes, np.float64)
-        return np.asarray(((values < self.low) | (values > self.high)).mean(0), np.float64)
+def band_of(probes: npt.ArrayLike) -> Values:
+    """Return the 1st and 99th percentile of each quantity of (N, quantities) values: (2, quantities)."""
+    return np.percentile(np.asarray(probes, np.float64), [1, 99], axis=0)
 
 
-def band_table(band: Band, shows: Sequence[npt.ArrayLike], heldout: npt.ArrayLike) -> list[dict[str, Any]]:
-    """Say for each quantity how much of the shows lies outside the band, beside how much of held-out video does.
+def outside(probes: npt.ArrayLike, band: Values) -> Values:
+    """Return the share of probes outside the band, of each quantity: (quantities,)."""
+    values = np.asarray(probes, np.float64)
+    return np.asarray(((values < band[0]) | (values > band[1])).mean(0), np.float64)
+
+
+def band_table(band: Values, shows: Sequence[npt.ArrayLike], heldout: npt.ArrayLike) -> list[dict[str, Any]]:
+    """Return for each quantity how much of the shows and of held-out video is outside the band.
 
     Args:
         band: of the training footage.
@@ -68,21 +46,18 @@ def band_table(band: Band, shows: Sequence[npt.ArrayLike], heldout: npt.ArrayLik
         heldout: (M, quantities) of held-out video.
 
     Returns:
-        One row per quantity. `within` is the verdict: at most twice the held-out share, which counts as 2 % if it is
-        less, because so much of the training footage itself lies outside.
+        One row per quantity. `within`: the show is outside at most twice as often as held-out video, which counts as
+        at least 2 %, the share of the training footage itself.
     """
-    by_show = np.stack([band.outside(show) for show in shows])
-    real = band.outside(heldout)
+    by_show, real = np.stack([outside(show, band) for show in shows]), outside(heldout, band)
     rows = []
     for number, name in enumerate(QUANTITIES):
-        share = bootstrap_mean(by_show[:, number]) if len(by_show) > 1 else None
         made, allowed = float(by_show[:, number].mean()), VERDICT * max(float(real[number]), NOMINAL)
         rows.append(
             {
                 "quantity": name,
-                "band": [float(band.low[number]), float(band.high[number])],
+                "band": band[:, number].tolist(),
                 "outside": made,
-                "outside_interval_over_shows": None if share is None else [share.low, share.high],
                 "heldout_outside": float(real[number]),
                 "allowed": allowed,
                 "within": made <= allowed,
@@ -91,41 +66,18 @@ def band_table(band: Band, shows: Sequence[npt.ArrayLike], heldout: npt.ArrayLik
     return rows
 
 
-@dataclass(frozen=True)
-class Recurrence:
-    """Whether a show comes back to what it was, by distances of small pictures far apart in time.
-
-    Args:
-        closest: the smallest distance of any two.
-        typical: the median distance of all.
-        nearest: the median over probes of the distance to the most similar other one.
-        ratio: `nearest / typical`: 0 for a loop, near 1 for noise.
-        is_loop: whether the show keeps repeating itself: the ratio is below `LOOP`.
-        lag: frames after which it repeats best, if it is a loop.
-    """
-
-    closest: float
-    typical: float
-    nearest: float
-    ratio: float
-    is_loop: bool
-    lag: int | None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain data."""
-        return dict(self.__dict__)
-
-
-def recurrence(pictures: npt.ArrayLike, frames: npt.ArrayLike, apart: int) -> Recurrence | None:
-    """Look for returns.
+def recurrence(pictures: npt.ArrayLike, frames: npt.ArrayLike, apart: int) -> dict[str, Any] | None:
+    """Look for moments at which a show returns to what it was.
 
     Args:
         pictures: (N, D) small pictures in the order of time.
         frames: (N,) their frame numbers.
-        apart: how many frames two must be apart at least to count as a return.
+        apart: frames that two must be apart at least to count as a return.
 
     Returns:
-        What was found; None if no two are as far apart, or nothing ever changes.
+        `ratio`: the median distance of a probe to the most similar other one over the median of all distances, 0 for a
+        loop, near 1 for noise; `is_loop`: the ratio is below `LOOP`; `lag`: frames after which it repeats best, if it
+        is a loop. None if no two are so far apart, or nothing changes.
     """
     numbers = np.asarray(frames, np.int64)
     lags = np.abs(numbers[:, None] - numbers[None])
@@ -138,18 +90,8 @@ def recurrence(pictures: npt.ArrayLike, frames: npt.ArrayLike, apart: int) -> Re
         return None
     nearest = np.where(far, found, np.inf).min(1)
     nearest = nearest[np.isfinite(nearest)]
-    ratio = float(np.median(nearest)) / typical
-    lag = None
+    ratio, lag = float(np.median(nearest)) / typical, None
     if ratio < LOOP:
-        known = sorted({int(value) for value in lags[far].tolist()})
+        known = np.unique(lags[far]).tolist()
         lag = min(known, key=lambda value: (round(float(np.median(found[lags == value])) / typical, 2), value))
-    return Recurrence(float(nearest.min()), typical, float(np.median(nearest)), ratio, ratio < LOOP, lag)
-
-
-def slope(marks: Sequence[int], values: Sequence[Estimate]) -> float | None:
-    """Return how much a distance grows per tenfold time, by least squares over the marks above 0."""
-    points = [(np.log10(mark), estimate.value) for mark, estimate in zip(marks, values, strict=True) if mark > 0]
-    if len(points) < 2:
-        return None
-    x, y = np.array(points).T
-    return float(np.polyfit(x, y, 1)[0])
+    return {"ratio": ratio, "is_loop": ratio < LOOP, "lag": lag}

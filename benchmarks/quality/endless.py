@@ -1,4 +1,4 @@
-"""Does a show hold for ever? Windows at marks far apart in time, and short probes all along: part `endless`."""
+"""Long shows: clips at marks far apart in time, and short probes all along. Part `endless`."""
 
 from __future__ import annotations
 
@@ -9,43 +9,36 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.quality.clips import Clip, side_by_side, take_frames, to_webp
 from benchmarks.quality.context import QualityContext, training_footage
-from benchmarks.quality.drift import (
-    PROBE_FRAMES,
-    QUANTITIES,
-    Band,
-    band_table,
-    quantities,
-    recurrence,
-    slope,
-    snippets,
-)
-from benchmarks.quality.intervals import bootstrap_mmd2
-from benchmarks.quality.measures import as_estimate, measure, side_by_side, to_webp
+from benchmarks.quality.distances import Values, bootstrap_mmd2
+from benchmarks.quality.drift import PROBE_FRAMES, band_of, band_table, recurrence, snippets
+from benchmarks.quality.measures import measure
 from benchmarks.quality.memory import small_pictures
-from benchmarks.quality.sets import ShowClips, take_frames
+from benchmarks.quality.motion import QUANTITIES, quantities
+from benchmarks.quality.networks import Floats
 from benchmarks.quality.store import Arrays, pack, unpack
+from runtime.generator import Generator
 
-Clip = npt.NDArray[np.uint8]
-Values = npt.NDArray[np.float64]
+_WINDOWS = ("features", "flow")  # arrays with a row per window
 
 
 @dataclass(frozen=True)
 class ShowRecord:
-    """What was seen of one endless show.
+    """What was sampled of one long show.
 
     Args:
         windows: mark -> clips (T, H, W, 3) uint8 RGB around it.
         frames: (N,) number of each probe's first frame.
         probes: (N, quantities) float64, in the order of `QUANTITIES`.
         pictures: (N, D) float32 small pictures, see `small_pictures`.
-        state_norms: (N,) the largest absolute value of any state after the probe; (0,) where it is not known.
+        state_norms: (N,) the largest absolute value of any state after the probe; (0,) if it is not known.
     """
 
     windows: dict[int, list[Clip]]
     frames: npt.NDArray[np.int64]
     probes: Values
-    pictures: npt.NDArray[np.float32]
+    pictures: Floats
     state_norms: Values
 
 
@@ -58,35 +51,33 @@ def marks_up_to(horizon: int) -> list[int]:
 def plan(
     marks: Sequence[int], lengths: Sequence[int], spacing: int, probe_every: int
 ) -> list[tuple[int, int, int | None]]:
-    """Lay out what is looked at in one show: (first frame, frames, mark or None for a probe), in time, without overlap.
+    """Lay out the samples of one show: (first frame, frames, mark or None for a probe), in order, without overlap.
 
     Args:
         marks: frame numbers.
-        lengths: of the windows at each mark, which follow each other `spacing` frames apart.
+        lengths: of the windows at each mark, which begin `spacing` frames apart.
         spacing: frames; at least as long as a window.
-        probe_every: frames from one probe to the next; a probe that would fall into a window is taken from it.
+        probe_every: frames from one probe to the next; a probe that would overlap a window is left out, because every
+            window begins with one.
     """
     spacing = max(spacing, *lengths)
-    windows = [(mark + number * spacing, length, mark) for mark in marks for number, length in enumerate(lengths)]
-    windows.sort()
-    kept: list[tuple[int, int, int]] = []
-    for start, length, mark in windows:  # marks close together: the later mark's windows wait for the earlier's
-        start = max(start, kept[-1][0] + kept[-1][1] if kept else 0)
-        kept.append((start, length, mark))
-    end = kept[-1][0] + kept[-1][1]
-    taken = [(start, start + length) for start, length, _ in kept]
-    probes: list[tuple[int, int, int | None]] = []
-    index = 0
-    for start in range(0, end, probe_every):
-        while index < len(taken) and taken[index][1] <= start:
-            index += 1
-        if index == len(taken) or start + PROBE_FRAMES <= taken[index][0]:
-            probes.append((start, PROBE_FRAMES, None))
-    return sorted([*kept, *probes], key=lambda item: item[0])
+    end = 0
+    windows: list[tuple[int, int, int | None]] = []
+    for start, length, mark in sorted(
+        (mark + i * spacing, length, mark) for mark in marks for i, length in enumerate(lengths)
+    ):
+        start = max(start, end)  # marks close together: the later mark's windows follow the earlier's
+        windows.append((start, length, mark))
+        end = start + length
+    is_free = np.ones(end, bool)
+    for start, length, _ in windows:
+        is_free[start : start + length] = False
+    probes = [start for start in range(0, end, probe_every) if is_free[start : start + PROBE_FRAMES].all()]
+    return sorted([*windows, *((start, PROBE_FRAMES, None) for start in probes)], key=lambda item: item[0])
 
 
 def watch(
-    show: ShowClips,
+    show: Generator,
     seed: int,
     marks: Sequence[int],
     lengths: Sequence[int],
@@ -96,30 +87,22 @@ def watch(
     norm: Callable[[], float] | None = None,
     advance: Callable[[int], object] = int,
 ) -> ShowRecord:
-    """Watch one show, renewals included, from frame 0 to beyond the last mark.
+    """Sample one show, renewals included, from frame 0 to beyond the last mark.
 
     Args:
-        show: a generator; if it has `skip(n)`, frames between are advanced without being rendered.
+        show: a generator; frames in between are skipped.
         seed: of the show.
-        marks: see `plan`.
-        lengths: see `plan`.
-        spacing: see `plan`.
-        probe_every: see `plan`.
-        norm: the largest absolute value of the states now; None where it cannot be had.
+        marks, lengths, spacing, probe_every: see `plan`.
+        norm: returns the largest absolute value of the states; None if that is not known.
         advance: called with the number of frames that have passed.
     """
-    skip = getattr(show, "skip", None)
     show.reset(seed=seed)
     show.condition(seed=seed)
     now = 0
     windows: dict[int, list[Clip]] = {mark: [] for mark in marks}
     frames, probes, pictures, norms = [], [], [], []
     for start, length, mark in plan(marks, lengths, spacing, probe_every):
-        if skip is not None and start > now:
-            skip(start - now)
-        else:
-            for _ in range(start - now):
-                next(show)
+        show.skip(start - now)
         clip = take_frames(show, length)
         advance(start + length - now)
         now = start + length
@@ -135,84 +118,61 @@ def watch(
 
 
 def measure_endless(context: QualityContext) -> dict[str, Any]:
-    """Watch long shows: distances at marks, probes all along, returns."""
-    plan = context.plan
+    """Measure long shows: distances at marks, quantities of probes, recurrence."""
+    plan, real, scenes = context.plan, context.sets["real"], context.real.scenes
     marks = marks_up_to(plan.horizon)
     lengths = [context.real.lengths[i % len(context.real.lengths)] for i in range(plan.windows)]
     spacing = max(context.renewal_frames, *lengths)
-    shows = [_kept(context, 30_000 + plan.seed + number, marks, lengths, spacing) for number in range(plan.shows)]
-    real = context.sets["real"]
-    scenes = context.real.scenes
+    shows = [_measured_show(context, 30_000 + plan.seed + i, marks, lengths, spacing) for i in range(plan.shows)]
+    previews = [unpack(show) for show in shows]
     by_mark: list[dict[str, Any]] = []
-    for mark in marks:
-        features = np.concatenate([show["features"][show["marks"] == mark] for show in shows])
-        logits = np.concatenate([show["logits"][show["marks"] == mark] for show in shows])
+    for number, mark in enumerate(marks):
+        features, flow = (np.concatenate([show[key][show["marks"] == mark] for show in shows]) for key in _WINDOWS)
         names = [str(i) for i in range(len(features))]
-        flow = np.concatenate([show["flow"][show["marks"] == mark] for show in shows])
-        estimate = bootstrap_mmd2(real.features, features, groups=scenes, other_groups=names, seed=plan.seed)
-        by_logits = bootstrap_mmd2(real.logits, logits, groups=scenes, other_groups=names, seed=plan.seed)
-        by_mark.append(
-            {
-                "mark": mark, "clips": len(features), "mmd2": estimate.to_json(), "mmd2_logits": by_logits.to_json(),
-                "flow": float(np.median(flow)),
-            }
-        )  # fmt: skip
-    band = Band.of(training_footage(context, "endless").probes)
+        distance = bootstrap_mmd2(real.features, features, scenes, names, plan.seed).to_json()
+        by_mark.append({"mark": mark, "clips": len(features), "mmd2": distance, "flow": float(np.median(flow))})
+        captions = [(f"frame {mark:,}, show {i + 1}", files[number]) for i, files in enumerate(previews)]
+        context.figures.setdefault("An endless show", []).extend(captions)
+    band = band_of(training_footage(context, "endless").probes)
     heldout = [quantities(probe) for probe in snippets(context.real.clips)]
-    returns = [
-        recurrence(show["pictures"], show["frames"], 4 * max(context.renewal_frames, max(lengths))) for show in shows
-    ]
+    apart = 4 * max(context.renewal_frames, *lengths)
     norms = np.concatenate([show["norms"] for show in shows])
-    states = bool(np.isfinite(norms).all()) if norms.size else None
-    for mark in marks:
-        strips = [unpack({"bytes": show[f"bytes_{mark}"], "ends": show[f"ends_{mark}"]})[0] for show in shows]
-        captions = [f"frame {mark:,}, show {number + 1}" for number in range(len(strips))]
-        context.figures.setdefault("An endless show", []).extend(zip(captions, strips, strict=True))
+    is_finite = bool(np.isfinite(norms).all()) if norms.size else None
     return {
         "shows": plan.shows,
         "marks": by_mark,
-        "growth_per_tenfold_time": slope(marks, [as_estimate(row["mmd2"]) for row in by_mark]),
         "band": band_table(band, [show["probes"] for show in shows], heldout),
         "quantities": list(QUANTITIES),
-        "recurrence": [None if found is None else found.to_json() for found in returns],
-        "states_finite": states,
-        "largest_state": float(norms.max()) if states else None,
+        "recurrence": [recurrence(show["pictures"], show["frames"], apart) for show in shows],
+        "states_finite": is_finite,
+        "largest_state": float(norms.max()) if is_finite else None,
         "probes": [
             {"frames": show["frames"].tolist(), "values": np.round(show["probes"], 5).tolist()} for show in shows
         ],
     }
 
 
-def _kept(context: QualityContext, seed: int, marks: list[int], lengths: list[int], spacing: int) -> Arrays:
-    key = {
-        "target": dict(context.key), "seed": seed, "marks": marks, "lengths": lengths, "spacing": spacing,
-        "probe_every": context.plan.probe_every, "extractor": context.cache.extractor.sha256,
-    }  # fmt: skip
-    return context.store.get(f"show {seed}", key, lambda: _watch(context, seed, marks, lengths, spacing))
+def _measured_show(context: QualityContext, seed: int, marks: list[int], lengths: list[int], spacing: int) -> Arrays:
+    """Return the arrays of one show, measured now or before."""
+    layout = {"spacing": spacing, "probe_every": context.plan.probe_every}
 
+    def make() -> Arrays:
+        total = marks[-1] + len(lengths) * spacing
+        with context.open_show() as show, context.progress(f"show of {total:,} frames", total) as advance:
+            record = watch(show, seed, marks, lengths, **layout, norm=context.norm(show), advance=advance)
+        clips = [clip for mark in marks for clip in record.windows[mark]]
+        with context.progress("windows of the show: I3D", len(clips)) as advance:
+            found = measure("show", clips, context.cache, groups=[], advance=lambda: advance(1))
+        return {
+            "features": found.features,
+            "flow": found.flow,
+            "marks": np.array([mark for mark in marks for _ in record.windows[mark]], np.int64),
+            "frames": record.frames,
+            "probes": record.probes,
+            "pictures": record.pictures,
+            "norms": record.state_norms,
+            **pack([to_webp(side_by_side(record.windows[mark][:4]), context.fps) for mark in marks]),
+        }
 
-def _watch(context: QualityContext, seed: int, marks: list[int], lengths: list[int], spacing: int) -> Arrays:
-    plan = context.plan
-    total = marks[-1] + len(lengths) * spacing
-    with context.open_show() as show, context.progress(f"show of {total:,} frames", total) as advance:
-        record = watch(
-            show, seed, marks, lengths, spacing=spacing, probe_every=plan.probe_every, norm=context.norm(show),
-            advance=advance,
-        )  # fmt: skip
-    clips = [clip for mark in marks for clip in record.windows[mark]]
-    with context.progress("windows of the show: I3D", len(clips)) as advance:
-        found = measure("show", clips, context.cache, groups=[], advance=lambda: advance(1))
-    arrays: Arrays = {
-        "features": found.features,
-        "logits": found.logits,
-        "flow": found.flow,
-        "marks": np.array([mark for mark in marks for _ in record.windows[mark]], np.int64),
-        "frames": record.frames,
-        "probes": record.probes,
-        "pictures": record.pictures,
-        "norms": record.state_norms,
-    }
-    for mark in marks:
-        strip = to_webp(side_by_side(record.windows[mark][:4]), context.fps)
-        arrays |= {f"{key}_{mark}": value for key, value in pack([strip]).items()}
-    return arrays
+    key = {"target": dict(context.key), "seed": seed, "marks": marks, "lengths": lengths, **layout}
+    return context.store.get(f"show {seed}", {**key, "extractor": context.cache.extractor.sha256}, make)

@@ -1,4 +1,4 @@
-"""Real clips to compare with: deterministic windows of held-out or training footage, at the bundle's frame size."""
+"""Real clips: deterministic windows of held-out or training footage, at the bundle's frame size."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import hashlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from benchmarks.quality.clips import Clip
 from benchmarks.quality.networks import MIN_FRAMES
 
 if TYPE_CHECKING:
@@ -23,12 +22,11 @@ if TYPE_CHECKING:
     from training.config import FootageConfig as Settings
     from training.data.footage import FootageLibrary
 
-Clip = npt.NDArray[np.uint8]
-FRAMES_STEP = 8  # clips are a multiple of as many frames long: what one step of I3D's last layer covers
+FRAMES_STEP = 8  # shorter clips are a multiple of this long: what one step of I3D's last layer covers
 
 
 class ClipWindow(NamedTuple):
-    """Where a clip is cut out of the footage."""
+    """Where a clip is cut from the footage."""
 
     video: str
     scene: str
@@ -67,22 +65,20 @@ class RealClips:
 
 
 def usable_frames(longest: int, wanted: int) -> int:
-    """Return how many frames a clip gets: the wanted ones, or as many of the longest stretch as are a multiple of 8."""
-    if longest >= wanted:
-        return wanted
-    return longest // FRAMES_STEP * FRAMES_STEP
+    """Return how many frames a clip gets: as wanted, or the largest multiple of 8 in the longest stretch."""
+    return wanted if longest >= wanted else longest // FRAMES_STEP * FRAMES_STEP
 
 
 @dataclass(frozen=True)
 class RealFootage:
-    """Real clips, read when first asked for.
+    """Windows of real clips.
 
     Args:
-        heldout, others, training: where they are cut from; row i of `others` is another moment of `heldout`'s video.
-        too_short: held-out videos that gave no window.
+        heldout, others, training: windows; row i of `others` is another moment of `heldout`'s video.
+        too_short: held-out videos without a window.
         settings: how the footage was split and cut, as plain data.
-        read: reads windows; called with an `advance`.
-        captions: of the training footage, for what counts as new.
+        read: reads windows; calls its second argument after each.
+        captions: of the training footage, to find out which prompts are new.
     """
 
     heldout: list[ClipWindow]
@@ -99,9 +95,9 @@ def choose_windows(
 ) -> tuple[list[ClipWindow], list[ClipWindow], list[str]]:
     """Choose windows evenly spread over the videos of one side of the split and over their time.
 
-    A video gives `count / videos` windows, one more or less; where there are more videos than `count`, a fixed choice
-    of them gives one each. Crops are as large as in training and drawn from (seed, video, number). Twice as many
-    windows as asked for are laid out; every second one goes into the second list: other moments of the same videos.
+    A video has `count / videos` windows, one more or less; with more videos than `count`, a fixed choice of them has
+    one each. Crops are as large as in training and drawn from (seed, video, number). Twice as many windows as asked for
+    are laid out; every second one goes into the second list: other moments of the same videos.
 
     Args:
         library: the footage.
@@ -109,8 +105,7 @@ def choose_windows(
         side: "train" or "heldout".
         count: windows to choose, at least 1.
         frames: of a window; shorter where a video has fewer, never below 16.
-        height: of the bundle's frame: crops have its aspect.
-        width: of the bundle's frame.
+        height, width: of the bundle's frame: crops have its aspect.
         seed: of the choice.
 
     Returns:
@@ -136,43 +131,26 @@ def choose_windows(
     for place, video in enumerate(videos):
         share = count // len(videos) + (place < count % len(videos))
         length, parts = stretches[video]
+        # All possible first frames, of all stretches one after the other; the windows are evenly spread over them.
+        starts = [(take, first) for take, begin, last in parts for first in range(begin, last - length + 1)]
         for number in range(2 * share):
-            window = _window(library, config, video, parts, length, number, 2 * share, height, width, seed)
+            take, first = starts[int((number + 0.5) / (2 * share) * len(starts))]
+            rng = np.random.default_rng((seed, int(_digest(video)[:16], 16), number))
+            about = library.take(take)
+            crop = _crop(about, config, height, width, rng)
+            window = ClipWindow(video, about.scene, about.label, about.caption, take, first, length, *crop)
             (others if number % 2 else chosen).append(window)
     return chosen, others, too_short
 
 
-def _window(
-    library: FootageLibrary,
-    config: Settings,
-    video: str,
-    parts: list[tuple[int, int, int]],
-    length: int,
-    number: int,
-    total: int,
-    height: int,
-    width: int,
-    seed: int,
-) -> ClipWindow:
-    # The starts that a window may have, of all stretches one after the other; the windows' places in it are even.
-    starts = [last - first - length + 1 for _, first, last in parts]
-    place = int((number + 0.5) / total * sum(starts))
-    index = 0
-    while place >= starts[index]:
-        place -= starts[index]
-        index += 1
-    number_of_take, first, _ = parts[index]
-    take = library.take(number_of_take)
-    rng = np.random.default_rng((seed, int(_digest(video)[:16], 16), number))
+def _crop(take: Any, config: Settings, height: int, width: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """Return (top, left, height, width) of a random crop with the frame's aspect."""
     side = int(rng.integers(config.crop_min, config.crop_max + 1))
     shrink = min(1.0, take.height / side, take.width / (side * width / height))
     crop_width = min(round(side * shrink * width / height), take.width)
     crop_height = min(round(side * shrink), take.height)
     top, left = int(rng.integers(take.height - crop_height + 1)), int(rng.integers(take.width - crop_width + 1))
-    return ClipWindow(
-        video, take.scene, take.label, take.caption, number_of_take, first + place, length,
-        top, left, crop_height, crop_width,
-    )  # fmt: skip
+    return top, left, crop_height, crop_width
 
 
 def read_clips(
@@ -182,14 +160,14 @@ def read_clips(
     width: int,
     advance: Callable[[], None] = lambda: None,
 ) -> RealClips:
-    """Read windows at the bundle's frame size, frame by frame whatever the video's own rate, as training does."""
+    """Read windows at the bundle's frame size, every frame of the video, as training does."""
     from PIL import Image
 
     clips = []
     for window in windows:
         record = library.record(window.take)
         box = (window.left, window.top, window.left + window.width, window.top + window.height)
-        # Over the pixels' areas where it shrinks, as training does; between pixels where it grows.
+        # Area averaging to shrink, as training does; bilinear to enlarge.
         method = Image.Resampling.BOX if window.width >= width else Image.Resampling.BILINEAR
         frames = [
             np.asarray(Image.fromarray(record.frame(window.first + k)).resize((width, height), method, box))
@@ -200,20 +178,11 @@ def read_clips(
     return RealClips(windows, clips)
 
 
-def overlap_share(one: list[ClipWindow], two: list[ClipWindow]) -> float:
-    """Return the share of windows of `two` that have frames in common with a window of `one`."""
-
-    def meets(a: ClipWindow, b: ClipWindow) -> bool:
-        return a.take == b.take and a.first < b.first + b.frames and b.first < a.first + a.frames
-
-    return sum(any(meets(a, b) for a in one) for b in two) / len(two) if two else 0.0
-
-
 def footage_settings(known: dict[str, Any] | None, changes: dict[str, Any]) -> Settings:
-    """Return how footage is split and cut: what the training said, or the defaults; and what the user changes.
+    """Return how footage is split and cut: as in training, or the defaults; and the user's changes.
 
     Args:
-        known: keys of the configuration's [footage]; None if the bundle does not tell. Other keys are passed over.
+        known: the configuration's [footage]; None if the bundle does not have it. Unknown keys are ignored.
         changes: values that are not None replace the others.
 
     Raises:
@@ -230,23 +199,18 @@ def footage_settings(known: dict[str, Any] | None, changes: dict[str, Any]) -> S
     return FootageConfig(**values)
 
 
-def open_library(data: Path, config: Settings) -> FootageLibrary:
-    """Open footage; see `training.data.footage.open_footage`."""
-    from training.data.footage import open_footage
-
-    return open_footage(data, config)
-
-
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def find_footage(target: QualityTarget, options: argparse.Namespace, height: int, width: int) -> RealFootage:
-    """Split the footage as the training did and choose windows.
+    """Split the footage as in training and choose windows.
 
     Raises:
-        ValueError: there is nothing held out that is long enough.
+        ValueError: no held-out video is long enough.
     """
+    from training.data.footage import open_footage
+
     known = target.footage
     if options.config is not None:
         from training.config import load_config
@@ -261,14 +225,14 @@ def find_footage(target: QualityTarget, options: argparse.Namespace, height: int
         "horizon_frames": options.footage_horizon,
     }
     settings = footage_settings(dict(known) if known is not None else None, changes)
-    library = open_library(options.data, settings)
+    library = open_footage(options.data, settings)
     size: dict[str, Any] = {"frames": options.frames, "height": height, "width": width, "seed": options.seed}
     heldout, others, too_short = choose_windows(library, settings, "heldout", count=options.clips, **size)
     if len(heldout) < 2:
         raise ValueError(
             f"{options.data} has {len(heldout)} held-out clips of {MIN_FRAMES} frames or more "
-            f"({settings.holdout}, {settings.holdout_fraction:g}): add footage, or change --holdout or "
-            "--holdout-fraction to what the training had"
+            f"({settings.holdout}, {settings.holdout_fraction:g}): add footage, or set --holdout or "
+            "--holdout-fraction as in training"
         )
     training: list[ClipWindow] = []
     if options.train_clips:
@@ -278,7 +242,7 @@ def find_footage(target: QualityTarget, options: argparse.Namespace, height: int
         others,
         training,
         too_short,
-        {**dataclasses.asdict(settings), "height": height, "width": width, "told_by": _told_by(target, options)},
+        {**dataclasses.asdict(settings), "height": height, "width": width, "source": _source(target, options)},
         lambda windows, advance: read_clips(library, windows, height, width, advance),
         training_captions(library, settings),
     )
@@ -288,12 +252,12 @@ def training_captions(library: FootageLibrary, config: Settings) -> list[str]:
     """Return every caption of the training side once, sorted."""
     from training.data.footage import split
 
-    with contextlib.redirect_stdout(io.StringIO()):  # what split() says of it has been said
+    with contextlib.redirect_stdout(io.StringIO()):  # split() has printed its notes before
         takes = split(library, config, "train").takes.tolist()
     return sorted({caption for take in takes if (caption := library.take(take).caption)})
 
 
-def _told_by(target: QualityTarget, options: argparse.Namespace) -> str:
+def _source(target: QualityTarget, options: argparse.Namespace) -> str:
     if options.config is not None:
         return "--config"
-    return f"the {target.kind}" if target.footage is not None else "defaults: the bundle does not tell"
+    return f"the {target.kind}" if target.footage is not None else "defaults: the bundle does not say"

@@ -1,4 +1,4 @@
-"""Is what a generator makes only what it has seen? Nearest neighbours in features and in small pictures; coverage.
+"""Memorisation: nearest neighbours in features and in small pictures; precision and recall.
 
 Legend: n clips of one set, m of another, d values.
 """
@@ -6,58 +6,22 @@ Legend: n clips of one set, m of another, d values.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial.distance import cdist
 
-from benchmarks.quality.distances import Estimate
-from benchmarks.quality.intervals import bootstrap_mean
+from benchmarks.quality.distances import bootstrap_mean
 
 Values = npt.NDArray[np.float64]
 Clip = npt.NDArray[np.uint8]
 SMALL = 16  # pixels, side of a small picture
 
 
-@dataclass(frozen=True)
-class Nearness:
-    """How near a set lies to the training footage, beside how near footage held out of it lies.
-
-    Args:
-        training: median over clips of the distance to the nearest training clip.
-        heldout: the same to the nearest held-out clip.
-        real: what held-out clips themselves have as distance to the nearest training clip.
-        ratio: `training / real`; well below 1 is suspicious: nearer to what was trained on than new footage ever is.
-        nearer: share of clips nearer to the training footage than the nearest 5 % of held-out clips are.
-        share: of clips whose nearest neighbour among as many training as held-out clips is a training clip: 0.5 is
-            even, a copier lies well above. Blur brings a clip nearer to everything; this share it leaves alone.
-    """
-
-    training: Estimate
-    heldout: Estimate
-    real: Estimate
-    ratio: float
-    nearer: float
-    share: float
-
-    def to_json(self) -> dict[str, object]:
-        """Return plain data."""
-        return {
-            "to_training": self.training.to_json(),
-            "to_heldout": self.heldout.to_json(),
-            "heldout_to_training": self.real.to_json(),
-            "ratio": self.ratio,
-            "nearer_than_5_percent_of_heldout": self.nearer,
-            "nearest_is_training": self.share,
-        }
-
-
 def distances(x: npt.ArrayLike, y: npt.ArrayLike) -> Values:
     """Return the Euclidean distance of every row of `x` (n, d) to every row of `y` (m, d): (n, m)."""
-    one, two = np.asarray(x, np.float64), np.asarray(y, np.float64)
-    squares = (one**2).sum(1)[:, None] + (two**2).sum(1)[None] - 2 * one @ two.T
-    found: Values = np.sqrt(np.maximum(squares, 0))
-    return found
+    return np.asarray(cdist(np.asarray(x, np.float64), np.asarray(y, np.float64)), np.float64)
 
 
 def nearness(
@@ -68,40 +32,49 @@ def nearness(
     made_groups: Sequence[str] | None = None,
     heldout_groups: Sequence[str] | None = None,
     seed: int = 0,
-) -> Nearness:
-    """Compare the distances to the nearest neighbours.
+) -> dict[str, Any]:
+    """Compare how near made clips and held-out clips are to the training footage.
 
     Args:
-        made: (n, d); several rows may belong to one clip, see `made_groups`.
+        made: (n, d).
         training: (m, d).
         heldout: (k, d) real clips that training never saw.
-        made_groups: what may not count as new for the interval; None for every row by itself.
+        made_groups: the scene of each made clip; None for no scenes.
         heldout_groups: the scene of each held-out clip; a made clip and its own scene are not compared.
         seed: of the intervals.
+
+    Returns:
+        `to_training`, `to_heldout` and `heldout_to_training`: medians over clips of the distance to the nearest, with
+        intervals. `ratio`: the first over the last; well below 1 the clips are nearer to the training footage than new
+        footage is. `nearer_than_5_percent_of_heldout`: share of clips nearer to it than the nearest 5 % of held-out
+        clips. `nearest_is_training`: share of clips whose nearest neighbour among as many training as held-out clips is
+        a training clip; 0.5 is even. Blur brings a clip nearer to everything and leaves this share alone.
     """
-    known = distances(made, training)
-    to_training = known.min(1)
-    real = distances(heldout, training).min(1)
-    between = distances(made, heldout)
+    known, between = distances(made, training), distances(made, heldout)
     if made_groups is not None and heldout_groups is not None:
         own = np.array([[a == b for b in heldout_groups] for a in made_groups])
         if not own.all(1).any():
             between = np.where(own, np.inf, between)
-    to_heldout = between.min(1)
+    to_training, to_heldout, real = known.min(1), between.min(1), distances(heldout, training).min(1)
 
-    def median(values: Values, groups: Sequence[str] | None) -> Estimate:
-        return bootstrap_mean(values, groups=groups, statistic=lambda drawn: float(np.median(drawn)), seed=seed)
+    def median(values: Values, groups: Sequence[str] | None) -> dict[str, float | None]:
+        return bootstrap_mean(values, groups, np.median, seed).to_json()
 
-    ratio = float(np.median(to_training) / max(float(np.median(real)), 1e-12))
-    nearer = float((to_training < np.percentile(real, 5)).mean())
-    return Nearness(
-        median(to_training, made_groups),
-        median(to_heldout, made_groups),
-        median(real, heldout_groups),
-        ratio,
-        nearer,
-        _share_of_training(known, between, seed),
-    )
+    return {
+        "to_training": median(to_training, made_groups),
+        "to_heldout": median(to_heldout, made_groups),
+        "heldout_to_training": median(real, heldout_groups),
+        **nearness_ratios(to_training, real),
+        "nearest_is_training": _share_of_training(known, between, seed),
+    }
+
+
+def nearness_ratios(made: Values, real: Values) -> dict[str, float]:
+    """Return `ratio` and `nearer_than_5_percent_of_heldout` of `nearness`, of distances to the training footage."""
+    return {
+        "ratio": float(np.median(made) / max(float(np.median(real)), 1e-12)),
+        "nearer_than_5_percent_of_heldout": float((made < np.percentile(real, 5)).mean()),
+    }
 
 
 def _share_of_training(known: Values, new: Values, seed: int, draws: int = 100) -> float:
@@ -117,15 +90,15 @@ def _share_of_training(known: Values, new: Values, seed: int, draws: int = 100) 
 
 
 def small_pictures(clip: Clip, step: int = 8) -> npt.NDArray[np.float32]:
-    """Return small pictures of every `step`-th frame, contrast and brightness evened out, for distances of pixels.
+    """Return small pictures of every `step`-th frame, normalised in brightness and contrast, to compare pixels.
 
     Args:
         clip: (T, H, W, 3) uint8 RGB.
         step: frames from one to the next.
 
     Returns:
-        (N, SMALL * SMALL * 3) float32 rows of mean 0 and length 1 (all 0 for a picture of one colour), so that the
-        distance of two is 0 for the same picture and about 1.4 for two that have nothing in common.
+        (N, SMALL * SMALL * 3) float32 rows of mean 0 and length 1 (all 0 for a picture of one colour): two equal
+        pictures have distance 0, two unrelated ones about 1.4.
     """
     from PIL import Image
 
@@ -137,15 +110,10 @@ def small_pictures(clip: Clip, step: int = 8) -> npt.NDArray[np.float32]:
     return np.stack(rows)
 
 
-def clip_nearest(made: Sequence[Clip], pictures: npt.ArrayLike) -> Values:
-    """Return for each clip the smallest distance of any of its small pictures to any row of `pictures`: (n,)."""
-    return np.array([distances(small_pictures(clip), pictures).min() for clip in made])
-
-
 def precision_recall(real: npt.ArrayLike, made: npt.ArrayLike, k: int = 3) -> tuple[float, float]:
     """Return improved precision and recall (Kynkaanniemi et al. 1904.06991, eqs. 1 and 2).
 
-    A point lies in a set if it is within the distance of any of the set's points to its k-th nearest neighbour there.
+    A point is in a set if it is within the distance of any of the set's points to its k-th nearest neighbour there.
 
     Args:
         real: (n, d), n above k.
@@ -153,7 +121,7 @@ def precision_recall(real: npt.ArrayLike, made: npt.ArrayLike, k: int = 3) -> tu
         k: neighbours.
 
     Returns:
-        The share of made clips that lie among real ones, and of real clips that lie among made ones.
+        The share of made clips that are among real ones, and of real clips that are among made ones.
     """
     one, two = np.asarray(real, np.float64), np.asarray(made, np.float64)
     if min(len(one), len(two)) <= k:

@@ -1,27 +1,21 @@
-"""How much a clip moves and how much it flickers: figures of one clip alone, to be put beside a real one's."""
+"""Motion, flicker and what a clip looks like: figures of one clip, to be compared with real clips'."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 
-Clip = npt.NDArray[np.uint8]
+Clip = npt.NDArray[np.uint8]  # (T, H, W, 3) RGB
 LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # BT.709
 
 
 def flow_magnitude(clip: Clip) -> float:
-    """Return the dynamic degree: the mean length of the optical flow from frame to frame.
+    """Return the mean length of the optical flow from frame to frame, in pixels; of two frames or more.
 
     DIS flow (Kroeger et al. 2016, medium preset, down to single pixels), averaged over cells of 4 x 4 pixels before its
-    length is taken; the same as training and sharding use.
-
-    Args:
-        clip: (T, H, W, 3) uint8 RGB, T at least 2.
-
-    Returns:
-        Pixels of H x W per frame.
+    length is taken; the same as in training and sharding.
     """
     from training.data.takes import optical_flow
 
@@ -32,24 +26,11 @@ def flow_magnitude(clip: Clip) -> float:
 
 
 def flicker(clip: Clip) -> float:
-    """Return the mean absolute second difference over time: 0 for a still and for a steady fade.
-
-    Args:
-        clip: (T, H, W, 3) uint8 RGB, T at least 3.
-
-    Returns:
-        Levels of 0 to 255.
-    """
+    """Return the mean absolute second difference over time, in levels of 255: 0 for a still and for a steady fade."""
     if len(clip) < 3:
         raise ValueError(f"flicker needs three frames or more, got {len(clip)}")
     values = clip.astype(np.int16)
     return float(np.abs(values[2:] - 2 * values[1:-1] + values[:-2]).mean())
-
-
-def frame_difference(clip: Clip) -> float:
-    """Return the mean absolute difference from frame to frame, levels of 0 to 255 (VBench: 255 less this)."""
-    values = clip.astype(np.int16)
-    return float(np.abs(values[1:] - values[:-1]).mean())
 
 
 def luminance(clip: Clip) -> float:
@@ -63,19 +44,21 @@ def saturation(clip: Clip) -> float:
 
 
 def high_frequency(clip: Clip) -> float:
-    """Return the mean absolute Laplacian of the luma (4 neighbours), levels of 0 to 255: what blur takes away."""
+    """Return the mean absolute Laplacian of the luma (4 neighbours), in levels of 255: blur lowers it."""
     luma = clip.astype(np.float32) @ LUMA
     middle = luma[:, 1:-1, 1:-1]
     neighbours = luma[:, :-2, 1:-1] + luma[:, 2:, 1:-1] + luma[:, 1:-1, :-2] + luma[:, 1:-1, 2:]
     return float(np.abs(4 * middle - neighbours).mean())
 
 
-def median_ratio(made: Sequence[float], real: Sequence[float], least: float = 1e-6) -> float:
-    """Return the median over pairs of made / real; pairs whose real value is below `least` are left out.
+QUANTITIES: dict[str, Callable[[Clip], float]] = {
+    "luminance": luminance,
+    "saturation": saturation,
+    "high_frequency": high_frequency,
+    "flow": flow_magnitude,
+}
 
-    Returns:
-        nan if no pair is left.
-    """
-    one, two = np.asarray(made, np.float64), np.asarray(real, np.float64)
-    keep = two > least
-    return float(np.median(one[keep] / two[keep])) if keep.any() else float("nan")
+
+def quantities(clip: Clip) -> list[float]:
+    """Return the figures of `QUANTITIES` of a short clip, in their order."""
+    return [measure(clip) for measure in QUANTITIES.values()]

@@ -1,63 +1,46 @@
-"""Frozen networks that judge: I3D for clips, LPIPS for pictures; ONNX files run by ONNX Runtime on the CPU.
+"""Frozen networks: I3D for clips, LPIPS for pictures; ONNX files run by ONNX Runtime on the CPU.
 
-Each remembers the SHA-256 of its file, and features of clips are kept by the clips' content, so that a second
-evaluation asks the network only about what is new.
+Each has the SHA-256 of its file. Features are kept by the content of a clip, so that they are computed only once.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-import zipfile
 from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.report import write_beside
+from benchmarks.quality.clips import Clip
+from benchmarks.quality.store import Arrays, ResultStore
 
-Clip = npt.NDArray[np.uint8]
 SIDE = 224  # pixels, what I3D was trained on
-MIN_FRAMES = 16  # of a clip, below which I3D's FVD protocol does not reach
+MIN_FRAMES = 16  # of a clip, in I3D's FVD protocol
+
+Floats = npt.NDArray[np.float32]
 
 
 class Features(NamedTuple):
-    """What a network says about clips."""
+    """Logits (clips, 400), of which FVD is computed; features (clips, 1024), the mean of the last layer."""
 
-    logits: npt.NDArray[np.float32]  # (clips, 400), what FVD is taken of
-    features: npt.NDArray[np.float32]  # (clips, 1024), mean over time and place of the last layer
-
-
-class Extractor(Protocol):
-    """A network that looks at clips; `I3D`, or a fake in tests."""
-
-    name: str
-    sha256: str
-
-    def extract(self, clip: Clip) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """Return logits (K,) and features (D,) of a clip (T, H, W, 3) uint8 RGB."""
+    logits: Floats
+    features: Floats
 
 
 def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, 64 hexadecimal digits.
-
-    Raises:
-        ValueError: there is no such file.
-    """
+    """Return the SHA-256 of a file, 64 hexadecimal digits; ValueError if there is none."""
     if not path.is_file():
         raise ValueError(f"there is no weights file {path}")
-    digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @lru_cache(maxsize=16)
-def _bilinear(size: int, target: int) -> npt.NDArray[np.float32]:
+def _bilinear(size: int, target: int) -> Floats:
     """Return the (target, size) matrix of a bilinear resize with half-pixel centres and no antialiasing."""
     places = (np.arange(target) + 0.5) * size / target - 0.5
     low = np.floor(places)
@@ -69,13 +52,12 @@ def _bilinear(size: int, target: int) -> npt.NDArray[np.float32]:
     return matrix
 
 
-def resize_bilinear(clip: Clip, height: int, width: int) -> npt.NDArray[np.float32]:
-    """Resize every frame as the I3D protocol does: bilinear, half-pixel centres, no antialiasing.
+def resize_bilinear(clip: Clip, height: int, width: int) -> Floats:
+    """Resize every frame as in the I3D protocol: bilinear, half-pixel centres, no antialiasing.
 
     Args:
         clip: (T, H, W, 3) uint8.
-        height: of the result.
-        width: of the result.
+        height, width: of the result.
 
     Returns:
         (3, T, height, width) float32, 0 to 255.
@@ -86,7 +68,7 @@ def resize_bilinear(clip: Clip, height: int, width: int) -> npt.NDArray[np.float
 
 
 class _Network:
-    """An ONNX file and its session, opened when first asked."""
+    """An ONNX file and its session, which is opened when first used."""
 
     def __init__(self, path: Path, threads: int | None, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         self.path, self.sha256, self._threads = path, file_sha256(path), threads
@@ -102,7 +84,7 @@ class _Network:
         options.log_severity_level = 3
         try:
             session = onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # noqa: BLE001 - ONNX Runtime raises a dozen kinds for a file that is no model
+        except Exception as error:  # noqa: BLE001 - ONNX Runtime raises many kinds for a file that is not a model
             raise ValueError(f"{self.path} cannot be opened as ONNX: {str(error).splitlines()[0]}") from None
         found = [value.name for value in session.get_inputs()], [value.name for value in session.get_outputs()]
         if not all(set(wanted) <= set(names) for wanted, names in zip(self._names, found, strict=True)):
@@ -112,8 +94,8 @@ class _Network:
             )
         return session
 
-    def _run(self, **inputs: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
-        result: list[npt.NDArray[np.float32]] = self._session.run(self._names[1], inputs)
+    def _run(self, **inputs: Floats) -> list[Floats]:
+        result: list[Floats] = self._session.run(self._names[1], inputs)
         return result
 
 
@@ -130,7 +112,7 @@ class I3D(_Network):
     def __init__(self, path: Path, threads: int | None = None) -> None:
         super().__init__(path, threads, ["video"], ["logits", "features"])
 
-    def extract(self, clip: Clip) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+    def extract(self, clip: Clip) -> tuple[Floats, Floats]:
         """Return logits (400,) and features (1024,) of a clip (T, H, W, 3) uint8 RGB."""
         video = resize_bilinear(clip, SIDE, SIDE) / 127.5 - 1
         logits, features = self._run(video=video[np.newaxis])
@@ -150,7 +132,7 @@ class Lpips(_Network):
     def __init__(self, path: Path, threads: int | None = None) -> None:
         super().__init__(path, threads, ["img0", "img1"], ["distance"])
 
-    def distance(self, one: Clip, two: Clip) -> npt.NDArray[np.float32]:
+    def distance(self, one: Clip, two: Clip) -> Floats:
         """Return the distance of picture to picture, (N,), of two arrays (N, H, W, 3) uint8 RGB."""
         a, b = (np.ascontiguousarray(x.transpose(0, 3, 1, 2), np.float32) / 127.5 - 1 for x in (one, two))
         return self._run(img0=a, img1=b)[0].reshape(-1)
@@ -160,41 +142,32 @@ class FeatureCache:
     """Features by content of the clip, kept in a folder.
 
     Args:
-        extractor: asked about what is not there yet.
-        folder: made if missing; may be shared and deleted.
+        extractor: computes what is not there yet.
+        folder: see `ResultStore`.
     """
 
-    def __init__(self, extractor: Extractor, folder: Path) -> None:
-        self.extractor, self.folder = extractor, folder / extractor.sha256[:16]
+    def __init__(self, extractor: I3D, folder: Path) -> None:
+        self.extractor = extractor
+        self._store = ResultStore(folder / extractor.sha256[:16])
 
     def features(self, clips: Sequence[Clip], advance: Callable[[], None] = lambda: None) -> Features:
         """Return the features of clips, in their order; `advance` is called after each."""
+        if not clips:
+            raise ValueError("there are no clips to extract features of")
         rows = []
         for clip in clips:
-            rows.append(self._one(clip))
+            digest = hashlib.sha256(repr(clip.shape).encode() + np.ascontiguousarray(clip).tobytes()).hexdigest()
+            rows.append(self._store.get(digest[:2], {"clip": digest}, lambda: self._extract(clip)))  # noqa: B023
             advance()
-        if not rows:
-            raise ValueError("there are no clips to look at")
-        return Features(np.stack([row[0] for row in rows]), np.stack([row[1] for row in rows]))
+        return Features(np.stack([row["logits"] for row in rows]), np.stack([row["features"] for row in rows]))
 
-    def _one(self, clip: Clip) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        digest = hashlib.sha256(repr(clip.shape).encode() + np.ascontiguousarray(clip).tobytes()).hexdigest()[:32]
-        file = self.folder / digest[:2] / f"{digest}.npz"
-        if file.is_file():
-            try:
-                with file.open("rb") as opened, np.load(opened) as kept:
-                    return kept["logits"], kept["features"]
-            except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-                pass  # half a file, or no file of ours: made anew
+    def _extract(self, clip: Clip) -> Arrays:
         logits, features = self.extractor.extract(clip)
         if not (np.isfinite(logits).all() and np.isfinite(features).all()):
             raise ValueError(f"{self.extractor.name} found no finite features in a clip of shape {clip.shape}")
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_beside(file, lambda beside: np.savez(beside, logits=logits, features=features))
-        return logits, features
+        return {"logits": logits, "features": features}
 
 
 def cache_folder() -> Path:
     """Return the folder where features are kept between evaluations."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "everframe" / "quality"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "everframe" / "quality"

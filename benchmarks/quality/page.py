@@ -1,10 +1,10 @@
-"""One self-contained page of an evaluation: clips in motion, the table, the plot, the ledger."""
+"""The self-contained HTML page of an evaluation: animated clips, the table, the plot."""
 
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 from benchmarks.quality.table import NOTES, headings, set_rows, summary
@@ -36,8 +36,8 @@ thead th {{ color: var(--quiet); font-size: .8125rem; border-bottom: 1px solid v
 tbody th {{ font-weight: 600; white-space: nowrap; }}
 .floor > * {{ color: var(--quiet); font-weight: 400; }}
 .number {{ text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }}
-.facts td:last-child {{ color: var(--quiet); overflow-wrap: anywhere; }}
-.clips {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, {least}), 1fr)); gap: 1.5rem; }}
+td.quiet {{ overflow-wrap: anywhere; }}
+.clips {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 14rem), 1fr)); gap: 1.5rem; }}
 .clips.wide {{ grid-template-columns: repeat(auto-fill, minmax(min(100%, 30rem), 1fr)); }}
 figure {{ min-width: 0; }}
 figcaption {{ font-size: .8125rem; line-height: 1.35; color: var(--quiet); margin-top: .4rem;
@@ -68,15 +68,19 @@ def build_page(result: dict[str, Any], figures: Mapping[str, Sequence[tuple[str,
         figures: heading -> (caption, animated WebP file) of each clip.
         plot: the plot, a PNG file.
     """
-    sections = [_section("In short", _facts(summary(result)))]
-    sections.append(_section("Distances and floors", _sets(result) + f'<p class="quiet">{html.escape(NOTES)}</p>'))
+    sections = [_section("In short", _table([], summary(result), quiet_column=2))]
+    distances = _table(headings(result), set_rows(result))
+    sections.append(_section("Distances and floors", distances + f'<p class="quiet">{escape(NOTES)}</p>'))
     for heading, clips in figures.items():
         is_wide = heading != "From text" and "real clip" not in heading
-        items = "".join(_figure(caption, data, "webp") for caption, data in clips)
+        items = "".join(_figure(caption, data) for caption, data in clips)
         sections.append(_section(heading, f'<div class="clips{" wide" if is_wide else ""}">{items}</div>'))
-    text = result["parts"].get("text")
-    if text:
-        sections.append(_section("Asked for (rows), named by the probe (columns)", _confusion(text)))
+    if text := result["parts"].get("text"):
+        classes = text["probe"]["classes"]
+        rows = [
+            (name, *(str(n or "") for n in counts)) for name, counts in zip(classes, text["confusion"], strict=True)
+        ]
+        sections.append(_section("Asked for (rows), named by the probe (columns)", _table(["", *classes], rows)))
     sections.append(_section("Plot", f'<img class="plot" src="{_uri(plot, "png")}" alt="distances and drift">'))
     footage, machine = result["footage"], result["machine"]
     lede = (
@@ -84,57 +88,38 @@ def build_page(result: dict[str, Any], figures: Mapping[str, Sequence[tuple[str,
         f"videos ({footage['frames_text']}), {footage['holdout_text']}. {result['engine']} {result['precision']}."
     )
     footer = (
-        f"{result['command']}<br>{machine['cpu']}, {machine['cores']} cores; {machine['os']}; commit "
-        f"{machine['commit'] or 'none'}. Clips marked real are footage and keep their own licences."
+        f"{machine['cpu']}, {machine['cores']} cores; {machine['os']}; commit {machine['commit'] or 'none'}. Clips "
+        "marked real are footage and keep their own licences."
     )
     return _PAGE.format(
-        title=html.escape(f"Quality of {result['name']}"),
-        lede=html.escape(lede),
+        title=escape(f"Quality of {result['name']}"),
+        lede=escape(lede),
         sections="\n".join(sections),
-        footer="<br>".join(html.escape(part) for part in footer.split("<br>")),
-        least="14rem",
+        footer=f"{escape(result['command'])}<br>{escape(footer)}",
     )
 
 
 def _section(heading: str, body: str) -> str:
-    return f"<section><h2>{html.escape(heading)}</h2>\n{body}</section>"
+    return f"<section><h2>{escape(heading)}</h2>\n{body}</section>"
 
 
-def _facts(rows: Sequence[tuple[str, str, str]]) -> str:
-    cells = "".join(
-        f'<tr><th>{html.escape(name)}</th><td class="number">{html.escape(value)}</td><td>{html.escape(note)}</td></tr>'
-        for name, value, note in rows
-    )
-    return f'<div class="scroll"><table class="facts"><tbody>{cells}</tbody></table></div>'
-
-
-def _sets(result: dict[str, Any]) -> str:
-    head = "".join(
-        f"<th{'' if not n else ' class=number'}>{html.escape(name)}</th>" for n, name in enumerate(headings(result))
-    )
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], quiet_column: int | None = None) -> str:
+    """Return a table of text, numbers right-aligned; rows of floors, and one column if it is given, are grey."""
+    columns = "".join(f"<th{' class=number' * bool(number)}>{escape(name)}</th>" for number, name in enumerate(head))
     body = ""
-    for first, *rest in set_rows(result):
-        kind = ' class="floor"' if first.startswith("floor") else ""
-        cells = "".join(f'<td class="number">{html.escape(cell)}</td>' for cell in rest)
-        body += f"<tr{kind}><th>{html.escape(first)}</th>{cells}</tr>"
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    for first, *rest in rows:
+        cells = "".join(
+            f'<td class="{"quiet" if number == quiet_column else "number"}">{escape(cell)}</td>'
+            for number, cell in enumerate(rest, 1)
+        )
+        body += f"<tr{' class=floor' * first.startswith('floor')}><th>{escape(first)}</th>{cells}</tr>"
+    return f'<div class="scroll"><table><thead><tr>{columns}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _confusion(text: dict[str, Any]) -> str:
-    classes = text["probe"]["classes"]
-    head = "<th></th>" + "".join(f'<th class="number">{html.escape(name)}</th>' for name in classes)
-    body = "".join(
-        f"<tr><th>{html.escape(name)}</th>"
-        + "".join(f'<td class="number">{count or ""}</td>' for count in counts)
-        + "</tr>"
-        for name, counts in zip(classes, text["confusion"], strict=True)
-    )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _figure(caption: str, data: bytes, kind: str) -> str:
-    text = html.escape(caption)
-    return f'<figure><img src="{_uri(data, kind)}" alt="{text}" loading="lazy"><figcaption>{text}</figcaption></figure>'
+def _figure(caption: str, data: bytes) -> str:
+    text = escape(caption)
+    image = f'<img src="{_uri(data, "webp")}" alt="{text}" loading="lazy">'
+    return f"<figure>{image}<figcaption>{text}</figcaption></figure>"
 
 
 def _uri(data: bytes, kind: str) -> str:

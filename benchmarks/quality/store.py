@@ -1,4 +1,4 @@
-"""What is finished stays finished: arrays of one set each, in files named after everything they depend on."""
+"""Finished measurements: arrays in files whose names depend on everything that the arrays depend on."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ import numpy.typing as npt
 from benchmarks.report import write_beside
 
 Arrays = dict[str, npt.NDArray[Any]]
-VERSION = 1  # raised when a measure changes, so that old figures are not mixed with new ones
+VERSION = 2  # raised when a measure changes, so that old figures are not mixed with new ones
 
 
 class ResultStore:
-    """A folder of finished parts.
+    """A folder of finished measurements.
 
     Args:
-        folder: made if missing; may be deleted, then everything is measured anew.
+        folder: made if missing; may be shared, and deleted to measure again.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def get(self, name: str, key: Mapping[str, Any], make: Callable[[], Arrays]) -> Arrays:
-        """Return arrays that were kept under a key, or make and keep them.
+        """Return the arrays kept under a key, or make and keep them.
 
         Args:
-            name: of the set, for people who look into the folder.
+            name: the beginning of the file's name.
             key: plain data, everything that the arrays depend on.
-            make: makes them; texts travel as arrays of strings, files as arrays of bytes.
+            make: makes them.
         """
         text = json.dumps({"version": VERSION, **key}, sort_keys=True, default=str)
         file = self.folder / f"{name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.npz"
@@ -44,22 +44,17 @@ class ResultStore:
                 with file.open("rb") as opened, np.load(opened) as kept:
                     return {entry: kept[entry] for entry in kept.files}
             except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-                pass  # cut short by a full disk, say: made anew
+                pass  # damaged: made again
         arrays = make()
         file.parent.mkdir(parents=True, exist_ok=True)
         write_beside(file, lambda beside: np.savez(beside, allow_pickle=False, **arrays))
         return arrays
 
 
-def to_bytes(data: bytes) -> npt.NDArray[np.uint8]:
-    """Return a file's bytes as an array, (N,) uint8."""
-    return np.frombuffer(data, np.uint8)
-
-
 def pack(files: list[bytes]) -> Arrays:
     """Return several files as two arrays, `bytes` and `ends`."""
     ends = np.cumsum([len(file) for file in files], dtype=np.int64)
-    return {"bytes": to_bytes(b"".join(files)), "ends": ends}
+    return {"bytes": np.frombuffer(b"".join(files), np.uint8), "ends": ends}
 
 
 def unpack(arrays: Arrays) -> list[bytes]:

@@ -1,7 +1,8 @@
-"""What is judged: a bundle, or a training run, which is exported into a temporary folder first."""
+"""What is evaluated: a bundle, or a training run, which is exported into a temporary folder first."""
 
 from __future__ import annotations
 
+import dataclasses
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.quality.networks import file_sha256
+from runtime.bundle.reader import open_bundle, write_manifest
 from runtime.generator import Generator
 
 
@@ -24,8 +26,8 @@ class QualityTarget:
         name: of the results' folder.
         key: SHA-256 of the manifest, or of the run's checkpoint.
         kind: "bundle" or "run".
-        footage: the configuration's [footage], or None where the bundle does not tell.
-        trained_with_lpips: None where it is not known.
+        footage: the configuration's [footage]; None if the bundle does not have it.
+        trained_with_lpips: None if it is not known.
     """
 
     bundle: Path
@@ -38,31 +40,22 @@ class QualityTarget:
 
 @contextmanager
 def open_target(path: Path, words: Path | None = None) -> Iterator[QualityTarget]:
-    """Find out what a path is, and export it if need be; the export is removed again at the end.
+    """Open a bundle, or export a run; the export is removed at the end.
 
     Args:
         path: a bundle or a run.
-        words: word vectors for a run that listens to text; None for those that it was trained with.
+        words: word vectors for a run that takes text; None for those that it was trained with.
 
     Raises:
         ValueError: it is neither a bundle nor a run with a checkpoint.
         BundleError: the bundle is damaged.
     """
     if (path / "bundle.json").is_file():
-        from runtime.bundle.reader import open_bundle
-
         manifest = open_bundle(path).manifest
         training = manifest.provenance.get("training")
         known: Mapping[str, Any] = training if isinstance(training, Mapping) else {}
-        footage = known.get("footage")
-        yield QualityTarget(
-            path,
-            manifest.name,
-            manifest.sha256,
-            "bundle",
-            footage if isinstance(footage, Mapping) else None,
-            _says_lpips(known),
-        )
+        footage = known.get("footage") if isinstance(known.get("footage"), Mapping) else None
+        yield QualityTarget(path, manifest.name, manifest.sha256, "bundle", footage, _used_lpips(known))
         return
     if not any((path / f"{stage}.pt").is_file() for stage in ("polish", "finetune", "pretrain")):
         raise ValueError(
@@ -74,13 +67,10 @@ def open_target(path: Path, words: Path | None = None) -> Iterator[QualityTarget
 
 
 def _export(run: Path, folder: Path, words: Path | None) -> QualityTarget:
-    """Write a run's graphs and manifest, without golden frames and parity gates: for measuring, not for shipping."""
-    import dataclasses
-
+    """Write a run's graphs and manifest, without golden frames and parity checks: for measuring only."""
     from export.manifest_writer import build_manifest, provenance
     from export.onnx_writer import round_weights, write_graphs
     from export.vocabulary import write_vocabulary
-    from runtime.bundle.reader import write_manifest
     from training.checkpoint import load_generator, newest_checkpoint
 
     generator, config, facts = load_generator(run)
@@ -93,28 +83,21 @@ def _export(run: Path, folder: Path, words: Path | None) -> QualityTarget:
     manifest["provenance"] = provenance(config, facts)
     manifest["verified"] = {}
     write_manifest(folder, manifest)
-    return QualityTarget(
-        folder,
-        run.resolve().name,
-        file_sha256(newest_checkpoint(run)),
-        "run",
-        dataclasses.asdict(config.footage),
-        _says_lpips(facts),
-    )
+    footage = dataclasses.asdict(config.footage)
+    checkpoint = file_sha256(newest_checkpoint(run))
+    return QualityTarget(folder, run.resolve().name, checkpoint, "run", footage, _used_lpips(facts))
 
 
-def _says_lpips(known: Mapping[str, Any]) -> bool | None:
-    """Read whether LPIPS took part in a training from what is noted of it; None if nothing is."""
-    for key in ("perceptual", "lpips"):
-        if key in known:
-            return bool(known[key])
-    return None
+def _used_lpips(known: Mapping[str, Any]) -> bool | None:
+    """Return whether LPIPS was used in training; None if nothing says so."""
+    found = [bool(known[key]) for key in ("perceptual", "lpips") if key in known]
+    return found[0] if found else None
 
 
 def state_norm(generator: Generator) -> Callable[[], float]:
-    """Return a function that gives the largest absolute value of a generator's states after its latest frame.
+    """Return a function that returns the largest absolute value of a generator's states after its latest frame.
 
-    It is nan or infinite as soon as one value is; 0 for graphs without states.
+    It is nan or infinite if one value is; 0 for graphs without states.
     """
     names = [tensor.name for tensor in generator.manifest.step.outputs if tensor.role == "state"]
     session = generator._step

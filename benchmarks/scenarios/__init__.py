@@ -1,1 +1,0 @@
-"""Long and hostile shows: soak, endurance, reconnects, attack."""

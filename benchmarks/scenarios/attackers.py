@@ -2,7 +2,7 @@
 
 python -m benchmarks.scenarios.attackers http://127.0.0.1:PORT      (started by `benchmarks.scenarios.attack`)
 
-Only addresses of this machine are attacked. Standard output is one line of JSON: how often each attack was made.
+Only loopback addresses are attacked. Standard output is one line of JSON: how often each attack was made.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from urllib.parse import urlsplit
 
-SILENT = 300  # connections that say nothing, held open at once
+SILENT = 300  # connections that send nothing, open at once
 _PATIENCE_S = 20.0
-_LONGEST_S = 7200.0  # of an attack, whatever becomes of whoever started it
+_LONGEST_S = 7200.0  # of an attack, even if standard input never ends
 _KEY = b"a" * 22 + b"=="
 _WEBSOCKET = b"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + _KEY
 _REQUESTS = (
@@ -41,10 +41,10 @@ _HALVES = (
 
 
 class Attackers:
-    """Everybody who attacks one page.
+    """All attacks on one page, at the same time.
 
     Args:
-        host: of the page, an address of this machine.
+        host: of the page, a loopback address.
         port: of the page.
     """
 
@@ -65,11 +65,11 @@ class Attackers:
             try:
                 await attack()
             except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
-                await asyncio.sleep(0.5)  # it was refused: that is what the page should do
+                await asyncio.sleep(0.5)  # refused, as it should be
             await asyncio.sleep(pause_s)
 
     async def _exchange(self, data: bytes, patience_s: float = _PATIENCE_S) -> bytes:
-        """Send bytes, wait until the server has closed, and return the beginning of its answer."""
+        """Send bytes and return the beginning of the answer, or nothing after some time."""
         reader, writer = await asyncio.open_connection(self._host, self._port)
         try:
             writer.write(data.replace(b"%(host)s", self._name))
@@ -109,7 +109,7 @@ class Attackers:
                 )
 
     async def _listen(self) -> None:
-        """Open a WebSocket, and send frames that are none."""
+        """Open a WebSocket, and send invalid frames."""
         reader, writer = await asyncio.open_connection(self._host, self._port)
         try:
             writer.write(b"GET /api/live HTTP/1.1\r\nHost: " + self._name + b"\r\n" + _WEBSOCKET + b"\r\n\r\n")
@@ -123,7 +123,7 @@ class Attackers:
         self.done["WebSockets"] += 1
 
 
-async def _attack_until_told(attackers: Attackers) -> None:
+async def _attack_until_input_ends(attackers: Attackers) -> None:
     attack = asyncio.ensure_future(attackers.attack())
     ended = asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
     await asyncio.wait({ended}, timeout=_LONGEST_S)
@@ -133,14 +133,14 @@ async def _attack_until_told(attackers: Attackers) -> None:
 
 
 def main(url: str) -> int:
-    """Attack; return the exit status: 2 for an address that is not of this machine."""
+    """Attack; return the exit status: 2 for an address that is not loopback."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     if not ipaddress.ip_address(host).is_loopback:
-        print(f"{host} is no address of this machine's loopback: nothing else is attacked", file=sys.stderr)
+        print(f"{host} is not a loopback address: nothing else is attacked", file=sys.stderr)
         return 2
     attackers = Attackers(host, parts.port or 80)
-    asyncio.run(_attack_until_told(attackers))
+    asyncio.run(_attack_until_input_ends(attackers))
     print(json.dumps(dict(attackers.done)), flush=True)
     return 0
 

@@ -1,37 +1,14 @@
-"""Whether a show can go on for ever: memory, latency and pictures over many frames, a flat line or a failure.
+"""Memory, latency and pictures of a generator over many frames: all must stay constant.
 
 python -m benchmarks soak bundles/NAME --plot soak.png
-"""
 
-from __future__ import annotations
-
-import argparse
-import sys
-import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-
-from benchmarks.machine import machine_card, resident_mb
-from benchmarks.report import BenchmarkReport, write_beside
-from runtime.engines.table import ENGINES, PRECISIONS
-from runtime.generator import Generator
-
-SUMMARY = "whether memory, latency and pictures stay as they are over many frames"
-DESCRIPTION = """\
-Make many frames as fast as they come, ask for another scene now and then, and
-sample memory, latency and pictures in a hundred windows. The first tenth is
-warm-up. Status 1 if a line is not flat.
-"""
-EXAMPLES = """\
-what must hold after the warm-up:
+Makes frames as fast as possible, switches scenes regularly, and samples memory,
+latency and pictures in a hundred windows. The first tenth is warm-up. Checks
+after it; exit status 1 if one fails:
   memory    resident memory ends within 1 % of where it began
   latency   the median frame of the last third takes at most 10 % longer than
-            that of the first (whatever else the machine does counts, too)
-  picture   no window is black, white, of one colour or standing still
+            that of the first (other load on the machine counts as well)
+  picture   no window is black, white, of one colour or still
 
 examples:
   python -m benchmarks soak bundles/satellite-256
@@ -39,6 +16,31 @@ examples:
   python -m benchmarks soak bundles/mine --frames 20000 --switch-every 200
       another scene every 200 frames
 """
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks.machine import resident_mb
+from benchmarks.report import (
+    BenchmarkReport,
+    Checks,
+    check,
+    check_rows,
+    checks_to_markdown,
+    has_failed,
+    progress_bars,
+    thirds,
+)
+from runtime.engines.table import ENGINES, PRECISIONS
+from runtime.generator import Generator
+
 WINDOWS = 100
 _WARM_UP = 0.1  # share of the windows
 
@@ -58,49 +60,34 @@ class SoakWindow:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the benchmark's arguments."""
-    parser.add_argument("bundle", metavar="BUNDLE", help="folder of a bundle")
-    parser.add_argument("--frames", type=int, default=100_000, metavar="N", help="frames (100000)")
-    parser.add_argument(
-        "--switch-every", type=int, default=1000, metavar="N", help="frames between scenes, 0: none (1000)"
-    )
-    parser.add_argument("--engine", default="auto", metavar="E", help=f"auto, {', '.join(ENGINES)} (auto)")
-    parser.add_argument("--precision", default="auto", metavar="P", help=f"auto, {', '.join(PRECISIONS)} (auto)")
-    parser.add_argument("--threads", type=int, metavar="T", help="CPU threads for a frame (every core)")
-    parser.add_argument("--plot", metavar="FILE", help="draw the three lines: .png, .svg or .pdf")
+    add = parser.add_argument
+    add("bundle", metavar="BUNDLE", help="folder of a bundle")
+    add("--frames", type=int, default=100_000, metavar="N", help="frames (100000)")
+    add("--switch-every", type=int, default=1000, metavar="N", help="frames between scenes, 0: none (1000)")
+    add("--engine", default="auto", metavar="E", help=f"auto, {', '.join(ENGINES)} (auto)")
+    add("--precision", default="auto", metavar="P", help=f"auto, {', '.join(PRECISIONS)} (auto)")
+    add("--threads", type=int, metavar="T", help="CPU threads for a frame (every core)")
 
 
 def run(options: argparse.Namespace) -> BenchmarkReport:
-    """Measure as the arguments say.
+    """Measure.
 
     Raises:
-        ValueError, BundleError, EngineError: see `Generator.open`; or the plot cannot be drawn.
+        ValueError, BundleError, EngineError: see `Generator.open`.
     """
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress, TimeRemainingColumn
-
     if options.frames < WINDOWS * 2 or options.switch_every < 0:
         raise ValueError(
             f"--frames must be at least {WINDOWS * 2} and --switch-every at least 0, "
             f"got {options.frames} and {options.switch_every}"
         )
-    if options.plot is not None:
-        from benchmarks.latency.plot import check_plot
-
-        check_plot(Path(options.plot))
-    machine = machine_card()
-    columns = (*Progress.get_default_columns()[:2], MofNCompleteColumn(), TimeRemainingColumn())
+    choice = {"engine": options.engine, "precision": options.precision, "threads": options.threads}
     with (
-        Generator.open(
-            options.bundle, engine=options.engine, precision=options.precision, pixels="i420", threads=options.threads
-        ) as generator,
-        Progress(*columns, console=Console(stderr=True)) as progress,
+        Generator.open(options.bundle, pixels="i420", **choice) as generator,
+        progress_bars() as bar,
+        bar("windows", WINDOWS) as advance,
     ):
-        bar = progress.add_task("frames", total=options.frames)
         windows = soak(
-            generator,
-            frames=options.frames,
-            switch_every=options.switch_every,
-            on_window=lambda window: progress.update(bar, completed=window.frame),
+            generator, frames=options.frames, switch_every=options.switch_every, on_window=lambda _: advance(1)
         )
     checks = judge(windows)
     result = {
@@ -113,16 +100,9 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
         "switch_every": options.switch_every,
         "checks": checks,
         "windows": [asdict(window) for window in windows],
-        "machine": machine,
-        "command": " ".join(["python -m benchmarks", *sys.argv[1:]]),
     }
-    if options.plot is not None:
-        from benchmarks.scenarios.soak_plot import draw
-
-        write_beside(Path(options.plot), lambda beside: draw(result, beside))
-    rows = [(name, "passed" if check["passed"] else "FAILED", check["what"]) for name, check in checks.items()]
     title = f"{result['bundle']}, {windows[-1].frame} frames, {result['engine']} {result['precision']}"
-    return BenchmarkReport(title, rows, result, failed=not all(check["passed"] for check in checks.values()))
+    return BenchmarkReport(title, check_rows(checks), result, failed=has_failed(checks))
 
 
 def soak(
@@ -137,10 +117,10 @@ def soak(
     """Make frames and sample them; Ctrl-C ends it early with the windows so far.
 
     Args:
-        generator: gives I420; a new scene is asked for through `prepare` beside the show only if it takes a seed.
+        generator: makes I420; scenes are switched only if it takes a seed.
         frames: at least twice `WINDOWS`.
         switch_every: frames between scenes; 0 for none.
-        on_window: told of each window.
+        on_window: called with each window.
         clock_ns: monotonic clock in nanoseconds.
         memory_mb: resident memory in MB.
 
@@ -177,36 +157,31 @@ def soak(
     return windows
 
 
-def judge(windows: list[SoakWindow]) -> dict[str, dict[str, Any]]:
-    """Return what must hold: name -> {"passed", "what": one sentence with the figures}."""
+def judge(windows: list[SoakWindow]) -> Checks:
+    """Return what must hold."""
     after = windows[int(len(windows) * _WARM_UP) :]
-    third = max(1, len(after) // 3)
-    checks: dict[str, dict[str, Any]] = {}
+    checks: Checks = {}
     memory = [window.resident_mb for window in after if window.resident_mb is not None]
     if memory:
-        first, last = float(np.median(memory[:third])), float(np.median(memory[-third:]))
+        first, last = thirds(memory)
         change = last / first - 1
         what = (
             f"{first:.1f} MB after the warm-up, {last:.1f} MB at the end ({change:+.2%}; at most {max(memory):.1f} MB)"
         )
-        checks["memory"] = {"passed": abs(change) <= 0.01, "what": what}
-    first, last = (float(np.median([window.p50_ms for window in part])) for part in (after[:third], after[-third:]))
+        checks["memory"] = check(abs(change) <= 0.01, what)
+    first, last = thirds([window.p50_ms for window in after])
     what = f"p50 {first:.2f} ms at first, {last:.2f} ms at the end ({last / first - 1:+.1%}); "
     what += f"p99 {np.median([window.p99_ms for window in after]):.2f} ms in the median window"
-    checks["latency"] = {"passed": last <= 1.1 * first, "what": what}
-    lowest = min(window.contrast for window in after)
-    still = min(window.motion for window in after)
+    checks["latency"] = check(last <= 1.1 * first, what)
+    contrast, motion = min(window.contrast for window in after), min(window.motion for window in after)
     means = [window.mean for window in after]
-    is_alive = lowest > 2 and still > 0.01 and min(means) > 4 and max(means) < 251
-    what = f"mean {min(means):.0f} to {max(means):.0f}, contrast at least {lowest:.1f}, motion at least {still:.2f}"
-    checks["picture"] = {"passed": is_alive, "what": what + " levels of 255"}
+    what = f"mean {min(means):.0f} to {max(means):.0f}, contrast at least {contrast:.1f}, motion at least {motion:.2f}"
+    is_alive = contrast > 2 and motion > 0.01 and min(means) > 4 and max(means) < 251
+    checks["picture"] = check(is_alive, what + " levels of 255")
     return checks
 
 
 def to_markdown(result: dict[str, Any]) -> str:
     """Return the checks as a Markdown table."""
     head = f"{result['bundle']}, {result['windows'][-1]['frame']:,} frames, {result['engine']} {result['precision']}"
-    lines = [f"| {head} | | |", "|---|---|---|"]
-    for name, check in result["checks"].items():
-        lines.append(f"| {name} | {'flat' if check['passed'] else '**failed**'} | {check['what']} |")
-    return "\n".join(lines) + "\n"
+    return checks_to_markdown(head, result["checks"], "flat")

@@ -1,1 +1,0 @@
-"""How fast footage is loaded and pretraining runs."""

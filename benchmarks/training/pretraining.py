@@ -1,6 +1,16 @@
-"""How fast pretraining runs: clips per second, waiting for data, TFLOP/s beside the machine's own convolution peak.
+"""Pretraining speed: clips per second, waiting for data, TFLOP/s against a measured peak.
 
 python -m benchmarks pretraining training/configs/tasks-64.toml --data SHARDS
+
+Runs pretraining steps of a configuration without keeping anything, after five
+to warm up. Floating-point operations are PyTorch's own count of one step
+(convolutions and matrix products, forward and backward). The peak is a 3x3
+convolution of 256 channels at 64 x 64, batch 8, forward and backward, on the
+same device in the same precision, the best of ten.
+
+examples:
+  python -m benchmarks pretraining training/configs/tasks-64.toml --data SHARDS --words WORDS
+  python -m benchmarks pretraining CONFIG --data SHARDS --scale 10 --steps 1   (100 x the encoder)
 """
 
 from __future__ import annotations
@@ -13,45 +23,34 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.machine import machine_card
 from benchmarks.report import BenchmarkReport
 
 if TYPE_CHECKING:
     from lightning.fabric import Fabric
 
-SUMMARY = "pretraining: clips per second, waiting, TFLOP/s"
-DESCRIPTION = """\
-Run pretraining steps of a configuration without keeping anything, after five
-to warm up. Floating-point operations are PyTorch's own count of one step
-(convolutions and matrix products, forward and backward); the peak beside it is
-a 3x3 convolution of 256 channels at 64 x 64, batch 8, forward and backward,
-on the same device in the same precision, the best of ten.
-"""
-EXAMPLES = """\
-examples:
-  python -m benchmarks pretraining training/configs/tasks-64.toml --data SHARDS --words WORDS
-  python -m benchmarks pretraining CONFIG --data SHARDS --scale 10 --steps 1   (100 x the encoder)
-"""
 WARM_UP = 5
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the benchmark's arguments."""
-    parser.add_argument("config", type=Path, metavar="CONFIG", help="a training configuration")
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="a folder of videos, or shards of it")
-    parser.add_argument("--words", type=Path, metavar="WORDS", help="word vectors, if alignment is on")
-    parser.add_argument("--cache", type=Path, metavar="DIR", help="where decoded footage is kept")
-    parser.add_argument("--steps", type=int, default=30, metavar="N", help="steps that are timed (30)")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes that read clips; the configuration's own")
-    parser.add_argument("--scale", type=float, metavar="S", help="encoder_scale instead of the configuration's")
+    add = parser.add_argument
+    add("config", type=Path, metavar="CONFIG", help="a training configuration")
+    add("--data", type=Path, required=True, metavar="DIR", help="a folder of videos, or shards of it")
+    add("--words", type=Path, metavar="WORDS", help="word vectors, if alignment is on")
+    add("--cache", type=Path, metavar="DIR", help="where decoded footage is kept")
+    add("--steps", type=int, default=30, metavar="N", help="steps that are timed (30)")
+    add("--workers", type=int, metavar="N", help="processes that read clips (as in the configuration)")
+    add("--scale", type=float, metavar="S", help="encoder_scale (as in the configuration)")
 
 
 def run(options: argparse.Namespace) -> BenchmarkReport:
-    """Measure as the arguments say.
+    """Measure.
 
     Raises:
-        ValueError: configuration, footage or words are not what they should be.
+        ValueError: configuration, footage or words are invalid.
     """
+    import torch
+
     from training.config import load_config
     from training.data.footage import ClipSampler, open_footage, split
     from training.data.loading import load_batches
@@ -67,6 +66,7 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
     warm_up = WARM_UP if options.steps > 1 else 0
     total = warm_up + options.steps
     fabric = start_engine(config)
+    is_cuda = fabric.device.type == "cuda"
     library = open_footage(options.data, config.footage, options.cache)
     sampler = ClipSampler(
         split(library, config.footage, "train"), config.footage, config.model.height, config.model.width, 0
@@ -105,8 +105,8 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
         "clips_per_second": round(rate, 2), "waiting_share": round(waiting, 5), "gflop_per_step": round(flops / 1e9, 1),
         "tflops": round(achieved / 1e12, 4), "peak_tflops": None if peak is None else round(peak / 1e12, 4),
         "footage_hours_per_day": round(rate * clip_seconds * 24, 1), "memory_gib": round(memory / 2**30, 2),
-        "device_memory_gib": _device_memory(fabric),
-        "loss": losses[-1], "machine": machine_card(),
+        "device_memory_gib": round(torch.cuda.max_memory_allocated() / 2**30, 2) if is_cuda else None,
+        "loss": losses[-1],
     }  # fmt: skip
     rows = [
         ("encoder", f"{parameters['encoder'] / 1e6:.1f} M", f"parameters, of {parameters['all'] / 1e6:.1f} M in all"),
@@ -114,18 +114,12 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
         ("waiting for data", f"{100 * waiting:.2f} %", f"of the time, {workers} worker processes"),
         ("TFLOP/s", f"{achieved / 1e12:.3f}", f"{flops / 1e9:.0f} GFLOP per step"),
         ("footage", f"{result['footage_hours_per_day']:.0f} h/day", f"clips that span {clip_seconds:.2f} s each"),
-        ("memory", f"{result['memory_gib']:.2f} GiB", "resident at most, this process"),
+        ("memory", f"{result['memory_gib']:.2f} GiB", "resident, at the peak, this process"),
     ]
     if peak is not None:
         note = f"one 3x3 convolution; pretraining reaches {100 * achieved / peak:.0f} % of it"
         rows.insert(4, ("peak TFLOP/s", f"{peak / 1e12:.3f}", note))
     return BenchmarkReport(f"pretraining {config.name} on {fabric.device}, batch {stage.batch}", rows, result)
-
-
-def _device_memory(fabric: Fabric) -> float | None:
-    import torch
-
-    return round(torch.cuda.max_memory_allocated() / 2**30, 2) if fabric.device.type == "cuda" else None
 
 
 def _finish(fabric: Fabric) -> None:

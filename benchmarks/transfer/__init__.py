@@ -1,1 +1,0 @@
-"""Whether pretraining pays: fine-tuning runs from different starts."""

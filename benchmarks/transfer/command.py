@@ -1,72 +1,75 @@
-"""Does pretraining pay? Fine-tuning runs with different starts, several seeds each, judged snapshot by snapshot.
+"""Whether pretraining helps: fine-tuning from different weights, several seeds each, over time.
 
-python -m benchmarks transfer runs/none-0 runs/none-1 ... --i3d i3d_kinetics400.onnx --data FOOTAGE --out runs/transfer
-"""
+python -m benchmarks transfer runs/none-0 runs/video-0 ... --i3d FILE --data FOOTAGE --out DIR
 
-from __future__ import annotations
-
-import argparse
-import dataclasses
-import json
-import shlex
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any
-
-import numpy as np
-
-from benchmarks.machine import machine_card
-from benchmarks.quality.networks import I3D, MIN_FRAMES, FeatureCache, cache_folder
-from benchmarks.quality.store import ResultStore
-from benchmarks.report import BenchmarkReport, write_beside
-from benchmarks.transfer.curves import FIGURES, FLOORS, CurveLine, parse_groups, summarise, text
-from benchmarks.transfer.judge import Curves, find_snapshots, held_out_clips, judge, read_held_out, shared_config
-from benchmarks.transfer.plot import check_matplotlib, draw
-
-SUMMARY = "does pretraining pay: fine-tuning runs with different starts, over time"
-DESCRIPTION = """\
-Compare fine-tuning runs that differ in where they started (none, image, video,
-or any groups), with several seeds each. Every run keeps its averaged generator
-now and then (run.keep_every); each of these snapshots continues held-out clips
-from their first frame, and I3D, which trained nothing here, judges them beside
-the real clips:
+Groups runs by the words none, image and video in their folders' names, or by
+the names without their numbers. Every run keeps its averaged generator now and
+then (run.keep_every); each of these snapshots continues held-out clips from
+their first frame, in FP32, and I3D compares the results with the real clips:
 
   distance  unbiased polynomial MMD2 of I3D features to the real clips
   closer    share of clips nearer to their real one, in I3D features, than their
             first frame repeated is
 
-The figures that training itself wrote to heldout.jsonl stand beside them. The
-interval is Student's t at 95 % over a group's runs: with three runs it is wide,
-and it says nothing of other footage. Where two intervals overlap at the end, no
-difference is shown.
-"""
-EXAMPLES = """\
-examples:
-  python -m benchmarks transfer runs/none-0 runs/none-1 runs/none-2 \\
-      runs/video-0 runs/video-1 runs/video-2 \\
-      --i3d i3d_kinetics400.onnx --data FOOTAGE --out runs/transfer
-      groups by the names of the folders
-  python -m benchmarks transfer --group none=runs/a,runs/b,runs/c \\
-      --group video=runs/d,runs/e,runs/f \\
-      --data FOOTAGE --out runs/transfer
-      groups as told; without I3D, only what training wrote
+Without --i3d there are only the figures that training wrote to heldout.jsonl.
+Intervals are Student's t at 95 % over a group's runs: they say nothing about
+other footage. If two intervals overlap, no difference is shown.
 
-Writes transfer.json, transfer.png and transfer.md. What I3D has said of a
-snapshot is kept there: the same command goes on where it was stopped.
+examples:
+  python -m benchmarks transfer runs/none-{0,1,2} runs/image-{0,1,2} runs/video-{0,1,2} \\
+      --i3d i3d_kinetics400.onnx --data FOOTAGE --out runs/transfer
+
+Writes transfer.json, transfer.png and transfer.md. Features of snapshots are
+kept there: the same command resumes.
 """
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy import stats
+
+from benchmarks import plots
+from benchmarks.quality.distances import finite
+from benchmarks.quality.networks import I3D, MIN_FRAMES, FeatureCache, cache_folder
+from benchmarks.quality.store import ResultStore
+from benchmarks.report import BenchmarkReport, progress_bars, write_beside, write_text
+from benchmarks.transfer.snapshots import Curves, find_snapshots, held_out_clips, judge, shared_config
+
+STARTS = ("none", "image", "video")  # in this order in tables and plots; other names follow
+
+
+class CurveFigure(NamedTuple):
+    """A figure of every snapshot: title, "lower" or "higher" is better, digits, and the figure of a still."""
+
+    title: str
+    better: str
+    digits: int = 3
+    floor: str = ""
+
+
+FIGURES = {
+    "mmd2": CurveFigure("I3D distance to held-out clips (MMD2 x 1000)", "lower", 1, "still mmd2"),
+    "closer": CurveFigure("share of clips closer to the real one than their repeated first frame", "higher", 2),
+    "flow error": CurveFigure("flow error, held-out", "lower", 3, "standing still"),
+    "sway error": CurveFigure("sway error, held-out", "lower"),
+    "code PSNR": CurveFigure("pictures given back from their code (PSNR, dB), held-out", "higher", 2),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the benchmark's arguments."""
     add = parser.add_argument
-    add("runs", type=Path, nargs="*", metavar="RUN", help="fine-tuning runs; their names tell the group")
-    add("--group", action="append", default=[], metavar="NAME=RUN,RUN", help="runs of a group; may be repeated")
-    add(
-        "--data", type=Path, required=True, metavar="DIR", help="the runs' footage: a folder of videos, or shards of it"
-    )
-    add("--out", type=Path, required=True, metavar="DIR", help="where results go")
+    add("runs", type=Path, nargs="+", metavar="RUN", help="fine-tuning runs")
+    add("--data", type=Path, required=True, metavar="DIR", help="their footage: a folder of videos, or shards of it")
+    add("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     add("--i3d", type=Path, metavar="FILE", help="I3D as ONNX: video -> logits, features")
     add("--clips", type=int, default=32, metavar="N", help="held-out clips (32)")
     add("--frames", type=int, default=16, metavar="N", help="of a clip (16)")
@@ -76,120 +79,137 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> BenchmarkReport:
-    """Compare as the arguments say.
+    """Compare.
 
     Raises:
-        ValueError, OSError: something cannot be used; one sentence says what.
+        ValueError, OSError: an argument, a run or the footage cannot be used.
     """
-    for name, least in (("clips", 4), ("frames", MIN_FRAMES), ("seed", 0)):
-        if getattr(options, name) < least:
-            raise ValueError(f"--{name} is {getattr(options, name)}, expected {least} or more")
-    if options.threads is not None and options.threads < 1:
-        raise ValueError(f"--threads is {options.threads}, expected 1 or more")
-    check_matplotlib()
-    groups = parse_groups(options.runs, options.group)
-    curves = {run: read_held_out(run) for runs in groups.values() for run in runs}
-    floors: dict[str, float] = {}
-    judged: dict[str, Any] = {}
+    for name, least in (("clips", 4), ("frames", MIN_FRAMES), ("seed", 0), ("threads", 1)):
+        if (value := getattr(options, name)) is not None and value < least:
+            raise ValueError(f"--{name} is {value}, expected {least} or more")
+    plots.check_plot(options.out / "transfer.png")
+    groups = group_runs(options.runs)
+    curves = {run: read_held_out(run) for run in options.runs}
+    judged: dict[str, Any] = {"judge": None, "footage": None}
     if options.i3d is not None:
         extractor = I3D(options.i3d, options.threads)
-        snapshots = {run: find_snapshots(run) for run in curves}
+        snapshots = {run: find_snapshots(run) for run in options.runs}
         config = shared_config(snapshots)
         clips = held_out_clips(options.data, config, snapshots, options.clips, options.frames, options.seed)
-        cache = FeatureCache(extractor, options.cache or cache_folder())
-        with _bar(sum(map(len, snapshots.values()))) as advance:
-            judged, floors = judge(
-                snapshots, clips, cache, ResultStore(options.out / "kept"), options.seed, options.threads, advance
-            )
-        for run, found in judged.items():
-            curves[run] |= found
-        judge_note: dict[str, Any] | None = {"name": extractor.name, "sha256": extractor.sha256, "independent": True}
-        footage: dict[str, Any] | None = {
-            "clips": len(clips.clips), "frames": options.frames, "scenes": len(set(clips.scenes)),
-            "frame": f"{config.model.width} x {config.model.height}", "holdout": config.footage.holdout,
-        }  # fmt: skip
-    else:
-        judge_note = footage = None
-    for key, floor in FLOORS.items():
-        values = [value for found in curves.values() for value in found.get(floor, {}).values()]
-        if values:
-            floors[key] = float(np.mean(values))
-    figures = compare(groups, curves, floors)
+        cache, store = FeatureCache(extractor, options.cache or cache_folder()), ResultStore(options.out / "kept")
+        with progress_bars() as bar, bar("snapshots", sum(map(len, snapshots.values()))) as advance:
+            found = judge(snapshots, clips, cache, store, options.seed, options.threads, lambda: advance(1))
+        curves = {run: curves[run] | found[run] for run in curves}
+        frame = f"{config.model.width} x {config.model.height}"
+        judged["judge"] = {"name": extractor.name, "sha256": extractor.sha256}
+        judged["footage"] = {"clips": len(clips.clips), "frames": options.frames, "frame": frame}
+    figures = compare(groups, curves)
     if not figures:
         raise ValueError("no run has a figure: train with run.keep_every and name --i3d, or keep heldout.jsonl")
-    result: dict[str, Any] = {
-        "benchmark": "transfer", "groups": {name: [str(run) for run in runs] for name, runs in groups.items()},
-        "judge": judge_note, "footage": footage, "level": 0.95, "figures": figures, "machine": machine_card(),
-        "command": shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
-    }  # fmt: skip
-    publish(result, options.out)
+    names = {name: [str(run) for run in runs] for name, runs in groups.items()}
+    result: dict[str, Any] = {"benchmark": "transfer", "groups": names, **judged, "figures": figures}
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_text(options.out / "transfer.json", json.dumps(result, indent=1, allow_nan=False) + "\n")
+    write_text(options.out / "transfer.md", to_markdown(result))
+    write_beside(options.out / "transfer.png", lambda beside: plots.transfer(result, beside))
     rows = []
-    for figure in FIGURES:
-        if figure.key in figures:
-            end = figures[figure.key]["end"]
-            rows += [(f"{figure.key}, {name}", text(figure, found), "") for name, found in end["groups"].items()]
-            rows.append(("", "", end["sentence"]))
-    if judge_note is None:
-        rows.append(("judge", "none", "no --i3d: these are the runs' own figures, and no distance to real clips"))
-    rows.append(("picture", "", str(options.out / "transfer.png")))
-    return BenchmarkReport(
-        f"transfer: {', '.join(f'{name} ({len(runs)})' for name, runs in groups.items())}", rows, result
-    )
+    for key, figure in figures.items():
+        rows += [(f"{key}, {name}", _end(key, line), "") for name, line in figure["groups"].items()]
+    if options.i3d is None:
+        rows.append(("judge", "none", "no --i3d: only the runs' own figures, and no distance to real clips"))
+    rows.append(("plot", "", str(options.out / "transfer.png")))
+    return BenchmarkReport(f"transfer: {', '.join(groups)}", rows, result)
 
 
-# What comes of it.
+def group_runs(runs: Sequence[Path]) -> dict[str, list[Path]]:
+    """Return group -> runs, by the folders' names.
+
+    Raises:
+        ValueError: a run is named twice, or there are fewer than two groups.
+    """
+    found: dict[str, list[Path]] = {}
+    for run in runs:
+        name = run.resolve().name
+        words = set(re.split(r"[^a-z]+", name.lower())) & set(STARTS)
+        group = words.pop() if len(words) == 1 else re.sub(r"[-_.]?(seed)?[-_.]?\d+$", "", name) or name
+        found.setdefault(group, []).append(run)
+    if len({run.resolve() for run in runs}) < len(runs):
+        raise ValueError("a run is named twice: every run counts once")
+    if len(found) < 2:
+        raise ValueError(f"there is nothing to compare: {', '.join(found)}; name runs of two or more groups")
+    order = {name: place for place, name in enumerate(STARTS)}
+    return {name: found[name] for name in sorted(found, key=lambda name: (order.get(name, len(STARTS)), name))}
 
 
-def compare(
-    groups: Mapping[str, Sequence[Path]], curves: Mapping[Path, Curves], floors: Mapping[str, float]
-) -> dict[str, Any]:
-    """Return every figure that all groups have: its lines, its floor and what may be said of its end."""
-    figures = {}
-    for figure in FIGURES:
-        if not all(figure.key in curves[run] for runs in groups.values() for run in runs):
+def read_held_out(run: Path) -> Curves:
+    """Return the curves of a run's heldout.jsonl; empty if there is none.
+
+    Raises:
+        ValueError: the run is not a folder, or a line cannot be read.
+    """
+    if not run.is_dir():
+        raise ValueError(f"there is no run {run}: name a folder that `python -m training finetune` has written")
+    path = run / "heldout.jsonl"
+    curves: Curves = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines() if path.exists() else (), 1):
+        try:
+            entry = json.loads(line)
+            if entry["stage"] == "finetune":
+                for key, value in entry["figures"].items():
+                    curves.setdefault(key, {})[int(entry["iteration"])] = float(value)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{path}, line {number} cannot be read ({type(error).__name__}: {error})") from None
+    return curves
+
+
+def compare(groups: Mapping[str, Sequence[Path]], curves: Mapping[Path, Curves]) -> dict[str, Any]:
+    """Return every figure that all runs have, at the iterations that all runs of a group have.
+
+    Returns:
+        figure -> {"title", "better", "floor": mean of a still, or None, "groups": name -> {"iterations", "values" of
+        the runs, "mean", "low", "high"}}.
+    """
+    found: dict[str, Any] = {}
+    for key, figure in FIGURES.items():
+        if not all(key in run for run in curves.values()):
             continue
-        lines = {name: CurveLine.of([curves[run][figure.key] for run in runs]) for name, runs in groups.items()}
-        figures[figure.key] = {
-            **{key: value for key, value in dataclasses.asdict(figure).items() if key not in ("key", "digits")},
-            "floor": floors.get(figure.key),
-            "groups": {name: line.to_json() for name, line in lines.items()},
-            "end": summarise(figure, lines),
-        }
-    return figures
+        lines = {}
+        for name, runs in groups.items():
+            common = sorted(set.intersection(*(set(curves[run][key]) for run in runs)))
+            values = [[curves[run][key][iteration] for run in runs] for iteration in common]
+            bounds = zip(*map(interval, values), strict=True) if values else ([],) * 3
+            line = dict(zip(("mean", "low", "high"), ([finite(v) for v in column] for column in bounds), strict=True))
+            lines[name] = {"iterations": common, "values": values, **line}
+        floors = [value for run in curves.values() for value in run.get(figure.floor, {}).values()]
+        floor = float(np.mean(floors)) if floors else None
+        found[key] = {"title": figure.title, "better": figure.better, "floor": floor, "groups": lines}
+    return found
 
 
-def publish(result: dict[str, Any], out: Path) -> None:
-    """Write transfer.json, transfer.png and transfer.md, each whole or not at all."""
-    out.mkdir(parents=True, exist_ok=True)
-    content = json.dumps(result, indent=1, allow_nan=False) + "\n"
-    write_beside(out / "transfer.json", lambda beside: beside.write_text(content, encoding="utf-8"))
-    write_beside(out / "transfer.png", lambda beside: draw(result, beside))
-    page = to_markdown(result)
-    write_beside(out / "transfer.md", lambda beside: beside.write_text(page, encoding="utf-8"))
+def interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return mean, low and high: Student's t at 95 % over the runs; (mean, nan, nan) for one run."""
+    mean = float(np.mean(values))
+    if len(values) < 2:
+        return mean, math.nan, math.nan
+    half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1)) / math.sqrt(len(values))
+    return mean, mean - half, mean + half
 
 
 def to_markdown(result: dict[str, Any]) -> str:
-    """Return the ends as a table, and a sentence for each figure."""
-    names = list(result["groups"])
-    heads = [f"{name} ({len(result['groups'][name])} runs)" for name in names]
-    lines = [f"| at the end, 95 % interval over runs | {' | '.join(heads)} |", f"|---|{'---|' * len(names)}"]
-    sentences = []
-    for figure in FIGURES:
-        if figure.key in result["figures"]:
-            end = result["figures"][figure.key]["end"]
-            cells = [text(figure, end["groups"][name]) if name in end["groups"] else "" for name in names]
-            lines.append(f"| {figure.title} | {' | '.join(cells)} |")
-            sentences.append(f"- {end['sentence']}")
-    return "\n".join([*lines, "", *sentences, "", f"`{result['command']}`", ""])
+    """Return the last iterations as a Markdown table."""
+    heads = [f"{name} ({len(runs)} runs)" for name, runs in result["groups"].items()]
+    lines = [f"| at the end, 95 % interval over runs | {' | '.join(heads)} |", f"|---|{'---|' * len(heads)}"]
+    for key, figure in result["figures"].items():
+        cells = [_end(key, line) for line in figure["groups"].values()]
+        lines.append(f"| {figure['title']} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
-@contextmanager
-def _bar(total: int) -> Iterator[Callable[[], None]]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bars:
-        task = bars.add_task("snapshots", total=total)
-        yield lambda: bars.update(task, advance=1)
+def _end(key: str, line: Mapping[str, Any]) -> str:
+    """Return a group's last mean with its interval."""
+    if not line["iterations"]:
+        return "no iteration that all runs have"
+    digits = FIGURES[key].digits
+    mean, low, high = (line[name][-1] for name in ("mean", "low", "high"))
+    bounds = "one run" if low is None else f"{low:.{digits}f} to {high:.{digits}f}"
+    return f"{mean:.{digits}f} ({bounds})"

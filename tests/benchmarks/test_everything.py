@@ -1,4 +1,4 @@
-"""The tables of docs/results.md are those of docs/measured/, and what is missing is said."""
+"""The tables of docs/results.md are made from docs/measured/; missing results are reported."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ RESULT = {
 }
 
 
-def test_no_number_of_the_page_is_typed_by_hand() -> None:
+def test_the_tables_are_those_of_the_measurements() -> None:
     assert render(PAGE, ROOT / "docs" / "measured") == PAGE
 
 
-def test_everything_that_was_measured_has_its_place() -> None:
+def test_every_measurement_has_its_table() -> None:
     measured = {file.stem for file in (ROOT / "docs" / "measured").glob("*.json")}
     assert measured <= {entry.name for entry in ENTRIES}
     for name in measured:
@@ -47,16 +47,16 @@ def test_a_table_is_filled_in_at_its_mark(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, "{", "[]", '{"benchmark": "nothing"}', '{"benchmark": "soak"}'])
-def test_a_result_that_is_missing_or_damaged_is_said(tmp_path: Path, content: str | None) -> None:
+def test_a_missing_or_damaged_result_is_reported(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "a.json").write_text(content)
     with pytest.raises(ValueError, match=r"a\.json is missing or damaged .*--only a"):
         render("<!-- measured: a -->\n<!-- end -->\n", tmp_path)
 
 
-def test_what_needs_a_run_passes_by_without_it(tmp_path: Path) -> None:
+def test_what_needs_a_run_is_skipped_without_it(tmp_path: Path) -> None:
     entry = Measurement("scale-mine", ("scale", "runs/nowhere"), needs="runs/nowhere")
-    assert measure(entry, tmp_path) == "passed by: there is no runs/nowhere"
+    assert measure(entry, tmp_path) == "skipped: there is no runs/nowhere"
     assert list(tmp_path.iterdir()) == []
 
 

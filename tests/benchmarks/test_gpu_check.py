@@ -1,4 +1,4 @@
-"""The check of a GPU, on a fake device; and what it says where there is none."""
+"""The GPU check on a fake device, and without a device."""
 
 from __future__ import annotations
 

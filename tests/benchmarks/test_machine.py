@@ -41,7 +41,7 @@ def test_memory_is_read(tmp_path: Path) -> None:
     assert machine._read_memory(tmp_path / "meminfo") == 24.0
 
 
-def test_a_system_that_tells_nothing_is_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_system_has_no_flags_and_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "none")
     monkeypatch.setattr(machine, "_MEMINFO", tmp_path / "none")
     card = machine.machine_card()
@@ -50,7 +50,7 @@ def test_a_system_that_tells_nothing_is_fine(tmp_path: Path, monkeypatch: pytest
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Run git in a folder, as nobody in particular."""
+    """Run git in a folder with a test identity."""
     identity = ["-c", "user.name=t", "-c", "user.email=t@example.com", "-c", "commit.gpgsign=false"]
     command = ["git", "-C", str(folder), *identity, *arguments]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()

@@ -14,7 +14,7 @@ from tests import tiny
 
 @pytest.fixture
 def bundle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A tiny bundle, and columns that end soon."""
+    """A tiny bundle, and few columns."""
     monkeypatch.setattr(pictures, "COLUMNS", (1, 4, 9))
     monkeypatch.setattr(pictures, "MOTION_SECONDS", 0.2)
     return tiny.build(tmp_path / "tiny")
@@ -36,7 +36,7 @@ def test_a_sheet_and_a_clip(bundle: Path, tmp_path: Path, capsys: pytest.Capture
         assert clip.n_frames >= 2  # type: ignore[attr-defined]
 
 
-def test_shows_of_one_seed_stand_side_by_side(bundle: Path, tmp_path: Path) -> None:
+def test_shows_of_one_seed_are_side_by_side(bundle: Path, tmp_path: Path) -> None:
     motion = tmp_path / "motion.webp"
     arguments = ["pictures", *[str(bundle)] * 5, "--seeds", "1", "--engine", "onnxruntime", "--motion", str(motion)]
     assert main(arguments) == 0

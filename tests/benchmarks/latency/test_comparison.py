@@ -1,4 +1,4 @@
-"""Contenders side by side: turns, ratios, and one real one."""
+"""Contenders compared: turns, ratios, and a real one."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from benchmarks.latency.comparison import BLOCK, SETTLE, Process, compare, rows, to_markdown
+from benchmarks.latency.comparison import BLOCK, SETTLE, ContenderProcess, compare, rows, to_markdown
 from tests import tiny
 
 
 class FakeWorker:
-    """A contender whose frames take as long as told; the first of a turn take a hundred times that."""
+    """A contender with a given time per frame; the first frames of a turn take a hundred times as long."""
 
     def __init__(self, name: str, frame_ms: float, turns: list[str]) -> None:
         self.name, self.frame_ms, self.turns = name, frame_ms, turns
@@ -62,11 +62,11 @@ def test_contenders_take_turns_and_are_compared_with_us() -> None:
 
 def test_a_real_contender_makes_frames_and_another_says_why_not(tmp_path: Path) -> None:
     bundle = tiny.build(tmp_path / "tiny")
-    worker = Process("onnxruntime", [str(bundle), "1", "rgb"])
+    worker = ContenderProcess("onnxruntime", [str(bundle), "1", "rgb"])
     made = worker.make(3)
     worker.close()
     assert len(made["ms"]) == 3
     assert min(made["ms"]) > 0
     assert worker.ready["what"].endswith("fp32")
-    with pytest.raises(ValueError, match="was not exported from a generator of ours"):
-        Process("torch", [str(bundle), "1", "rgb"])
+    with pytest.raises(ValueError, match="was not exported from Everframe's generator"):
+        ContenderProcess("torch", [str(bundle), "1", "rgb"])

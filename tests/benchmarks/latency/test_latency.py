@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,9 @@ import pytest
 from PIL import Image
 
 from benchmarks import __main__ as command
+from benchmarks import plots
 from benchmarks.latency.command import measure
-from benchmarks.latency.distribution import Distribution
-from benchmarks.latency.plot import draw
+from benchmarks.latency.distribution import percentiles
 from benchmarks.latency.stages import TimedSession
 from runtime import EngineError, Manifest
 from runtime.engines.engine import Array, Program
@@ -86,14 +88,14 @@ def test_a_timed_session_adds_up_its_calls(manifest: Manifest) -> None:
     assert timed.take_ms() == (0.0, 0.0, 0.0)
 
 
-def test_scenes_are_prepared_meanwhile(manifest: Manifest) -> None:
+def test_scenes_are_prepared_at_the_same_time(manifest: Manifest) -> None:
     generator, engine = fake_generator(manifest)
     _, measurement = measure(lambda: generator, frames=5, warmup=0, prepare=True)
     assert len(measurement.frames_ms) == 5
     assert engine.sessions[1].num_runs >= 3  # the show's own scene, one to try, and one at least in the thread
 
 
-def test_an_error_of_the_preparing_thread_is_told(manifest: Manifest) -> None:
+def test_an_error_of_the_preparing_thread_is_raised(manifest: Manifest) -> None:
     def compute(program: Program, inputs: dict[str, Array], run: int) -> dict[str, Array]:
         if "code" in inputs and run >= 2:
             raise EngineError("the device is gone")
@@ -103,14 +105,12 @@ def test_an_error_of_the_preparing_thread_is_told(manifest: Manifest) -> None:
         measure(lambda: fake_generator(manifest, compute)[0], frames=1, warmup=0, prepare=True)
 
 
-def test_figures_are_those_of_their_definitions() -> None:
-    distribution = Distribution.of([1.0, 2.0, 3.0, 4.0, 90.0])
-    assert distribution.to_json() == {
+def test_percentiles() -> None:
+    assert percentiles([1.0, 2.0, 3.0, 4.0, 90.0]) == {
         "min": 1, "p50": 3, "p90": 55.6, "p95": 72.8, "p99": 86.56, "max": 90, "mean": 20,
     }  # fmt: skip
-    assert distribution.variation == pytest.approx(np.std([1, 2, 3, 4, 90]) / 20)
     with pytest.raises(ValueError, match="at least one frame"):
-        Distribution.of([])
+        percentiles([])
 
 
 def test_the_last_line_is_the_whole_result(
@@ -152,8 +152,13 @@ def test_the_last_line_is_the_whole_result(
         (["latency", "{bundle}", "--warmup", "-1"], "--warmup at least 0"),
         (["latency", "{bundle}", "--engine", "openvina"], 'did you mean "openvino"'),
         (["latency", "{bundle}", "--engine", "onnxruntime", "--precision", "bf16"], "onnxruntime cannot run in bf16"),
-        (["latency", "{bundle}", "--beside", "torch,pytroch"], '--beside got "pytroch", expected all, or some of ever'),
-        (["latency", "{bundle}", "--run", "runs/mine"], "give --beside as well"),
+        (
+            ["latency", "{bundle}", "--compare", "torch,pytroch"],
+            '--compare got "pytroch", expected all, or some of ever',
+        ),
+        (["latency", "{bundle}", "--beside", "pytroch"], '--compare got "pytroch", expected all, or some of ever'),
+        (["latency", "{bundle}", "--run", "runs/mine"], "give --compare as well"),
+        (["kills", "{bundle}/nowhere", "--kills", "0"], "--kills and --fps must be at least 1"),
         (["latency", "{bundle}", "--threads", "0"], "threads must be at least 1"),
         (["latency", "{bundle}", "--plot", "a.bmp"], "--plot must end in .png"),
         (["latency", "{bundle}/nowhere"], "is no folder"),
@@ -198,6 +203,24 @@ def test_a_missing_matplotlib_is_one_sentence(
     assert capsys.readouterr().err == "benchmarks: --plot needs the extra: pip install everframe[plot]\n"
 
 
+def test_only_the_benchmark_that_is_asked_for_is_imported() -> None:
+    code = "import sys; from benchmarks.__main__ import main; main(['latency', '--frames', 'x']); "
+    code += "assert not {'scipy', 'torch', 'av', 'benchmarks.quality', 'benchmarks.live'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[3], check=True, capture_output=True)
+
+
+def test_a_missing_library_is_one_sentence_that_names_the_extra(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.stats", None)
+    for name in [name for name in sys.modules if name.startswith(("benchmarks.quality", "benchmarks.transfer"))]:
+        monkeypatch.delitem(sys.modules, name)
+    assert command.main(["transfer", "runs/a"]) == 2
+    assert capsys.readouterr().err == (
+        "benchmarks: scipy.stats is not installed: pip install 'everframe[evaluation]'\n"
+    )
+
+
 def test_every_benchmark_has_a_manual_page(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments in ([], *([name] for name in command.BENCHMARKS)):
         with pytest.raises(SystemExit) as exit_info:
@@ -213,7 +236,8 @@ def test_odd_durations_can_be_drawn(tmp_path: Path, frames_ms: list[float]) -> N
     machine = {"cpu": "a CPU", "cores": 2, "flags": ["avx512_bf16"], "load": 0.1, "os": "Linux"}
     result = {"bundle": "tiny", "width": 64, "height": 48, "pixels": "rgb", "engine": "fake", "precision": "fp32"}
     result |= {"threads": 1, "prepare": True, "fps": 200.0, "machine": machine}
-    draw(result | {"ms": Distribution.of(frames_ms).to_json()}, frames_ms, tmp_path / "a.svg")
+    result |= {"ms": percentiles(frames_ms), "frames_ms": frames_ms}
+    plots.latency(result, tmp_path / "a.svg")
     text = (tmp_path / "a.svg").read_text()
     assert "<svg" in text
     assert len(text) > 10_000

@@ -1,4 +1,4 @@
-"""The live benchmark: numbers that survive video, figures from notes, and one real road through the page."""
+"""The live benchmark: numbers that survive video, figures from notes, plots and tables."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from benchmarks import __main__ as command
+from benchmarks import plots
 from benchmarks.live import stamp
 from benchmarks.live.command import STEPS, judge, summarise, to_markdown
-from benchmarks.live.plot import draw
 from benchmarks.live.show import ControlledSession, Notes, NumberedFrames, read_timeline
 from runtime import Manifest
 from streaming.live.timeline import VARIABLE, open_timeline
@@ -103,14 +103,14 @@ def test_figures_are_those_of_the_notes() -> None:
     assert list(without["steps_ms"]) == list(STEPS[:5])
 
 
-def test_a_road_that_nothing_comes_out_of_says_so() -> None:
+def test_a_road_without_arrivals_is_missing() -> None:
     notes, arrivals, timeline = make_notes(100)
-    assert summarise(notes, {}, timeline, FPS) == {"missing": "nothing came out at the far end"}
+    assert summarise(notes, {}, timeline, FPS) == {"missing": "nothing was received"}
     short = {number: arrivals[number] for number in range(3)}
-    assert "let it last longer" in summarise(notes, short, timeline, FPS)["missing"]
+    assert "raise --seconds" in summarise(notes, short, timeline, FPS)["missing"]
 
 
-def test_numbers_may_run_over() -> None:
+def test_numbers_may_overflow() -> None:
     notes, arrivals, timeline = make_notes(100)
     for kind in ("asked", "stages_ms", "made", "left"):
         setattr(notes, kind, {number + 65500: value for number, value in getattr(notes, kind).items()})
@@ -133,7 +133,7 @@ def test_targets_are_judged_by_the_figures() -> None:
     assert judge({"page": {"missing": "x"}, "rtmp": {"missing": "no nginx"}}, 25) == {}
 
 
-def test_the_result_is_told_and_drawn(tmp_path: Path) -> None:
+def test_the_result_is_written_and_drawn(tmp_path: Path) -> None:
     good = summarise(*make_notes(100), FPS)
     roads = {"rtmp": good, "page": good, "ffmpeg": {"missing": "ffmpeg is not installed"}}
     result = {"bundle": "mine", "fps": 25, "engine": "fake", "precision": "fp32", "roads": roads}
@@ -142,7 +142,7 @@ def test_the_result_is_told_and_drawn(tmp_path: Path) -> None:
     assert "| RTMP | 10.0 | 10.0 | 10.0 | 0.0 | 33 / 43 | 100 | 0 | 1 | 2 |" in text
     assert "not measured: ffmpeg is not installed" in text
     assert "p99 10.0 ms, below 100 ms wanted: reached." in text
-    draw(result, tmp_path / "a.png")
+    plots.live(result, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.width > 1000
 

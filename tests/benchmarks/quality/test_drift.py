@@ -7,9 +7,9 @@ import itertools
 import numpy as np
 import pytest
 
-from benchmarks.quality.distances import Estimate
-from benchmarks.quality.drift import QUANTITIES, Band, band_table, recurrence, slope, snippets
+from benchmarks.quality.drift import band_of, band_table, outside, recurrence, snippets
 from benchmarks.quality.endless import marks_up_to, plan, watch
+from benchmarks.quality.motion import QUANTITIES
 
 
 def test_a_loop_is_found_in_a_periodic_show() -> None:
@@ -17,9 +17,9 @@ def test_a_loop_is_found_in_a_periodic_show() -> None:
     pictures = np.tile(period, (10, 1)) + 0.001 * np.random.default_rng(1).normal(size=(200, 30))
     found = recurrence(pictures, 50 * np.arange(200), apart=400)
     assert found is not None
-    assert found.is_loop
-    assert found.lag == 20 * 50
-    assert found.ratio < 0.01
+    assert found["is_loop"]
+    assert found["lag"] == 20 * 50
+    assert found["ratio"] < 0.01
 
 
 def test_no_loop_is_found_in_noise_or_in_a_slow_walk() -> None:
@@ -28,10 +28,10 @@ def test_no_loop_is_found_in_noise_or_in_a_slow_walk() -> None:
     walk = recurrence(np.cumsum(rng.normal(size=(200, 30)), axis=0), 50 * np.arange(200), apart=400)
     for found in (noise, walk):
         assert found is not None
-        assert not found.is_loop
-        assert found.lag is None
+        assert not found["is_loop"]
+        assert found["lag"] is None
     assert noise is not None
-    assert noise.ratio > 0.5
+    assert noise["ratio"] > 0.5
 
 
 def test_a_still_or_too_short_show_has_no_returns() -> None:
@@ -42,8 +42,8 @@ def test_a_still_or_too_short_show_has_no_returns() -> None:
 def test_the_band_holds_98_per_cent_of_itself_and_counts_what_drifts() -> None:
     rng = np.random.default_rng(3)
     training = rng.normal(size=(5000, len(QUANTITIES)))
-    band = Band.of(training)
-    assert band.outside(training) == pytest.approx([0.02] * 4, abs=0.001)
+    band = band_of(training)
+    assert outside(training, band) == pytest.approx([0.02] * 4, abs=0.001)
     heldout = rng.normal(size=(500, 4))
     steady = [rng.normal(size=(500, 4)), rng.normal(size=(500, 4))]
     assert all(row["within"] for row in band_table(band, steady, heldout))
@@ -75,10 +75,8 @@ def test_marks_and_plan() -> None:
 class Counter:
     """A show whose frames all have the value of their number, modulo 251."""
 
-    def __init__(self, can_skip: bool) -> None:
+    def __init__(self) -> None:
         self.now, self.made, self.prompts = 0, 0, []
-        if can_skip:
-            self.skip = self._skip
 
     def condition(self, **prompt: object) -> None:
         self.prompts.append(prompt)
@@ -86,7 +84,7 @@ class Counter:
     def reset(self, seed: int | None = None) -> None:
         self.now = 0
 
-    def _skip(self, count: int) -> None:
+    def skip(self, count: int) -> None:
         self.now += count
 
     def __iter__(self) -> Counter:
@@ -98,24 +96,17 @@ class Counter:
         return frame
 
 
-@pytest.mark.parametrize("can_skip", [True, False])
-def test_windows_are_where_they_are_said_to_be(can_skip: bool) -> None:
-    show = Counter(can_skip)
+def test_windows_are_at_their_marks() -> None:
+    show = Counter()
     passed: list[int] = []
     record = watch(show, 5, [0, 1000], [16, 16], spacing=100, probe_every=50, norm=lambda: 2.0, advance=passed.append)
     assert [int(clip[0, 0, 0, 0]) for clip in record.windows[1000]] == [1000 % 251, 1100 % 251]
     assert record.windows[0][0].shape == (16, 32, 32, 3)
     assert show.prompts == [{"seed": 5}]
     assert sum(passed) == show.now == 1116
-    assert (show.made < 1116) == can_skip
+    assert show.made < 1116
     assert record.probes.shape == (len(record.frames), len(QUANTITIES))
     assert (record.state_norms == 2).all()
-
-
-def test_growth_per_tenfold_time() -> None:
-    values = [Estimate(value, 0, 0) for value in (9.0, 1.0, 2.0, 3.0)]
-    assert slope([0, 1000, 10_000, 100_000], values) == pytest.approx(1)
-    assert slope([0, 1000], values[:2]) is None
 
 
 def test_snippets() -> None:

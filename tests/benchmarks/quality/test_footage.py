@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.quality.footage import choose_windows, footage_settings, overlap_share, read_clips, usable_frames
+from benchmarks.quality.footage import choose_windows, footage_settings, read_clips, usable_frames
 from training.config import FootageConfig as Settings
 
 SETTINGS = Settings(short_side=72, crop_min=64, crop_max=72, horizon_frames=8)
@@ -49,7 +49,7 @@ def choose(shelf: Shelf, side: str = "heldout", settings: Settings = SETTINGS, *
     return choose_windows(shelf, settings, side, **wanted)  # type: ignore[arg-type]
 
 
-def test_a_clip_gets_what_is_wanted_or_a_multiple_of_eight() -> None:
+def test_clip_length_is_as_wanted_or_a_multiple_of_eight() -> None:
     assert [usable_frames(length, 64) for length in (200, 64, 63, 40, 17, 7)] == [64, 64, 56, 40, 16, 0]
     assert usable_frames(200, 20) == 20
 
@@ -109,13 +109,6 @@ def test_clips_are_the_windows_frames_at_the_bundle_size() -> None:
     assert real.clips[0][:, 20, 30, 0].tolist() == list(range(chosen[0].first, chosen[0].first + 64))
     assert real.lengths == [64, 64]
     assert len(seen) == 2
-
-
-def test_overlap() -> None:
-    chosen, others, _ = choose(Shelf([1000] * 5), count=2)
-    assert overlap_share(chosen, others) == 0
-    assert overlap_share(chosen, chosen) == 1
-    assert overlap_share(chosen, []) == 0
 
 
 def test_settings_come_from_the_training_and_from_the_user() -> None:

@@ -1,4 +1,4 @@
-"""A whole evaluation, with a generator and a judge that cost nothing; and what the command says to bad input."""
+"""A whole evaluation with a fake generator and a fake network; error messages of the command."""
 
 from __future__ import annotations
 
@@ -51,6 +51,9 @@ class FakeShow:
 
     def __iter__(self) -> FakeShow:
         return self
+
+    def skip(self, count: int) -> None:
+        self.now += count
 
     def __next__(self) -> np.ndarray:
         self.now += 1
@@ -105,7 +108,7 @@ def context(folder: Path, extractor: FakeExtractor, **changes: Any) -> QualityCo
         "norm": lambda show: lambda: 1.5,
         "fps": 25.0,
         "renewal_frames": 20,
-        "listens": True,
+        "takes_text": True,
         "footage": RealFootage(
             windows(9, "held"), windows(9, "other"), windows(18, "train"), [], {"holdout": "scene"}, read, ["a sea"]
         ),
@@ -135,7 +138,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Qua
     return {**facts(), **quality.evaluate(found, list(quality.PARTS))}, found, folder
 
 
-def test_every_part_says_what_was_put_in(whole: tuple[dict[str, Any], QualityContext, Path]) -> None:
+def test_every_part_measures_what_the_fakes_make(whole: tuple[dict[str, Any], QualityContext, Path]) -> None:
     result, _, _ = whole
     parts, floors = result["parts"], result["floors"]
     assert set(parts) == set(quality.PARTS)
@@ -163,7 +166,7 @@ def test_every_part_says_what_was_put_in(whole: tuple[dict[str, Any], QualityCon
     assert all(found is None or found["is_loop"] for found in endless["recurrence"])  # eight frames, again and again
 
 
-def test_what_is_finished_is_not_done_again(whole: tuple[dict[str, Any], QualityContext, Path]) -> None:
+def test_finished_measurements_are_reused(whole: tuple[dict[str, Any], QualityContext, Path]) -> None:
     result, _, folder = whole
     opened, extractor = FakeShow.opened, FakeExtractor()
     again = context(folder, extractor)
@@ -176,7 +179,7 @@ def test_what_is_finished_is_not_done_again(whole: tuple[dict[str, Any], Quality
     assert FakeShow.opened == opened + 1
 
 
-def test_the_page_needs_nothing_from_elsewhere(
+def test_the_page_is_self_contained(
     whole: tuple[dict[str, Any], QualityContext, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     result, found, folder = whole
@@ -194,18 +197,18 @@ def test_the_page_needs_nothing_from_elsewhere(
     assert "image to video" in shown
 
 
-def test_a_part_may_be_asked_for_alone(tmp_path: Path) -> None:
+def test_each_part_runs_alone(tmp_path: Path) -> None:
     for part in quality.PARTS:
         alone = quality.evaluate(context(tmp_path, FakeExtractor()), [part])
         assert list(alone["parts"]) == [part]
 
 
-def test_a_generator_that_does_not_listen_is_not_asked(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="does not listen to text"):
-        quality.evaluate(context(tmp_path, FakeExtractor(), listens=False), ["text"])
+def test_a_generator_without_text_is_not_asked(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="does not take text"):
+        quality.evaluate(context(tmp_path, FakeExtractor(), takes_text=False), ["text"])
 
 
-def test_fvd_is_only_said_under_its_protocol() -> None:
+def test_fvd_is_only_named_under_its_protocol() -> None:
     assert distance_name("I3D Kinetics-400", 16) == "FVD"
     assert distance_name("I3D Kinetics-400", 15) == "I3D Frechet distance"
     assert distance_name("fake", 64) == "Frechet distance of fake logits"
@@ -219,7 +222,7 @@ def test_bilinear_resize_is_the_protocols() -> None:
     assert resize_bilinear(clip, 3, 2).shape == (3, 1, 3, 2)
 
 
-def test_half_a_file_is_made_anew(tmp_path: Path) -> None:
+def test_a_damaged_file_is_made_again(tmp_path: Path) -> None:
     store, calls = ResultStore(tmp_path), []
 
     def make() -> dict[str, np.ndarray]:
@@ -262,7 +265,7 @@ def test_the_command_judges_a_bundle(
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert line["name"] == "tiny"
     assert line["frame"] == "64 x 48"
-    assert line["footage"]["settings"]["told_by"] == "defaults: the bundle does not tell"
+    assert line["footage"]["settings"]["source"] == "defaults: the bundle does not say"
     assert line["footage"]["frames"] == {"16": 4}
     assert line["ledger"]["fake"]["sha256"] == "f" * 64
     assert "per_clip" not in line["parts"]["i2v"]
@@ -280,7 +283,7 @@ def test_the_command_judges_a_run(
     assert main(command(tiny_run, footage, tmp_path, *arguments)) == 0
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (line["kind"], line["frame"], line["fps"]) == ("run", "64 x 64", "25")
-    assert line["footage"]["settings"]["told_by"] == "the run"
+    assert line["footage"]["settings"]["source"] == "the run"
     assert line["footage"]["settings"]["crop_max"] == 72
     assert "nearest training clip" not in line["floors"]
 
@@ -290,7 +293,7 @@ def test_the_command_judges_a_run(
     ("more", "match"),
     [
         (["--parts", "i2v,sound"], 'there is no part "sound": expected some of i2v, seeds'),
-        (["--parts", "text"], "tiny does not listen to text"),
+        (["--parts", "text"], "tiny does not take text"),
         (["--parts", "memory", "--train-clips", "0"], "memory needs training clips"),
         (["--clips", "1"], "--clips is 1, expected 4 or more"),
         (["--i3d", "nowhere.onnx"], "there is no weights file nowhere.onnx"),

@@ -1,4 +1,4 @@
-"""The probe learns what can be separated; prompts are read strictly; what is called new is new."""
+"""The probe separates classes; prompts are validated; new combinations of words are found."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from benchmarks.quality.text import (
     PROMPTS,
     LabelledPrompt,
     accuracy,
-    confusion,
     content_words,
     fit_probe,
     read_prompts,
@@ -45,8 +44,8 @@ def test_the_probe_is_the_same_every_time_and_weighs_classes_alike() -> None:
     keep = [i for i, label in enumerate(labels) if label != "sky" or i % 4 == 0]
     one = fit_probe(x[keep], [labels[i] for i in keep], [groups[i] for i in keep])
     two = fit_probe(x[keep], [labels[i] for i in keep], [groups[i] for i in keep])
-    assert (one.weights == two.weights).all()
     new, _, _ = clusters(1, 100, 0.5)
+    assert one.predict(new) == two.predict(new)
     named = Counter(one.predict(new))
     assert named["sky"] > 30  # a quarter as many clips must not mean that it is hardly ever named
 
@@ -59,18 +58,17 @@ def test_rare_and_unknown_classes_are_passed_over() -> None:
         fit_probe(x, [""] * 15, groups)
 
 
-def test_accuracy_and_confusion() -> None:
+def test_accuracy() -> None:
     wanted, named = ["sea", "sea", "sky", "sky"], ["sea", "sky", "sky", "sky"]
     found = accuracy(wanted, named)
     assert (found["right"], found["clips"], found["balanced"]) == (3, 4, 0.75)
-    assert confusion(wanted, named, ("sea", "sky")) == [[1, 1], [0, 2]]
 
 
 def test_content_words() -> None:
     assert content_words("Waves on a beach, with the cliffs of glass; waves!") == ["wave", "beach", "cliff", "glass"]
 
 
-def test_new_is_what_was_never_said_together() -> None:
+def test_new_pairs_of_words_are_found() -> None:
     captions = ["a river in winter", "a waterfall in a forest", "a river in a forest"]
     assert unseen_pairs("a waterfall in winter", captions) == [("waterfall", "winter")]
     assert unseen_pairs("a river in a forest in winter", captions) == [("forest", "winter")]
@@ -91,13 +89,10 @@ def test_the_prompts_that_come_with_it() -> None:
     assert min(counts.values()) >= 3
 
 
-def test_prompts_are_read_from_csv_and_toml(tmp_path: Path) -> None:
+def test_prompts_are_read_from_csv(tmp_path: Path) -> None:
     table = tmp_path / "a.csv"
     table.write_text('prompt,class,novel\n"a sea, calm",sea,1\na sky,sky,\n', encoding="utf-8")
     assert read_prompts(table) == [LabelledPrompt("a sea, calm", "sea", True), LabelledPrompt("a sky", "sky", False)]
-    toml = tmp_path / "a.toml"
-    toml.write_text('[[prompts]]\nprompt = "a sky"\nclass = "sky"\nnovel = true\n', encoding="utf-8")
-    assert read_prompts(toml) == [LabelledPrompt("a sky", "sky", True)]
 
 
 @pytest.mark.parametrize(
@@ -106,12 +101,11 @@ def test_prompts_are_read_from_csv_and_toml(tmp_path: Path) -> None:
         ("a.csv", "prompt,class\n", "no prompts"),
         ("a.csv", "prompt,class\n,sea\n", "prompt 1 lacks"),
         ("a.csv", "words\nsea\n", "prompt 1 lacks"),
-        ("a.toml", "prompts = 3", "cannot be read"),
-        ("a.toml", "prompts", "cannot be read"),
+        ("a.csv", "prompt,class\n\xff,sea\n", "cannot be read"),
     ],
 )
 def test_bad_prompts_are_refused(tmp_path: Path, name: str, text: str, match: str) -> None:
-    (tmp_path / name).write_text(text, encoding="utf-8")
+    (tmp_path / name).write_text(text, encoding="latin-1")
     with pytest.raises(ValueError, match=match):
         read_prompts(tmp_path / name)
     with pytest.raises(ValueError, match="there is no file"):

@@ -1,4 +1,4 @@
-"""The attack benchmark: what must hold, and that only this machine is attacked."""
+"""The attack benchmark: its checks; only loopback addresses are attacked."""
 
 from __future__ import annotations
 

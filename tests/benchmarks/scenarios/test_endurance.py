@@ -1,9 +1,8 @@
-"""Endurance: what must hold, and how the ends of a stream are read."""
+"""Endurance: its checks, and the readers of its streams."""
 
 from __future__ import annotations
 
 import io
-import json
 import os
 import subprocess
 import sys
@@ -14,14 +13,16 @@ import pytest
 from PIL import Image
 
 from benchmarks import __main__ as command
-from benchmarks.scenarios.endurance import _count_pictures, _tree_mb, judge, to_markdown
-from benchmarks.scenarios.endurance_plot import draw
+from benchmarks import plots
+from benchmarks.live.receiver import jpegs
+from benchmarks.machine import tree_mb
+from benchmarks.scenarios.endurance import judge, to_markdown
+from benchmarks.scenarios.show_process import can_decode, media_ends
 from streaming.live.ffmpeg_stream import FFmpegStream
 from streaming.live.publisher import PublishJob
 from streaming.sinks.sink import Frame
 from tests.streaming.doubles import numbered
 
-ROOT = Path(__file__).parents[3]
 ENDS = {
     "video_end_s": 100.0,
     "audio_end_s": 100.021,
@@ -47,7 +48,7 @@ def passed(checks: dict[str, dict[str, Any]]) -> dict[str, bool]:
     return {name: check["passed"] for name, check in checks.items()}
 
 
-def test_what_was_lost_in_the_warm_up_does_not_count() -> None:
+def test_losses_in_the_warm_up_do_not_count() -> None:
     checks = judge(samples(), ENDS, warm_up_s=10)
     assert passed(checks) == {"frames": True, "sound": True, "recording": True, "memory": True}
     assert checks["frames"]["what"].startswith("2,700 frames after the warm-up: 0 slots without one, 0 filled, 0 late")
@@ -64,7 +65,7 @@ def test_what_was_lost_in_the_warm_up_does_not_count() -> None:
         {"sinks": [{"name": name, "dropped": 5, "errors": int(name == "b")} for name in ["a", "b", "http"]]},
     ],
 )
-def test_what_was_lost_afterwards_does(last: dict[str, Any]) -> None:
+def test_losses_after_the_warm_up_count(last: dict[str, Any]) -> None:
     assert passed(judge(samples(**last), ENDS, warm_up_s=10))["frames"] is False
 
 
@@ -82,7 +83,7 @@ def test_a_table_and_a_picture(tmp_path: Path) -> None:
     result = {"bundle": "a", "seconds": 100, "fps": 30, "checks": checks, "samples": samples()}
     assert to_markdown(result).count("| held |") == 4
     assert "**failed**" in to_markdown({**result, "checks": judge(samples(dropped=9), ENDS, warm_up_s=10)})
-    draw(result, tmp_path / "a.png")
+    plots.endurance(result, tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as image:
         assert image.width > 1000
 
@@ -92,33 +93,36 @@ def test_the_ends_of_a_stream(tmp_path: Path) -> None:
     for slot in range(60):
         stream.send(Frame(numbered(slot % 55), slot))
     stream.close()
-    code = [sys.executable, "-m", "benchmarks.scenarios.ends", str(tmp_path / "a.mkv")]
-    done = subprocess.run(code, cwd=ROOT, capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout)
+    found = media_ends(str(tmp_path / "a.mkv"))
     assert found["video"]["packets"] == 60
     assert found["video"]["end_s"] == pytest.approx(2.0, abs=0.002)
     assert found["audio"]["end_s"] == pytest.approx(2.0, abs=0.06)
+    assert can_decode(str(tmp_path / "a.mkv"))
 
 
-def test_pictures_are_counted_and_processes_weighed() -> None:
+def test_a_reader_that_finds_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert media_ends(str(tmp_path / "none.mkv")) == {}
+    assert "none.mkv ended by" in capsys.readouterr().err
+    assert not can_decode(str(tmp_path / "none.mkv"))
+
+
+def test_pictures_are_counted_and_the_memory_of_children_is_added() -> None:
     body = b"--b\r\n" + b"".join(
         b"Content-Type: image/jpeg\r\nContent-Length: 3\r\n\r\nxyz\r\n--b\r\n" for _ in range(4)
     )
-    stream, count = io.BytesIO(body), [0]
-    _count_pictures(stream.readline, stream.read, count)
-    assert count == [4]
-    alone = _tree_mb(os.getpid())
+    assert list(jpegs(io.BytesIO(body))) == [b"xyz"] * 4
+    alone = tree_mb(os.getpid())
     with subprocess.Popen([sys.executable, "-c", "print(flush=True); input()"], stdin=-1, stdout=-1) as child:
         assert child.stdout is not None
         child.stdout.readline()
-        both = _tree_mb(os.getpid())
+        both = tree_mb(os.getpid())
         child.communicate(b"\n")
     assert (alone is None) == (both is None)
     assert alone is None or (both is not None and both > alone)
 
 
 @pytest.mark.parametrize("words", [["--seconds", "60", "--warm-up", "60"], ["--fps", "0"], ["--switch-every", "-1"]])
-def test_numbers_that_make_no_sense(words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
-    monkeypatch.setattr("benchmarks.scenarios.endurance.why_missing", lambda: None)
+def test_invalid_numbers_are_refused(words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: Any) -> None:
+    monkeypatch.setattr("benchmarks.scenarios.endurance.check_server", lambda: None)
     assert command.main(["endurance", "bundles/satellite-256", *words]) == 2
     assert capsys.readouterr().err.startswith("benchmarks: --warm-up must be at least 1")
