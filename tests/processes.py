@@ -15,7 +15,8 @@ from pathlib import Path
 
 GRACE_S = 10.0  # how long a process that was told to end may take
 _PR_SET_CHILD_SUBREAPER = 36
-_KEPT = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")  # one each, until Python ends
+# Each lives as long as the process that uses it.
+_KEPT = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "torch_shm_manager")
 
 
 def adopt_orphans() -> None:

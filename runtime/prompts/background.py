@@ -55,8 +55,9 @@ class BackgroundThread(Generic[Result]):
             if self._is_closed:
                 raise ValueError(_CLOSED)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="everframe-background", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="everframe-background", daemon=True)
+                thread.start()  # may fail: the system can be out of threads
+                self._thread = thread
             self._jobs.put((job, future))
         return future
 

@@ -449,7 +449,7 @@ def test_without_text_there_are_no_words(tiny_run: Path) -> None:
         (["absent", "--out", "n" * 300], f"export: the name {'n' * 60}... is too long for this file system: shorten"),
         (["absent", "--out", "n" * 250], f"export: the name ./.{'n' * 57}... is too long for this file system: sho"),
         (["import", "n" * 300, "--out", "b"], f"export: the name {'n' * 60}... is too long for this file system: sho"),
-        (["check", "n" * 300], f"export: the name {'n' * 60}... is too long for this file system: shorten it"),
+        (["check", "n" * 300], f"export: {'n' * 300} is no folder; give the folder of a bundle"),
         (["absent"], "the following arguments are required: --out"),
     ],
 )
