@@ -162,8 +162,8 @@ def test_no_child_outlives_a_parent_that_is_killed(tmp_path: Path, silent: socke
     url = str(tmp_path / "a.flv") if is_streaming else url_of(silent)
     code = (
         "import sys\n"
-        "from streaming.live.publisher import ChildLink, Job\n"
-        "link = ChildLink(Job(sys.argv[1], 'flv', 64, 48, '30', 'aac', {}))\n"
+        "from streaming.live.publisher import PublisherProcess, PublishJob\n"
+        "link = PublisherProcess(PublishJob(sys.argv[1], 'flv', 64, 48, '30', 'aac', {}))\n"
         "link.wait_ready()\n"
         "while not link.connect(): print('asked', flush=True)\n"
         "print('on air', flush=True)\n"

@@ -127,11 +127,11 @@ def test_what_cannot_be_shared_is_refused(shards: Path) -> None:
 PARENT = """
 import sys
 from pathlib import Path
-from training.config import Footage
+from training.config import FootageConfig
 from training.data.footage import ClipSampler, open_footage, split
 from training.data.loading import load_batches
 if __name__ == "__main__":
-    footage = Footage(fps=25, short_side=48, crop_min=40, crop_max=48, horizon_frames=8)
+    footage = FootageConfig(fps=25, short_side=48, crop_min=40, crop_max=48, horizon_frames=8)
     library = open_footage(Path(sys.argv[1]), footage)
     clips = ClipSampler(split(library, footage, "train"), footage, 32, 32, 1)
     batches = load_batches(clips, lambda step: [0, 1], 1, 0, 10**6, workers=1)

@@ -80,8 +80,8 @@ def test_words_survive_pickling(tmp_path: Path) -> None:
 def test_reading_needs_neither_torch_nor_model2vec(tmp_path: Path) -> None:
     path = make_words(tmp_path / "words", TEXTS)
     code = (
-        "import sys; from pathlib import Path; from training.data.words import Words\n"
-        f"Words.open(Path({str(path)!r})).encode(['a candle'])\n"
+        "import sys; from pathlib import Path; from training.data.words import WordVectors\n"
+        f"WordVectors.open(Path({str(path)!r})).encode(['a candle'])\n"
         "print([name for name in ('torch', 'model2vec', 'transformers') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
