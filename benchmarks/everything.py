@@ -52,7 +52,7 @@ ENTRIES = (
     Measurement("live-satellite-256", ("live", "bundles/satellite-256")),
     Measurement("scale-satellite", _SCALE, needs="runs/satellite-256"),
     Measurement("soak-satellite-256", ("soak", "bundles/satellite-256")),
-    Measurement("kills-satellite-256", ("reconnect", "bundles/satellite-256")),
+    Measurement("reconnect-satellite-256", ("reconnect", "bundles/satellite-256")),
     Measurement("endurance-satellite-256", ("endurance", "bundles/satellite-256")),
 )
 
