@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # read when NumPy and
 import numpy as np
 import pytest
 
-from tests.processes import adopt_orphans, descendants, end_others
+from tests.processes import GRACE_S, adopt_orphans, descendants, end_others
 
 SIDE = 80  # pixels of a test clip
 LENGTH = 40  # frames
@@ -34,16 +34,29 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("user_cache")))
         yield
-    if left := end_others({}):
+    if left := end_others({}, GRACE_S):
         pytest.fail(f"processes were left behind at the end: {left}")
 
 
+_HAS_FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Note which tests have failed, for the fixture below."""
+    report = yield
+    item.stash[_HAS_FAILED] = item.stash.get(_HAS_FAILED, False) or report.failed
+    return report
+
+
 @pytest.fixture(autouse=True)
-def no_process_left_behind() -> Iterator[None]:
-    """Fail a test after which a process runs that did not run before, and kill that process."""
+def no_process_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Kill every process that runs after a test and did not before, and fail the test if it passed otherwise."""
     before = descendants()
     yield
-    if left := end_others(before):
+    has_failed = request.node.stash.get(_HAS_FAILED, False)
+    left = end_others(before, 0.0 if has_failed else GRACE_S)
+    if left and not has_failed:
         pytest.fail(f"the test left processes behind: {left}")
 
 

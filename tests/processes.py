@@ -38,7 +38,7 @@ def descendants(pid: int | str = "self") -> dict[int, str]:
     return found
 
 
-def end_others(before: dict[int, str], grace_s: float = GRACE_S) -> dict[int, str]:
+def end_others(before: dict[int, str], grace_s: float) -> dict[int, str]:
     """Kill the descendants that are alive after `grace_s` seconds and not in `before`; return them."""
     deadline_s = time.monotonic() + grace_s
     while (others := {pid: name for pid, name in descendants().items() if pid not in before}) and (
