@@ -13,6 +13,6 @@ from runtime.errors import BundleError, EngineError
 from runtime.generator import Generator
 from runtime.prompts.conditioner import Scene
 
-__version__ = "0.1.0"  # of the whole project: pyproject.toml reads it here, and bundles name it
+__version__ = "0.2.0"  # of the whole project: pyproject.toml reads it here, and bundles name it
 
 __all__ = ["BundleError", "EngineError", "Generator", "Manifest", "Scene"]
