@@ -148,6 +148,22 @@ def tiny_run(footage: Path, tiny_config: Path, footage_cache: Path, tmp_path_fac
     return out
 
 
+@pytest.fixture(scope="session")
+def listening_run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder whose generator takes an image, a clip, a text and a seed."""
+    from tests.listening import write_run
+
+    return write_run(tmp_path_factory.mktemp("listening") / "run", tiny_run)
+
+
+@pytest.fixture(scope="session")
+def listening_bundle(listening_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle to which `listening_run` is exported."""
+    from tests.listening import export
+
+    return export(listening_run, tmp_path_factory.mktemp("listening") / "tiny")
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print how much of every engine that the tests have built runs in FP16."""
     from tests.export.rtx import SHARES

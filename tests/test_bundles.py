@@ -59,7 +59,9 @@ def test_bundles_ship() -> None:
 def test_golden_frames_are_reproduced(bundle: Path, engine: str, precision: str, gate_db: int, cache: Path) -> None:
     if precision not in open_engine(engine).precisions():
         pytest.skip(f"this CPU has no {precision}")
-    with Generator.open(bundle, engine=engine, precision=precision, renewal=False, cache_dir=cache, threads=1) as generator:
+    with Generator.open(
+        bundle, engine=engine, precision=precision, renewal=False, cache_dir=cache, threads=1
+    ) as generator:
         results = replay(generator, bundle)
     manifest = open_bundle(bundle).manifest
     expected = [(spec.file, number) for spec in manifest.golden for number in spec.frames]
