@@ -10,10 +10,10 @@ from typing import Any
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # read when NumPy and PyTorch are imported
     os.environ.setdefault(_name, "1")  # threads that wait for small products take more time than they save
 
-import numpy as np
-import pytest
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
-from tests.processes import GRACE_S, adopt_orphans, descendants, end_others
+from tests.processes import GRACE_S, adopt_orphans, descendants, end_others  # noqa: E402
 
 SIDE = 80  # pixels of a test clip
 LENGTH = 40  # frames

@@ -48,9 +48,11 @@ def write_run(out: Path, tiny_run: Path) -> Path:
 
 
 def export(run: Path, out: Path) -> Path:
-    """Export it with short closed loops (the shipped bundles have long ones); return the bundle's folder."""
+    """Export it, compared in short closed loops and not in bf16, which few processors have; return the folder."""
+    runnable = assembly.runnable
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(assembly, "GOLDEN_FRAMES", (1, 10, 30))
         patch.setattr(assembly, "FEW_FRAMES", (20,))
+        patch.setattr(assembly, "runnable", lambda left_out: [pair for pair in runnable(left_out) if pair[1] != "bf16"])
         export_run(run, out, wish=Wish(frames=30))
     return out
