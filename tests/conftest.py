@@ -10,10 +10,10 @@ from typing import Any
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # read when NumPy and PyTorch are imported
     os.environ.setdefault(_name, "1")  # threads that wait for small products take more time than they save
 
-import numpy as np
-import pytest
+import numpy as np  # noqa: E402
+import pytest  # noqa: E402
 
-from tests.processes import GRACE_S, adopt_orphans, descendants, end_others
+from tests.processes import GRACE_S, adopt_orphans, descendants, end_others  # noqa: E402
 
 SIDE = 80  # pixels of a test clip
 LENGTH = 40  # frames
@@ -146,6 +146,22 @@ def tiny_run(footage: Path, tiny_config: Path, footage_cache: Path, tmp_path_fac
             places = ["--data", str(footage), "--out", str(out), "--cache", str(footage_cache)]
             run(parser().parse_args([command, str(tiny_config), *places]))
     return out
+
+
+@pytest.fixture(scope="session")
+def listening_run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder whose generator takes an image, a clip, a text and a seed."""
+    from tests.listening import write_run
+
+    return write_run(tmp_path_factory.mktemp("listening") / "run", tiny_run)
+
+
+@pytest.fixture(scope="session")
+def listening_bundle(listening_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle to which `listening_run` is exported."""
+    from tests.listening import export
+
+    return export(listening_run, tmp_path_factory.mktemp("listening") / "tiny")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

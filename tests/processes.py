@@ -15,7 +15,7 @@ from pathlib import Path
 
 GRACE_S = 10.0  # how long a process that was told to end may take
 _PR_SET_CHILD_SUBREAPER = 36
-# Each lives as long as the process that uses it.
+# They end with the process that uses them.
 _KEPT = ("multiprocessing.resource_tracker", "multiprocessing.forkserver", "torch_shm_manager")
 
 
@@ -31,9 +31,10 @@ def descendants(pid: int | str = "self") -> dict[int, str]:
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):  # the thread, or the child, has ended meanwhile
             for child in map(int, path.read_text().split()):
-                command = Path(f"/proc/{child}/cmdline").read_bytes()  # empty: a zombie
-                if command and not any(name.encode() in command for name in _KEPT):
-                    found[child] = command.replace(b"\0", b" ").decode(errors="replace").strip()
+                has_ended = Path(f"/proc/{child}/stat").read_bytes().rpartition(b")")[2].split()[0] in (b"Z", b"X")
+                command = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if not has_ended and not any(name in command for name in _KEPT):
+                    found[child] = command.strip()
                 found |= descendants(child)
     return found
 

@@ -36,56 +36,17 @@ from runtime.bundle.reader import open_bundle
 from runtime.engines.tensorrt import graph_in
 from runtime.engines.tensorrt_builder import PORTABLE, cache_entry
 from runtime.golden import check_golden, psnr_db
-from tests.export.rtx import require_builds
 from tests.export.wordpiece import make_wordpieces
 from training.checkpoint import load_checkpoint, load_generator, save_checkpoint
-from training.config import Config, FootageConfig
 from training.data.words import WordVectors
-from training.model.generator import CLIP, Shape, VideoGenerator
+from training.model.generator import CLIP
 
-WORDS = ["a", "the", "waterfall", "in", "mountains", "sea", "burning", "candle"]
 SHORT = ExportOptions(frames=10, engines=())
-CAPTIONS = ["the sea", "a burning candle", "a waterfall", "the mountains"]
 
 
 @pytest.fixture(scope="module")
-def listening_run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run as training leaves it, but for a generator that takes all that can be given, which nobody has trained."""
-    out = tmp_path_factory.mktemp("listening") / "run"
-    out.mkdir()
-    words = [word for word in WORDS if word != "a"]  # which is a letter, too
-    place = make_wordpieces(out.parent / "words", words)
-    config = Config(
-        name="tiny",
-        model=Shape(64, 64, 4, 16, text_dimensions=16, components=4, encoder_scale=0.25),
-        footage=FootageConfig(fps=25.0, short_side=72, crop_min=64, crop_max=72),
-    )
-    torch.manual_seed(0)
-    generator = VideoGenerator(config.model)
-    with torch.no_grad():
-        for name, weight in generator.named_parameters():
-            if "modulation" in name:  # they start at zero, and text would go unheard
-                weight.normal_(0, 0.1)
-            if name.endswith(("painter.to_rgb.weight", "merge8.weight")):
-                weight.mul_(3)
-    prior = generator.condition.prior
-    prior.means.normal_(0, 1.5)
-    prior.spreads.fill_(0.3)
-    prior.texts.copy_(torch.from_numpy(WordVectors.open(place).encode(CAPTIONS)))
-    ema = {f"generator.{key}": value for key, value in generator.state_dict().items()}
-    facts = {"config": config.to_dict(), "ema": ema, "words": str(place), "vocabulary": ["sea", "candle"]}
-    save_checkpoint(out / "finetune.pt", {**load_checkpoint(tiny_run / "finetune.pt"), **facts})
-    return out
-
-
-@pytest.fixture(scope="module")
-def bundle(listening_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("bundles") / "tiny"
-    with pytest.MonkeyPatch.context() as patch:  # the shipped bundles have the whole length
-        patch.setattr(assembly, "GOLDEN_FRAMES", (1, 10, 30))
-        patch.setattr(assembly, "FEW_FRAMES", (20,))
-        export_run(listening_run, out, wish=ExportOptions(frames=30))
-    return out
+def bundle(listening_bundle: Path) -> Path:
+    return listening_bundle
 
 
 @pytest.fixture
@@ -205,12 +166,14 @@ def test_whatever_is_given_the_runtime_makes_pytorchs_frames(bundle: Path, liste
         assert np.abs(seconds[one] - seconds[two]).mean() > 0.05, (one, two)
 
 
-def test_tensorrt_rtx_builds_every_graph(bundle: Path, tmp_path: Path) -> None:
-    entries = require_builds(bundle, tmp_path / "tiny")
+def test_tensorrt_rtx_builds_every_graph(bundle: Path) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed", exc_type=ImportError)
+    entries = json.loads((bundle / "bundle.json").read_text())["verified"]["engines"]
     steps = [(f"step, {pixels}", precision) for pixels in ("rgb", "i420") for precision in ("fp32", "fp16")]
     assert [(entry["graph"], entry["precision"]) for entry in entries] == [("condition", "fp32"), *steps]
     for entry in entries:
         assert entry["half_convolutions"] == (entry["convolutions"] if entry["precision"] == "fp16" else 0)
+        assert entry["convolutions"] >= 10
 
 
 def test_the_engines_of_the_export_are_found_again(bundle: Path) -> None:

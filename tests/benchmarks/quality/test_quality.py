@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import benchmarks.quality.command.command as quality
 import numpy as np
 import pytest
+from benchmarks.quality.command.context import QualityContext, QualityPlan
+from benchmarks.quality.command.footage import ClipWindow, RealClips, RealFootage
+from benchmarks.quality.command.measures import distance_name
+from benchmarks.quality.command.networks import FeatureCache, file_sha256, resize_bilinear
+from benchmarks.quality.command.store import ResultStore
+from benchmarks.quality.command.target import open_target, state_norm
+from benchmarks.quality.command.text import LabelledPrompt
 
-import benchmarks.quality.command as quality
 from benchmarks.__main__ import main
-from benchmarks.quality.context import QualityContext, QualityPlan
-from benchmarks.quality.footage import ClipWindow, RealClips, RealFootage
-from benchmarks.quality.measures import distance_name
-from benchmarks.quality.networks import FeatureCache, file_sha256, resize_bilinear
-from benchmarks.quality.store import ResultStore
-from benchmarks.quality.target import open_target, state_norm
-from benchmarks.quality.text import LabelledPrompt
 from runtime.generator import Generator
 from tests import tiny
 
@@ -276,11 +277,23 @@ def test_the_command_judges_a_bundle(
 
 @pytest.mark.usefixtures("quiet_cache")
 def test_the_command_judges_a_run(
-    tmp_path: Path, footage: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path,
+    footage: Path,
+    listening_run: Path,
+    listening_bundle: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    from export import onnx_writer as onnx_files
+
+    def write_graphs(_: object, folder: Path) -> None:
+        for name in ("condition.onnx", "step.onnx"):
+            shutil.copy(listening_bundle / name, folder)
+
+    monkeypatch.setattr(onnx_files, "write_graphs", write_graphs)  # they take ten seconds to make
     monkeypatch.setattr(quality, "I3D", lambda path, threads: FakeExtractor())
     arguments = ["--parts", "i2v", "--train-clips", "0", "--holdout-fraction", "0.5"]
-    assert main(command(tiny_run, footage, tmp_path, *arguments)) == 0
+    assert main(command(listening_run, footage, tmp_path, *arguments)) == 0
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (line["kind"], line["frame"], line["fps"]) == ("run", "64 x 64", "25")
     assert line["footage"]["settings"]["source"] == "the run"
