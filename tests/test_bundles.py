@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from runtime.bundle.reader.reader import open_bundle
 
 from runtime import Generator
+from runtime.bundle.reader import open_bundle
 from runtime.engines.table import open_engine
 from runtime.golden import GoldenResult, load_golden, psnr_db
 from tests.export.rtx import require_builds

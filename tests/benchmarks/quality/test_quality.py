@@ -8,18 +8,18 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import benchmarks.quality.command.command as quality
 import numpy as np
 import pytest
-from benchmarks.quality.command.context import QualityContext, QualityPlan
-from benchmarks.quality.command.footage import ClipWindow, RealClips, RealFootage
-from benchmarks.quality.command.measures import distance_name
-from benchmarks.quality.command.networks import FeatureCache, file_sha256, resize_bilinear
-from benchmarks.quality.command.store import ResultStore
-from benchmarks.quality.command.target import open_target, state_norm
-from benchmarks.quality.command.text import LabelledPrompt
 
+import benchmarks.quality.command as quality
 from benchmarks.__main__ import main
+from benchmarks.quality.context import QualityContext, QualityPlan
+from benchmarks.quality.footage import ClipWindow, RealClips, RealFootage
+from benchmarks.quality.measures import distance_name
+from benchmarks.quality.networks import FeatureCache, file_sha256, resize_bilinear
+from benchmarks.quality.store import ResultStore
+from benchmarks.quality.target import open_target, state_norm
+from benchmarks.quality.text import LabelledPrompt
 from runtime.generator import Generator
 from tests import tiny
 
