@@ -155,11 +155,8 @@ def extract_graph(
 
 def _extract(source: OnnxSource, outputs: Collection[str]) -> onnx.ModelProto:
     """Return a model of what the outputs depend on, without other inputs."""
-    bare = onnx.ModelProto()
-    bare.CopyFrom(source.model)
     names = [port.name for port in source.inputs]
-    model = onnx.utils.Extractor(bare).extract_model(names, list(outputs))
-    model.ir_version = source.model.ir_version
+    model = onnx.utils.Extractor(source.model).extract_model(names, list(outputs))
     read = {name for node in model.graph.node for name in node.input} | set(outputs)
     read |= {name for node in model.graph.node for name in _captured(node)}
     inputs = [value for value in model.graph.input if value.name in read]
