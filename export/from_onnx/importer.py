@@ -62,12 +62,12 @@ class ImportReport:
 
 
 def import_model(
-    step: Path, out: Path, *, condition: Path | None = None, options: ImportOptions | None = None, force: bool = False
+    model: Path, out: Path, *, condition: Path | None = None, options: ImportOptions | None = None, force: bool = False
 ) -> ImportReport:
     """Import a model of one file, or of two files that share tensors by name.
 
     Args:
-        step: the ONNX file that makes a frame.
+        model: the ONNX file that makes a frame.
         out: the bundle's folder; must not exist unless `force`. It appears, or is replaced, at the very end.
         condition: the ONNX file that runs when the prompt changes, or None.
         options: None for the defaults.
@@ -83,7 +83,7 @@ def import_model(
     options = options or ImportOptions()
     with atomic_folder(out, force=force) as folder:
         first = None if condition is None else read_source(condition)
-        plan = make_plan(read_source(step), first, roles=options.roles, size=options.size, shapes=options.shapes)
+        plan = make_plan(read_source(model), first, roles=options.roles, size=options.size, shapes=options.shapes)
         built_step, built_condition = build_step(plan), build_condition(plan)
         run = run_original(plan)
         check_range(plan, run)
