@@ -158,6 +158,12 @@ def generator_code(seed: int, count: int) -> np.ndarray:
     return normals(seed, CODES, 0, count)
 
 
+def test_options_are_optional(tmp_path: Path) -> None:
+    report = import_model(foreign.gan(tmp_path / "gan.onnx"), tmp_path / "bundle")
+    assert all(check.passed for check in report.checks)
+    assert open_bundle(tmp_path / "bundle").manifest.name == "bundle"
+
+
 def test_noise_is_drawn_for_every_frame(tmp_path: Path) -> None:
     bundle = imported(foreign.gan(tmp_path / "gan.onnx"), "z=noise")
     assert open_bundle(bundle).manifest.condition is None
@@ -291,12 +297,13 @@ def test_an_existing_bundle_is_replaced_by_force_only(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "style.onnx"]
 
 
+@pytest.mark.parametrize("command", ["from-onnx", "import"])
 def test_the_command_line_prints_what_was_guessed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = foreign.style(tmp_path / "style.onnx")
     out = tmp_path / "bundle"
-    words = ["export", "from-onnx", str(model), "--out", str(out), "--size", "48x32", "--fps", "30000/1001"]
+    words = ["export", command, str(model), "--out", str(out), "--size", "48x32", "--fps", "30000/1001"]
     monkeypatch.setattr(sys, "argv", words)
     assert main() == 0
     said = capsys.readouterr().out
