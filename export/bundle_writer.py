@@ -1,10 +1,10 @@
-"""A run folder -> a bundle: complete and checked, or not there at all."""
+"""Export of a training run: writes a bundle, compares it with PyTorch, and moves it into place if all checks pass."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -15,15 +15,15 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from export.engines import EngineRequest, build_engines, half_share, plan_engines
-from export.folder_writer import placed
+from export.commandline import Advance, ProgressRow, ProgressTable
+from export.engines import EngineRequest, build_engines, fp16_share, plan_engines
+from export.folder_writer import atomic_folder
+from export.manifest_entries import Entry, write_golden
 from export.manifest_writer import build_manifest, provenance
 from export.onnx_writer import round_weights, write_graphs
-from export.parity.checks import ParityCheck, print_rungs, runnable
-from export.parity.engines import closed_loop, one_step
-from export.parity.reference import ReferencePrompt, StepEvaluation
-from export.parity.reference import closed_loop as reference_loop
-from export.progress import ProgressRow, ProgressTable
+from export.parity.checks import ParityCheck, available_engines, print_checks
+from export.parity.engines import compare_loop, compare_step
+from export.parity.reference import ReferencePrompt, StepEvaluation, reference_loop
 from export.vocabulary import write_vocabulary
 from runtime.bundle.reader import open_bundle, write_manifest
 from runtime.engines.table import count_cores
@@ -33,28 +33,28 @@ from training.data.words import WordVectors
 from training.model.generator import CLIP, VideoGenerator
 
 GOLDEN_FRAMES = (1, 10, 100, 300)
-FEW_FRAMES = (100,)  # of the golden runs that differ from the first one in their prompt alone
-GOLDEN_CLIP = 2  # frames of the golden clip: the runtime repeats the oldest, and that is tested along
+FEW_FRAMES = (100,)  # of the loops with an image, a clip or a text
+GOLDEN_CLIP = 2  # frames of the golden clip; fewer than CLIP, so that the runtime's padding is tested too
 GOLDEN_SEED = 7
 GOLDEN_TEXT = "a waterfall in the mountains"
-IMAGE_SEED = 11  # the picture of the second golden run is a frame made from this seed
+IMAGE_SEED = 11  # seed of the frames that are the golden image and clip
 
 
 class ExportError(ValueError):
-    """The bundle that came out is not the generator that went in; nothing was written."""
+    """The bundle's frames differ from PyTorch's by more than the gate; nothing was written."""
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What an export is to be, beyond its run.
+    """Options of an export.
 
     Args:
         frames: length of the closed loops, at least 300 for the golden frames.
-        words: vectors of words, for a generator that listens to text; None for those that it was trained with.
-        size: (width, height) in pixels; None for that of the training.
-        precisions: of "fp32" and "fp16", for engines and for the parity in ONNX Runtime (where FP32 is always run).
-        engines: of TensorRT's to build; None for those that can be built here, () for none.
-        targets: compute capabilities for TensorRT-RTX; empty for engines that run on all it knows from Ampere on.
+        words: folder of word vectors, for a generator that takes text; None for those of the training.
+        size: (width, height) in pixels; None for the trained size.
+        precisions: "fp32", "fp16" or both: of the engines, and of the parity in ONNX Runtime (FP32 always runs).
+        engines: TensorRT engines to build; None for those that can be built here, () for none.
+        targets: compute capabilities for TensorRT-RTX; empty for engines that run on every GPU from Ampere on.
     """
 
     frames: int = 300
@@ -67,152 +67,148 @@ class ExportOptions:
 
 @dataclass(frozen=True)
 class ReferenceLoop:
-    """A closed loop of PyTorch's: its prompt, frames, and one evaluation from its middle."""
+    """A closed loop in PyTorch: its prompt, its frames, and one evaluation from its middle."""
 
     prompt: ReferencePrompt
     frames: list[npt.NDArray[np.uint8]]
     middle: StepEvaluation
 
 
-def export_run(run: Path, out: Path, *, force: bool = False, wish: ExportOptions | None = None) -> list[ParityCheck]:
-    """Export the newest checkpoint of a run, and print one table of what was done.
+def export_run(run: Path, out: Path, *, force: bool = False, options: ExportOptions | None = None) -> list[ParityCheck]:
+    """Export the newest checkpoint of a run, and print a table of the stages.
 
     Args:
         run: folder with polish.pt, finetune.pt or pretrain.pt.
-        out: the bundle's folder; must not exist unless `force`, and then is replaced in one move at the very end.
+        out: the bundle's folder; must not exist unless `force`. It appears, or is replaced, at the very end.
         force: replace an existing bundle.
-        wish: everything else; None for what is usual.
+        options: None for the defaults.
 
     Returns:
-        What was compared, all passed.
+        The parity checks; all have passed.
 
     Raises:
-        ValueError: there is nothing to export, `out` is taken, or too little of the graph would run in FP16.
+        ValueError: there is no checkpoint, `out` exists, or too little of the graph would run in FP16.
         ExportError: an engine's frames differ from PyTorch's by more than its gate.
-        EngineError: an engine that was asked for cannot be built here, or its builder refused a graph.
-        KeyboardInterrupt: somebody pressed Ctrl-C; nothing was written.
+        EngineError: a requested engine cannot be built here, or its builder rejected a graph.
+        KeyboardInterrupt: Ctrl-C was pressed; nothing was written.
     """
-    wish = wish or ExportOptions()
-    orders = plan_engines(wish.engines, wish.targets)
-    with placed(out, force=force) as folder:
+    options = options or ExportOptions()
+    requests = plan_engines(options.engines, options.targets)
+    with atomic_folder(out, force=force) as folder:
         with ProgressTable() as stages:
-            rungs = _assemble(run, folder, wish, orders, stages)
+            checks = _write_bundle(run, folder, options, requests, stages)
         open_bundle(folder)
     stages.print(f"{out}")
-    return rungs
+    return checks
 
 
-def _assemble(
-    run: Path, folder: Path, wish: ExportOptions, orders: Sequence[EngineRequest], stages: ProgressTable
+def _write_bundle(
+    run: Path, folder: Path, options: ExportOptions, requests: Sequence[EngineRequest], stages: ProgressTable
 ) -> list[ParityCheck]:
     with stages.stage("weights") as (row, _):
-        generator, config, facts = load_generator(run, wish.size)
+        generator, config, facts = load_generator(run, options.size)
         round_weights(generator)
         row.note = f"{facts['stage']}, {facts['iteration']} iterations"
     entry = vocabulary = None
     if config.model.text_dimensions:
         with stages.stage("words") as (row, _):
-            entry, vocabulary = _write_words(config, facts, folder, wish.words)
-            row.file, row.size_bytes = "text/", sum(file.stat().st_size for file in (folder / "text").iterdir())
+            entry, vocabulary = _write_words(config, facts, folder, options.words)
+            row.file, row.size_bytes = "text/", _folder_bytes(folder / "text")
     with stages.stage("ONNX") as (row, _):
         write_graphs(generator, folder)
         row.file = "condition.onnx, step.onnx"
         row.size_bytes = sum((folder / f"{name}.onnx").stat().st_size for name in ("condition", "step"))
-        if "fp16" in wish.precisions:
-            share = half_share(onnx.load(folder / "step.onnx"))
+        if "fp16" in options.precisions:
+            share = fp16_share(onnx.load(folder / "step.onnx"))
             row.note = f"{share.half} of {share.half + share.full} weighted layers of a frame can run in FP16"
     with stages.stage("PyTorch, closed loops") as (row, advance):
-        loops, golden = _reference_loops(generator, folder, vocabulary, wish.frames, advance)
-        row.file, row.size_bytes = "golden/", sum(file.stat().st_size for file in (folder / "golden").iterdir())
+        loops, golden = _run_reference(generator, folder, vocabulary, options.frames, advance)
+        row.file, row.size_bytes = "golden/", _folder_bytes(folder / "golden")
     manifest = build_manifest(config, folder, golden, entry)
     manifest["provenance"] = provenance(config, facts)
     manifest["verified"] = {}
     write_manifest(folder, manifest)
-    rungs = [one_step(folder, loop.middle, name) for name, loop in loops.items()]
-    rungs += _measure_engines(folder, loops, [name for name in ("fp16",) if name not in wish.precisions], stages)
-    failed = [rung for rung in rungs if not rung.passed]
+    checks = [compare_step(folder, loop.middle, name) for name, loop in loops.items()]
+    checks += _compare_engines(folder, loops, () if "fp16" in options.precisions else ("fp16",), stages)
+    failed = [check for check in checks if not check.passed]
     if failed:
-        print_rungs(rungs, "parity with PyTorch")
+        print_checks(checks, "parity with PyTorch")
+        first = failed[0]
         raise ExportError(
-            f"{failed[0].engine} in {failed[0].precision} ({failed[0].run}) came out at {failed[0].worst:.3g} "
-            f"{failed[0].unit}, the gate is {failed[0].gate:g}: no bundle was written"
+            f"{first.engine} in {first.precision} ({first.run}) has {first.worst:.3g} {first.unit}, the gate is "
+            f"{first.gate:g}: no bundle was written"
         )
-    built = build_engines(folder, orders, wish.precisions, stages)
-    manifest["verified"] = {"parity": [rung.to_json() for rung in rungs], "engines": built}
+    built = build_engines(folder, requests, options.precisions, stages)
+    manifest["verified"] = {"parity": [check.to_json() for check in checks], "engines": built}
     write_manifest(folder, manifest)
-    return rungs
+    return checks
 
 
-def _measure_engines(
-    folder: Path, loops: Mapping[str, ReferenceLoop], left_out: Sequence[str], stages: ProgressTable
+def _folder_bytes(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def _compare_engines(
+    folder: Path, loops: Mapping[str, ReferenceLoop], without: Sequence[str], stages: ProgressTable
 ) -> list[ParityCheck]:
-    """Compare every engine that runs here with every loop of PyTorch's.
+    """Compare every engine of this machine with every reference loop, in parallel, on few threads each.
 
-    Side by side on a core each: that takes less time than one after the other on all of them.
+    This is faster than one comparison after the other on all cores.
     """
-    pairs = runnable(left_out)
+    pairs = available_engines(without)
     jobs = [(*pair, name) for name in sorted(loops, key=lambda name: -len(loops[name].frames)) for pair in pairs]
     threads = max(1, count_cores() // len(jobs))
     total = sum(len(loops[name].frames) for _, _, name in jobs)
     found: dict[tuple[str, str, str], tuple[ParityCheck, float]] = {}
     frames = Counter[tuple[str, str, str]]()
 
-    def measure(engine: str, precision: str, name: str) -> None:
+    def compare(engine: str, precision: str, name: str) -> None:
         def count(share: float) -> None:
             frames[engine, precision, name] = round(share * len(loops[name].frames))
             advance(frames.total() / total)
 
         start, loop = time.monotonic(), loops[name]
-        rung = closed_loop(
+        check = compare_loop(
             folder, engine, precision, name, GOLDEN_SEED, loop.prompt, loop.frames, threads=threads, advance=count
         )
-        found[engine, precision, name] = rung, time.monotonic() - start
+        found[engine, precision, name] = check, time.monotonic() - start
 
     with stages.stage("parity") as (row, advance), ThreadPoolExecutor(count_cores()) as pool:
         row.note = f"{len(jobs)} closed loops, {total} frames"
-        waiting = [pool.submit(measure, *job) for job in jobs]
+        futures = [pool.submit(compare, *job) for job in jobs]
         try:
-            for job in waiting:
-                job.result()
+            for future in futures:
+                future.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
     for engine, precision in pairs:
-        mine = [found[engine, precision, name] for name in loops]
-        worst = min((rung for rung, _ in mine), key=lambda rung: rung.worst)
-        note = (
-            f"worst frame {worst.worst:.1f} dB ({worst.run}), gate {worst.gate:g}{'' if worst.passed else ', FAILED'}"
-        )
-        stages.rows.append(
-            ProgressRow(f"  {engine} in {precision}", seconds=sum(seconds for _, seconds in mine), note=note)
-        )
+        results = [found[engine, precision, name] for name in loops]
+        worst = min((check for check, _ in results), key=lambda check: check.worst)
+        verdict = "" if worst.passed else ", FAILED"
+        note = f"worst frame {worst.worst:.1f} dB ({worst.run}), gate {worst.gate:g}{verdict}"
+        seconds = sum(seconds for _, seconds in results)
+        stages.rows.append(ProgressRow(f"  {engine} in {precision}", seconds=seconds, note=note))
     return [found[engine, precision, name][0] for name in loops for engine, precision in pairs]
 
 
-def _write_words(
-    config: Config, facts: dict[str, Any], folder: Path, words: Path | None
-) -> tuple[dict[str, Any], WordVectors]:
-    """Write the vocabulary's files; returns the manifest's entry and the words."""
+def _write_words(config: Config, facts: dict[str, Any], folder: Path, words: Path | None) -> tuple[Entry, WordVectors]:
+    """Write the vocabulary's files; return the manifest entry and the vocabulary."""
     if words is None and not facts["words"]:
-        raise ValueError("the generator listens to text and was trained without words: pass --words WORDS")
+        raise ValueError("the generator takes text, and was trained without words: pass --words WORDS")
     entry, vocabulary = write_vocabulary(words or Path(facts["words"]), folder, facts["vocabulary"])
     if vocabulary.dimensions != config.model.text_dimensions:
         raise ValueError(
-            f"the generator listens to text vectors of {config.model.text_dimensions} values and the words "
-            f"have {vocabulary.dimensions}: pass those of the training with --words WORDS"
+            f"the generator takes text vectors of {config.model.text_dimensions} values and the words have "
+            f"{vocabulary.dimensions}: pass those of the training with --words WORDS"
         )
     return entry, vocabulary
 
 
-def _reference_loops(
-    generator: VideoGenerator,
-    folder: Path,
-    vocabulary: WordVectors | None,
-    frames: int,
-    advance: Callable[[float], None],
-) -> tuple[dict[str, ReferenceLoop], list[dict[str, Any]]]:
-    """Run PyTorch's closed loops and write the golden files; returns the loops and the manifest's entries."""
-    (folder / "golden").mkdir()
+def _run_reference(
+    generator: VideoGenerator, folder: Path, vocabulary: WordVectors | None, num_frames: int, advance: Advance
+) -> tuple[dict[str, ReferenceLoop], list[Entry]]:
+    """Run the closed loops in PyTorch and write the golden files; return the loops and the manifest entries."""
     own = islice(reference_loop(generator, IMAGE_SEED, ReferencePrompt()), CLIP)
     clip = np.stack([evaluation.frame.copy() for evaluation in own])
     padded = np.concatenate([clip[:1].repeat(CLIP - GOLDEN_CLIP, axis=0), clip[:GOLDEN_CLIP]])
@@ -223,46 +219,28 @@ def _reference_loops(
     }
     if vocabulary is not None:
         prompts["text"] = ReferencePrompt(text=GOLDEN_TEXT, vector=vocabulary.encode([GOLDEN_TEXT])[0])
-    count = max(frames, GOLDEN_FRAMES[-1])
-    # What could pile up are states, and they go on alike whatever the prompt: one long loop will do.
-    lengths = {name: count if name == "noise" else FEW_FRAMES[-1] for name in prompts}
+    # Errors accumulate in states, in the same way for every prompt, so one long loop is enough.
+    longest = max(num_frames, GOLDEN_FRAMES[-1])
+    lengths = {name: longest if name == "noise" else FEW_FRAMES[-1] for name in prompts}
     loops: dict[str, ReferenceLoop] = {}
-    golden: list[dict[str, Any]] = []
+    golden: list[Entry] = []
     done = 0
     for name, prompt in prompts.items():
-        made: list[npt.NDArray[np.uint8]] = []
+        frames: list[npt.NDArray[np.uint8]] = []
         middle = None
-        for number, evaluation in enumerate(islice(reference_loop(generator, GOLDEN_SEED, prompt), lengths[name])):
-            made.append(evaluation.frame.copy())  # a copy: an evaluation is megabytes
-            if number == lengths[name] // 2:
+        for index, evaluation in enumerate(islice(reference_loop(generator, GOLDEN_SEED, prompt), lengths[name])):
+            frames.append(evaluation.frame.copy())  # a copy, because an evaluation holds megabytes
+            if index == lengths[name] // 2:
                 middle = evaluation
             done += 1
             advance(done / sum(lengths.values()))
         assert middle is not None, "a loop has no frames"
-        loops[name] = ReferenceLoop(prompt, made, middle)
-        golden.append(_write_golden(folder, name, prompt, made, GOLDEN_FRAMES if name == "noise" else FEW_FRAMES))
+        loops[name] = ReferenceLoop(prompt, frames, middle)
+        given = None if prompt.clip is None else prompt.clip[-GOLDEN_CLIP:]
+        numbers = GOLDEN_FRAMES if name == "noise" else FEW_FRAMES
+        golden.append(
+            write_golden(
+                folder, name, frames, numbers, seed=GOLDEN_SEED, image=prompt.image, clip=given, text=prompt.text
+            )
+        )
     return loops, golden
-
-
-def _write_golden(
-    folder: Path, name: str, prompt: ReferencePrompt, made: list[npt.NDArray[np.uint8]], numbers: tuple[int, ...]
-) -> dict[str, Any]:
-    arrays: dict[str, Any] = {
-        "frames": np.stack([made[number - 1] for number in numbers]),
-        "indices": np.array(numbers, np.int32),
-    }
-    entry: dict[str, Any] = {
-        "file": f"golden/{name}.npz",
-        "seed": GOLDEN_SEED,
-        "image": prompt.image is not None,
-        "frames": list(numbers),
-    }
-    if prompt.image is not None:
-        arrays["image"] = prompt.image
-    if prompt.clip is not None:
-        arrays["clip"] = prompt.clip[-GOLDEN_CLIP:]
-        entry["clip"] = True
-    if prompt.text is not None:
-        entry["text"] = prompt.text
-    np.savez_compressed(folder / "golden" / f"{name}.npz", **arrays)
-    return entry

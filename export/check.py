@@ -1,4 +1,4 @@
-"""`python -m export check BUNDLE`: a bundle's golden frames on every engine of this machine, without PyTorch."""
+"""`python -m export check BUNDLE`: replays the golden frames on every engine of this machine, without PyTorch."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 
-from export.arguments import to_list
-from export.parity.checks import GATES_DB, IDENTICAL_DB, ParityCheck, print_rungs
+from export.commandline import to_list
+from export.parity.checks import ParityCheck, print_checks
 from runtime.bundle.reader import open_bundle
 from runtime.bundle.strict_json import nearest
 from runtime.engines.table import ENGINES, PRECISIONS, choose_engine, open_engine
@@ -18,14 +18,15 @@ from runtime.golden import check_golden
 from training.atomic_file import write_text
 
 EXAMPLES = """examples:
-  python -m export check bundles/satellite-256                      every engine that this machine has
-  python -m export check bundles/satellite-256 --engine openvino    this one, or an error if it cannot run
-  python -m export check bundles/satellite-256 --json - | jq .      figures for a script, and nothing else on stdout
+  python -m export check bundles/satellite-256                      every engine of this machine
+  python -m export check bundles/satellite-256 --engine openvino    this engine, or an error if it cannot run
+  python -m export check bundles/satellite-256 --json - | jq .      only JSON on stdout, for scripts
 
-The golden frames are PyTorch's own, written by the export: numbers 1, 10, 100 and 300 from a seed, 100 from a picture,
-a clip or a text. Each engine plays the same shows and is compared frame by frame (PSNR); what is stored is not
-believed, everything is run again. PyTorch is not needed. Exit status: 0 every engine passed, 1 one failed its gate, 2
-the bundle is damaged or an engine that was named cannot run.
+The golden frames were made by PyTorch during the export: frames 1, 10, 100 and 300 from a seed, and frame 100 from an
+image, a clip and a text. Each engine replays the same prompts, and its frames are compared with them (PSNR). Stored
+results are not used. PyTorch is not needed.
+
+exit status: 0 every engine passed; 1 an engine failed its gate; 2 the bundle is damaged, or a named engine cannot run.
 """
 
 
@@ -37,72 +38,70 @@ def parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    check_parser.add_argument("bundle", type=Path, metavar="BUNDLE", help="folder of a bundle")
-    check_parser.add_argument("--engine", default="", metavar="E,...", help=f"of {', '.join(ENGINES)} (all that run)")
-    check_parser.add_argument("--precision", default="", metavar="P,...", help="fp32, bf16, fp16 (all of each engine)")
-    check_parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures as JSON; - is stdout")
+    add = check_parser.add_argument
+    add("bundle", type=Path, metavar="BUNDLE", help="folder of a bundle")
+    add("--engine", default="", metavar="E,...", help=f"{', '.join(ENGINES)} (default: all that can run)")
+    add("--precision", default="", metavar="P,...", help="fp32, bf16, fp16 (default: all of each engine)")
+    add("--json", type=Path, metavar="FILE", help="write the results as JSON; - is stdout")
     return check_parser
 
 
-def run(words: Sequence[str]) -> int:
-    """Check a bundle; returns the exit status.
+def run(argv: Sequence[str]) -> int:
+    """Check a bundle and return the exit status.
 
     Args:
-        words: the arguments after `check`.
+        argv: the arguments after `check`.
 
     Raises:
         ValueError: an engine or precision is unknown, or the bundle is damaged or has no golden frames.
-        EngineError: an engine that was named cannot run here.
+        EngineError: a named engine cannot run here.
     """
-    arguments = parser().parse_args(words)
+    arguments = parser().parse_args(argv)
     bundle: Path = arguments.bundle
     if not open_bundle(bundle).manifest.golden:
-        raise ValueError(f"{bundle} holds no golden frames: nothing to compare with; export or import it again")
-    named = to_list(arguments.engine)
-    precisions = to_list(arguments.precision)
-    for precision in precisions:
-        if precision not in PRECISIONS:
-            raise ValueError(f'there is no precision "{precision}" {nearest(precision, PRECISIONS)}')
-    pairs: list[tuple[str, str]] = []
-    passed_over: list[str] = []
-    for name in named or ENGINES:
-        engine = open_engine(name)
-        if (why_not := engine.available()) is not None:
-            if named:
-                choose_engine(name)  # refuses it with the reason
-            passed_over.append(why_not)
-            continue
-        wanted = precisions or list(engine.precisions())
-        for precision in wanted:
-            if precision in engine.precisions():
-                pairs.append((name, precision))
-            elif named:
-                choose_engine(name, precision)
-    if not pairs:
-        raise ValueError(f"no engine of this machine runs in {' or '.join(precisions)}: choose another --precision")
-    rungs: list[ParityCheck] = []
-    for engine_name, precision in pairs:
-        for file, group in groupby(check_golden(bundle, engine_name, precision), key=lambda result: result.file):
+        raise ValueError(f"{bundle} has no golden frames to compare with: export or import it again")
+    pairs, not_run = _choose(to_list(arguments.engine), to_list(arguments.precision))
+    checks: list[ParityCheck] = []
+    for engine, precision in pairs:
+        for file, group in groupby(check_golden(bundle, engine, precision), key=lambda result: result.file):
             results = list(group)
-            values = [min(result.psnr_db, IDENTICAL_DB) for result in results]
             run_name = f"{Path(file).stem}, frames {', '.join(str(result.frame) for result in results)}"
-            gate = GATES_DB[precision]
-            rungs.append(
-                ParityCheck(
-                    engine_name, precision, run_name, len(values), min(values), sum(values) / len(values), gate, "dB"
-                )
-            )
-    is_passed = all(rung.passed for rung in rungs)
-    report = {"bundle": str(bundle), "passed": is_passed, "parity": [rung.to_json() for rung in rungs]}
-    report["not_run"] = passed_over
+            checks.append(ParityCheck.of_psnr(engine, precision, run_name, [result.psnr_db for result in results]))
+    is_passed = all(check.passed for check in checks)
+    report = {"bundle": str(bundle), "passed": is_passed, "parity": [check.to_json() for check in checks]}
+    report["not_run"] = not_run
     if str(arguments.json) == "-":
         json.dump(report, sys.stdout, indent=2)
         print()
     else:
-        print_rungs(rungs, "golden frames of PyTorch against this machine's engines")
-        for sentence in passed_over:
-            print(f"not run: {sentence}")
+        print_checks(checks, "golden frames of PyTorch on this machine's engines")
+        for reason in not_run:
+            print(f"not run: {reason}")
         if arguments.json is not None:
             write_text(arguments.json, json.dumps(report, indent=2) + "\n")
-        print(f"{bundle}: {'every engine passed' if is_passed else 'FAILED: do not put it on air with what failed'}")
+        print(f"{bundle}: {'every engine passed' if is_passed else 'FAILED: do not use the engines that failed'}")
     return 0 if is_passed else 1
+
+
+def _choose(engines: Sequence[str], precisions: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return the (engine, precision) pairs to run, and why other engines cannot run; empty arguments mean all."""
+    for precision in precisions:
+        if precision not in PRECISIONS:
+            raise ValueError(f'there is no precision "{precision}" {nearest(precision, PRECISIONS)}')
+    pairs: list[tuple[str, str]] = []
+    not_run: list[str] = []
+    for name in engines or ENGINES:
+        engine = open_engine(name)
+        if (why_not := engine.available()) is not None:
+            if engines:
+                choose_engine(name)  # raises EngineError with the reason
+            not_run.append(why_not)
+            continue
+        for precision in precisions or engine.precisions():
+            if precision in engine.precisions():
+                pairs.append((name, precision))
+            elif engines:
+                choose_engine(name, precision)
+    if not pairs:
+        raise ValueError(f"no engine of this machine runs in {' or '.join(precisions)}: choose another --precision")
+    return pairs, not_run

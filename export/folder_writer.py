@@ -1,4 +1,4 @@
-"""A bundle is complete or absent: its folder is written beside its place and moved there at the very end."""
+"""Writes a folder completely or not at all: in a temporary folder next to it, which is renamed at the end."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from pathlib import Path
 
 
 @contextmanager
-def placed(out: Path, *, force: bool) -> Iterator[Path]:
-    """Give an empty folder beside `out`, which becomes `out` if the block ends well and vanishes if it does not.
+def atomic_folder(out: Path, *, force: bool) -> Iterator[Path]:
+    """Yield an empty folder that is renamed to `out` after the block, or removed if the block raises.
 
     Args:
-        out: the bundle's folder; must not exist unless `force`, and then is replaced in one move at the very end.
-        force: replace an existing bundle, or an empty folder; what is anything else stays.
+        out: the bundle's folder; must not exist unless `force`.
+        force: replace an existing bundle or an empty folder; anything else is kept.
 
     Yields:
         The folder to write to.
 
     Raises:
-        ValueError: `out` is taken.
+        ValueError: `out` exists and may not be replaced.
     """
     _check_free(out, force=force)
     out.parent.mkdir(parents=True, exist_ok=True)
-    _sweep(out)
-    # Beside the target, so that the last step is a rename within one file system.
+    _remove_stale(out)
+    # In the same parent, so that the rename stays within one file system.
     folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.{os.getpid()}.", dir=out.parent))
     try:
         yield folder
-        _check_free(out, force=force)  # somebody may have put something there meanwhile
+        _check_free(out, force=force)  # another process may have written there meanwhile
         _replace(folder, out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -42,14 +42,14 @@ def _check_free(out: Path, *, force: bool) -> None:
     if not out.exists() and not out.is_symlink():
         return
     if not force:
-        raise ValueError(f"{out} exists already: name another --out, or pass --force to replace it")
+        raise ValueError(f"{out} already exists: choose another --out, or pass --force to replace it")
     is_bundle = (out / "bundle.json").is_file() or (out.is_dir() and not any(out.iterdir()))
     if not is_bundle or out.is_symlink():
-        raise ValueError(f"{out} is no bundle, and --force replaces nothing else: name another --out")
+        raise ValueError(f"{out} is not a bundle, and --force replaces only bundles: choose another --out")
 
 
-def _sweep(out: Path) -> None:
-    """Remove what exports to the same place left behind when they were killed."""
+def _remove_stale(out: Path) -> None:
+    """Remove temporary folders of exports to the same place whose processes have ended."""
     for folder in out.parent.glob(f".{out.name}.*.*"):
         owner = folder.name.removeprefix(f".{out.name}.").split(".")[0]
         if owner.isdecimal() and not _is_running(int(owner)):
@@ -57,7 +57,7 @@ def _sweep(out: Path) -> None:
 
 
 def _is_running(process: int) -> bool:
-    with contextlib.suppress(PermissionError):  # somebody else's
+    with contextlib.suppress(PermissionError):  # a process of another user
         try:
             os.kill(process, 0)
         except (ProcessLookupError, OverflowError):
@@ -70,7 +70,7 @@ def _replace(folder: Path, out: Path) -> None:
     if not out.exists():
         folder.rename(out)
         return
-    # Two renames: for a moment there is no bundle, never half a one.
+    # Two renames: between them there is no bundle, but never an incomplete one.
     old = Path(tempfile.mkdtemp(prefix=f".{out.name}.{os.getpid()}.old.", dir=out.parent))
     try:
         out.rename(old / out.name)

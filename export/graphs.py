@@ -1,7 +1,7 @@
-"""The two graphs of a bundle as modules that begin and end in pixels (docs/bundle.md).
+"""The two graphs of a bundle as PyTorch modules, from pixels to pixels (docs/bundle.md).
 
 Legend: H height, W width of a frame; the batch is 1.
-TensorRT knows uint8 only at the border of a graph: a cast from it comes first, a cast to it last.
+TensorRT supports uint8 only for inputs and outputs: casts are the first and last nodes of a graph.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def to_i420(picture: Tensor) -> Tensor:
 
 
 class ConditionGraph(nn.Module):
-    """condition.onnx: image, mask, clip, given, noise, and text where the generator listens to it -> memory."""
+    """condition.onnx: image, mask, clip, given, noise, and text if the generator takes it -> memory."""
 
     def __init__(self, generator: VideoGenerator) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class ConditionGraph(nn.Module):
             image: uint8 (1, H, W, 3).
             mask: uint8 (1, H, W, 1).
             clip: uint8 (1, CLIP, H, W, 3), oldest frame first.
-            given: float32 (1, 1), 1 if there is a clip.
+            given: float32 (1, 1), 1 with a clip, 0 without.
             noise: float32 (1, N).
             text: float32 (1, D).
         """
@@ -58,7 +58,7 @@ class ConditionGraph(nn.Module):
 
 
 def condition_inputs(generator: VideoGenerator) -> list[str]:
-    """Return the names of the condition graph's inputs in the order in which `ConditionGraph` takes them."""
+    """Return the names of the condition graph's inputs in the order of `ConditionGraph`."""
     return ["image", "mask", "clip", "given", "noise", *(["text"] if generator.shape.text_dimensions else [])]
 
 
@@ -81,7 +81,7 @@ class StepGraph(nn.Module):
 
 
 def step_inputs() -> list[str]:
-    """Return the names of the step graph's inputs in the order in which `StepGraph` takes them."""
+    """Return the names of the step graph's inputs in the order of `StepGraph`."""
     return [
         *(f"a_{slot}" for slot in ConditionMemory._fields),
         *(f"b_{slot}" for slot in ConditionMemory._fields),
@@ -93,5 +93,5 @@ def step_inputs() -> list[str]:
 
 
 def step_outputs() -> list[str]:
-    """Return the names of the step graph's outputs in the order in which `StepGraph` gives them."""
+    """Return the names of the step graph's outputs in the order of `StepGraph`."""
     return ["picture", "rgb", "i420", *(f"next_{part}" for part in StepState._fields)]

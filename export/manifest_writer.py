@@ -1,4 +1,4 @@
-"""The manifest of a generator of ours: its tensors with their roles, its controls, where it comes from."""
+"""The manifest of an exported generator: tensors and their roles, controls, provenance."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+from onnx import helper
 
 import runtime
 from export.graphs import step_inputs, step_outputs
+from export.manifest_entries import Entry, control_entry, drift_control, seed_control
 from training.config import Config
 from training.model.generator import ConditionMemory, StepState
 
@@ -23,52 +25,21 @@ CONTROLS = (
     ("wind_x", "pushes what is free to move to the right (or left, below 0)", "pixels per frame", -1.0, 1.0, 0.0),
     ("wind_y", "pushes what is free to move down (or up, below 0)", "pixels per frame", -1.0, 1.0, 0.0),
 )
-DRIFT = {
-    "name": "drift",
-    "description": "how fast a scene made from a seed or from text renews itself; 0 keeps it",
-    "unit": "times the bundle's renewal",
-    "minimum": 0.0,
-    "maximum": 4.0,
-    "default": 1.0,
-    "target": "renewal",
-}
-MAX_SEED = 2**32 - 1
-DTYPES = {onnx.TensorProto.FLOAT: "float32", onnx.TensorProto.UINT8: "uint8"}
 
 
-def build_manifest(
-    config: Config, folder: Path, golden: list[dict[str, Any]], text: dict[str, Any] | None = None
-) -> dict[str, Any]:
-    """Return the manifest of the graphs in a folder, without `files` and `sha256`, which the runtime fills in.
+def build_manifest(config: Config, folder: Path, golden: list[Entry], text: Entry | None = None) -> Entry:
+    """Return the manifest of the graphs in a folder, without `files` and `sha256`, which `write_manifest` fills in.
 
     Args:
-        config: of the run.
+        config: the run's configuration.
         folder: holds condition.onnx and step.onnx.
         golden: entries of the `golden` list.
-        text: the entry `text`, for a generator that listens to it.
+        text: the entry `text`, for a generator that takes text.
     """
     default_seed = golden[0]["seed"] if golden else 0
-    steering = [
-        {
-            "name": name,
-            "description": description,
-            "unit": unit,
-            "minimum": low,
-            "maximum": high,
-            "default": default,
-            "index": index,
-        }
-        for index, (name, description, unit, low, high, default) in enumerate(CONTROLS)
-    ]
-    seed = {
-        "name": "seed",
-        "description": "which scene is made up, and how it moves",
-        "unit": "number",
-        "minimum": 0.0,
-        "maximum": float(MAX_SEED),
-        "default": float(default_seed),
-        "target": "seed",
-    }
+    controls = [control_entry(*control, index=index) for index, control in enumerate(CONTROLS)]
+    controls.append(drift_control("a seed or from text"))
+    controls.append(seed_control("which scene is made up, and how it moves", default_seed))
     condition = onnx.load(folder / "condition.onnx")
     step = onnx.load(folder / "step.onnx")
     fps = Fraction(config.footage.fps).limit_denominator(1001)
@@ -107,7 +78,7 @@ def build_manifest(
                 "picture": "picture",
             },
         },
-        "controls": [*steering, DRIFT, seed],
+        "controls": controls,
         "renewal": {
             "every_frames": config.renewal_every_frames,
             "dissolve_frames": config.renewal_dissolve_frames,
@@ -118,8 +89,8 @@ def build_manifest(
     }
 
 
-def provenance(config: Config, facts: dict[str, Any]) -> dict[str, Any]:
-    """Return where a bundle comes from: footage and licences, configuration, software, training."""
+def provenance(config: Config, facts: dict[str, Any]) -> Entry:
+    """Return the provenance of a bundle: footage and licences, configuration, software, training."""
     data: dict[tuple[str, str], int] = {}
     for _, licence, source in facts["footage"]:
         key = (licence or "not stated", source or "not stated")
@@ -141,7 +112,7 @@ def provenance(config: Config, facts: dict[str, Any]) -> dict[str, Any]:
             "stage": facts["stage"],
             "iterations": facts["iteration"],
             "seed": config.run.seed,
-            "trained_size": list(facts["trained_size"]),  # (width, height): an export may be of another
+            "trained_size": list(facts["trained_size"]),  # (width, height); the export may have another size
             "footage": dataclasses.asdict(config.footage),
         },
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -156,19 +127,26 @@ def _commit() -> str:
         return "not a git checkout"
 
 
-def _tensors(values: Any, roles: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+def _tensors(values: Any, roles: dict[str, Entry]) -> list[Entry]:
     tensors = []
     for value in values:
-        if value.name not in roles:  # the float picture: an output of the graph for the watermark's sake, not a role
+        if value.name not in roles:  # the float picture, which the watermark needs and which has no role
             continue
         kind = value.type.tensor_type
         shape = [dimension.dim_value for dimension in kind.shape.dim]
-        tensors.append({"name": value.name, "dtype": DTYPES[kind.elem_type], "shape": shape, **roles[value.name]})
+        tensors.append(
+            {
+                "name": value.name,
+                "dtype": helper.tensor_dtype_to_np_dtype(kind.elem_type).name,
+                "shape": shape,
+                **roles[value.name],
+            }
+        )
     return tensors
 
 
-def _step_input_roles() -> dict[str, dict[str, Any]]:
-    roles: dict[str, dict[str, Any]] = {
+def _step_input_roles() -> dict[str, Entry]:
+    roles: dict[str, Entry] = {
         "mix": {"role": "mix"},
         "noise": {"role": "noise"},
         "control": {"role": "control"},
@@ -182,8 +160,8 @@ def _step_input_roles() -> dict[str, dict[str, Any]]:
     return roles
 
 
-def _step_output_roles() -> dict[str, dict[str, Any]]:
-    roles: dict[str, dict[str, Any]] = {pixels: {"role": "frame", "pixels": pixels} for pixels in ("rgb", "i420")}
+def _step_output_roles() -> dict[str, Entry]:
+    roles: dict[str, Entry] = {pixels: {"role": "frame", "pixels": pixels} for pixels in ("rgb", "i420")}
     for part in StepState._fields:
         roles[f"next_{part}"] = {"role": "state"}
     assert set(roles) == set(step_outputs()) - {"picture"}

@@ -1,7 +1,7 @@
-"""PyTorch -> ONNX files: the two graphs of a bundle, FP32 arithmetic, weights at rest in FP16.
+"""Exports the two graphs from PyTorch to ONNX: FP32 arithmetic, weights stored in FP16.
 
-Weights are rounded to FP16 once, in the PyTorch model itself, before anything is compared, and widened again by a Cast
-that every engine folds away when it loads the graph: half the size on disk, not one bit of difference in the frames.
+The weights of the PyTorch model are rounded to FP16 before any comparison. In the file each is followed by a Cast to
+FP32, which engines fold when they load the graph. This halves the file and does not change a frame.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from training.model.generator import CLIP, ConditionMemory, VideoGenerator
 from training.model.painter import num_code_noise
 
 OPSET = 18
-MIN_HALVED = 256  # values; smaller constants (grids' scales, biases) stay as they are
+MIN_HALVED = 256  # values; smaller constants (grid scales, biases) stay in FP32
 
 
 def round_weights(generator: VideoGenerator) -> None:
-    """Round every convolution and linear weight and the content prior to the nearest FP16 value, in place."""
+    """Round every convolution and linear weight and the content prior to FP16, in place."""
     with torch.no_grad():
         for module in generator.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
@@ -38,7 +38,7 @@ def round_weights(generator: VideoGenerator) -> None:
 
 
 def example_inputs(generator: VideoGenerator) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Return inputs of the right shapes for `ConditionGraph` and for `StepGraph`."""
+    """Return example inputs for `ConditionGraph` and `StepGraph`."""
     shape = generator.shape
     random = torch.Generator().manual_seed(0)
     clip = torch.randint(0, 256, (1, CLIP, shape.height, shape.width, 3), generator=random, dtype=torch.uint8)
@@ -56,7 +56,7 @@ def example_inputs(generator: VideoGenerator) -> tuple[tuple[Tensor, ...], tuple
 
 
 def write_graphs(generator: VideoGenerator, folder: Path) -> None:
-    """Write condition.onnx and step.onnx of a generator whose weights were rounded."""
+    """Write condition.onnx and step.onnx; the weights must have been rounded by `round_weights`."""
     condition, step = example_inputs(generator)
     _write(
         ConditionGraph(generator),
@@ -75,7 +75,7 @@ def _write(
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
-        # The exporter prints its own progress and warns of packages that it does not need here.
+        # The exporter prints its progress and warns about optional packages.
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
@@ -91,7 +91,7 @@ def _write(
 
 
 def _halve_weights(model: onnx.ModelProto) -> None:
-    """Store the weights in FP16 where that loses nothing, each followed by a Cast back to FP32."""
+    """Store weights that FP16 represents exactly in FP16, each followed by a Cast to FP32."""
     graph = model.graph
     casts = []
     for position, tensor in enumerate(graph.initializer):
@@ -108,7 +108,6 @@ def _halve_weights(model: onnx.ModelProto) -> None:
     nodes = [*casts, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
-    # Every inferred shape of a widened weight is stated by its Cast; stale metadata would only be carried along.
     for node in graph.node:
         del node.metadata_props[:]
         node.doc_string = ""

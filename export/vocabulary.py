@@ -1,8 +1,7 @@
-"""Word vectors of a training run -> the text files of a bundle, cut to the words that a small generator can tell apart.
+"""Writes the text files of a bundle: the training's word vectors, reduced to the most common tokens.
 
-Only the commonest tokens go into a bundle: a rarer word is then read as the pieces that it is made of, by the same
-tokenizer, and two thirds of the size are saved. The words of the training's own captions all stay, whatever their
-place: read as pieces, "waterfall" and "candles" chose scenes with neither.
+The tokenizer splits rarer words into pieces that are in the vocabulary. This saves two thirds of the size. All words of
+the training captions are kept: split into pieces, "waterfall" and "candles" selected scenes with neither.
 """
 
 from __future__ import annotations
@@ -27,23 +26,23 @@ def write_vocabulary(
     """Write a bundle's `text/`.
 
     Args:
-        words: the folder that `python -m training words` wrote.
-        folder: the bundle's.
-        captions: words that the training's captions are made of, which all stay.
-        tokens: how many are kept of a WordPiece vocabulary, the commonest first; another kind is kept whole.
+        words: folder written by `python -m training words`.
+        folder: the bundle.
+        captions: words of the training captions, which are all kept.
+        tokens: number of tokens to keep of a WordPiece vocabulary; other kinds are kept completely.
 
     Returns:
-        The manifest's entry `text`, and the words as the bundle has them.
+        The manifest entry `text`, and the vocabulary of the bundle.
 
     Raises:
-        ValueError: the folder is missing or damaged, or its tokenizer is made of parts that the runtime does not read.
+        ValueError: the folder is missing or damaged, or the runtime does not support its tokenizer.
     """
     WordVectors.open(words)  # checks every file
     facts = json.loads((words / DESCRIPTION).read_text(encoding="utf-8"))
     tokenizer = json.loads((words / "tokenizer.json").read_text(encoding="utf-8"))
     vectors, scales = np.load(words / "vectors.npy"), np.load(words / "scales.npy")
     if tokenizer["model"]["type"] == "WordPiece":
-        kept = commonest(tokenizer, tokens, captions)
+        kept = most_common_tokens(tokenizer, tokens, captions)
         tokenizer["model"]["vocab"] = {token: place for place, (token, _) in enumerate(kept)}
         rows = [row for _, row in kept]
         vectors, scales = vectors[rows], scales[rows]
@@ -68,10 +67,10 @@ def write_vocabulary(
     return entry, WordVectors(text, vectors, scales, "")
 
 
-def commonest(tokenizer: dict[str, Any], tokens: int, captions: Collection[str] = ()) -> list[tuple[str, int]]:
-    """Return (token, row) of a WordPiece vocabulary's commonest tokens, which come first in it.
+def most_common_tokens(tokenizer: dict[str, Any], tokens: int, captions: Collection[str] = ()) -> list[tuple[str, int]]:
+    """Return (token, row) of the first tokens of a WordPiece vocabulary, which is sorted by frequency.
 
-    Single characters, and what stands for unknown words, stay whatever their place: every word can be spelled.
+    Special tokens, captions and single characters are always kept, so every word can be spelled.
     """
     rows = sorted(tokenizer["model"]["vocab"].items(), key=lambda item: item[1])
     special = {item["content"] for item in tokenizer.get("added_tokens") or []} | {tokenizer["model"].get("unk_token")}

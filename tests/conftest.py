@@ -149,19 +149,19 @@ def tiny_run(footage: Path, tiny_config: Path, footage_cache: Path, tmp_path_fac
 
 
 @pytest.fixture(scope="session")
-def listening_run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def text_run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder whose generator takes an image, a clip, a text and a seed."""
-    from tests.listening import write_run
+    from tests.text_run import write_run
 
-    return write_run(tmp_path_factory.mktemp("listening") / "run", tiny_run)
+    return write_run(tmp_path_factory.mktemp("text_run") / "run", tiny_run)
 
 
 @pytest.fixture(scope="session")
-def listening_bundle(listening_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle to which `listening_run` is exported."""
-    from tests.listening import export
+def text_bundle(text_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle to which `text_run` is exported."""
+    from tests.text_run import export
 
-    return export(listening_run, tmp_path_factory.mktemp("listening") / "tiny")
+    return export(text_run, tmp_path_factory.mktemp("text_run") / "tiny")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -142,7 +142,7 @@ def test_all_of_it_runs(footage: Path, tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(assembly, "GOLDEN_FRAMES", (1, 4))
     monkeypatch.setattr(assembly, "FEW_FRAMES", (4,))
     short = assembly.ExportOptions(frames=4, engines=(), precisions=("fp32",))
-    monkeypatch.setattr(assembly, "Wish", lambda **_: short)
+    monkeypatch.setattr(assembly, "ExportOptions", lambda **_: short)
     monkeypatch.setattr(sampling, "rollout", lambda _, image, *rest: dict.fromkeys(rest[2], image))
     monkeypatch.setattr(stages, "write_report", lambda folder: folder / "report.html")
     monkeypatch.setattr(signal, "signal", lambda *_: None)

@@ -103,8 +103,8 @@ def find_bundles(
         raise ValueError(f"{missing} is not a bundle: give bundles of several sizes, or one run alone")
     if keep is None:
         raise ValueError(f"{paths[0]} is not a bundle: for a run, name a folder for its exports with --keep")
-    from export.arguments import to_size
     from export.bundle_writer import ExportError, ExportOptions, export_run
+    from export.commandline import to_size
 
     found: list[Path] = []
     refused: dict[str, str] = {}
@@ -113,9 +113,9 @@ def find_bundles(
         if not (out / "bundle.json").is_file():
             on_progress(f"{out}: exporting")
             # Parity is tested by `python -m export`: a few frames are enough here.
-            wish = ExportOptions(frames=4, size=to_size(text), precisions=("fp32",), engines=())
+            options = ExportOptions(frames=4, size=to_size(text), precisions=("fp32",), engines=())
             try:
-                export_run(paths[0], out, wish=wish)
+                export_run(paths[0], out, options=options)
             except ExportError as error:  # other sizes may be exact enough
                 refused[text] = str(error)
                 continue

@@ -1,1 +1,1 @@
-"""A foreign ONNX model becomes a bundle."""
+"""Import of an existing ONNX model as a bundle."""

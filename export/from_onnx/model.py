@@ -1,6 +1,6 @@
-"""Somebody's ONNX file: read, checked for what cannot go on air, cut to what a frame needs, and brought to our opset.
+"""Reads an ONNX file, rejects unsupported content, extracts what a frame needs, and converts it to a supported opset.
 
-Everything that is refused is refused by the name of its tensor or operator, with what would help.
+Every error names the tensor or operator and suggests a fix.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from onnx import TensorProto, helper
 
 from runtime.bundle.graph_checks import why_unreadable
 
-OPSET = 18  # that of our own bundles; older models are converted to it
-NEWEST = 21  # engines of the versions that we ask for read up to this one; newer models are converted down to it
-OLDEST = 7
+OPSET = 18  # opset of our own bundles; older models are converted to it
+NEWEST_OPSET = 21  # the newest opset that all supported engines read; newer models are converted to it
+OLDEST_OPSET = 7
 MAX_IR = 10
 CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
 _STANDARD = ("", "ai.onnx")
 
-Shape = tuple[int | str, ...]  # a string is the name of a free axis, "" one without a name
+Shape = tuple[int | str, ...]  # a string is the name of a free axis, "" if it has none
 
 
 @dataclass(frozen=True)
 class GraphPort:
-    """An input or output of the file: its name, NumPy's name of its type, and its shape as the file states it."""
+    """An input or output of the file: its name, NumPy's name of its type, and its shape in the file."""
 
     name: str
     dtype: str
@@ -44,7 +44,7 @@ class GraphPort:
 
 @dataclass(frozen=True)
 class OnnxSource:
-    """A file that was read: where it was, its bytes' SHA-256, the model, its inputs (without weights) and outputs."""
+    """A file that was read: its path, its SHA-256, the model, its inputs (without weights) and outputs."""
 
     path: Path
     sha256: str
@@ -59,17 +59,17 @@ class OnnxSource:
 
 
 def read_source(path: Path) -> OnnxSource:
-    """Read a file and refuse what no role could be given to.
+    """Read a file and reject inputs and outputs that cannot have a role.
 
     Args:
-        path: an ONNX file; weights in files beside it are read too.
+        path: an ONNX file; external weight files are read too.
 
     Returns:
         The model, with local functions inlined.
 
     Raises:
-        ValueError: there is no such file, it is no ONNX, its opset is below 7, an input or output is no tensor of
-            numbers with a known rank, or an input has five dimensions or more.
+        ValueError: the file does not exist or is not ONNX, its opset is below 7, an input or output is not a numeric
+            tensor of known rank, or an input has five dimensions or more.
     """
     if not path.is_file():
         raise ValueError(f"there is no file {path}: give an ONNX file")
@@ -77,16 +77,16 @@ def read_source(path: Path) -> OnnxSource:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     try:
         model = onnx.load(path)
-    except Exception as error:  # protobuf's DecodeError, from a package without types; missing weights beside it
-        raise ValueError(f"{path} cannot be read as ONNX: {_first_line(error)}") from error
+    except Exception as error:  # protobuf's DecodeError, or missing weight files
+        raise ValueError(f"{path} cannot be read as ONNX: {first_line(error)}") from error
     if not model.graph.node:
-        raise ValueError(f"{path} is no ONNX file or holds an empty graph: give the file that a framework exported")
+        raise ValueError(f"{path} is not an ONNX file or has an empty graph: give a file that a framework exported")
     if (why_not := why_unreadable(model)) is not None:
         raise ValueError(f"{path} holds a name {why_not}: rename it, or export the model again")
-    if opset_of(model) < OLDEST:
-        raise ValueError(f"{path} uses opset {opset_of(model)}: export it with opset {OLDEST} or newer")
+    if opset_of(model) < OLDEST_OPSET:
+        raise ValueError(f"{path} uses opset {opset_of(model)}: export it with opset {OLDEST_OPSET} or newer")
     if model.graph.sparse_initializer:
-        raise ValueError(f"{path} has sparse weights: export it with dense ones")
+        raise ValueError(f"{path} has sparse weights: export it with dense weights")
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
     weights = {tensor.name for tensor in model.graph.initializer}
@@ -95,56 +95,56 @@ def read_source(path: Path) -> OnnxSource:
     for port in inputs:
         if len(port.shape) > 4:
             raise ValueError(
-                f"the input {port} has {len(port.shape)} dimensions: one frame has four; export the model for single "
-                "frames, and what it remembers as states"
+                f"the input {port} has {len(port.shape)} dimensions, and a frame has four: export the model for "
+                "single frames, with its memory as states"
             )
     return OnnxSource(path, digest, model, inputs, outputs)
 
 
 def opset_of(model: onnx.ModelProto) -> int:
-    """Return the version of the standard operators that a model is written in, 1 if it names none."""
+    """Return the opset of a model's standard operators, 1 if it names none."""
     return max((item.version for item in model.opset_import if item.domain in _STANDARD), default=1)
 
 
 def needed_inputs(source: OnnxSource, outputs: Collection[str]) -> set[str]:
-    """Return the names of the inputs that some outputs depend on."""
-    return {value.name for value in _cut(source, outputs).graph.input}
+    """Return the names of the inputs that these outputs depend on."""
+    return {value.name for value in _extract(source, outputs).graph.input}
 
 
-def cut_core(
+def extract_graph(
     source: OnnxSource,
     inputs: Mapping[str, tuple[int, ...]],
     outputs: Mapping[str, tuple[int, ...]],
 ) -> onnx.ModelProto:
-    """Cut a model to some outputs, pin every axis, and convert it.
+    """Extract what some outputs depend on, fix every shape, and convert the opset.
 
     Args:
-        source: the model, which is left as it is.
+        source: the model; not changed.
         inputs: shape of each input that the outputs depend on.
-        outputs: shape of each output that is wanted.
+        outputs: shape of each wanted output.
 
     Returns:
         A model of standard operators, at an opset from 18 to 21.
 
     Raises:
-        ValueError: what is left has control flow, an operator that is not standard, or random numbers of its own; or
-            it cannot be converted.
+        ValueError: the extracted graph has control flow, operators that are not standard, or random operators, or
+            cannot be converted.
     """
-    model = _cut(source, outputs)
+    model = _extract(source, outputs)
     for node in model.graph.node:
         _check_node(node)
     for values, shapes in ((model.graph.input, inputs), (model.graph.output, outputs)):
         for value in values:
-            _pin(value, shapes[value.name])
-    del model.graph.value_info[:]  # stated for free axes, or for others than these
+            _set_shape(value, shapes[value.name])
+    del model.graph.value_info[:]  # they may contradict the fixed shapes
     opset = opset_of(model)
-    target = min(max(opset, OPSET), NEWEST)
+    target = min(max(opset, OPSET), NEWEST_OPSET)
     if target != opset:
         try:
             model = onnx.version_converter.convert_version(model, target)
-        except Exception as error:  # the converter raises RuntimeError, IndexError and its own
+        except Exception as error:  # the converter raises RuntimeError, IndexError and its own types
             raise ValueError(
-                f"{source.path} cannot be converted from opset {opset} to {target}: {_first_line(error)}; export it "
+                f"{source.path} cannot be converted from opset {opset} to {target}: {first_line(error)}; export it "
                 f"with opset {OPSET}"
             ) from error
     del model.opset_import[:]
@@ -153,13 +153,10 @@ def cut_core(
     return model
 
 
-def _cut(source: OnnxSource, outputs: Collection[str]) -> onnx.ModelProto:
-    """Return what the outputs need, without the inputs that they do not."""
-    bare = onnx.ModelProto()
-    bare.CopyFrom(source.model)
+def _extract(source: OnnxSource, outputs: Collection[str]) -> onnx.ModelProto:
+    """Return a model of what the outputs depend on, without other inputs."""
     names = [port.name for port in source.inputs]
-    model = onnx.utils.Extractor(bare).extract_model(names, list(outputs))
-    model.ir_version = source.model.ir_version
+    model = onnx.utils.Extractor(source.model).extract_model(names, list(outputs))
     read = {name for node in model.graph.node for name in node.input} | set(outputs)
     read |= {name for node in model.graph.node for name in _captured(node)}
     inputs = [value for value in model.graph.input if value.name in read]
@@ -169,7 +166,7 @@ def _cut(source: OnnxSource, outputs: Collection[str]) -> onnx.ModelProto:
 
 
 def _captured(node: onnx.NodeProto) -> set[str]:
-    """Return the names that a node's subgraphs read, their own among them."""
+    """Return all names that a node's subgraphs read."""
     names: set[str] = set()
     for attribute in node.attribute:
         for graph in [*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs]:
@@ -182,18 +179,18 @@ def _check_node(node: onnx.NodeProto) -> None:
     label = f'the operator {node.op_type} ("{node.name or node.output[0]}")'
     if node.domain not in _STANDARD:
         raise ValueError(
-            f"the operator {node.domain}.{node.op_type} is not standard ONNX, and no other engine has it: export the "
+            f"the operator {node.domain}.{node.op_type} is not standard ONNX and runs in no other engine: export the "
             "model without fused or custom operators"
         )
     if node.op_type in CONTROL_FLOW:
         raise ValueError(
-            f"{label} is control flow on the way to the frame, and a frame is one pass: export the model with the "
-            "branch or the number of turns fixed"
+            f"{label} is control flow, which frames may not depend on: export the model with a fixed branch or a "
+            "fixed number of iterations"
         )
     if node.op_type in RANDOM:
         raise ValueError(
-            f"{label} draws random numbers of its own, and frames would differ on every machine: export the model with "
-            "its noise as an input"
+            f"{label} draws random numbers, so frames would not be reproducible: export the model with its noise as "
+            "an input"
         )
 
 
@@ -202,16 +199,16 @@ def _port(value: onnx.ValueInfoProto, side: str) -> GraphPort:
     if kind != "tensor_type":
         what = str(kind or "untyped").removesuffix("_type").replace("_", " ")
         raise ValueError(
-            f'the {side} "{value.name}" is a {what}, and only tensors can be fed: export the model with tensors'
+            f'the {side} "{value.name}" is a {what}, and only tensors are supported: export the model with tensors'
         )
     tensor = value.type.tensor_type
     name = TensorProto.DataType.Name(tensor.elem_type).lower()
     if tensor.elem_type in (TensorProto.UNDEFINED, TensorProto.STRING):
         raise ValueError(
-            f'the {side} "{value.name}" is of the type {name}, and only numbers can be fed: export it with numbers'
+            f'the {side} "{value.name}" is of the type {name}, and only numbers are supported: export it with numbers'
         )
     if not tensor.HasField("shape") and side == "input":
-        raise ValueError(f'the input "{value.name}" has no shape, not even a rank: export the model with shapes')
+        raise ValueError(f'the input "{value.name}" has no shape and no rank: export the model with shapes')
     shape = tuple(
         size.dim_value if size.HasField("dim_value") and size.dim_value > 0 else size.dim_param
         for size in tensor.shape.dim
@@ -219,9 +216,10 @@ def _port(value: onnx.ValueInfoProto, side: str) -> GraphPort:
     return GraphPort(value.name, helper.tensor_dtype_to_np_dtype(tensor.elem_type).name, shape)
 
 
-def _pin(value: onnx.ValueInfoProto, shape: tuple[int, ...]) -> None:
+def _set_shape(value: onnx.ValueInfoProto, shape: tuple[int, ...]) -> None:
     value.CopyFrom(helper.make_tensor_value_info(value.name, value.type.tensor_type.elem_type, shape))
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, at most 300 characters."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,6 +1,6 @@
-"""Somebody's model as it was given, in ONNX Runtime, with NumPy around it: what the bundle is measured against.
+"""The original model in ONNX Runtime, with its pixels converted in NumPy: the reference for the imported bundle.
 
-Nothing of the graph surgery is used here, so that a mistake there shows.
+It shares no graph code with the import, so that the comparison finds errors there.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.from_onnx.model import OnnxSource
+from export.from_onnx.model import OnnxSource, first_line
 from export.from_onnx.pixels import LUMA, PictureSpec
 
 Array = npt.NDArray[Any]
@@ -25,13 +25,13 @@ def onnxruntime_version() -> str:
 
 
 class OriginalModel:
-    """A session of the file as it was given.
+    """A session of the original file.
 
     Args:
         source: the file.
 
     Raises:
-        ValueError: ONNX Runtime cannot load it; the message names an operator that is not standard if there is one.
+        ValueError: ONNX Runtime cannot load it; the message names the first operator that is not standard.
     """
 
     def __init__(self, source: OnnxSource) -> None:
@@ -44,11 +44,11 @@ class OriginalModel:
             self._session: Any = onnxruntime.InferenceSession(
                 str(source.path), options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # its errors share no base class but Exception
+        except Exception as error:  # its errors have no common base class
             foreign = [node for node in source.model.graph.node if node.domain not in ("", "ai.onnx", "ai.onnx.ml")]
             what = f"the operator {foreign[0].domain}.{foreign[0].op_type} is not standard ONNX: " if foreign else ""
             raise ValueError(
-                f"{what}ONNX Runtime cannot load {source.path}: {_first_line(error)}; export the model with standard "
+                f"{what}ONNX Runtime cannot load {source.path}: {first_line(error)}; export the model with standard "
                 "operators"
             ) from error
 
@@ -57,25 +57,25 @@ class OriginalModel:
 
         Args:
             feeds: every input.
-            outputs: those that are wanted; None for all.
+            outputs: the wanted outputs; None for all.
 
         Raises:
-            ValueError: it failed; the message says how.
+            ValueError: ONNX Runtime failed.
         """
         names = [port.name for port in self._source.outputs] if outputs is None else list(outputs)
         try:
             found = self._session.run(names, dict(feeds))
-        except Exception as error:  # its errors share no base class but Exception
+        except Exception as error:  # its errors have no common base class
             shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in feeds.items())
             raise ValueError(
-                f"{self._source.path.name} fails on {shapes}: another --size may fit (many models want multiples of 16 "
-                f"or 32), or a --shape is missing; ONNX Runtime says: {_first_line(error)[:160]}"
+                f"{self._source.path.name} fails on {shapes}: try another --size (many models need multiples of 16 or "
+                f"32), or add a --shape; ONNX Runtime says: {first_line(error)[:160]}"
             ) from error
         return dict(zip(names, found, strict=True))
 
 
-def feed_picture(pixels: npt.NDArray[np.uint8], picture: PictureSpec) -> Array:
-    """Write uint8 (h, w, 3) RGB, or (h, w, 1) of a mask, as a model takes it."""
+def encode_picture(pixels: npt.NDArray[np.uint8], picture: PictureSpec) -> Array:
+    """Convert uint8 (h, w, 3) RGB, or a mask (h, w, 1), to a model's input format."""
     planes: Array = pixels.astype(np.float64)
     if planes.shape[:2] != picture.size:
         planes = np.round(_resize(planes, picture.size))
@@ -93,13 +93,13 @@ def feed_picture(pixels: npt.NDArray[np.uint8], picture: PictureSpec) -> Array:
     return np.ascontiguousarray(planes[np.newaxis].astype(picture.dtype))
 
 
-def read_picture(values: Array, picture: PictureSpec, size: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], Array]:
-    """Read a model's picture.
+def decode_picture(values: Array, picture: PictureSpec, size: tuple[int, int]) -> tuple[npt.NDArray[np.uint8], Array]:
+    """Convert a model's picture to a frame.
 
     Returns:
-        The frame, uint8 (H, W, 3) RGB of the size (H, W), and its values in [0, 1] before they were clipped.
+        The frame, uint8 (H, W, 3) RGB, and its values before clipping, where 0 is black and 1 is white.
     """
-    planes = values[0].astype(np.float32)  # as the bundle computes: a value between two levels goes the same way
+    planes = values[0].astype(np.float32)  # as in the bundle, so that values round alike
     if picture.layout == "nchw":
         planes = planes.transpose(1, 2, 0)
     planes = planes[: size[0], : size[1]]
@@ -121,7 +121,3 @@ def _resize(planes: Array, size: tuple[int, int]) -> Array:
         share = (places - lower).reshape([-1 if other == axis else 1 for other in range(3)])
         planes = planes.take(lower, axis) * (1 - share) + planes.take(upper, axis) * share
     return planes
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

@@ -1,44 +1,43 @@
-"""Parity of an imported bundle: the model as it was given beside the bundle, frame by frame, from the same seed."""
+"""Parity of an imported bundle: compares its frames with those of the original model, from the same seed."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from export.from_onnx.graphs import latents
-from export.from_onnx.original import Array, feed_picture, read_picture
+from export.from_onnx.graphs import latent_inputs
+from export.from_onnx.original import Array, decode_picture, encode_picture
 from export.from_onnx.plan import ImportPlan
 from export.from_onnx.planned_graph import PlannedGraph
-from export.parity.checks import GATES_DB, IDENTICAL_DB, ParityCheck
+from export.parity.checks import ParityCheck
 from runtime import Generator
 from runtime.golden import psnr_db
 from runtime.noise import CODES, FRAMES, normals
 
 SEED = 7
 GOLDEN_FRAMES = (1, 4, 8)
-LONG_LOOP = 300  # frames of a model with states: what differs a little in one may differ a lot after many
-LIVE_FRAMES = 5  # of the test clip, which is repeated: no divisor of 8, so that every round differs
-OUTSIDE = 0.25  # of a range: values further out than this do not belong to it
-MANY = 0.02  # of the values
+LONG_LOOP = 300  # frames of a model with states, in which small errors can accumulate
+LIVE_FRAMES = 5  # of the test clip, which repeats; no divisor of 8, so that golden frames differ
+RANGE_MARGIN = 0.25  # share of a range by which values may leave it
+MAX_OUTSIDE = 0.02  # share of a frame's values outside the range and its margin
 
 Pixels = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class OriginalRun:
-    """What the original made.
+    """Frames and inputs of the original model.
 
     Args:
         frames: uint8 (H, W, 3) each, from frame 1 on.
-        image: what it was conditioned on, uint8 (H, W, 3), or None.
-        live: what it was fed in turn, uint8 (T, h, w, 3), or None.
-        low, high: the lowest and the highest value of its pictures, where 0 is black and 1 is white.
-        outside: share of the values far outside of that.
+        image: the prompt's image, uint8 (H, W, 3), or None.
+        live: the live input, uint8 (T, h, w, 3), repeated; or None.
+        low, high: lowest and highest value of the frames, where 0 is black and 1 is white.
+        outside: largest share of a frame's values outside [0, 1] by more than `RANGE_MARGIN`.
     """
 
     frames: list[Pixels]
@@ -50,82 +49,60 @@ class OriginalRun:
 
 
 def run_original(plan: ImportPlan) -> OriginalRun:
-    """Run the model as it was given: as long as the golden frames ask for, or `LONG_LOOP` frames if it has states.
+    """Run the original model: up to the last golden frame, or for `LONG_LOOP` frames if it has states.
 
     Args:
-        plan: says what every tensor is.
+        plan: role, type and shape of every tensor.
 
     Raises:
-        ValueError: the model fails, or gives another shape than before.
+        ValueError: the model fails, or a frame has values that are not finite.
     """
     image = None
-    if plan.step.of("image") or (plan.first is not None and plan.first.of("image")):
+    if plan.step.inputs_of("image") or (plan.first is not None and plan.first.inputs_of("image")):
         image = moving_frames(*plan.size, 1, start=3)[0]
     live = None
-    for name in plan.step.of("live"):
+    for name in plan.step.inputs_of("live"):
         live = moving_frames(*plan.step.pictures[name].size, LIVE_FRAMES)
     frames, low, high, outside = [], np.inf, -np.inf, 0.0
     loop = _loop(plan, image, live)
-    for _ in range(LONG_LOOP if plan.step.of("state") else GOLDEN_FRAMES[-1]):
+    for _ in range(LONG_LOOP if plan.step.inputs_of("state") else GOLDEN_FRAMES[-1]):
         values = next(loop)
         if not np.isfinite(values).all():
             raise ValueError(f'the frame "{plan.frame}" has values that are not finite: check --role and its range')
-        frame, planes = read_picture(values, plan.step.pictures[plan.frame], plan.size)
+        frame, planes = decode_picture(values, plan.step.pictures[plan.frame], plan.size)
         frames.append(frame)
         low, high = min(low, float(planes.min())), max(high, float(planes.max()))
-        outside = max(outside, float(np.mean((planes < -OUTSIDE) | (planes > 1 + OUTSIDE))))
+        outside = max(outside, float(np.mean((planes < -RANGE_MARGIN) | (planes > 1 + RANGE_MARGIN))))
     return OriginalRun(frames, image, live, low, high, outside)
 
 
 def check_range(plan: ImportPlan, run: OriginalRun) -> None:
-    """Refuse a range of the frame that was only assumed and that its values do not keep to.
+    """Check that the frame's values match its range, if the range was assumed.
 
     Raises:
-        ValueError: they do not.
+        ValueError: they do not match.
     """
-    if plan.frame in plan.assumed and run.outside > MANY:
+    if plan.frame in plan.assumed and run.outside > MAX_OUTSIDE:
         picture = plan.step.pictures[plan.frame]
         black, white = (float(end.mean()) for end in picture.black_and_white())
         low, high = (black + value * (white - black) for value in (run.low, run.high))
         raise ValueError(
-            f'the frame "{plan.frame}" goes from {low:.3g} to {high:.3g}, which is not the range {picture.range}: say '
+            f'the frame "{plan.frame}" goes from {low:.3g} to {high:.3g}, which is not the range {picture.range}: give '
             f"its range, e.g. --role {plan.frame}=frame:0..255"
         )
 
 
-def write_golden(folder: Path, run: OriginalRun) -> dict[str, Any]:
-    """Write golden/original.npz and return the manifest's entry for it."""
-    arrays: dict[str, Any] = {
-        "frames": np.stack([run.frames[number - 1] for number in GOLDEN_FRAMES]),
-        "indices": np.array(GOLDEN_FRAMES, np.int32),
-    }
-    entry: dict[str, Any] = {
-        "file": "golden/original.npz",
-        "seed": SEED,
-        "image": run.image is not None,
-        "frames": list(GOLDEN_FRAMES),
-    }
-    if run.image is not None:
-        arrays["image"] = run.image
-    if run.live is not None:
-        arrays["live"] = run.live
-        entry["live"] = True
-    (folder / "golden").mkdir()
-    np.savez_compressed(folder / "golden" / "original.npz", **arrays)
-    return entry
-
-
-def closed_loop(bundle: Path, engine: str, precision: str, run: OriginalRun) -> ParityCheck:
-    """Run the bundle through the runtime beside what the original made.
+def compare_loop(bundle: Path, engine: str, precision: str, run: OriginalRun) -> ParityCheck:
+    """Run a bundle in the runtime and compare its frames with the original's.
 
     Args:
         bundle: a complete bundle.
         engine: name of the engine.
         precision: "fp32" or "bf16".
-        run: the original's.
+        run: frames and inputs of the original.
 
     Raises:
-        EngineError: the engine refused the graph.
+        EngineError: the engine rejected the graph.
     """
     values = []
     with Generator.open(bundle, engine=engine, precision=precision, renewal=False, seed=SEED) as generator:
@@ -134,22 +111,12 @@ def closed_loop(bundle: Path, engine: str, precision: str, run: OriginalRun) -> 
         for number, frame in enumerate(run.frames):
             if run.live is not None:
                 generator.feed_live(run.live[number % len(run.live)])
-            values.append(min(psnr_db(next(generator), frame), IDENTICAL_DB))
-        used = generator.precision
-    return ParityCheck(
-        engine,
-        used,
-        "the original, closed loop",
-        len(values),
-        min(values),
-        float(np.mean(values)),
-        GATES_DB[used],
-        "dB",
-    )
+            values.append(psnr_db(next(generator), frame))
+        return ParityCheck.of_psnr(engine, generator.precision, "the original, closed loop", values)
 
 
 def moving_frames(height: int, width: int, count: int, start: int = 0) -> Pixels:
-    """Return frames of a moving test picture, uint8 (count, height, width, 3): gradients, waves, an edge and a disc."""
+    """Return a moving test pattern, uint8 (count, height, width, 3): gradients, waves, an edge and a disc."""
     y, x = np.mgrid[0:height, 0:width] / max(height, width)
     frames = []
     for time in range(start, start + count):
@@ -161,24 +128,24 @@ def moving_frames(height: int, width: int, count: int, start: int = 0) -> Pixels
 
 
 def _loop(plan: ImportPlan, image: Pixels | None, live: Pixels | None) -> Iterator[Array]:
-    """Yield the model's own frame tensor, fed as the runtime feeds the bundle."""
-    drawn = latents(plan)
+    """Yield the model's frame tensor, with the inputs that the runtime gives the bundle."""
+    drawn = latent_inputs(plan)
     codes = _rows(drawn, CODES, 0)
     memory = {name: codes[place] for place, (stage, name) in enumerate(drawn) if stage is plan.step}
     if plan.first is not None:
         feeds = {name: plan.first.value(name) for name in plan.first.inputs}
         feeds |= {name: codes[place] for place, (stage, name) in enumerate(drawn) if stage is plan.first}
         feeds |= _pictures(plan.first, "image", image)
-        memory |= plan.first.original.run(feeds, plan.step.of("memory"))
+        memory |= plan.first.original.run(feeds, plan.step.inputs_of("memory"))
     step = plan.step
-    fixed = {name: step.value(name) for name in step.of("control", "fixed", "state")}
-    # Inputs that do not matter for the frame still have to be fed to the whole file.
-    idle = {name: np.zeros(shape, dtype) for name, (dtype, shape) in step.idle.items()}
-    states = {name: fixed[name] for name in step.of("state")}
+    fixed = {name: step.value(name) for name in step.inputs_of("control", "fixed", "state")}
+    # The original file also needs the inputs that the frame does not depend on.
+    unused = {name: np.zeros(shape, dtype) for name, (dtype, shape) in step.unused.items()}
+    states = {name: fixed[name] for name in step.inputs_of("state")}
     frame = 0
     while True:
-        feeds = {**idle, **fixed, **memory, **states, **_pictures(step, "image", image)}
-        noises = [(step, name) for name in step.of("noise")]
+        feeds = {**unused, **fixed, **memory, **states, **_pictures(step, "image", image)}
+        noises = [(step, name) for name in step.inputs_of("noise")]
         feeds |= {name: row for (_, name), row in zip(noises, _rows(noises, FRAMES, frame), strict=True)}
         if live is not None:
             feeds |= _pictures(step, "live", live[frame % len(live)])
@@ -192,11 +159,11 @@ def _loop(plan: ImportPlan, image: Pixels | None, live: Pixels | None) -> Iterat
 def _pictures(stage: PlannedGraph, role: str, pixels: Pixels | None) -> dict[str, Array]:
     if pixels is None:
         return {}
-    return {name: feed_picture(pixels, stage.pictures[name]) for name in stage.of(role)}
+    return {name: encode_picture(pixels, stage.pictures[name]) for name in stage.inputs_of(role)}
 
 
 def _rows(parts: list[tuple[PlannedGraph, str]], stream: int, frame: int) -> list[Array]:
-    """Draw one row of noise and cut it into inputs, in order."""
+    """Draw one row of noise and split it into inputs, in order."""
     counts = [stage.count(name) for stage, name in parts]
     row = normals(SEED, stream, frame, sum(counts)) if parts else np.zeros(0, np.float32)
     cuts = np.split(row, np.cumsum(counts)[:-1]) if parts else []

@@ -1,4 +1,4 @@
-"""A model and what was said of it -> a plan: a role, a type and a fixed shape for every tensor that matters."""
+"""The plan of an import: role, type and fixed shape of every tensor that the frame depends on."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from export.from_onnx.model import GraphPort, OnnxSource, needed_inputs
-from export.from_onnx.planned_graph import PlannedGraph, settle
+from export.from_onnx.planned_graph import PlannedGraph, pin_shapes
 from export.from_onnx.roles import (
     VECTORS,
     TensorRole,
@@ -20,20 +20,27 @@ from export.from_onnx.roles import (
 from runtime.bundle.strict_json import nearest
 from runtime.bundle.tensors import DTYPES
 
-_MOVES = ("Identity", "Cast", "Transpose", "Reshape", "QuantizeLinear", "DequantizeLinear")  # keep a picture's range
+_MOVES = (
+    "Identity",
+    "Cast",
+    "Transpose",
+    "Reshape",
+    "QuantizeLinear",
+    "DequantizeLinear",
+)  # operators that keep a picture's range
 _BOUNDED = ("Sigmoid", "Tanh")
 
 
 @dataclass
 class ImportPlan:
-    """What is to be built.
+    """A model's one or two graphs, with their roles and shapes.
 
     Args:
-        step: the file that runs once per frame.
-        first: the file that runs when the prompt changes, or None.
-        frame: name of the step's output that is shown.
+        step: the model that runs once per frame.
+        first: the model that runs when the prompt changes, or None.
+        frame: name of the step's output that is the frame.
         size: (H, W) of the frame, even.
-        assumed: pictures whose range nobody said and nothing shows.
+        assumed: pictures whose range was neither given nor evident.
     """
 
     step: PlannedGraph
@@ -51,17 +58,17 @@ def make_plan(
     size: tuple[int, int] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> ImportPlan:
-    """Find out what every tensor is.
+    """Determine role, type and shape of every tensor.
 
     Args:
-        step: the file that runs once per frame.
-        first: the file that runs when the prompt changes, or None.
+        step: the model that runs once per frame.
+        first: the model that runs when the prompt changes, or None.
         roles: `TENSOR=ROLE[:DETAILS]` each.
-        size: (width, height) to which free sides of pictures are pinned, or None.
-        shapes: of tensors whose free axes nothing else tells.
+        size: (width, height) of pictures whose size is free, or None.
+        shapes: shapes of tensors with other free axes.
 
     Raises:
-        ValueError: something is in doubt, or cannot go on air; the message says what would help.
+        ValueError: a role or shape is ambiguous or not supported; the message suggests a fix.
     """
     given = parse_roles(roles)
     shapes = shapes or {}
@@ -74,10 +81,10 @@ def make_plan(
     stage, frame = _plan_step(step, before, given, size, shapes)
     height, width = (side - side % 2 for side in stage.pictures[frame].size)
     if size is not None and not any(_is_free(port) for source in sources for port in source.inputs):
-        live = [stage.pictures[name].size for name in stage.of("live")] or [(height, width)]
+        live = [stage.pictures[name].size for name in stage.inputs_of("live")] or [(height, width)]
         if (size[1], size[0]) not in live:
             got = f"{live[0][1]}x{live[0][0]}"
-            raise ValueError(f"--size {size[0]}x{size[1]} cannot be had: every axis of {step.path} is fixed, at {got}")
+            raise ValueError(f"--size {size[0]}x{size[1]} is not possible: {step.path} has the fixed size {got}")
     assumed = [name for name in stage.pictures if name != frame and _is_assumed(given.get(name), stage, name)]
     if _is_assumed(given.get(frame), stage, frame) and _last(step, frame) not in _BOUNDED:
         assumed.append(frame)
@@ -97,7 +104,7 @@ def _plan_first(
         if role.kind not in ("image", "latent", "fixed"):
             raise ValueError(
                 f'"{name}" of {source.path} has the role {role.kind}: the first model runs when the prompt changes, '
-                "and takes image, latent or fixed"
+                "and its inputs can be image, latent or fixed"
             )
     unknown = [port for port in source.inputs if port.name not in roles]
     pictures = [port for port in unknown if picture_layouts(port.shape)]
@@ -105,7 +112,7 @@ def _plan_first(
         roles[pictures[0].name] = TensorRole("image")
     elif len(unknown) == 1 and not pictures:
         roles |= {name: TensorRole("latent") for name in guess_inputs(unknown, {}, ())}
-    return settle(source, roles, size, shapes, {})
+    return pin_shapes(source, roles, size, shapes, {})
 
 
 def _plan_step(
@@ -118,8 +125,10 @@ def _plan_step(
     memories = {} if first is None else first.outputs
     for port in source.inputs:
         if port.name in given and given[port.name].kind == "memory" and port.name not in memories:
-            raise ValueError(f'the memory "{port.name}" is no output of the first model {nearest(port.name, memories)}')
-    # An input that does not matter for the frame needs no role, so the frame is looked for first if it was named.
+            raise ValueError(
+                f'the memory "{port.name}" is not an output of the first model {nearest(port.name, memories)}'
+            )
+    # If the frame was named, inputs that it does not depend on need no role.
     named = [name for name, role in given.items() if role.kind == "frame"]
     wanted = [*named, *(role.output for role in given.values() if role.output)]
     known = {port.name for port in source.outputs}
@@ -134,37 +143,36 @@ def _plan_step(
     if not any(role.kind in ("live", "latent", "noise", "memory", "state", "image") for role in roles.values()):
         listed = ", ".join(str(port) for port in source.inputs) or "none"
         raise ValueError(
-            f"no input can be a live picture or what a picture is made from: {listed}; give roles with --role"
+            f"no input can be the live picture, a latent or another source of a frame: {listed}; give roles with --role"
         )
-    stage = settle(source, roles, size, shapes, memories)
-    frame = guess_frame({name: shape for name, (_, shape) in stage.outputs.items()}, given, _followers(stage.roles))
-    rest = {name: kind for name, kind in stage.outputs.items() if name != frame or name in _followers(stage.roles)}
+    stage = pin_shapes(source, roles, size, shapes, memories)
+    frame = guess_frame({name: shape for name, (_, shape) in stage.outputs.items()}, given, _next_states(stage.roles))
+    rest = {name: kind for name, kind in stage.outputs.items() if name != frame or name in _next_states(stage.roles)}
     stage.roles = guess_states(stage.roles, stage.inputs, rest)
-    wanted = [frame, *(name for name in _followers(stage.roles) if name != frame)]
+    wanted = [frame, *(name for name in _next_states(stage.roles) if name != frame)]
     needed = needed_inputs(source, wanted)
     for name, (dtype, shape) in stage.inputs.items():
         if name in needed and name not in stage.roles:
             raise ValueError(
-                f'the input "{name}" ({dtype} {list(shape)}) may be many things: say --role {name}=ROLE, where ROLE is '
+                f'the input "{name}" ({dtype} {list(shape)}) is ambiguous: pass --role {name}=ROLE, where ROLE is '
                 f"state:OUTPUT, image, {', '.join(VECTORS)} or fixed:VALUE"
             )
-    stage.idle = {name: kind for name, kind in stage.inputs.items() if name not in needed}
+    stage.unused = {name: kind for name, kind in stage.inputs.items() if name not in needed}
     stage.inputs = {name: kind for name, kind in stage.inputs.items() if name in needed}
     stage.roles = {name: role for name, role in stage.roles.items() if name in needed}
-    for name in stage.of("state"):
+    for name in stage.inputs_of("state"):
         if stage.inputs[name][0] not in DTYPES:
-            raise ValueError(f'the state "{name}" is {stage.inputs[name][0]}: a state may be {", ".join(DTYPES)}')
+            raise ValueError(f'the state "{name}" is {stage.inputs[name][0]}: a state can be {", ".join(DTYPES)}')
     dtype, shape = stage.outputs[frame]
     role = given.get(frame, TensorRole("frame"))
     stage.pictures[frame] = to_picture_spec(frame, dtype, shape, role, _last(source, frame))
     stage.outputs = {name: stage.outputs[name] for name in wanted}
     for kind in ("live", "mask"):
-        if len(stage.of(kind)) > 1:
-            raise ValueError(f"there is one {kind} input, got {' and '.join(stage.of(kind))}: give another role to one")
-    if stage.of("mask") and not stage.of("live"):
-        raise ValueError(
-            f'the mask "{stage.of("mask")[0]}" needs a live picture beside it: give an input the role live'
-        )
+        if len(stage.inputs_of(kind)) > 1:
+            names = " and ".join(stage.inputs_of(kind))
+            raise ValueError(f"only one {kind} input is supported, got {names}: give one of them another role")
+    if stage.inputs_of("mask") and not stage.inputs_of("live"):
+        raise ValueError(f'the mask "{stage.inputs_of("mask")[0]}" needs a live picture: give an input the role live')
     return stage, frame
 
 
@@ -172,7 +180,7 @@ def _is_free(port: GraphPort) -> bool:
     return any(isinstance(length, str) for length in port.shape[1:])
 
 
-def _followers(roles: Mapping[str, TensorRole]) -> list[str]:
+def _next_states(roles: Mapping[str, TensorRole]) -> list[str]:
     return [role.output for role in roles.values() if role.kind == "state" and role.output]
 
 
@@ -181,7 +189,7 @@ def _is_assumed(role: TensorRole | None, stage: PlannedGraph, name: str) -> bool
 
 
 def _last(source: OnnxSource, output: str) -> str:
-    """Return the operator that makes an output's values, looking through those that only move them."""
+    """Return the operator that computes an output's values, skipping those that only move them."""
     makers = {name: node for node in source.model.graph.node for name in node.output}
     node = makers.get(output)
     while node is not None and node.op_type in _MOVES:

@@ -1,4 +1,4 @@
-"""One file of a plan: its tensors with their roles, every axis pinned, and one run to learn what comes out of it."""
+"""One model of a plan (a stage): its tensors with roles and fixed shapes, found by a run of the original."""
 
 from __future__ import annotations
 
@@ -8,47 +8,47 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from export.from_onnx.model import GraphPort, OnnxSource
-from export.from_onnx.original import Array, OriginalModel, feed_picture
+from export.from_onnx.original import Array, OriginalModel, encode_picture
 from export.from_onnx.pixels import PictureSpec
 from export.from_onnx.roles import PICTURES, TensorRole, picture_layouts, to_picture_spec
 
-_ROUNDS = 4  # of finding a state's shape: it starts with sides of 1, and takes its output's until both agree
+_MAX_RUNS = 4  # to find a state's shape: it starts with sides of 1 and takes its output's shape until both agree
 
-Kind = tuple[str, tuple[int, ...]]  # dtype, shape
+TensorType = tuple[str, tuple[int, ...]]  # dtype, shape
 
 
 @dataclass
 class PlannedGraph:
-    """One file: its tensors that matter, each with a role and a fixed shape.
+    """One model: the tensors that the frame depends on, each with a role and a fixed shape.
 
     Args:
         source: the file.
-        original: a session of it as it was given.
-        roles: of every input that the wanted outputs depend on.
+        original: a session of the file.
+        roles: of every input that the outputs depend on.
         inputs: (dtype, shape) of these inputs.
         outputs: (dtype, shape) of the wanted outputs.
-        pictures: how each picture among them is written.
-        idle: (dtype, shape) of the inputs that are left out.
+        pictures: format of each picture among them.
+        unused: (dtype, shape) of all other inputs.
     """
 
     source: OnnxSource
     original: OriginalModel
     roles: dict[str, TensorRole]
-    inputs: dict[str, Kind]
-    outputs: dict[str, Kind]
+    inputs: dict[str, TensorType]
+    outputs: dict[str, TensorType]
     pictures: dict[str, PictureSpec] = field(default_factory=dict)
-    idle: dict[str, Kind] = field(default_factory=dict)
+    unused: dict[str, TensorType] = field(default_factory=dict)
 
-    def of(self, *kinds: str) -> list[str]:
+    def inputs_of(self, *kinds: str) -> list[str]:
         """Return the names of the inputs with one of these roles, in the file's order."""
         return [name for name in self.inputs if self.roles[name].kind in kinds]
 
     def count(self, name: str) -> int:
-        """Return how many values an input has."""
+        """Return the number of an input's values."""
         return int(np.prod(self.inputs[name][1], dtype=np.int64))
 
     def value(self, name: str) -> Array:
-        """Return what an input holds that is fixed or a control at its default, else zeros."""
+        """Return a fixed input's value or a control's default; zeros for other roles."""
         dtype, shape = self.inputs[name]
         values = self.roles[name].values
         count = self.count(name)
@@ -59,34 +59,34 @@ class PlannedGraph:
         return np.full(count, values or 0.0).astype(dtype).reshape(shape)
 
 
-def settle(
+def pin_shapes(
     source: OnnxSource,
     roles: dict[str, TensorRole],
     size: tuple[int, int] | None,
     shapes: Mapping[str, tuple[int, ...]],
-    memories: Mapping[str, Kind],
+    memories: Mapping[str, TensorType],
 ) -> PlannedGraph:
-    """Pin every axis of the inputs and run the model once, to learn its outputs' shapes.
+    """Fix the shape of every input, and run the model to get the shapes of its outputs.
 
     Args:
         source: the file.
-        roles: of the inputs, as far as they are known.
-        size: (width, height) for free sides of pictures, or None.
-        shapes: what the user said of tensors' shapes.
-        memories: (dtype, shape) of what the first of two models makes.
+        roles: the known roles of the inputs.
+        size: (width, height) of pictures whose size is free, or None.
+        shapes: shapes given by the user.
+        memories: (dtype, shape) of the first model's outputs.
 
     Returns:
-        The stage with every input and output of the file.
+        The planned graph with every input and output of the file.
 
     Raises:
-        ValueError: an axis stays free, a shape cannot be had, or the model fails.
+        ValueError: an axis stays free, a shape is not possible, or the model fails.
     """
     ports = [_shaped(port, shapes, memories) for port in source.inputs]
     table = {port.shape[0]: 1 for port in ports if port.shape and isinstance(port.shape[0], str) and port.shape[0]}
     ports = [_pin_picture(port, roles[port.name], size, table) if _is_picture(roles, port) else port for port in ports]
     original = OriginalModel(source)
     stage = PlannedGraph(source, original, roles, {}, {})
-    loose: set[str] = set()
+    open_shapes: set[str] = set()
     for port in ports:
         kind = roles[port.name].kind if port.name in roles else ""
         shape: list[int] = []
@@ -95,27 +95,29 @@ def settle(
                 shape.append(length if isinstance(length, int) else table.get(length, 1))
             elif kind in ("state", "fixed", ""):
                 shape.append(1)
-                loose.add(port.name)
+                open_shapes.add(port.name)
             else:
                 raise ValueError(f"the input {port} has free axes: give its shape with --shape {port.name}=1x...")
         stage.inputs[port.name] = (port.dtype, tuple(shape))
     for name in (name for name in stage.inputs if name in roles and roles[name].kind in PICTURES):
         stage.pictures[name] = to_picture_spec(name, *stage.inputs[name], roles[name])
-    for _ in range(_ROUNDS):
+    for _ in range(_MAX_RUNS):
         found = original.run({name: _example(stage, name) for name in stage.inputs})
         stage.outputs = {name: (value.dtype.name, tuple(value.shape)) for name, value in found.items()}
         grown = {
             name: stage.outputs[roles[name].output]
-            for name in loose
+            for name in open_shapes
             if name in roles and roles[name].output in stage.outputs
         }
         if all(stage.inputs[name] == kind for name, kind in grown.items()):
             return stage
         stage.inputs |= grown
-    raise ValueError(f"the states {', '.join(sorted(loose))} have no shape that lasts: give it with --shape NAME=1x...")
+    raise ValueError(
+        f"no stable shape was found for the states {', '.join(sorted(open_shapes))}: give it with --shape NAME=1x..."
+    )
 
 
-def _shaped(port: GraphPort, shapes: Mapping[str, tuple[int, ...]], memories: Mapping[str, Kind]) -> GraphPort:
+def _shaped(port: GraphPort, shapes: Mapping[str, tuple[int, ...]], memories: Mapping[str, TensorType]) -> GraphPort:
     shape = shapes.get(port.name)
     if shape is None and port.name in memories:
         shape = memories[port.name][1]
@@ -124,8 +126,8 @@ def _shaped(port: GraphPort, shapes: Mapping[str, tuple[int, ...]], memories: Ma
     if len(shape) != len(port.shape) or any(
         isinstance(stated, int) and stated != length for stated, length in zip(port.shape, shape, strict=True)
     ):
-        where = "the first model gives" if port.name not in shapes else "--shape says"
-        raise ValueError(f"the input {port} cannot have the shape {list(shape)} that {where}")
+        where = "of --shape" if port.name in shapes else "of the first model's output"
+        raise ValueError(f"the input {port} cannot have the shape {list(shape)} {where}")
     return replace(port, shape=shape)
 
 
@@ -136,19 +138,19 @@ def _is_picture(roles: Mapping[str, TensorRole], port: GraphPort) -> bool:
 def _pin_picture(port: GraphPort, role: TensorRole, size: tuple[int, int] | None, table: dict[str, int]) -> GraphPort:
     layouts = [layout for layout in picture_layouts(port.shape) if role.layout in ("", layout)]
     if len(layouts) != 1:
-        doubt = "may be nchw or nhwc" if layouts else "is no picture of 1 or 3 channels"
-        raise ValueError(f"the input {port} {doubt}: say --role {port.name}={role.kind}:nchw, or its --shape")
+        problem = "can be nchw or nhwc" if layouts else "is not a picture of 1 or 3 channels"
+        raise ValueError(f"the input {port} {problem}: pass --role {port.name}={role.kind}:nchw, or its --shape")
     shape = list(port.shape)
     for axis, side in zip((2, 3) if layouts[0] == "nchw" else (1, 2), (1, 0), strict=True):
         name = shape[axis]
         if isinstance(name, str):
             if size is None:
-                raise ValueError(f"the input {port} has a free size: say which with --size WxH")
+                raise ValueError(f"the input {port} has a free size: pass --size WxH")
             shape[axis] = size[side]
             if name:
                 table.setdefault(name, size[side])
         elif size is not None and role.kind == "live" and name != size[side]:
-            raise ValueError(f"the input {port} has a fixed size: --size {size[0]}x{size[1]} cannot be had")
+            raise ValueError(f"the input {port} has a fixed size: --size {size[0]}x{size[1]} is not possible")
     return replace(port, shape=tuple(shape))
 
 
@@ -156,7 +158,7 @@ def _example(stage: PlannedGraph, name: str) -> Array:
     if name in stage.pictures:
         picture = stage.pictures[name]
         grey = np.full((*picture.size, picture.channels), 128, np.uint8)
-        return feed_picture(grey, picture)
+        return encode_picture(grey, picture)
     if name in stage.roles:
         return stage.value(name)
     dtype, shape = stage.inputs[name]

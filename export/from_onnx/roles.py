@@ -1,4 +1,4 @@
-"""Which tensor of somebody's model is what: said by the user, or guessed where shapes leave no doubt.
+"""Roles of a model's tensors: given by the user, or guessed where the shapes are unambiguous.
 
 `TENSOR=ROLE[:DETAILS]`, e.g. input=live:-1..1,bgr   h_in=state:h_out   z=latent   strength=control:0.5@0..2
 """
@@ -13,23 +13,23 @@ from export.from_onnx.pixels import LAYOUTS, ORDERS, RANGES, PictureSpec
 from runtime.bundle.strict_json import nearest
 
 PICTURES = ("live", "mask", "image")  # roles of inputs that are pictures
-VECTORS = ("noise", "latent", "control")  # roles of inputs that are cut from one row of numbers
+VECTORS = ("noise", "latent", "control")  # roles of inputs that are slices of one row of numbers
 INPUT_ROLES = (*PICTURES, *VECTORS, "state", "fixed")
 KINDS = (*INPUT_ROLES, "frame", "memory")
-MIN_SIDE = 8  # pixels; what is smaller is no picture
+MIN_SIDE = 8  # pixels; smaller tensors are not taken for pictures
 
 
 @dataclass(frozen=True)
 class TensorRole:
-    """What a tensor is for.
+    """The role of a tensor, with its details.
 
     Args:
         kind: one of `KINDS`.
-        layout, order, range: of a picture; "" where they are to be guessed.
-        output: of a state: the output that is its next value; "" where it is to be guessed.
-        values: of a control (its defaults) or of something fixed.
-        limits: of a control, lowest and highest value.
-        is_given: whether the user said so.
+        layout, order, range: of a picture; "" to guess it.
+        output: of a state, the output that is its next value; "" to guess it.
+        values: a control's defaults, or the fixed values.
+        limits: a control's lowest and highest value.
+        is_given: whether the user gave the role.
     """
 
     kind: str
@@ -43,7 +43,7 @@ class TensorRole:
 
 
 def parse_roles(texts: Iterable[str]) -> dict[str, TensorRole]:
-    """Read what the user said.
+    """Parse the roles given by the user.
 
     Args:
         texts: `TENSOR=ROLE` or `TENSOR=ROLE:DETAILS` each.
@@ -52,7 +52,7 @@ def parse_roles(texts: Iterable[str]) -> dict[str, TensorRole]:
         Tensor name -> role.
 
     Raises:
-        ValueError: one of them is malformed, unknown or said twice.
+        ValueError: a role is malformed, unknown or given twice.
     """
     roles: dict[str, TensorRole] = {}
     for text in texts:
@@ -69,7 +69,7 @@ def parse_roles(texts: Iterable[str]) -> dict[str, TensorRole]:
 
 
 def picture_layouts(shape: Shape) -> list[str]:
-    """Return the layouts in which a shape can be a picture of 1 or 3 channels; free axes may have any size."""
+    """Return the layouts in which a shape is a picture of 1 or 3 channels; free axes may have any size."""
     if len(shape) != 4:
         return []
     axes = {"nchw": (1, (2, 3)), "nhwc": (3, (1, 2))}
@@ -84,18 +84,18 @@ def picture_layouts(shape: Shape) -> list[str]:
 def guess_inputs(
     ports: Sequence[GraphPort], given: Mapping[str, TensorRole], memories: Collection[str]
 ) -> dict[str, TensorRole]:
-    """Add the roles of inputs that shapes leave no doubt about; the rest is left out.
+    """Add roles to the inputs whose shapes are unambiguous; other inputs get none.
 
     Args:
-        ports: the inputs of the step model, those that do not matter for the frame left out.
-        given: what the user said.
-        memories: names of the outputs of the first of two models.
+        ports: the inputs of the step model that may need a role.
+        given: roles given by the user.
+        memories: names of the first model's outputs.
 
     Returns:
         Input name -> role.
 
     Raises:
-        ValueError: several inputs may be the live picture.
+        ValueError: several inputs can be the live picture.
     """
     roles = {port.name: given[port.name] for port in ports if port.name in given}
     roles |= {port.name: TensorRole("memory") for port in ports if port.name in memories and port.name not in given}
@@ -107,7 +107,7 @@ def guess_inputs(
     elif pictures and not has_live:
         names = " and ".join(str(port) for port in pictures)
         raise ValueError(
-            f"{names} may each be the live picture: say which with --role NAME=live, and what the other is"
+            f"{names} can each be the live picture: pass --role NAME=live for one, and a role for the other"
         )
     elif len(unknown) == 1 and not has_live and _is_latent(unknown[0]):
         roles[unknown[0].name] = TensorRole("latent")
@@ -119,18 +119,18 @@ def guess_states(
     inputs: Mapping[str, tuple[str, tuple[int, ...]]],
     outputs: Mapping[str, tuple[str, tuple[int, ...]]],
 ) -> dict[str, TensorRole]:
-    """Pair states: those whose output was left open, and inputs without a role that have exactly one output like them.
+    """Find the outputs of states, and make inputs states that match exactly one output in type and shape.
 
     Args:
-        roles: of the inputs, as far as they are known.
+        roles: the known roles of the inputs.
         inputs: (dtype, shape) of every input.
-        outputs: (dtype, shape) of every output, the frame left out unless it was named as a state's.
+        outputs: (dtype, shape) of every output, without the frame unless a state names it.
 
     Returns:
-        The roles with every state's output filled in.
+        The roles; every state has its output.
 
     Raises:
-        ValueError: a state's output is not there, is taken twice, or differs in type or shape.
+        ValueError: a state's output does not exist, is used twice, or differs in type or shape.
     """
     paired = dict(roles)
     taken = {role.output for role in roles.values() if role.kind == "state" and role.output}
@@ -144,7 +144,7 @@ def guess_states(
             paired[name] = TensorRole("state", output=like[0], is_given=name in roles)
         elif name in roles:
             raise ValueError(
-                f'the state "{name}" has {len(like)} outputs like it: say which with --role {name}=state:OUTPUT'
+                f'the state "{name}" matches {len(like)} outputs: choose one with --role {name}=state:OUTPUT'
             )
     states = {name: role for name, role in paired.items() if role.kind == "state"}
     for name, role in states.items():
@@ -153,11 +153,13 @@ def guess_states(
         if outputs[role.output] != inputs[name]:
             (dtype, shape), (other, size) = inputs[name], outputs[role.output]
             raise ValueError(
-                f'the state "{name}" is {dtype} {shape} and its output "{role.output}" {other} {size}: they must be '
-                "alike; give the input's shape with --shape, or name another output"
+                f'the state "{name}" is {dtype} {shape} and its output "{role.output}" {other} {size}: they must '
+                "match; give the input's shape with --shape, or name another output"
             )
         if sum(other.output == role.output for other in states.values()) > 1:
-            raise ValueError(f'the output "{role.output}" is the next value of several states: give each its own')
+            raise ValueError(
+                f'the output "{role.output}" is the next value of several states: give each another output'
+            )
     return paired
 
 
@@ -168,17 +170,17 @@ def guess_frame(
 
     Args:
         outputs: shape of every output.
-        given: what the user said.
-        states: outputs that are states'; one of them is the frame only if nothing else can be.
+        given: roles given by the user.
+        states: outputs of states; one of them is the frame only if no other output can be.
 
     Raises:
         ValueError: there is no picture among the outputs, or more than one.
     """
-    said = [name for name, role in given.items() if role.kind == "frame"]
-    if len(said) > 1:
-        raise ValueError(f"there is one frame, got {' and '.join(said)}: give the role frame once")
-    if said:
-        return said[0]
+    named = [name for name, role in given.items() if role.kind == "frame"]
+    if len(named) > 1:
+        raise ValueError(f"only one output can be the frame, got {' and '.join(named)}: give the role frame once")
+    if named:
+        return named[0]
     pictures = [name for name, shape in outputs.items() if picture_layouts(shape)]
     candidates = [name for name in pictures if name not in states] or pictures
     if not candidates:
@@ -186,47 +188,47 @@ def guess_frame(
         raise ValueError(f"no output is a picture of 1 or 3 channels: {shapes}; the model makes no frames")
     if len(candidates) > 1:
         names = ", ".join(f'"{name}" {list(outputs[name])}' for name in candidates)
-        raise ValueError(f"several outputs are pictures: {names}; say which is shown with --role NAME=frame")
+        raise ValueError(f"several outputs are pictures: {names}; choose the frame with --role NAME=frame")
     return candidates[0]
 
 
 def to_picture_spec(name: str, dtype: str, shape: tuple[int, ...], role: TensorRole, last: str = "") -> PictureSpec:
-    """Fill in how a picture is written.
+    """Return the format of a picture.
 
     Args:
         name: the tensor's.
         dtype: NumPy's name of its type.
-        shape: with every axis pinned.
-        role: what was said of it.
-        last: of an output: the operator that makes it, from which its range is guessed.
+        shape: its fixed shape.
+        role: its role, with the given details.
+        last: the operator that computes an output, from which its range is guessed.
 
     Raises:
-        ValueError: it is no picture, or its layout is in doubt.
+        ValueError: it is not a picture, or its layout is ambiguous.
     """
     layouts = [layout for layout in picture_layouts(shape) if role.layout in ("", layout)]
     if not layouts:
         raise ValueError(
-            f'"{name}" {list(shape)} is no picture{f" in {role.layout}" if role.layout else ""}: four dimensions are '
-            f"expected, 1 or 3 of them channels, and sides of at least {MIN_SIDE}"
+            f'"{name}" {list(shape)} is not a picture{f" in {role.layout}" if role.layout else ""}: expected four '
+            f"dimensions, 1 or 3 channels, and sides of at least {MIN_SIDE}"
         )
     if len(layouts) > 1:
-        raise ValueError(f'"{name}" {list(shape)} may be nchw or nhwc: say --role {name}={role.kind}:nchw or :nhwc')
+        raise ValueError(f'"{name}" {list(shape)} can be nchw or nhwc: pass --role {name}={role.kind}:nchw or :nhwc')
     if shape[0] != 1:
         raise ValueError(
-            f'"{name}" {list(shape)} is a batch of {shape[0]}: export the model for a batch of 1, or with a free one'
+            f'"{name}" {list(shape)} is a batch of {shape[0]}: export the model for a batch of 1, or with a free batch'
         )
     return PictureSpec(shape, dtype, layouts[0], role.order or "rgb", role.range or guess_range(dtype, last))
 
 
 def guess_range(dtype: str, last: str = "") -> str:
-    """Return the range of a picture of which nothing was said: by its type, else by the operator that makes it."""
+    """Return the default range of a picture, by its type, else by the operator that computes it."""
     if dtype == "uint8":
         return "0..255"
     return "-1..1" if last == "Tanh" else "0..1"
 
 
 def _is_latent(port: GraphPort) -> bool:
-    """Tell whether an input is a row of numbers: (1, N), or (1, N, 1, 1)."""
+    """Return whether an input is a row of numbers: (1, N) or (1, N, 1, 1)."""
     is_row = len(port.shape) >= 2 and isinstance(port.shape[1], int) and all(size == 1 for size in port.shape[2:])
     return port.dtype.startswith("float") and is_row and (port.shape[0] == 1 or isinstance(port.shape[0], str))
 
@@ -238,7 +240,7 @@ def _parse_details(kind: str, details: str, text: str) -> TensorRole:
             what = next((what for what, words in _PICTURE_WORDS.items() if word.lower() in words), None)
             if what is None:
                 known = [known for words in _PICTURE_WORDS.values() for known in words]
-                raise ValueError(f'{text}: a picture has no "{word}" {nearest(word, known)}')
+                raise ValueError(f'{text}: unknown detail "{word}" of a picture {nearest(word, known)}')
             found[what] = word.lower()
         return TensorRole(kind, found["layout"], found["order"], found["range"], is_given=True)
     if kind == "state":
@@ -253,11 +255,11 @@ def _parse_details(kind: str, details: str, text: str) -> TensorRole:
                 raise ValueError(f"{text}: a control's limits must be LOW..HIGH, got {limits!r}")
             (low,), (high,) = _numbers(ends[0], text), _numbers(ends[1], text)
             if not low < high or any(not low <= value <= high for value in values):
-                raise ValueError(f"{text}: the limits must rise and hold every default, got {limits}")
+                raise ValueError(f"{text}: the limits must be LOW..HIGH with every default between them, got {limits}")
         return TensorRole(kind, values=values, limits=(low, high), is_given=True)
     if kind == "fixed":
         if not details:
-            raise ValueError(f"{text}: say what it is fixed at, e.g. fixed:0.5")
+            raise ValueError(f"{text}: give the fixed value, e.g. fixed:0.5")
         return TensorRole(kind, values=_numbers(details, text), is_given=True)
     if details:
         raise ValueError(f"{text}: the role {kind} has no details, got {details!r}")

@@ -1,1 +1,1 @@
-"""Every engine is compared with PyTorch, step by step and over closed loops."""
+"""Comparison of every engine with PyTorch: one step, and closed loops."""

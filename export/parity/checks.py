@@ -1,23 +1,21 @@
-"""One rung of the parity ladder: a comparison with its gate, and the table of all of them. Imports no PyTorch."""
+"""One comparison with PyTorch or with an original model, its gate, and a table of all of them. Imports no PyTorch."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Self
 
-from rich.console import Console
-from rich.table import Table
-
+from export.commandline import print_table
 from runtime.engines.table import ENGINES, open_engine
 
-GATES_DB = {"fp32": 60.0, "bf16": 40.0, "fp16": 35.0}  # the worst frame of a closed loop, per precision
-IDENTICAL_DB = 99.0  # written for frames without any difference, which have no finite PSNR
+GATES_DB = {"fp32": 60.0, "bf16": 40.0, "fp16": 35.0}  # of the worst frame of a closed loop, per precision
+IDENTICAL_DB = 99.0  # stored for identical frames, whose PSNR is infinite
 
 
 @dataclass(frozen=True)
 class ParityCheck:
-    """One comparison: what was run, how it came out, and the gate it had to pass."""
+    """One comparison: what ran, the result, and the gate that it has to pass."""
 
     engine: str
     precision: str
@@ -28,9 +26,16 @@ class ParityCheck:
     gate: float
     unit: str
 
+    @classmethod
+    def of_psnr(cls, engine: str, precision: str, run: str, psnr_db: Sequence[float]) -> Self:
+        """Return the check of a loop's frames, given the PSNR of each; infinity counts as `IDENTICAL_DB`."""
+        values = [min(value, IDENTICAL_DB) for value in psnr_db]
+        mean = sum(values) / len(values)
+        return cls(engine, precision, run, len(values), min(values), mean, GATES_DB[precision], "dB")
+
     @property
     def passed(self) -> bool:
-        """Whether the gate was passed: errors stay under it, PSNR above it."""
+        """Whether the gate was passed: an error has to be below it, a PSNR above it."""
         return self.worst <= self.gate if self.unit == "relative error" else self.worst >= self.gate
 
     def to_json(self) -> dict[str, Any]:
@@ -38,27 +43,22 @@ class ParityCheck:
         return {**asdict(self), "passed": self.passed}
 
 
-def runnable(left_out: Sequence[str] = ()) -> list[tuple[str, str]]:
-    """Return every (engine, precision) that this machine can run, but for some precisions; ONNX Runtime FP32 first."""
+def available_engines(without: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """Return every (engine, precision) of this machine, except the precisions `without`; ONNX Runtime FP32 first."""
     pairs = []
     for name in ENGINES:
         engine = open_engine(name)
         if engine.available() is None:
-            pairs += [(name, precision) for precision in engine.precisions() if precision not in left_out]
+            pairs += [(name, precision) for precision in engine.precisions() if precision not in without]
     return sorted(pairs, key=lambda pair: pair != ("onnxruntime", "fp32"))
 
 
-def print_rungs(rungs: Sequence[ParityCheck], title: str) -> None:
+def print_checks(checks: Sequence[ParityCheck], title: str) -> None:
     """Print the comparisons as a table."""
-    table = Table(title=title)
-    for heading in ("engine", "precision", "run", "frames", "worst", "mean", "gate", ""):
-        table.add_column(heading)
-    for rung in rungs:
-        style = "{:.2e}" if rung.unit == "relative error" else "{:.1f} dB"
-        cells = (style.format(value) for value in (rung.worst, rung.mean, rung.gate))
-        verdict = "passed" if rung.passed else "FAILED"
-        table.add_row(rung.engine, rung.precision, rung.run, str(rung.frames), *cells, verdict)
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=110)  # in a log file rich folds at 80 columns, the table needs more
-    console.print(table)
+    rows = []
+    for check in checks:
+        style = "{:.2e}" if check.unit == "relative error" else "{:.1f} dB"
+        cells = (style.format(value) for value in (check.worst, check.mean, check.gate))
+        verdict = "passed" if check.passed else "FAILED"
+        rows.append((check.engine, check.precision, check.run, str(check.frames), *cells, verdict))
+    print_table(title, ("engine", "precision", "run", "frames", "worst", "mean", "gate", ""), rows)

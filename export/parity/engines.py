@@ -1,6 +1,6 @@
-"""Parity: a bundle's graphs against PyTorch, over one evaluation and over a closed loop, each with its gate.
+"""Parity of a bundle with PyTorch: one evaluation of the step graph, and closed loops through the runtime.
 
-One evaluation alone hides divergence: an error of 1e-4 in a state is invisible in its frame and ruins the thousandth.
+One evaluation is not enough: an error of 1e-4 in a state does not show in its frame and ruins the thousandth.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ import numpy as np
 import numpy.typing as npt
 
 from export.graphs import step_inputs, step_outputs
-from export.parity.checks import GATES_DB, IDENTICAL_DB, ParityCheck
+from export.parity.checks import ParityCheck
 from export.parity.reference import ReferencePrompt, StepEvaluation
 from runtime import Generator
 from runtime.golden import psnr_db
 
-ONE_STEP_TOLERANCE = 2e-3  # of the largest value of a tensor; pixels may round to the neighbouring level
+ONE_STEP_TOLERANCE = 2e-3  # of a tensor's largest value; pixels may round to the next level
 
 
-def one_step(folder: Path, evaluation: StepEvaluation, run: str) -> ParityCheck:
-    """Compare one evaluation of step.onnx in ONNX Runtime with PyTorch's, every output.
+def compare_step(folder: Path, evaluation: StepEvaluation, run: str) -> ParityCheck:
+    """Compare every output of one evaluation of step.onnx in ONNX Runtime with PyTorch.
 
     Args:
         folder: holds step.onnx.
-        evaluation: PyTorch's, taken from the middle of a loop, so that no state is zero.
+        evaluation: PyTorch's, from the middle of a loop, so that no state is zero.
         run: name of the loop.
     """
     import onnxruntime
@@ -36,27 +36,21 @@ def one_step(folder: Path, evaluation: StepEvaluation, run: str) -> ParityCheck:
     feeds = {name: value for name, value in zip(step_inputs(), evaluation.inputs, strict=True) if name in wanted}
     found = session.run(step_outputs(), feeds)
     errors = [_relative_error(ours, theirs) for ours, theirs in zip(found, evaluation.outputs, strict=True)]
+    worst, mean = max(errors), float(np.mean(errors))
     return ParityCheck(
-        "onnxruntime",
-        "fp32",
-        f"{run}, one step",
-        1,
-        max(errors),
-        float(np.mean(errors)),
-        ONE_STEP_TOLERANCE,
-        "relative error",
-    )
+        "onnxruntime", "fp32", f"{run}, one step", 1, worst, mean, ONE_STEP_TOLERANCE, "relative error"
+    )  # fmt: skip
 
 
 def _relative_error(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> float:
     difference = np.abs(ours.astype(np.float64) - theirs.astype(np.float64))
     if ours.dtype == np.uint8:
-        # A value on the border between two levels may go either way; two levels off is an error.
+        # A value between two levels may round either way; a difference of two levels is an error.
         return 0.0 if difference.max() <= 1 else float(difference.max()) / 255
     return float(difference.max() / max(1e-6, float(np.abs(theirs).max())))
 
 
-def closed_loop(
+def compare_loop(
     bundle: Path,
     engine: str,
     precision: str,
@@ -68,7 +62,7 @@ def closed_loop(
     threads: int | None = None,
     advance: Callable[[float], None] | None = None,
 ) -> ParityCheck:
-    """Run a bundle through the runtime as long as PyTorch was run, and compare frame by frame.
+    """Run a bundle in the runtime and compare its frames with PyTorch's.
 
     Args:
         bundle: a complete bundle.
@@ -76,10 +70,10 @@ def closed_loop(
         precision: "fp32", "bf16", "fp16" or "auto".
         run: name of the loop.
         seed: of the loop.
-        prompt: what it was conditioned on.
+        prompt: of the loop.
         frames: PyTorch's, uint8 (H, W, 3), from frame 1 on.
         threads: CPU threads; None for every core.
-        advance: called with the share that is done.
+        advance: called with the completed share, 0 to 1.
     """
     with Generator.open(
         bundle, engine=engine, precision=precision, renewal=False, seed=seed, threads=threads
@@ -87,10 +81,7 @@ def closed_loop(
         generator.condition(image=prompt.image, clip=prompt.clip, text=prompt.text, seed=seed)
         values = []
         for frame in frames:
-            values.append(min(psnr_db(next(generator), frame), IDENTICAL_DB))
+            values.append(psnr_db(next(generator), frame))
             if advance is not None:
                 advance(len(values) / len(frames))
-        used = generator.precision
-    return ParityCheck(
-        engine, used, f"{run}, closed loop", len(frames), min(values), float(np.mean(values)), GATES_DB[used], "dB"
-    )
+        return ParityCheck.of_psnr(engine, generator.precision, f"{run}, closed loop", values)

@@ -1,4 +1,4 @@
-"""PyTorch's own closed loop, fed exactly as the runtime feeds its engines: what every engine is measured against."""
+"""The closed loop in PyTorch, with the inputs that the runtime gives its engines: the reference of every comparison."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class StepEvaluation:
 
 @dataclass(frozen=True)
 class ReferencePrompt:
-    """What a golden run starts from; nothing but a seed if all is None."""
+    """The prompt of a golden run; only a seed if all fields are None."""
 
     image: Pixels | None = None  # uint8 (H, W, 3) RGB of the frame's size
     clip: Pixels | None = None  # uint8 (CLIP, H, W, 3)
@@ -42,16 +42,16 @@ class ReferencePrompt:
     vector: npt.NDArray[np.float32] | None = None  # (D,), of the text
 
 
-def closed_loop(generator: VideoGenerator, seed: int, prompt: ReferencePrompt) -> Iterator[StepEvaluation]:
-    """Run a generator from a seed and a prompt for ever.
+def reference_loop(generator: VideoGenerator, seed: int, prompt: ReferencePrompt) -> Iterator[StepEvaluation]:
+    """Run a generator without end from a seed and a prompt.
 
     Args:
-        generator: with rounded weights.
-        seed: [0, 2**64); of the content code and of every frame's noise, as docs/bundle.md says.
-        prompt: what is given.
+        generator: its weights must be rounded.
+        seed: [0, 2**64); of the content code and of every frame's noise (docs/bundle.md).
+        prompt: image, clip, text or none.
 
     Yields:
-        One evaluation per frame, default controls, no renewal.
+        One evaluation per frame, with default controls and no renewal.
     """
     shape = generator.shape
     size = (shape.height, shape.width, 3)

@@ -1,4 +1,4 @@
-"""Builds a bundle's graphs with the real builder of TensorRT-RTX, which needs no GPU."""
+"""Builds engines of a bundle with TensorRT-RTX, which needs no GPU."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from export.commandline import ProgressTable
 from export.engines import build_engines, plan_engines
-from export.progress import ProgressTable
 
-SHARES: dict[str, str] = {}  # bundle -> what is printed of it at the end of the tests
+SHARES: dict[str, str] = {}  # bundle -> summary that is printed after the tests
 
 
 def require_builds(bundle: Path, into: Path) -> list[dict[str, Any]]:
@@ -19,7 +19,7 @@ def require_builds(bundle: Path, into: Path) -> list[dict[str, Any]]:
 
     Args:
         bundle: a bundle.
-        into: a folder that is not there yet, for the copy.
+        into: a new folder for the copy.
 
     Returns:
         An entry per engine.

@@ -1,4 +1,4 @@
-"""A whole export from a small run: complete and checked, or not there at all."""
+"""A whole export of a small run: the bundle is complete and checked, or absent."""
 
 from __future__ import annotations
 
@@ -23,13 +23,12 @@ from export import bundle_writer as assembly
 from export import engines
 from export.__main__ import main
 from export.bundle_writer import ExportError, ExportOptions, export_run
-from export.folder_writer import placed
+from export.folder_writer import atomic_folder
 from export.graphs import condition_inputs, step_inputs
 from export.manifest_writer import provenance
 from export.onnx_writer import round_weights
 from export.parity.checks import ParityCheck
-from export.parity.reference import ReferencePrompt
-from export.parity.reference import closed_loop as reference_loop
+from export.parity.reference import ReferencePrompt, reference_loop
 from runtime import Generator
 from runtime.bundle.graph_checks import prune
 from runtime.bundle.reader import open_bundle
@@ -45,16 +44,16 @@ SHORT = ExportOptions(frames=10, engines=())
 
 
 @pytest.fixture(scope="module")
-def bundle(listening_bundle: Path) -> Path:
-    return listening_bundle
+def bundle(text_bundle: Path) -> Path:
+    return text_bundle
 
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Loops of ten frames on one engine: enough to notice."""
+    """Loops of ten frames on one engine."""
     monkeypatch.setattr(assembly, "GOLDEN_FRAMES", (1, 10))
     monkeypatch.setattr(assembly, "FEW_FRAMES", (1, 4))
-    monkeypatch.setattr(assembly, "runnable", lambda left_out: [("onnxruntime", "fp32")])
+    monkeypatch.setattr(assembly, "available_engines", lambda without: [("onnxruntime", "fp32")])
 
 
 def test_a_bundle_is_complete(bundle: Path) -> None:
@@ -63,7 +62,7 @@ def test_a_bundle_is_complete(bundle: Path) -> None:
     golden = {f"golden/{name}.npz" for name in ("noise", "image", "clip", "text")}
     text = {f"text/{name}" for name in ("tokenizer.json", "vectors.npy", "scales.npy")}
     assert files == {"bundle.json", "condition.onnx", "step.onnx", *golden, *text}
-    assert [path.name for path in bundle.parent.iterdir()] == ["tiny"], "nothing is left beside it"
+    assert [path.name for path in bundle.parent.iterdir()] == ["tiny"], "no temporary folder is left"
     manifest = json.loads((bundle / "bundle.json").read_text())
     assert set(manifest["files"]) == files - {"bundle.json"}
     assert manifest["provenance"]["data"] == [
@@ -83,16 +82,19 @@ def test_a_bundle_is_complete(bundle: Path) -> None:
     assert [golden_runs[name]["image"] for name in golden_runs] == [False, True, False, False]
     assert golden_runs["clip"]["clip"] is True
     assert golden_runs["text"]["text"] == "a waterfall in the mountains"
-    rungs = manifest["verified"]["parity"]
-    assert {(rung["engine"], rung["precision"]) for rung in rungs} >= {("onnxruntime", "fp32"), ("openvino", "fp32")}
-    assert all(rung["passed"] for rung in rungs)
-    loops = {rung["run"].split(",")[0]: rung["frames"] for rung in rungs if "closed loop" in rung["run"]}
+    checks = manifest["verified"]["parity"]
+    assert {(check["engine"], check["precision"]) for check in checks} >= {
+        ("onnxruntime", "fp32"),
+        ("openvino", "fp32"),
+    }
+    assert all(check["passed"] for check in checks)
+    loops = {check["run"].split(",")[0]: check["frames"] for check in checks if "closed loop" in check["run"]}
     assert set(loops) == {"noise", "image", "clip", "text"}
     assert loops == {"noise": 30, "image": 20, "clip": 20, "text": 20}
 
 
-def test_the_manifest_names_exactly_the_graphs_inputs(bundle: Path, listening_run: Path) -> None:
-    generator, _, _ = load_generator(listening_run)
+def test_the_manifest_names_exactly_the_graphs_inputs(bundle: Path, text_run: Path) -> None:
+    generator, _, _ = load_generator(text_run)
     manifest = json.loads((bundle / "bundle.json").read_text())
     for name, inputs in (("condition", condition_inputs(generator)), ("step", step_inputs())):
         graph = onnx.load(bundle / f"{name}.onnx").graph
@@ -136,8 +138,8 @@ def test_the_runtime_plays_it_and_matches_the_golden_frames(bundle: Path) -> Non
     assert min(result.psnr_db for result in results) >= 60
 
 
-def test_whatever_is_given_the_runtime_makes_pytorchs_frames(bundle: Path, listening_run: Path) -> None:
-    reference, _, facts = load_generator(listening_run)
+def test_the_runtime_makes_pytorchs_frames_for_every_prompt(bundle: Path, text_run: Path) -> None:
+    reference, _, facts = load_generator(text_run)
     round_weights(reference)
     words = WordVectors.open(Path(facts["words"]))
     rng = np.random.default_rng(0)
@@ -161,7 +163,7 @@ def test_whatever_is_given_the_runtime_makes_pytorchs_frames(bundle: Path, liste
         worst = min(psnr_db(frame, wanted) for frame, wanted in zip(frames, expected, strict=True))
         assert worst >= 60, name
         seconds[name] = frames[1].astype(int)
-    # What is given makes a difference that an engine's rounding does not make.
+    # Prompts differ by more than an engine's rounding.
     for one, two in (("seed", "image"), ("image", "both"), ("image", "clip"), ("seed", texts[0]), texts):
         assert np.abs(seconds[one] - seconds[two]).mean() > 0.05, (one, two)
 
@@ -176,7 +178,7 @@ def test_tensorrt_rtx_builds_every_graph(bundle: Path) -> None:
         assert entry["convolutions"] >= 10
 
 
-def test_the_engines_of_the_export_are_found_again(bundle: Path) -> None:
+def test_the_runtime_finds_the_exported_engines(bundle: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed", exc_type=ImportError)
     entries = json.loads((bundle / "bundle.json").read_text())["verified"]["engines"]
     assert {entry["engine"] for entry in entries} == {"tensorrt-rtx"}
@@ -191,25 +193,25 @@ def test_the_engines_of_the_export_are_found_again(bundle: Path) -> None:
 
 
 @pytest.mark.usefixtures("short")
-def test_text_asks_for_the_words_of_the_training_before_anything_takes_time(
-    listening_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(assembly, "write_graphs", lambda generator, folder: pytest.fail("that is minutes too late"))
+def test_wrong_or_missing_words_fail_early(text_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        assembly, "write_graphs", lambda generator, folder: pytest.fail("the graphs were written first")
+    )
     other = make_wordpieces(tmp_path / "words", ["sea"], dimensions=12)
     with pytest.raises(ValueError, match="text vectors of 16 values and the words have 12: pass those of the training"):
-        export_run(listening_run, tmp_path / "out", wish=ExportOptions(words=other))
+        export_run(text_run, tmp_path / "out", options=ExportOptions(words=other))
     with pytest.raises(ValueError, match="no token vectors at"):
-        export_run(listening_run, tmp_path / "out", wish=ExportOptions(words=tmp_path / "absent"))
+        export_run(text_run, tmp_path / "out", options=ExportOptions(words=tmp_path / "absent"))
     silent = tmp_path / "run"
     silent.mkdir()
-    content = torch.load(listening_run / "finetune.pt", weights_only=True)
+    content = torch.load(text_run / "finetune.pt", weights_only=True)
     save_checkpoint(silent / "finetune.pt", {**content, "words": ""})
     with pytest.raises(ValueError, match="trained without words: pass --words WORDS"):
         export_run(silent, tmp_path / "out")
     assert {path.name for path in tmp_path.iterdir()} == {"words", "run"}, "nothing was written"
 
 
-def test_weights_rest_in_half_precision_and_nothing_is_lost(bundle: Path) -> None:
+def test_weights_are_stored_in_half_precision(bundle: Path) -> None:
     for name in ("condition.onnx", "step.onnx"):
         graph = onnx.load(bundle / name).graph
         full = sum(int(np.prod(t.dims)) for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT)
@@ -219,7 +221,7 @@ def test_weights_rest_in_half_precision_and_nothing_is_lost(bundle: Path) -> Non
 
 
 def copied(bundle: Path) -> Callable[[object, Path], None]:
-    """Return what writes a generator's graphs by taking those that it has been exported to already."""
+    """Return a `write_graphs` that copies a bundle's graphs."""
 
     def write(generator: object, folder: Path) -> None:
         for name in ("condition.onnx", "step.onnx"):
@@ -228,15 +230,15 @@ def copied(bundle: Path) -> Callable[[object, Path], None]:
     return write
 
 
-def test_an_existing_bundle_is_not_overwritten_unless_told(listening_run: Path, bundle: Path) -> None:
-    with pytest.raises(ValueError, match="exists already: name another --out, or pass --force"):
-        export_run(listening_run, bundle)
+def test_an_existing_bundle_is_not_overwritten_without_force(text_run: Path, bundle: Path) -> None:
+    with pytest.raises(ValueError, match="already exists: choose another --out, or pass --force"):
+        export_run(text_run, bundle)
 
 
 @pytest.mark.usefixtures("short")
 @pytest.mark.parametrize("fault", ["a swapped weight", "a gate the wrong way round"])
-def test_a_broken_graph_is_never_written(
-    fault: str, listening_run: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_wrong_graph_is_not_written(
+    fault: str, text_run: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def damage(model: onnx.ModelProto) -> None:
         if fault == "a swapped weight":
@@ -256,25 +258,25 @@ def test_a_broken_graph_is_never_written(
 
     monkeypatch.setattr(assembly, "write_graphs", write_damaged)
     with pytest.raises(ExportError, match="no bundle was written"):
-        export_run(listening_run, tmp_path / "broken", wish=SHORT)
+        export_run(text_run, tmp_path / "broken", options=SHORT)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_an_export_in_fp32_by_mistake_leaves_nothing(
-    listening_run: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    text_run: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.setattr(assembly, "write_graphs", copied(bundle))
-    monkeypatch.setattr(engines, "to_half", lambda model: model)  # a conversion that has quietly done nothing
-    monkeypatch.setattr(sys, "argv", ["export", str(listening_run), "--out", str(tmp_path / "out"), "--engine", "none"])
+    monkeypatch.setattr(engines, "to_half", lambda model: model)  # a conversion without effect
+    monkeypatch.setattr(sys, "argv", ["export", str(text_run), "--out", str(tmp_path / "out"), "--engine", "none"])
     assert main() == 2
     assert "only 0 of 13 layers of the step graph that multiply by weights run in FP16" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("short")
-def test_force_replaces_a_bundle_in_the_end_only(
-    listening_run: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_force_replaces_a_bundle_only_at_the_end(
+    text_run: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(assembly, "write_graphs", copied(bundle))
     copy = tmp_path / "tiny"
@@ -282,23 +284,23 @@ def test_force_replaces_a_bundle_in_the_end_only(
     before = (copy / "bundle.json").read_bytes()
 
     def fail(*arguments: object) -> ParityCheck:
-        raise RuntimeError("the power went")
+        raise RuntimeError("power failure")
 
-    monkeypatch.setattr(assembly, "one_step", fail)
-    with pytest.raises(RuntimeError, match="the power went"):
-        export_run(listening_run, copy, force=True, wish=SHORT)
+    monkeypatch.setattr(assembly, "compare_step", fail)
+    with pytest.raises(RuntimeError, match="power failure"):
+        export_run(text_run, copy, force=True, options=SHORT)
     assert (copy / "bundle.json").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
 
 
 def test_force_replaces_the_whole_folder(
-    listening_run: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: None
+    text_run: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: None
 ) -> None:
     monkeypatch.setattr(assembly, "write_graphs", copied(bundle))
     copy = tmp_path / "tiny"
     shutil.copytree(bundle, copy)
     (copy / "stale").write_text("")
-    export_run(listening_run, copy, force=True, wish=SHORT)
+    export_run(text_run, copy, force=True, options=SHORT)
     assert not (copy / "stale").exists()
     assert open_bundle(copy).manifest.golden[0].frames == (1, 10)
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
@@ -306,7 +308,7 @@ def test_force_replaces_the_whole_folder(
 
 @pytest.mark.usefixtures("short")
 def test_a_full_disk_leaves_the_bundle_from_before(
-    listening_run: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    text_run: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     copy = tmp_path / "tiny"
@@ -317,7 +319,7 @@ def test_a_full_disk_leaves_the_bundle_from_before(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(assembly, "write_graphs", fill)
-    monkeypatch.setattr(sys, "argv", ["export", str(listening_run), "--out", str(copy), "--force", "--engine", "none"])
+    monkeypatch.setattr(sys, "argv", ["export", str(text_run), "--out", str(copy), "--force", "--engine", "none"])
     assert main() == 2
     said = capsys.readouterr().err
     assert said == (
@@ -339,13 +341,13 @@ def test_a_bundle_that_cannot_be_moved_into_place_leaves_the_one_before(
         return rename(path, target)
 
     monkeypatch.setattr(Path, "rename", fail)
-    with pytest.raises(OSError, match="Input/output error"), placed(copy, force=True) as folder:
+    with pytest.raises(OSError, match="Input/output error"), atomic_folder(copy, force=True) as folder:
         (folder / "bundle.json").write_text("{}")
     assert open_bundle(copy).manifest.name == open_bundle(bundle).manifest.name
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
 
 
-def test_a_mistake_of_ours_is_not_told_as_the_users(
+def test_an_internal_error_is_a_traceback(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: object, **__: object) -> None:
@@ -357,10 +359,10 @@ def test_a_mistake_of_ours_is_not_told_as_the_users(
         main()
 
 
-def test_weights_of_another_model_are_one_sentence(
-    listening_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_weights_of_another_model_are_an_error(
+    text_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    content = load_checkpoint(listening_run / "finetune.pt")
+    content = load_checkpoint(text_run / "finetune.pt")
     name, weight = next(iter(content["ema"].items()))
     (tmp_path / "run").mkdir()
     save_checkpoint(tmp_path / "run/finetune.pt", content | {"ema": content["ema"] | {name: weight[:1]}})
@@ -372,7 +374,7 @@ def test_weights_of_another_model_are_one_sentence(
     assert not (tmp_path / "b").exists()
 
 
-def test_the_version_needs_no_installation(listening_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_version_needs_no_installation(text_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     version = importlib.metadata.version
 
     def not_installed(name: str) -> str:
@@ -381,7 +383,7 @@ def test_the_version_needs_no_installation(listening_run: Path, monkeypatch: pyt
         return version(name)
 
     monkeypatch.setattr(importlib.metadata, "version", not_installed)
-    _, config, facts = load_generator(listening_run)
+    _, config, facts = load_generator(text_run)
     assert provenance(config, facts)["software"]["everframe"] == runtime.__version__
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
     assert project["project"]["dynamic"] == ["version"]
@@ -411,7 +413,10 @@ def test_without_text_there_are_no_words(tiny_run: Path) -> None:
         (["n" * 300, "--out", "b"], f"export: the name {'n' * 60}... is too long for this file system: shorten it"),
         (["absent", "--out", "n" * 300], f"export: the name {'n' * 60}... is too long for this file system: shorten"),
         (["absent", "--out", "n" * 250], f"export: the name ./.{'n' * 57}... is too long for this file system: sho"),
-        (["import", "n" * 300, "--out", "b"], f"export: the name {'n' * 60}... is too long for this file system: sho"),
+        (
+            ["from-onnx", "n" * 300, "--out", "b"],
+            f"export: the name {'n' * 60}... is too long for this file system: sho",
+        ),
         (["check", "n" * 300], f"export: {'n' * 300} is no folder; give the folder of a bundle"),
         (["absent"], "the following arguments are required: --out"),
     ],
@@ -434,10 +439,10 @@ def test_bad_input_ends_with_one_sentence_and_status_2(
 
 
 @pytest.mark.usefixtures("short")
-def test_the_same_weights_at_another_size(listening_run: Path, tmp_path: Path) -> None:
+def test_the_same_weights_at_another_size(text_run: Path, tmp_path: Path) -> None:
     out = tmp_path / "wide"
-    rungs = export_run(listening_run, out, wish=ExportOptions(frames=10, engines=(), size=(96, 64)))
-    assert all(rung.passed for rung in rungs)
+    checks = export_run(text_run, out, options=ExportOptions(frames=10, engines=(), size=(96, 64)))
+    assert all(check.passed for check in checks)
     manifest = json.loads((out / "bundle.json").read_text())
     assert (manifest["frame"]["width"], manifest["frame"]["height"]) == (96, 64)
     assert manifest["provenance"]["training"]["trained_size"] == [64, 64]

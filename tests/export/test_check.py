@@ -1,4 +1,4 @@
-"""`python -m export check`: golden frames on every engine that is here, without PyTorch."""
+"""`python -m export check`: golden frames on every engine of this machine, without PyTorch."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def run(monkeypatch: pytest.MonkeyPatch, *words: object) -> int:
 
 
 def spoil(folder: Path) -> None:
-    """Let a bundle sway the other way, with every hash in order again."""
+    """Reverse the motion of a bundle, and update its hashes."""
     model = onnx.load(folder / "step.onnx")
     tensor = next(
         t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and list(t.dims) == [1, 2, 1, 1]
@@ -57,7 +57,7 @@ def open_manifest(folder: Path) -> Manifest:
     return Manifest.parse(json.loads((folder / "bundle.json").read_text()))
 
 
-def test_every_engine_that_is_here_is_compared(
+def test_every_engine_is_compared(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, bundle) == 0
@@ -71,13 +71,13 @@ def test_a_bundle_that_makes_other_frames_fails_with_status_1(
     bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     spoil(bundle)
-    open_bundle(bundle)  # it is in order, but for what it makes
+    open_bundle(bundle)  # valid, but with other frames
     assert run(monkeypatch, bundle, "--engine", "onnxruntime", "--precision", "fp32") == 1
     said = capsys.readouterr().out
-    assert "FAILED: do not put it on air" in said
+    assert "FAILED: do not use" in said
 
 
-def test_figures_for_scripts(
+def test_json_for_scripts(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = tmp_path / "figures.json"
@@ -87,7 +87,7 @@ def test_figures_for_scripts(
     written: dict[str, Any] = json.loads(file.read_text())
     assert written == printed
     assert written["passed"] is True
-    assert [(rung["engine"], rung["precision"]) for rung in written["parity"]] == [
+    assert [(check["engine"], check["precision"]) for check in written["parity"]] == [
         ("onnxruntime", "fp32"), ("onnxruntime", "fp16"),
     ]  # fmt: skip
     worst = min(result.psnr_db for result in check_golden(bundle, "onnxruntime", "fp32"))
@@ -103,7 +103,7 @@ def test_figures_for_scripts(
         (["--engine", "onnxruntime", "--precision", "bf16"], "onnxruntime cannot run in bf16 on this machine"),
     ],
 )
-def test_bad_words_are_one_sentence(
+def test_bad_options_are_one_line(
     words: list[str], sentence: str, bundle: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, bundle, *words) == 2
@@ -117,7 +117,7 @@ def test_no_golden_frames_no_bundle_and_a_damaged_one(
 ) -> None:
     bare = tiny.build(tmp_path / "bare", width=24, height=16)
     assert run(monkeypatch, bare) == 2
-    assert "holds no golden frames" in capsys.readouterr().err
+    assert "has no golden frames" in capsys.readouterr().err
     assert run(monkeypatch, tmp_path / "absent") == 2
     assert "is no folder" in capsys.readouterr().err
     data = bytearray((bundle / "step.onnx").read_bytes())

@@ -1,4 +1,4 @@
-"""Where a bundle comes to lie: complete or absent, and nothing of anybody's is lost."""
+"""Writing of folders: complete or absent, and other files are kept."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from export.folder_writer import placed
+from export.folder_writer import atomic_folder
 
 
 def put(out: Path, *, force: bool = False, text: str = "new") -> None:
     """Write a bundle of one file."""
-    with placed(out, force=force) as folder:
+    with atomic_folder(out, force=force) as folder:
         (folder / "bundle.json").write_text(text)
 
 
-def test_a_bundle_is_there_when_all_of_it_is_written(tmp_path: Path) -> None:
+def test_a_bundle_appears_when_it_is_complete(tmp_path: Path) -> None:
     out = tmp_path / "deep" / "mine"
-    with placed(out, force=False) as folder:
+    with atomic_folder(out, force=False) as folder:
         (folder / "bundle.json").write_text("{}")
         assert not out.exists()
     assert [path.name for path in out.iterdir()] == ["bundle.json"]
@@ -30,39 +30,39 @@ def test_a_bundle_is_there_when_all_of_it_is_written(tmp_path: Path) -> None:
 def test_force_replaces_bundles_and_empty_folders_and_nothing_else(tmp_path: Path) -> None:
     out = tmp_path / "mine"
     put(out)
-    with pytest.raises(ValueError, match="exists already"):
+    with pytest.raises(ValueError, match="already exists"):
         put(out)
     put(out, force=True, text="newer")
     assert (out / "bundle.json").read_text() == "newer"
     (tmp_path / "empty").mkdir()
     put(tmp_path / "empty", force=True)
     (tmp_path / "holiday").mkdir()
-    (tmp_path / "holiday" / "photo.jpg").write_text("dear to somebody")
-    (tmp_path / "letter").write_text("dear to somebody")
+    (tmp_path / "holiday" / "photo.jpg").write_text("important")
+    (tmp_path / "letter").write_text("important")
     (tmp_path / "link").symlink_to(out)
     for name in ("holiday", "letter", "link"):
-        with pytest.raises(ValueError, match="is no bundle, and --force replaces nothing else"):
+        with pytest.raises(ValueError, match="is not a bundle, and --force replaces only bundles"):
             put(tmp_path / name, force=True)
     assert (tmp_path / "holiday" / "photo.jpg").exists()
     assert (tmp_path / "letter").exists()
     assert (tmp_path / "link").is_symlink()
 
 
-def test_what_came_to_lie_there_meanwhile_is_not_replaced(tmp_path: Path) -> None:
+def test_a_bundle_written_meanwhile_is_not_replaced(tmp_path: Path) -> None:
     out = tmp_path / "mine"
 
     def write_slowly() -> None:
-        with placed(out, force=False) as folder:
+        with atomic_folder(out, force=False) as folder:
             (folder / "bundle.json").write_text("slow")
             put(out, text="fast")
 
-    with pytest.raises(ValueError, match="exists already"):
+    with pytest.raises(ValueError, match="already exists"):
         write_slowly()
     assert (out / "bundle.json").read_text() == "fast"
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_leavings_of_the_killed_are_swept_up_and_those_of_the_living_stay(tmp_path: Path) -> None:
+def test_temporary_folders_of_ended_processes_are_removed_and_others_stay(tmp_path: Path) -> None:
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()
     for owner in (ended.pid, os.getppid()):

@@ -1,4 +1,4 @@
-"""The words of a bundle: cut to the commonest, read by the runtime, with the vectors of the training."""
+"""A bundle's vocabulary: the most common tokens, with the training's vectors, as the runtime reads them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export.vocabulary import commonest, write_vocabulary
+from export.vocabulary import most_common_tokens, write_vocabulary
 from runtime.prompts.text_encoder import TextEncoder as RuntimeWords
 from tests.export.wordpiece import LETTERS, SPECIAL, make_wordpieces
 from tests.training.words_fixture import make_words
@@ -79,11 +79,11 @@ def test_what_is_left_is_special_letters_and_the_first_words(folder: Path) -> No
     tokenizer = json.loads((folder / "tokenizer.json").read_text())
     everything = sorted(tokenizer["model"]["vocab"].items(), key=lambda item: item[1])
     always = set(SPECIAL) | set(LETTERS) | {f"##{letter}" for letter in LETTERS}
-    assert {token for token, _ in commonest(tokenizer, 0)} == always
-    two = commonest(tokenizer, len(always) + 2)
+    assert {token for token, _ in most_common_tokens(tokenizer, 0)} == always
+    two = most_common_tokens(tokenizer, len(always) + 2)
     assert {token for token, _ in two} - always == {"the", "sea"}
     assert [row for _, row in two] == sorted(row for _, row in two)
-    assert commonest(tokenizer, 10_000) == everything
+    assert most_common_tokens(tokenizer, 10_000) == everything
 
 
 def test_the_words_of_the_captions_stay_whatever_their_place(folder: Path, tmp_path: Path) -> None:

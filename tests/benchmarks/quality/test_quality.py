@@ -279,8 +279,8 @@ def test_the_command_judges_a_bundle(
 def test_the_command_judges_a_run(
     tmp_path: Path,
     footage: Path,
-    listening_run: Path,
-    listening_bundle: Path,
+    text_run: Path,
+    text_bundle: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -288,12 +288,12 @@ def test_the_command_judges_a_run(
 
     def write_graphs(_: object, folder: Path) -> None:
         for name in ("condition.onnx", "step.onnx"):
-            shutil.copy(listening_bundle / name, folder)
+            shutil.copy(text_bundle / name, folder)
 
     monkeypatch.setattr(onnx_files, "write_graphs", write_graphs)  # they take ten seconds to make
     monkeypatch.setattr(quality, "I3D", lambda path, threads: FakeExtractor())
     arguments = ["--parts", "i2v", "--train-clips", "0", "--holdout-fraction", "0.5"]
-    assert main(command(listening_run, footage, tmp_path, *arguments)) == 0
+    assert main(command(text_run, footage, tmp_path, *arguments)) == 0
     line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert (line["kind"], line["frame"], line["fps"]) == ("run", "64 x 64", "25")
     assert line["footage"]["settings"]["source"] == "the run"

@@ -1,4 +1,4 @@
-"""Small models as other people export them: a style net, a recurrent one, a GAN, 2x super-resolution, two stages."""
+"""Small models like those of other projects: a style net, a recurrent one, a GAN, 2x super-resolution, two stages."""
 
 from __future__ import annotations
 

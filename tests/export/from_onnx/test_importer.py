@@ -1,4 +1,4 @@
-"""Somebody's ONNX models become bundles that run like the originals, or are refused with one sentence."""
+"""Imported ONNX models run like the originals, or are rejected with one sentence."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from tests.export.from_onnx import foreign
 
 @pytest.fixture(autouse=True)
 def one_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importing, "runnable", lambda: [("onnxruntime", "fp32")])
+    monkeypatch.setattr(importing, "available_engines", lambda: [("onnxruntime", "fp32")])
 
 
-def imported(model: Path, *roles: str, condition: Path | None = None, **wish: object) -> Path:
+def imported(model: Path, *roles: str, condition: Path | None = None, **options: object) -> Path:
     out = model.parent / "bundle"
-    report = import_model(model, out, condition=condition, wish=ImportOptions(roles=roles, **wish))
+    report = import_model(model, out, condition=condition, options=ImportOptions(roles=roles, **options))
     frames = 300 if open_bundle(out).manifest.step.inputs_of("state") else 8
-    assert [(rung.engine, rung.frames, rung.passed) for rung in report.rungs] == [("onnxruntime", frames, True)]
+    assert [(check.engine, check.frames, check.passed) for check in report.checks] == [("onnxruntime", frames, True)]
     results = check_golden(out, "onnxruntime", "fp32")
     assert tuple(result.frame for result in results) == GOLDEN_FRAMES
     assert min(result.psnr_db for result in results) >= 60
@@ -64,7 +64,7 @@ def test_a_style_net_of_any_opset_transforms_live_frames(opset: int, tmp_path: P
             assert difference.max() < 0.51
 
 
-def test_ranges_and_the_order_of_colours_are_as_they_were_said(tmp_path: Path) -> None:
+def test_given_ranges_and_colour_orders_are_used(tmp_path: Path) -> None:
     model = foreign.style(tmp_path / "style.onnx", end="Tanh")
     bundle = imported(model, "input=live:0..255,bgr", "output=frame:bgr", size=(32, 32))
     live = moving_frames(32, 32, 1)
@@ -122,7 +122,7 @@ def test_a_state_of_known_shape_is_guessed(tmp_path: Path) -> None:
         assert [int(next(generator)[0, 0, 0]) for _ in range(4)] == [0, 20, 40, 60]
 
 
-def test_a_state_that_runs_away_is_noticed(tmp_path: Path) -> None:
+def test_a_state_that_grows_out_of_range_is_an_error(tmp_path: Path) -> None:
     text = """net (float[1,3,16,16] x, float[1,5] memory) => (float[1,3,16,16] y, float[1,5] later) {
       later = Add (memory, ones)
       mean = ReduceMean <keepdims = 0> (memory)
@@ -130,7 +130,7 @@ def test_a_state_that_runs_away_is_noticed(tmp_path: Path) -> None:
     }"""
     model = foreign.write(tmp_path / "m.onnx", text, {"ones": np.full((1, 5), 0.1, np.float32)})
     with pytest.raises(ValueError, match=r'the frame "y" goes from 0 to 2\d\.?\d*, which is not the range 0..1'):
-        import_model(model, tmp_path / "bundle", wish=ImportOptions())
+        import_model(model, tmp_path / "bundle", options=ImportOptions())
     assert {path.name for path in tmp_path.iterdir()} == {"m.onnx"}
 
 
@@ -156,6 +156,12 @@ def generator_code(seed: int, count: int) -> np.ndarray:
     from runtime.noise import CODES, normals
 
     return normals(seed, CODES, 0, count)
+
+
+def test_options_are_optional(tmp_path: Path) -> None:
+    report = import_model(foreign.gan(tmp_path / "gan.onnx"), tmp_path / "bundle")
+    assert all(check.passed for check in report.checks)
+    assert open_bundle(tmp_path / "bundle").manifest.name == "bundle"
 
 
 def test_noise_is_drawn_for_every_frame(tmp_path: Path) -> None:
@@ -231,7 +237,7 @@ def test_a_mask_shows_where_the_live_picture_counts(tmp_path: Path) -> None:
         assert next(generator)[:, 0, 0].tolist() == [90] * 8 + [0] * 8
 
 
-def test_the_manifest_says_where_it_comes_from(tmp_path: Path) -> None:
+def test_the_manifest_has_the_provenance(tmp_path: Path) -> None:
     model = foreign.style(tmp_path / "Style Net.onnx", 11)
     out = imported(model, size=(32, 32), licence="MIT", source="a test", description="A style.")
     manifest = json.loads((out / "bundle.json").read_text())
@@ -242,12 +248,12 @@ def test_the_manifest_says_where_it_comes_from(tmp_path: Path) -> None:
     assert manifest["description"] == "A style."
     (golden,) = manifest["golden"]
     assert golden["live"] is True
-    (rung,) = manifest["verified"]["parity"]
-    assert (rung["engine"], rung["passed"]) == ("onnxruntime", True)
-    assert rung["worst"] >= 60
+    (check,) = manifest["verified"]["parity"]
+    assert (check["engine"], check["passed"]) == ("onnxruntime", True)
+    assert check["worst"] >= 60
 
 
-def test_weights_in_another_file_and_local_functions_come_along(tmp_path: Path) -> None:
+def test_external_weights_and_local_functions_are_included(tmp_path: Path) -> None:
     model = onnx.load(foreign.style(tmp_path / "style.onnx"))
     function = onnx.parser.parse_function(
         '<domain: "local", opset_import: ["" : 18]> Softer (x) => (y) { '
@@ -263,7 +269,7 @@ def test_weights_in_another_file_and_local_functions_come_along(tmp_path: Path) 
     assert sorted(path.name for path in bundle.glob("*.onnx")) == ["step.onnx"]
 
 
-def test_a_wrong_conversion_is_never_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_conversion_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def convert(model: onnx.ModelProto, target: int) -> onnx.ModelProto:
         changed = onnx.ModelProto()
         changed.CopyFrom(model)
@@ -274,33 +280,34 @@ def test_a_wrong_conversion_is_never_written(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(onnx.version_converter, "convert_version", convert)
     model = foreign.style(tmp_path / "style.onnx", 11)
     with pytest.raises(ValueError, match="no bundle was written"):
-        import_model(model, tmp_path / "out" / "bundle", wish=ImportOptions(size=(32, 32)))
+        import_model(model, tmp_path / "out" / "bundle", options=ImportOptions(size=(32, 32)))
     assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_an_existing_bundle_is_replaced_by_force_only(tmp_path: Path) -> None:
     model = foreign.style(tmp_path / "style.onnx")
     out = imported(model, size=(32, 32))
-    with pytest.raises(ValueError, match="exists already"):
-        import_model(model, out, wish=ImportOptions(size=(64, 32)))
+    with pytest.raises(ValueError, match="already exists"):
+        import_model(model, out, options=ImportOptions(size=(64, 32)))
     with pytest.raises(ValueError, match="free size"):
         import_model(model, out, force=True)
     assert open_bundle(out).manifest.frame.width == 32
-    import_model(model, out, wish=ImportOptions(size=(64, 32)), force=True)
+    import_model(model, out, options=ImportOptions(size=(64, 32)), force=True)
     assert open_bundle(out).manifest.frame.width == 64
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bundle", "style.onnx"]
 
 
-def test_the_command_line_says_what_was_guessed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("command", ["from-onnx", "import"])
+def test_the_command_line_prints_what_was_guessed(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = foreign.style(tmp_path / "style.onnx")
     out = tmp_path / "bundle"
-    words = ["export", "import", str(model), "--out", str(out), "--size", "48x32", "--fps", "30000/1001"]
+    words = ["export", command, str(model), "--out", str(out), "--size", "48x32", "--fps", "30000/1001"]
     monkeypatch.setattr(sys, "argv", words)
     assert main() == 0
     said = capsys.readouterr().out
-    assert "input float32 [1, 3, 32, 48] -> live, nchw, rgb, range 0..1, which is assumed, guessed" in said
+    assert "input float32 [1, 3, 32, 48] -> live, nchw, rgb, range 0..1, assumed, guessed" in said
     assert "output float32 [1, 3, 32, 48] -> frame, nchw, rgb, range 0..1\n" in said
     assert f"wrote {out}" in said
     assert open_bundle(out).manifest.frame.fps_text == "30000/1001"
@@ -310,19 +317,19 @@ def test_the_command_line_says_what_was_guessed(
     ("words", "sentence"),
     [
         (["absent.onnx"], "export: there is no file absent.onnx"),
-        (["style.onnx"], 'the input "input" (float32 [batch, 3, h, w]) has a free size: say which with --size WxH'),
+        (["style.onnx"], 'the input "input" (float32 [batch, 3, h, w]) has a free size: pass --size WxH'),
         (["style.onnx", "--size", "big"], "--size must be WxH"),
         (["style.onnx", "--fps", "0"], "--fps must be from 1 to 240"),
         (["style.onnx", "--shape", "input"], "--shape must be TENSOR=AxBx..."),
         (["style.onnx", "--role", "inptu=live"], 'there is no tensor "inptu" (did you mean "input"?)'),
     ],
 )
-def test_bad_input_ends_with_one_sentence_and_status_2(
+def test_bad_input_is_one_line_and_status_2(
     words: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     foreign.style(tmp_path / "style.onnx")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["export", "import", *words, "--out", "bundle"])
+    monkeypatch.setattr(sys, "argv", ["export", "from-onnx", *words, "--out", "bundle"])
     assert main() == 2
     captured = capsys.readouterr()
     assert sentence in captured.err

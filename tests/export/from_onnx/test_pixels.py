@@ -1,4 +1,4 @@
-"""The graph surgery at the border: the same pixels as our own export, and live golden runs that can fail."""
+"""The nodes around an imported model: the same pixels as our own export, and golden runs with live input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from export import graphs
 from export.from_onnx import pixels as import_pixels
 from export.from_onnx.importer import ImportOptions, import_model
 from export.from_onnx.pixels import GraphFragment, PictureSpec, from_pixels, to_i420, to_picture, to_rgb
-from export.parity.checks import runnable
+from export.parity.checks import available_engines
 from runtime import BundleError, Generator
 from runtime.bundle.reader import open_bundle, write_manifest
 from runtime.golden import check_golden
@@ -23,22 +23,22 @@ from tests.export.from_onnx import foreign
 OPSET, IR = 18, 9
 
 
-def run(piece: GraphFragment, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
-    model = piece.to_model("test", OPSET, IR).SerializeToString()
+def run(graph: GraphFragment, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    model = graph.to_model("test", OPSET, IR).SerializeToString()
     return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"]).run(None, feeds)
 
 
-def test_frames_are_those_of_our_own_export_to_the_last_bit() -> None:
+def test_frames_are_bit_identical_to_our_own_export() -> None:
     assert import_pixels.LUMA == graphs.LUMA
     picture = np.random.default_rng(0).uniform(-0.1, 1.1, (1, 3, 32, 48)).astype(np.float32)
-    piece = GraphFragment()
-    piece.take("values", "float32", picture.shape)
-    to_picture(piece, "values", PictureSpec(picture.shape, "float32", "nchw", "rgb", "0..1"), (32, 48), "picture")
-    to_rgb(piece, "picture", "rgb")
-    to_i420(piece, "picture", (32, 48), "i420")
-    piece.give("rgb", "uint8", (1, 32, 48, 3))
-    piece.give("i420", "uint8", (1, 48, 48))
-    rgb, i420 = run(piece, {"values": picture})
+    graph = GraphFragment()
+    graph.add_input("values", "float32", picture.shape)
+    to_picture(graph, "values", PictureSpec(picture.shape, "float32", "nchw", "rgb", "0..1"), (32, 48), "picture")
+    to_rgb(graph, "picture", "rgb")
+    to_i420(graph, "picture", (32, 48), "i420")
+    graph.add_output("rgb", "uint8", (1, 32, 48, 3))
+    graph.add_output("i420", "uint8", (1, 48, 48))
+    rgb, i420 = run(graph, {"values": picture})
     clipped = torch.from_numpy(picture).clamp(0, 1)
     assert np.array_equal(rgb, graphs.to_rgb(clipped).numpy())
     assert np.array_equal(i420, graphs.to_i420(clipped).numpy())
@@ -62,11 +62,11 @@ def test_black_and_white_become_the_ends_of_the_range(
     shape = (1, 3, 8, 10) if layout == "nchw" else (1, 8, 10, 3)
     live = np.zeros((1, 8, 10, 3), np.uint8)
     live[:, 4:] = 255
-    piece = GraphFragment()
-    piece.take("live", "uint8", live.shape)
-    from_pixels(piece, "live", (8, 10), PictureSpec(shape, dtype, layout, "rgb", range_), "out")
-    piece.give("out", dtype, shape)
-    (found,) = run(piece, {"live": live})
+    graph = GraphFragment()
+    graph.add_input("live", "uint8", live.shape)
+    from_pixels(graph, "live", (8, 10), PictureSpec(shape, dtype, layout, "rgb", range_), "out")
+    graph.add_output("out", dtype, shape)
+    (found,) = run(graph, {"live": live})
     planes = found[0] if layout == "nchw" else found[0].transpose(2, 0, 1)
     assert found.dtype == dtype
     assert np.allclose(planes[:, 0, 0], ends[0], atol=2e-3)
@@ -75,18 +75,18 @@ def test_black_and_white_become_the_ends_of_the_range(
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A recurrent model with a live input, imported on every engine that is here."""
+    """A recurrent model with a live input, imported on every engine of this machine."""
     folder = tmp_path_factory.mktemp("imported")
     model = foreign.recurrent(folder / "matting.onnx")
-    import_model(model, folder / "bundle", wish=ImportOptions(roles=["r_in=state:r_out"], size=(32, 16)))
+    import_model(model, folder / "bundle", options=ImportOptions(roles=["r_in=state:r_out"], size=(32, 16)))
     return folder / "bundle"
 
 
-def test_every_engine_was_measured(bundle: Path) -> None:
+def test_every_engine_was_compared(bundle: Path) -> None:
     manifest = open_bundle(bundle).manifest
-    rungs = {(rung["engine"], rung["precision"]): rung for rung in manifest.verified["parity"]}
-    assert set(rungs) == set(runnable())
-    assert all(rung["passed"] for (_, precision), rung in rungs.items() if precision == "fp32")
+    checks = {(check["engine"], check["precision"]): check for check in manifest.verified["parity"]}
+    assert set(checks) == set(available_engines())
+    assert all(check["passed"] for (_, precision), check in checks.items() if precision == "fp32")
     assert manifest.verified["refusals"] == []
     assert not (bundle / "engines").exists()
 

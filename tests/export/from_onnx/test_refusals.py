@@ -1,4 +1,4 @@
-"""What cannot go on air is refused by the name of its tensor or operator, and nothing is written."""
+"""Unsupported models are rejected by the name of a tensor or operator, and nothing is written."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ REFUSED = {
     ),
     "random numbers": (
         f"net ({HW} x) => ({HW} y) {{ n = RandomNormalLike (x) y = Add (x, n) }}",
-        "RandomNormalLike .* random numbers of its own",
+        "RandomNormalLike .* draws random numbers",
     ),
     "a custom operator": (
         f"net ({HW} x) => ({HW} y) {{ y = com.acme.Glow (x) }}",
@@ -54,7 +54,7 @@ REFUSED = {
     ),
     "an open input": (
         f"net ({HW} x, float[1,3,1,1] gain) => ({HW} y) {{ y = Mul (x, gain) }}",
-        'the input "gain" .* may be many',
+        'the input "gain" .* is ambiguous',
     ),
     "four channels": ("net (float[1,4,16,16] x) => (float[1,4,16,16] y) { y = Neg (x) }", "no input can be"),
     "a fixed batch": (
@@ -64,7 +64,7 @@ REFUSED = {
     "either layout": ("net (float[1,3,16,3] x) => (float[1,3,16,3] y) { y = Neg (x) }", "no input can be"),
     "far from its range": (
         f"net ({HW} x) => ({HW} y) {{ y = Mul (x, much) }}",
-        "which is not the range 0..1: say its range",
+        "which is not the range 0..1: give its range",
     ),
     "not finite": (f"net ({HW} x) => ({HW} y) {{ z = Sub (x, x) y = Div (x, z) }}", "not finite"),
 }
@@ -76,13 +76,13 @@ WEIGHTS = {
 
 
 @pytest.mark.parametrize("fault", REFUSED)
-def test_it_is_refused_by_name_and_nothing_is_written(fault: str, tmp_path: Path) -> None:
+def test_it_is_rejected_by_name_and_nothing_is_written(fault: str, tmp_path: Path) -> None:
     text, sentence = REFUSED[fault]
     read = {name: value for name, value in WEIGHTS.items() if f"{name})" in text}
     model = foreign.write(tmp_path / "m.onnx", text, read)
     roles = ["flag=fixed:1"] if fault == "control flow" else []
     with pytest.raises(ValueError, match=sentence):
-        import_model(model, tmp_path / "out" / "bundle", wish=ImportOptions(roles=roles))
+        import_model(model, tmp_path / "out" / "bundle", options=ImportOptions(roles=roles))
     assert list((tmp_path / "out").iterdir()) == []
 
 
@@ -92,32 +92,32 @@ def test_it_is_refused_by_name_and_nothing_is_written(fault: str, tmp_path: Path
         (["x"], "a role must be TENSOR=ROLE"),
         (["x=lvie"], 'there is no role "lvie" .did you mean "live"'),
         (["x=live", "x=image"], 'the role of "x" is given twice'),
-        (["x=live:0..2"], 'a picture has no "0..2"'),
-        (["x=live:nhwc"], '"x" .* is no picture'),
+        (["x=live:0..2"], 'unknown detail "0..2"'),
+        (["x=live:nhwc"], '"x" .* is not a picture'),
         (["x=noise:3"], "the role noise has no details"),
-        (["x=live", "h=fixed"], "say what it is fixed at"),
+        (["x=live", "h=fixed"], "give the fixed value"),
         (["x=live", "h=fixed:a"], "numbers must be separated by commas"),
         (["x=live", "h=fixed:1,2,3"], '"h" has 2 values, got 3'),
-        (["x=live", "h=control:5@0..1"], "the limits must rise and hold every default"),
+        (["x=live", "h=control:5@0..1"], "the limits must be LOW..HIGH"),
         (["x=live", "h=state:gone"], 'no output "gone"'),
-        (["x=live", "h=state:y"], "they must be alike"),
+        (["x=live", "h=state:y"], "they must match"),
         (["x=live", "h=state:k", "g=state:k"], "several states"),
-        (["x=live", "h=state", "g=fixed:1"], 'the state "h" has 2 outputs like it'),
-        (["x=live", "h=memory", "g=fixed:1"], 'the memory "h" is no output of the first model'),
-        (["x=live", "h=fixed:1", "g=fixed:1", "k=frame"], '"k" .* is no picture'),
+        (["x=live", "h=state", "g=fixed:1"], 'the state "h" matches 2 outputs'),
+        (["x=live", "h=memory", "g=fixed:1"], 'the memory "h" is not an output of the first model'),
+        (["x=live", "h=fixed:1", "g=fixed:1", "k=frame"], '"k" .* is not a picture'),
     ],
 )  # fmt: skip
-def test_bad_roles_are_told_apart(roles: list[str], sentence: str, tmp_path: Path) -> None:
+def test_bad_roles_have_different_messages(roles: list[str], sentence: str, tmp_path: Path) -> None:
     text = f"""net ({HW} x, float[1,2] h, float[1,2] g) => ({HW} y, float[1,2] k, float[1,2] l) {{
       k = Neg (h) l = Neg (g) m = ReduceMean <keepdims = 0> (k) n = ReduceMean <keepdims = 0> (l) o = Add (m, n)
       y = Add (x, o)
     }}"""
     model = foreign.write(tmp_path / "m.onnx", text)
     with pytest.raises(ValueError, match=sentence):
-        import_model(model, tmp_path / "bundle", wish=ImportOptions(roles=roles))
+        import_model(model, tmp_path / "bundle", options=ImportOptions(roles=roles))
 
 
-def test_what_the_frame_does_not_need_does_not_matter(tmp_path: Path) -> None:
+def test_what_the_frame_does_not_depend_on_may_be_anything(tmp_path: Path) -> None:
     text = f"""net ({HW} x, bool[1] flag) => ({HW} y, {HW} z) {{
       y = Neg (x)
       z = If (flag) <
@@ -126,28 +126,28 @@ def test_what_the_frame_does_not_need_does_not_matter(tmp_path: Path) -> None:
       >
     }}"""
     model = foreign.write(tmp_path / "m.onnx", text)
-    report = import_model(model, tmp_path / "bundle", wish=ImportOptions(roles=["y=frame:-1..1"]))
-    assert "  flag -> left out: the frame does not depend on it" in report.lines
+    report = import_model(model, tmp_path / "bundle", options=ImportOptions(roles=["y=frame:-1..1"]))
+    assert "  flag -> not used: the frame does not depend on it" in report.lines
 
 
 @pytest.mark.parametrize("content", [b"", b"not onnx", onnx.ModelProto(ir_version=8).SerializeToString()])
 def test_a_file_that_is_no_model(content: bytes, tmp_path: Path) -> None:
     model = tmp_path / "m.onnx"
     model.write_bytes(content)
-    with pytest.raises(ValueError, match=r"m\.onnx (cannot be read as|is no) ONNX"):
+    with pytest.raises(ValueError, match=r"m\.onnx (cannot be read as|is not an) ONNX"):
         import_model(model, tmp_path / "bundle")
 
 
-def test_an_opset_too_old_and_a_size_that_cannot_be_had(tmp_path: Path) -> None:
+def test_an_opset_too_old_and_a_size_that_is_not_possible(tmp_path: Path) -> None:
     old = foreign.write(tmp_path / "old.onnx", f"net ({HW} x) => ({HW} y) {{ y = Neg (x) }}", opset=6)
     with pytest.raises(ValueError, match="uses opset 6: export it with opset 7 or newer"):
         import_model(old, tmp_path / "bundle")
     fixed = foreign.write(tmp_path / "fixed.onnx", f"net ({HW} x) => ({HW} y) {{ y = Neg (x) }}")
-    with pytest.raises(ValueError, match="--size 64x64 cannot be had"):
-        import_model(fixed, tmp_path / "bundle", wish=ImportOptions(size=(64, 64)))
+    with pytest.raises(ValueError, match="--size 64x64 is not possible"):
+        import_model(fixed, tmp_path / "bundle", options=ImportOptions(size=(64, 64)))
 
 
-def test_a_name_that_steers_a_terminal_is_refused(tmp_path: Path) -> None:
+def test_a_name_with_terminal_escapes_is_rejected(tmp_path: Path) -> None:
     path = foreign.write(tmp_path / "m.onnx", f"net ({HW} x) => ({HW} y) {{ y = Neg (x) }}")
     model = onnx.load(path)
     model.graph.node[0].name = "\x1b[2Jnode"

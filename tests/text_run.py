@@ -49,10 +49,14 @@ def write_run(out: Path, tiny_run: Path) -> Path:
 
 def export(run: Path, out: Path) -> Path:
     """Export it, compared in short closed loops and not in bf16, which few processors have; return the folder."""
-    runnable = assembly.runnable
+    available_engines = assembly.available_engines
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(assembly, "GOLDEN_FRAMES", (1, 10, 30))
         patch.setattr(assembly, "FEW_FRAMES", (20,))
-        patch.setattr(assembly, "runnable", lambda left_out: [pair for pair in runnable(left_out) if pair[1] != "bf16"])
-        export_run(run, out, wish=ExportOptions(frames=30))
+        patch.setattr(
+            assembly,
+            "available_engines",
+            lambda without: [pair for pair in available_engines(without) if pair[1] != "bf16"],
+        )
+        export_run(run, out, options=ExportOptions(frames=30))
     return out
