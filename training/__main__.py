@@ -10,7 +10,6 @@ from pathlib import Path
 from training.atomic_file import to_sentence
 
 EXAMPLES = """examples:
-  python -m training pack     FOOTAGE --out PACK --megabytes 20
   python -m training shard    FOOTAGE --out SHARDS
   python -m training words    MODEL --out WORDS
   python -m training pretrain training/configs/landscape-256.toml --data SHARDS --words WORDS --out runs/landscape
@@ -27,7 +26,7 @@ pretrain.pt, finetune.pt and polish.pt, metrics.jsonl, tensorboard/, samples/ an
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    from training.data import pack, shards, words
+    from training.data import shards, words
     from training.tasks import probe
 
     main_parser = argparse.ArgumentParser(
@@ -37,7 +36,6 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = main_parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    pack.add_arguments(commands.add_parser("pack", help="make a folder of videos small enough to be carried"))
     shards.add_arguments(commands.add_parser("shard", help="decode, cut and pack a folder of videos once"))
     words.add_arguments(commands.add_parser("words", help="distil word vectors from a sentence encoder"))
     for name, sentence in (
@@ -77,11 +75,11 @@ def parser() -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> None:
     """Carry out one command; raises ValueError for anything the user can mend."""
-    from training.data import pack, shards, words
+    from training.data import shards, words
     from training.tasks import probe
 
     commands = {
-        "pack": pack.run, "shard": shards.run, "words": words.run, "probe": probe.run, "sample": show_samples,
+        "shard": shards.run, "words": words.run, "probe": probe.run, "sample": show_samples,
         "pretrain": train_stage, "finetune": train_stage, "polish": train_stage,
     }  # fmt: skip
     commands[arguments.command](arguments)
