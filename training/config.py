@@ -59,6 +59,13 @@ class FootageConfig:
             )
 
 
+def task_weights() -> dict[str, float]:
+    """Return the default weight of every pretraining task; 0 leaves a task out."""
+    from training.tasks.table import TASKS  # here, because the tasks import this module
+
+    return {name: task.weight for name, task in TASKS.items()}
+
+
 @dataclasses.dataclass(frozen=True)
 class PretrainConfig:
     """The first stage: video without labels. A clip is four frames at an equal distance, drawn anew every iteration."""
@@ -69,11 +76,7 @@ class PretrainConfig:
     still: bool = False  # clips in which nothing moves: what single pictures teach, to compare with
     learning_rate: float = 6e-4
     weight_decay: float = 0.01
-    order: float = 0.2  # weight of each task; 0 leaves it out
-    position: float = 0.2
-    reconstruction: float = 1.0
-    alignment: float = 0.0  # needs captions and --words
-    anticipation: float = 0.0  # how a picture will move, from the picture alone
+    weights: dict[str, float] = dataclasses.field(default_factory=task_weights)  # in TOML a key each: order = 0.2
     stride_min: int = 1  # frames from one frame of a clip to the next, from
     stride_max: int = 2  # to
     flow: float = 0.3  # reconstruction: steady flow against the footage's mean optical flow
@@ -241,8 +244,10 @@ class Config:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the configuration as plain data, for checkpoints and digests."""
-        return dataclasses.asdict(self)
+        """Return the configuration as plain data with the keys of the TOML file, for checkpoints and digests."""
+        data = dataclasses.asdict(self)
+        data["pretrain"] |= data["pretrain"].pop("weights")
+        return data
 
     def cropped(self, crop: int) -> Config:
         """Return the configuration of a generator that works on squares of side `crop`; 0: this one."""
@@ -320,17 +325,23 @@ def _build(kind: type, data: Any, where: str, prefix: str) -> object:
     if not isinstance(data, dict):
         raise ValueError(f"{where}: [{prefix.rstrip('.')}] is {type(data).__name__}, expected a table of keys")
     hints = typing.get_type_hints(kind)
+    weights = task_weights() if kind is PretrainConfig else {}
+    if weights:  # every task's weight is a key of [pretrain]
+        del hints["weights"]
+        hints |= dict.fromkeys(weights, float)
     for key in data:
         if key not in hints:
             nearest = difflib.get_close_matches(key, hints, n=1, cutoff=0.0)
             raise ValueError(f'{where}: unknown key "{prefix}{key}"; the nearest known one is "{prefix}{nearest[0]}"')
-    values = {}
+    values: dict[str, Any] = {}
     for key, value in data.items():
         expected = hints[key]
         if dataclasses.is_dataclass(expected):
             values[key] = _build(typing.cast(type, expected), value, where, f"{prefix}{key}.")
         else:
             values[key] = _checked(value, expected, f"{where}: {prefix}{key}")
+    if weights:
+        values["weights"] = {name: values.pop(name, weight) for name, weight in weights.items()}
     return kind(**values)
 
 

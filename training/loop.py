@@ -20,7 +20,6 @@ from lightning.fabric import Fabric
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
-from torch.utils.tensorboard import SummaryWriter
 
 from training.atomic_file import write_text
 from training.checkpoint import load_checkpoint, load_weights, save_checkpoint
@@ -30,6 +29,7 @@ from training.data.loading import load_batches
 from training.progress import ProgressLines
 from training.sampling import write_samples
 from training.stages.losses import DivergenceError
+from training.tensorboard import TensorBoardLog
 
 
 class TrainingStage(Protocol):
@@ -96,7 +96,7 @@ def train(
     run: Path,
     facts: dict[str, Any],
     note: dict[str, Any],
-    evaluate: Callable[[nn.Module, int], None] | None = None,
+    evaluate: Callable[[nn.Module, int, TensorBoardLog], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> None:
     """Run a stage to its end, resuming from `RUN/STAGE.pt` if that is there.
@@ -113,7 +113,8 @@ def train(
         run: the run's folder.
         facts: goes into every checkpoint.
         note: what `RUN/run.json` says.
-        evaluate: called with the averaged module and the iteration, every `run.evaluate_every` and at the end.
+        evaluate: called with the averaged module, the iteration and the TensorBoard log; every `run.evaluate_every`
+            iterations and at the end.
         clock: seconds, for throughput figures.
     """
     run.mkdir(parents=True, exist_ok=True)
@@ -202,7 +203,7 @@ def _iterate(
     start: int,
     log: _Log,
     save: Callable[[int], None],
-    evaluate: Callable[[nn.Module, int], None] | None,
+    evaluate: Callable[[nn.Module, int, TensorBoardLog], None] | None,
     clock: Callable[[], float],
 ) -> None:
     """Run iterations from `start` on, until the end or until the stage says stop."""
@@ -239,7 +240,7 @@ def _iterate(
             if is_saved:
                 save(done)
             if evaluate is not None and (done % config.run.evaluate_every == 0 or is_last):
-                evaluate(ema, done)
+                evaluate(ema, done, log.board)
             if is_shown:
                 write_samples(ema.generator, held_out, config, run / "samples" / f"{stage.name}-{done:06d}")
             began += clock() - paused  # throughput is the training's
@@ -266,7 +267,7 @@ class _Log:
         if self.enabled:
             path = self.run / "metrics.jsonl"
             forget(path, self.stage.name, self.start)
-            self.board = SummaryWriter(str(self.run / "tensorboard"))
+            self.board = TensorBoardLog(self.run, self.stage.name, self.start)
             self.file = path.open("a", encoding="utf-8")
             self.progress.start()
             if not self.is_bar:
@@ -299,8 +300,7 @@ class _Log:
         line: dict[str, Any] = {"stage": self.stage.name, "iteration": iteration, **means, **more}
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
-        for key, value in (means | more).items():
-            self.board.add_scalar(f"{self.stage.name}/{key}", value, iteration)
+        self.board.add_scalars(iteration, means | more)
 
 
 def forget(path: Path, stage: str, start: int) -> None:

@@ -19,13 +19,12 @@ from training.data.words import WordVectors
 from training.fabric import choose_precision, precision_sentence, start_engine
 from training.loop import TrainingStage, forget, train
 from training.model.perceptual import PerceptualDistance
-from training.report.report import write_report
 from training.stages.finetune import FinetuneStage
 from training.stages.polish import PolishStage
-from training.stages.pretrain import Pretrainer, PretrainStage, held_out, measures_of
-from training.tasks.pictures import write_pictures
+from training.stages.pretrain import Pretrainer, PretrainStage, held_out, measures_of, pictures_of
+from training.tensorboard import TensorBoardLog
 
-Evaluate = Callable[[nn.Module, int], None]
+Evaluate = Callable[[nn.Module, int, TensorBoardLog], None]
 
 
 class StageInputs(NamedTuple):
@@ -89,21 +88,22 @@ def note_held_out(run: Path, stage: str, iteration: int, **found: Any) -> None:
 def pretraining(material: StageInputs, arguments: argparse.Namespace) -> tuple[TrainingStage, Evaluate]:
     """Return the first stage, and how it is evaluated."""
     config, library = material.config, material.library
-    if config.pretrain.alignment > 0 and not any(library.take(span.take).caption for span in material.spans):
+    weight = config.pretrain.weights["alignment"]
+    if weight > 0 and not any(library.take(span.take).caption for span in material.spans):
         raise ValueError(
-            f"{arguments.data} has no captions and pretrain.alignment is {config.pretrain.alignment}: "
+            f"{arguments.data} has no captions and pretrain.alignment is {weight}: "
             "add captions.csv (file,caption) to the footage, or set pretrain.alignment to 0"
         )
     stage = PretrainStage(config, material.perceptual, material.words)
     held = held_out(stage.pretrainer, material.watched, config, config.run.evaluate_clips, material.fabric.device)
 
-    def evaluate(average: nn.Module, iteration: int) -> None:
+    def evaluate(average: nn.Module, iteration: int, board: TensorBoardLog) -> None:
         assert isinstance(average, Pretrainer)
         own = held.by(average.generator)
-        measures = [measure.to_dict() for measure in measures_of(average, own)]
-        note_held_out(material.out, "pretrain", iteration, measures=measures)
-        write_pictures(average, own, material.out)
-        write_report(material.out)
+        measures = measures_of(average, own)
+        note_held_out(material.out, "pretrain", iteration, measures=[measure.to_dict() for measure in measures])
+        board.add_measures(iteration, measures)
+        board.add_pictures(iteration, pictures_of(average, own))
 
     return stage, evaluate
 
@@ -121,9 +121,10 @@ def finetuning(material: StageInputs, arguments: argparse.Namespace) -> tuple[Tr
     watched = material.watched if material.held else None
     stage = FinetuneStage(config, pretrained, material.perceptual, material.words, whole, watched)
 
-    def evaluate(average: nn.Module, iteration: int) -> None:
+    def evaluate(average: nn.Module, iteration: int, board: TensorBoardLog) -> None:
         figures = stage.held_out_figures(average, config.run.evaluate_clips)
         note_held_out(material.out, "finetune", iteration, figures=figures)
+        board.add_scalars(iteration, figures, "heldout")
 
     return stage, evaluate
 

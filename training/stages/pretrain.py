@@ -1,9 +1,8 @@
-"""The first stage: pretraining on video without labels. A task is one file and one line in `TASKS`."""
+"""The first stage: pretraining on video without labels. Its tasks are in `training.tasks.table`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +18,10 @@ from training.data.words import WordVectors
 from training.model.generator import VideoGenerator
 from training.model.perceptual import PerceptualDistance
 from training.stages.losses import require_finite
-from training.tasks.alignment import AlignmentTask
-from training.tasks.anticipation import AnticipationTask
-from training.tasks.order import OrderTask
-from training.tasks.position import PositionTask
-from training.tasks.reconstruction import ReconstructionTask
+from training.tasks.table import TASKS
 from training.tasks.task import Clips, Draw, PretrainingTask, TaskEvaluation, TaskMeasure, Views
 
 FRAMES = 4  # of a clip that the encoder sees
-
-TASKS: dict[str, Callable[[Config, PerceptualDistance | None, WordVectors | None], PretrainingTask]] = {
-    "order": lambda config, _perceptual, _words: OrderTask(config),
-    "position": lambda config, _perceptual, _words: PositionTask(config),
-    "reconstruction": lambda config, perceptual, _words: ReconstructionTask(config, perceptual),
-    "alignment": lambda config, _perceptual, words: AlignmentTask(config, words),
-    "anticipation": lambda config, _perceptual, _words: AnticipationTask(config),
-}
 
 
 class Pretrainer(nn.Module):
@@ -48,13 +35,13 @@ class Pretrainer(nn.Module):
         self, config: Config, perceptual: PerceptualDistance | None = None, words: WordVectors | None = None
     ) -> None:
         super().__init__()
-        weights = {name: float(getattr(config.pretrain, name)) for name in TASKS}
+        weights = {name: config.pretrain.weights.get(name, 0.0) for name in TASKS}
         self.weights = {name: weight for name, weight in weights.items() if weight > 0}
         if not self.weights:
             raise ValueError(f"every pretraining task has weight 0: give one of {', '.join(TASKS)} a weight")
         self.generator = VideoGenerator(config.model, config.pretrain.crop or None)
         seen = config.cropped(config.pretrain.crop)
-        self.tasks = nn.ModuleDict({name: TASKS[name](seen, perceptual, words) for name in self.weights})
+        self.tasks = nn.ModuleDict({name: TASKS[name].create(seen, perceptual, words) for name in self.weights})
         if not any(task.needs_generator for task in self.each_task()):
             # Parameters that no loss reaches would keep a distributed engine waiting for their gradients.
             self.generator.requires_grad_(False)
@@ -204,5 +191,10 @@ def held_out(
 
 
 def measures_of(pretrainer: Pretrainer, held: TaskEvaluation) -> list[TaskMeasure]:
-    """Return every task's figures on held-out clips."""
+    """Return every task's measures on held-out clips."""
     return [measure for task in pretrainer.each_task() for measure in task.measure(held)]
+
+
+def pictures_of(pretrainer: Pretrainer, held: TaskEvaluation) -> dict[str, tuple[np.ndarray, str]]:
+    """Return every task's pictures of held-out clips: name -> (uint8 RGB (h, w, 3), caption)."""
+    return {name: picture for task in pretrainer.each_task() for name, picture in task.pictures(held).items()}

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from training.config import Config
 from training.data.words import WordVectors
 from training.model.generator import VideoGenerator
+from training.model.perceptual import PerceptualDistance
 from training.model.trunk import Levels, Trunk
 from training.tasks.task import (
     Clips,
@@ -86,6 +87,7 @@ class AlignmentTask(PretrainingTask):
     """
 
     name = "alignment"
+    weight = 0.0  # needs captions and --words
 
     def __init__(self, config: Config, words: WordVectors | None) -> None:
         super().__init__()
@@ -102,6 +104,12 @@ class AlignmentTask(PretrainingTask):
         self.pooled = channels[2] + 2 * channels[3]
         self.of_text = nn.Linear(words.dimensions, EMBEDDING)
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
+
+    @classmethod
+    def create(cls, config: Config, perceptual: PerceptualDistance | None, words: WordVectors | None) -> AlignmentTask:
+        """Return the task of a run."""
+        del perceptual
+        return cls(config, words)
 
     def views(self, clips: Clips, draw: Draw) -> Views:
         """Return the clips, mirrored unless their captions know left from right."""

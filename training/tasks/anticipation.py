@@ -27,6 +27,7 @@ class AnticipationTask(PretrainingTask):
     """It has no module of its own: the motion heads are the generator's."""
 
     name = "anticipation"
+    weight = 0.0
     needs_generator = True
 
     def __init__(self, config: Config) -> None:

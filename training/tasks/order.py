@@ -81,6 +81,7 @@ class OrderTask(PretrainingTask):
     """Its own modules compare frames place by place, and two small heads judge the comparisons."""
 
     name = "order"
+    weight = 0.2
     shifts: Tensor
 
     def __init__(self, config: Config) -> None:

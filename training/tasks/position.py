@@ -136,6 +136,7 @@ class PositionTask(PretrainingTask):
     """Its own module makes an embedding of every cell."""
 
     name = "position"
+    weight = 0.2
 
     def __init__(self, config: Config) -> None:
         super().__init__()

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.config import Config
+from training.data.words import WordVectors
 from training.model.generator import ConditionMemory, VideoGenerator
 from training.model.painter import CodeHead
 from training.model.perceptual import PerceptualDistance
@@ -42,6 +43,7 @@ class ReconstructionTask(PretrainingTask):
     """The task's own module reads content codes; everything else is the generator's."""
 
     name = "reconstruction"
+    weight = 1.0
     needs_generator = True
 
     def __init__(self, config: Config, perceptual: PerceptualDistance | None = None) -> None:
@@ -50,6 +52,14 @@ class ReconstructionTask(PretrainingTask):
         # Frozen and the user's own: not one of this module's, so that no checkpoint holds it.
         self.perceptual = None if perceptual is None else perceptual.forward
         self.code_head = CodeHead(Trunk(config.model.encoder_scale, 0).channels[1:])
+
+    @classmethod
+    def create(
+        cls, config: Config, perceptual: PerceptualDistance | None, words: WordVectors | None
+    ) -> ReconstructionTask:
+        """Return the task of a run; with LPIPS it also compares what pictures look like."""
+        del words
+        return cls(config, perceptual)
 
     def views(self, clips: Clips, draw: Draw) -> Views:
         """Return all frames of the clips that are seen in parts, the first of those that are seen whole.

@@ -13,15 +13,18 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.config import Config
 from training.data.footage import Batch
+from training.data.words import WordVectors
 from training.model.generator import VideoGenerator
+from training.model.perceptual import PerceptualDistance
 from training.model.trunk import Levels, previous_rows
 
 
@@ -173,10 +176,26 @@ class TaskEvaluation:
 
 
 class PretrainingTask(nn.Module, ABC):
-    """One way to learn from video without labels: one file and one line in `training.stages.pretrain.TASKS`."""
+    """One way to learn from video without labels: one file and one line in `training.tasks.table.TASKS`."""
 
-    name: str
+    name: str  # its key in TASKS and in the configuration's [pretrain] section
+    weight: float  # of its loss, if the configuration does not say; 0: off
     needs_generator = False  # True: the loss trains the whole generator and not only the encoder
+
+    @classmethod
+    def create(cls, config: Config, perceptual: PerceptualDistance | None, words: WordVectors | None) -> Self:
+        """Return the task of a run; override it if the constructor takes more than the configuration.
+
+        Args:
+            config: of the run, for the size of frames that is trained on.
+            perceptual: LPIPS, if the user gave its weights.
+            words: word vectors, if the user gave them.
+
+        Raises:
+            ValueError: the task needs something that was not given.
+        """
+        del perceptual, words
+        return cls(config)
 
     @abstractmethod
     def views(self, clips: Clips, draw: Draw) -> Views:
@@ -193,7 +212,7 @@ class PretrainingTask(nn.Module, ABC):
         """Return the task's figures on held-out footage, beside chance and a trivial baseline."""
 
     def pictures(self, held: TaskEvaluation) -> dict[str, tuple[np.ndarray, str]]:
-        """Return pictures for the report: name -> (uint8 RGB (h, w, 3), one sentence that says what it shows)."""
+        """Return pictures of held-out clips: name -> (uint8 RGB (h, w, 3), one sentence that says what it shows)."""
         del held
         return {}
 

@@ -54,7 +54,7 @@ def make_config(text: int = 0, run: dict[str, int] | None = None, **changes: Any
     return Config(
         model=Shape(64, 64, 4, 16, text_dimensions=text, components=4, encoder_scale=0.25),
         footage=FootageConfig(short_side=72, crop_min=64, crop_max=72, horizon_frames=12),
-        pretrain=PretrainConfig(order=0.0, position=0.2, alignment=0.2 if text else 0.0),
+        pretrain=PretrainConfig(weights={"position": 0.2, "alignment": 0.2 if text else 0.0}),
         finetune=replace(SMALL, **changes),
         run=RunConfig(precision="fp32", **{"log_every": 1, "checkpoint_every": 2, "evaluate_clips": 8} | (run or {})),
     )
