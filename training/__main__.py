@@ -20,7 +20,7 @@ EXAMPLES = """examples:
 
 FOOTAGE is any folder of videos; captions.csv in it (file,caption[,scene,class,licence,source]) is optional, and so is
 sharding: --data takes the folder itself, too. The same command resumes a run that was stopped. RUN holds
-pretrain.pt, finetune.pt and polish.pt, metrics.jsonl, tensorboard/, samples/ and report.html.
+pretrain.pt, finetune.pt and polish.pt, metrics.jsonl, heldout.jsonl, tensorboard/ and samples/.
 """
 
 
@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     words.add_arguments(commands.add_parser("words", help="distil word vectors from a sentence encoder"))
     for name, sentence in (
         ("pretrain", "learn from video without labels"),
-        ("finetune", "train generator and critic against each other"),
+        ("finetune", "train generator and discriminators against each other"),
         ("polish", "sharpen what is made up from text or a seed"),
     ):
         stage = commands.add_parser(name, help=sentence)

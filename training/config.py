@@ -104,7 +104,7 @@ class PretrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneConfig:
-    """The second stage: a generator against two critics, one of pictures and one of clips."""
+    """The second stage: a generator against two discriminators, one of pictures and one of clips."""
 
     iterations: int = 3000
     batch: int = 8
@@ -112,13 +112,13 @@ class FinetuneConfig:
     learning_rate: float = 5e-4
     critic_learning_rate: float = 6e-4
     encoder_rate: float = 1.0  # share of the learning rate that the generator's encoder trains at; 0 keeps it as it is
-    pretrained: str = "all"  # "all", "encoder" (the generator's and the critics' encoders alone) or "none"
+    pretrained: str = "all"  # "all", "encoder" (the generator's and the discriminators' encoders alone) or "none"
     given: float = 0.375  # share of clips whose first frame is given,
     parts: float = 0.125  # share of which parts are given,
     mixed: float = 0.125  # share put together from the codes of two clips; the rest has the code of its own first frame
     past: float = 0.5  # share of iterations in which most of the given clips come with the frames before
-    adversarial: float = 0.1  # weight of the clip critic
-    adversarial_picture: float = 0.1  # weight of the picture critic
+    adversarial: float = 0.1  # weight of the clip discriminator
+    adversarial_picture: float = 0.1  # weight of the picture discriminator
     unreal: float = 0.25  # weight of real clips that are frozen, reversed or wrongly captioned, as further fakes
     feature_matching: float = 0.5
     reconstruction: float = 0.2  # pooled L1 to the real continuation: held low, it pulls towards standing still
@@ -132,14 +132,14 @@ class FinetuneConfig:
     correspondence: float = 0.2  # where cells move within a clip, by the pretrained position task
     alignment: float = 0.1  # clips against their captions, by the pretrained alignment task
     penalty: float = 2.0  # finite-difference R1 and R2
-    penalty_sigma: float = 0.02  # more of it hides the texture that the critics should judge
+    penalty_sigma: float = 0.02  # more of it hides the texture that the discriminators should judge
     penalty_every: int = 2  # iterations; the weight makes up for it
     burn_in_frames: int = 48  # how far states are advanced before frames are judged, at most
-    replay: int = 64  # shows that grow old in the buffer; 0: none
+    replay: int = 64  # rollouts in the replay buffer; 0: none
     replay_share: float = 0.25  # of the given clips
     max_age_frames: int = 10000
-    stop_gap: float = 1.0  # training stops early when critics prefer known to held-out footage by this share of
-    # what they prefer footage to made clips by (0: they know nothing by heart, 1: everything); 0: never
+    stop_gap: float = 1.0  # training stops when the clip discriminator's train/held-out gap is more than this share of
+    # its real/fake gap; 0: never
     gap_every: int = 20
     rewinds: int = 3  # how often divergence goes back to the last good checkpoint, at half the learning rate
 

@@ -66,7 +66,7 @@ class PolishStage:
         self.facts = {key: content[key] for key in ("words", "vocabulary") if key in content}
         self.generator = VideoGenerator(config.model)
         load_weights(self.generator, part_of(content["ema"], "generator."), source)
-        # What a frame's colours are synthesised from has four parts per pixel, and critics grow a grid in them.
+        # What a frame's colours are synthesised from has four parts per pixel, and discriminators grow a grid in them.
         average_subpixels(self.generator.step.to_residual)
         self.generator.requires_grad_(False)
         self.painter, self.prior = self.generator.condition.painter, self.generator.condition.prior

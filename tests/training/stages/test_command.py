@@ -49,7 +49,15 @@ def test_a_run_leaves_checkpoints_metrics_and_pictures(tiny_run: Path) -> None:
     ]
     assert {"loss", "clips_per_second", "data_wait"} <= set(lines[0])
     assert {"order/accuracy", "position/track_error", "reconstruction/clip"} <= set(lines[0])
-    assert {"adversarial", "critic", "critic_picture", "flow", "sway", "motion_ratio", "by_heart"} <= set(lines[-1])
+    assert {
+        "adversarial",
+        "discriminator",
+        "discriminator_picture",
+        "flow",
+        "sway",
+        "motion_ratio",
+        "overfitting",
+    } <= set(lines[-1])
     for name in ("pretrain-000004.png", "pretrain-000004.mp4", "finetune-000004.png", "finetune-000004.mp4"):
         assert (tiny_run / "samples" / name).stat().st_size > 1000
     held = [json.loads(line) for line in (tiny_run / "heldout.jsonl").read_text().splitlines()]
