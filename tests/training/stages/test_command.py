@@ -177,7 +177,7 @@ def test_a_damaged_checkpoint_is_refused(
     out.mkdir()
     content = (tiny_run / "pretrain.pt").read_bytes()
     (out / "pretrain.pt").write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match="is no checkpoint or is damaged"):
+    with pytest.raises(ValueError, match="is not a checkpoint or is damaged"):
         start("finetune", tiny_config, footage, out, footage_cache)
     with pytest.raises(ValueError, match="no checkpoint in"):
         load_generator(tmp_path)
@@ -190,7 +190,7 @@ def test_weights_that_are_not_the_models_are_refused(tiny_run: Path, tmp_path: P
         load_generator(tmp_path)
     del content["ema"]
     save_checkpoint(tmp_path / "pretrain.pt", content)
-    with pytest.raises(ValueError, match=r"pretrain\.pt is damaged: it does not hold what a checkpoint holds"):
+    with pytest.raises(ValueError, match=r"pretrain\.pt is damaged: entries are missing"):
         load_generator(tmp_path)
 
 
@@ -228,7 +228,7 @@ def test_a_crop_with_text_goes_all_the_way(
     run(parser().parse_args(["probe", str(out), "--clips", "16", "--cache", str(footage_cache)]))
     measures = json.loads((out / "probe.json").read_text())["measures"]
     assert {measure["task"] for measure in measures} == {"order", "position", "reconstruction", "alignment"}
-    with pytest.raises(ValueError, match=r"listens to text .* pass --words"):
+    with pytest.raises(ValueError, match=r"takes text .* pass --words"):
         start("finetune", config, footage, out, footage_cache)
     start("finetune", config, footage, out, footage_cache, "--words", str(words))
     line = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])

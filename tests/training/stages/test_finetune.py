@@ -296,7 +296,7 @@ def test_an_encoder_serves_another_model_and_a_whole_model_does_not(
 
 
 def test_text_asks_for_words(fabric: Fabric) -> None:
-    with pytest.raises(ValueError, match=r"listens to text .*text_dimensions is 16.*pass --words"):
+    with pytest.raises(ValueError, match=r"takes text .*text_dimensions is 16.*pass --words"):
         make_stage(make_config(text=16), fabric)
 
 
