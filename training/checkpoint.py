@@ -70,7 +70,8 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor], path: Path) -> N
         module.load_state_dict(weights)
     except RuntimeError as error:  # its text is a long list of names
         raise ValueError(
-            f"the weights in {path} are not those of the model that it describes: it is damaged; delete it and train again"
+            f"the weights in {path} are not those of the model that it describes: it is damaged; delete it and train "
+            "again"
         ) from error
 
 

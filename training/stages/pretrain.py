@@ -25,10 +25,10 @@ FRAMES = 4  # of a clip that the encoder sees
 
 
 class Pretrainer(nn.Module):
-    """The generator and the tasks that are on, with one forward pass for all: what an engine wraps.
+    """The generator and the tasks with a weight, in one module with one forward pass.
 
     Raises:
-        ValueError: no task has a weight, or one lacks what it needs.
+        ValueError: no task has a weight, or a task needs something that was not given.
     """
 
     def __init__(
@@ -43,16 +43,16 @@ class Pretrainer(nn.Module):
         seen = config.cropped(config.pretrain.crop)
         self.tasks = nn.ModuleDict({name: TASKS[name].create(seen, perceptual, words) for name in self.weights})
         if not any(task.needs_generator for task in self.each_task()):
-            # Parameters that no loss reaches would keep a distributed engine waiting for their gradients.
+            # Distributed training would wait for gradients of parameters that no loss reaches.
             self.generator.requires_grad_(False)
             self.generator.condition.encoder.trunk.requires_grad_(True)
 
     def each_task(self) -> list[PretrainingTask]:
-        """Return the tasks that are on, in the order of the table."""
+        """Return the tasks with a weight, in the order of the table."""
         return [task for task in self.tasks.values() if isinstance(task, PretrainingTask)]
 
     def forward(self, clips: Clips, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the weighted loss and each task's figures, named TASK/FIGURE."""
+        """Return the weighted loss and each task's metrics, named TASK/METRIC."""
         tasks = self.each_task()
         draws = [draw.fork(task.name) for task in tasks]
         views = [task.views(clips, own) for task, own in zip(tasks, draws, strict=True)]
@@ -71,7 +71,7 @@ class Pretrainer(nn.Module):
 
 
 class PretrainStage:
-    """Trains the encoder, and with reconstruction the whole generator, on the weighted sum of the tasks."""
+    """Trains the encoder, and for some tasks the whole generator, on the weighted sum of the tasks' losses."""
 
     name = "pretrain"
     stop_reason = ""
@@ -88,7 +88,7 @@ class PretrainStage:
         self.rate = 1.0  # halved by every rewind
         self.is_shown = any(task.needs_generator for task in self.pretrainer.each_task())
         self.parameters = [parameter for parameter in self.pretrainer.parameters() if parameter.requires_grad]
-        # Biases, temperatures, the oscillators' rates: what is no matrix is not pulled towards 0.
+        # No weight decay for biases, temperatures and the oscillators' rates.
         groups = [
             {"params": [p for p in self.parameters if p.dim() > 1], "weight_decay": settings.weight_decay},
             {"params": [p for p in self.parameters if p.dim() <= 1], "weight_decay": 0.0},
@@ -97,7 +97,7 @@ class PretrainStage:
         self.optimisers: dict[str, torch.optim.Optimizer] = {"all": optimiser}
 
     def setup(self, fabric: Fabric) -> None:
-        """Hand modules and optimisers to the engine."""
+        """Set up modules and optimisers with Fabric."""
         self.fabric = fabric
         self.model, self.optimiser = fabric.setup(self.pretrainer, self.optimisers["all"])
 
@@ -112,21 +112,21 @@ class PretrainStage:
             )
 
     def prepare(self, clips: ClipSampler) -> None:
-        """Nothing has to be read from the footage before this stage."""
+        """Do nothing: this stage reads nothing from the footage beforehand."""
 
     def refresh(self, averaged: nn.Module) -> None:
-        """Nothing in this stage's weights is read from the footage."""
+        """Do nothing: no weight of this stage is read from the footage."""
 
     def extra_state(self) -> dict[str, Any]:
-        """Return what a checkpoint must hold besides weights."""
+        """Return the state that a checkpoint stores besides weights."""
         return {"rate": self.rate}
 
     def load_extra_state(self, content: dict[str, Any]) -> None:
-        """Take what `extra_state` gave; a rewind takes back weights, not the halving of the one before it."""
+        """Restore what `extra_state` returned; a rewind keeps the reduced learning rate."""
         self.rate = min(self.rate, float(content["rate"]))
 
     def slow_down(self) -> None:
-        """Halve the learning rate: what a rewind does."""
+        """Halve the learning rate."""
         self.rate *= 0.5
 
     def offsets(self, step: int) -> list[int]:
@@ -153,7 +153,7 @@ class PretrainStage:
         if self.config.pretrain.still:
             clips = stilled(clips)
         loss, figures = self.model(clips, self.draw(iteration))
-        # The mean over all processes: all of them turn back, or none does.
+        # The mean over all processes, so that either all of them rewind or none.
         mean = self.fabric.all_reduce(loss.detach().float(), reduce_op="mean")
         assert isinstance(mean, Tensor)
         require_finite(mean, self.name, iteration)
@@ -169,13 +169,13 @@ class PretrainStage:
 
 
 def stilled(clips: Clips) -> Clips:
-    """Return clips in which nothing moves: every frame is the first one."""
+    """Return still clips: every frame is the first one."""
     frames = clips.frames[:, :1].expand_as(clips.frames).contiguous()
     return clips._replace(frames=frames, flow=torch.zeros_like(clips.flow), sway=torch.zeros_like(clips.sway))
 
 
 def middle_offsets(config: Config) -> list[int]:
-    """Return the frames of clips that are measured: at the middle one of the strides, and the horizon."""
+    """Return the frames of evaluation clips: at the middle stride, and at the horizon."""
     stride = (config.pretrain.stride_min + config.pretrain.stride_max) // 2
     return [*(stride * frame for frame in range(FRAMES)), config.footage.horizon_frames]
 
@@ -183,7 +183,7 @@ def middle_offsets(config: Config) -> list[int]:
 def held_out(
     pretrainer: Pretrainer, clips: ClipSampler, config: Config, count: int, device: torch.device
 ) -> TaskEvaluation:
-    """Return the evaluation of a pretrainer on `count` clips, always the same ones for a configuration and footage."""
+    """Return the evaluation of a pretrainer on `count` clips, the same for equal configuration and footage."""
     offsets = middle_offsets(config)
     size = min(16, count)
     batches = [Clips.of(clips.draw(number, size, offsets), offsets, device) for number in range(-(-count // size))]

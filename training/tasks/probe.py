@@ -1,7 +1,7 @@
-"""The probe: what a pretrained encoder knows, measured on held-out scenes: `python -m training probe RUN`.
+"""The probe: measures a pretrained encoder on held-out scenes: `python -m training probe RUN`.
 
-Every task's figures beside chance and a trivial baseline, and a linear classifier of the captions' `class` on frozen
-features (Alain and Bengio, arXiv 1610.01644) beside the same on encoders that were never trained.
+Measures every task with chance and a trivial baseline, and a linear classifier of the captions' `class` on frozen
+features (Alain and Bengio, arXiv 1610.01644) with untrained encoders as the baseline.
 
 Legend: N clips, F features, K classes.
 """
@@ -30,7 +30,7 @@ from training.stages.pretrain import FRAMES, Pretrainer, held_out, measures_of, 
 from training.tasks.task import Clips, TaskMeasure, Views
 from training.tensorboard import TensorBoardLog
 
-UNTRAINED = 3  # encoders that the trained one is compared to
+UNTRAINED = 3  # untrained encoders to compare with
 CLASS_CLIPS = 10  # clips drawn per scene for the linear probe
 RIDGE = 1e-2
 

@@ -404,5 +404,5 @@ def test_polishing_goes_on_from_fine_tuning(
     assert after["footage"] == before["footage"]
     assert after["words"] == before["words"]
     assert (out / "samples" / "polish-000002.png").stat().st_size > 1000
-    with pytest.raises(ValueError, match=r"has a polish\.pt, which more fine-tuning outdates"):
+    with pytest.raises(ValueError, match=r"has a polish\.pt, which more fine-tuning would outdate"):
         start("finetune", tiny_config, footage, out, footage_cache, "--set", "finetune.iterations=6")
