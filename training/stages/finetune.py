@@ -93,12 +93,12 @@ class FinetuneStage:
         config: of the run.
         pretrained: checkpoint of the first stage, or None to start from nothing.
         perceptual: LPIPS, or None.
-        words: vectors of captions, for a generator that listens to text.
+        words: vectors of captions, for a generator that takes text.
         whole: clips of whole frames, from which the mixture of content codes is read.
         held: held-out clips of the size that is trained on, to measure overfitting; None if there are none.
 
     Raises:
-        ValueError: the configuration asks for something that is not there.
+        ValueError: an input that the configuration needs is missing.
     """
 
     name = "finetune"
@@ -199,21 +199,21 @@ class FinetuneStage:
         require_same_model(path, content, self.config)
 
     def prepare(self, clips: ClipSampler) -> None:
-        """Nothing has to be read from the footage before the first iteration."""
+        """Do nothing: nothing is read from the footage before the first iteration."""
 
     def extra_state(self) -> dict[str, Any]:
-        """Return what a checkpoint must hold besides weights."""
+        """Return the state that a checkpoint stores besides weights."""
         return {"aged": self.aged.state_dict(), "rate": self.rate, "gap": self.gap, "stop_reason": self.stop_reason}
 
     def load_extra_state(self, content: dict[str, Any]) -> None:
-        """Take what `extra_state` gave; a stop that the configuration no longer asks for is forgotten."""
+        """Restore what `extra_state` returned; drop a stop that the configuration no longer asks for."""
         self.aged.load_state_dict(content["aged"])
-        # A rewind takes back weights, not the halving that a rewind before it has cost.
+        # A rewind keeps the reduced learning rate.
         self.rate, self.gap = min(self.rate, float(content["rate"])), float(content["gap"])
         self.stop_reason = content["stop_reason"] if 0 < self.config.finetune.stop_gap < self.gap else ""
 
     def slow_down(self) -> None:
-        """Halve the learning rates: what a rewind does, so that the same thing does not happen again."""
+        """Halve the learning rates."""
         self.rate *= 0.5
 
     @torch.no_grad()
@@ -381,18 +381,18 @@ class FinetuneStage:
         return self.Codes(torch.cat([nothing, drawn]), mean, logvar)
 
     def _with_aged(self, batch: Batch, rows: Rows, gap: int) -> tuple[Batch, list[ReplayEntry]]:
-        """Put shows from the buffer in the place of the first given clips."""
+        """Put rollouts from the buffer in the place of the first given clips."""
         wanted = round(self.config.finetune.replay_share * rows.given)
         drawn = self.aged.draw(wanted, (*batch.frames.shape[1:], gap)) if wanted else []
         if not drawn:
             return batch, []
         count = len(drawn)
-        shows = [entry.show for entry in drawn]
+        rollouts = [entry.rollout for entry in drawn]
         return batch._replace(
-            frames=torch.cat([torch.stack([show.frames for show in shows]), batch.frames[count:]]),
-            flow=torch.cat([torch.stack([show.flow for show in shows]), batch.flow[count:]]),
-            sway=torch.cat([torch.stack([show.sway for show in shows]), batch.sway[count:]]),
-            captions=[*(show.caption for show in shows), *batch.captions[count:]],
+            frames=torch.cat([torch.stack([rollout.frames for rollout in rollouts]), batch.frames[count:]]),
+            flow=torch.cat([torch.stack([rollout.flow for rollout in rollouts]), batch.flow[count:]]),
+            sway=torch.cat([torch.stack([rollout.sway for rollout in rollouts]), batch.sway[count:]]),
+            captions=[*(rollout.caption for rollout in rollouts), *batch.captions[count:]],
         ), drawn
 
     def _roll(
@@ -403,7 +403,7 @@ class FinetuneStage:
         Args:
             memory: of the batch.
             offsets: the frames that are rendered, counted from the memory's first.
-            drawn: shows out of the buffer, whose states the first rows go on from.
+            drawn: replay entries, from whose states the first rows continue.
 
         Returns:
             The frames (B, SEEN, C, H, W); which clips started from the very first frame (B,); the states that were
@@ -415,7 +415,7 @@ class FinetuneStage:
         young = torch.rand(count, device=device) < 0.5
         ages = torch.zeros(count, dtype=torch.long)
         with torch.no_grad():
-            # A show is at any moment of its life: the clock anywhere, the oscillators at their stationary variance.
+            # Any moment of a rollout: a random clock, and oscillators at their stationary variance.
             state = step.initial_state(count, device)
             clock = torch.cat([torch.rand(count, 1, device=device), torch.ones(count, 1, device=device)], dim=1)
             state = StepState(torch.randn_like(state.oscillators), clock, state.hidden)
@@ -439,7 +439,7 @@ class FinetuneStage:
         return torch.stack(made, dim=1), young, reached, ages + max(offsets) + burnt * (~young).long().cpu()
 
     def _age(self, batch: Batch, state: StepState, ages: Tensor, rows: Rows, gap: int) -> None:
-        """Put the given rows' shows into the buffer, with the states that they have reached."""
+        """Put the given rows into the buffer, with the states that they have reached."""
         if not self.config.finetune.replay:
             return
         count = max(1, round(self.config.finetune.replay_share * rows.given))

@@ -31,7 +31,7 @@ class ReplayedRollout(NamedTuple):
 class ReplayEntry:
     """A rollout and its state; `state` has a batch of 1."""
 
-    show: ReplayedRollout
+    rollout: ReplayedRollout
     state: StepState
     age: int  # frames
 
@@ -53,7 +53,7 @@ class AgedStates:
 
     def draw(self, count: int, layout: tuple[int, ...]) -> list[ReplayEntry]:
         """Take out up to `count` entries at random whose clips have the layout (T, 3, H, W, gap)."""
-        fitting = [entry for entry in self.entries if (*entry.show.frames.shape, entry.show.gap) == layout]
+        fitting = [entry for entry in self.entries if (*entry.rollout.frames.shape, entry.rollout.gap) == layout]
         order = torch.randperm(len(fitting))[:count].tolist()
         drawn = [fitting[index] for index in order]
         self.entries = [entry for entry in self.entries if not any(entry is other for other in drawn)]
@@ -75,12 +75,12 @@ class AgedStates:
         """Return plain data for a checkpoint."""
         return {
             "entries": [
-                {"show": tuple(entry.show), "state": tuple(entry.state), "age": entry.age} for entry in self.entries
+                {"show": tuple(entry.rollout), "state": tuple(entry.state), "age": entry.age} for entry in self.entries
             ]
         }
 
     def load_state_dict(self, content: dict[str, Any]) -> None:
-        """Take what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self.entries = [
             ReplayEntry(ReplayedRollout(*item["show"]), StepState(*item["state"]), int(item["age"]))
             for item in content["entries"]
