@@ -6,16 +6,15 @@ TEST_ENV := .venv
 BUNDLE ?= bundles/satellite-256
 APT_PACKAGES := nginx libnginx-mod-rtmp chromium srt-tools
 
-# Training where there is an accelerator. No environment is made: TRAIN_PYTHON is the one that has PyTorch.
+# Training on an accelerator. No environment is created: TRAIN_PYTHON is a Python that has PyTorch.
 GENERATOR ?= satellite-256
 RUN ?= runs/$(GENERATOR)
 TRAIN_PYTHON ?= $(PYTHON)
 TRAIN_CONFIG ?= training/configs/$(GENERATOR).toml
 SHORT_SIDE = $(shell sed -n 's/^short_side *= *\([0-9]*\).*/\1/p' '$(TRAIN_CONFIG)' 2>/dev/null)
-# Batches of 32, and whole frames where they are fine-tuned, meant to take about 8 minutes a stage on one H100. Sized by
-# counting operations, not by measuring: none of this has run on a GPU yet. (Pretraining keeps to its crops: the position
-# task draws numbers for every pair of places on the CPU, a second a step for 32 whole frames of 256 px.)
-# `make train ACCELERATOR=` trains as the configuration says.
+# Batches of 32, and fine-tuning on whole frames: about 8 minutes a stage on one H100, estimated from operation counts and
+# not measured on a GPU. Pretraining stays on crops: the position task draws numbers for every pair of places on the CPU,
+# which takes a second a step for 32 whole frames of 256 px. `make train ACCELERATOR=` uses the configuration unchanged.
 ACCELERATOR ?= pretrain.batch=32 pretrain.iterations=3000 \
   finetune.crop=0 finetune.batch=32 finetune.iterations=3000 polish.batch=16 polish.iterations=4000 \
   run.workers=$(shell nproc 2>/dev/null || echo 4) run.checkpoint_every=250 run.keep_every=1000 \
@@ -30,7 +29,7 @@ help:
 	@echo "make demo   install the light CPU set and put $(BUNDLE) on air for 20 s (http://127.0.0.1:8000, demo.mp4)"
 	@echo "make test   install the development set; run format, lint, types and tests"
 	@echo "make train  DATA=FOLDER [GENERATOR=$(GENERATOR) or TRAIN_CONFIG=FILE] [RUN=$(RUN)] [WORDS=...] [PERCEPTUAL=...] [SET='KEY=VALUE ...']:"
-	@echo "            shard, pretrain, finetune, polish and export on an accelerator; the same command goes on where it was stopped"
+	@echo "            shard, pretrain, finetune, polish and export on an accelerator; the same command resumes where it was stopped"
 	@echo "make gpu-check  on a machine with an NVIDIA GPU: which engines run, CUDA graphs, parity, latency (TRAIN_PYTHON=$(TRAIN_PYTHON))"
 	@echo "make clean  remove both environments and caches"
 
@@ -49,7 +48,7 @@ train: $(RUN)/polish.done
 	    $(TRAIN_PYTHON) -m export '$(RUN)' --out '$(RUN)/bundle' $(if $(WORDS),--words '$(WORDS)'); \
 	else echo "$(RUN) is trained; to export it: python -m export $(RUN) --out BUNDLE, where onnxruntime and onnxscript are"; fi
 
-# Each of these goes on where it was stopped; what is there when it is done tells the next `make train` to pass it over.
+# Each command resumes where it was stopped. The target files mark finished steps, so the next `make train` skips them.
 $(RUN)/shards/shards.json:
 	@test -e '$(TRAIN_CONFIG)' || { echo "no $(TRAIN_CONFIG): GENERATOR names one of training/configs, TRAIN_CONFIG any other file" >&2; exit 2; }
 	@test -n '$(DATA)' || { echo "make train: name the footage, DATA=FOLDER" >&2; exit 2; }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -111,15 +112,14 @@ def build_engines(
     has_device = cuda.why_no_device() is None
     for request in requests:
         for name, precision, graph in _graphs(folder, precisions):
-            with stages.stage(f"{request.flavour}, {name} in {precision}") as (row, advance):
-                built = tensorrt_builder.build(
+    XX = tensorrt_builder.build(
                     graph,
                     request.flavour,
                     request.target,
                     name=name,
                     cache_dir=folder / "engines",
                     is_private=False,
-                    report=lambda share, _, advance=advance: advance(share),
+                    report=partial(_report, advance),
                 )
                 # Count in the engine if it can be loaded here, else in the strongly typed network.
                 share, counted = built.share, "network"
@@ -145,6 +145,10 @@ def build_engines(
                 }
             )
     return entries
+
+
+def _report(advance: Callable[[float], None], share: float, _phase: str) -> None:
+    advance(share)
 
 
 def _graphs(folder: Path, precisions: Sequence[str]) -> Iterator[tuple[str, str, bytes]]:

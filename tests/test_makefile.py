@@ -135,16 +135,12 @@ def test_all_of_it_runs(footage: Path, tmp_path: Path, monkeypatch: pytest.Monke
     from export import bundle_writer as assembly
     from training import sampling
 
-    # Checks, samples and reports have tests of their own.
-    from training.stages import command as stages
-
-    # Checks, samples and reports have tests of their own.
+    # Checks and samples have tests of their own.
     monkeypatch.setattr(assembly, "GOLDEN_FRAMES", (1, 4))
     monkeypatch.setattr(assembly, "FEW_FRAMES", (4,))
     short = assembly.ExportOptions(frames=4, engines=(), precisions=("fp32",))
     monkeypatch.setattr(assembly, "ExportOptions", lambda **_: short)
     monkeypatch.setattr(sampling, "rollout", lambda _, image, *rest: dict.fromkeys(rest[2], image))
-    monkeypatch.setattr(stages, "write_report", lambda folder: folder / "report.html")
     monkeypatch.setattr(signal, "signal", lambda *_: None)
     monkeypatch.chdir(ROOT)
     (tmp_path / "small.toml").write_text(SMALL)

@@ -1,4 +1,4 @@
-"""Footage in, a trained generator out: `python -m training pretrain|finetune|polish ...` and what goes with it."""
+"""The command line of training: `python -m training shard|words|pretrain|probe|finetune|polish|sample`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from training.atomic_file import to_sentence
 
 EXAMPLES = """examples:
-  python -m training pack     FOOTAGE --out PACK --megabytes 20
   python -m training shard    FOOTAGE --out SHARDS
   python -m training words    MODEL --out WORDS
   python -m training pretrain training/configs/landscape-256.toml --data SHARDS --words WORDS --out runs/landscape
@@ -19,15 +18,15 @@ EXAMPLES = """examples:
   python -m training polish   training/configs/landscape-256.toml --data SHARDS --out runs/landscape
   python -m training sample   runs/landscape
 
-FOOTAGE is any folder of videos; captions.csv in it (file,caption[,scene,class,licence,source]) is optional, and so is
-sharding: --data takes the folder itself, too. The same command resumes a run that was stopped. RUN holds
-pretrain.pt, finetune.pt and polish.pt, metrics.jsonl, tensorboard/, samples/ and report.html.
+FOOTAGE is a folder of videos, optionally with captions.csv (file,caption[,scene,class,licence,source]). Sharding is
+optional: --data also takes the folder itself. The same command resumes a stopped run. The folder of a run holds
+pretrain.pt, finetune.pt and polish.pt, metrics.jsonl, heldout.jsonl, tensorboard/ and samples/.
 """
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    from training.data import pack, shards, words
+    from training.data import shards, words
     from training.tasks import probe
 
     main_parser = argparse.ArgumentParser(
@@ -37,29 +36,26 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = main_parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    pack.add_arguments(commands.add_parser("pack", help="make a folder of videos small enough to be carried"))
-    shards.add_arguments(commands.add_parser("shard", help="decode, cut and pack a folder of videos once"))
-    words.add_arguments(commands.add_parser("words", help="distil word vectors from a sentence encoder"))
+    shards.add_arguments(commands.add_parser("shard", help="decode and cut folders of videos into shards, once"))
+    words.add_arguments(commands.add_parser("words", help="create word vectors from a sentence encoder"))
     for name, sentence in (
         ("pretrain", "learn from video without labels"),
-        ("finetune", "train generator and critic against each other"),
-        ("polish", "sharpen what is made up from text or a seed"),
+        ("finetune", "train generator and discriminators against each other"),
+        ("polish", "sharpen scenes generated from text or a seed"),
     ):
         stage = commands.add_parser(name, help=sentence)
         stage.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file, see training/configs/")
-        stage.add_argument(
-            "--data", type=Path, required=True, metavar="DIR", help="a folder of videos, or shards of it"
-        )
+        stage.add_argument("--data", type=Path, required=True, metavar="DIR", help="a folder of videos or of shards")
         stage.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's folder")
-        stage.add_argument("--perceptual", type=Path, metavar="FILE", help="LPIPS weights (ONNX), to look sharper")
-        stage.add_argument("--cache", type=Path, metavar="DIR", help="where decoded footage is kept")
+        stage.add_argument("--perceptual", type=Path, metavar="FILE", help="LPIPS weights (ONNX), for sharper pictures")
+        stage.add_argument("--cache", type=Path, metavar="DIR", help="folder for decoded footage")
         stage.add_argument(
             "--set",
             action="append",
             default=[],
             metavar="KEY=VALUE",
             dest="changes",
-            help="change the configuration, for example pretrain.order=0",
+            help="override a configuration key, for example pretrain.order=0",
         )
         if name != "polish":
             stage.add_argument("--words", type=Path, metavar="WORDS", help="word vectors, for captions and prompts")
@@ -67,28 +63,28 @@ def parser() -> argparse.ArgumentParser:
             stage.add_argument(
                 "--pretrained", type=Path, metavar="FILE", help="checkpoint to start from (RUN/pretrain.pt)"
             )
-    probe.add_arguments(commands.add_parser("probe", help="measure what a pretrained encoder knows"))
-    sample = commands.add_parser("sample", help="show what a run's generator makes")
+    probe.add_arguments(commands.add_parser("probe", help="measure a pretrained encoder on held-out footage"))
+    sample = commands.add_parser("sample", help="write samples of a run's generator")
     sample.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
     sample.add_argument("--data", type=Path, metavar="DIR", help="footage; the run's own if not given")
-    sample.add_argument("--cache", type=Path, metavar="DIR", help="where decoded footage is kept")
+    sample.add_argument("--cache", type=Path, metavar="DIR", help="folder for decoded footage")
     return main_parser
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Carry out one command; raises ValueError for anything the user can mend."""
-    from training.data import pack, shards, words
+    """Run one command; raises ValueError for a mistake of the user."""
+    from training.data import shards, words
     from training.tasks import probe
 
     commands = {
-        "pack": pack.run, "shard": shards.run, "words": words.run, "probe": probe.run, "sample": show_samples,
+        "shard": shards.run, "words": words.run, "probe": probe.run, "sample": show_samples,
         "pretrain": train_stage, "finetune": train_stage, "polish": train_stage,
     }  # fmt: skip
     commands[arguments.command](arguments)
 
 
 def show_samples(arguments: argparse.Namespace) -> None:
-    """Write a contact sheet and a clip of what a run's newest generator makes."""
+    """Write a contact sheet and a clip of a run's newest generator."""
     from training.checkpoint import load_generator
     from training.data.footage import ClipSampler, open_footage, split
     from training.sampling import write_samples
@@ -110,8 +106,8 @@ def train_stage(arguments: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    """Run the command line; status 2 and one sentence for what the user can mend."""
-    if isinstance(sys.stdout, io.TextIOWrapper):  # every line at once, into a file as well; any file's name
+    """Run the command line; a mistake of the user gives one sentence and exit status 2."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # no buffering in files and pipes; print any file name
         sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     try:
         run(parser().parse_args())
@@ -119,7 +115,7 @@ def main() -> int:
         print("stopped; the same command resumes from the last checkpoint", file=sys.stderr)
         return 130
     except (ValueError, OSError) as error:
-        print(f"training: {to_sentence(error, 'what was written before is kept')}", file=sys.stderr)
+        print(f"training: {to_sentence(error, 'files written before are kept')}", file=sys.stderr)
         return 2
     return 0
 

@@ -1,8 +1,9 @@
-"""Files are written beside their place and renamed, so that nobody ever finds half a file under the right name."""
+"""Atomic writing: a file is written under a temporary name and renamed, so it is never seen half-written."""
 
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 
 @contextmanager
 def written(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; it is renamed to `path` at the end, or removed if the block raises."""
+    """Yield a temporary path in the same folder; it is renamed to `path` at the end, or removed if the block raises."""
     partial = path.with_name(f"{path.stem}.partial{path.suffix}")
     try:
         yield partial
@@ -20,17 +21,19 @@ def written(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file in UTF-8, beside its place."""
-    with written(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+    """Write a text file in UTF-8 atomically; it is on the disk (fsync) before it is renamed."""
+    with written(path) as partial, partial.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def to_sentence(error: Exception, kept: str) -> str:
-    """Return what people are told of an error.
+    """Return the message to print for an error.
 
     Args:
-        error: any; those of a full disk and of a name that is too long are put into words.
-        kept: what a full disk has left as it was.
+        error: any; a full disk and a name that is too long get a message of their own.
+        kept: what a full disk has not changed.
     """
     if not isinstance(error, OSError):
         return str(error)

@@ -1,4 +1,4 @@
-"""Checkpoints: written beside and renamed, so that a killed run never leaves half a file under the right name."""
+"""Checkpoints: atomic writing, strict reading, and loading a trained generator."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ STAGES = ("pretrain", "finetune", "polish")
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint beside its final name, then rename it.
+    """Write a checkpoint atomically.
 
     Raises:
-        OSError: it cannot be written; what was there before under that name still is.
+        OSError: it cannot be written; an earlier checkpoint of that name is kept.
     """
-    # Through memory: writing a file itself, torch.save has a RuntimeError for a full disk, as for everything else.
+    # Through memory, because torch.save raises RuntimeError for a full disk.
     buffer = io.BytesIO()
     torch.save({"version": VERSION, **content}, buffer)
     try:
@@ -40,7 +40,7 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint without running any code in it.
+    """Read a checkpoint without running code from it (no pickle).
 
     Raises:
         ValueError: it is missing, damaged or of another version.
@@ -49,26 +49,26 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise ValueError(f"no checkpoint at {path}: train first")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - torch raises half a dozen kinds for a damaged file
+    except Exception as error:  # noqa: BLE001 - torch raises many types for a damaged file
         raise ValueError(
-            f"{path} is no checkpoint or is damaged ({type(error).__name__}): delete it and train again"
+            f"{path} is not a checkpoint or is damaged ({type(error).__name__}): delete it and train again"
         ) from None
     if not isinstance(content, dict) or content.get("version") != VERSION:
         raise ValueError(f"{path} is not a checkpoint of version {VERSION}: it was written by another release")
     if not {"stage", "iteration", "config", "ema"} <= set(content):
-        raise ValueError(f"{path} is damaged: it does not hold what a checkpoint holds; delete it and train again")
+        raise ValueError(f"{path} is damaged: entries are missing; delete it and train again")
     return content
 
 
 def load_weights(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
-    """Load a state dictionary that was read from a checkpoint.
+    """Load a state dictionary of a checkpoint into a module.
 
     Raises:
-        ValueError: names or shapes are not the module's.
+        ValueError: names or shapes do not match the module.
     """
     try:
         module.load_state_dict(weights)
-    except RuntimeError as error:  # torch has no kind of its own for it; its text is a list of every name
+    except RuntimeError as error:  # its text is a long list of names
         raise ValueError(
             f"the weights in {path} are not those of the model that it describes: it is damaged; delete it and train "
             "again"
@@ -85,7 +85,7 @@ PLAYED = (
     "pace",
     "period_frames",
     "sharpness",
-)  # keys of [model] that change how a generator plays, and no tensor
+)  # keys of [model] that change how a generator plays, but no tensor
 WEIGHTLESS = (*PLAYED, "components", "height", "width")  # keys of [model] that no weight depends on
 
 
@@ -96,10 +96,10 @@ def require_same_model(
 
     Args:
         path: of the checkpoint.
-        content: of it.
-        config: that is to go on with it.
-        weights_only: let pass what no weight depends on.
-        played: let pass what changes how a generator plays, and no tensor.
+        content: of the checkpoint.
+        config: of the run that loads it.
+        weights_only: ignore keys that no weight depends on.
+        played: ignore keys that change how a generator plays, but no tensor.
     """
     theirs, ours = content["config"]["model"], dataclasses.asdict(config.model)
     ignored = WEIGHTLESS if weights_only else PLAYED if played else ()
@@ -119,7 +119,7 @@ def require_same_encoder(path: Path, content: dict[str, Any], config: Config) ->
         if theirs.get(key) != getattr(config.model, key):
             raise ValueError(
                 f"{path} was trained with model.{key} = {theirs.get(key)}, the configuration says "
-                f"{getattr(config.model, key)}: an encoder of another size cannot be taken over"
+                f"{getattr(config.model, key)}: an encoder of another size cannot be loaded"
             )
 
 
@@ -133,16 +133,15 @@ def newest_checkpoint(run: Path) -> Path:
 
 
 def load_generator(run: Path, size: tuple[int, int] | None = None) -> tuple[VideoGenerator, Config, dict[str, Any]]:
-    """Return the averaged (EMA) generator of a run folder, its configuration and what else the checkpoint tells.
+    """Return the averaged (EMA) generator of a run folder, its configuration and other facts of the checkpoint.
 
-    At another size than the trained one the weights are the same, and so is the state dictionary; see `resizing` for
-    what that does to pictures and motion. Of the configuration only the frame's size follows (and so its digest): the
-    footage section stays as it was trained, crops that the frame has become too small for count as none. The facts
-    tell the trained size, (width, height), as "trained_size".
+    Another size changes no weight; see `training.model.resizing` for its effect on pictures and motion. In the
+    configuration, and so in its digest, it changes the frame's size and removes crops that no longer fit. The fact
+    "trained_size" is the trained size (width, height).
 
     Args:
         run: folder with at least one stage's checkpoint.
-        size: width and height of frames in pixels; None: those that it was trained with.
+        size: width and height of frames in pixels; None: the trained size.
 
     Raises:
         ValueError: there is no such checkpoint, or the size is not of multiples of 32 from 64 up.
@@ -153,7 +152,7 @@ def load_generator(run: Path, size: tuple[int, int] | None = None) -> tuple[Vide
     generator = VideoGenerator(config.model)
     load_weights(generator, part_of(content["ema"], "generator."), path)
     facts = {key: content[key] for key in ("stage", "iteration", "footage", "data", "words")}
-    facts["vocabulary"] = content.get("vocabulary", [])  # of captions; footage need not have any
+    facts["vocabulary"] = content.get("vocabulary", [])  # of captions, if there are any
     facts["trained_size"] = config.model.width, config.model.height
     if size is not None:
         generator = resized(generator, size)

@@ -1,6 +1,6 @@
-"""Training configurations: TOML files read into dataclasses, strictly.
+"""Training configurations: TOML files read strictly into dataclasses.
 
-A key that is not known is an error that names the nearest right one, so that a typing mistake never trains for a night.
+An unknown key is an error that names the nearest known one.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from typing import Any
 from training.model.generator import Shape
 
 PRECISIONS = ("auto", "bf16", "fp32")
-BARE_WORD = re.compile("[A-Za-z][A-Za-z0-9_-]*")  # what --set takes for a string without quotes
+BARE_WORD = re.compile("[A-Za-z][A-Za-z0-9_-]*")  # a string that --set accepts without quotes
 
 
 @dataclasses.dataclass(frozen=True)
 class FootageConfig:
-    """How clips are cut out of a folder of videos."""
+    """How clips are cut from videos."""
 
-    fps: float = 30.0  # what the bundle plays at; the footage is taken frame by frame, whatever its own rate
-    short_side: int = 144  # videos are decoded once, so that their short side has this many pixels
-    crop_min: int = 128  # side of the square cut out, in pixels of the decoded video, drawn from this
-    crop_max: int = 144  # to this
-    horizon_frames: int = 24  # how far ahead of the first frame a clip reaches
-    holdout: str = "scene"  # "scene": whole scenes are held out; "time": the end of every video is
+    fps: float = 30.0  # frame rate of the bundle; footage is read frame by frame, whatever its own rate
+    short_side: int = 144  # pixels of the short side of decoded videos
+    crop_min: int = 128  # side of the square crop in pixels of the decoded video, from
+    crop_max: int = 144  # to
+    horizon_frames: int = 24  # length of a clip after its first frame
+    holdout: str = "scene"  # "scene" holds out whole scenes, "time" the end of every video
     holdout_fraction: float = 0.2
-    candidates: int = 2  # so many starts are drawn for a clip; the one that moves most is taken
+    candidates: int = 2  # starts drawn per clip; the one with most motion is used
     either_way: bool = (
-        True  # a picture does not tell which way its motion goes; false where it does (storms turn one way)
+        True  # the direction of motion cannot be seen in a picture; false if it can (storms turn one way)
     )
-    flip: bool = False  # mirrored clips teach that motion goes both ways: rarely what is wanted
+    flip: bool = False  # mirrors half of the clips; teaches that motion goes both ways
 
     def __post_init__(self) -> None:
         if self.holdout not in ("scene", "time"):
@@ -59,21 +59,24 @@ class FootageConfig:
             )
 
 
+def task_weights() -> dict[str, float]:
+    """Return the default weight of every pretraining task; 0 leaves a task out."""
+    from training.tasks.table import TASKS  # here, because the tasks import this module
+
+    return {name: task.weight for name, task in TASKS.items()}
+
+
 @dataclasses.dataclass(frozen=True)
 class PretrainConfig:
-    """The first stage: video without labels. A clip is four frames at an equal distance, drawn anew every iteration."""
+    """The first stage: video without labels. A clip is four frames at an equal distance that varies per iteration."""
 
     iterations: int = 1500
     batch: int = 8  # of all processes together
-    crop: int = 0  # side of the part of the frame that is trained on, at the frame's scale; 0: the whole frame
-    still: bool = False  # clips in which nothing moves: what single pictures teach, to compare with
+    crop: int = 0  # side of the crop that is trained on, at the frame's scale; 0: the whole frame
+    still: bool = False  # repeat the first frame of each clip, as a baseline without motion
     learning_rate: float = 6e-4
     weight_decay: float = 0.01
-    order: float = 0.2  # weight of each task; 0 leaves it out
-    position: float = 0.2
-    reconstruction: float = 1.0
-    alignment: float = 0.0  # needs captions and --words
-    anticipation: float = 0.0  # how a picture will move, from the picture alone
+    weights: dict[str, float] = dataclasses.field(default_factory=task_weights)  # in TOML a key each: order = 0.2
     stride_min: int = 1  # frames from one frame of a clip to the next, from
     stride_max: int = 2  # to
     flow: float = 0.3  # reconstruction: steady flow against the footage's mean optical flow
@@ -81,7 +84,7 @@ class PretrainConfig:
     kl: float = 1e-3  # reconstruction: content code against its prior, per value
     perceptual: float = 0.6  # reconstruction: LPIPS of the painted picture; only with --perceptual
     given: float = 0.35  # reconstruction: share of clips whose first frame is given whole
-    masked: float = 0.30  # share that is seen in parts; the rest has the content code alone
+    masked: float = 0.30  # share whose first frame is given in parts; the rest has the content code alone
     mask_min: float = 0.75  # share of the hidden tubes, from
     mask_max: float = 0.9  # to
 
@@ -101,24 +104,24 @@ class PretrainConfig:
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneConfig:
-    """The second stage: a generator against two critics, one of pictures and one of clips."""
+    """The second stage: a generator against two discriminators, one of pictures and one of clips."""
 
     iterations: int = 3000
     batch: int = 8
-    crop: int = 0  # side of the part of the frame that is trained on, at the frame's scale; 0: the whole frame
+    crop: int = 0  # side of the crop that is trained on, at the frame's scale; 0: the whole frame
     learning_rate: float = 5e-4
     critic_learning_rate: float = 6e-4
-    encoder_rate: float = 1.0  # share of the learning rate that the generator's encoder trains at; 0 keeps it as it is
-    pretrained: str = "all"  # "all", "encoder" (the generator's and the critics' encoders alone) or "none"
+    encoder_rate: float = 1.0  # learning rate of the generator's encoder as a share; 0 freezes it
+    pretrained: str = "all"  # "all", "encoder" (the generator's and the discriminators' encoders alone) or "none"
     given: float = 0.375  # share of clips whose first frame is given,
     parts: float = 0.125  # share of which parts are given,
     mixed: float = 0.125  # share put together from the codes of two clips; the rest has the code of its own first frame
     past: float = 0.5  # share of iterations in which most of the given clips come with the frames before
-    adversarial: float = 0.1  # weight of the clip critic
-    adversarial_picture: float = 0.1  # weight of the picture critic
+    adversarial: float = 0.1  # weight of the clip discriminator
+    adversarial_picture: float = 0.1  # weight of the picture discriminator
     unreal: float = 0.25  # weight of real clips that are frozen, reversed or wrongly captioned, as further fakes
     feature_matching: float = 0.5
-    reconstruction: float = 0.2  # pooled L1 to the real continuation: held low, it pulls towards standing still
+    reconstruction: float = 0.2  # pooled L1 to the real continuation; keep it low, it favours still clips
     code_reconstruction: float = 1.0  # pooled L1 of pictures made from their own code
     kl: float = 2e-4  # content code against N(0, 1), per value
     perceptual: float = 0.8  # LPIPS of pictures made from their own code; only with --perceptual
@@ -129,16 +132,16 @@ class FinetuneConfig:
     correspondence: float = 0.2  # where cells move within a clip, by the pretrained position task
     alignment: float = 0.1  # clips against their captions, by the pretrained alignment task
     penalty: float = 2.0  # finite-difference R1 and R2
-    penalty_sigma: float = 0.02  # more of it hides the texture that the critics should judge
-    penalty_every: int = 2  # iterations; the weight makes up for it
+    penalty_sigma: float = 0.02  # larger values hide texture
+    penalty_every: int = 2  # iterations; the weight is scaled to match
     burn_in_frames: int = 48  # how far states are advanced before frames are judged, at most
-    replay: int = 64  # shows that grow old in the buffer; 0: none
+    replay: int = 64  # rollouts in the replay buffer; 0: none
     replay_share: float = 0.25  # of the given clips
     max_age_frames: int = 10000
-    stop_gap: float = 1.0  # training stops early when critics prefer known to held-out footage by this share of
-    # what they prefer footage to made clips by (0: they know nothing by heart, 1: everything); 0: never
+    stop_gap: float = 1.0  # training stops when the clip discriminator's train/held-out gap is more than this share of
+    # its real/fake gap; 0: never
     gap_every: int = 20
-    rewinds: int = 3  # how often divergence goes back to the last good checkpoint, at half the learning rate
+    rewinds: int = 3  # returns to the last checkpoint after divergence, each at half the learning rate
 
     def __post_init__(self) -> None:
         if self.given + self.parts + self.mixed > 1:
@@ -163,14 +166,14 @@ class FinetuneConfig:
 
 @dataclasses.dataclass(frozen=True)
 class PolishConfig:
-    """The third stage: the painter and the mixture's codes, on whole frames."""
+    """The third stage: trains the painter and the mixture's codes on whole frames."""
 
     iterations: int = 1500
     batch: int = 4  # pictures made from their codes; a quarter as many more are completed from parts
     learning_rate: float = 5e-4
     code_learning_rate: float = 4e-2
     perceptual: float = 0.8  # LPIPS; only with --perceptual
-    jitter: float = 0.25  # how far codes are shaken, in spreads of the posterior that they were read with
+    jitter: float = 0.25  # noise added to codes, in standard deviations of their posterior
 
     def __post_init__(self) -> None:
         if self.iterations < 1 or self.batch < 1:
@@ -181,19 +184,19 @@ class PolishConfig:
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig:
-    """What holds for all stages."""
+    """Settings of all stages."""
 
     seed: int = 0
     threads: int = 0  # 0: as many as the machine has cores
-    precision: str = "auto"  # "bf16", "fp32", or "auto": bf16 where the machine computes in it, fp32 elsewhere
+    precision: str = "auto"  # "bf16", "fp32", or "auto": bf16 if the machine computes in it, else fp32
     ema: float = 0.998
-    workers: int = 0  # processes that read clips; 0: one thread, ahead of the training
+    workers: int = 0  # processes that load clips; 0: one thread
     log_every: int = 10
     evaluate_every: int = 250  # held-out measures
     evaluate_clips: int = 64
     sample_every: int = 250
     checkpoint_every: int = 250
-    keep_every: int = 0  # iterations; so often the averaged weights are kept under RUN/kept/; 0: never
+    keep_every: int = 0  # iterations between copies of the averaged weights in RUN/kept/; 0: never
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -241,11 +244,13 @@ class Config:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the configuration as plain data, for checkpoints and digests."""
-        return dataclasses.asdict(self)
+        """Return the configuration as plain data with the keys of the TOML file, for checkpoints and digests."""
+        data = dataclasses.asdict(self)
+        data["pretrain"] |= data["pretrain"].pop("weights")
+        return data
 
     def cropped(self, crop: int) -> Config:
-        """Return the configuration of a generator that works on squares of side `crop`; 0: this one."""
+        """Return the configuration for frames of crop x crop pixels; 0: this configuration."""
         return (
             self
             if not crop
@@ -268,10 +273,10 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
 
     Args:
         path: of the file.
-        changes: keys set after reading, such as "pretrain.order=0.5"; the value is TOML, or one word of a string.
+        changes: keys to set, such as "pretrain.order=0.5"; the value is TOML or an unquoted word.
 
     Raises:
-        ValueError: the file is missing or no TOML, a key is unknown or a value is of the wrong type or out of range.
+        ValueError: the file is missing or not TOML, a key is unknown, or a value has the wrong type or range.
     """
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -302,9 +307,9 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
 
 
 def config_from_dict(data: dict[str, Any], where: str = "configuration") -> Config:
-    """Build a `Config` from plain data, strictly; `where` names the source in errors.
+    """Build a `Config` strictly from plain data; `where` names the source in errors.
 
-    `run.bf16`, which older configurations and checkpoints have, is read as `run.precision`: "bf16" or "fp32".
+    The former `run.bf16` is read as `run.precision`: "bf16" or "fp32".
     """
     section = data.get("run")
     if isinstance(section, dict) and "bf16" in section:
@@ -320,17 +325,23 @@ def _build(kind: type, data: Any, where: str, prefix: str) -> object:
     if not isinstance(data, dict):
         raise ValueError(f"{where}: [{prefix.rstrip('.')}] is {type(data).__name__}, expected a table of keys")
     hints = typing.get_type_hints(kind)
+    weights = task_weights() if kind is PretrainConfig else {}
+    if weights:  # every task's weight is a key of [pretrain]
+        del hints["weights"]
+        hints |= dict.fromkeys(weights, float)
     for key in data:
         if key not in hints:
             nearest = difflib.get_close_matches(key, hints, n=1, cutoff=0.0)
             raise ValueError(f'{where}: unknown key "{prefix}{key}"; the nearest known one is "{prefix}{nearest[0]}"')
-    values = {}
+    values: dict[str, Any] = {}
     for key, value in data.items():
         expected = hints[key]
         if dataclasses.is_dataclass(expected):
             values[key] = _build(typing.cast(type, expected), value, where, f"{prefix}{key}.")
         else:
             values[key] = _checked(value, expected, f"{where}: {prefix}{key}")
+    if weights:
+        values["weights"] = {name: values.pop(name, weight) for name, weight in weights.items()}
     return kind(**values)
 
 

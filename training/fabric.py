@@ -1,6 +1,6 @@
-"""The engine that training runs on: Lightning Fabric, which knows devices, precision and distribution.
+"""Device, precision and number of processes of a training run, with Lightning Fabric.
 
-One process needs nothing; `torchrun --nproc-per-node N -m training ...` makes N of them work on one run.
+`torchrun --nproc-per-node N -m training ...` runs N processes; without torchrun there is one.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from training.config import Config
 
 
 def start_engine(config: Config) -> Fabric:
-    """Return a launched Fabric: CUDA where there is one, else the CPU; bf16 autocast if `choose_precision` says so.
+    """Return a launched Fabric on CUDA if available, else on the CPU, in the precision of `choose_precision`.
 
-    The number of processes comes from torchrun's environment; without it there is one.
+    The number of processes comes from torchrun's environment; the default is one.
     """
     for name in ("lightning.fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -40,7 +40,7 @@ def start_engine(config: Config) -> Fabric:
 
 
 def computes_in_bf16(device: str) -> bool:
-    """Whether a device, "cuda" or "cpu", has bf16 arithmetic; without it PyTorch emulates bf16, slower than fp32."""
+    """Return whether a device, "cuda" or "cpu", computes in bf16; emulated bf16 is slower than fp32."""
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities = torch.cpu.get_capabilities()
@@ -55,7 +55,7 @@ def choose_precision(wanted: str, device: str) -> str:
 
 
 def precision_sentence(wanted: str, device: str) -> str:
-    """Return one line that tells people in which precision a device, "cuda" or "cpu", trains, and why."""
+    """Return the line that says in which precision a device, "cuda" or "cpu", trains, and why."""
     precision, name = choose_precision(wanted, device), "GPU" if device == "cuda" else "CPU"
     if computes_in_bf16(device):
         why = "" if precision == "bf16" else f", as run.precision says; this {name} computes in bf16, too"
@@ -67,17 +67,17 @@ def precision_sentence(wanted: str, device: str) -> str:
 
 
 def keep_memory() -> None:
-    """Tell glibc to keep freed memory instead of giving every large tensor back to the system.
+    """Set glibc to keep freed memory instead of returning every large tensor to the system.
 
-    Fresh pages cost time: on two Zen 5 cores a 64-channel 3x3 convolution at 64x64, batch 8, forward and backward under
-    bf16, went from 19 to 20 ms to 13 to 16 ms.
+    New pages cost time: on two Zen 5 cores a 64-channel 3x3 convolution at 64x64, batch 8, forward and backward under
+    bf16, took 13 to 16 ms instead of 19 to 20 ms.
     """
     if sys.platform != "linux":
         return
     try:
         libc = ctypes.CDLL("libc.so.6")
-        libc.mallopt(-4, 0)  # M_MMAP_MAX: never map a block of its own
-        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: never give the top back
+        libc.mallopt(-4, 0)  # M_MMAP_MAX: never map single blocks
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: never return memory
         libc.mallopt(-2, 256 * 2**20)  # M_TOP_PAD
     except (OSError, AttributeError):
-        return  # another libc: only slower
+        return  # another libc; only slower

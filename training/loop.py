@@ -1,7 +1,7 @@
-"""The training loop that both stages share: progress, metrics, held-out measures, samples, checkpoints, resuming.
+"""The training loop of all stages: progress, metrics, held-out measures, samples, checkpoints, resuming.
 
-A stage brings its modules and one `update`; everything random in it is drawn from (seed, iteration), so a run that was
-stopped and resumed gives the weights of one that never stopped.
+A stage has modules and an `update`. Its random numbers depend on (seed, iteration) alone, so a run that was stopped and
+resumed has the same weights as one that was not.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from lightning.fabric import Fabric
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import nn
-from torch.utils.tensorboard import SummaryWriter
 
 from training.atomic_file import write_text
 from training.checkpoint import load_checkpoint, load_weights, save_checkpoint
@@ -30,6 +29,7 @@ from training.data.loading import load_batches
 from training.progress import ProgressLines
 from training.sampling import write_samples
 from training.stages.losses import DivergenceError
+from training.tensorboard import TensorBoardLog
 
 
 class TrainingStage(Protocol):
@@ -39,51 +39,51 @@ class TrainingStage(Protocol):
     iterations: int
     batch: int  # of all processes together
     modules: dict[str, nn.Module]
-    is_shown: bool  # whether samples of the generator say anything
-    averaged: nn.Module  # its moving average is what the stage hands on; has the attribute `generator`
+    is_shown: bool  # whether to write samples of the generator
+    averaged: nn.Module  # its moving average is the result; has the attribute `generator`
     optimisers: dict[str, torch.optim.Optimizer]
 
     def setup(self, fabric: Fabric) -> None:
-        """Hand modules and optimisers to the engine."""
+        """Set up modules and optimisers with Fabric."""
         ...
 
     def check(self, path: Path, content: dict[str, Any]) -> None:
-        """Raise ValueError if a checkpoint is not one that this stage can resume."""
+        """Raise ValueError if this stage cannot resume from a checkpoint."""
         ...
 
     def prepare(self, clips: ClipSampler) -> None:
-        """Read from the footage what the stage needs before its first iteration; not called when a run resumes."""
+        """Read what the stage needs from the footage before its first iteration; not called for a resumed run."""
         ...
 
     def offsets(self, step: int) -> list[int]:
-        """Return which frames of a clip a step wants, counted from its first."""
+        """Return the frames that a step needs of each clip, counted from its first."""
         ...
 
-    stop_reason: str  # one sentence if the stage must not go on, else empty
-    rewinds: int  # how often divergence may go back to the last good checkpoint
+    stop_reason: str  # one sentence if the stage must stop, else empty
+    rewinds: int  # how often the stage may go back to the last checkpoint after divergence
 
     def update(self, batch: Batch, offsets: list[int], iteration: int) -> dict[str, float]:
         """Do one iteration on this process's rows and return the metrics of all.
 
         Raises:
-            DivergenceError: training has run away.
+            DivergenceError: training has diverged.
         """
         ...
 
     def refresh(self, averaged: nn.Module) -> None:
-        """Bring what is read from the footage up to date in the averaged module, before it is kept or shown."""
+        """Update what the averaged module reads from the footage, before it is saved or sampled."""
         ...
 
     def extra_state(self) -> dict[str, Any]:
-        """Return what a checkpoint must hold besides weights, as plain data."""
+        """Return the state that a checkpoint stores besides weights, as plain data."""
         ...
 
     def load_extra_state(self, content: dict[str, Any]) -> None:
-        """Take what `extra_state` gave."""
+        """Restore what `extra_state` returned."""
         ...
 
     def slow_down(self) -> None:
-        """Train more carefully from now on: called after a rewind."""
+        """Reduce the learning rate; called after a rewind."""
         ...
 
 
@@ -96,25 +96,26 @@ def train(
     run: Path,
     facts: dict[str, Any],
     note: dict[str, Any],
-    evaluate: Callable[[nn.Module, int], None] | None = None,
+    evaluate: Callable[[nn.Module, int, TensorBoardLog], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> None:
-    """Run a stage to its end, resuming from `RUN/STAGE.pt` if that is there.
+    """Run a stage to its end; resumes from `RUN/STAGE.pt` if it exists.
 
     Writes `RUN/STAGE.pt`, `RUN/metrics.jsonl`, TensorBoard events and `RUN/samples/`; in a distributed run only the
     first process writes.
 
     Args:
-        stage: what is trained.
+        stage: the stage.
         config: its configuration.
-        fabric: the engine, launched.
-        clips: to train on.
-        held_out: to show samples of.
+        fabric: launched.
+        clips: training clips.
+        held_out: clips for samples.
         run: the run's folder.
-        facts: goes into every checkpoint.
-        note: what `RUN/run.json` says.
-        evaluate: called with the averaged module and the iteration, every `run.evaluate_every` and at the end.
-        clock: seconds, for throughput figures.
+        facts: entries for every checkpoint.
+        note: content of `RUN/run.json`.
+        evaluate: called with the averaged module, the iteration and the TensorBoard log; every `run.evaluate_every`
+            iterations and at the end.
+        clock: returns seconds, for throughput.
     """
     run.mkdir(parents=True, exist_ok=True)
     path = run / f"{stage.name}.pt"
@@ -129,7 +130,7 @@ def train(
         stage.check(path, content)
         if "modules" not in content:
             raise ValueError(
-                f"{path} holds averaged weights alone (it is from kept/): it can be exported, and not be trained on; "
+                f"{path} holds averaged weights alone (it is from kept/): it can be exported, but not trained; "
                 "name another --out"
             )
         for name, module in stage.modules.items():
@@ -184,8 +185,8 @@ def train(
             start = load()
             stage.slow_down()
             print(
-                f"DIVERGED: {error}. Going back to iteration {start}, with the learning rate halved; "
-                f"{rewinds} more such returns are allowed",
+                f"DIVERGED: {error}. Going back to iteration {start} with half the learning rate; "
+                f"{rewinds} rewinds are left",
                 flush=True,
             )
     fabric.barrier()
@@ -202,7 +203,7 @@ def _iterate(
     start: int,
     log: _Log,
     save: Callable[[int], None],
-    evaluate: Callable[[nn.Module, int], None] | None,
+    evaluate: Callable[[nn.Module, int, TensorBoardLog], None] | None,
     clock: Callable[[], float],
 ) -> None:
     """Run iterations from `start` on, until the end or until the stage says stop."""
@@ -239,22 +240,22 @@ def _iterate(
             if is_saved:
                 save(done)
             if evaluate is not None and (done % config.run.evaluate_every == 0 or is_last):
-                evaluate(ema, done)
+                evaluate(ema, done, log.board)
             if is_shown:
                 write_samples(ema.generator, held_out, config, run / "samples" / f"{stage.name}-{done:06d}")
-            began += clock() - paused  # throughput is the training's
+            began += clock() - paused  # throughput excludes saving and evaluating
             if stage.stop_reason:
                 print(f"STOPPED at iteration {done}: {stage.stop_reason}", flush=True)
                 break
 
 
 class _Log:
-    """Progress, metrics.jsonl and TensorBoard; does nothing but check for divergence where not enabled."""
+    """Writes progress, metrics.jsonl and TensorBoard events; only checks for divergence if not enabled."""
 
     def __init__(self, run: Path, stage: TrainingStage, start: int, config: Config, enabled: bool) -> None:
         self.stage, self.config, self.enabled = stage, config, enabled
         self.sums: dict[str, float] = {}
-        self.counts: dict[str, int] = {}  # not every iteration knows every metric
+        self.counts: dict[str, int] = {}  # not every iteration has every metric
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         console = Console()
         self.is_bar = enabled and console.is_terminal
@@ -266,7 +267,7 @@ class _Log:
         if self.enabled:
             path = self.run / "metrics.jsonl"
             forget(path, self.stage.name, self.start)
-            self.board = SummaryWriter(str(self.run / "tensorboard"))
+            self.board = TensorBoardLog(self.run, self.stage.name, self.start)
             self.file = path.open("a", encoding="utf-8")
             self.progress.start()
             if not self.is_bar:
@@ -299,17 +300,16 @@ class _Log:
         line: dict[str, Any] = {"stage": self.stage.name, "iteration": iteration, **means, **more}
         self.file.write(json.dumps(line) + "\n")
         self.file.flush()
-        for key, value in (means | more).items():
-            self.board.add_scalar(f"{self.stage.name}/{key}", value, iteration)
+        self.board.add_scalars(iteration, means | more)
 
 
 def forget(path: Path, stage: str, start: int) -> None:
-    """Drop the lines of iterations that are about to be done again, so that no figure mixes two runs."""
+    """Drop the lines of iterations that will be repeated, so that no iteration is logged twice."""
     if not path.exists():
         return
     kept = []
     for line in path.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(json.JSONDecodeError):  # half a line: the disk was full, or the machine went down
+        with contextlib.suppress(json.JSONDecodeError):  # truncated by a full disk or a crash
             entry = json.loads(line)
             if entry["stage"] != stage or entry["iteration"] <= start:
                 kept.append(line)

@@ -1,24 +1,24 @@
-"""Progress as plain lines, for output that is not a terminal: a log file, a service, a pipe."""
+"""Progress as plain lines, for output to a log file, a service or a pipe."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-EVERY_S = 30.0  # seconds from one line to the next
+EVERY_S = 30.0  # seconds between lines
 
 
 class ProgressLines:
     """Prints lines such as "pretrain 40/600, 3.6 s each, 34 min left".
 
-    One at the start, one after the first step, one about every 30 s, and one after the last step. Rate and time left
-    come from the mean over all steps since the start.
+    One at the start, one after the first step, one about every 30 s, and one after the last step. Rate and remaining
+    time are means over all steps since the start.
 
     Args:
-        name: of the work.
-        total: its steps.
-        done: steps that an earlier process has done.
-        clock: seconds.
+        name: of the task.
+        total: number of steps.
+        done: steps done by an earlier process.
+        clock: returns seconds.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class ProgressLines:
 
 
 def duration(seconds: float) -> str:
-    """Return a duration for people: "45 s", "34 min" or "2 h 5 min"."""
+    """Return a duration as text: "45 s", "34 min" or "2 h 5 min"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

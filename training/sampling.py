@@ -1,4 +1,4 @@
-"""What a generator makes, as pictures: a contact sheet (PNG) and a clip (MP4).
+"""Samples of a generator: a contact sheet (PNG) and a clip (MP4).
 
 Legend: B batch, T frames, C channels, H height, W width.
 """
@@ -43,7 +43,7 @@ def rollout(
         noise: (B, N) standard normal, for the content codes.
         wanted: 1-based frame numbers; frame 0 is the anchor itself.
         seed: of the per-frame noise.
-        text: (B, D) unit vectors or zeros, for a generator that listens to text; None for no text.
+        text: (B, D) unit vectors or zeros, for a generator that takes text; None for no text.
 
     Returns:
         frame number -> (B, 3, H, W) in [0, 1].
@@ -66,11 +66,10 @@ def rollout(
 
 
 def write_samples(generator: VideoGenerator, clips: ClipSampler, config: Config, path: Path) -> None:
-    """Write PATH.png (five held-out clips and five made from codes alone, over time) and PATH.mp4.
+    """Write PATH.png (five clips from held-out pictures and five from noise alone, over time) and PATH.mp4.
 
-    Whole frames, whatever size of crop the generator is being trained on.
-
-    The first three columns of the upper rows are real (frames 0, horizon / 2, horizon), the rest made from frame 0.
+    Frames have the full size, even if the generator is trained on crops. The first three columns of the upper rows are
+    real (frames 0, horizon / 2, horizon); the others are generated from frame 0.
     """
     device = next(generator.parameters()).device
     whole = VideoGenerator(config.model).to(device).eval()
@@ -110,13 +109,13 @@ def _tile(pictures: Tensor, columns: int) -> np.ndarray:
 
 
 def write_png(path: Path, picture: np.ndarray) -> None:
-    """Write uint8 RGB (H, W, 3) beside its final name, then rename it."""
+    """Write uint8 RGB (H, W, 3) atomically."""
     with written(path) as partial:
         partial.write_bytes(cv2.imencode(".png", picture[..., ::-1])[1].tobytes())
 
 
 def write_mp4(path: Path, frames: Sequence[np.ndarray], fps: Fraction) -> None:
-    """Write uint8 RGB frames (H, W, 3), even sizes, as H.264 beside the final name, then rename it."""
+    """Write uint8 RGB frames (H, W, 3) of even size as H.264, atomically."""
     with written(path) as partial, av.open(str(partial), "w") as container:
         stream = container.add_stream("libx264", rate=fps)
         stream.height, stream.width = frames[0].shape[:2]

@@ -1,4 +1,4 @@
-"""Worker processes end with the process that started them."""
+"""Worker processes that end with their parent."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import threading
 
 
 def end_with_parent() -> None:
-    """End this worker process as soon as the process that started it is gone, however that one was killed."""
+    """End this worker process as soon as its parent is gone, even if the parent was killed."""
     parent = multiprocessing.parent_process()
-    assert parent is not None, "this is no worker"
+    assert parent is not None, "not a worker process"
 
     def watch() -> None:
         multiprocessing.connection.wait([parent.sentinel])

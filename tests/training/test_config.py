@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from training.config import config_from_dict, load_config
+from training.config import Config, config_from_dict, load_config
+from training.tasks.table import TASKS
 
 CONFIGS = sorted((Path(__file__).parents[2] / "training" / "configs").glob("*.toml"))
 
@@ -88,7 +89,7 @@ def test_single_keys_can_be_changed(tmp_path: Path) -> None:
     path = tmp_path / "one.toml"
     path.write_text("[pretrain]\norder = 0.5\n")
     config = load_config(path, ["pretrain.order=0", "run.precision=fp32", 'name="two"'])
-    assert (config.pretrain.order, config.run.precision, config.name) == (0.0, "fp32", "two")
+    assert (config.pretrain.weights["order"], config.run.precision, config.name) == (0.0, "fp32", "two")
     with pytest.raises(ValueError, match=r"pretrain\.order is 'half', expected float"):
         load_config(path, ["pretrain.order=half"])
     for change in ("pretrain.order", "pretrain.order=", "name.x=1", "pretrain.order=[1"):
@@ -96,6 +97,19 @@ def test_single_keys_can_be_changed(tmp_path: Path) -> None:
             load_config(path, ['name="one"', change])
     with pytest.raises(ValueError, match=r'unknown key "pretrain.ordr".*"pretrain.order"'):
         load_config(path, ["pretrain.ordr=1"])
+    with pytest.raises(ValueError, match=r'unknown key "pretrain\.weights"'):
+        load_config(path, ["pretrain.weights={}"])
+
+
+def test_a_task_has_its_own_weight_unless_the_configuration_gives_one() -> None:
+    config = config_from_dict({"pretrain": {"order": 3, "alignment": 0.5}})
+    defaults = {name: task.weight for name, task in TASKS.items()}
+    assert Config().pretrain.weights == defaults
+    assert config.pretrain.weights == defaults | {"order": 3.0, "alignment": 0.5}
+    saved = config.to_dict()  # with the keys of the TOML file, as checkpoints have always had them
+    assert (saved["pretrain"]["order"], saved["pretrain"]["position"]) == (3.0, defaults["position"])
+    assert "weights" not in saved["pretrain"]
+    assert config_from_dict(saved) == config
 
 
 def test_the_former_switch_for_bf16_is_read_as_the_precision(

@@ -11,6 +11,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
+from tests.training.events import points_of, read_events
 from tests.training.fake_clips import FakeClips
 from training.checkpoint import load_checkpoint
 from training.config import Config, RunConfig
@@ -101,6 +102,7 @@ def logged(out: Path) -> list[int]:
     return [json.loads(line)["iteration"] for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.usefixtures("ticking")
 def test_divergence_goes_back_to_the_last_checkpoint_loudly_and_goes_on_slower(
     fabric: Fabric, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -113,9 +115,10 @@ def test_divergence_goes_back_to_the_last_checkpoint_loudly_and_goes_on_slower(
     assert weights[6] == weights[4], "it starts again from the weights of the checkpoint"
     assert weights[7] - weights[6] == pytest.approx(0.5 * (weights[5] - weights[4]), rel=1e-4)
     said = capsys.readouterr().out
-    assert "DIVERGED: toy diverged at iteration 5. Going back to iteration 4, with the learning rate halved" in said
-    assert "2 more such returns are allowed" in said
+    assert "DIVERGED: toy diverged at iteration 5. Going back to iteration 4 with half the learning rate" in said
+    assert "2 rewinds are left" in said
     assert logged(tmp_path) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert list(points_of(read_events(tmp_path, "toy"), "loss")) == [1, 2, 3, 4, 5, 6, 7, 8]
     content = load_checkpoint(tmp_path / "toy.pt")
     assert (content["iteration"], content["extra"]["rate"]) == (8, 0.5)
 
@@ -202,7 +205,7 @@ def test_a_stage_that_says_stop_is_saved_and_stays_stopped(
     config = Config(run=RunConfig(log_every=1, checkpoint_every=2, evaluate_every=100))
     clips: Any = FakeClips(32)
     facts = {"data": "", "words": "", "footage": []}
-    train(stage, config, fabric, clips, clips, tmp_path, facts, {}, lambda _, done: shown.append(done))
+    train(stage, config, fabric, clips, clips, tmp_path, facts, {}, lambda _, done, board: shown.append(done))
     assert iterations(stage) == [0, 1, 2, 3, 4]
     assert shown == [5], "the last state is measured"
     assert "STOPPED at iteration 5: it knows it all" in capsys.readouterr().out
@@ -236,6 +239,7 @@ def test_what_is_read_from_the_footage_is_read_before_it_is_saved(fabric: Fabric
     assert content["modules"]["net"]["read"] == 0, "the module that trains has no use for it"
 
 
+@pytest.mark.usefixtures("ticking")
 def test_a_resumed_run_draws_what_a_straight_one_draws(fabric: Fabric, tmp_path: Path) -> None:
     straight, first, second = Toy(8), Toy(8), Toy(8)
     go(straight, fabric, tmp_path / "straight")
@@ -245,6 +249,7 @@ def test_a_resumed_run_draws_what_a_straight_one_draws(fabric: Fabric, tmp_path:
         go(first, fabric, tmp_path / "cut")
     go(second, fabric, tmp_path / "cut")
     assert iterations(second) == [4, 5, 6, 7]
+    assert list(points_of(read_events(tmp_path / "cut", "toy"), "loss")) == [1, 2, 3, 4, 5, 6, 7, 8]
     assert second.weight() == straight.weight()
     averages = [load_checkpoint(tmp_path / name / "toy.pt")["ema"] for name in ("straight", "cut")]
     assert torch.equal(averages[0]["generator.weight"], averages[1]["generator.weight"])

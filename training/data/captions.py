@@ -1,4 +1,4 @@
-"""Captions -> vectors, as the generator gets them."""
+"""Vectors of captions for the generator."""
 
 from __future__ import annotations
 
@@ -7,25 +7,25 @@ from torch import Tensor
 
 from training.data.words import WordVectors
 
-UNTOLD = 0.2  # share of captions that training leaves out, so that the generator also works without
+NO_CAPTION = 0.2  # share of captions dropped in training, so that the generator also works without text
 DROPPED_WORDS = 0.25
 
 
 class Captions:
-    """Vectors of captions, remembered.
+    """Encodes captions and caches their vectors.
 
     Args:
         words: vectors of words, or None.
-        dimensions: of what the generator takes; 0: it does not listen to text.
+        dimensions: of the generator's text input; 0: it takes no text.
 
     Raises:
-        ValueError: the generator listens to text and there are no words, or of another size.
+        ValueError: the generator takes text and the words are missing or of another size.
     """
 
     def __init__(self, words: WordVectors | None, dimensions: int) -> None:
         if dimensions and words is None:
             raise ValueError(
-                f"the generator listens to text (model.text_dimensions is {dimensions}) and no words were given: "
+                f"the generator takes text (model.text_dimensions is {dimensions}) and no words were given: "
                 "pass --words WORDS, or set model.text_dimensions to 0"
             )
         if dimensions and words is not None and words.dimensions != dimensions:
@@ -37,11 +37,11 @@ class Captions:
         self._known: dict[str, Tensor] = {}
 
     def encode(self, captions: list[str], dropping: bool = False) -> Tensor:
-        """Return (B, D) unit vectors, zeros for a caption that says nothing.
+        """Return (B, D) unit vectors, zeros for a caption without a known word.
 
         Args:
             captions: B texts.
-            dropping: leave out some words, and some captions altogether; drawn from torch's own generator.
+            dropping: drop some words and some whole captions, drawn from torch's global generator.
         """
         if self.words is None or not self.dimensions:
             return torch.zeros(len(captions), self.dimensions)
@@ -55,7 +55,7 @@ class Captions:
         return torch.stack([self._known[caption] for caption in captions])
 
     def _thinned(self, caption: str) -> str:
-        if float(torch.rand(())) < UNTOLD:
+        if float(torch.rand(())) < NO_CAPTION:
             return ""
         words = caption.split()
         kept = [

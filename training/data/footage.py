@@ -1,4 +1,4 @@
-"""Footage: a folder of videos, or of shards made from them -> clips drawn by (seed, number of the sample) alone.
+"""Footage: clips drawn from a folder of videos or shards. A clip depends on (seed, number of the sample) alone.
 
 Legend: B clips of a batch, T frames of a clip, H height, W width as the generator sees them; h, w as they are stored.
 """
@@ -48,12 +48,12 @@ __all__ = [
     "zoomed",
 ]
 
-MAX_UNREADABLE = 16  # records in a row that are passed over before training stops
+MAX_UNREADABLE = 16  # unreadable records in a row before training stops
 
 
 @dataclass(frozen=True)
 class Take:
-    """One stretch of a video without a cut."""
+    """A stretch of a video without a cut."""
 
     video: str
     scene: str
@@ -78,7 +78,7 @@ class Clip(NamedTuple):
     scene: str
     label: str
     name: str  # of the video
-    sway: np.ndarray  # (1, H / 4, W / 4) float32: swing about the steady way (root mean square), pixels of H x W
+    sway: np.ndarray  # (1, H / 4, W / 4) float32: swing about the mean motion (root mean square), pixels of H x W
 
 
 class Batch(NamedTuple):
@@ -90,11 +90,11 @@ class Batch(NamedTuple):
     scenes: list[str]
     labels: list[str]
     names: list[str]  # of the videos
-    sway: torch.Tensor  # (B, 1, H / 4, W / 4) float32: swing about the steady way (root mean square), pixels of H x W
+    sway: torch.Tensor  # (B, 1, H / 4, W / 4) float32: swing about the mean motion (root mean square), pixels of H x W
 
 
 class FootageLibrary:
-    """The takes of a folder of shards. Metadata are in memory, frames are read when asked for; it can be pickled."""
+    """The takes of a folder of shards; picklable. Metadata are in memory, frames are read on request."""
 
     def __init__(self, index: ShardIndex) -> None:
         self.path, self.settings = index.path, index.settings
@@ -122,7 +122,7 @@ class FootageLibrary:
         return len(self._takes["video"])
 
     def take(self, index: int) -> Take:
-        """Return what is known about take number `index`."""
+        """Return the metadata of take number `index`."""
         row = int(self._takes["video"][index])
         video = {key: column[row] for key, column in self._videos.items()}
         numbers = {key: int(self._takes[key][index]) for key in ("first", "length", "height", "width")}
@@ -138,7 +138,7 @@ class FootageLibrary:
         return self._takes["first"], self._takes["length"], totals
 
     def record(self, index: int) -> TakeRecord:
-        """Return a take's record; UnreadableTakeError if it cannot be had."""
+        """Return a take's record; raises UnreadableTakeError if it cannot be read."""
         if self._process != os.getpid():
             self._forget()
         with self._lock:
@@ -171,15 +171,15 @@ class FootageLibrary:
 
 
 class Span(NamedTuple):
-    """A take, or the part of it that one side of the split may use."""
+    """A take, or the part of it that belongs to one side of the split."""
 
     take: int  # its number in the library
-    first: int  # frames from here, counted within the take,
-    last: int  # to here (exclusive)
+    first: int  # first frame, counted within the take
+    last: int  # last frame (exclusive)
 
 
 class Spans(Sequence[Span]):
-    """The spans of one side of the split; columns, so that many of them cost little."""
+    """The spans of one side of the split, stored as columns."""
 
     def __init__(self, library: FootageLibrary, takes: np.ndarray, first: np.ndarray, last: np.ndarray) -> None:
         self.library, self.takes, self.first, self.last = library, takes, first, last
@@ -197,7 +197,7 @@ class Spans(Sequence[Span]):
         return Span(int(self.takes[index]), int(self.first[index]), int(self.last[index]))
 
     def of(self, videos: Sequence[str]) -> Spans:
-        """Return the spans of some videos alone."""
+        """Return the spans of some videos."""
         keep = np.array([self.library.take(int(take)).video in set(videos) for take in self.takes], bool)
         return Spans(self.library, self.takes[keep], self.first[keep], self.last[keep])
 
@@ -216,16 +216,16 @@ def cache_folder() -> Path:
 def open_footage(
     path: Path, config: FootageConfig, cache: Path | None = None, workers: int | None = None
 ) -> FootageLibrary:
-    """Open a folder of shards; a folder of videos is turned into shards first, in the cache, unless it was already.
+    """Open a folder of shards, or a folder of videos, which is first converted to shards in the cache.
 
     Args:
-        path: what `python -m training shard` has written, or a folder with videos at any depth.
-        config: `crop_max` must fit in the shards; `short_side` is the size at which videos are decoded.
-        cache: where the shards of folders of videos are kept; `cache_folder()` if not given.
+        path: shards written by `python -m training shard`, or a folder with videos at any depth.
+        config: `crop_max` is at most the short side of the shards; videos are decoded at `short_side`.
+        cache: folder for shards of folders of videos; `cache_folder()` if not given.
         workers: processes that decode; one per core if not given.
 
     Raises:
-        ValueError: no footage, no video with a take in it, shards that are unfinished, cut short or too small.
+        ValueError: there is no footage or no take, or the shards are unfinished, damaged or too small.
     """
     if (path / INDEX).exists() or (path / JOURNAL).exists():
         index = read_index(path)
@@ -267,7 +267,7 @@ def split(library: FootageLibrary, config: FootageConfig, side: str) -> Spans:
         held = _held_out_scenes(scenes, config)
         mine = np.array([(scene in held) == (side == "heldout") for scene in scenes], bool)
     else:
-        # A gap of one horizon: no clip of the one side may end among the frames of the other.
+        # A gap of one horizon, so that no clip of one side reaches frames of the other.
         border = (total * (1 - config.holdout_fraction)).astype(np.int64)
         if side == "train":
             stop = np.clip(border - first, 0, length)
@@ -287,23 +287,23 @@ def split(library: FootageLibrary, config: FootageConfig, side: str) -> Spans:
 
 
 def _held_out_scenes(scenes: Sequence[str], config: FootageConfig) -> set[str]:
-    # By digest and not by shuffle, so that new footage does not move old scenes from one side to the other.
+    # By digest, so that new footage does not move old scenes to the other side.
     unique = sorted(set(scenes), key=lambda scene: hashlib.sha256(scene.encode()).hexdigest())
     return set(unique[: max(1, round(len(unique) * config.holdout_fraction))] if len(unique) > 1 else ())
 
 
-# What a random number is for: the second word of every seed.
+# The purpose of a random number: the second word of every seed.
 _ORDER, _TURN, _CLIP = range(3)
 
 
 def zoomed(config: FootageConfig, share: float) -> FootageConfig:
-    """Return the footage with crops of a share of their size: what a generator sees that trains on parts of frames."""
+    """Return the configuration with crops scaled by `share`, for training on parts of frames."""
     low, high = (max(1, round(side * share)) for side in (config.crop_min, config.crop_max))
     return replace(config, crop_min=low, crop_max=high)
 
 
 class ClipSampler:
-    """Draws clips by (seed, number of the sample, offsets) alone: a resumed run goes on as if never stopped.
+    """Draws clips that depend on (seed, number of the sample, offsets) alone, so that a resumed run is exact.
 
     An epoch visits every scene once, in an order drawn from (seed, epoch); the takes of a scene take turns.
     """
@@ -314,18 +314,18 @@ class ClipSampler:
         every = spans.library.scenes()
         for number, take in enumerate(spans.takes.tolist()):
             scenes.setdefault(every[take], []).append(number)
-        self.scenes = names = sorted(scenes)  # a sampler of an empty split can be made, but not drawn from
+        self.scenes = names = sorted(scenes)  # an empty split is allowed until something is drawn
         self._scenes = [np.array(scenes[name], np.int64) for name in names]
         self._keys = [int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") for name in names]
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
 
     @property
     def num_scenes(self) -> int:
-        """How many samples an epoch has."""
+        """Return the number of samples in an epoch."""
         return len(self._scenes)
 
     def span(self, index: int) -> Span:
-        """Return where sample number `index` is cut from."""
+        """Return the span that sample number `index` is cut from."""
         if not self._scenes:
             raise ValueError("there is no footage to draw clips from: this side of the split is empty")
         epoch, position = divmod(index, len(self._scenes))
@@ -346,7 +346,7 @@ class ClipSampler:
             offsets: frames to return, counted from the clip's first frame; 0 to `horizon_frames`.
 
         Raises:
-            UnreadableTakeError: the take's bytes have changed or cannot be had.
+            UnreadableTakeError: the take is damaged or cannot be read.
             ValueError: an offset is beyond the horizon.
         """
         horizon = self.config.horizon_frames
@@ -355,7 +355,7 @@ class ClipSampler:
         rng = np.random.default_rng((self.seed, _CLIP, index))
         number, first, last = self.span(index)
         record, take = self.spans.library.record(number), self.spans.library.take(number)
-        # The candidate that moves more: much footage rests most of the time.
+        # Take the candidate that moves most, because much footage is still most of the time.
         starts = rng.integers(first, last - horizon, max(1, self.config.candidates)).tolist()
         start = max(starts, key=lambda start: float(record.motion[start : start + horizon].astype(np.float32).mean()))
         height = int(rng.integers(self.config.crop_min, self.config.crop_max + 1))
@@ -386,9 +386,9 @@ class ClipSampler:
         )
 
     def collate(self, numbers: Sequence[int], offsets: Sequence[int]) -> tuple[Batch, list[str]]:
-        """Return the samples of these numbers as one batch, and what could not be read.
+        """Return the samples of these numbers as one batch, and messages about unreadable takes.
 
-        For an unreadable take comes the sample of a number far ahead, the same one in every process and every run.
+        An unreadable take is replaced by the sample of a fixed number far ahead, the same in every process and run.
         """
         clips, problems = [], []
         for number in numbers:

@@ -1,4 +1,4 @@
-"""Batches ahead of time: one thread, or worker processes; the batches are the same for every choice."""
+"""Loads batches ahead of time in a thread or in worker processes; the batches are the same either way."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ AHEAD = 2  # steps that are loaded ahead, per worker
 
 
 class Batches(Iterator[Batch]):
-    """The batches of `load_batches`; `waited` is how many seconds the caller has spent waiting for them."""
+    """The iterator of `load_batches`; `waited` is the time in seconds that the caller spent waiting."""
 
     def __init__(self, source: Iterator[tuple[Batch, list[str]]], close: Callable[[], None]) -> None:
         self._source, self._close = source, close
-        self._told: set[str] = set()
+        self._reported: set[str] = set()
         self.waited = 0.0
 
     def __next__(self) -> Batch:
@@ -40,9 +40,9 @@ class Batches(Iterator[Batch]):
         finally:
             self.waited += time.perf_counter() - before
         for problem in problems:
-            if problem not in self._told:
-                self._told.add(problem)
-                print(f"warning: unreadable footage, another clip takes its place: {problem}", flush=True)
+            if problem not in self._reported:
+                self._reported.add(problem)
+                print(f"warning: unreadable footage, replaced by another clip: {problem}", flush=True)
         return batch
 
     def close(self) -> None:
@@ -77,7 +77,7 @@ class _Steps(Dataset[tuple[Batch, list[str]]]):
 
 
 class _Requests(Sampler[Request]):
-    """What to load, in order; read in the main process, so that nothing but numbers goes to the workers."""
+    """The requests in order; read in the main process, so that only numbers are sent to the workers."""
 
     def __init__(self, offsets_at: Callable[[int], Sequence[int]], start: int, stop: int) -> None:
         self.offsets_at, self.steps = offsets_at, range(start, stop)
@@ -109,16 +109,16 @@ def load_batches(
         offsets_at: step -> the frames that clips of this step have; called in this process, some steps ahead.
         batch: clips per step, over all ranks.
         start: the first step.
-        stop: the step after the last one.
-        rank: which process this is, from 0 to `world - 1`.
-        world: how many processes share the batch.
-        workers: processes that load; 0 loads in a thread of this one.
+        stop: the last step (exclusive).
+        rank: number of this process, from 0 to `world - 1`.
+        world: number of processes that share the batch.
+        workers: loading processes; 0 loads in a thread of this process.
 
     Returns:
-        An iterator; close it, or use it in a `with`, where it may not be read to its end.
+        An iterator; close it, or use it in a `with` statement, unless it is read to its end.
 
     Raises:
-        ValueError: `batch` is no multiple of `world`, or `rank` or `workers` out of range.
+        ValueError: `batch` is not a multiple of `world`, or `rank` or `workers` is out of range.
     """
     if world < 1 or not 0 <= rank < world:
         raise ValueError(f"rank {rank} of {world}: expected a rank from 0 to one less than the number of processes")
@@ -148,7 +148,7 @@ def _in_a_thread(steps: _Steps, requests: _Requests) -> Batches:
 
 
 def _in_processes(steps: _Steps, requests: _Requests, workers: int) -> Batches:
-    # A server that has imported PyTorch and nothing else forks the workers: no threads, no CUDA, and quick.
+    # Workers are forked from a server that has only imported PyTorch: no threads, no CUDA, and fast.
     method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context: Any = multiprocessing.get_context(method)
     if method == "forkserver":
@@ -162,7 +162,7 @@ def _in_processes(steps: _Steps, requests: _Requests, workers: int) -> Batches:
         collate_fn=_as_it_is,
         worker_init_fn=_start_worker,
         multiprocessing_context=context,
-        generator=torch.Generator(),  # its own: what the model draws must not depend on the number of workers
+        generator=torch.Generator(),  # its own: the model's random numbers must not depend on `workers`
     )
     batches = iter(loader)
     return Batches(batches, lambda: _stop(batches))
@@ -173,11 +173,11 @@ def _as_it_is(item: tuple[Batch, list[str]]) -> tuple[Batch, list[str]]:
 
 
 def _start_worker(_: int) -> None:
-    end_with_parent()  # PyTorch's own watch looks at the server's process, which lives as long as its workers do
+    end_with_parent()  # PyTorch's own watchdog watches the fork server, which lives as long as its workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process decides
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    # By name and not by descriptor: whoever keeps many batches would run out of descriptors.
+    # By name, because many kept batches would exhaust file descriptors.
     torch.multiprocessing.set_sharing_strategy("file_system")
 
 

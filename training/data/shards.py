@@ -1,13 +1,13 @@
-"""Shards: any number of videos decoded once, cut into takes and kept as ArrayRecord files for random access.
+"""Shards: videos decoded once, cut into takes and stored as ArrayRecord files for random access.
 
 A folder of shards holds
 
-    shards.json                 the index: settings, shards, videos and takes; written last: where it is, all is whole
-    report.json                 what was cut and dropped, video by video
+    shards.json                 the index: settings, shards, videos and takes; written last, when all else is complete
+    report.json                 what was cut and dropped, per video
     shard-00000.array_record    one record per take, see `takes.pack_take`
-    journal.jsonl, work/        only while sharding: what the same command goes on from after it was stopped
+    journal.jsonl, work/        only while sharding: the state from which a stopped command resumes
 
-Neither this module nor `takes` ever imports torch: the worker processes stay small.
+Neither this module nor `takes` imports torch, so that worker processes stay small.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from array_record.python import array_record_module
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from training.atomic_file import written
+from training.atomic_file import write_text
 from training.data.takes import (
     ShardSettings,
     TakeBuilder,
@@ -63,7 +63,7 @@ OPEN_READERS = 32  # shards one process keeps open
 
 @dataclasses.dataclass(frozen=True)
 class ShardIndex:
-    """What `shards.json` says, as columns; one row per take in `takes`, per video in `videos`."""
+    """The content of `shards.json` as columns: `takes` has one row per take, `videos` one per video."""
 
     path: Path
     settings: ShardSettings
@@ -77,9 +77,9 @@ class ShardIndex:
 
 
 def _shard_video(path: str, name: str, spool: str, settings: ShardSettings) -> dict[str, Any]:
-    """Turn one video into records in `spool`.takes and what is known about it in `spool`.json; runs in a worker.
+    """Write the takes of a video to `spool`.takes and its metadata to `spool`.json; runs in a worker.
 
-    Returns what `spool`.json holds, `{"error": reason}` for a video that cannot be used.
+    Returns the metadata, or `{"error": reason}` for a video that cannot be used.
     """
     notes: list[str] = []
     cuts: list[int] = []
@@ -114,8 +114,8 @@ def _shard_video(path: str, name: str, spool: str, settings: ShardSettings) -> d
         partial.replace(f"{spool}.takes")
     else:
         partial.unlink()
-    # Last: where it is, the takes are whole.
-    _write_text(Path(f"{spool}.json"), json.dumps(entry, separators=(",", ":")))
+    # Written last: if it exists, the takes are complete.
+    write_text(Path(f"{spool}.json"), json.dumps(entry, separators=(",", ":")))
     return entry
 
 
@@ -136,7 +136,7 @@ class _Source:
     size: int
     mtime_ns: int
     row: dict[str, str]  # of captions.csv
-    problem: str = ""  # why it cannot be read at all; empty if nothing speaks against it
+    problem: str = ""  # why it cannot be read; empty if it can
 
     @property
     def key(self) -> str:
@@ -171,8 +171,8 @@ def read_captions(folder: Path) -> dict[str, dict[str, str]]:
 def find_videos(folders: Sequence[Path], without: Path | None = None) -> list[_Source]:
     """Return every video below the folders, sorted by name (the path within its folder).
 
-    What has a video's name and cannot be read at all (no regular file, a link to nothing, a name that is not UTF-8) is
-    among them, with the reason as its `problem`. Rows of captions.csv that name no video are printed in one line.
+    Files that cannot be read (not a regular file, a broken link, a name that is not UTF-8) are listed with the reason
+    as `problem`. Rows of captions.csv that name no video are reported in one warning.
 
     Raises:
         ValueError: a folder is missing, none has a video, or two videos have one name.
@@ -182,7 +182,7 @@ def find_videos(folders: Sequence[Path], without: Path | None = None) -> list[_S
         if not folder.is_dir():
             raise ValueError(f"no footage at {folder}: name a folder with videos in it")
         rows: dict[str, dict[str, str]] = {}
-        named: dict[Path, dict[str, str]] = {}  # captions.csv -> where its rows point to: as they are written
+        named: dict[Path, dict[str, str]] = {}  # captions.csv -> path of the video -> name in the row
         here: dict[str, Path] = {}
         for root, names, files in os.walk(folder):
             names[:] = sorted(name for name in names if not without or (Path(root) / name).resolve() != without)
@@ -213,7 +213,7 @@ def find_videos(folders: Sequence[Path], without: Path | None = None) -> list[_S
 
 
 def printable(name: str) -> str:
-    """Return a file's name as UTF-8 can write it: bytes of another encoding become escapes."""
+    """Return a file's name as valid UTF-8; other bytes become escapes."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
@@ -223,7 +223,7 @@ def _status_of(path: Path) -> tuple[int, int, str]:
         return 0, 0, "its name is not in UTF-8: rename it"
     try:
         status = path.stat()
-    except OSError as error:  # a link to nothing, links in a circle
+    except OSError as error:  # a broken link, a circle of links
         return 0, 0, f"it cannot be opened: {error.strerror}"
     if not stat.S_ISREG(status.st_mode):
         return 0, 0, "it is not a regular file"
@@ -247,7 +247,7 @@ def read_index(path: Path) -> ShardIndex:
     """Open a folder of shards.
 
     Raises:
-        ValueError: it is no such folder, unfinished, of another version, or a shard is missing or cut short.
+        ValueError: it is not a folder of shards, is unfinished or of another version, or a shard is damaged.
     """
     if (path / JOURNAL).exists():
         raise ValueError(f"the shards at {path} are unfinished: run the same shard command again")
@@ -255,7 +255,7 @@ def read_index(path: Path) -> ShardIndex:
     for shard in index.shards:
         problem = _shard_problem(path, shard)
         if problem:
-            raise ValueError(f"{problem}; run the same shard command again to make it anew")
+            raise ValueError(f"{problem}; run the same shard command again to rebuild it")
     return index
 
 
@@ -288,15 +288,8 @@ def _shard_problem(path: Path, shard: dict[str, Any]) -> str:
     return "" if size == shard["bytes"] else f"{file} is {size} bytes, the index says {shard['bytes']}"
 
 
-def _write_text(path: Path, text: str) -> None:
-    with written(path) as partial, partial.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-
-
 class _State:
-    """What is done so far: the index if there is one, then the journal."""
+    """Work done so far, read from the index and the journal."""
 
     def __init__(self, out: Path, settings: ShardSettings) -> None:
         self.out, self.settings = out, settings
@@ -313,7 +306,7 @@ class _State:
         lines = journal.read_text(encoding="utf-8").splitlines(keepends=True) if journal.exists() else []
         for number, line in enumerate(lines):
             if not line.endswith("\n"):
-                break  # the machine went down while it was written
+                break  # truncated by a crash
             entry = json.loads(line)
             if number == 0:
                 self._require_settings(entry["settings"])
@@ -351,7 +344,7 @@ class _State:
         self.changed = True
 
     def log(self, entry: dict[str, Any]) -> None:
-        """Write down what was done, at once and for good, and take it into account."""
+        """Append an entry to the journal (fsync) and apply it."""
         journal = self.out / JOURNAL
         with journal.open("a", encoding="utf-8") as file:
             if not file.tell():
@@ -362,16 +355,16 @@ class _State:
         self._apply(entry)
 
     def repair(self) -> None:
-        """Forget the videos of damaged shards, so that they are made anew; remove what nothing refers to."""
+        """Forget the videos of damaged shards, so that they are rebuilt; remove unused files."""
         journal = self.out / JOURNAL
         if journal.exists():  # drop half a line before more is added
             text = journal.read_text(encoding="utf-8")
             if text and not text.endswith("\n"):
-                _write_text(journal, text[: text.rfind("\n") + 1])
+                write_text(journal, text[: text.rfind("\n") + 1])
         used = {take[4] for entry in self.videos.values() for take in entry.get("takes", ())}
         damaged = {file for file in used if _shard_problem(self.out, self.shards[file])}
         for file in sorted(damaged):
-            print(f"{_shard_problem(self.out, self.shards[file])}; it is made anew")
+            print(f"{_shard_problem(self.out, self.shards[file])}; it is rebuilt")
         forget = [name for name, entry in self.videos.items() if any(t[4] in damaged for t in entry.get("takes", ()))]
         if forget:
             self.log({"forget": forget})
@@ -385,13 +378,13 @@ class _State:
                 file.unlink()
 
     def next_file(self) -> str:
-        """Return a name that no shard has."""
+        """Return an unused file name."""
         while (file := f"shard-{self.number:05d}.array_record") in self.shards:
             self.number += 1
         return file
 
     def write_index(self, rows: dict[str, dict[str, str]]) -> None:
-        """Write the index and the report; captions come from `rows`, by video."""
+        """Write the index; captions come from `rows`, by video."""
         self.tidy()
         old = {}
         with contextlib.suppress(ValueError):
@@ -444,13 +437,13 @@ class _State:
         }
         text = json.dumps(content, separators=(",", ":"))
         if not (self.out / INDEX).exists() or (self.out / INDEX).read_text(encoding="utf-8") != text:
-            _write_text(self.out / INDEX, text)
+            write_text(self.out / INDEX, text)
         (self.out / JOURNAL).unlink(missing_ok=True)
         shutil.rmtree(self.out / WORK, ignore_errors=True)
 
 
 def shard_report(index: ShardIndex) -> dict[str, Any]:
-    """Return what came of the footage: totals, and per video what was cut, dropped or skipped and why."""
+    """Return totals, and per video what was cut, dropped or skipped and why."""
     dropped: dict[str, dict[str, float]] = {}
     details = {}
     videos = index.videos
@@ -486,11 +479,11 @@ def shard_report(index: ShardIndex) -> dict[str, Any]:
     }
 
 
-# The work.
+# Writing shards.
 
 
 class _Packer:
-    """Joins the finished videos, in their order, into shards; a video larger than a shard has shards of its own."""
+    """Writes finished videos into shards, in order; a video larger than a shard gets shards of its own."""
 
     def __init__(self, state: _State) -> None:
         self.state = state
@@ -512,12 +505,12 @@ class _Packer:
             self.flush()
 
     def flush(self) -> None:
-        """Write what waits; only the last shard of a large video makes the video count as done."""
+        """Write the waiting videos; a large video counts as done after its last shard."""
         if not self.waiting:
             return
         try:
             self._write()
-        except RuntimeError as error:  # ArrayRecord raises nothing else, for a full disk either
+        except RuntimeError as error:  # the only type that ArrayRecord raises, also for a full disk
             raise OSError(
                 f"the shards at {self.state.out} cannot be written ({error}): make room and start the same "
                 "command again"
@@ -579,7 +572,7 @@ def _finished(spool: Path) -> dict[str, Any] | None:
 def _process(
     jobs: Sequence[tuple[int, _Source, Path]], settings: ShardSettings, workers: int
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Run `_shard_video` for every job, in any order; a worker that dies costs its own video and nothing else."""
+    """Run `_shard_video` for every job, in any order; a worker that crashes loses only its own video."""
 
     def ask(pool: ProcessPoolExecutor, job: tuple[int, _Source, Path]) -> Future[dict[str, Any]]:
         return pool.submit(_shard_video, str(job[1].path.resolve()), job[1].name, str(job[2]), settings)
@@ -612,7 +605,7 @@ def _process(
             suspects += running.values()
         finally:
             _stop(pool)
-        # One of these took its process down, the others were only near: each tries again, alone.
+        # One of these crashed its worker. Retry each alone to find out which.
         for job in sorted(suspects):
             pool = ProcessPoolExecutor(1, context, _start_worker)
             try:
@@ -635,7 +628,7 @@ def _stop(pool: ProcessPoolExecutor) -> None:
 
 @contextlib.contextmanager
 def _lock(out: Path) -> Iterator[None]:
-    """Let one process at a time write a folder of shards; the others wait."""
+    """Lock a folder of shards; other processes wait."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -658,20 +651,20 @@ def write_shards(
     progress: bool = True,
     prune: bool = False,
 ) -> ShardIndex:
-    """Turn every video below the folders into takes in shards, going on from where an earlier call was stopped.
+    """Write every video below the folders as takes in shards; resumes an earlier call that was stopped.
 
     Args:
         folders: searched recursively; `captions.csv` may lie in any of them.
-        out: the folder of shards, made if it is not there.
+        out: the folder of shards, created if missing.
         settings: must be those of the shards already there.
-        workers: processes that decode; 0 decodes in this one, which a crashing decoder then takes down.
+        workers: processes that decode; 0 decodes in this process, which a decoder crash then ends.
         progress: show a bar, or lines where there is no terminal.
-        prune: forget videos that are no longer below the folders; they stay otherwise.
+        prune: remove videos that are no longer below the folders.
 
     Raises:
-        ValueError: no footage, no take left in any of it, or shards made with other settings.
+        ValueError: there is no footage, no video has a take, or the shards were made with other settings.
     """
-    resolved = Path(os.path.realpath(out))  # and not resolve(): of links in a circle it makes a RuntimeError
+    resolved = Path(os.path.realpath(out))  # not resolve(), which raises RuntimeError for a circle of links
     if any(Path(os.path.realpath(folder)) == resolved for folder in folders):
         raise ValueError(f"{out} is the folder of videos itself: name another folder for the shards")
     sources = find_videos(folders, resolved)
@@ -703,7 +696,7 @@ def write_shards(
         state.write_index({source.name: source.row for source in sources})
         if state.changed or not (out / REPORT).exists():
             report = shard_report(_load_index(out))
-            _write_text(out / REPORT, json.dumps(report, indent=1) + "\n")
+            write_text(out / REPORT, json.dumps(report, indent=1) + "\n")
     index = read_index(out)
     if not len(index.takes["video"]):
         (out / INDEX).unlink()
@@ -722,7 +715,7 @@ def write_shards(
 def _run(state: _State, todo: list[_Source], workers: int, progress: bool) -> None:
     work = state.out / WORK
     work.mkdir(exist_ok=True)
-    state.log({})  # from here on the folder is unfinished, and bound to its settings
+    state.log({})  # marks the folder as unfinished and stores its settings
     for partial in work.glob("*.partial"):
         partial.unlink()
     packer = _Packer(state)
@@ -759,7 +752,7 @@ def _run(state: _State, todo: list[_Source], workers: int, progress: bool) -> No
 
 
 class ShardReader:
-    """Random access to the records of shards; opens files when first asked, in each process anew, a few at a time."""
+    """Random access to the records of shards; opens files on first use, per process, and keeps a few open."""
 
     def __init__(self, path: Path, files: Sequence[str]) -> None:
         self.path, self.files = path, list(files)
@@ -777,7 +770,7 @@ class ShardReader:
         self._forget()
 
     def read(self, shard: int, record: int) -> TakeRecord:
-        """Return one take; UnreadableTakeError if it cannot be had."""
+        """Return one take; raises UnreadableTakeError if it cannot be read."""
         if self._process != os.getpid():
             self._forget()  # a forked child must not share its parent's file positions
         try:
@@ -804,7 +797,7 @@ class ShardReader:
 
 
 def default_workers() -> int:
-    """Return how many processes decode if nobody says: one per core this process may use."""
+    """Return the default number of decoding processes: one per core that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -818,12 +811,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "max_frames": "frames of one record: longer takes are split",
         "min_frames": "shorter takes are dropped",
         "quality": "of the JPEG frames",
-        "cut_ratio": "a cut changes the lightness so many times as much as the frames around it",
-        "cut_change": "and by at least so many of 255 levels",
-        "static_seconds": "a stretch as long in which nothing moves is dropped",
-        "static_change": '"nothing moves": no spot changes by more levels than this',
-        "black_seconds": "a stretch as long of black frames is dropped",
-        "black_level": '"black": 99 %% of the pixels are at most so bright',
+        "cut_ratio": "a cut changes the lightness this many times as much as the frames around it do",
+        "cut_change": "and by at least this many of 255 levels",
+        "static_seconds": "static stretches of this length or longer are dropped",
+        "static_change": "static: no spot changes by more than this many levels",
+        "black_seconds": "black stretches of this length or longer are dropped",
+        "black_level": "black: 99 %% of the pixels are at most this bright",
     }
     for field in dataclasses.fields(ShardSettings):
         parser.add_argument(
@@ -836,7 +829,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Carry out `python -m training shard`; ValueError for anything the user can mend."""
+    """Run `python -m training shard`; raises ValueError for a mistake of the user."""
     settings = ShardSettings(
         **{field.name: getattr(arguments, field.name) for field in dataclasses.fields(ShardSettings)}
     )
@@ -872,4 +865,4 @@ def print_report(index: ShardIndex) -> None:
             print(f"note on {name}: {detail['note']}")
     for name, reason in report["skipped"].items():
         print(f"skipped {name}: {reason}")
-    print(f"what was cut and dropped where: {index.path / REPORT}")
+    print(f"details of cuts and dropped stretches: {index.path / REPORT}")

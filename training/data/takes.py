@@ -1,4 +1,4 @@
-"""Takes: stretches of a video without a cut, a black or a static stretch in them, found, packed and read back."""
+"""Takes: stretches of a video without a cut and without black or static parts. Finds, packs and reads them."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ import cv2
 import numpy as np
 
 CUT_WINDOW = 2  # frames on either side that a cut has to stand out from
-MIN_STRETCH = 8  # frames: a static stretch is never shorter, however slow the video
-MAX_ASPECT = 8  # a frame longer than so many times its short side is no footage
-MAX_BAD_PACKETS = 200  # of one video, before the rest of it is given up
+MIN_STRETCH = 8  # frames: minimum length of a static stretch, for any frame rate
+MAX_ASPECT = 8  # of a frame; longer ones are refused
+MAX_BAD_PACKETS = 200  # of one video; the rest is skipped
 _MAGIC = b"EVT1"
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardSettings:
-    """How videos become takes; the settings of a folder of shards never change."""
+    """Settings for cutting videos into takes; fixed for a folder of shards."""
 
     short_side: int = 144  # pixels of the short side of a frame
     max_frames: int = 128  # of one record: longer takes are split
     min_frames: int = 16  # shorter takes are dropped
     quality: int = 95  # JPEG, without chroma subsampling
-    cut_ratio: float = 3.0  # a cut changes the lightness so many times as much as the frames around it
-    cut_change: float = 15.0  # and by at least so many of 255 levels on average
-    static_seconds: float = 1.0  # a stretch at least so long in which nothing moves is dropped
-    static_change: float = 2.0  # "nothing moves": no spot of 9 x 9 pixels changes by more levels than this
-    black_seconds: float = 0.2  # a stretch at least so long of black frames is dropped
-    black_level: float = 24.0  # "black": 99 % of the pixels are at most this bright, of 255
+    cut_ratio: float = 3.0  # a cut changes the lightness this many times as much as the frames around it do
+    cut_change: float = 15.0  # and by at least this many of 255 levels on average
+    static_seconds: float = 1.0  # static stretches of this length or longer are dropped
+    static_change: float = 2.0  # static: no spot of 9 x 9 pixels changes by more than this many levels
+    black_seconds: float = 0.2  # black stretches of this length or longer are dropped
+    black_level: float = 24.0  # black: 99 % of the pixels are at most this bright, of 255
 
     def __post_init__(self) -> None:
         if not 16 <= self.short_side <= 4096:
@@ -49,7 +49,7 @@ class ShardSettings:
             raise ValueError(f"the JPEG quality is {self.quality}, expected 1 to 100")
 
 
-# One take <-> the bytes of one record.
+# Take records.
 
 
 def optical_flow(frames: Sequence[np.ndarray]) -> np.ndarray:
@@ -113,16 +113,16 @@ def pack_take(video: str, first: int, fps: float, frames: Sequence[np.ndarray], 
 
 
 class UnreadableTakeError(ValueError):
-    """A record whose bytes on the disk have changed or cannot be had."""
+    """A record that is damaged or cannot be read."""
 
 
 class TakeRecord:
-    """One take in memory, its frames still JPEG."""
+    """One take in memory; its frames are JPEG until read."""
 
     def __init__(self, data: bytes) -> None:
-        """Read a record; ValueError if it is none."""
+        """Parse a record; raises ValueError if it is not one."""
         if data[:4] != _MAGIC or len(data) < 8:
-            raise ValueError("this is no take of Everframe")
+            raise ValueError("not a take record")
         (size,) = struct.unpack("<I", data[4:8])
         try:
             header = json.loads(data[8 : 8 + size])
@@ -145,7 +145,7 @@ class TakeRecord:
         return len(self._pictures)
 
     def frame(self, index: int) -> np.ndarray:
-        """Return one picture (h, w, 3) uint8 RGB; UnreadableTakeError if its JPEG is broken."""
+        """Return one picture (h, w, 3) uint8 RGB; raises UnreadableTakeError if its JPEG is damaged."""
         start, stop = self._pictures[index]
         picture = cv2.imdecode(np.frombuffer(self._data, np.uint8, stop - start, start), cv2.IMREAD_COLOR)
         if picture is None or picture.shape[:2] != (self.height, self.width):
@@ -157,7 +157,7 @@ class TakeRecord:
         return self._flow[start : start + horizon].astype(np.float32).mean(axis=0)
 
     def sway(self, start: int, horizon: int) -> np.ndarray:
-        """Return how far things swing about their steady way from frame `start` over `horizon` frames.
+        """Return how far content swings about its mean motion from frame `start` over `horizon` frames.
 
         The root mean square distance of the accumulated flow from the straight line between its ends, (h // 4, w // 4)
         float32, pixels.
@@ -167,7 +167,7 @@ class TakeRecord:
         return np.asarray(np.sqrt(np.square(away).sum(axis=-1).mean(axis=0)), np.float32)
 
 
-# Frames of one video -> takes.
+# Cutting a video into takes.
 
 
 class _Cuts:
@@ -196,7 +196,7 @@ class _Cuts:
 
 
 class TakeBuilder:
-    """Joins frames into takes and drops what is black, static or too short; holds some 300 frames at most."""
+    """Joins frames into takes and drops black, static and short stretches; holds about 300 frames at most."""
 
     def __init__(self, settings: ShardSettings, fps: float) -> None:
         self.settings = settings
@@ -208,13 +208,13 @@ class TakeBuilder:
     def _reset(self, number: int) -> None:
         self.held: list[np.ndarray] = []
         self.first = number  # number of held[0]
-        self.anchor = 0  # held[anchor:] look like held[anchor]
+        self.anchor = 0  # held[anchor:] are static
         self.anchor_blur: np.ndarray | None = None
-        self.black_run = 0  # so many of the last frames are black
+        self.black_run = 0  # number of black frames at the end
         self.dropping: tuple[int, str] | None = None
 
     def feed(self, number: int, frame: np.ndarray, begins: bool) -> Iterator[tuple[int, list[np.ndarray]]]:
-        """Take in a frame; yield takes (first frame's number, frames) that it completes."""
+        """Add a frame; yield the takes (number of the first frame, frames) that it completes."""
         if begins:
             yield from self.end(number)
         grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
@@ -240,7 +240,7 @@ class TakeBuilder:
             yield from self._drop(len(self.held) - self.black_run, "black")
         elif len(self.held) - self.anchor >= self.static_frames:
             yield from self._drop(self.anchor, "static")
-        # What is certain to stay may go, as long as enough is left for records that are not much shorter.
+        # Emit frames that are certain to be kept, as long as enough remain for another record of full length.
         certain = min(self.anchor, len(self.held) - self.black_run)
         if certain >= 2 * self.settings.max_frames:
             size = self.settings.max_frames
@@ -254,7 +254,7 @@ class TakeBuilder:
         yield from self._split(first, kept)
 
     def end(self, number: int) -> Iterator[tuple[int, list[np.ndarray]]]:
-        """End the take before frame `number`, which need not exist."""
+        """End the take before frame `number`."""
         kept, first = self.held, self.first
         if self.dropping is not None:
             self.dropped.append((self.dropping[0], number, self.dropping[1]))
@@ -272,19 +272,19 @@ class TakeBuilder:
             yield first + start, frames[start:stop]
 
 
-# What FFmpeg may take a file of footage for. Playlists (ffconcat, m3u8, DASH) are not among them: they would have it
-# read other files and addresses.
+# Formats that FFmpeg may open footage as. Playlists (ffconcat, m3u8, DASH) are excluded, because they name other files
+# and addresses.
 FORMATS = "mov,matroska,avi,dv,mpeg,mpegvideo,mpegts,m4v,h264,hevc,gif,asf,flv,live_flv,ogg,mxf,yuv4mpegpipe"
 
 
 def open_video_file(path: Path) -> av.container.InputContainer:
-    """Open a file as one of `FORMATS` and nothing else; close it, or use it in a `with`.
+    """Open a file as one of `FORMATS` only; close it, or use it in a `with` statement.
 
     Raises:
         av.error.FFmpegError: it cannot be opened or read.
-        ValueError: it is of another kind.
+        ValueError: it is of another format.
     """
-    # Absolute: FFmpeg takes "name:..." for an address.
+    # Absolute, because FFmpeg reads "name:..." as an address.
     options = {"format_whitelist": FORMATS, "protocol_whitelist": "file"}
     try:
         return av.open(str(path.absolute()), options=options)
@@ -293,12 +293,12 @@ def open_video_file(path: Path) -> av.container.InputContainer:
 
 
 def reason_of(error: BaseException) -> str:
-    """Return what an error of FFmpeg, OpenCV or ours says, without the file's name and FFmpeg's log."""
+    """Return the message of an error of FFmpeg, OpenCV or this project, without file name and FFmpeg log."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def small_frames(path: Path, short_side: int, notes: list[str]) -> Iterator[tuple[np.ndarray, bool]]:
-    """Decode a video; yield small RGB frames and whether the decoder lost something right before one."""
+    """Decode a video; yield small RGB frames, each with whether the decoder lost data right before it."""
     bad, lost = 0, False
     with open_video_file(path) as container:
         if not container.streams.video:
@@ -338,7 +338,7 @@ def small_frames(path: Path, short_side: int, notes: list[str]) -> Iterator[tupl
 def with_cuts(
     frames: Iterable[tuple[np.ndarray, bool]], settings: ShardSettings, cuts: list[int]
 ) -> Iterator[tuple[int, np.ndarray, bool]]:
-    """Number the frames from 0 and say of each whether a take begins with it."""
+    """Yield (number from 0, frame, whether a take begins with it)."""
     queue: deque[tuple[int, np.ndarray]] = deque()
     begins: set[int] = set()
     detector, shape = _Cuts(settings), None

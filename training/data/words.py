@@ -1,4 +1,4 @@
-"""Static token vectors: what a caption says, as one vector, read with numpy and tokenizers alone.
+"""Static token vectors: a caption as one vector, computed with only numpy and tokenizers.
 
 `python -m training words MODEL --out WORDS` distils a sentence encoder, by model2vec, into one vector per token of its
 vocabulary; a text is the mean of its tokens' vectors. The folder WORDS holds `tokenizer.json`, `vectors.npy` ((V, D)
@@ -56,14 +56,16 @@ class WordVectors:
         """
         path = Path(path)
         if not path.is_dir():
-            raise ValueError(f"no token vectors at {path}: make them by python -m training words MODEL --out {path}")
+            raise ValueError(
+                f"no token vectors at {path}: create them with `python -m training words MODEL --out {path}`"
+            )
         try:
             description = json.loads((path / DESCRIPTION).read_bytes())
         except (OSError, ValueError) as error:
             raise ValueError(f"{path / DESCRIPTION} is missing or damaged ({type(error).__name__})") from None
         version = description.get("version") if isinstance(description, dict) else None
         if version != VERSION:
-            raise ValueError(f"{path} is of version {version}, this release reads version {VERSION}: make it anew")
+            raise ValueError(f"{path} is of version {version}, this release reads version {VERSION}: create it again")
         files = description.get("files")
         if not isinstance(files, dict) or sorted(files) != sorted(FILES):
             raise ValueError(f"{path / DESCRIPTION} is damaged: its files are not {', '.join(FILES)}")
@@ -76,20 +78,20 @@ class WordVectors:
         except ImportError:
             raise ValueError(f"reading {path} needs the package tokenizers: install everframe[train]") from None
         except Exception as error:  # noqa: BLE001 - tokenizers raises plain Exception
-            raise ValueError(f"{path} holds what cannot be read ({type(error).__name__}): make it anew") from None
+            raise ValueError(f"{path} cannot be read ({type(error).__name__}): create it again") from None
         shapes = (vectors.shape, scales.shape)
         if shapes != ((tokens, description.get("dimensions")), (tokens,)) or vectors.dtype != np.int8:
-            raise ValueError(f"{path} is at odds with itself: {tokens} tokens, vectors {shapes[0]}, scales {shapes[1]}")
+            raise ValueError(f"{path} is inconsistent: {tokens} tokens, vectors {shapes[0]}, scales {shapes[1]}")
         return words
 
     def encode(self, texts: Sequence[str]) -> npt.NDArray[np.float32]:
         """Return the unit vectors of texts, (N, D) float32; a text without a known token gives zeros.
 
-        The mean of the vectors of all tokens, as model2vec takes it: without special tokens and unknown ones. One text
-        after the other and on this thread, so that it may be called before and after a fork.
+        The mean of the vectors of all tokens except special and unknown ones, as in model2vec. Runs on this
+        thread only, so that it may be called before and after a fork.
 
         Raises:
-            ValueError: one string was given in place of a sequence of them.
+            ValueError: `texts` is a string, not a sequence of strings.
         """
         if isinstance(texts, str):
             raise ValueError("encode takes a sequence of texts, not one text")
@@ -102,7 +104,7 @@ class WordVectors:
 
 
 def digest_of(files: Mapping[str, str]) -> str:
-    """Return the SHA-256 (hex) of a table of files and their SHA-256, whatever its order."""
+    """Return the SHA-256 (hex) of a table of files and their SHA-256, independent of its order."""
     return hashlib.sha256("".join(f"{files[name]}  {name}\n" for name in sorted(files)).encode()).hexdigest()
 
 
@@ -117,16 +119,16 @@ def _read_checked(path: Path, expected: str) -> bytes:
 
 
 def write_words(out: Path, tokenizer: str, vectors: npt.NDArray[np.floating[Any]], facts: Mapping[str, Any]) -> None:
-    """Write the folder WORDS beside its final name, then rename it.
+    """Write the folder WORDS under a temporary name, then rename it.
 
     Args:
         out: the folder; one that holds token vectors is replaced.
         tokenizer: a tokenizer of V tokens, as the JSON of the library tokenizers.
         vectors: (V, D), any floating type; rounded to int8 with a scale for every row.
-        facts: what else `words.json` shall tell, such as source and licence.
+        facts: more entries for `words.json`, such as source and licence.
 
     Raises:
-        ValueError: `out` is there and is something else.
+        ValueError: `out` exists and is not a folder of token vectors.
     """
     refuse_foreign(out)
     vectors = np.asarray(vectors, np.float32)
@@ -151,7 +153,7 @@ def write_words(out: Path, tokenizer: str, vectors: npt.NDArray[np.floating[Any]
         for name, data in content.items():
             (folder / name).write_bytes(data)
         if out.exists():
-            out.rename(beside / "old")  # for a moment there is no folder, never half a one
+            out.rename(beside / "old")  # for a moment there is no folder, but never an incomplete one
         folder.rename(out)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -164,23 +166,23 @@ def _npy(array: npt.NDArray[Any]) -> bytes:
 
 
 def refuse_foreign(out: Path) -> None:
-    """Raise ValueError if `out` is there and neither empty nor a folder of token vectors."""
+    """Raise ValueError if `out` exists and is neither empty nor a folder of token vectors."""
     if out.exists() and not (out.is_dir() and ((out / DESCRIPTION).is_file() or not any(out.iterdir()))):
         raise ValueError(f"{out} is there and holds no token vectors: name another folder for --out")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what `python -m training words` takes."""
+    """Add the arguments of `python -m training words`."""
     parser.add_argument("model", type=Path, metavar="MODEL", help="a folder with a sentence-transformers model")
     parser.add_argument("--out", type=Path, required=True, metavar="WORDS", help="the folder to write")
     parser.add_argument("--dimensions", type=int, default=128, metavar="D", help="of a vector (default: 128)")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Distil MODEL into WORDS without the network; takes about half a minute for 30 000 tokens on one core.
+    """Distil MODEL into WORDS, offline; takes about half a minute for 30,000 tokens on one core.
 
     Raises:
-        ValueError: MODEL is no such folder, a package is missing, or there are more dimensions than the model has.
+        ValueError: MODEL is not a sentence encoder, a package is missing, or it has fewer dimensions.
     """
     model, out, dimensions = arguments.model, arguments.out, arguments.dimensions
     refuse_foreign(out)
@@ -188,8 +190,10 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError(f"--dimensions is {dimensions}: at least 1")
     weights = sorted(model.glob("*.safetensors"))
     if not (model / "config.json").is_file() or not weights:
-        raise ValueError(f"{model} is no sentence encoder: expected config.json, a tokenizer and *.safetensors in it")
-    os.environ.update(OFFLINE)  # before the first import, which reads them
+        raise ValueError(
+            f"{model} is not a sentence encoder: expected config.json, a tokenizer and *.safetensors in it"
+        )
+    os.environ.update(OFFLINE)  # read by the imports below
     try:
         import model2vec
         from model2vec.distill import distill

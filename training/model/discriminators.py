@@ -1,7 +1,7 @@
-"""The critics: one looks at single pictures (and reads the caption), one at short clips. Both see through the encoder.
+"""The discriminators: one judges single pictures (and their captions), one judges short clips.
 
-A critic is the encoder of pretraining, with its weights or without, and a head on each of its levels; it trains as a
-whole. So the order and position tasks go on working: what tells frames' order apart is what the clip critic looks at.
+A discriminator is the encoder of pretraining, with its weights or without, and a head on each of its levels. It trains
+as a whole.
 
 Legend: B batch, T frames of a clip, C channels, H height, W width.
 """
@@ -23,7 +23,7 @@ LOUDER = 4.0  # differences between frames, beside the frames themselves
 
 
 class DiscriminatorOutput(NamedTuple):
-    """What a critic says: larger is more real."""
+    """The output of a discriminator; larger logits are more real."""
 
     logits: list[Tensor]  # per level (B, N); the last one (B, 1) is for the whole
     features: list[Tensor]  # per level (B, C, h, w), for feature matching
@@ -39,7 +39,7 @@ class DiscriminatorOutput(NamedTuple):
 
 
 class Discriminator(nn.Module):
-    """Judges clips of a fixed number of frames, at every level of the encoder.
+    """Judges clips of a fixed number of frames at every level of the encoder.
 
     Args:
         frames: T; 1 for single pictures.
@@ -60,7 +60,7 @@ class Discriminator(nn.Module):
         self.whole = nn.Linear(frames * coarsest, HEAD)
         self.from_gap = nn.Linear(1, HEAD)
         self.to_whole = nn.Linear(HEAD, 1)
-        # A projection critic (Miyato and Koyama 2018, eq. 3): how well the caption fits is an inner product.
+        # A projection discriminator (Miyato and Koyama 2018, eq. 3): how well the caption fits is an inner product.
         self.from_text = nn.Linear(text_dimensions, HEAD, bias=False) if text_dimensions else None
 
     def forward(self, clips: Tensor, gap: int = 1) -> DiscriminatorOutput:

@@ -230,7 +230,7 @@ class Painter(nn.Module):
         x = self.again8(self.block8(x, style), style)
         grain4, grain2 = (grain.expand(batch, -1, -1, -1).to(x.dtype) for grain in (self.grain4, self.grain2))
         x = self.block4(self.narrow4(torch.cat([enlarge(x), grain4], dim=1)) + self.skip4(x4), style)
-        # Enlarged, not shuffled: sub-pixels of their own are where a critic's first gradients grow a grid.
+        # Enlarged, not shuffled: sub-pixels of their own are where a discriminator's first gradients grow a grid.
         x = self.block2(self.narrow2(torch.cat([enlarge(F.leaky_relu(x, 0.2)), grain2], dim=1)))
         x = F.leaky_relu(self.narrow1(enlarge(F.leaky_relu(x, 0.2))), 0.2)
         painted = torch.sigmoid(self.to_rgb(x).float() + torch.logit(smooth.clamp(0.02, 0.98)))  # (B, 3, H, W)

@@ -1,4 +1,4 @@
-"""What the stages of training share on the command line: footage and words are opened, a stage is built and run."""
+"""Runs a stage from the command line: opens footage and words, builds the stage and trains it."""
 
 from __future__ import annotations
 
@@ -19,17 +19,16 @@ from training.data.words import WordVectors
 from training.fabric import choose_precision, precision_sentence, start_engine
 from training.loop import TrainingStage, forget, train
 from training.model.perceptual import PerceptualDistance
-from training.report.report import write_report
 from training.stages.finetune import FinetuneStage
 from training.stages.polish import PolishStage
-from training.stages.pretrain import Pretrainer, PretrainStage, held_out, measures_of
-from training.tasks.pictures import write_pictures
+from training.stages.pretrain import Pretrainer, PretrainStage, held_out, measures_of, pictures_of
+from training.tensorboard import TensorBoardLog
 
-Evaluate = Callable[[nn.Module, int], None]
+Evaluate = Callable[[nn.Module, int, TensorBoardLog], None]
 
 
 class StageInputs(NamedTuple):
-    """What a stage is made from."""
+    """The inputs of a stage."""
 
     config: Config
     out: Path  # the run's folder
@@ -45,10 +44,10 @@ class StageInputs(NamedTuple):
 
 
 def gather(arguments: argparse.Namespace) -> StageInputs:
-    """Open everything that a command line names.
+    """Open the inputs that the command line names.
 
     Raises:
-        ValueError: something of it cannot be used.
+        ValueError: an input cannot be used.
     """
     config = load_config(arguments.config, arguments.changes)
     crop = {"pretrain": config.pretrain.crop, "finetune": config.finetune.crop, "polish": 0}[arguments.command]
@@ -57,11 +56,11 @@ def gather(arguments: argparse.Namespace) -> StageInputs:
     fabric = start_engine(config)
     if fabric.is_global_zero:
         print(precision_sentence(config.run.precision, fabric.device.type), flush=True)
-    with fabric.rank_zero_first():  # the first process decodes the footage, the others find it decoded
+    with fabric.rank_zero_first():  # the first process decodes the footage for all
         library = open_footage(arguments.data, config.footage, arguments.cache)
     spans, held = (split(library, config.footage, name) for name in ("train", "heldout"))
     if not held and fabric.is_global_zero:
-        print("nothing is held out (one scene, or clips too short): measures and samples are of the footage trained on")
+        print("nothing is held out (one scene, or clips too short): measures and samples use training footage")
     height, width = (crop or side for side in (config.model.height, config.model.width))
     part = zoomed(config.footage, height / config.model.height)
     clips, watched = (ClipSampler(some, part, height, width, config.run.seed) for some in (spans, held or spans))
@@ -79,7 +78,7 @@ def gather(arguments: argparse.Namespace) -> StageInputs:
 
 
 def note_held_out(run: Path, stage: str, iteration: int, **found: Any) -> None:
-    """Append what was measured on held-out footage to `RUN/heldout.jsonl`."""
+    """Append held-out measures to `RUN/heldout.jsonl`."""
     path = run / "heldout.jsonl"
     forget(path, stage, iteration - 1)
     with path.open("a", encoding="utf-8") as file:
@@ -87,29 +86,30 @@ def note_held_out(run: Path, stage: str, iteration: int, **found: Any) -> None:
 
 
 def pretraining(material: StageInputs, arguments: argparse.Namespace) -> tuple[TrainingStage, Evaluate]:
-    """Return the first stage, and how it is evaluated."""
+    """Return the first stage and its evaluation."""
     config, library = material.config, material.library
-    if config.pretrain.alignment > 0 and not any(library.take(span.take).caption for span in material.spans):
+    weight = config.pretrain.weights["alignment"]
+    if weight > 0 and not any(library.take(span.take).caption for span in material.spans):
         raise ValueError(
-            f"{arguments.data} has no captions and pretrain.alignment is {config.pretrain.alignment}: "
+            f"{arguments.data} has no captions and pretrain.alignment is {weight}: "
             "add captions.csv (file,caption) to the footage, or set pretrain.alignment to 0"
         )
     stage = PretrainStage(config, material.perceptual, material.words)
     held = held_out(stage.pretrainer, material.watched, config, config.run.evaluate_clips, material.fabric.device)
 
-    def evaluate(average: nn.Module, iteration: int) -> None:
+    def evaluate(average: nn.Module, iteration: int, board: TensorBoardLog) -> None:
         assert isinstance(average, Pretrainer)
         own = held.by(average.generator)
-        measures = [measure.to_dict() for measure in measures_of(average, own)]
-        note_held_out(material.out, "pretrain", iteration, measures=measures)
-        write_pictures(average, own, material.out)
-        write_report(material.out)
+        measures = measures_of(average, own)
+        note_held_out(material.out, "pretrain", iteration, measures=[measure.to_dict() for measure in measures])
+        board.add_measures(iteration, measures)
+        board.add_pictures(iteration, pictures_of(average, own))
 
     return stage, evaluate
 
 
 def finetuning(material: StageInputs, arguments: argparse.Namespace) -> tuple[TrainingStage, Evaluate]:
-    """Return the second stage, and how it is evaluated."""
+    """Return the second stage and its evaluation."""
     config, model = material.config, material.config.model
     require_not_polished(material.out, config.finetune.iterations)
     pretrained: Path | None = arguments.pretrained or material.out / "pretrain.pt"
@@ -121,26 +121,29 @@ def finetuning(material: StageInputs, arguments: argparse.Namespace) -> tuple[Tr
     watched = material.watched if material.held else None
     stage = FinetuneStage(config, pretrained, material.perceptual, material.words, whole, watched)
 
-    def evaluate(average: nn.Module, iteration: int) -> None:
+    def evaluate(average: nn.Module, iteration: int, board: TensorBoardLog) -> None:
         figures = stage.held_out_figures(average, config.run.evaluate_clips)
         note_held_out(material.out, "finetune", iteration, figures=figures)
+        board.add_scalars(iteration, figures, "heldout")
 
     return stage, evaluate
 
 
 def require_not_polished(run: Path, iterations: int) -> None:
-    """Raise ValueError if more fine-tuning would leave a `polish.pt` behind that is not of it."""
+    """Raise ValueError if more fine-tuning would make an existing `polish.pt` outdated."""
     if not (run / "polish.pt").exists():
         return
     source = run / "finetune.pt"
     if not source.exists() or int(load_checkpoint(source)["iteration"]) < iterations:
-        raise ValueError(f"{run} has a polish.pt, which more fine-tuning outdates: delete it, or name another --out")
+        raise ValueError(
+            f"{run} has a polish.pt, which more fine-tuning would outdate: delete it, or name another --out"
+        )
 
 
 def polishing(material: StageInputs, arguments: argparse.Namespace) -> tuple[TrainingStage, None]:  # noqa: ARG001 - as the others
-    """Return the third stage; it has no measures of its own on held-out footage."""
+    """Return the third stage, which has no held-out measures."""
     stage = PolishStage(material.config, material.out / "finetune.pt", material.perceptual, material.clips)
-    material.facts.update(stage.facts)  # which words prompts are made of is fine-tuning's to say
+    material.facts.update(stage.facts)  # words and vocabulary are those of fine-tuning
     return stage, None
 
 

@@ -1,8 +1,8 @@
-"""The second stage: adversarial fine-tuning of everything, against a critic of pictures and a critic of clips.
+"""The second stage: adversarial fine-tuning against a discriminator of pictures and a discriminator of clips.
 
-Render few, step many: a frame is displaced from the anchor, not from the frame before, so an iteration advances the
-cheap low-resolution state over any number of frames and renders only the three that the clip critic looks at. States
-that have been reached go into a replay buffer and come back older.
+An iteration renders few frames and steps many: a frame is displaced from the anchor, not from the frame before. So an
+iteration advances the low-resolution state over any number of frames and renders only the three that the clip
+discriminator sees. The states reached go into a replay buffer and are continued later.
 
 Legend: B clips of a batch, T frames, C channels, H height, W width.
 """
@@ -47,7 +47,7 @@ from training.stages.replay import AgedStates, ReplayedRollout, ReplayEntry
 from training.tasks.reconstruction import draw_tubes
 from training.tasks.task import Draw
 
-SEEN = 3  # frames of a clip that the clip critic sees, at equal distances
+SEEN = 3  # frames of a clip that the clip discriminator sees, at equal distances
 GAPS = (1, 2, 3, 4)  # frames between them
 MIXTURE = 2**40  # the mixture's frames are those of clips from this number on
 MAX_GRADIENT = 1e4  # a norm beyond it is divergence
@@ -87,18 +87,18 @@ class Rows(NamedTuple):
 
 
 class FinetuneStage:
-    """Trains generator and critics against each other.
+    """Trains generator and discriminators against each other.
 
     Args:
         config: of the run.
         pretrained: checkpoint of the first stage, or None to start from nothing.
         perceptual: LPIPS, or None.
-        words: vectors of captions, for a generator that listens to text.
+        words: vectors of captions, for a generator that takes text.
         whole: clips of whole frames, from which the mixture of content codes is read.
-        held: held-out clips of the size that is trained on, which watch over the critics; None if there are none.
+        held: held-out clips of the size that is trained on, to measure overfitting; None if there are none.
 
     Raises:
-        ValueError: the configuration asks for something that is not there.
+        ValueError: an input that the configuration needs is missing.
     """
 
     name = "finetune"
@@ -121,16 +121,16 @@ class FinetuneStage:
         self.generator = VideoGenerator(shape, settings.crop or None)
         scale, depth = shape.encoder_scale, shape.encoder_depth
         self.recogniser = Recogniser(scale, depth)
-        self.clip_critic = Discriminator(SEEN, scale, depth)
-        self.picture_critic = Discriminator(1, scale, depth, shape.text_dimensions)
+        self.clip_discriminator = Discriminator(SEEN, scale, depth)
+        self.picture_discriminator = Discriminator(1, scale, depth, shape.text_dimensions)
         self.teacher: Teacher | None = None
         if pretrained is not None and settings.pretrained != "none":
             self._load(pretrained, words)
         self.modules: dict[str, nn.Module] = {
             "generator": self.generator,
             "recogniser": self.recogniser,
-            "clip_critic": self.clip_critic,
-            "picture_critic": self.picture_critic,
+            "clip_critic": self.clip_discriminator,  # as checkpoints have always named them
+            "picture_critic": self.picture_discriminator,
         }
         made: list[Any] = [*self.generator.parameters(), *self.recogniser.parameters()]
         if settings.encoder_rate != 1:
@@ -138,7 +138,7 @@ class FinetuneStage:
             apart = {id(part) for part in trunk}
             rest = [part for part in made if id(part) not in apart]
             made = [{"params": rest, "share": 1.0}, {"params": trunk, "share": settings.encoder_rate}]
-        judged = [*self.clip_critic.parameters(), *self.picture_critic.parameters()]
+        judged = [*self.clip_discriminator.parameters(), *self.picture_discriminator.parameters()]
         # beta1 = 0: momentum makes the two players circle each other (R3GAN, arXiv 2501.05441, appendix).
         self.optimisers: dict[str, torch.optim.Optimizer] = {
             "generator": torch.optim.Adam(made, settings.learning_rate, betas=(0.0, 0.99)),
@@ -149,7 +149,7 @@ class FinetuneStage:
             module.to(memory_format=torch.channels_last)
         self.aged = AgedStates(settings.replay, settings.max_age_frames)
         self.rate = 1.0  # halved by every rewind
-        self.gap = 0.0  # how much of what the critics know they know by heart, a moving average
+        self.gap = 0.0  # overfitting of the clip discriminator, see `_watch`; a moving average
         self.stop_reason = ""
 
     def _load(self, path: Path, words: WordVectors | None) -> None:
@@ -170,7 +170,12 @@ class FinetuneStage:
                 self.recogniser.head.load_state_dict(head)
             if settings.correspondence or settings.alignment:
                 self.teacher = Teacher.from_checkpoint(self.config.cropped(settings.crop), weights, words)
-        for module in (self.generator.condition.encoder, self.recogniser, self.clip_critic, self.picture_critic):
+        for module in (
+            self.generator.condition.encoder,
+            self.recogniser,
+            self.clip_discriminator,
+            self.picture_discriminator,
+        ):
             module.trunk.load_state_dict(trunk)  # type: ignore[union-attr]
 
     def setup(self, fabric: Fabric) -> None:
@@ -194,21 +199,21 @@ class FinetuneStage:
         require_same_model(path, content, self.config)
 
     def prepare(self, clips: ClipSampler) -> None:
-        """Nothing has to be read from the footage before the first iteration."""
+        """Do nothing: nothing is read from the footage before the first iteration."""
 
     def extra_state(self) -> dict[str, Any]:
-        """Return what a checkpoint must hold besides weights."""
+        """Return the state that a checkpoint stores besides weights."""
         return {"aged": self.aged.state_dict(), "rate": self.rate, "gap": self.gap, "stop_reason": self.stop_reason}
 
     def load_extra_state(self, content: dict[str, Any]) -> None:
-        """Take what `extra_state` gave; a stop that the configuration no longer asks for is forgotten."""
+        """Restore what `extra_state` returned; drop a stop that the configuration no longer asks for."""
         self.aged.load_state_dict(content["aged"])
-        # A rewind takes back weights, not the halving that a rewind before it has cost.
+        # A rewind keeps the reduced learning rate.
         self.rate, self.gap = min(self.rate, float(content["rate"])), float(content["gap"])
         self.stop_reason = content["stop_reason"] if 0 < self.config.finetune.stop_gap < self.gap else ""
 
     def slow_down(self) -> None:
-        """Halve the learning rates: what a rewind does, so that the same thing does not happen again."""
+        """Halve the learning rates."""
         self.rate *= 0.5
 
     @torch.no_grad()
@@ -253,7 +258,7 @@ class FinetuneStage:
                 group["lr"] = rate * shape * self.rate * group.get("share", 1.0)
 
     def update(self, batch: Batch, offsets: list[int], iteration: int) -> dict[str, float]:
-        """Do one iteration: make clips once, train the critics on them, then the generator against the new critics."""
+        """Do one iteration: generate clips, train the discriminators on them, then the generator against those."""
         settings, device = self.config.finetune, self.fabric.device
         self._rates(iteration)
         before, gap = len(offsets) - SEEN - 1, offsets[-1] - offsets[-2]
@@ -285,22 +290,22 @@ class FinetuneStage:
         is_made = torch.arange(count, device=device).reshape(-1, 1, 1, 1) >= rows.given
         fake_pictures = torch.where(is_made, memory.picture, made[:, -1])[:, None]
         real_pictures = torch.where(is_made, first, frames[:, -1])[:, None]
-        critic_metrics = self._update_critics(
+        discriminator_metrics = self._update_discriminators(
             frames, made.detach(), real_pictures, fake_pictures.detach(), texts, gap, iteration
         )
 
-        for critic in (self.clip_critic, self.picture_critic):
-            critic.requires_grad_(False)
+        for discriminator in (self.clip_discriminator, self.picture_discriminator):
+            discriminator.requires_grad_(False)
         terms: dict[str, tuple[float, Tensor]] = {}
         with self.fabric.autocast():
             both = augment(torch.cat([made, frames], dim=1))
-            verdict = self.clip_critic(torch.cat([both[:, :SEEN], both[:, SEEN:]]), gap)
+            verdict = self.clip_discriminator(torch.cat([both[:, :SEEN], both[:, SEEN:]]), gap)
             fake, real = verdict.take(0, count), verdict.take(count, 2 * count)
             terms["adversarial"] = settings.adversarial, against(fake, real, relativistic_generator)
             terms["matching"] = settings.feature_matching, feature_distance(fake.features, real.features)
             both = augment(torch.cat([fake_pictures, real_pictures], dim=1))
-            verdict = self.picture_critic(torch.cat([both[:, :1], both[:, 1:]]))
-            verdict = self.picture_critic.with_captions(verdict, torch.cat([texts, texts]))
+            verdict = self.picture_discriminator(torch.cat([both[:, :1], both[:, 1:]]))
+            verdict = self.picture_discriminator.with_captions(verdict, torch.cat([texts, texts]))
             fake, real = verdict.take(0, count), verdict.take(count, 2 * count)
             terms["adversarial_picture"] = settings.adversarial_picture, against(fake, real, relativistic_generator)
             own = slice(rows.given, count - rows.mixed)  # made from their own parts or code: they have a right answer
@@ -347,10 +352,10 @@ class FinetuneStage:
         more = {
             "motion_ratio": float(speed),
             "gradient": float(norm),
-            "by_heart": self.gap,
+            "overfitting": self.gap,
             "age": self.aged.mean_age(),
         }
-        return {**found, **more, **critic_metrics}
+        return {**found, **more, **discriminator_metrics}
 
     class Codes(NamedTuple):
         """Content codes of a batch (B, num_codes): what is painted from, and the posterior of what was recognised."""
@@ -376,18 +381,18 @@ class FinetuneStage:
         return self.Codes(torch.cat([nothing, drawn]), mean, logvar)
 
     def _with_aged(self, batch: Batch, rows: Rows, gap: int) -> tuple[Batch, list[ReplayEntry]]:
-        """Put shows from the buffer in the place of the first given clips."""
+        """Put rollouts from the buffer in the place of the first given clips."""
         wanted = round(self.config.finetune.replay_share * rows.given)
         drawn = self.aged.draw(wanted, (*batch.frames.shape[1:], gap)) if wanted else []
         if not drawn:
             return batch, []
         count = len(drawn)
-        shows = [entry.show for entry in drawn]
+        rollouts = [entry.rollout for entry in drawn]
         return batch._replace(
-            frames=torch.cat([torch.stack([show.frames for show in shows]), batch.frames[count:]]),
-            flow=torch.cat([torch.stack([show.flow for show in shows]), batch.flow[count:]]),
-            sway=torch.cat([torch.stack([show.sway for show in shows]), batch.sway[count:]]),
-            captions=[*(show.caption for show in shows), *batch.captions[count:]],
+            frames=torch.cat([torch.stack([rollout.frames for rollout in rollouts]), batch.frames[count:]]),
+            flow=torch.cat([torch.stack([rollout.flow for rollout in rollouts]), batch.flow[count:]]),
+            sway=torch.cat([torch.stack([rollout.sway for rollout in rollouts]), batch.sway[count:]]),
+            captions=[*(rollout.caption for rollout in rollouts), *batch.captions[count:]],
         ), drawn
 
     def _roll(
@@ -398,7 +403,7 @@ class FinetuneStage:
         Args:
             memory: of the batch.
             offsets: the frames that are rendered, counted from the memory's first.
-            drawn: shows out of the buffer, whose states the first rows go on from.
+            drawn: replay entries, from whose states the first rows continue.
 
         Returns:
             The frames (B, SEEN, C, H, W); which clips started from the very first frame (B,); the states that were
@@ -410,7 +415,7 @@ class FinetuneStage:
         young = torch.rand(count, device=device) < 0.5
         ages = torch.zeros(count, dtype=torch.long)
         with torch.no_grad():
-            # A show is at any moment of its life: the clock anywhere, the oscillators at their stationary variance.
+            # Any moment of a rollout: a random clock, and oscillators at their stationary variance.
             state = step.initial_state(count, device)
             clock = torch.cat([torch.rand(count, 1, device=device), torch.ones(count, 1, device=device)], dim=1)
             state = StepState(torch.randn_like(state.oscillators), clock, state.hidden)
@@ -434,7 +439,7 @@ class FinetuneStage:
         return torch.stack(made, dim=1), young, reached, ages + max(offsets) + burnt * (~young).long().cpu()
 
     def _age(self, batch: Batch, state: StepState, ages: Tensor, rows: Rows, gap: int) -> None:
-        """Put the given rows' shows into the buffer, with the states that they have reached."""
+        """Put the given rows into the buffer, with the states that they have reached."""
         if not self.config.finetune.replay:
             return
         count = max(1, round(self.config.finetune.replay_share * rows.given))
@@ -444,13 +449,13 @@ class FinetuneStage:
             reached = StepState(*(part[row : row + 1].cpu().clone() for part in state))
             self.aged.put(ReplayEntry(ReplayedRollout(*clip, batch.captions[row], gap), reached, int(ages[row])))
 
-    def _update_critics(
+    def _update_discriminators(
         self, real: Tensor, fake: Tensor, real_pictures: Tensor, fake_pictures: Tensor, texts: Tensor, gap: int,
         iteration: int,
     ) -> dict[str, float]:  # fmt: skip
         settings, count = self.config.finetune, len(real)
-        for critic in (self.clip_critic, self.picture_critic):
-            critic.requires_grad_(True)  # here, so that it holds after a rewind, too
+        for discriminator in (self.clip_discriminator, self.picture_discriminator):
+            discriminator.requires_grad_(True)  # here, so that it holds after a rewind, too
         is_penalised = iteration % settings.penalty_every == 0
         weight = 2 * settings.penalty * settings.penalty_every
         with torch.no_grad():
@@ -461,7 +466,7 @@ class FinetuneStage:
             noisy = [part + settings.penalty_sigma * torch.randn_like(part) for part in (clips, pictures)]
         with self.fabric.autocast():
             seen = torch.cat([clips, unreal, *([noisy[0]] if is_penalised else [])])
-            verdict = self.clip_critic(seen, gap)
+            verdict = self.clip_discriminator(seen, gap)
             true, made = verdict.take(0, count), verdict.take(count, 2 * count)
             clip_loss = against(made, true, relativistic_discriminator)
             pretended = verdict.take(2 * count, 2 * count + 2 * some)
@@ -472,16 +477,16 @@ class FinetuneStage:
                     verdict.take(0, 2 * count), verdict.take(2 * count + 2 * some, len(seen))
                 )
             seen = torch.cat([pictures, *([noisy[1]] if is_penalised else [])])
-            verdict = self.picture_critic(seen)
+            verdict = self.picture_discriminator(seen)
             bare = verdict.take(0, 2 * count)
-            judged = self.picture_critic.with_captions(bare, torch.cat([texts, texts]))
+            judged = self.picture_discriminator.with_captions(bare, torch.cat([texts, texts]))
             picture_loss = against(judged.take(count, 2 * count), judged.take(0, count), relativistic_discriminator)
             if is_penalised:
                 penalty = penalty + penalty_of(bare, verdict.take(2 * count, 4 * count))
-            if self.picture_critic.from_text is not None:
+            if self.picture_discriminator.from_text is not None:
                 others = texts.roll(1, dims=0)
                 differs = ((others - texts).abs().sum(dim=1, keepdim=True) > 1e-3).float()
-                wrong = self.picture_critic.with_captions(bare.take(0, count), others)
+                wrong = self.picture_discriminator.with_captions(bare.take(0, count), others)
                 right = judged.take(0, count)
                 unreal_loss = unreal_loss + (F.softplus(wrong.logits[-1] - right.logits[-1]) * differs).mean()
             loss = clip_loss + picture_loss + settings.unreal * unreal_loss + weight * penalty
@@ -489,7 +494,7 @@ class FinetuneStage:
         self.optimisers["critic"].zero_grad(set_to_none=True)
         loss.backward()
         self.optimisers["critic"].step()
-        found = {"critic": clip_loss, "critic_picture": picture_loss, "unreal": unreal_loss}
+        found = {"discriminator": clip_loss, "discriminator_picture": picture_loss, "unreal": unreal_loss}
         if is_penalised:
             found["penalty"] = penalty
         return {key: float(value.detach()) for key, value in found.items()}
@@ -515,21 +520,21 @@ class FinetuneStage:
 
     @torch.no_grad()
     def _watch(self, real: Tensor, fake: Tensor, offsets: list[int], before: int, gap: int, iteration: int) -> None:
-        """Ask the clip critic for footage it has never seen: what it prefers known footage by, it knows by heart."""
+        """Measure overfitting: the train/held-out gap of the clip discriminator as a share of its real/fake gap."""
         assert self.held is not None
         settings = self.config.finetune
         batch = self.held.draw(2**21 + iteration // settings.gap_every, len(real), offsets)
         held = batch.frames[:, before + 1 :].to(self.fabric.device).float() / 255.0
         with self.fabric.autocast():
-            verdict = self.clip_critic(torch.cat([augment(real), augment(fake), augment(held)]), gap)
+            verdict = self.clip_discriminator(torch.cat([augment(real), augment(fake), augment(held)]), gap)
         scores = torch.stack([part.float().mean(dim=1) for part in verdict.logits]).mean(dim=0)
         known, made, unknown = (float(part.mean()) for part in scores.chunk(3))
         share = (known - unknown) / max(known - made, 0.2)
         self.gap += 0.1 * (max(-1.0, min(2.0, share)) - self.gap)
         if 0 < settings.stop_gap < self.gap:
             self.stop_reason = (
-                f"the critics know the footage by heart: {self.gap:.2f} of what they prefer footage to made clips by, "
-                f"they prefer known footage to held-out footage by (finetune.stop_gap is {settings.stop_gap:g})"
+                f"the discriminators overfit: the train/held-out gap is {self.gap:.0%} of the real/fake gap "
+                f"(finetune.stop_gap is {settings.stop_gap:g})"
             )
 
     @torch.no_grad()
@@ -558,7 +563,7 @@ class FinetuneStage:
             sums["sway error"].append(sway_error(swings, F.avg_pool2d(sway, 2)))
             mse = (painted.float() - first).square().mean(dim=(1, 2, 3)).clamp(min=1e-8)
             sums["code PSNR"].append((-10 * mse.log10()).mean())
-        return {name: float(torch.stack(values).mean()) for name, values in sums.items()} | {"by heart": self.gap}
+        return {name: float(torch.stack(values).mean()) for name, values in sums.items()} | {"overfitting": self.gap}
 
 
 def in_proportion(clips: ClipSampler, count: int, first: int) -> list[int]:
@@ -588,11 +593,11 @@ def in_proportion(clips: ClipSampler, count: int, first: int) -> list[int]:
 
 
 def against(fake: DiscriminatorOutput, real: DiscriminatorOutput, loss: Any) -> Tensor:
-    """Return the mean of a relativistic loss (fake logits, real logits) over a critic's levels."""
+    """Return the mean of a relativistic loss (fake logits, real logits) over a discriminator's levels."""
     return torch.stack([loss(f, r) for f, r in zip(fake.logits, real.logits, strict=True)]).mean()
 
 
 def penalty_of(clean: DiscriminatorOutput, perturbed: DiscriminatorOutput) -> Tensor:
-    """Return the finite-difference penalty, the mean over a critic's levels."""
+    """Return the finite-difference penalty, the mean over a discriminator's levels."""
     pairs = zip(clean.logits, perturbed.logits, strict=True)
     return torch.stack([finite_difference_penalty(a, b) for a, b in pairs]).mean()

@@ -107,10 +107,10 @@ def feature_distance(fake: list[Tensor], real: list[Tensor]) -> Tensor:
 
 
 class DivergenceError(ValueError):
-    """Training has run away; what it has made since the last good checkpoint is worth nothing."""
+    """Training has diverged; the weights since the last checkpoint are useless."""
 
 
 def require_finite(loss: Tensor, stage: str, iteration: int) -> None:
-    """Raise DivergenceError if a loss is not finite: its gradients would reach operations that cannot bear them."""
+    """Raise DivergenceError if a loss is not finite, before its gradients are computed."""
     if not bool(torch.isfinite(loss.detach())):
         raise DivergenceError(f"{stage} diverged at iteration {iteration}: its loss is {float(loss.detach())}")

@@ -1,9 +1,9 @@
-"""The third stage: pictures that are made up get sharp.
+"""The third stage: sharper generated scenes.
 
-What a picture is made up from is a mixture of codes that fine-tuning reads from footage with its recogniser; a code
-that is read in one look loses most of the detail. Here codes and painter are optimised together until each code gives
-its own frame back (GLO, Bojanowski et al. 2018, arXiv 1707.05776, eq. 2), on whole frames. Motion is left alone; a grid
-that fine-tuning may have left in the step's last layer is taken out.
+Scenes are generated from a mixture of codes that fine-tuning reads from footage with its recogniser; a code that is
+read in one pass loses most of the detail. Here codes and painter are optimised together until each code reproduces its
+own frame (GLO, Bojanowski et al. 2018, arXiv 1707.05776, eq. 2), on whole frames. Motion does not change; a grid that
+fine-tuning may have left in the step's last layer is removed.
 
 Legend: B pictures of a batch, H height, W width.
 """
@@ -30,7 +30,7 @@ from training.tasks.task import Draw
 
 
 class CodeTable(nn.Module):
-    """The mixture's codes, (components, num_codes), as something that can be optimised."""
+    """The mixture's codes (components, num_codes) as a parameter."""
 
     def __init__(self, means: Tensor) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class CodeTable(nn.Module):
 
 
 class PolishStage:
-    """Optimises the painter and the mixture of content codes; everything else is handed on as it is.
+    """Optimises the painter and the mixture of content codes; everything else is unchanged.
 
     Args:
         config: of the run.
@@ -66,7 +66,7 @@ class PolishStage:
         self.facts = {key: content[key] for key in ("words", "vocabulary") if key in content}
         self.generator = VideoGenerator(config.model)
         load_weights(self.generator, part_of(content["ema"], "generator."), source)
-        # What a frame's colours are synthesised from has four parts per pixel, and critics grow a grid in them.
+        # What a frame's colours are synthesised from has four parts per pixel, and discriminators grow a grid in them.
         average_subpixels(self.generator.step.to_residual)
         self.generator.requires_grad_(False)
         self.painter, self.prior = self.generator.condition.painter, self.generator.condition.prior
@@ -81,7 +81,7 @@ class PolishStage:
         self.rate = 1.0
         self.optimisers: dict[str, torch.optim.Optimizer] = {
             "painter": torch.optim.Adam(self.painter.parameters(), betas=(0.9, 0.99)),
-            # A code is seen once in a while: momentum would carry it on while it is not looked at.
+            # No momentum: it would move a code while it is not sampled.
             "table": torch.optim.Adam(self.table.parameters(), betas=(0.0, 0.99)),
         }
 
@@ -109,22 +109,22 @@ class PolishStage:
         require_same_model(path, content, self.config)
         if (theirs := content["extra"]["source"]) != self.source:
             raise ValueError(
-                f"{path} started from {theirs}, the run's checkpoint is of {self.source}: delete it to polish anew"
+                f"{path} started from {theirs}, the run's checkpoint is of {self.source}: delete it to polish again"
             )
 
     def prepare(self, clips: ClipSampler) -> None:
-        """Nothing is needed besides what `setup` reads."""
+        """Do nothing: `setup` reads what is needed."""
 
     def offsets(self, step: int) -> list[int]:  # noqa: ARG002 - the loop's interface
         """Return which frames of a clip a step wants: the first alone."""
         return [0]
 
     def extra_state(self) -> dict[str, Any]:
-        """Return what a checkpoint must hold besides weights."""
+        """Return the state that a checkpoint stores besides weights."""
         return {"source": self.source, "rate": self.rate}
 
     def load_extra_state(self, content: dict[str, Any]) -> None:
-        """Take what `extra_state` gave."""
+        """Restore what `extra_state` returned."""
         self.rate = min(self.rate, float(content["rate"]))
 
     def slow_down(self) -> None:
@@ -133,7 +133,7 @@ class PolishStage:
 
     @torch.no_grad()
     def refresh(self, averaged: nn.Module) -> None:
-        """Put the averaged codes where the averaged generator draws them from."""
+        """Copy the averaged codes into the averaged generator's mixture."""
         assert isinstance(averaged, nn.ModuleDict)
         prior, table = averaged["generator"].condition.prior, averaged["table"]
         assert isinstance(table, CodeTable)

@@ -1,9 +1,8 @@
-"""The first stage: pretraining on video without labels. A task is one file and one line in `TASKS`."""
+"""The first stage: pretraining on video without labels. Its tasks are in `training.tasks.table`."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,53 +18,41 @@ from training.data.words import WordVectors
 from training.model.generator import VideoGenerator
 from training.model.perceptual import PerceptualDistance
 from training.stages.losses import require_finite
-from training.tasks.alignment import AlignmentTask
-from training.tasks.anticipation import AnticipationTask
-from training.tasks.order import OrderTask
-from training.tasks.position import PositionTask
-from training.tasks.reconstruction import ReconstructionTask
+from training.tasks.table import TASKS
 from training.tasks.task import Clips, Draw, PretrainingTask, TaskEvaluation, TaskMeasure, Views
 
 FRAMES = 4  # of a clip that the encoder sees
 
-TASKS: dict[str, Callable[[Config, PerceptualDistance | None, WordVectors | None], PretrainingTask]] = {
-    "order": lambda config, _perceptual, _words: OrderTask(config),
-    "position": lambda config, _perceptual, _words: PositionTask(config),
-    "reconstruction": lambda config, perceptual, _words: ReconstructionTask(config, perceptual),
-    "alignment": lambda config, _perceptual, words: AlignmentTask(config, words),
-    "anticipation": lambda config, _perceptual, _words: AnticipationTask(config),
-}
-
 
 class Pretrainer(nn.Module):
-    """The generator and the tasks that are on, with one forward pass for all: what an engine wraps.
+    """The generator and the tasks with a weight, in one module with one forward pass.
 
     Raises:
-        ValueError: no task has a weight, or one lacks what it needs.
+        ValueError: no task has a weight, or a task needs something that was not given.
     """
 
     def __init__(
         self, config: Config, perceptual: PerceptualDistance | None = None, words: WordVectors | None = None
     ) -> None:
         super().__init__()
-        weights = {name: float(getattr(config.pretrain, name)) for name in TASKS}
+        weights = {name: config.pretrain.weights.get(name, 0.0) for name in TASKS}
         self.weights = {name: weight for name, weight in weights.items() if weight > 0}
         if not self.weights:
             raise ValueError(f"every pretraining task has weight 0: give one of {', '.join(TASKS)} a weight")
         self.generator = VideoGenerator(config.model, config.pretrain.crop or None)
         seen = config.cropped(config.pretrain.crop)
-        self.tasks = nn.ModuleDict({name: TASKS[name](seen, perceptual, words) for name in self.weights})
+        self.tasks = nn.ModuleDict({name: TASKS[name].create(seen, perceptual, words) for name in self.weights})
         if not any(task.needs_generator for task in self.each_task()):
-            # Parameters that no loss reaches would keep a distributed engine waiting for their gradients.
+            # Distributed training would wait for gradients of parameters that no loss reaches.
             self.generator.requires_grad_(False)
             self.generator.condition.encoder.trunk.requires_grad_(True)
 
     def each_task(self) -> list[PretrainingTask]:
-        """Return the tasks that are on, in the order of the table."""
+        """Return the tasks with a weight, in the order of the table."""
         return [task for task in self.tasks.values() if isinstance(task, PretrainingTask)]
 
     def forward(self, clips: Clips, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the weighted loss and each task's figures, named TASK/FIGURE."""
+        """Return the weighted loss and each task's metrics, named TASK/METRIC."""
         tasks = self.each_task()
         draws = [draw.fork(task.name) for task in tasks]
         views = [task.views(clips, own) for task, own in zip(tasks, draws, strict=True)]
@@ -84,7 +71,7 @@ class Pretrainer(nn.Module):
 
 
 class PretrainStage:
-    """Trains the encoder, and with reconstruction the whole generator, on the weighted sum of the tasks."""
+    """Trains the encoder, and for some tasks the whole generator, on the weighted sum of the tasks' losses."""
 
     name = "pretrain"
     stop_reason = ""
@@ -101,7 +88,7 @@ class PretrainStage:
         self.rate = 1.0  # halved by every rewind
         self.is_shown = any(task.needs_generator for task in self.pretrainer.each_task())
         self.parameters = [parameter for parameter in self.pretrainer.parameters() if parameter.requires_grad]
-        # Biases, temperatures, the oscillators' rates: what is no matrix is not pulled towards 0.
+        # No weight decay for biases, temperatures and the oscillators' rates.
         groups = [
             {"params": [p for p in self.parameters if p.dim() > 1], "weight_decay": settings.weight_decay},
             {"params": [p for p in self.parameters if p.dim() <= 1], "weight_decay": 0.0},
@@ -110,7 +97,7 @@ class PretrainStage:
         self.optimisers: dict[str, torch.optim.Optimizer] = {"all": optimiser}
 
     def setup(self, fabric: Fabric) -> None:
-        """Hand modules and optimisers to the engine."""
+        """Set up modules and optimisers with Fabric."""
         self.fabric = fabric
         self.model, self.optimiser = fabric.setup(self.pretrainer, self.optimisers["all"])
 
@@ -125,21 +112,21 @@ class PretrainStage:
             )
 
     def prepare(self, clips: ClipSampler) -> None:
-        """Nothing has to be read from the footage before this stage."""
+        """Do nothing: this stage reads nothing from the footage beforehand."""
 
     def refresh(self, averaged: nn.Module) -> None:
-        """Nothing in this stage's weights is read from the footage."""
+        """Do nothing: no weight of this stage is read from the footage."""
 
     def extra_state(self) -> dict[str, Any]:
-        """Return what a checkpoint must hold besides weights."""
+        """Return the state that a checkpoint stores besides weights."""
         return {"rate": self.rate}
 
     def load_extra_state(self, content: dict[str, Any]) -> None:
-        """Take what `extra_state` gave; a rewind takes back weights, not the halving of the one before it."""
+        """Restore what `extra_state` returned; a rewind keeps the reduced learning rate."""
         self.rate = min(self.rate, float(content["rate"]))
 
     def slow_down(self) -> None:
-        """Halve the learning rate: what a rewind does."""
+        """Halve the learning rate."""
         self.rate *= 0.5
 
     def offsets(self, step: int) -> list[int]:
@@ -166,7 +153,7 @@ class PretrainStage:
         if self.config.pretrain.still:
             clips = stilled(clips)
         loss, figures = self.model(clips, self.draw(iteration))
-        # The mean over all processes: all of them turn back, or none does.
+        # The mean over all processes, so that either all of them rewind or none.
         mean = self.fabric.all_reduce(loss.detach().float(), reduce_op="mean")
         assert isinstance(mean, Tensor)
         require_finite(mean, self.name, iteration)
@@ -182,13 +169,13 @@ class PretrainStage:
 
 
 def stilled(clips: Clips) -> Clips:
-    """Return clips in which nothing moves: every frame is the first one."""
+    """Return still clips: every frame is the first one."""
     frames = clips.frames[:, :1].expand_as(clips.frames).contiguous()
     return clips._replace(frames=frames, flow=torch.zeros_like(clips.flow), sway=torch.zeros_like(clips.sway))
 
 
 def middle_offsets(config: Config) -> list[int]:
-    """Return the frames of clips that are measured: at the middle one of the strides, and the horizon."""
+    """Return the frames of evaluation clips: at the middle stride, and at the horizon."""
     stride = (config.pretrain.stride_min + config.pretrain.stride_max) // 2
     return [*(stride * frame for frame in range(FRAMES)), config.footage.horizon_frames]
 
@@ -196,7 +183,7 @@ def middle_offsets(config: Config) -> list[int]:
 def held_out(
     pretrainer: Pretrainer, clips: ClipSampler, config: Config, count: int, device: torch.device
 ) -> TaskEvaluation:
-    """Return the evaluation of a pretrainer on `count` clips, always the same ones for a configuration and footage."""
+    """Return the evaluation of a pretrainer on `count` clips, the same for equal configuration and footage."""
     offsets = middle_offsets(config)
     size = min(16, count)
     batches = [Clips.of(clips.draw(number, size, offsets), offsets, device) for number in range(-(-count // size))]
@@ -204,5 +191,10 @@ def held_out(
 
 
 def measures_of(pretrainer: Pretrainer, held: TaskEvaluation) -> list[TaskMeasure]:
-    """Return every task's figures on held-out clips."""
+    """Return every task's measures on held-out clips."""
     return [measure for task in pretrainer.each_task() for measure in task.measure(held)]
+
+
+def pictures_of(pretrainer: Pretrainer, held: TaskEvaluation) -> dict[str, tuple[np.ndarray, str]]:
+    """Return every task's pictures of held-out clips: name -> (uint8 RGB (h, w, 3), caption)."""
+    return {name: picture for task in pretrainer.each_task() for name, picture in task.pictures(held).items()}

@@ -1,7 +1,7 @@
-"""States that grow old: a replay buffer of shows under way, so that critics see frame 10,000 at the cost of frame 10.
+"""A replay buffer of rollouts: discriminators see frame 10,000 at the cost of frame 10.
 
-An entry is a show: the clip that it was made from and the state that it has reached. Every time it is drawn its state
-is advanced ("step many"), a few frames are rendered and judged ("render few"), and it goes back, older.
+An entry is a rollout: the clip that it started from and the state that it has reached. Every time it is drawn, its
+state is advanced, a few frames are rendered and judged, and it goes back with a higher age.
 
 Legend: B batch, N entries.
 """
@@ -18,7 +18,7 @@ from training.model.generator import StepState
 
 
 class ReplayedRollout(NamedTuple):
-    """What one show was made from; every tensor has no batch dimension."""
+    """What a rollout started from; every tensor has no batch dimension."""
 
     frames: Tensor  # (T, 3, H, W) uint8: its clip
     flow: Tensor  # (2, H/4, W/4)
@@ -29,9 +29,9 @@ class ReplayedRollout(NamedTuple):
 
 @dataclass
 class ReplayEntry:
-    """A show and how far it has come; `state` has a batch of 1."""
+    """A rollout and its state; `state` has a batch of 1."""
 
-    show: ReplayedRollout
+    rollout: ReplayedRollout
     state: StepState
     age: int  # frames
 
@@ -41,7 +41,7 @@ class AgedStates:
 
     Args:
         size: entries at most; the oldest entry is replaced, and one that is too old leaves.
-        max_age: frames after which a show ends.
+        max_age: frames after which a rollout ends.
     """
 
     def __init__(self, size: int, max_age: int) -> None:
@@ -53,7 +53,7 @@ class AgedStates:
 
     def draw(self, count: int, layout: tuple[int, ...]) -> list[ReplayEntry]:
         """Take out up to `count` entries at random whose clips have the layout (T, 3, H, W, gap)."""
-        fitting = [entry for entry in self.entries if (*entry.show.frames.shape, entry.show.gap) == layout]
+        fitting = [entry for entry in self.entries if (*entry.rollout.frames.shape, entry.rollout.gap) == layout]
         order = torch.randperm(len(fitting))[:count].tolist()
         drawn = [fitting[index] for index in order]
         self.entries = [entry for entry in self.entries if not any(entry is other for other in drawn)]
@@ -75,12 +75,12 @@ class AgedStates:
         """Return plain data for a checkpoint."""
         return {
             "entries": [
-                {"show": tuple(entry.show), "state": tuple(entry.state), "age": entry.age} for entry in self.entries
+                {"show": tuple(entry.rollout), "state": tuple(entry.state), "age": entry.age} for entry in self.entries
             ]
         }
 
     def load_state_dict(self, content: dict[str, Any]) -> None:
-        """Take what `state_dict` gave."""
+        """Restore what `state_dict` returned."""
         self.entries = [
             ReplayEntry(ReplayedRollout(*item["show"]), StepState(*item["state"]), int(item["age"]))
             for item in content["entries"]

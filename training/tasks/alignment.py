@@ -1,8 +1,8 @@
 """Pretraining task: video-text alignment. Which caption belongs to which clip?
 
-Symmetric InfoNCE between clips and captions (VideoCLIP, arXiv 2109.14084, eq. 1, with whole clips). The captions' side
-starts from static token vectors that were distilled from a sentence encoder, so a word the footage
-never used still has a place. Captions that are equal are all right answers.
+Symmetric InfoNCE between clips and captions (VideoCLIP, arXiv 2109.14084, eq. 1, with whole clips). Captions are
+encoded by static token vectors distilled from a sentence encoder, so words that are not in the footage have a meaning,
+too. Equal captions all count as right answers.
 
 Legend: B clips of this process, G of the global batch, T = 4 frames, D size of the embedding.
 """
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from training.config import Config
 from training.data.words import WordVectors
 from training.model.generator import VideoGenerator
+from training.model.perceptual import PerceptualDistance
 from training.model.trunk import Levels, Trunk
 from training.tasks.task import (
     Clips,
@@ -79,19 +80,20 @@ def recall(scores: Tensor, right: Tensor, k: int) -> float:
 
 
 class AlignmentTask(PretrainingTask):
-    """Its own modules are a projection for clips and one for captions.
+    """Matches clips and captions with one projection each.
 
     Raises:
         ValueError: no words were given.
     """
 
     name = "alignment"
+    weight = 0.0  # needs captions and --words
 
     def __init__(self, config: Config, words: WordVectors | None) -> None:
         super().__init__()
         if words is None:
             raise ValueError(
-                "the alignment task needs word vectors: make them with `python -m training words MODEL --out WORDS` "
+                "the alignment task needs word vectors: create them with `python -m training words MODEL --out WORDS` "
                 "and pass --words WORDS, or set pretrain.alignment to 0"
             )
         self.words = words
@@ -103,8 +105,14 @@ class AlignmentTask(PretrainingTask):
         self.of_text = nn.Linear(words.dimensions, EMBEDDING)
         self.log_scale = nn.Parameter(torch.tensor(math.log(10.0)))
 
+    @classmethod
+    def create(cls, config: Config, perceptual: PerceptualDistance | None, words: WordVectors | None) -> AlignmentTask:
+        """Return the task of a run."""
+        del perceptual
+        return cls(config, words)
+
     def views(self, clips: Clips, draw: Draw) -> Views:
-        """Return the clips, mirrored unless their captions know left from right."""
+        """Return the clips, mirrored unless their captions say left or right."""
         frames = clips.frames[:, :FRAMES]
         sided = torch.tensor([bool(SIDES & set(caption.lower().split())) for caption in clips.captions])
         frames = torch.where(sided.to(frames.device).reshape(-1, 1, 1, 1, 1), frames, mirrored(frames, draw))
@@ -112,7 +120,7 @@ class AlignmentTask(PretrainingTask):
         return Views.clips(frames)
 
     def embed_clips(self, levels: Levels, kept: Tensor | None = None) -> Tensor:
-        """Return unit embeddings (B, D) of clips; where `kept` (B, F) is False a feature is left out."""
+        """Return unit embeddings (B, D) of clips; features where `kept` (B, F) is False are dropped."""
         x16, x32 = (level.unflatten(0, (-1, FRAMES)) for level in (levels.x16, levels.x32))
         pooled = torch.cat([x16.mean(dim=(1, 3, 4)), x32.mean(dim=(1, 3, 4)), x32.amax(dim=(1, 3, 4))], dim=1)
         if kept is not None:
@@ -127,7 +135,7 @@ class AlignmentTask(PretrainingTask):
     def loss(
         self, generator: VideoGenerator, levels: Levels, views: Views, clips: Clips, draw: Draw
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return InfoNCE over the global batch; some words of each caption are left out."""
+        """Return InfoNCE over the global batch; some words of each caption are dropped."""
         del generator, views
         kept = draw.uniform(64) >= DROPPED_WORDS
         texts = [
@@ -155,8 +163,7 @@ class AlignmentTask(PretrainingTask):
         right = torch.tensor([[text == caption for text in unique] for caption in captions])
         embedding, colour = torch.cat(ours).cpu(), torch.cat(colours).cpu()
         scores = embedding @ self.embed_texts(unique).cpu().T
-        # Trivial: the words that go with such colours, by ridge regression on the clips themselves, each clip's own
-        # scene left out.
+        # Trivial baseline: ridge regression from colours to words, fitted without the clip's own caption.
         words = torch.from_numpy(self.words.encode(captions))
         simple = (
             F.normalize(left_out_regression(colour, words, captions), dim=1)
@@ -216,7 +223,7 @@ def colour_statistics(frames: Tensor) -> Tensor:
 
 
 def left_out_regression(inputs: Tensor, targets: Tensor, groups: list[str], ridge: float = 1.0) -> Tensor:
-    """Return predictions (N, D) of targets from inputs (N, F), each row from the rows of other groups; 0 without."""
+    """Return predictions (N, D) of targets from inputs (N, F), each row fitted on other groups; 0 if there are none."""
     out = torch.zeros_like(targets)
     for group in set(groups):
         inside = torch.tensor([one == group for one in groups])

@@ -1,8 +1,7 @@
-"""Pretraining task: anticipate how a picture will move, from the picture alone.
+"""Pretraining task: predict how a picture will move, from the picture alone.
 
-The footage's own optical flow is the answer: where things go on the average over the horizon (as in Eulerian motion
-fields, arXiv 2011.15128) and how far they swing about that way. The encoder's motion heads are the generator's own, so
-the adversarial stage starts with a generator that knows what moves. Cheap: one frame per clip, and no decoder.
+The target is the footage's optical flow: mean motion over the horizon (as in Eulerian motion fields, arXiv 2011.15128)
+and the swing about it. The motion heads are the generator's own. One frame per clip, and no decoder.
 
 Legend: B clips, H height, W width.
 """
@@ -24,9 +23,10 @@ SWAY = 0.5  # weight of the swing beside that of the flow
 
 
 class AnticipationTask(PretrainingTask):
-    """It has no module of its own: the motion heads are the generator's."""
+    """Predicts motion with the generator's own motion heads; has no layers of its own."""
 
     name = "anticipation"
+    weight = 0.0
     needs_generator = True
 
     def __init__(self, config: Config) -> None:
@@ -60,7 +60,7 @@ class AnticipationTask(PretrainingTask):
 
     @torch.no_grad()
     def measure(self, held: TaskEvaluation) -> list[TaskMeasure]:
-        """Return both errors on held-out clips, beside a picture that stands still."""
+        """Return both errors on held-out clips, with a still picture as the baseline."""
         ours, still = [], []
         for clips in held.batches:
             memory = held.generator.condition.encoder(clips.frames[:, 0])

@@ -1,9 +1,9 @@
-"""Pretraining task: temporal order. Four shuffled frames: in which order were they taken? And: which way does time run?
+"""Pretraining task: temporal order of four shuffled frames, and the direction of time of unshuffled clips.
 
-The order is one of 12 classes, an order and its time reversed being one (Sorting Sequences, arXiv 1708.01246, whose
-pairwise comparison the head keeps, place by place); the direction is a logit of its own on unshuffled clips (Learning
-and Using the Arrow of Time, Wei et al. 2018). In half of the clips each frame is shown in one of its three colours, the
-former's "channel splitting", so that comparing pixels does not do.
+The order is one of 12 classes; an order and its reverse are the same class (Sorting Sequences, arXiv 1708.01246, with
+its pairwise comparison, here per place). The direction is a logit of its own (Learning and Using the Arrow of Time, Wei
+et al. 2018). In half of the clips each frame is shown in one of its three colours ("channel splitting" of the former),
+so that comparing pixels is not enough.
 
 Legend: B batch, T = 4 frames, C channels.
 """
@@ -33,7 +33,7 @@ from training.tasks.task import (
 )
 
 FRAMES = 4
-# Which frame is shown when; without the arrow of time an order and 3 minus it look the same.
+# Which frame is shown when; one of each order and its reverse.
 ORDERS = torch.tensor([order for order in permutations(range(FRAMES)) if order[0] < FRAMES / 2])  # (12, 4)
 PAIRS = tuple(combinations(range(FRAMES), 2))
 RADIUS = 2  # cells of 2 pixels over which two frames are compared
@@ -78,9 +78,10 @@ def local_correlation(one: Tensor, two: Tensor) -> Tensor:
 
 
 class OrderTask(PretrainingTask):
-    """Its own modules compare frames place by place, and two small heads judge the comparisons."""
+    """Compares frames place by place; two small heads read the comparisons."""
 
     name = "order"
+    weight = 0.2
     shifts: Tensor
 
     def __init__(self, config: Config) -> None:
@@ -104,7 +105,7 @@ class OrderTask(PretrainingTask):
         self.arrow = nn.Sequential(nn.Linear(64 + FRAMES * sum(channels[1:]), 96), nn.LeakyReLU(0.2), nn.Linear(96, 1))
 
     def views(self, clips: Clips, draw: Draw) -> Views:
-        """Return every clip twice: shuffled, and straight but run backwards at the toss of a coin."""
+        """Return every clip twice: shuffled, and and in order, at random forwards or backwards."""
         return self.shown(clips, draw, SPLIT)
 
     def shown(self, clips: Clips, draw: Draw, share: float) -> Views:

@@ -1,11 +1,11 @@
-"""Pretraining task: spatio-temporal position. Where does this place of the picture go?
+"""Pretraining task: spatio-temporal position. Where does a place of the picture go?
 
-Two ways to ask. A walk through the clip and back has to end where it began (contrastive random walk, arXiv 2006.14613,
-eq. 4 and 5: a chain of affinities, temperature 0.05, edges dropped at random). And in a picture that was bent by a
-known smooth displacement, every place has to be found again (the truth is exact).
+Two questions. A walk through the clip and back has to end where it began (contrastive random walk, arXiv 2006.14613,
+eq. 4 and 5: a chain of affinities, temperature 0.05, edges dropped at random). In a picture bent by a known smooth
+displacement every place has to be found again (the answer is exact).
 
-A fully convolutional encoder could answer both from its position alone, which padding gives away. So the walk ends in a
-view of the first frame that is moved by a random number of cells, and every frame is encoded by itself.
+A convolutional encoder could answer both from its position, which padding reveals. So the walk ends in a view of the
+first frame that is moved by a random number of cells, and every frame is encoded separately.
 
 Legend: B batch, T = 4 frames, C channels, h x w cells of 8 pixels, P = h * w.
 """
@@ -99,7 +99,7 @@ def soft_argmax(probabilities: Tensor, rows: int, columns: int) -> Tensor:
 
 
 def random_displacement(draw: Draw, height: int, width: int) -> Tensor:
-    """Draw smooth displacements (B, 2, H, W) in pixels: turned, scaled, moved, and bent.
+    """Draw smooth displacements (B, 2, H, W) in pixels: rotation, scale, shift and bending.
 
     A place y of the bent picture shows what was at y - displacement(y) in the picture.
     """
@@ -120,7 +120,7 @@ def random_displacement(draw: Draw, height: int, width: int) -> Tensor:
 
 
 def bent(picture: Tensor, displacement: Tensor) -> Tensor:
-    """Return the picture (B, 3, H, W) moved by the displacement (B, 2, H, W) pixels; what comes in mirrors the edge."""
+    """Return the picture (B, 3, H, W) moved by the displacement (B, 2, H, W) pixels; the border mirrors the edge."""
     _, _, height, width = picture.shape
     y, x = torch.meshgrid(
         torch.arange(height, device=picture.device) + 0.5,
@@ -133,9 +133,10 @@ def bent(picture: Tensor, displacement: Tensor) -> Tensor:
 
 
 class PositionTask(PretrainingTask):
-    """Its own module makes an embedding of every cell."""
+    """Embeds every cell with layers of its own."""
 
     name = "position"
+    weight = 0.2
 
     def __init__(self, config: Config) -> None:
         super().__init__()

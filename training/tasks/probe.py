@@ -1,7 +1,7 @@
-"""The probe: what a pretrained encoder knows, measured on held-out scenes: `python -m training probe RUN`.
+"""The probe: measures a pretrained encoder on held-out scenes: `python -m training probe RUN`.
 
-Every task's figures beside chance and a trivial baseline, and a linear classifier of the captions' `class` on frozen
-features (Alain and Bengio, arXiv 1610.01644) beside the same on encoders that were never trained.
+Measures every task with chance and a trivial baseline, and a linear classifier of the captions' `class` on frozen
+features (Alain and Bengio, arXiv 1610.01644) with untrained encoders as the baseline.
 
 Legend: N clips, F features, K classes.
 """
@@ -26,12 +26,11 @@ from training.config import Config, config_from_dict
 from training.data.footage import ClipSampler, open_footage, split, zoomed
 from training.data.words import WordVectors
 from training.model.trunk import Trunk
-from training.report.report import write_report
-from training.stages.pretrain import FRAMES, Pretrainer, held_out, measures_of, middle_offsets
-from training.tasks.pictures import write_pictures
+from training.stages.pretrain import FRAMES, Pretrainer, held_out, measures_of, middle_offsets, pictures_of
 from training.tasks.task import Clips, TaskMeasure, Views
+from training.tensorboard import TensorBoardLog
 
-UNTRAINED = 3  # encoders that the trained one is compared to
+UNTRAINED = 3  # untrained encoders to compare with
 CLASS_CLIPS = 10  # clips drawn per scene for the linear probe
 RIDGE = 1e-2
 
@@ -46,7 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Measure, print a table, write `RUN/probe.json` and the report; raises ValueError for what the user can mend."""
+    """Measure, print a table, write `RUN/probe.json` and TensorBoard events.
+
+    Raises:
+        ValueError: the run, its footage or an option cannot be used.
+    """
     if arguments.clips < 16:
         raise ValueError(f"--clips is {arguments.clips}, expected 16 or more")
     folder: Path = arguments.run
@@ -68,10 +71,11 @@ def run(arguments: argparse.Namespace) -> None:
         "measures": [measure.to_dict() for measure in measures],
     }  # fmt: skip
     write_text(folder / "probe.json", json.dumps(result, indent=1))
-    write_pictures(pretrainer, held, folder)
-    page = write_report(folder)
+    with TensorBoardLog(folder, "probe", content["iteration"] - 1) as board:
+        board.add_measures(content["iteration"], measures)
+        board.add_pictures(content["iteration"], pictures_of(pretrainer, held))
     Console().print(table_of(measures))
-    print(f"wrote {folder / 'probe.json'} and {page}")
+    print(f"wrote {folder / 'probe.json'} and {folder / 'tensorboard' / 'probe'}")
 
 
 def load_pretrainer(folder: Path, words: Path | None) -> tuple[Pretrainer, Config, dict[str, Any]]:
@@ -86,7 +90,9 @@ def load_pretrainer(folder: Path, words: Path | None) -> tuple[Pretrainer, Confi
     content = load_checkpoint(path)
     config = config_from_dict(content["config"], str(path))
     place = words or (Path(content["words"]) if content["words"] else None)
-    pretrainer = Pretrainer(config, None, WordVectors.open(place) if place and config.pretrain.alignment else None)
+    pretrainer = Pretrainer(
+        config, None, WordVectors.open(place) if place and config.pretrain.weights["alignment"] else None
+    )
     load_weights(pretrainer, content["ema"], path)
     return pretrainer.eval().requires_grad_(False), config, content
 

@@ -1,8 +1,8 @@
 """Pretraining task: clip reconstruction from parts (after VideoMAE, arXiv 2203.12602).
 
-Of some clips the same blocks of every frame are hidden (tube masks) and the encoder sees the rest; of others it sees
-the first frame. What it saw becomes a content code, the generator's own painter completes the first frame, and its own
-decoder has to give back the clip. So the generator learns to paint before an adversary asks it to.
+In some clips the same blocks of every frame are hidden (tube masks) and the encoder sees the rest; in others it sees
+the first frame. The content code is read from what it saw, the generator's painter completes the first frame, and its
+decoder has to restore the clip.
 
 Legend: B clips, M of them seen in parts, T frames, H height, W width.
 """
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.config import Config
+from training.data.words import WordVectors
 from training.model.generator import ConditionMemory, VideoGenerator
 from training.model.painter import CodeHead
 from training.model.perceptual import PerceptualDistance
@@ -32,29 +33,38 @@ def draw_tubes(draw: Draw, height: int, width: int, low: float, high: float) -> 
     """Draw which parts of clips are seen: (B, 1, H, W), 1 where seen; `low` to `high` of the tubes are hidden."""
     rows, columns = height // BLOCK, width // BLOCK
     hidden = draw.uniform(1, low=low, high=high) * (rows * columns)
-    # By rank, so that the share is exact and never everything.
+    # By rank, so that the share is exact and never all.
     rank = draw.uniform(rows * columns).argsort(dim=1).argsort(dim=1)
     seen = (rank >= hidden.round().clamp(max=rows * columns - 1)).float().reshape(-1, 1, rows, columns)
     return seen.repeat_interleave(BLOCK, dim=2).repeat_interleave(BLOCK, dim=3)
 
 
 class ReconstructionTask(PretrainingTask):
-    """The task's own module reads content codes; everything else is the generator's."""
+    """Reads content codes with a head of its own; everything else is the generator's."""
 
     name = "reconstruction"
+    weight = 1.0
     needs_generator = True
 
     def __init__(self, config: Config, perceptual: PerceptualDistance | None = None) -> None:
         super().__init__()
         self.config = config
-        # Frozen and the user's own: not one of this module's, so that no checkpoint holds it.
+        # A function and not a submodule, so that checkpoints do not contain the user's LPIPS weights.
         self.perceptual = None if perceptual is None else perceptual.forward
         self.code_head = CodeHead(Trunk(config.model.encoder_scale, 0).channels[1:])
 
-    def views(self, clips: Clips, draw: Draw) -> Views:
-        """Return all frames of the clips that are seen in parts, the first of those that are seen whole.
+    @classmethod
+    def create(
+        cls, config: Config, perceptual: PerceptualDistance | None, words: WordVectors | None
+    ) -> ReconstructionTask:
+        """Return the task of a run, with an LPIPS term if `perceptual` is given."""
+        del words
+        return cls(config, perceptual)
 
-        Which clip is which goes by its place in the global batch: given whole to the painter, in parts, or not at all.
+    def views(self, clips: Clips, draw: Draw) -> Views:
+        """Return all frames of the masked clips, and the first frame of the others.
+
+        The place in the global batch decides whether a clip is given to the painter whole, in parts, or not at all.
         """
         settings = self.config.pretrain
         place = torch.arange(draw.rows.start, draw.rows.stop, device=draw.device) / draw.total
@@ -62,7 +72,7 @@ class ReconstructionTask(PretrainingTask):
         parts = ~given & (place < settings.given + settings.masked)
         height, width = clips.frames.shape[-2:]
         tubes = draw_tubes(draw, height, width, settings.mask_min, settings.mask_max)
-        # Only what is seen in parts is varied: what the painter draws later should look like the footage.
+        # Only masked clips are augmented, so that the painter learns the colours of the footage.
         is_mirrored = (draw.uniform() < 0.5) & parts
         frames = torch.where(parts.reshape(-1, 1, 1, 1, 1), recoloured(clips.frames, draw), clips.frames)
         frames = torch.where(is_mirrored.reshape(-1, 1, 1, 1, 1), frames.flip(-1), frames)

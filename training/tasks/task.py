@@ -1,7 +1,7 @@
-"""What a pretraining task is, and what it gets: clips, random numbers that do not depend on the number of processes.
+"""The interface of a pretraining task and its inputs.
 
-A task asks for views (frames that the shared encoder is to see), gets their levels back and makes a loss of them. All
-views of all tasks go through the encoder in one pass.
+A task returns views (frames for the shared encoder), gets their levels and computes a loss from them. The views of all
+tasks go through the encoder in one pass.
 
 Legend: B clips of this process, G clips of the global batch, T frames of a clip, N frames of views, H height, W width.
 """
@@ -13,15 +13,18 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.config import Config
 from training.data.footage import Batch
+from training.data.words import WordVectors
 from training.model.generator import VideoGenerator
+from training.model.perceptual import PerceptualDistance
 from training.model.trunk import Levels, previous_rows
 
 
@@ -34,7 +37,7 @@ class Clips(NamedTuple):
     captions: list[str]
     labels: list[str]
     names: list[str]
-    sway: Tensor  # (B, 1, H/4, W/4): swing about the steady way over the horizon, root mean square, pixels
+    sway: Tensor  # (B, 1, H/4, W/4): swing about the mean motion over the horizon, root mean square, pixels
 
     @classmethod
     def of(cls, batch: Batch, offsets: Sequence[int], device: torch.device | str = "cpu") -> Clips:
@@ -46,17 +49,17 @@ class Clips(NamedTuple):
 
 
 class Draw:
-    """Random numbers for the rows of this process, the same whatever the number of processes.
+    """Random numbers for the rows of this process, independent of the number of processes.
 
-    The numbers of the whole global batch are drawn everywhere and cut: cheap, and the loss curve of N processes is that
-    of one.
+    Every process draws the numbers of the whole global batch and takes its rows, so the loss curve of N processes is
+    that of one.
 
     Args:
-        key: seeds the stream; everything equal in it gives equal numbers.
+        key: seed of the stream; equal keys give equal numbers.
         total: G.
         first: number of this process's first row in the global batch.
         count: B.
-        device: where the numbers are wanted; they are always drawn on the CPU.
+        device: of the result; numbers are always drawn on the CPU.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class Draw:
         return self.rows.stop - self.rows.start
 
     def fork(self, name: str) -> Draw:
-        """Return a stream of its own for a task, so that one task's draws never move another's."""
+        """Return a separate stream for a task, so that tasks do not affect each other's numbers."""
         return Draw((*self.key, name), self.total, self.rows.start, self.count, self.device)
 
     def uniform(self, *shape: int, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -96,25 +99,25 @@ class Draw:
 
 @dataclass
 class Views:
-    """Frames that a task wants encoded, and what it will need to judge the answer."""
+    """Frames that a task needs encoded, and the targets of its loss."""
 
     frames: Tensor  # (N, 3, H, W) in [0, 1]
-    previous: Tensor  # (N,) the row of the frame before, the own row where there is none
+    previous: Tensor  # (N,) the row of the frame before, its own row if there is none
     truth: dict[str, Tensor] = field(default_factory=dict)
 
     @classmethod
     def clips(cls, frames: Tensor, **truth: Tensor) -> Views:
-        """Return views of clips (B, T, 3, H, W), laid frame after frame."""
+        """Return views of clips (B, T, 3, H, W), frame after frame."""
         return cls(frames.flatten(0, 1), previous_rows(*frames.shape[:2]).to(frames.device), truth)
 
     @classmethod
     def pictures(cls, frames: Tensor, **truth: Tensor) -> Views:
-        """Return views of single pictures (N, 3, H, W): none sees another."""
+        """Return views of independent pictures (N, 3, H, W)."""
         return cls(frames, torch.arange(len(frames), device=frames.device), truth)
 
     @classmethod
     def joined(cls, parts: Sequence[Views]) -> Views:
-        """Return all frames of several views behind one another, without their truths."""
+        """Return the concatenated frames of several views, without targets."""
         starts = np.cumsum([0, *(len(part.frames) for part in parts)])
         previous = [part.previous + int(start) for part, start in zip(parts, starts, strict=False)]
         return cls(torch.cat([part.frames for part in parts]), torch.cat(previous))
@@ -122,7 +125,7 @@ class Views:
 
 @dataclass(frozen=True)
 class TaskMeasure:
-    """One figure on held-out footage, with what it has to be compared to."""
+    """One measure on held-out footage, with chance and a trivial baseline to compare it with."""
 
     task: str
     name: str
@@ -139,7 +142,7 @@ class TaskMeasure:
 
 
 class HeldOutClips(NamedTuple):
-    """One batch of held-out footage as a task sees it."""
+    """One batch of held-out clips with a task's views."""
 
     clips: Clips
     views: Views
@@ -148,12 +151,12 @@ class HeldOutClips(NamedTuple):
 
 
 class TaskEvaluation:
-    """Held-out clips and the encoder that is judged on them.
+    """Held-out clips and the encoder to evaluate on them.
 
     Args:
-        generator: whose encoder sees the views, in evaluation mode.
+        generator: has the encoder; in evaluation mode.
         batches: held-out clips.
-        seed: of the draws; the same one gives the same views whatever the encoder.
+        seed: of the draws; equal seeds give equal views.
     """
 
     def __init__(self, generator: VideoGenerator, batches: Sequence[Clips], seed: int) -> None:
@@ -173,27 +176,43 @@ class TaskEvaluation:
 
 
 class PretrainingTask(nn.Module, ABC):
-    """One way to learn from video without labels: one file and one line in `training.stages.pretrain.TASKS`."""
+    """One way to learn from video without labels: one file and one line in `training.tasks.table.TASKS`."""
 
-    name: str
+    name: str  # its key in TASKS and in the configuration's [pretrain] section
+    weight: float  # of its loss, if the configuration does not say; 0: off
     needs_generator = False  # True: the loss trains the whole generator and not only the encoder
+
+    @classmethod
+    def create(cls, config: Config, perceptual: PerceptualDistance | None, words: WordVectors | None) -> Self:
+        """Return the task of a run; override it if the constructor takes more than the configuration.
+
+        Args:
+            config: of the run, for the size of frames that is trained on.
+            perceptual: LPIPS, if the user gave its weights.
+            words: word vectors, if the user gave them.
+
+        Raises:
+            ValueError: the task needs something that was not given.
+        """
+        del perceptual, words
+        return cls(config)
 
     @abstractmethod
     def views(self, clips: Clips, draw: Draw) -> Views:
-        """Return what the shared encoder is to see."""
+        """Return the frames for the shared encoder."""
 
     @abstractmethod
     def loss(
         self, generator: VideoGenerator, levels: Levels, views: Views, clips: Clips, draw: Draw
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss, a mean over clips, and figures worth watching."""
+        """Return the loss, a mean over clips, and metrics to log."""
 
     @abstractmethod
     def measure(self, held: TaskEvaluation) -> list[TaskMeasure]:
-        """Return the task's figures on held-out footage, beside chance and a trivial baseline."""
+        """Return the task's measures on held-out footage, with chance and a trivial baseline."""
 
     def pictures(self, held: TaskEvaluation) -> dict[str, tuple[np.ndarray, str]]:
-        """Return pictures for the report: name -> (uint8 RGB (h, w, 3), one sentence that says what it shows)."""
+        """Return pictures of held-out clips: name -> (uint8 RGB (h, w, 3), caption)."""
         del held
         return {}
 
@@ -216,11 +235,11 @@ def mirrored(frames: Tensor, draw: Draw) -> Tensor:
 
 
 def jittered(frames: Tensor, pixels: int, draw: Draw) -> Tensor:
-    """Move every frame by up to `pixels` in x and y on its own; what comes in repeats the edge.
+    """Shift every frame separately by up to `pixels` in x and y; borders repeat the edge.
 
     Args:
         frames: (B, T, 3, H, W).
-        pixels: largest move; 0 changes nothing.
+        pixels: largest shift; 0: none.
         draw: of the task.
     """
     if pixels == 0:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.training.words_fixture import make_words
-from training.data.captions import DROPPED_WORDS, UNTOLD, Captions
+from training.data.captions import DROPPED_WORDS, NO_CAPTION, Captions
 from training.data.words import WordVectors
 
 TEXT = "one two three four five six seven eight"
@@ -40,8 +40,8 @@ def test_what_is_left_out_is_drawn_from_torchs_own_generator(words: WordVectors)
     torch.manual_seed(3)
     assert torch.equal(Captions(words, 16).encode([TEXT] * 400, dropping=True), first)
     assert not torch.equal(captions.encode([TEXT] * 400, dropping=True), first)
-    untold = (first.norm(dim=1) == 0).float().mean().item()
-    assert untold == pytest.approx(UNTOLD, abs=0.06)
+    dropped = (first.norm(dim=1) == 0).float().mean().item()
+    assert dropped == pytest.approx(NO_CAPTION, abs=0.06)
     torch.manual_seed(3)
     assert torch.equal(captions.encode([TEXT] * 5), captions.encode([TEXT] * 5)), "unless told to, nothing is left out"
     told = torch.get_rng_state()
@@ -51,7 +51,7 @@ def test_what_is_left_out_is_drawn_from_torchs_own_generator(words: WordVectors)
 
 def test_words_are_left_out_but_never_all_of_them(words: WordVectors, monkeypatch: pytest.MonkeyPatch) -> None:
     captions, asked = Captions(words, 16), []
-    monkeypatch.setattr("training.data.captions.UNTOLD", 0.0)
+    monkeypatch.setattr("training.data.captions.NO_CAPTION", 0.0)
     encode = words.encode
 
     def listen(texts: list[str]) -> object:

@@ -322,7 +322,7 @@ def test_a_shard_cut_short_is_named_and_made_anew(
         read_index(out)
     calls = count_calls(monkeypatch)
     write_shards([five], out, SETTINGS, 0, progress=False)
-    assert "it is made anew" in capsys.readouterr().out
+    assert "it is rebuilt" in capsys.readouterr().out
     inside = {
         index.videos["file"][v] for v, s in zip(index.takes["video"], index.takes["shard"], strict=True) if s == 0
     }

@@ -12,28 +12,25 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.training.events import points_of, read_events
 from tests.training.words_fixture import make_words
 from training import sampling
 from training.__main__ import main, parser, run
 from training.checkpoint import load_checkpoint, load_generator, newest_checkpoint, save_checkpoint
 from training.fabric import choose_precision
-from training.stages import command as stages
-from training.tasks import probe
 
 CONFIG = str(Path(__file__).parents[3] / "training/configs/own-256.toml")
 
 
 @pytest.fixture(autouse=True)
 def short_samples(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Samples that show what they started from, and no plots; `tiny_run` has real ones."""
+    """Samples that show what they started from; `tiny_run` has real ones."""
 
     def rollout(generator: object, image: Tensor, *rest: object) -> dict[int, Tensor]:
         wanted = rest[2]
         return dict.fromkeys(wanted, image)  # type: ignore[attr-defined]
 
     monkeypatch.setattr(sampling, "rollout", rollout)
-    for module in (probe, stages):
-        monkeypatch.setattr(module, "write_report", lambda folder: folder / "report.html")
 
 
 def start(command: str, config: Path, data: Path, out: Path, cache: Path, *more: str) -> None:
@@ -52,17 +49,33 @@ def test_a_run_leaves_checkpoints_metrics_and_pictures(tiny_run: Path) -> None:
     ]
     assert {"loss", "clips_per_second", "data_wait"} <= set(lines[0])
     assert {"order/accuracy", "position/track_error", "reconstruction/clip"} <= set(lines[0])
-    assert {"adversarial", "critic", "critic_picture", "flow", "sway", "motion_ratio", "by_heart"} <= set(lines[-1])
+    assert {
+        "adversarial",
+        "discriminator",
+        "discriminator_picture",
+        "flow",
+        "sway",
+        "motion_ratio",
+        "overfitting",
+    } <= set(lines[-1])
     for name in ("pretrain-000004.png", "pretrain-000004.mp4", "finetune-000004.png", "finetune-000004.mp4"):
         assert (tiny_run / "samples" / name).stat().st_size > 1000
-    assert list((tiny_run / "tensorboard").iterdir())
     held = [json.loads(line) for line in (tiny_run / "heldout.jsonl").read_text().splitlines()]
     assert [(line["stage"], line["iteration"]) for line in held] == [("pretrain", 4), ("finetune", 4)]
     assert {measure["task"] for measure in held[0]["measures"]} == {"order", "position", "reconstruction"}
     assert {"flow error", "standing still", "code PSNR"} <= set(held[1]["figures"])
-    page = (tiny_run / "report.html").read_text()
-    assert "order accuracy" in page
-    assert {"tracks.png", "reconstruction.png"} <= {path.name for path in (tiny_run / "report/pictures").iterdir()}
+    for line in lines:
+        curves = read_events(tiny_run, line["stage"])
+        logged = {key: value for key, value in line.items() if key not in ("stage", "iteration")}
+        assert {key: points_of(curves, key)[line["iteration"]] for key in logged} == pytest.approx(logged)
+    for measure in held[0]["measures"]:
+        name = f"{measure['task']}/{measure['name']}"
+        for series, key in (("heldout", "value"), ("chance", "chance"), ("baseline", "baseline")):
+            if measure[key] is not None:
+                assert points_of(read_events(tiny_run, "pretrain", series), name) == {4: pytest.approx(measure[key])}
+    assert {"tracks", "reconstruction"} <= set(read_events(tiny_run, "pretrain", "heldout").Tags()["images"])
+    found = read_events(tiny_run, "finetune", "heldout")
+    assert {key: points_of(found, key)[4] for key in held[1]["figures"]} == pytest.approx(held[1]["figures"])
     assert not list(tiny_run.rglob("*.partial*"))
 
 
@@ -164,7 +177,7 @@ def test_a_damaged_checkpoint_is_refused(
     out.mkdir()
     content = (tiny_run / "pretrain.pt").read_bytes()
     (out / "pretrain.pt").write_bytes(content[: len(content) // 2])
-    with pytest.raises(ValueError, match="is no checkpoint or is damaged"):
+    with pytest.raises(ValueError, match="is not a checkpoint or is damaged"):
         start("finetune", tiny_config, footage, out, footage_cache)
     with pytest.raises(ValueError, match="no checkpoint in"):
         load_generator(tmp_path)
@@ -177,7 +190,7 @@ def test_weights_that_are_not_the_models_are_refused(tiny_run: Path, tmp_path: P
         load_generator(tmp_path)
     del content["ema"]
     save_checkpoint(tmp_path / "pretrain.pt", content)
-    with pytest.raises(ValueError, match=r"pretrain\.pt is damaged: it does not hold what a checkpoint holds"):
+    with pytest.raises(ValueError, match=r"pretrain\.pt is damaged: entries are missing"):
         load_generator(tmp_path)
 
 
@@ -215,7 +228,7 @@ def test_a_crop_with_text_goes_all_the_way(
     run(parser().parse_args(["probe", str(out), "--clips", "16", "--cache", str(footage_cache)]))
     measures = json.loads((out / "probe.json").read_text())["measures"]
     assert {measure["task"] for measure in measures} == {"order", "position", "reconstruction", "alignment"}
-    with pytest.raises(ValueError, match=r"listens to text .* pass --words"):
+    with pytest.raises(ValueError, match=r"takes text .* pass --words"):
         start("finetune", config, footage, out, footage_cache)
     start("finetune", config, footage, out, footage_cache, "--words", str(words))
     line = json.loads((out / "metrics.jsonl").read_text().splitlines()[-1])
@@ -292,10 +305,12 @@ def test_alignment_needs_words_and_captions(
         start("pretrain", config, mute, tmp_path / "run", footage_cache, "--words", str(words))
     assert not (tmp_path / "run").exists()
     start("pretrain", config, footage, tmp_path / "run", footage_cache, "--words", str(words))
-    assert (tmp_path / "run/report/pictures/neighbours.png").is_file()
+    assert "neighbours" in read_events(tmp_path / "run", "pretrain", "heldout").Tags()["images"]
     run(parser().parse_args(["probe", str(tmp_path / "run"), "--clips", "16", "--cache", str(footage_cache)]))
-    tasks = {measure["task"] for measure in json.loads((tmp_path / "run/probe.json").read_text())["measures"]}
-    assert {"order", "position", "reconstruction", "alignment"} <= tasks
+    measures = json.loads((tmp_path / "run/probe.json").read_text())["measures"]
+    assert {"order", "position", "reconstruction", "alignment"} <= {measure["task"] for measure in measures}
+    names = {f"{measure['task']}/{measure['name']}" for measure in measures}
+    assert names == set(read_events(tmp_path / "run", "probe", "heldout").Tags()["scalars"])
 
 
 def test_tasks_that_make_no_pictures_need_no_generator(
@@ -389,5 +404,5 @@ def test_polishing_goes_on_from_fine_tuning(
     assert after["footage"] == before["footage"]
     assert after["words"] == before["words"]
     assert (out / "samples" / "polish-000002.png").stat().st_size > 1000
-    with pytest.raises(ValueError, match=r"has a polish\.pt, which more fine-tuning outdates"):
+    with pytest.raises(ValueError, match=r"has a polish\.pt, which more fine-tuning would outdate"):
         start("finetune", tiny_config, footage, out, footage_cache, "--set", "finetune.iterations=6")

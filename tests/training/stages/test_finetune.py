@@ -54,7 +54,7 @@ def make_config(text: int = 0, run: dict[str, int] | None = None, **changes: Any
     return Config(
         model=Shape(64, 64, 4, 16, text_dimensions=text, components=4, encoder_scale=0.25),
         footage=FootageConfig(short_side=72, crop_min=64, crop_max=72, horizon_frames=12),
-        pretrain=PretrainConfig(order=0.0, position=0.2, alignment=0.2 if text else 0.0),
+        pretrain=PretrainConfig(weights={"position": 0.2, "alignment": 0.2 if text else 0.0}),
         finetune=replace(SMALL, **changes),
         run=RunConfig(precision="fp32", **{"log_every": 1, "checkpoint_every": 2, "evaluate_clips": 8} | (run or {})),
     )
@@ -217,18 +217,18 @@ def test_with_all_losses_nothing_starves(checkpoint: Path, words: WordVectors, f
         for name, value in module.named_parameters()
         if value.grad is None or not value.grad.isfinite().all() or not value.grad.abs().sum() > 0
     ]
-    assert starved == ["picture_critic.from_gap.weight"]  # a picture alone has no gap
+    assert starved == ["picture_discriminator.from_gap.weight"]  # a picture alone has no gap
     assert all(torch.isfinite(torch.tensor(value)) for value in metrics.values())
     expected = {
         "adversarial", "matching", "adversarial_picture", "own_features", "code_l1", "kl", "continuation", "look",
-        "clip_look", "flow", "sway", "motion", "correspondence", "alignment", "critic", "critic_picture", "unreal",
-        "penalty", "motion_ratio", "gradient", "by_heart", "age",
+        "clip_look", "flow", "sway", "motion", "correspondence", "alignment", "discriminator",
+        "discriminator_picture", "unreal", "penalty", "motion_ratio", "gradient", "overfitting", "age",
     }  # fmt: skip
     assert set(metrics) == expected
     assert all(parameter.grad is None for parameter in stage.teacher.parameters())  # type: ignore[union-attr]
 
 
-def test_the_generator_does_not_train_the_critics_and_they_not_it(fabric: Fabric) -> None:
+def test_the_generator_does_not_train_the_discriminators_and_they_not_it(fabric: Fabric) -> None:
     stage = make_stage(make_config(critic_learning_rate=0.0), fabric)
     before = {name: {k: v.clone() for k, v in module.state_dict().items()} for name, module in stage.modules.items()}
     one_update(stage, [0, 1, 2, 3])
@@ -251,7 +251,12 @@ def test_the_generator_does_not_train_the_critics_and_they_not_it(fabric: Fabric
 
 
 def trunks(stage: FinetuneStage) -> list[dict[str, Tensor]]:
-    owners = (stage.generator.condition.encoder, stage.recogniser, stage.clip_critic, stage.picture_critic)
+    owners = (
+        stage.generator.condition.encoder,
+        stage.recogniser,
+        stage.clip_discriminator,
+        stage.picture_discriminator,
+    )
     return [owner.trunk.state_dict() for owner in owners]  # type: ignore[union-attr]
 
 
@@ -291,7 +296,7 @@ def test_an_encoder_serves_another_model_and_a_whole_model_does_not(
 
 
 def test_text_asks_for_words(fabric: Fabric) -> None:
-    with pytest.raises(ValueError, match=r"listens to text .*text_dimensions is 16.*pass --words"):
+    with pytest.raises(ValueError, match=r"takes text .*text_dimensions is 16.*pass --words"):
         make_stage(make_config(text=16), fabric)
 
 
@@ -485,7 +490,7 @@ def test_a_frame_that_is_not_a_number_goes_back_to_the_checkpoint_at_half_the_ra
     assert "DIVERGED: finetune diverged at iteration 3: its loss is nan. Going back to iteration 2" in said
 
 
-def test_critics_learn_on_after_the_generator_has_diverged(
+def test_discriminators_learn_on_after_the_generator_has_diverged(
     fabric: Fabric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     stage, count = make_stage(make_config(), fabric, held=False), 0
@@ -502,7 +507,7 @@ def test_critics_learn_on_after_the_generator_has_diverged(
     assert content["iteration"] == 4
     assert count == 5
     steps = content["optimisers"]["critic"]["state"][0]["step"]
-    assert int(steps) == 4, "every iteration that counts has taught the critics"
+    assert int(steps) == 4, "every iteration that counts has taught the discriminators"
 
 
 def test_the_halving_outlives_a_second_rewind_and_a_new_process(fabric: Fabric) -> None:
@@ -557,12 +562,16 @@ class Opinionated(Discriminator):
 
 
 def opinionated(stage: FinetuneStage, known: float, made: float, unknown: float) -> FinetuneStage:
-    stage.clip_critic.__class__ = Opinionated
-    stage.clip_critic.known, stage.clip_critic.made, stage.clip_critic.unknown = known, made, unknown  # type: ignore[assignment]
+    stage.clip_discriminator.__class__ = Opinionated
+    stage.clip_discriminator.known, stage.clip_discriminator.made, stage.clip_discriminator.unknown = (
+        known,
+        made,
+        unknown,
+    )  # type: ignore[assignment]
     return stage
 
 
-def test_the_gap_is_the_share_that_is_known_by_heart(fabric: Fabric) -> None:
+def test_overfitting_is_the_train_held_out_gap_over_the_real_fake_gap(fabric: Fabric) -> None:
     stage = make_stage(make_config(gap_every=1), fabric)
     clips = torch.rand(4, SEEN, 3, 64, 64)
     for scores, share in (((2, 0, 2), 0.0), ((2, 0, 1), 0.5), ((2, 0, -1), 1.5), ((2, 0, -9), 2.0), ((2, 2, 2), 0.0)):
@@ -571,13 +580,13 @@ def test_the_gap_is_the_share_that_is_known_by_heart(fabric: Fabric) -> None:
         assert stage.gap == pytest.approx(0.1 * share, abs=1e-5), scores
         assert stage.stop_reason == ""
     metrics = one_update(opinionated(stage, 2, 0, -9), [0, 1, 2, 3])
-    assert metrics["by_heart"] == stage.gap == pytest.approx(0.2)
+    assert metrics["overfitting"] == stage.gap == pytest.approx(0.2)
     unwatched = opinionated(make_stage(make_config(gap_every=1), fabric, held=False), 2, 0, -9)
     one_update(unwatched, [0, 1, 2, 3])
     assert unwatched.gap == 0, "nothing is held out"
 
 
-def test_critics_that_know_the_footage_by_heart_stop_the_training(
+def test_discriminators_that_overfit_stop_the_training(
     fabric: Fabric, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = make_config(gap_every=1, stop_gap=0.3)
@@ -585,10 +594,13 @@ def test_critics_that_know_the_footage_by_heart_stop_the_training(
     content = go(stage, fabric, tmp_path)
     assert content["iteration"] == 2
     assert content["extra"]["gap"] == pytest.approx(0.38)
-    assert "STOPPED at iteration 2: the critics know the footage by heart: 0.38" in capsys.readouterr().out
+    assert (
+        "STOPPED at iteration 2: the discriminators overfit: the train/held-out gap is 38% of"
+        in capsys.readouterr().out
+    )
     again = go(make_stage(config, fabric), fabric, tmp_path)
     said = capsys.readouterr().out
-    assert "finetune was stopped at iteration 2: the critics know the footage by heart" in said
+    assert "finetune was stopped at iteration 2: the discriminators overfit" in said
     assert again["iteration"] == 2
     # Who no longer asks for it goes on.
     on = make_config(gap_every=9, stop_gap=0.0)
@@ -598,7 +610,7 @@ def test_critics_that_know_the_footage_by_heart_stop_the_training(
 def test_held_out_figures_are_beside_standing_still(words: WordVectors, checkpoint: Path, fabric: Fabric) -> None:
     stage = make_stage(make_config(text=16), fabric, checkpoint, words)
     figures = stage.held_out_figures(stage.averaged, 8)
-    assert set(figures) == {"flow error", "standing still", "sway error", "code PSNR", "by heart"}
+    assert set(figures) == {"flow error", "standing still", "sway error", "code PSNR", "overfitting"}
     assert all(torch.isfinite(torch.tensor(value)) for value in figures.values())
     assert figures == stage.held_out_figures(stage.averaged, 8)
     assert 5 < figures["code PSNR"] < 60

@@ -189,7 +189,7 @@ def test_more_fine_tuning_is_refused_while_something_was_polished_from_less(tune
     (tmp_path / "polish.pt").touch()
     (tmp_path / "finetune.pt").write_bytes(tuned.read_bytes())
     require_not_polished(tmp_path, 9)
-    with pytest.raises(ValueError, match=r"has a polish.pt, which more fine-tuning outdates: delete it"):
+    with pytest.raises(ValueError, match=r"has a polish.pt, which more fine-tuning would outdate: delete it"):
         require_not_polished(tmp_path, 10)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,13 +13,13 @@ from torch import Tensor
 from tests.training.fake_clips import FakeClips
 from tests.training.tasks.test_task import CAPTIONS, make_config, make_draw, moving_shapes
 from tests.training.words_fixture import make_words
-from training.config import PretrainConfig
+from training.config import Config, config_from_dict
 from training.data.words import WordVectors
 from training.model.generator import VideoGenerator
 from training.model.trunk import Levels
-from training.stages import pretrain
 from training.stages.losses import DivergenceError
-from training.stages.pretrain import TASKS, Pretrainer, PretrainStage, measures_of, middle_offsets, stilled
+from training.stages.pretrain import Pretrainer, PretrainStage, measures_of, middle_offsets, stilled
+from training.tasks.table import TASKS
 from training.tasks.task import Clips, Draw, PretrainingTask, TaskEvaluation, TaskMeasure, Views
 
 ALL = {"order": 0.2, "position": 0.3, "reconstruction": 1.0, "alignment": 0.5}
@@ -51,7 +51,7 @@ def test_only_tasks_with_a_weight_are_on(words: WordVectors) -> None:
     pretrainer = make_pretrainer(words, position=0.5, alignment=1.0)
     assert pretrainer.weights == {"position": 0.5, "alignment": 1.0}
     assert [task.name for task in pretrainer.each_task()] == ["position", "alignment"]
-    assert all(TASKS[name](make_config(), None, words).name == name for name in TASKS)
+    assert all(TASKS[name].create(make_config(), None, words).name == name for name in TASKS)
 
 
 @pytest.mark.parametrize("name", list(TASKS))
@@ -136,8 +136,9 @@ class Brightness(PretrainingTask):
     """How bright is the first frame? Has nothing of its own to train."""
 
     name = "brightness"
+    weight = 0.5
 
-    def __init__(self) -> None:
+    def __init__(self, config: Config) -> None:
         super().__init__()
 
     def views(self, clips: Clips, draw: Draw) -> Views:
@@ -153,20 +154,16 @@ class Brightness(PretrainingTask):
         return [TaskMeasure(self.name, "error", 0.0, "lower")]
 
 
-@dataclass(frozen=True)
-class WithBrightness(PretrainConfig):
-    brightness: float = 1.0
+@pytest.fixture
+def fifth_task(monkeypatch: pytest.MonkeyPatch) -> Config:
+    """Return a configuration with a task that was added to the table."""
+    monkeypatch.setitem(TASKS, "brightness", Brightness)
+    return make_config(order=1.0, brightness=2.0)
 
 
-def with_fifth_task(monkeypatch: pytest.MonkeyPatch) -> object:
-    monkeypatch.setitem(pretrain.TASKS, "brightness", lambda config, perceptual, words: Brightness())
-    config = make_config(order=1.0)
-    values = {name: getattr(config.pretrain, name) for name in PretrainConfig.__dataclass_fields__}
-    return replace(config, pretrain=WithBrightness(**values, brightness=2.0))
-
-
-def test_a_fifth_task_is_one_line_and_one_weight(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretrainer = Pretrainer(with_fifth_task(monkeypatch))  # type: ignore[arg-type]
+def test_a_fifth_task_is_a_class_and_a_line_in_the_table(fifth_task: Config) -> None:
+    assert config_from_dict({}).pretrain.weights["brightness"] == Brightness.weight
+    pretrainer = Pretrainer(fifth_task)
     assert pretrainer.weights == {"order": 1.0, "brightness": 2.0}
     clips = moving_shapes(2)
     loss, figures = pretrainer(clips, make_draw(2))
@@ -177,11 +174,10 @@ def test_a_fifth_task_is_one_line_and_one_weight(monkeypatch: pytest.MonkeyPatch
     assert {measure.task for measure in measures_of(pretrainer, held)} == {"order", "brightness"}
 
 
-def test_a_task_without_parameters_can_be_resumed(monkeypatch: pytest.MonkeyPatch) -> None:
-    config = with_fifth_task(monkeypatch)
-    stage = PretrainStage(config)  # type: ignore[arg-type]
+def test_a_task_without_parameters_can_be_resumed(fifth_task: Config) -> None:
+    stage = PretrainStage(fifth_task)
     modules = {name: module.state_dict() for name, module in stage.modules.items()}
-    stage.check(Path("pretrain.pt"), {"config": config.to_dict(), "modules": modules})  # type: ignore[attr-defined]
+    stage.check(Path("pretrain.pt"), {"config": fifth_task.to_dict(), "modules": modules})
 
 
 def test_a_checkpoint_of_other_tasks_is_refused(words: WordVectors) -> None:

@@ -1,4 +1,4 @@
-"""The buffer of shows that grow old."""
+"""The replay buffer."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ LAYOUT = (4, 3, 64, 64, 2)
 
 
 def make_entry(number: int, age: int = 10, gap: int = 2, frames: int = 4) -> ReplayEntry:
-    """Return a show whose frames, flow, sway and state tell its number."""
+    """Return an entry whose frames, flow, sway and state are its number."""
     clip = torch.full((frames, 3, 64, 64), number, dtype=torch.uint8)
-    show = ReplayedRollout(
+    rollout = ReplayedRollout(
         clip, torch.full((2, 16, 16), float(number)), torch.full((1, 16, 16), float(number)), f"{number}", gap
     )
     state = StepState(torch.full((1, 8), float(number)), torch.rand(1, 2), torch.zeros(1, 32, 8, 8))
-    return ReplayEntry(show, state, age)
+    return ReplayEntry(rollout, state, age)
 
 
 def filled(count: int, size: int = 8, max_age: int = 100) -> AgedStates:
@@ -32,7 +32,7 @@ def filled(count: int, size: int = 8, max_age: int = 100) -> AgedStates:
 
 
 def captions(aged: AgedStates) -> list[str]:
-    return [entry.show.caption for entry in aged.entries]
+    return [entry.rollout.caption for entry in aged.entries]
 
 
 def test_what_is_drawn_is_taken_out() -> None:
@@ -41,7 +41,7 @@ def test_what_is_drawn_is_taken_out() -> None:
     drawn = aged.draw(2, LAYOUT)
     assert len(drawn) == 2
     assert len(aged) == 3
-    assert sorted([*captions(aged), *(entry.show.caption for entry in drawn)]) == ["0", "1", "2", "3", "4"]
+    assert sorted([*captions(aged), *(entry.rollout.caption for entry in drawn)]) == ["0", "1", "2", "3", "4"]
     assert len(aged.draw(10, LAYOUT)) == 3, "no more than there are"
     assert aged.draw(1, LAYOUT) == []
 
@@ -57,7 +57,7 @@ def test_draws_follow_torchs_own_generator() -> None:
     names = []
     for _ in range(2):
         torch.manual_seed(7)
-        names.append([entry.show.caption for entry in filled(8).draw(3, LAYOUT)])
+        names.append([entry.rollout.caption for entry in filled(8).draw(3, LAYOUT)])
     assert names[0] == names[1]
 
 
@@ -65,8 +65,8 @@ def test_only_clips_of_the_same_layout_are_drawn() -> None:
     aged = AgedStates(8, 100)
     for entry in (make_entry(0), make_entry(1, gap=3), make_entry(2, frames=7)):
         aged.put(entry)
-    assert [entry.show.caption for entry in aged.draw(3, LAYOUT)] == ["0"]
-    assert [entry.show.caption for entry in aged.draw(3, (7, 3, 64, 64, 2))] == ["2"]
+    assert [entry.rollout.caption for entry in aged.draw(3, LAYOUT)] == ["0"]
+    assert [entry.rollout.caption for entry in aged.draw(3, (7, 3, 64, 64, 2))] == ["2"]
     assert aged.draw(3, (4, 3, 32, 32, 3)) == []
     assert captions(aged) == ["1"]
 
@@ -101,14 +101,14 @@ def test_a_checkpoint_gives_the_buffer_back(tmp_path: Path) -> None:
     again.load_state_dict(torch.load(tmp_path / "aged.pt", weights_only=True))
     assert captions(again) == captions(aged)
     for one, two in zip(again.entries, aged.entries, strict=True):
-        assert (one.age, one.show.gap, one.show.caption) == (two.age, two.show.gap, two.show.caption)
-        assert isinstance(one.show, ReplayedRollout)
+        assert (one.age, one.rollout.gap, one.rollout.caption) == (two.age, two.rollout.gap, two.rollout.caption)
+        assert isinstance(one.rollout, ReplayedRollout)
         assert isinstance(one.state, StepState)
-        for mine, theirs in zip((*one.show[:3], *one.state), (*two.show[:3], *two.state), strict=True):
+        for mine, theirs in zip((*one.rollout[:3], *one.state), (*two.rollout[:3], *two.state), strict=True):
             assert torch.equal(mine, theirs)
             assert mine.dtype == theirs.dtype
     draws = []
     for buffer in (aged, again):
         torch.manual_seed(1)
-        draws.append([entry.show.caption for entry in buffer.draw(2, LAYOUT)])
+        draws.append([entry.rollout.caption for entry in buffer.draw(2, LAYOUT)])
     assert draws[0] == draws[1]

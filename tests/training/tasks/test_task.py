@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from training.config import Config, PretrainConfig
+from training.config import Config, config_from_dict
 from training.model.generator import Shape
 from training.model.trunk import Levels, previous_rows
+from training.tasks.table import TASKS
 from training.tasks.task import (
     Clips,
     Draw,
@@ -45,10 +46,9 @@ def one_thread():
 
 def make_config(scale: float = 0.25, **pretrain: float) -> Config:
     """Return a configuration of 64 x 64 in which only the tasks that are named have a weight."""
-    weights = {"order": 0.0, "position": 0.0, "reconstruction": 0.0, "alignment": 0.0} | pretrain
-    return Config(
-        model=Shape(SIDE, SIDE, num_modes=4, period_frames=16, encoder_scale=scale), pretrain=PretrainConfig(**weights)
-    )
+    shape = Shape(SIDE, SIDE, num_modes=4, period_frames=16, encoder_scale=scale)
+    section = dict.fromkeys(TASKS, 0.0) | pretrain
+    return dataclasses.replace(config_from_dict({"pretrain": section}), model=shape)
 
 
 def moving_shapes(count: int, offsets: Sequence[int] = (0, 2, 4, 6), noise: float = 0.0, seed: int = 0) -> Clips:
@@ -232,5 +232,5 @@ def test_a_task_shows_no_pictures_unless_it_wants_to() -> None:
         PretrainingTask()  # type: ignore[abstract]
     measure = TaskMeasure("order", "accuracy", 0.5, "higher", chance=0.1)
     assert measure.to_dict() == dataclasses.asdict(measure)
-    assert config.pretrain.order == 0
+    assert config.pretrain.weights["order"] == 0
     assert Levels._fields == ("x4", "x8", "x16", "x32")
