@@ -14,7 +14,7 @@ from typing import Any
 import onnx
 
 from export.progress import ProgressTable
-from runtime.bundle.graph_checks import prune
+from runtime.bundle.pruning import prune
 from runtime.bundle.reader import open_bundle
 from runtime.bundle.strict_json import nearest
 from runtime.engines import cuda, tensorrt_builder
@@ -153,7 +153,7 @@ def _report(advance: Callable[[float], None], share: float, phase: str) -> None:
 
 
 def _graphs(folder: Path, precisions: Sequence[str]) -> Iterator[tuple[str, str, bytes]]:
-    """Yield (name, precision, serialised graph) as the runtime compiles them (runtime/engines/sessions.py)."""
+    """Yield (name, precision, serialised graph) as the runtime compiles them (runtime/engines/opening.py)."""
     bundle = open_bundle(folder)
     condition = bundle.manifest.condition
     if condition is not None and bundle.condition is not None:

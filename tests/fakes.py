@@ -131,7 +131,7 @@ def fake_generator(manifest: Manifest, compute: Compute = count_frames, **option
     Args:
         manifest: any; its graphs' files are not read.
         compute: what the sessions compute.
-        options: `pixels`, `seed`, `renewal`, `open_words` of `Generator`.
+        options: `pixels`, `seed`, `renewal`, `open_text_encoder` of `Generator`.
     """
     engine = FakeEngine(compute)
     pixels = options.get("pixels", "rgb")
@@ -143,7 +143,7 @@ def fake_generator(manifest: Manifest, compute: Compute = count_frames, **option
         condition = engine.open(Program(b"", manifest.condition.inputs, manifest.condition.outputs), "fp32", 1, None)
     states = tuple(manifest.step.outputs_of("state"))
     blind = Program(b"", manifest.step.inputs, states, pairs)
-    options.setdefault("open_blind", lambda: engine.open(blind, "fp32", 1, None))
+    options.setdefault("open_without_frames", lambda: engine.open(blind, "fp32", 1, None))
     return Generator(manifest, EngineChoice(engine, "fp32", "a fake"), step, condition, **options), engine
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import onnx
 import onnx.inliner
-import onnx.utils
 import onnx.version_converter
 from onnx import TensorProto, helper
 
 from runtime.bundle.graph_checks import why_unreadable
+from runtime.bundle.pruning import pruned_model
 
 OPSET = 18  # that of our own bundles; older models are converted to it
 NEWEST = 21  # engines of the versions that we ask for read up to this one; newer models are converted down to it
@@ -155,11 +155,7 @@ def cut_core(
 
 def _cut(source: OnnxSource, outputs: Collection[str]) -> onnx.ModelProto:
     """Return what the outputs need, without the inputs that they do not."""
-    bare = onnx.ModelProto()
-    bare.CopyFrom(source.model)
-    names = [port.name for port in source.inputs]
-    model = onnx.utils.Extractor(bare).extract_model(names, list(outputs))
-    model.ir_version = source.model.ir_version
+    model = pruned_model(source.model, outputs)
     read = {name for node in model.graph.node for name in node.input} | set(outputs)
     read |= {name for node in model.graph.node for name in _captured(node)}
     inputs = [value for value in model.graph.input if value.name in read]

@@ -1,12 +1,10 @@
-"""ONNX graphs: checked against the manifest before any engine sees them, and pruned to the outputs that are wanted."""
+"""Checks of ONNX graphs against the manifest, before any engine loads them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-
 import onnx
-from google.protobuf.message import EncodeError
 
+from runtime.bundle.pruning import needed_nodes
 from runtime.bundle.size_checks import check_constants, check_sizes
 from runtime.bundle.strict_json import describe
 from runtime.bundle.tensors import GraphSpec, TensorSpec
@@ -80,50 +78,6 @@ def parse_graph(data: bytes, graph: GraphSpec) -> onnx.ModelProto:
         _check_picture(model, graph)
     check_sizes(model, file, len(data))
     return model
-
-
-def prune(model: onnx.ModelProto, outputs: Collection[str]) -> bytes:
-    """Cut a graph down to what some of its outputs need.
-
-    Args:
-        model: a checked model; left as it is.
-        outputs: names of the graph outputs to keep. All inputs stay, so that a session's face does not depend on them.
-
-    Returns:
-        The serialised model, without the nodes and constants that nothing kept needs.
-
-    Raises:
-        MemoryError: there is not enough memory for a second copy of the graph.
-    """
-    wanted = set(outputs)
-    nodes = _needed(model.graph, wanted)
-    used = {name for node in nodes for name in node.input}
-    pruned = onnx.ModelProto()
-    pruned.ir_version = model.ir_version
-    pruned.opset_import.extend(model.opset_import)
-    pruned.graph.name = model.graph.name
-    pruned.graph.node.extend(nodes)
-    constants = {tensor.name for tensor in model.graph.initializer}
-    pruned.graph.input.extend(value for value in model.graph.input if value.name not in constants)
-    pruned.graph.output.extend(value for value in model.graph.output if value.name in wanted)
-    try:
-        pruned.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in used)
-        return bytes(pruned.SerializeToString())
-    except EncodeError as error:  # the checked model could be written, so protobuf has run out of memory
-        raise MemoryError(str(error)) from error
-
-
-def _needed(graph: onnx.GraphProto, outputs: Iterable[str], stop: str = "") -> list[onnx.NodeProto]:
-    """Return the nodes that `outputs` depend on, in order, going no further back than the tensor `stop`."""
-    makers = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
-    seen: set[int] = set()
-    names = [name for name in outputs if name != stop]
-    while names:
-        index = makers.get(names.pop())
-        if index is not None and index not in seen:
-            seen.add(index)
-            names.extend(name for name in graph.node[index].input if name and name != stop)
-    return [graph.node[index] for index in sorted(seen)]
 
 
 def _check_counts(model: onnx.ModelProto, file: str) -> None:
@@ -245,14 +199,14 @@ def _check_picture(model: onnx.ModelProto, graph: GraphSpec) -> None:
         raise BundleError(f'{file} has no tensor "{name}", which the manifest calls the picture')
     inputs = {value.name for value in model.graph.input} - {tensor.name for tensor in model.graph.initializer}
     for frame in frames:
-        after = _needed(model.graph, [frame], stop=name)
+        after = needed_nodes(model.graph, [frame], stop=name)
         read = {item for node in after for item in node.input}
         if name not in read or read & inputs:
             raise BundleError(
                 f'{file}: the frame "{frame}" must be computed from the picture "{name}" and nothing else'
             )
     states = [tensor.name for tensor in graph.outputs_of("state")]
-    if any(name in node.input for node in _needed(model.graph, states)) or name in states:
+    if any(name in node.input for node in needed_nodes(model.graph, states)) or name in states:
         raise BundleError(f'{file}: a state depends on the picture "{name}", from which only frames may be computed')
     # Frames after a watermark must still be frames: the shape is checked wherever the file states it.
     height, width = _frame_size(graph)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from runtime.bundle.tensors import GraphSpec
 from runtime.engines.engine import Array, Session
-from runtime.engines.shared_session import Guarded
+from runtime.engines.shared_session import SharedSession
 from runtime.errors import EngineError
 from runtime.noise import CODES, check_seed, normals
 from runtime.prompts.background import BackgroundThread
@@ -79,8 +79,8 @@ class Conditioner:
         graph: the condition graph of the manifest.
         session: a session of it, which the conditioner owns from now on.
         name: the generator's, for messages.
-        open_words: gives the token vectors, when the first text comes; None where the graph takes no text.
-        open_second: opens another session of the graph. With it, what is made beside a show is made in idle moments
+        open_text_encoder: gives the token vectors, when the first text comes; None where the graph takes no text.
+        open_spare: opens another session of the graph. With it, what is made beside a show is made in idle moments
             only, of which the show feels nothing, and by the second session if there are too few of those.
         patience_s: seconds that idle moments get for a memory that somebody waits for.
     """
@@ -91,18 +91,18 @@ class Conditioner:
         session: Session,
         *,
         name: str,
-        open_words: Callable[[], TextEncoder] | None = None,
-        open_second: Callable[[], Session] | None = None,
+        open_text_encoder: Callable[[], TextEncoder] | None = None,
+        open_spare: Callable[[], Session] | None = None,
         patience_s: float = _PATIENCE_S,
     ) -> None:
         self._graph = graph
-        self._first = Guarded(session, graph)
-        self._open_second = open_second
-        self._second: Guarded | None = None
+        self._first = SharedSession(session, graph)
+        self._open_spare = open_spare
+        self._second: SharedSession | None = None
         self._second_lock = threading.Lock()
         self._patience_s = patience_s
         self._name = name
-        self._open_words = open_words
+        self._open_text_encoder = open_text_encoder
         self._words: TextEncoder | None = None
         self._words_lock = threading.Lock()
         self._background: BackgroundThread[Scene] = BackgroundThread()
@@ -188,16 +188,16 @@ class Conditioner:
         lane = self._background if ahead_s is None else self._ahead
         return lane.submit(lambda: self._run(prompt, code, lambda inputs: self._evaluate_beside(inputs, ahead_s)))
 
-    def replace(self, session: Session, open_second: Callable[[], Session]) -> None:
+    def replace(self, session: Session, open_spare: Callable[[], Session]) -> None:
         """Go on with a session of another engine, since the one of before has failed.
 
         Args:
             session: of the condition graph; owned from now on.
-            open_second: as in the constructor.
+            open_spare: as in the constructor.
         """
         with self._second_lock:
-            old, self._first = [self._first, self._second], Guarded(session, self._graph)
-            self._second, self._open_second = None, open_second
+            old, self._first = [self._first, self._second], SharedSession(session, self._graph)
+            self._second, self._open_spare = None, open_spare
         for guarded in old:
             if guarded is not None:
                 with contextlib.suppress(EngineError):
@@ -216,7 +216,7 @@ class Conditioner:
 
     def _evaluate_beside(self, inputs: Mapping[str, Array], ahead_s: float | None) -> dict[str, Array]:
         """Run the graph in idle moments or, if there are too few, at a low priority in this thread."""
-        if self._open_second is None:
+        if self._open_spare is None:
             return self._first.evaluate(inputs)
         # Only this much: a thread that has to wait for an idle moment should hold Python's lock as briefly as it can.
         attempt = self._idle.submit(lambda: self._first.evaluate(inputs))
@@ -230,7 +230,7 @@ class Conditioner:
             raise ValueError("this generator is closed")
         try:
             with self._second_lock:
-                self._second = self._second or Guarded(self._open_second(), self._graph)
+                self._second = self._second or SharedSession(self._open_spare(), self._graph)
         except EngineError:  # out of memory: late is better than never
             return attempt.result()
         attempt.cancel()  # if it has not even begun
@@ -252,10 +252,10 @@ class Conditioner:
             raise ValueError(f"{self._name} makes nothing without {_either(taken)}: give one")
 
     def _encode(self, text: str) -> npt.NDArray[np.float32]:
-        assert self._open_words is not None, "a text input without token vectors was let through"
+        assert self._open_text_encoder is not None, "a text input without token vectors was let through"
         with self._words_lock:
             if self._words is None:
-                self._words = self._open_words()
+                self._words = self._open_text_encoder()
         vector = self._words.encode(text)
         vector.flags.writeable = False
         return vector

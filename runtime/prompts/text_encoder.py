@@ -127,7 +127,7 @@ def _reason(error: BaseException) -> str:
     return " ".join(str(error).split())[:300]
 
 
-def open_words(folder: Path, manifest: Manifest) -> TextEncoder:
+def open_text_encoder(folder: Path, manifest: Manifest) -> TextEncoder:
     """Read a bundle's token vectors; their hashes, sizes and shapes are checked before anything is unpacked.
 
     Args:
@@ -140,7 +140,7 @@ def open_words(folder: Path, manifest: Manifest) -> TextEncoder:
     """
     spec = manifest.text
     tensor = None if manifest.condition is None else manifest.condition.only_input("text")
-    assert spec is not None, "open_words() for a bundle without text"
+    assert spec is not None, "open_text_encoder() for a bundle without text"
     assert tensor is not None, "a manifest with text and no input for it was let through"
     if manifest.files[spec.tokenizer].size_bytes > _MAX_TOKENIZER_BYTES:
         raise BundleError(f"{spec.tokenizer} is larger than {_MAX_TOKENIZER_BYTES} bytes; a tokenizer is some millions")
@@ -157,17 +157,17 @@ def open_words(folder: Path, manifest: Manifest) -> TextEncoder:
         raise BundleError(f"{spec.tokenizer} cannot be used: {error}; export the bundle again") from error
 
 
-def prepare_words(folder: Path, manifest: Manifest) -> Callable[[], TextEncoder]:
-    """Read a bundle's token vectors now, for when the first text comes; arguments as in `open_words`.
+def prepare_text_encoder(folder: Path, manifest: Manifest) -> Callable[[], TextEncoder]:
+    """Read a bundle's token vectors now, for when the first text comes; arguments as in `open_text_encoder`.
 
     Returns:
         What gives them, or raises EngineError where the package tokenizers is not installed: only a text needs it.
 
     Raises:
-        BundleError: as in `open_words`.
+        BundleError: as in `open_text_encoder`.
     """
     try:
-        words = open_words(folder, manifest)
+        words = open_text_encoder(folder, manifest)
     except EngineError as error:
         missing = str(error)
     else:

@@ -13,7 +13,7 @@ import pytest
 from runtime import EngineError, Generator, Manifest
 from runtime.bundle.reader import Bundle, open_bundle
 from runtime.engines.engine import Array, Program
-from runtime.engines.sessions import open_blind
+from runtime.engines.opening import open_without_frames
 from runtime.engines.table import open_engine
 from tests import tiny
 from tests.fakes import count_frames, fake_generator
@@ -125,8 +125,8 @@ def test_a_graph_without_states_has_nothing_to_run(live_bundle: Path, tmp_path: 
     manifest = Manifest.parse(value)
     bundle = Bundle(opened.path, manifest, opened.step, None)
     engine = open_engine("onnxruntime")
-    session = open_blind(bundle, engine, "fp32", threads=1, cache_dir=tmp_path)
-    generator, fakes = fake_generator(manifest, open_blind=lambda: session)
+    session = open_without_frames(bundle, engine, "fp32", threads=1, cache_dir=tmp_path)
+    generator, fakes = fake_generator(manifest, open_without_frames=lambda: session)
     generator.skip(1000)
     generator.set_control("sway", 2)
     assert next(generator)[0, 0, 0] == 0  # its first frame

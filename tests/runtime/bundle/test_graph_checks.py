@@ -12,7 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from runtime import BundleError, Manifest
-from runtime.bundle.graph_checks import parse_graph, prune
+from runtime.bundle.graph_checks import parse_graph
+from runtime.bundle.pruning import prune
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ import pytest
 from runtime.bundle.reader import open_bundle
 from runtime.engines import cache as engine_cache
 from runtime.engines.cache import EngineCache, default_cache_dir
-from runtime.engines.sessions import open_sessions
+from runtime.engines.opening import open_sessions
 from runtime.engines.table import open_engine
 
 

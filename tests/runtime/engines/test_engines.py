@@ -17,7 +17,7 @@ from runtime.bundle.reader import open_bundle
 from runtime.bundle.tensors import TensorSpec
 from runtime.engines import table as engine_module
 from runtime.engines.engine import Program, Session
-from runtime.engines.sessions import open_sessions
+from runtime.engines.opening import open_sessions
 from runtime.engines.table import ENGINES, PRECISIONS, choose_engine, failed_pairs, open_engine
 from tests import tiny
 

@@ -86,7 +86,7 @@ def test_a_show_goes_on_where_its_engine_failed(bundle: Path, monkeypatch: pytes
     (reason,) = told
     assert reason == generator.engine_reason
     assert "openvino fp32 took over from onnxruntime fp32 (onnxruntime failed: the device is gone)" in reason
-    assert reason.endswith("goes on where it was")
+    assert reason.endswith("continues where it was")
 
 
 def test_a_lost_state_begins_anew_and_says_so(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +94,7 @@ def test_a_lost_state_begins_anew_and_says_so(bundle: Path, monkeypatch: pytest.
     with Generator.open(bundle, engine="onnxruntime,openvino", precision="fp32", threads=1, renewal=False) as generator:
         for _ in range(10):
             next(generator)
-        assert generator.engine_reason.endswith("begins anew, as its state is lost")
+        assert generator.engine_reason.endswith("restarts because its state is lost")
         assert generator.frame_index == 10
 
 

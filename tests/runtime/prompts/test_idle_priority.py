@@ -33,7 +33,7 @@ class Stage:
         self.second = FakeSession(self._program(), self._compute)
         self.num_opened = 0
         self.conditioner = Conditioner(
-            self.graph, self.first, name="tiny", open_second=second or self._open_second, patience_s=patience_s
+            self.graph, self.first, name="tiny", open_spare=second or self._open_spare, patience_s=patience_s
         )
 
     def make(self, seed: int) -> Array:
@@ -43,7 +43,7 @@ class Stage:
     def _program(self) -> Program:
         return Program(b"", self.graph.inputs, self.graph.outputs)
 
-    def _open_second(self) -> FakeSession:
+    def _open_spare(self) -> FakeSession:
         self.num_opened += 1
         return self.second
 

@@ -14,7 +14,7 @@ import pytest
 from runtime import Generator, Manifest
 from runtime.engines.engine import Array
 from runtime.noise import CODES, normals
-from runtime.prompts.text_encoder import TextEncoder, open_words
+from runtime.prompts.text_encoder import TextEncoder, open_text_encoder
 from tests.fakes import FakeEngine, fake_generator
 from tests.runtime import prompted
 
@@ -33,7 +33,7 @@ def manifest(prompted_bundle: Path) -> Manifest:
 @pytest.fixture
 def stage(prompted_bundle: Path, manifest: Manifest) -> tuple[Generator, FakeEngine]:
     """A generator of fake sessions that takes every kind of prompt, and its engine."""
-    return fake_generator(manifest, open_words=lambda: open_words(prompted_bundle, manifest))
+    return fake_generator(manifest, open_text_encoder=lambda: open_text_encoder(prompted_bundle, manifest))
 
 
 def without(manifest: Manifest, *roles: str) -> Manifest:
@@ -67,7 +67,7 @@ def test_what_is_given_is_filled_in_and_the_rest_is_zeros(
     assert set(last(engine, "mask").ravel().tolist()) == {255 if "image" in given else 0}
     assert np.array_equal(last(engine, "image")[0], IMAGE if "image" in given else IMAGE * 0)
     assert np.array_equal(last(engine, "past")[0], CLIP if "clip" in given else CLIP * 0)
-    vector = open_words(prompted_bundle, manifest).encode(TEXT)
+    vector = open_text_encoder(prompted_bundle, manifest).encode(TEXT)
     assert np.array_equal(last(engine, "words")[0], vector if "text" in given else vector * 0)
     assert np.array_equal(last(engine, "code")[0], normals(5, CODES, 0, prompted.CODE))
     is_made_up = not {"image", "clip"} & set(given)
@@ -87,10 +87,10 @@ def test_words_are_opened_once(prompted_bundle: Path, manifest: Manifest) -> Non
     opened: list[TextEncoder] = []
 
     def open_once() -> TextEncoder:
-        opened.append(open_words(prompted_bundle, manifest))
+        opened.append(open_text_encoder(prompted_bundle, manifest))
         return opened[-1]
 
-    generator, _ = fake_generator(manifest, open_words=open_once)
+    generator, _ = fake_generator(manifest, open_text_encoder=open_once)
     generator.prepare(seed=1)
     assert opened == []
     generator.prepare(text="storm")

@@ -15,7 +15,7 @@ import pytest
 
 from runtime import BundleError, EngineError, Generator, Manifest
 from runtime.prompts import text_encoder as text_module
-from runtime.prompts.text_encoder import TextEncoder, check_text, open_words
+from runtime.prompts.text_encoder import TextEncoder, check_text, open_text_encoder
 from tests.runtime import prompted
 from training.data.words import WordVectors as TrainingWords
 from training.data.words import write_words
@@ -31,7 +31,7 @@ def copy(prompted_bundle: Path, tmp_path: Path) -> Path:
 
 def read(folder: Path) -> TextEncoder:
     """Read the token vectors of a bundle."""
-    return open_words(folder, Manifest.parse(json.loads((folder / "bundle.json").read_text())))
+    return open_text_encoder(folder, Manifest.parse(json.loads((folder / "bundle.json").read_text())))
 
 
 def test_vectors_are_those_that_training_saw(prompted_bundle: Path, tmp_path: Path) -> None:
@@ -186,11 +186,11 @@ def test_sizes_are_checked_before_anything_is_read(copy: Path, monkeypatch: pyte
     shutil.rmtree(copy / "text")
     monkeypatch.setattr(text_module, "_MAX_TOKENIZER_BYTES", 100)
     with pytest.raises(BundleError, match=r"tokenizer\.json is larger than 100 bytes"):
-        open_words(copy, manifest)
+        open_text_encoder(copy, manifest)
     monkeypatch.undo()
     monkeypatch.setattr(text_module, "_MAX_TOKENS", -(2**16))
     with pytest.raises(BundleError, match=r"scales\.npy is too large"):
-        open_words(copy, manifest)
+        open_text_encoder(copy, manifest)
 
 
 def replace_all(pattern: dict[str, str], content: str, times: int = 1) -> dict[str, Any]:
