@@ -289,9 +289,9 @@ class Generator(GeneratorInputs):
     def _write_inputs(self) -> None:
         if self._conditioner is not None:
             move = self._scenes.advance(self._step_inputs.renewal_rate)
-            if move.memory is not None:
+            if move.scene is not None:
                 for name, slot in self._slots[move.side]:
-                    self._step.write(name, move.memory.tensors[slot])
+                    self._step.write(name, move.scene.tensors[slot])
             for name in self._mix_names:
                 self._step.write(name, np.array([move.mix], np.float32))
         for name, count in self._noises:

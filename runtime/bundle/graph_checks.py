@@ -20,13 +20,13 @@ _TYPES = {
     "bool": onnx.TensorProto.BOOL,
 }
 MAX_NODES = 12_000  # the UNet of Stable Diffusion has 5,000 to 10,000
-_MAX_PARTS = 2**17  # inputs and outputs of nodes, attributes, constants and stated shapes, all together
-# Attributes that are words: ONNX's own checker takes any, engines stop at one that they do not know.
+_MAX_PARTS = 2**17  # total of the nodes' inputs and outputs, attributes, constants and stated shapes
+# String attributes and their values: ONNX's checker accepts any value, but engines do not.
 _AUTO_PAD = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
-_WORDS: dict[tuple[str, str], tuple[str, ...]] = {
+_STRING_VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     (kind, "auto_pad"): _AUTO_PAD for kind in ("Conv", "ConvTranspose", "AveragePool", "MaxPool")
 }
-_WORDS |= {
+_STRING_VALUES |= {
     ("DepthToSpace", "mode"): ("DCR", "CRD"),
     ("GridSample", "mode"): ("linear", "nearest", "cubic", "bilinear", "bicubic"),
     ("GridSample", "padding_mode"): ("zeros", "border", "reflection"),
@@ -42,18 +42,18 @@ _WORDS |= {
 
 
 def parse_graph(data: bytes, graph: GraphSpec) -> onnx.ModelProto:
-    """Parse an ONNX file and check that it is what the manifest says.
+    """Parse an ONNX file and check it against the manifest.
 
     Args:
-        data: the file.
-        graph: what the manifest says of it.
+        data: content of the file.
+        graph: the manifest's entry for it.
 
     Returns:
         The model, owned by the caller.
 
     Raises:
-        BundleError: it is no ONNX, keeps data in other files, has control flow or private operators, its inputs,
-            outputs or picture differ from the manifest's, or a tensor is not what it claims or gigantic.
+        BundleError: it is not ONNX, stores data in other files, has control flow or custom operators, differs from the
+            manifest in its inputs, outputs or picture, or has a tensor that is invalid or too large.
     """
     file = graph.file
     try:
@@ -71,7 +71,7 @@ def parse_graph(data: bytes, graph: GraphSpec) -> onnx.ModelProto:
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     _check_values(inputs, graph.inputs, f"{file} inputs")
-    # The picture may be an output of the file too: it is pruned like the frame that is not wanted.
+    # The picture may also be an output of the file; it is pruned like an unused frame.
     outputs = [value for value in model.graph.output if value.name != graph.picture]
     _check_values(outputs, graph.outputs, f"{file} outputs")
     if graph.picture:
@@ -81,7 +81,7 @@ def parse_graph(data: bytes, graph: GraphSpec) -> onnx.ModelProto:
 
 
 def _check_counts(model: onnx.ModelProto, file: str) -> None:
-    """Check that a graph has no more parts than can be checked in a second or two."""
+    """Check that a graph is small enough to be checked within one or two seconds."""
     graph = model.graph
     if len(graph.node) > MAX_NODES:
         raise BundleError(f"{file} has {len(graph.node)} nodes, at most {MAX_NODES} are read")
@@ -95,9 +95,9 @@ def _check_counts(model: onnx.ModelProto, file: str) -> None:
 
 
 def why_unreadable(model: onnx.ModelProto) -> str | None:
-    """Return None if every name of a graph can be read and shown, else what is wrong, for "it holds a name ...".
+    """Return None if all names of a graph are printable text, else the end of the message "it holds a name ...".
 
-    Protobuf lets any bytes through, and returns them or raises.
+    Protobuf does not validate strings: it returns bytes or raises.
     """
     graph = model.graph
     try:
@@ -111,11 +111,11 @@ def why_unreadable(model: onnx.ModelProto) -> str | None:
             texts += [node.doc_string, *(item.doc_string for item in node.attribute)]
             texts += [word for item in node.metadata_props for word in (item.key, item.value)]
     except UnicodeDecodeError:
-        return "that is no UTF-8"
+        return "that is not UTF-8"
     if not all(isinstance(text, str) for text in (*names, *texts)):
-        return "that is no UTF-8"
+        return "that is not UTF-8"
     strange = next((name for name in names if not str(name).isprintable()), None)
-    return None if strange is None else f"with characters that cannot be shown, {describe(strange)}"
+    return None if strange is None else f"with characters that are not printable, {describe(strange)}"
 
 
 def _check_nodes(model: onnx.ModelProto, file: str) -> None:
@@ -125,7 +125,7 @@ def _check_nodes(model: onnx.ModelProto, file: str) -> None:
     names: set[str] = set()
     for node in model.graph.node:
         for attribute in node.attribute:
-            words = _WORDS.get((node.op_type, attribute.name))
+            words = _STRING_VALUES.get((node.op_type, attribute.name))
             if words is not None and attribute.s.decode("utf-8", "replace") not in words:
                 raise BundleError(
                     f'{file}: "{attribute.name}" of the node "{node.name}" ({node.op_type}) is '
@@ -158,7 +158,7 @@ def _check_nodes(model: onnx.ModelProto, file: str) -> None:
 
 
 def _is_crash(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> bool:
-    """Tell whether ONNX's own shape inference would read beyond a vector, which ends the process (onnx 1.23)."""
+    """Return whether ONNX's shape inference would read out of bounds and end the process (onnx 1.23)."""
     match node.op_type, attribute.name:
         case "Split", "num_outputs":
             return bool(attribute.i != len(node.output))
@@ -208,7 +208,7 @@ def _check_picture(model: onnx.ModelProto, graph: GraphSpec) -> None:
     states = [tensor.name for tensor in graph.outputs_of("state")]
     if any(name in node.input for node in needed_nodes(model.graph, states)) or name in states:
         raise BundleError(f'{file}: a state depends on the picture "{name}", from which only frames may be computed')
-    # Frames after a watermark must still be frames: the shape is checked wherever the file states it.
+    # A watermark replaces the picture, so its shape is checked wherever the file states it.
     height, width = _frame_size(graph)
     for value in [*model.graph.value_info, *model.graph.output]:
         if value.name == name:

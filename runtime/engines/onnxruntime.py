@@ -1,6 +1,6 @@
-"""ONNX Runtime on the CPU: the engine that runs everywhere.
+"""ONNX Runtime on the CPU, which runs on every machine.
 
-Inputs and outputs are bound to fixed NumPy buffers once; two bindings let the states ping-pong without a copy.
+Inputs and outputs are bound to fixed NumPy buffers once; two bindings swap the states without a copy.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ class OnnxRuntime:
         return None
 
     def precisions(self) -> Sequence[str]:
-        """Return ("fp32", "fp16"): on a CPU FP16 is slower and only shows what it does to the frames."""
+        """Return ("fp32", "fp16"); FP16 is slower on a CPU and only useful to see its effect on the frames."""
         return ("fp32", "fp16")
 
     def open(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> OnnxRuntimeSession:  # noqa: ARG002
-        """Compile a graph; nothing is cached, as optimising the graph takes milliseconds."""
+        """Compile a graph; not cached, because it takes milliseconds."""
         if (why_not := self.available()) is not None:
             raise EngineError(why_not)
         if precision not in self.precisions():
@@ -63,8 +63,8 @@ class OnnxRuntimeSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # fatal ones: an error is raised, too
-        # Idle threads that spin between frames take the cores from everybody else's frames.
+        options.log_severity_level = 4  # fatal: errors are raised as exceptions anyway
+        # Spinning between frames would take CPU time from other threads.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session: Any = onnxruntime.InferenceSession(
@@ -118,5 +118,5 @@ def _is_installed(distribution: str) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of what ONNX Runtime says, up to 300 characters."""
+    """Return the first line of an ONNX Runtime error, up to 300 characters."""
     return (str(error).splitlines() or [type(error).__name__])[0][:300]

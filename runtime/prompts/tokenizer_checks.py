@@ -1,8 +1,8 @@
-"""What a bundle's tokenizer.json may be made of: parts whose time and memory grow with the text and no faster.
+"""Checks of a bundle's tokenizer.json: only parts whose time and memory grow linearly with the text are allowed.
 
-The library tokenizers holds Python's lock while it works, so no frame is made meanwhile, and ends the process when it
-runs out of memory. A stranger's tokenizer could cause both: two normalisers that replace a letter by a thousand each, a
-pattern that backtracks, a word of any length.
+The library tokenizers holds Python's lock while it runs, which stops frames, and ends the process if it runs out of
+memory. An untrusted tokenizer could cause both: two normalisers that replace each letter by a thousand, a pattern that
+backtracks, a word of unlimited length.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ _NORMALIZERS |= {"StripAccents"}
 _PRE_TOKENIZERS = {"BertPreTokenizer", "ByteLevel", "CharDelimiterSplit", "Digits", "Metaspace", "Punctuation"}
 _PRE_TOKENIZERS |= {"UnicodeScripts", "Whitespace", "WhitespaceSplit"}
 _MODELS = {"BPE", "Unigram", "WordLevel", "WordPiece"}
-_PATTERNS = (" {2,}", r"\s+")  # of regular expressions: those that SentencePiece's converters write
+_PATTERNS = (" {2,}", r"\s+")  # regular expressions that SentencePiece's converters write
 _MAX_REPLACEMENTS = 16
 _MAX_ADDED, _MAX_ADDED_CHARACTERS = 10_000, 2**16
-_MAX_TOKEN, _MAX_UNIGRAM = 256, 64  # characters; Unigram looks tokens of every length up at every letter
-_MAX_AFFIX = 16  # characters of what marks a word's beginning, inside or end
+_MAX_TOKEN, _MAX_UNIGRAM = 256, 64  # characters; Unigram looks up tokens of every length at every letter
+_MAX_AFFIX = 16  # characters of a prefix or suffix of word pieces
 _MAX_WORD = 200  # characters of a word that WordPiece looks up in pieces; BERT reads 100
 _MAX_PIECE = 40  # bytes that a precompiled normaliser makes of a character; Unicode's longest are 33
 
@@ -34,13 +34,13 @@ def read_tokenizer(text: str, tokens: int) -> tuple[str, Mapping[str, Any]]:
 
     Args:
         text: the file.
-        tokens: how many tokens have a vector.
+        tokens: number of tokens that have a vector.
 
     Returns:
-        The JSON of a tokenizer that makes the same tokens, without special ones, truncation and padding; and its model.
+        The JSON of the same tokenizer without special tokens, truncation and padding; and its model.
 
     Raises:
-        ValueError: it is none, is made of other parts than are read, or has tokens without a vector.
+        ValueError: it is damaged, has unsupported parts, or has tokens without a vector.
     """
     try:
         value = json.loads(text)
@@ -63,7 +63,7 @@ def read_tokenizer(text: str, tokens: int) -> tuple[str, Mapping[str, Any]]:
 
 
 def _check_parts(value: Any, what: str, key: str, known: Collection[str]) -> None:
-    """Check a part or a sequence of parts, in which each stands once, so that their growth does not multiply."""
+    """Check a part or a sequence of parts; each may appear once, so that their growth does not multiply."""
     if value is None:
         return
     is_sequence = isinstance(value, dict) and value.get("type") == "Sequence"
@@ -88,13 +88,13 @@ def _check_replacement(item: Mapping[str, Any]) -> None:
     is_short = isinstance(wanted, str) and 0 < len(wanted) <= _MAX_TOKEN and len(content) <= len(wanted)
     if not (kind == "String" and is_short) and not (kind == "Regex" and wanted in _PATTERNS and len(content) <= 1):
         raise ValueError(
-            f'its normalizer "Replace" puts {describe(content)} for {describe(pattern)}: what replaces a text must not '
-            f"be longer, and of regular expressions only {' and '.join(map(repr, _PATTERNS))} are read, for a character"
+            f'its normalizer "Replace" puts {describe(content)} for {describe(pattern)}: the replacement must not '
+            f"be longer; only the patterns {' and '.join(map(repr, _PATTERNS))} are allowed, for one character"
         )
 
 
 def _check_precompiled(item: Mapping[str, Any]) -> None:
-    """Check that SentencePiece's table, a trie and then texts that end in a zero byte, holds short texts alone."""
+    """Check that SentencePiece's table (a trie, then texts that end in a zero byte) holds only short texts."""
     try:
         table = base64.b64decode(_text_of(item, "precompiled_charsmap"), validate=True)
     except (binascii.Error, ValueError) as error:
@@ -127,7 +127,7 @@ def _check_model(model: Mapping[str, Any], tokens: int) -> None:
     if kind == "WordPiece" and not (isinstance(word, int) and 0 <= word <= _MAX_WORD):
         raise ValueError(f'its "max_input_chars_per_word" is {describe(word)}; at most {_MAX_WORD} are read')
     if model.get("dropout"):
-        raise ValueError("it drops merges by chance, and a text must always mean the same: its dropout must be null")
+        raise ValueError("its dropout must be null, so that a text always has the same vector")
 
 
 def _kind(item: Any, what: str, known: Collection[str]) -> str:

@@ -156,8 +156,8 @@ LIES: list[tuple[Callable[[onnx.ModelProto], None], str]] = [
     (bypass_picture, 'must be computed from the picture "picture" and nothing else'),
     (mix_after_picture, 'must be computed from the picture "picture" and nothing else'),
     (feed_picture_back, "a state depends on the picture"),
-    (colour_the_terminal, r"it holds a name with characters that cannot be shown, '\\x1b\[31mnode'"),
-    (turn_the_text_around, r"a name with characters that cannot be shown, '.*\\u202e'"),
+    (colour_the_terminal, r"it holds a name with characters that are not printable, '\\x1b\[31mnode'"),
+    (turn_the_text_around, r"a name with characters that are not printable, '.*\\u202e'"),
     (misshape_picture, r'the picture "picture" must be \(1, 3, 48, 64\), got \(1, 3, 48, 63\)'),
 ]
 

@@ -176,7 +176,7 @@ BROKEN: list[tuple[Callable[[Json], None], str]] = [
     (_set("golden", [{"file": "g.npz", "seed": 0, "image": False, "frames": [1]}]), '"g.npz" is used but not listed'),
     (_set("golden", [{"file": "g.npz", "seed": -1, "image": False, "frames": [1]}]), '"seed" must be'),
     (_set("golden", [{"file": "g.npz", "seed": 0, "image": False, "frames": [0]}]), "frame numbers from 1"),
-    (_set("golden", [{"file": "g.npz", "seed": 0, "image": False, "frames": [2, 1]}]), "must rise"),
+    (_set("golden", [{"file": "g.npz", "seed": 0, "image": False, "frames": [2, 1]}]), "must increase"),
     (_set("golden", {}), '"golden" must be a list'),
     (_set("files/..", {"sha256": "0" * 64, "size_bytes": 1}), 'the path ".." is not allowed'),
     (_set("files/step.onnx/sha256", "0" * 63), '"sha256" must be a string like'),
@@ -187,7 +187,7 @@ BROKEN: list[tuple[Callable[[Json], None], str]] = [
 
 GOLDEN: Json = {"file": "step.onnx", "seed": 0, "image": False, "frames": [1]}
 BROKEN_PROMPTED: list[tuple[Callable[[Json], None], str]] = [
-    (_set("text", None), 'condition listens to text, so "text" must name the files for it, got null'),
+    (_set("text", None), 'condition has a text input, so "text" must name the files for it, got null'),
     (_set("text/tokenizer", "text/tokeniser.json"), 'the file "text/tokeniser.json" is used but not listed'),
     (_set("text/vectors", "../vectors.npy"), "is not allowed"),
     (_set("text/scales", 3), '"scales" must be a string, got 3'),

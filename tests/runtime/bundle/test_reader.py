@@ -126,7 +126,7 @@ def test_a_path_upwards_is_refused_even_with_a_hash_that_fits(copy: Path) -> Non
         (b"", "is not JSON"),
         (b"[]", "must be an object, got"),
         (b"\xff\xfe", "is not JSON"),
-        (b'{"schema": 1, "schema": 1}', "a key stands there twice"),
+        (b'{"schema": 1, "schema": 1}', "a key appears twice"),
         (b'{"schema": NaN}', "NaN is not JSON"),
         (b"[" * 200_000, "is not JSON"),
         (b'{"schema": ' + b"9" * 5000 + b"}", "is not JSON"),

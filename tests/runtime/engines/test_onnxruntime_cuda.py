@@ -105,8 +105,8 @@ def test_it_is_not_there_where_something_is_missing(module: FakeOnnxRuntime, mon
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("cudaErrorMemoryAllocation", r"^the GPU has no memory left: .* \(cudaErrorMemoryAllocation in cudaMalloc\)$"),
-        ("cudaErrorIllegalAddress", r"^the GPU does not answer any more, and what it held is lost"),
+        ("cudaErrorMemoryAllocation", r"^the GPU is out of memory: .* \(cudaErrorMemoryAllocation in cudaMalloc\)$"),
+        ("cudaErrorIllegalAddress", r"^the GPU does not respond, and its memory is lost"),
         ("cudaErrorOdd", r"^CUDA failed in cudaMalloc: cudaErrorOdd$"),
     ],
 )  # fmt: skip

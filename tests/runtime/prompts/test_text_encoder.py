@@ -216,9 +216,9 @@ def pieces(**more: Any) -> dict[str, Any]:
 
 LETTERS = {"String": "a"}
 HOSTILE: list[tuple[dict[str, Any], str]] = [
-    ({"normalizer": replace_all(LETTERS, "a" * 1000, 2)}, "what replaces a text must not be longer"),
-    ({"normalizer": replace_all(LETTERS, "aa")}, "what replaces a text must not be longer"),
-    ({"normalizer": replace_all({"String": ""}, "a")}, "what replaces a text must not be longer"),
+    ({"normalizer": replace_all(LETTERS, "a" * 1000, 2)}, "the replacement must not be longer"),
+    ({"normalizer": replace_all(LETTERS, "aa")}, "the replacement must not be longer"),
+    ({"normalizer": replace_all({"String": ""}, "a")}, "the replacement must not be longer"),
     ({"normalizer": replace_all({"Regex": "(a+)+$"}, "")}, "of regular expressions only"),
     ({"normalizer": replace_all({"Regex": r"\s+"}, "  ")}, "of regular expressions only"),
     ({"normalizer": replace_all(LETTERS, "a", 100)}, "it has 100 normalizers"),
