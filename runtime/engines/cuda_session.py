@@ -10,75 +10,14 @@ own pinned memory, followed by an event: the host waits once per frame, and a fr
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from runtime.bundle.tensors import TensorSpec
+from runtime.engines.cuda import Cuda
 from runtime.engines.engine import Array, Program
 from runtime.errors import EngineError
-
-
-class CudaDevice(Protocol):
-    """The CUDA calls of a session: `runtime.engines.cuda.Cuda` or a fake. All work runs in one stream."""
-
-    stream: int
-
-    def allocate(self, nbytes: int) -> int:
-        """Return the address of new device memory, filled with zeros."""
-
-    def free(self, address: int) -> None:
-        """Free device memory."""
-
-    def zero(self, address: int, nbytes: int) -> None:
-        """Fill device memory with zeros."""
-
-    def pinned(self, nbytes: int) -> npt.NDArray[np.uint8]:
-        """Return new pinned host memory."""
-
-    def free_pinned(self, memory: npt.NDArray[np.uint8]) -> None:
-        """Free pinned memory; no view of it may be used afterwards."""
-
-    def upload(self, address: int, value: npt.NDArray[Any]) -> None:
-        """Enqueue a copy from pinned memory to the device."""
-
-    def fetch(self, into: npt.NDArray[Any], address: int) -> None:
-        """Enqueue a copy from the device to pinned memory."""
-
-    def copy(self, to: int, address: int, nbytes: int) -> None:
-        """Enqueue a copy on the device."""
-
-    def capture(self, enqueue: Callable[[], None]) -> object:
-        """Return a CUDA graph of what `enqueue` enqueues, without running it.
-
-        Raises:
-            EngineError: something cannot be captured; the stream is unchanged.
-        """
-
-    def launch(self, graph: object) -> None:
-        """Enqueue a captured graph."""
-
-    def free_graph(self, graph: object) -> None:
-        """Free a graph."""
-
-    def event(self) -> object:
-        """Return a new event."""
-
-    def record(self, event: object) -> None:
-        """Enqueue an event."""
-
-    def wait_for(self, event: object) -> None:
-        """Wait until an event has been reached."""
-
-    def free_event(self, event: object) -> None:
-        """Free an event."""
-
-    def wait(self) -> None:
-        """Wait until all work in the stream is done."""
-
-    def close(self) -> None:
-        """Free the stream."""
 
 
 class CudaSession:
@@ -99,7 +38,7 @@ class CudaSession:
     def __init__(
         self,
         program: Program,
-        device: CudaDevice,
+        device: Cuda,
         enqueue: Callable[[Mapping[str, int]], None],
         release: Callable[[], None] = lambda: None,
         *,

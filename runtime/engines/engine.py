@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.bundle.tensors import TensorSpec
+from runtime.errors import EngineError
 
 Array = npt.NDArray[Any]
 
@@ -114,6 +115,18 @@ class Engine(Protocol):
         """
 
 
+def check_request(engine: Engine, precision: str) -> None:
+    """Check that an engine can run here in a precision.
+
+    Raises:
+        EngineError: it cannot.
+    """
+    if (why_not := engine.available()) is not None:
+        raise EngineError(why_not)
+    if precision not in (known := engine.precisions()):
+        raise EngineError(f"{engine.name} runs in {' or '.join(known)}, got {precision}; use precision auto")
+
+
 def aligned_zeros(tensor: TensorSpec) -> Array:
     """Allocate a tensor's buffer.
 
@@ -130,8 +143,10 @@ def aligned_zeros(tensor: TensorSpec) -> Array:
     return raw[start : start + count * dtype.itemsize].view(dtype).reshape(tensor.shape)
 
 
-class Buffers:
-    """The fixed buffers of a session: one per input and output, and two per state, which are swapped after each run.
+class BufferedSession:
+    """The part of a session that holds its buffers in main memory; engines add `run` and `close`.
+
+    There is one buffer per input and output, and two per state, which are swapped after each run.
 
     Args:
         program: gives the tensors and the state pairs.
@@ -148,7 +163,7 @@ class Buffers:
             one, other = aligned_zeros(by_name[before]), aligned_zeros(by_name[before])
             first[before], first[after] = one, other
             second[before], second[after] = other, one
-        self._turn = 0
+        self.turn = 0  # the set of buffers that the next run uses: 0 or 1
         # (inputs, outputs) by name, for even and odd runs.
         befores = [before for before, _ in program.pairs]
         afters = [after for _, after in program.pairs]
@@ -160,25 +175,20 @@ class Buffers:
             for side in (first, second)
         )
 
-    @property
-    def turn(self) -> int:
-        """The set of buffers that the next run uses: 0 or 1."""
-        return self._turn
-
     def swap(self) -> None:
         """Swap the state buffers."""
-        self._turn ^= 1
+        self.turn ^= 1
 
     def write(self, name: str, value: Array) -> None:
         """Copy a value into an input."""
-        buffer = self.turns[self._turn][0][name]
+        buffer = self.turns[self.turn][0][name]
         if value.shape != buffer.shape or value.dtype != buffer.dtype:
             raise ValueError(f'the input "{name}" is {buffer.dtype} {buffer.shape}, got {value.dtype} {value.shape}')
         np.copyto(buffer, value)
 
     def read(self, name: str) -> Array:
         """Return a view of an output of the last run."""
-        return self.turns[self._turn ^ 1][1][name]
+        return self.turns[self.turn ^ 1][1][name]
 
     def reset(self) -> None:
         """Set every state to zeros; the next run uses the first set."""
@@ -186,4 +196,4 @@ class Buffers:
             for name, buffer in (*inputs.items(), *outputs.items()):
                 if name in self._states:
                     buffer.fill(0)
-        self._turn = 0
+        self.turn = 0

@@ -14,7 +14,7 @@ from typing import Any
 
 import onnx
 
-from runtime.engines.engine import Array, Buffers, Program
+from runtime.engines.engine import Array, BufferedSession, Program, check_request
 from runtime.engines.fp16 import to_half
 from runtime.errors import EngineError
 
@@ -43,18 +43,13 @@ class OnnxRuntime:
 
     def open(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> OnnxRuntimeSession:  # noqa: ARG002
         """Compile a graph; not cached, because it takes milliseconds."""
-        if (why_not := self.available()) is not None:
-            raise EngineError(why_not)
-        if precision not in self.precisions():
-            raise EngineError(
-                f"onnxruntime runs in fp32 or fp16 on the CPU, got {precision}; use precision fp32 or auto"
-            )
+        check_request(self, precision)
         if precision == "fp16":
             program = replace(program, graph=to_half(onnx.ModelProto.FromString(program.graph)).SerializeToString())
         return OnnxRuntimeSession(program, threads)
 
 
-class OnnxRuntimeSession:
+class OnnxRuntimeSession(BufferedSession):
     """One graph in ONNX Runtime; see `runtime.engines.engine.Session`."""
 
     def __init__(self, program: Program, threads: int) -> None:
@@ -72,28 +67,16 @@ class OnnxRuntimeSession:
             )
         except Exception as error:  # its errors share no base class but Exception
             raise EngineError(f"onnxruntime refused the graph: {first_line(error)}") from error
-        self._buffers = Buffers(program)
-        self._bindings: list[Any] = [self._bind(*turn) for turn in self._buffers.turns]
-
-    def write(self, name: str, value: Array) -> None:
-        """Copy a value into an input's buffer."""
-        self._buffers.write(name, value)
+        super().__init__(program)
+        self._bindings: list[Any] = [self._bind(*turn) for turn in self.turns]
 
     def run(self) -> None:
         """Evaluate the graph once and swap the states."""
         try:
-            self._session.run_with_iobinding(self._bindings[self._buffers.turn])
+            self._session.run_with_iobinding(self._bindings[self.turn])
         except Exception as error:  # its errors share no base class but Exception
             raise EngineError(f"onnxruntime failed: {first_line(error)}") from error
-        self._buffers.swap()
-
-    def read(self, name: str) -> Array:
-        """Return a view of an output of the last run."""
-        return self._buffers.read(name)
-
-    def reset(self) -> None:
-        """Set the states to zeros."""
-        self._buffers.reset()
+        self.swap()
 
     def close(self) -> None:
         """Free the session."""

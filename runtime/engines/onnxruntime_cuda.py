@@ -16,8 +16,8 @@ import numpy as np
 import onnx
 
 from runtime.engines import cuda
-from runtime.engines.cuda_session import CudaDevice, CudaSession
-from runtime.engines.engine import Program
+from runtime.engines.cuda_session import CudaSession
+from runtime.engines.engine import Program, check_request
 from runtime.engines.fp16 import to_half
 from runtime.engines.onnxruntime import first_line
 from runtime.errors import EngineError
@@ -49,10 +49,7 @@ class OnnxRuntimeCuda:
 
     def open(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> CudaSession:  # noqa: ARG002
         """Compile a graph; not cached."""
-        if (why_not := self.available()) is not None:
-            raise EngineError(why_not)
-        if precision not in self.precisions():
-            raise EngineError(f"{self.name} runs in fp16 or fp32, got {precision}; use precision auto")
+        check_request(self, precision)
         if precision == "fp16":
             program = replace(program, graph=to_half(onnx.ModelProto.FromString(program.graph)).SerializeToString())
         device = cuda.Cuda()
@@ -63,7 +60,7 @@ class OnnxRuntimeCuda:
             raise
 
 
-def open_session(program: Program, device: CudaDevice) -> CudaSession:
+def open_session(program: Program, device: cuda.Cuda) -> CudaSession:
     """Return a session of a graph on a CUDA device.
 
     Args:

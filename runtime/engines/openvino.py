@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from runtime.engines.cache import EngineCache
-from runtime.engines.engine import Array, Buffers, Program
+from runtime.engines.engine import BufferedSession, Program, check_request
 from runtime.engines.openvino_layout import keep_planar
 from runtime.errors import EngineError
 
@@ -56,16 +56,11 @@ class OpenVINO:
 
     def open(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> OpenVINOSession:
         """Compile a graph, or load it from the cache."""
-        if (why_not := self.available()) is not None:
-            raise EngineError(why_not)
-        if precision not in self.precisions():
-            raise EngineError(
-                f"openvino runs in {' or '.join(self.precisions())} on this CPU, got {precision}; use precision auto"
-            )
+        check_request(self, precision)
         return OpenVINOSession(program, precision, threads, cache_dir)
 
 
-class OpenVINOSession:
+class OpenVINOSession(BufferedSession):
     """One graph in OpenVINO; see `runtime.engines.engine.Session`."""
 
     def __init__(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> None:
@@ -78,11 +73,11 @@ class OpenVINOSession:
         }
         try:
             compiled = _compile(program, options, cache_dir)
-            self._buffers = Buffers(program)
+            super().__init__(program)
             # The compiler drops unused inputs, which stay unbound.
             read = {name for port in compiled.inputs for name in port.names}
             self._requests: list[Any] = []
-            for inputs, outputs in self._buffers.turns:
+            for inputs, outputs in self.turns:
                 request = compiled.create_infer_request()
                 for name, buffer in (*inputs.items(), *outputs.items()):
                     if name in read or name in outputs:
@@ -91,27 +86,15 @@ class OpenVINOSession:
         except (RuntimeError, MemoryError) as error:
             raise EngineError(f"openvino refused the graph: {_last_line(error)}") from error
 
-    def write(self, name: str, value: Array) -> None:
-        """Copy a value into an input's buffer."""
-        self._buffers.write(name, value)
-
     def run(self) -> None:
         """Evaluate the graph once and swap the states."""
-        request = self._requests[self._buffers.turn]
+        request = self._requests[self.turn]
         try:
             # Runs in the calling thread, with its priority, unlike start_async. Shared outputs are not copied.
             request.infer(share_outputs=True)
         except (RuntimeError, MemoryError) as error:
             raise EngineError(f"openvino failed: {_last_line(error)}") from error
-        self._buffers.swap()
-
-    def read(self, name: str) -> Array:
-        """Return a view of an output of the last run."""
-        return self._buffers.read(name)
-
-    def reset(self) -> None:
-        """Set the states to zeros."""
-        self._buffers.reset()
+        self.swap()
 
     def close(self) -> None:
         """Free the requests and the compiled graph."""

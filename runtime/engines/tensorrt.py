@@ -11,8 +11,8 @@ import onnx
 
 from runtime.engines import cuda, tensorrt_builder
 from runtime.engines.cache import EngineCache
-from runtime.engines.cuda_session import CudaDevice, CudaSession
-from runtime.engines.engine import Program
+from runtime.engines.cuda_session import CudaSession
+from runtime.engines.engine import Program, check_request
 from runtime.engines.fp16 import Fp16Share, to_half
 from runtime.errors import EngineError
 
@@ -40,10 +40,7 @@ class TensorRT:
 
     def open(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> CudaSession:  # noqa: ARG002
         """Build an engine for this device, or load one from the cache."""
-        if (why_not := self.available()) is not None:
-            raise EngineError(why_not)
-        if precision not in self.precisions():
-            raise EngineError(f"{self.name} runs in fp16 or fp32, got {precision}; use precision auto")
+        check_request(self, precision)
         graph, device = graph_in(program.graph, precision), cuda.Cuda()
         try:
             for entry in cache_entries(self.name, device, graph, cache_dir, program.engines):
@@ -112,7 +109,7 @@ def inspect(flavour: str, plan: bytes) -> Fp16Share:
     return tensorrt_builder.share_of_engine(json.loads(information))
 
 
-def open_session(program: Program, flavour: str, plan: bytes, device: CudaDevice) -> CudaSession:
+def open_session(program: Program, flavour: str, plan: bytes, device: cuda.Cuda) -> CudaSession:
     """Return a session of a serialised engine.
 
     Args:

@@ -13,7 +13,7 @@ Work = Callable[[], None]
 
 
 class FakeDevice:
-    """See `runtime.engines.cuda_session.CudaDevice`; every address, event and graph must be given back exactly once."""
+    """See `runtime.engines.cuda.Cuda`; every address, event and graph must be given back exactly once."""
 
     target = "sm89"
     name = "A fake"

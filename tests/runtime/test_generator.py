@@ -295,7 +295,7 @@ def test_too_little_memory_to_open_a_bundle_is_one_sentence(bundle: Path, monkey
     with pytest.raises(EngineError, match=r"there is not enough memory to open .*tiny"):
         Generator.open(bundle)
     monkeypatch.undo()
-    monkeypatch.setattr("runtime.engines.onnxruntime.Buffers", exhausted)
+    monkeypatch.setattr("runtime.engines.engine.aligned_zeros", exhausted)
     with pytest.raises(EngineError, match="onnxruntime cannot open the graphs: there is not enough memory"):
         Generator.open(bundle, engine="onnxruntime")
     monkeypatch.undo()
