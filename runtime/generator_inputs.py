@@ -158,7 +158,7 @@ class GeneratorInputs:
         """
         conditioner = self._prompted()
         prompt = conditioner.load(image=image, clip=clip, text=text, seed=seed, default_seed=self._seed)
-        return conditioner.prepare(prompt, beside=self._frame_index > 0)
+        return conditioner.prepare(prompt, in_background=self._frame_index > 0)
 
     def check(
         self,

@@ -136,14 +136,14 @@ def load_golden(folder: Path, spec: GoldenSpec, manifest: Manifest) -> GoldenFil
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
             if len(entries) != len(archive.infolist()):
-                raise ValueError("a name stands there twice")
+                raise ValueError("a name appears twice")
             for name in sorted(set(wanted) | set(entries)):
                 if name not in wanted or name not in entries:
                     got, expected = ("there", None) if name in entries else (None, wanted[name][:2])
                     raise BundleError(f'{spec.file}: "{name[:60]}" is {got}, expected {expected}')
             content = {name: _unpack(archive, entries[name], item, spec.file) for name, item in wanted.items()}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise BundleError(f"{spec.file} is no golden file: {error}; export the bundle again") from error
+        raise BundleError(f"{spec.file} is not a golden file: {error}; export the bundle again") from error
     if tuple(content["indices"].tolist()) != spec.frames:
         raise BundleError(
             f"{spec.file} holds the frames {content['indices'].tolist()}, the manifest says {spec.frames}"

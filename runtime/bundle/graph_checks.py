@@ -59,12 +59,12 @@ def parse_graph(data: bytes, graph: GraphSpec) -> onnx.ModelProto:
     try:
         model = onnx.ModelProto.FromString(data)
     except Exception as error:  # protobuf's DecodeError, from a package without types
-        raise BundleError(f"{file} is no ONNX file: it cannot be parsed; export the bundle again") from error
+        raise BundleError(f"{file} is not an ONNX file: it cannot be parsed; export the bundle again") from error
     _check_counts(model, file)
     if (why_not := why_unreadable(model)) is not None:
         raise BundleError(f"{file} is damaged: it holds a name {why_not}; export the bundle again")
     if not model.graph.node:
-        raise BundleError(f"{file} is no ONNX file or holds an empty graph; export the bundle again")
+        raise BundleError(f"{file} is not an ONNX file or has an empty graph; export the bundle again")
     _check_nodes(model, file)
     _check_data(model, file)
     check_constants(model, file)

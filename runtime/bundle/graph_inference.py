@@ -39,7 +39,7 @@ def infer(model: onnx.ModelProto, file: str) -> dict[str, TypeAndShape]:
     """Return the type and shape of every tensor of a graph.
 
     Args:
-        model: the graph, whose nodes are in order; left as it is.
+        model: the graph, whose nodes are in order; not changed.
         file: its name, for messages.
 
     Raises:

@@ -78,7 +78,7 @@ def _check_memories(step: GraphSpec, condition: GraphSpec | None) -> None:
                 got = f'step input "{tensor.name}" is {tensor.dtype} {tensor.shape}'
                 raise BundleError(f'bundle.json: {got}, but its slot "{memory.name}" is {memory.dtype} {memory.shape}')
     if memories and step.only_input("mix") is None:
-        raise BundleError("bundle.json: step has memories but no input with the role mix to dissolve between them")
+        raise BundleError("bundle.json: step has memories but no input with the role mix to cross-fade between them")
 
 
 def _check_given(condition: GraphSpec) -> None:

@@ -153,9 +153,9 @@ def write_manifest(folder: str | Path, value: Mapping[str, Any]) -> Manifest:
     filled["sha256"] = manifest_sha256(filled)
     manifest = Manifest.parse(filled)
     text = json.dumps(filled, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
-    beside = folder / f".{MANIFEST}.{os.getpid()}"
-    beside.write_text(text, encoding="ascii")
-    beside.replace(folder / MANIFEST)
+    temporary = folder / f".{MANIFEST}.{os.getpid()}"
+    temporary.write_text(text, encoding="ascii")
+    temporary.replace(folder / MANIFEST)
     return manifest
 
 
@@ -167,7 +167,7 @@ def _check_file(folder: Path, name: str, spec: FileSpec, *, keep: bool) -> bytes
         if not resolved.is_relative_to(folder.resolve()):
             raise BundleError(f"{file} leads out of the bundle (to {resolved}); a bundle must contain all its files")
         if not resolved.is_file():
-            raise BundleError(f"{file} is no ordinary file")
+            raise BundleError(f"{file} is not a regular file")
         with resolved.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             if size != spec.size_bytes:

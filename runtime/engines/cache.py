@@ -91,14 +91,14 @@ class EngineCache:
             folder.mkdir(mode=0o700 if self._is_private else 0o777, exist_ok=True)
             if self._is_private:
                 _check_private(folder.lstat(), stat.S_ISDIR)
-            descriptor, beside = tempfile.mkstemp(dir=folder, prefix=".engine-")
+            descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".engine-")
             try:
                 with os.fdopen(descriptor, "wb") as stream:
                     stream.write(self._header(content) + content)
-                os.replace(beside, self._file)  # noqa: PTH105 - mkstemp returns a str
+                os.replace(temporary, self._file)  # noqa: PTH105 - mkstemp returns a str
             finally:
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(beside)  # noqa: PTH108
+                    os.unlink(temporary)  # noqa: PTH108
             if self._is_private:
                 _trim(folder)
 

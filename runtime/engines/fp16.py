@@ -59,7 +59,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     """Return a graph that computes in FP16 where possible; inputs and outputs keep their types.
 
     Args:
-        model: a checked model in FP32; left as it is.
+        model: a checked model in FP32; not changed.
 
     Returns:
         A new model with casts between the two precisions.

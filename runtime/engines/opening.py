@@ -61,7 +61,7 @@ def open_engines(
     """
     names = [name.strip() for name in engines.split(",")]
     if len(names) > 1 and "auto" in names:
-        raise ValueError('"auto" is no part of a list of engines: name those to be tried, best first')
+        raise ValueError('"auto" cannot be part of a list of engines: name the engines to try, best first')
     failed = failed_pairs(bundle.manifest.verified)
     reasons: list[str] = []
     for name in names:
@@ -124,8 +124,8 @@ def open_condition(
     assert condition is not None, "open_condition() of a bundle without a condition graph"
     assert bundle.condition is not None, "open_condition() of a bundle without a condition graph"
     names = [item.name for item in condition.outputs]
-    # It runs beside the show, so it gets a quarter of the threads. It runs rarely and its errors stay in every frame,
-    # so it runs in FP32 if possible.
+    # It runs while frames are made, so it gets a quarter of the threads. It runs rarely and its errors affect all
+    # frames, so it runs in FP32 if possible.
     exact = "fp32" if "fp32" in engine.precisions() else precision
     few = max(1, _threads(threads) // 4)
     with _memory_errors(engine):

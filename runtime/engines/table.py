@@ -101,7 +101,7 @@ def _reason(asked: str, engine: str, asked_precision: str, precision: str, skipp
     why = "as asked" if asked != "auto" else f"the first of {', '.join(ENGINES)} that runs here"
     if skipped:
         why += f" ({'; '.join(skipped)})"
-    why_precision = "as asked" if asked_precision != "auto" else "the fastest that it has on this CPU"
+    why_precision = "as asked" if asked_precision != "auto" else "its fastest precision here"
     return f"{engine}, {why}, in {precision}, {why_precision}"
 
 

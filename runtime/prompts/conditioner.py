@@ -148,12 +148,12 @@ class Conditioner:
         used_seed = check_seed(default_seed if seed is None else seed)
         return Prompt(pixels, moving, text, vector, used_seed if self._takes("seed") else None)
 
-    def prepare(self, prompt: Prompt, *, beside: bool) -> Scene:
+    def prepare(self, prompt: Prompt, *, in_background: bool) -> Scene:
         """Make a scene.
 
         Args:
             prompt: from `load`.
-            beside: whether frames are being made, so that this work must have a low priority.
+            in_background: whether frames are being made, so that this must run at a low priority.
 
         Returns:
             The scene, independent of this object.
@@ -162,7 +162,7 @@ class Conditioner:
             EngineError: the engine failed.
             ValueError: this object is closed.
         """
-        return self.submit(prompt).result() if beside else self._run(prompt, None, self._first.evaluate)
+        return self.submit(prompt).result() if in_background else self._run(prompt, None, self._first.evaluate)
 
     def draw(self, seed: int, renewal: int) -> npt.NDArray[np.float32]:
         """Return the noise `e_k` of content code number `renewal`: float32 (N,)."""

@@ -45,9 +45,9 @@ def check_text(text: str) -> str:
     if len(text) > MAX_CHARACTERS:
         raise ValueError(f"the text has {len(text)} characters; at most {MAX_CHARACTERS} are read: shorten it")
     if not text.strip():
-        raise ValueError("the text is empty: say what is to be seen, or leave the text out")
+        raise ValueError("the text is empty: describe a scene, or leave the text out")
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("the text holds bytes that are no UTF-8 (half of a character): type it anew")
+        raise ValueError("the text is not valid Unicode (an unpaired surrogate): type it again")
     return text
 
 
@@ -76,7 +76,7 @@ class TextEncoder:
             unknown = model.get("unk_token")
             is_lost = unknown is not None and self._tokenizer.token_to_id(unknown) is None
         except BaseException as error:
-            raise ValueError(f"it is no tokenizer that can be read: {_reason(error)}") from error
+            raise ValueError(f"it is not a readable tokenizer: {_reason(error)}") from error
         if is_lost:
             raise ValueError(f"its unknown token {unknown!r} is not in its vocabulary")
         if max(self._tokenizer.get_vocab().values(), default=-1) >= len(vectors):
@@ -186,7 +186,7 @@ def _read_array(folder: Path, manifest: Manifest, name: str, dtype: str, shape: 
     try:
         header = read_header(data)
     except ValueError as error:
-        raise BundleError(f"{name} is no .npy file: {error}; export the bundle again") from error
+        raise BundleError(f"{name} is not a .npy file: {error}; export the bundle again") from error
     got, kind = header.shape, header.dtype
     wanted = got if shape[0] < 0 and len(got) == 1 else shape
     size = len(data) - header.size

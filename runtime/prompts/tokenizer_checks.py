@@ -46,9 +46,9 @@ def read_tokenizer(text: str, tokens: int) -> tuple[str, Mapping[str, Any]]:
         value = json.loads(text)
         model = value["model"]
         if not isinstance(model, dict):
-            raise TypeError("its model is no object")
+            raise TypeError("its model is not an object")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"it is no tokenizer that can be read: {error!r}") from error
+        raise ValueError(f"it is not a readable tokenizer: {error!r}") from error
     _check_parts(value.get("normalizer"), "normalizer", "normalizers", _NORMALIZERS)
     _check_parts(value.get("pre_tokenizer"), "pre-tokenizer", "pretokenizers", _PRE_TOKENIZERS)
     _check_model(model, tokens)
@@ -117,7 +117,7 @@ def _check_model(model: Mapping[str, Any], tokens: int) -> None:
         names, places = list(vocabulary), list(vocabulary.values())
     longest = _MAX_UNIGRAM if kind == "Unigram" else _MAX_TOKEN
     if not all(isinstance(name, str) and len(name) <= longest for name in names):
-        raise ValueError(f"it has tokens that are no text or longer than {longest} characters")
+        raise ValueError(f"it has tokens that are not strings or longer than {longest} characters")
     if not all(isinstance(place, int) and 0 <= place < tokens for place in places):
         raise ValueError(f"it has tokens beyond the {tokens} that have a vector")
     for key in ("continuing_subword_prefix", "end_of_word_suffix"):

@@ -1,4 +1,4 @@
-"""Skipping frames: what follows is what would have followed, and no frame is made on the way."""
+"""Skipping frames: later frames are the same, and no skipped frame is made."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def open_show(bundle: Path, engine: str, **options: Any) -> Generator:
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("number", [0, 1, 13, 50])
-def test_what_follows_is_what_would_have_followed(prompted_bundle: Path, engine: str, number: int) -> None:
+def test_frames_after_skipping_are_the_same(prompted_bundle: Path, engine: str, number: int) -> None:
     with open_show(prompted_bundle, engine) as shown, open_show(prompted_bundle, engine) as skipped:
         for generator in (shown, skipped):
             next(generator)
@@ -136,7 +136,7 @@ def test_a_graph_without_states_has_nothing_to_run(live_bundle: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("frames", [-1, 1.5, True, "7", None])
-def test_a_number_that_is_none_is_refused(bundle: Path, frames: Any) -> None:
+def test_an_invalid_number_of_frames_is_refused(bundle: Path, frames: Any) -> None:
     with (
         Generator.open(bundle, engine="onnxruntime") as generator,
         pytest.raises(ValueError, match=f"frames to skip must be a whole number of at least 0, got {frames!r}"),

@@ -192,7 +192,7 @@ def test_the_show_goes_on_while_a_seed_is_prepared_and_only_the_last_one_is_made
     assert engine.sessions[1].num_runs == 3  # the first scene, the seed that had begun, and the last one
 
 
-def test_what_is_taken_meanwhile_comes_instead_of_the_seed(manifest: Manifest) -> None:
+def test_a_scene_taken_meanwhile_replaces_the_seed(manifest: Manifest) -> None:
     release, begun = threading.Event(), threading.Event()
     generator, engine = fake_generator(manifest, held(release, begun), renewal=False)
     memory = generator.prepare(seed=9)

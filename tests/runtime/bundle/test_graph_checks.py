@@ -172,8 +172,8 @@ def test_every_lie_is_refused(
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"\x08", b"not a graph", bytes(100)])
-def test_what_is_no_graph_is_refused(manifest: Manifest, data: bytes) -> None:
-    with pytest.raises(BundleError, match=r"step\.onnx is no ONNX file"):
+def test_an_invalid_graph_is_refused(manifest: Manifest, data: bytes) -> None:
+    with pytest.raises(BundleError, match=r"step\.onnx is not an ONNX file"):
         parse_graph(data, manifest.step)
 
 

@@ -1,4 +1,4 @@
-"""Memories made in a machine's idle moments, and on a machine that has none."""
+"""Scenes made while the CPU is idle, and on a CPU that is never idle."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class Stage:
         )
 
     def make(self, seed: int) -> Array:
-        """Make a memory beside a show and return what shows which seed made it."""
-        return self.conditioner.prepare(Prompt(seed=seed), beside=True).tensors["style_slot"]
+        """Make a scene in the background and return the memory that identifies its seed."""
+        return self.conditioner.prepare(Prompt(seed=seed), in_background=True).tensors["style_slot"]
 
     def _program(self) -> Program:
         return Program(b"", self.graph.inputs, self.graph.outputs)
@@ -111,7 +111,7 @@ def test_without_room_for_a_second_session_idle_moments_are_waited_for(manifest:
     stage.conditioner.close()
 
 
-def test_what_can_wait_keeps_nobody_waiting(manifest: Manifest) -> None:
+def test_renewals_do_not_delay_callers(manifest: Manifest) -> None:
     stage = Stage(manifest, idle_timeout_s=0.0)
     ahead = stage.conditioner.submit(Prompt(seed=3), ahead_s=100.0)  # no idle moment comes, and it has time
     assert stage.has_begun.wait(WAIT_S)
@@ -122,7 +122,7 @@ def test_what_can_wait_keeps_nobody_waiting(manifest: Manifest) -> None:
     stage.conditioner.close()
 
 
-def test_closing_gives_up_what_nobody_waits_for(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_cancels_renewals(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     at_exit: list[tuple[Callable[..., object], tuple[object, ...]]] = []
     monkeypatch.setattr("atexit.register", lambda function, *arguments: at_exit.append((function, arguments)))
     stage = Stage(manifest, idle_timeout_s=0.0)

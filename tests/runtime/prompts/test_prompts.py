@@ -1,4 +1,4 @@
-"""Prompts: what reaches the condition graph, what is refused, and that a refusal costs the show nothing."""
+"""Prompts: inputs of the condition graph, refused prompts, and their effect on the frames."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def stage(prompted_bundle: Path, manifest: Manifest) -> tuple[Generator, FakeEng
 
 
 def without(manifest: Manifest, *roles: str) -> Manifest:
-    """Return a manifest whose condition graph has no inputs of some roles; nothing then tells what was given."""
+    """Return a manifest whose condition graph has no inputs of some roles, and no input of the role given."""
     value = manifest.to_json()
     condition = value["graphs"]["condition"]
     dropped = {"mask", "given", *roles}
@@ -58,7 +58,7 @@ GIVEN = [parts for count in range(4) for parts in itertools.combinations(PARTS, 
 
 
 @pytest.mark.parametrize("given", GIVEN, ids=lambda given: "+".join(given) or "nothing")
-def test_what_is_given_is_filled_in_and_the_rest_is_zeros(
+def test_given_inputs_are_filled_in_and_the_rest_is_zeros(
     stage: tuple[Generator, FakeEngine], prompted_bundle: Path, manifest: Manifest, given: tuple[str, ...]
 ) -> None:
     generator, engine = stage
@@ -98,7 +98,7 @@ def test_words_are_opened_once(prompted_bundle: Path, manifest: Manifest) -> Non
     assert len(opened) == 1
 
 
-def test_what_is_given_is_shown(prompted_bundle: Path) -> None:
+def test_a_given_prompt_is_shown(prompted_bundle: Path) -> None:
     ramp = np.stack([np.full((*SIZE, 3), level, np.uint8) for level in (20, 40, 60, 80)])
     ramp[:, :, :16] += 100
     with Generator.open(prompted_bundle, engine="onnxruntime", precision="fp32") as generator:
@@ -142,7 +142,7 @@ def test_what_is_given_is_shown(prompted_bundle: Path) -> None:
         (("noise", "text", "clip"), {}, "prompted makes nothing without an image: give one"),
     ],
 )
-def test_a_bundle_is_only_given_what_it_takes(
+def test_unsupported_prompts_of_a_bundle_are_refused(
     manifest: Manifest, dropped: tuple[str, ...], given: dict[str, Any], message: str
 ) -> None:
     generator, engine = fake_generator(without(manifest, *dropped))
@@ -166,7 +166,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_a_prompt_that_is_refused_costs_the_show_nothing(prompted_bundle: Path) -> None:
+def test_a_refused_prompt_does_not_change_frames(prompted_bundle: Path) -> None:
     def play(disturb: Callable[[Generator], None]) -> list[np.ndarray]:
         frames = []
         with Generator.open(prompted_bundle, engine="onnxruntime", precision="fp32", seed=3) as generator:

@@ -64,10 +64,10 @@ def test_both_spellings_of_a_letter_are_one(prompted_bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"the text is empty: say what is to be seen"),
+        ("", r"the text is empty: describe a scene"),
         (" \n\t", "the text is empty"),
         ("storm " * 334, "the text has 2004 characters; at most 2000 are read: shorten it"),
-        ("storm \udcff", "the text holds bytes that are no UTF-8"),
+        ("storm \udcff", "the text is not valid Unicode"),
         (b"storm", "a text must be a string, got bytes"),
         ("vingt mille lieues", "no word of the text 'vingt mille lieues' is known: the vocabulary is English"),
         ("xyzzy " * 40, r"no word of the text 'xyzzy [xyz ]+\.\.\.' is known"),
@@ -104,7 +104,7 @@ def test_text_files_are_checked_when_the_bundle_is_opened(copy: Path) -> None:
         Generator.open(copy, engine="onnxruntime")
 
 
-def test_without_the_package_text_costs_one_sentence(prompted_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_tokenizers_package_is_one_sentence(prompted_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with Generator.open(prompted_bundle, engine="onnxruntime") as generator:
         with pytest.raises(EngineError, match=r"needs the package tokenizers: pip install everframe\[cpu\]"):
@@ -159,13 +159,13 @@ def test_vectors_that_are_not_as_said_are_refused(copy: Path, name: str, content
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"tokenizer\.json cannot be used: it is no tokenizer"),
+        (b"", r"tokenizer\.json cannot be used: it is not a readable tokenizer"),
         (b"\xff", r"tokenizer\.json cannot be used"),
-        (b"{}", "it is no tokenizer that can be read"),
-        (b'"model"', "it is no tokenizer that can be read"),
+        (b"{}", "it is not a readable tokenizer"),
+        (b'"model"', "it is not a readable tokenizer"),
     ],
 )
-def test_a_tokenizer_that_is_none_is_refused(copy: Path, content: bytes, message: str) -> None:
+def test_an_invalid_tokenizer_is_refused(copy: Path, content: bytes, message: str) -> None:
     (copy / "text" / "tokenizer.json").write_bytes(content)
     prompted.change(copy)
     with pytest.raises(BundleError, match=message):
