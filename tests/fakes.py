@@ -134,8 +134,8 @@ def fake_generator(manifest: Manifest, compute: Compute = count_frames, **option
     if manifest.condition is not None:
         condition = engine.open(Program(b"", manifest.condition.inputs, manifest.condition.outputs), "fp32", 1, None)
     states = tuple(manifest.step.outputs_of("state"))
-    blind = Program(b"", manifest.step.inputs, states, pairs)
-    options.setdefault("open_without_frames", lambda: engine.open(blind, "fp32", 1, None))
+    frameless = Program(b"", manifest.step.inputs, states, pairs)
+    options.setdefault("open_without_frames", lambda: engine.open(frameless, "fp32", 1, None))
     return Generator(manifest, EngineChoice(engine, "fp32", "a fake"), step, condition, **options), engine
 
 

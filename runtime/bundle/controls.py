@@ -9,7 +9,7 @@ from runtime.bundle.strict_json import StrictJson
 from runtime.bundle.tensors import GraphSpec
 from runtime.errors import BundleError
 
-TARGETS = ("step", "renewal", "seed")
+_TARGETS = ("step", "renewal", "seed")
 _KEYS = ("name", "description", "unit", "minimum", "maximum", "default", "index", "target")
 _MAX_CONTROLS = 256  # the page and the status list all of them
 _MAX_SEED = 2**53  # controls are floats, which hold every whole number up to here
@@ -80,7 +80,7 @@ def parse_controls(items: list[Any], step: GraphSpec) -> dict[str, ControlSpec]:
 def _parse_control(item: Any, where: str, count: int) -> ControlSpec:
     fields = StrictJson(item, where, _KEYS)
     name = fields.text("name", r"[a-z][a-z0-9_-]{0,63}")
-    target = fields.choice("target", TARGETS) if fields.has("target") else "step"
+    target = fields.choice("target", _TARGETS) if fields.has("target") else "step"
     low, high = fields.number("minimum"), fields.number("maximum")
     if not low < high:
         raise BundleError(f'{where}: "minimum" must be below "maximum", got {low} and {high}')

@@ -19,8 +19,8 @@ from onnx import TensorProto, helper, numpy_helper
 from runtime.errors import BundleError
 
 MAX_DIMENSIONS = 16  # of a tensor; engines support 8
-_MAX_KNOWN = 128  # values of a list that may hold a shape
-_MAX_COMPUTED = 2048  # nodes that compute sizes
+_MAX_KNOWN_VALUES = 128  # values of a list that may hold a shape
+_MAX_COMPUTED_NODES = 2048  # nodes that compute sizes
 # Operators with small inputs and large results: the shapes of their results must be known.
 _AMPLIFIERS = {"AffineGrid", "BlackmanWindow", "Col2Im", "ConstantOfShape", "ConvTranspose", "DFT", "Expand"}
 _AMPLIFIERS |= {"EyeLike", "HammingWindow", "HannWindow", "MaxUnpool", "MelWeightMatrix", "OneHot", "Pad"}
@@ -85,7 +85,7 @@ class _Inference:
             self._note(value.name, value.type, "the input")
         for tensor in model.graph.initializer:
             self._note(tensor.name, helper.make_tensor_type_proto(tensor.data_type, tensor.dims), "the constant")
-            if len(tensor.dims) < 2 and prod(tensor.dims) <= _MAX_KNOWN:
+            if len(tensor.dims) < 2 and prod(tensor.dims) <= _MAX_KNOWN_VALUES:
                 self._values[tensor.name] = tensor
         self._makers: dict[str, int] = {}  # tensor that may be computed -> index of its node
         self._tried: set[int] = set()
@@ -102,7 +102,9 @@ class _Inference:
                     f'{self._file}: the size of the result of the node "{node.name}" ({node.op_type}) is not '
                     "known before it runs; make its sizes constants"
                 )
-            if node.op_type in _ARITHMETIC and all(shape is not None and prod(shape) <= _MAX_KNOWN for shape in shapes):
+            if node.op_type in _ARITHMETIC and all(
+                shape is not None and prod(shape) <= _MAX_KNOWN_VALUES for shape in shapes
+            ):
                 self._makers.update((name, index) for name in names)
         return self._sizes
 
@@ -163,9 +165,9 @@ class _Inference:
                 self._tried.add(index)
                 wanted.append(index)
                 waiting.extend(self._nodes[index].input)
-        if len(self._tried) > _MAX_COMPUTED:
+        if len(self._tried) > _MAX_COMPUTED_NODES:
             raise BundleError(
-                f"{self._file} computes the sizes of its tensors with more than {_MAX_COMPUTED} nodes; make them "
+                f"{self._file} computes the sizes of its tensors with more than {_MAX_COMPUTED_NODES} nodes; make them "
                 "constants"
             )
         for index in sorted(wanted):

@@ -27,7 +27,7 @@ from runtime.bundle.tensors import (
 )
 from runtime.errors import BundleError
 
-SCHEMA = 1
+_SCHEMA = 1
 # All are required.
 _KEYS = ["schema", "name", "description", "frame", "graphs", "controls", "renewal", "text"]
 _KEYS += ["golden", "files", "provenance", "verified", "sha256"]
@@ -122,13 +122,13 @@ class Manifest:
         Raises:
             BundleError: a key, role or value breaks schema 1; the message names it.
         """
-        if isinstance(value, Mapping) and value.get("schema", SCHEMA) != SCHEMA:
+        if isinstance(value, Mapping) and value.get("schema", _SCHEMA) != _SCHEMA:
             raise BundleError(
-                f"bundle.json: this everframe reads schema {SCHEMA}, got {describe(value['schema'])}; "
+                f"bundle.json: this everframe reads schema {_SCHEMA}, got {describe(value['schema'])}; "
                 "install a newer everframe"
             )
         fields = StrictJson(value, "bundle.json", _KEYS)
-        fields.integer("schema", SCHEMA, SCHEMA)
+        fields.integer("schema", _SCHEMA, _SCHEMA)
         frame = _parse_frame(fields)
         size = (frame.width, frame.height)
         graphs = StrictJson(fields.get("graphs"), "bundle.json: graphs", ("step", "condition"))

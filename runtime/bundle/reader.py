@@ -20,7 +20,7 @@ from runtime.bundle.graph_checks import parse_graph
 from runtime.bundle.manifest import FileSpec, Manifest, manifest_sha256
 from runtime.errors import BundleError
 
-MANIFEST = "bundle.json"
+_MANIFEST = "bundle.json"
 _MAX_MANIFEST_BYTES = 4 * 2**20
 _MAX_DEPTH = 64  # of nested objects and lists: a manifest has seven, and those of `provenance`
 _MAX_GRAPH_BYTES = 2**31 - 1  # protobuf's own limit
@@ -82,10 +82,10 @@ def read_manifest(folder: Path) -> Manifest:
         BundleError: it is missing, not JSON, not schema 1, or its hash is wrong.
     """
     if not os.path.isdir(folder):  # noqa: PTH112 - Path raises if a name is too long
-        raise BundleError(f"{folder} is no folder; give the folder of a bundle, the one that holds {MANIFEST}")
-    file = folder / MANIFEST
+        raise BundleError(f"{folder} is no folder; give the folder of a bundle, the one that holds {_MANIFEST}")
+    file = folder / _MANIFEST
     if not file.is_file():
-        raise BundleError(f"{folder} is no bundle: it holds no {MANIFEST}")
+        raise BundleError(f"{folder} is no bundle: it holds no {_MANIFEST}")
     try:
         if not (resolved := file.resolve(strict=True)).is_relative_to(folder.resolve()):
             raise BundleError(f"{file} leads out of the bundle (to {resolved}); a bundle must contain all its files")
@@ -144,7 +144,7 @@ def write_manifest(folder: str | Path, value: Mapping[str, Any]) -> Manifest:
     files: dict[str, dict[str, Any]] = {}
     for file in sorted(folder.rglob("*")):
         name = file.relative_to(folder).as_posix()
-        if file.is_dir() or name.startswith("engines/") or name == MANIFEST:
+        if file.is_dir() or name.startswith("engines/") or name == _MANIFEST:
             continue
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -153,9 +153,9 @@ def write_manifest(folder: str | Path, value: Mapping[str, Any]) -> Manifest:
     filled["sha256"] = manifest_sha256(filled)
     manifest = Manifest.parse(filled)
     text = json.dumps(filled, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
-    temporary = folder / f".{MANIFEST}.{os.getpid()}"
+    temporary = folder / f".{_MANIFEST}.{os.getpid()}"
     temporary.write_text(text, encoding="ascii")
-    temporary.replace(folder / MANIFEST)
+    temporary.replace(folder / _MANIFEST)
     return manifest
 
 

@@ -15,8 +15,9 @@ from onnx import TensorProto, helper
 from runtime.bundle.graph_inference import MAX_DIMENSIONS, TypeAndShape, broken_rule, infer, known_shape, stated
 from runtime.errors import BundleError
 
-MAX_TENSOR_BYTES = 2**30
-_MAX_FOLDED_BYTES, _MAX_GROWTH = 2**28, 32  # of all results that depend on constants only, plus 32 times the file
+_MAX_TENSOR_BYTES = 2**30
+_MAX_FOLDED_BYTES = 2**28  # of all results that depend on constants only, plus
+_MAX_GROWTH_FACTOR = 32  # times the size of the file
 # Operators that keep the number of values.
 _MOVERS = {"Cast", "DepthToSpace", "Flatten", "Identity", "Reshape", "SpaceToDepth", "Squeeze", "Transpose"}
 _MOVERS |= {"Unsqueeze"}
@@ -67,7 +68,7 @@ def check_sizes(model: onnx.ModelProto, file: str, size_bytes: int) -> None:
         raise broken_rule(file, error) from error
     sizes = infer(model, file)
     _check_stated(model, sizes, file)
-    _check_nodes(model, sizes, file, _MAX_FOLDED_BYTES + _MAX_GROWTH * size_bytes)
+    _check_nodes(model, sizes, file, _MAX_FOLDED_BYTES + _MAX_GROWTH_FACTOR * size_bytes)
 
 
 def _check_constant(tensor: onnx.TensorProto, where: str) -> None:
@@ -147,9 +148,9 @@ def _check_size(name: str, sizes: dict[str, TypeAndShape], what: str) -> int:
     kind, shape = sizes.get(name, (TensorProto.FLOAT, None))[0], known_shape(name, sizes)
     if shape is None:
         return 0
-    if min(shape, default=0) < 0 or (size := _bytes(kind, shape)) > MAX_TENSOR_BYTES:
+    if min(shape, default=0) < 0 or (size := _bytes(kind, shape)) > _MAX_TENSOR_BYTES:
         raise BundleError(
-            f'{what} "{name}" has the shape {_short(shape)}, but at most {MAX_TENSOR_BYTES} bytes are read; '
+            f'{what} "{name}" has the shape {_short(shape)}, but at most {_MAX_TENSOR_BYTES} bytes are read; '
             "make it smaller"
         )
     return size

@@ -10,7 +10,7 @@ from typing import Any
 
 from runtime.errors import BundleError
 
-_MAX_NAMES = 64
+_MAX_SHOWN = 64
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -25,10 +25,10 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """
     names = sorted(known)
     # Comparing thousands of names of a bundle would be too slow.
-    close = difflib.get_close_matches(word, names, n=1) if len(names) <= _MAX_NAMES and len(word) <= 256 else []
+    close = difflib.get_close_matches(word, names, n=1) if len(names) <= _MAX_SHOWN and len(word) <= 256 else []
     if close:
         return f'(did you mean "{close[0]}"?)'
-    shown = ", ".join(names[:_MAX_NAMES]) + (f" and {len(names) - _MAX_NAMES} more" if names[_MAX_NAMES:] else "")
+    shown = ", ".join(names[:_MAX_SHOWN]) + (f" and {len(names) - _MAX_SHOWN} more" if names[_MAX_SHOWN:] else "")
     return f"(known: {shown or 'none'})"
 
 

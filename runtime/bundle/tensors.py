@@ -43,7 +43,7 @@ _REPEATABLE = {
     "condition inputs": {"mask"},
     "condition outputs": {"memory"},
 }
-_MAX_SIZE = 2**31  # elements of one tensor
+_MAX_ELEMENTS = 2**31  # elements of one tensor
 
 
 @dataclass(frozen=True)
@@ -177,14 +177,14 @@ def _parse_tensor(value: Any, where: str, rules: dict[str, _Rule], size: tuple[i
 
 def _parse_shape(value: list[Any], where: str) -> tuple[int, ...]:
     for item in value:
-        if not isinstance(item, int) or isinstance(item, bool) or not 1 <= item <= _MAX_SIZE:
+        if not isinstance(item, int) or isinstance(item, bool) or not 1 <= item <= _MAX_ELEMENTS:
             raise BundleError(
                 f'{where}: "shape" must hold whole numbers of at least 1 (shapes are fixed), got {describe(value)}'
             )
     shape = tuple(value)
-    if len(shape) > 8 or prod(shape) > _MAX_SIZE:
+    if len(shape) > 8 or prod(shape) > _MAX_ELEMENTS:
         raise BundleError(
-            f"{where}: the shape {describe(shape)} is too large (at most 8 dimensions and {_MAX_SIZE} elements)"
+            f"{where}: the shape {describe(shape)} is too large (at most 8 dimensions and {_MAX_ELEMENTS} elements)"
         )
     return shape
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from runtime.errors import EngineError
 
-EXTRA = "pip install everframe[gpu]"
+_EXTRA = "pip install everframe[gpu]"
 
 
 def has_driver() -> bool:
@@ -34,7 +34,7 @@ def why_no_device() -> str | None:
     if not has_driver():
         return "there is no NVIDIA driver here"
     if importlib.util.find_spec("cuda") is None or importlib.util.find_spec("cuda.bindings") is None:
-        return f"cuda-python is not installed: {EXTRA}"
+        return f"cuda-python is not installed: {_EXTRA}"
     try:
         count = _call("cudaGetDeviceCount")
     except EngineError as error:

@@ -18,10 +18,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 # Multiply by weights; engines accumulate in FP32. Not MatMul: table lookups and sums of oscillator modes use it, and
 # they need full precision.
-WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm"})
-SMALL = 2**18  # values; smaller matrices stay in FP32, as they are cheap and may rotate a state
+_WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm"})
+_MIN_GEMM_VALUES = 2**18  # values; smaller Gemm matrices stay in FP32, as they are cheap and may rotate a state
 # Compute in FP16 if all inputs are FP16 or constant: bounded elementwise operations, and copies of values.
-FOLLOWING = frozenset(
+_FOLLOWING_OPS = frozenset(
     {
         "Abs", "Add", "AveragePool", "Clip", "Concat", "DepthToSpace", "Expand", "Flatten", "Identity", "LeakyRelu",
         "Max", "MaxPool", "Min", "Mul", "Neg", "PRelu", "Pad", "Relu", "Reshape", "Resize", "Sigmoid", "Slice",
@@ -29,12 +29,12 @@ FOLLOWING = frozenset(
     }
 )  # fmt: skip
 # Inputs that stay FP32 or integer in every precision: (operator, index).
-SETTINGS = frozenset(
+_UNCONVERTED_INPUTS = frozenset(
     {("Resize", 1), ("Resize", 2)}
     | {(kind, index) for kind in ("Expand", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Unsqueeze")
        for index in (1, 2, 3, 4) if (kind, index) != ("Pad", 2)}
 )  # fmt: skip
-LARGEST = 65504.0  # of FP16
+_MAX_FP16 = 65504.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def share_of(model: onnx.ModelProto) -> Fp16Share:
     found = [
         kinds[node.input[1]]
         for node in model.graph.node
-        if node.op_type in WEIGHTED and (node.op_type != "Gemm" or sizes.get(node.input[1], 0) >= SMALL)
+        if node.op_type in _WEIGHTED_OPS and (node.op_type != "Gemm" or sizes.get(node.input[1], 0) >= _MIN_GEMM_VALUES)
     ]
     half = sum(kind == TensorProto.FLOAT16 for kind in found)
     return Fp16Share(half, len(found) - half)
@@ -117,7 +117,7 @@ class _Halving:
             is_half = self._may_be_half(node)
             wanted = TensorProto.FLOAT16 if is_half else TensorProto.FLOAT
             for index, name in enumerate(node.input):
-                if name and (node.op_type, index) not in SETTINGS:
+                if name and (node.op_type, index) not in _UNCONVERTED_INPUTS:
                     node.input[index] = self._as(name, wanted)
             self.nodes.append(node)
             if is_half:
@@ -131,16 +131,16 @@ class _Halving:
         floats = [
             name
             for index, name in enumerate(node.input)
-            if name and (node.op_type, index) not in SETTINGS and self.kinds.get(name) == TensorProto.FLOAT
+            if name and (node.op_type, index) not in _UNCONVERTED_INPUTS and self.kinds.get(name) == TensorProto.FLOAT
         ]
         if node.domain not in ("", "ai.onnx") or not floats:
             return False
-        if node.op_type in WEIGHTED:
-            is_heavy = node.op_type != "Gemm" or self._size(node.input[1]) >= SMALL
+        if node.op_type in _WEIGHTED_OPS:
+            is_heavy = node.op_type != "Gemm" or self._size(node.input[1]) >= _MIN_GEMM_VALUES
             return is_heavy and node.input[1] in self.constants and all(self._fits(name) for name in floats)
         made = [name for name in floats if name not in self.constants]
         return (
-            node.op_type in FOLLOWING
+            node.op_type in _FOLLOWING_OPS
             and bool(made)
             and all(name in self.half for name in made)
             and all(self._fits(name) for name in floats)
@@ -155,7 +155,7 @@ class _Halving:
         tensor = self.tensors.get(self.widened.get(name, name))
         if tensor is None or tensor.data_type != TensorProto.FLOAT:
             return True
-        return bool(np.abs(numpy_helper.to_array(tensor)).max(initial=0.0) <= LARGEST)
+        return bool(np.abs(numpy_helper.to_array(tensor)).max(initial=0.0) <= _MAX_FP16)
 
     def _as(self, name: str, wanted: int) -> str:
         """Return the name of a float tensor in the wanted type, casting it once if necessary."""

@@ -18,7 +18,7 @@ from runtime.engines.engine import Array, BufferedSession, Program, check_reques
 from runtime.engines.fp16 import to_half
 from runtime.errors import EngineError
 
-EXTRA = "pip install everframe[cpu]"
+_EXTRA = "pip install everframe[cpu]"
 
 
 class OnnxRuntime:
@@ -29,7 +29,7 @@ class OnnxRuntime:
     def available(self) -> str | None:
         """Return None, or why ONNX Runtime cannot run here."""
         if importlib.util.find_spec("onnxruntime") is None:
-            return f"the engine onnxruntime needs the extra: {EXTRA}"
+            return f"the engine onnxruntime needs the extra: {_EXTRA}"
         if _is_installed("onnxruntime") and _is_installed("onnxruntime-gpu"):
             return (
                 "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's module: "

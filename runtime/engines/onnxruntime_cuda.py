@@ -22,8 +22,8 @@ from runtime.engines.fp16 import to_half
 from runtime.engines.onnxruntime import first_line
 from runtime.errors import EngineError
 
-EXTRA = "pip install everframe[gpu]"
-PROVIDER = "CUDAExecutionProvider"
+_EXTRA = "pip install everframe[gpu]"
+_PROVIDER = "CUDAExecutionProvider"
 
 
 class OnnxRuntimeCuda:
@@ -36,11 +36,11 @@ class OnnxRuntimeCuda:
         if (why_not := cuda.why_no_device()) is not None:
             return f"the engine {self.name} needs a CUDA device: {why_not}"
         if importlib.util.find_spec("onnxruntime") is None:
-            return f"the engine {self.name} needs the extra: {EXTRA}"
+            return f"the engine {self.name} needs the extra: {_EXTRA}"
         import onnxruntime
 
-        if PROVIDER not in onnxruntime.get_available_providers():
-            return f"the engine {self.name} needs onnxruntime-gpu in place of onnxruntime: {EXTRA}"
+        if _PROVIDER not in onnxruntime.get_available_providers():
+            return f"the engine {self.name} needs onnxruntime-gpu in place of onnxruntime: {_EXTRA}"
         return None
 
     def precisions(self) -> Sequence[str]:
@@ -119,15 +119,15 @@ def _open(graph: bytes, stream: int) -> tuple[Any, str]:
             "cudnn_conv_algo_search": "EXHAUSTIVE",
         }
         try:
-            session = onnxruntime.InferenceSession(graph, options, providers=[(PROVIDER, provider)])
+            session = onnxruntime.InferenceSession(graph, options, providers=[(_PROVIDER, provider)])
         except Exception as error:  # its errors share no base class but Exception
             if captures == "1":  # a node without a CUDA kernel prevents the capture
                 why_eager = first_line(error)
                 continue
             raise EngineError(f"onnxruntime-cuda refused the graph: {first_line(error)}") from error
-        if PROVIDER not in session.get_providers():
+        if _PROVIDER not in session.get_providers():
             raise EngineError(
-                f"onnxruntime-cuda could not load CUDA and cuDNN (it would run on the CPU): {EXTRA}, "
+                f"onnxruntime-cuda could not load CUDA and cuDNN (it would run on the CPU): {_EXTRA}, "
                 "for the CUDA version of the driver"
             )
         return session, why_eager

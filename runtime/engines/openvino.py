@@ -28,10 +28,10 @@ from runtime.engines.engine import BufferedSession, Program, check_request
 from runtime.engines.openvino_layout import keep_planar
 from runtime.errors import EngineError
 
-EXTRA = "pip install everframe[cpu]"
+_EXTRA = "pip install everframe[cpu]"
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 _REWRITES_VERSION = 3  # part of the cache key; increase it when the rewrites change
-_MAX_PRODUCT = 2**18  # values of a matrix; larger products are not rewritten, as that is slow
+_MAX_PRODUCT_VALUES = 2**18  # values of a matrix; larger products are not rewritten, as that is slow
 
 
 class OpenVINO:
@@ -42,7 +42,7 @@ class OpenVINO:
     def available(self) -> str | None:
         """Return None, or why OpenVINO cannot run here."""
         if importlib.util.find_spec("openvino") is None:
-            return f"the engine openvino needs the extra: {EXTRA}"
+            return f"the engine openvino needs the extra: {_EXTRA}"
         try:
             devices = _core().available_devices
         except (ImportError, MemoryError, RuntimeError) as error:
@@ -173,7 +173,7 @@ def _rewrite(node: Any) -> Any:
     if node.get_type_name() == "MatMul" and not options["transpose_a"]:
         vector, matrix = node.input_value(0), node.input_value(1)
         wide, high = list(vector.get_shape()), list(matrix.get_shape())
-        if len(wide) < 2 or len(wide) != len(high) or wide[-2] != 1 or math.prod(high) > _MAX_PRODUCT:
+        if len(wide) < 2 or len(wide) != len(high) or wide[-2] != 1 or math.prod(high) > _MAX_PRODUCT_VALUES:
             return None
         if options["transpose_b"]:
             product, axis = operations.multiply(vector, matrix), len(wide) - 1

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-_FEW = 8  # channels
-_MANY_PIXELS = 4096  # smaller planes gain nothing
+_MAX_CHANNELS = 8  # channels
+_MIN_PIXELS = 4096  # smaller planes gain nothing
 
 
 def keep_planar(model: Any) -> None:
@@ -113,7 +113,7 @@ _REWRITES = {
 
 
 def _is_picture(shape: Sequence[int]) -> bool:
-    return len(shape) == 4 and shape[0] == 1 and shape[1] <= _FEW and shape[2] * shape[3] >= _MANY_PIXELS
+    return len(shape) == 4 and shape[0] == 1 and shape[1] <= _MAX_CHANNELS and shape[2] * shape[3] >= _MIN_PIXELS
 
 
 def _shape(output: Any) -> list[int]:

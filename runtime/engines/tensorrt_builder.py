@@ -23,9 +23,9 @@ from runtime.engines.tensorrt_progress import Report, interruptible, new_monitor
 from runtime.errors import EngineError
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-EXTRAS = {"tensorrt": "pip install everframe[tensorrt]", "tensorrt-rtx": "pip install everframe[gpu]"}
+_EXTRAS = {"tensorrt": "pip install everframe[tensorrt]", "tensorrt-rtx": "pip install everframe[gpu]"}
 PORTABLE = "portable"  # target: any GPU from Ampere on; TensorRT-RTX only
-CONVOLUTIONS = ("CONVOLUTION", "DECONVOLUTION")
+_CONVOLUTIONS = ("CONVOLUTION", "DECONVOLUTION")
 _OPTIONS = ("strongly typed", "no TF32")  # build options; part of the cache key
 
 
@@ -54,7 +54,7 @@ class BuiltEngine:
 def why_not_installed(flavour: str) -> str | None:
     """Return None if the flavour ("tensorrt", "tensorrt-rtx") is installed, else one sentence: what to install."""
     if importlib.util.find_spec(MODULES[flavour]) is None:
-        return f"the engine {flavour} needs the extra: {EXTRAS[flavour]}"
+        return f"the engine {flavour} needs the extra: {_EXTRAS[flavour]}"
     return None
 
 
@@ -175,7 +175,7 @@ def share_of_network(network: Any) -> Fp16Share:
     kinds = []
     for index in range(network.num_layers):
         layer = network.get_layer(index)
-        if layer.type.name in CONVOLUTIONS:
+        if layer.type.name in _CONVOLUTIONS:
             kinds.append(layer.get_input(0).dtype.name == "HALF")
     return Fp16Share(sum(kinds), len(kinds) - sum(kinds))
 

@@ -25,7 +25,7 @@ MAX_FRAMES = 3000  # decoded per file; far more than from a key frame to the end
 MAX_PIXELS = 6_500_000_000  # decoded per file: 3000 frames of 1920 x 1080, about half a minute
 _MARGIN_S = 1  # decoding starts this much earlier, as the first frames after a seek may be damaged
 # FFmpeg's names of the containers that are read. Playlists and other lists of files or addresses are left out.
-CONTAINERS = (
+_CONTAINERS = (
     "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,obu,ivf,flv,asf,ogg,mxf,nut,dv,rm,wtv,gif,apng,"
     "mjpeg,vvc,yuv4mpegpipe,jpeg_pipe,png_pipe,webp_pipe,gif_pipe,bmp_pipe,tiff_pipe,wav,mp3,aac,flac"
 )
@@ -44,11 +44,11 @@ def open_video(path: str | Path) -> Iterator[Any]:
 
     Raises:
         OSError: the file is missing or cannot be read.
-        av.FFmpegError: it is not in `CONTAINERS`, or damaged.
+        av.FFmpegError: it is not in `_CONTAINERS`, or damaged.
     """
     import av
 
-    only_this = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
+    only_this = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
     with Path(path).open("rb") as file, av.open(file, container_options=only_this) as container:
         yield container
 

@@ -21,8 +21,8 @@ from runtime.bundle.reader import read_file
 from runtime.errors import BundleError, EngineError
 from runtime.prompts.tokenizer_checks import read_tokenizer
 
-EXTRA = "pip install everframe[cpu]"
-MAX_CHARACTERS = 2000
+_EXTRA = "pip install everframe[cpu]"
+_MAX_CHARACTERS = 2000
 _MAX_TOKENS = 2**20  # three times the largest vocabulary in use
 _MAX_TOKENIZER_BYTES = 64 * 2**20
 _MAX_SCALE = 1e9  # no sum over a text leaves float32
@@ -42,8 +42,8 @@ def check_text(text: str) -> str:
     """
     if not isinstance(text, str):
         raise ValueError(f"a text must be a string, got {type(text).__name__}")
-    if len(text) > MAX_CHARACTERS:
-        raise ValueError(f"the text has {len(text)} characters; at most {MAX_CHARACTERS} are read: shorten it")
+    if len(text) > _MAX_CHARACTERS:
+        raise ValueError(f"the text has {len(text)} characters; at most {_MAX_CHARACTERS} are read: shorten it")
     if not text.strip():
         raise ValueError("the text is empty: describe a scene, or leave the text out")
     if any("\ud800" <= character <= "\udfff" for character in text):
@@ -70,7 +70,7 @@ class TextEncoder:
         try:
             from tokenizers import Tokenizer
         except ImportError as error:
-            raise EngineError(f"a text needs the package tokenizers: {EXTRA}") from error
+            raise EngineError(f"a text needs the package tokenizers: {_EXTRA}") from error
         try:
             self._tokenizer: Any = Tokenizer.from_str(checked)
             unknown = model.get("unk_token")

@@ -82,12 +82,12 @@ def test_frames_are_not_made(renewing_bundle: Path) -> None:
     generator, engine = fake_generator(manifest)
     generator.skip(5)
     generator.skip(5)
-    shown, _, blind = engine.sessions  # it is opened once
-    assert (shown.num_runs, blind.num_runs) == (0, 10)
+    shown, _, frameless = engine.sessions  # it is opened once
+    assert (shown.num_runs, frameless.num_runs) == (0, 10)
     next(generator)
-    assert (shown.num_runs, blind.num_runs) == (1, 10)
+    assert (shown.num_runs, frameless.num_runs) == (1, 10)
     generator.close()
-    assert blind.is_closed
+    assert frameless.is_closed
 
 
 def test_no_second_session_is_opened_before_it_is_needed(renewing_bundle: Path) -> None:
@@ -100,8 +100,8 @@ def test_no_second_session_is_opened_before_it_is_needed(renewing_bundle: Path) 
 
 def test_an_engine_that_fails_while_skipping_leaves_the_state_of_the_last_frame(renewing_bundle: Path) -> None:
     def compute(program: Program, inputs: dict[str, Array], run: int) -> dict[str, Array]:
-        is_blind = "clock" in inputs and all(item.role == "state" for item in program.outputs)
-        if is_blind and inputs["clock"][0, 0] == 3:
+        is_frameless = "clock" in inputs and all(item.role == "state" for item in program.outputs)
+        if is_frameless and inputs["clock"][0, 0] == 3:
             raise EngineError("the device is gone")
         counted = {"clock_next": inputs["clock"] + 1} if "clock" in inputs else {}
         return count_frames(program, inputs, run) | counted

@@ -246,7 +246,7 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
     ({"model": {"type": "BPE", "dropout": 0.5, "vocab": {"a": 0}, "merges": []}}, "its dropout must be null"),
     ({"model": {"type": "Oracle", "vocab": {}}}, "its model 'Oracle' is not one that is read"),
     ({"added_tokens": [{"id": 0, "content": "a" * 2**17}]}, "it adds 1 tokens; at most 10000"),
-    ({"added_tokens": "a"}, "it adds 0 tokens"),
+    ({"added_tokens": "a"}, "its list of added tokens is 'a', expected a list"),
 ]
 
 
