@@ -156,7 +156,7 @@ class GeneratorInputs:
             BundleError: the files of the text encoder are damaged.
             EngineError: the engine failed, or a package for text is missing.
         """
-        conditioner = self._prompted()
+        conditioner = self._require_conditioner()
         prompt = conditioner.load(image=image, clip=clip, text=text, seed=seed, default_seed=self._seed)
         return conditioner.prepare(prompt, in_background=self._frame_index > 0)
 
@@ -175,7 +175,7 @@ class GeneratorInputs:
             BundleError: the files of the text encoder are damaged.
             EngineError: a package for text is missing.
         """
-        self._prompted().load(image=image, clip=clip, text=text, seed=seed, default_seed=self._seed)
+        self._require_conditioner().load(image=image, clip=clip, text=text, seed=seed, default_seed=self._seed)
 
     def take(self, scene: Scene, *, dissolve_s: float = 1.0) -> None:
         """Cross-fade to a scene from the next frame on; returns at once.
@@ -206,7 +206,7 @@ class GeneratorInputs:
         """
         self._step_inputs.feed_live(frame, mask)
 
-    def _prompted(self) -> Conditioner:
+    def _require_conditioner(self) -> Conditioner:
         if self._conditioner is None:
             raise ValueError(
                 f"{self.manifest.name} takes no prompt: it has no condition graph; reset(seed=...) changes it"

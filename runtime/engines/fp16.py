@@ -69,7 +69,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     result.CopyFrom(model)
     graph = result.graph
     del graph.value_info[:]
-    return _Halving(typed, result).run()
+    return _Fp16Conversion(typed, result).run()
 
 
 def share_of(model: onnx.ModelProto) -> Fp16Share:
@@ -89,7 +89,7 @@ def share_of(model: onnx.ModelProto) -> Fp16Share:
     return Fp16Share(half, len(found) - half)
 
 
-class _Halving:
+class _Fp16Conversion:
     """One pass over the nodes, in their order."""
 
     def __init__(self, typed: onnx.ModelProto, result: onnx.ModelProto) -> None:
@@ -118,7 +118,7 @@ class _Halving:
             wanted = TensorProto.FLOAT16 if is_half else TensorProto.FLOAT
             for index, name in enumerate(node.input):
                 if name and (node.op_type, index) not in _UNCONVERTED_INPUTS:
-                    node.input[index] = self._as(name, wanted)
+                    node.input[index] = self._cast_to(name, wanted)
             self.nodes.append(node)
             if is_half:
                 self._rename(node, outputs)
@@ -157,7 +157,7 @@ class _Halving:
             return True
         return bool(np.abs(numpy_helper.to_array(tensor)).max(initial=0.0) <= _MAX_FP16)
 
-    def _as(self, name: str, wanted: int) -> str:
+    def _cast_to(self, name: str, wanted: int) -> str:
         """Return the name of a float tensor in the wanted type, casting it once if necessary."""
         if self.kinds.get(name) != TensorProto.FLOAT or (name in self.half) == (wanted == TensorProto.FLOAT16):
             return name

@@ -123,7 +123,7 @@ class SceneTimeline:
         """Go back to before frame 0.
 
         Args:
-            keep: whether the waiting or playing scene starts again; otherwise nothing plays.
+            keep: whether the waiting or playing scene starts again and an expected one is kept; else nothing plays.
         """
         if self._renewal is not None:
             self._renewal.stop()
