@@ -31,8 +31,9 @@ from benchmarks.report import BenchmarkReport, Checks, check, check_rows, has_fa
 from runtime.bundle.reader import open_bundle
 from runtime.bundle.tensors import TensorSpec
 from runtime.engines import cuda
+from runtime.engines.cuda import Cuda
 from runtime.engines.cuda_frame import CudaFrame
-from runtime.engines.cuda_session import CudaDevice, CudaSession
+from runtime.engines.cuda_session import CudaSession
 from runtime.engines.engine import Program
 from runtime.engines.table import open_engine
 from runtime.errors import EngineError
@@ -101,7 +102,7 @@ def check_engine(
     return {**check(worst >= _GATE_DB[precision], what), "psnr_db": round(worst, 2), "ms": ms}
 
 
-def check_torch(device: CudaDevice, frames: int) -> dict[str, Any]:
+def check_torch(device: Cuda, frames: int) -> dict[str, Any]:
     """Run a PyTorch module in the runtime's buffers, stream and CUDA graphs, with graphs and without.
 
     Args:
@@ -142,7 +143,7 @@ PROGRAM = Program(
 )
 
 
-def compare_graphs(device: CudaDevice, enqueue: Callable[[Mapping[str, int]], None], frames: int) -> dict[str, Any]:
+def compare_graphs(device: Cuda, enqueue: Callable[[Mapping[str, int]], None], frames: int) -> dict[str, Any]:
     """Run `PROGRAM` with captured graphs and step by step, and compare the first frames bit by bit.
 
     Args:

@@ -5,7 +5,7 @@ The runtime loads them only with `--trust-engines`; otherwise it builds its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import onnx
 
 from export.commandline import ProgressTable
-from runtime.bundle.graph_checks import prune
+from runtime.bundle.pruning import prune
 from runtime.bundle.reader import open_bundle
 from runtime.bundle.strict_json import nearest
 from runtime.engines import cuda, tensorrt_builder
@@ -112,7 +112,8 @@ def build_engines(
     has_device = cuda.why_no_device() is None
     for request in requests:
         for name, precision, graph in _graphs(folder, precisions):
-    XX = tensorrt_builder.build(
+            with stages.stage(f"{request.flavour}, {name} in {precision}") as (row, advance):
+                built = tensorrt_builder.build(
                     graph,
                     request.flavour,
                     request.target,
@@ -152,7 +153,7 @@ def _report(advance: Callable[[float], None], share: float, _phase: str) -> None
 
 
 def _graphs(folder: Path, precisions: Sequence[str]) -> Iterator[tuple[str, str, bytes]]:
-    """Yield (name, precision, serialised graph) as the runtime builds them (runtime/engines/sessions.py)."""
+    """Yield (name, precision, serialised graph) as the runtime compiles them (runtime/engines/opening.py)."""
     bundle = open_bundle(folder)
     condition = bundle.manifest.condition
     if condition is not None and bundle.condition is not None:

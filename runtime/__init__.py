@@ -1,4 +1,4 @@
-"""The runtime: a bundle -> frames, without PyTorch.
+"""The runtime: makes frames from a bundle, without PyTorch.
 
 from runtime import Generator
 
@@ -13,6 +13,8 @@ from runtime.errors import BundleError, EngineError
 from runtime.generator import Generator
 from runtime.prompts.conditioner import Scene
 
-__version__ = "0.2.0"  # of the whole project: pyproject.toml reads it here, and bundles name it
+Memory = Scene  # deprecated alias
+
+__version__ = "0.2.0"  # of the whole project; pyproject.toml reads it, and bundles state it
 
 __all__ = ["BundleError", "EngineError", "Generator", "Manifest", "Scene"]

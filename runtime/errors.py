@@ -1,7 +1,7 @@
-"""The two errors of the runtime; a user's bad value is a plain ValueError.
+"""The errors of the runtime; a bad value from a user is a plain ValueError.
 
-BundleError   the bundle on disk is broken, incomplete, or written to another contract
-EngineError   no engine can run the bundle as asked, or a running one failed
+BundleError   the bundle on disk is damaged, incomplete, or has another schema
+EngineError   no engine can run the bundle as requested, or a running one failed
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ def printable(text: str) -> str:
     """Return a text that is safe to write to a terminal.
 
     Args:
-        text: may hold anything, such as names out of a stranger's bundle.
+        text: any text, such as a name from an untrusted bundle.
 
     Returns:
-        The text with escapes (backslash, x1b) for control characters, line breaks among them, for marks that change the
-        direction of writing, and for whatever else cannot be seen.
+        The text with escapes such as backslash x1b in place of all characters that are not printable: control
+        characters, line breaks, marks that change the direction of writing.
     """
     return "".join(part if part.isprintable() else ascii(part)[1:-1] for part in text)
 
 
 class _MessageError(Exception):
-    """An error whose message may be written to a terminal, whatever names are in it."""
+    """An error whose message is safe to write to a terminal."""
 
     def __init__(self, message: str) -> None:
         text = printable(" ".join(message.split()))
@@ -31,8 +31,8 @@ class _MessageError(Exception):
 
 
 class BundleError(_MessageError):
-    """A bundle breaks the contract of docs/bundle.md; the message names the file or key and what was expected."""
+    """A bundle breaks a rule of docs/bundle.md; the message names the file or key and what was expected."""
 
 
 class EngineError(_MessageError):
-    """An engine is missing, cannot do what was asked, or failed; the message says what to install or to change."""
+    """An engine is missing, does not support the request, or failed; the message says what to install or change."""

@@ -1,8 +1,8 @@
-"""A bundle on air: an endless iterator of frames that can be steered while it runs.
+"""The generator: an endless iterator of frames that can be controlled while it runs.
 
 with Generator.open("bundles/NAME") as generator:
     generator.condition(seed=7)
-    for frame in generator:            # uint8 (H, W, 3) RGB, valid until the next one is asked for
+    for frame in generator:            # uint8 (H, W, 3) RGB, valid until the next frame
         ...
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -19,41 +18,40 @@ from runtime.bundle.manifest import Manifest
 from runtime.bundle.reader import open_bundle
 from runtime.engines.cuda_frame import CudaFrame
 from runtime.engines.engine import Session
-from runtime.engines.opening import OpenedEngine, open_engines
-from runtime.engines.sessions import frame_output, state_pairs
+from runtime.engines.opening import OpenedEngine, frame_output, open_engines, state_pairs
 from runtime.engines.table import EngineChoice
 from runtime.errors import EngineError
 from runtime.generator_inputs import FrameArray, GeneratorInputs
 from runtime.noise import FRAMES, check_seed, normals
 from runtime.prompts.conditioner import Conditioner
-from runtime.prompts.text_encoder import TextEncoder, prepare_words
+from runtime.prompts.text_encoder import TextEncoder, prepare_text_encoder
 from runtime.step_runner import StepRunner
 
 
 class Generator(GeneratorInputs):
     """A running generator; make one with `Generator.open`.
 
-    One thread asks for frames: by `next`, `skip` and `reset`. What is inherited may be called from any other thread.
+    Only one thread may call `next`, `skip` and `reset`. The inherited methods may be called from any thread.
 
     Args:
         manifest: of the bundle.
-        choice: the engine that the sessions belong to.
-        step: session of the step graph, pruned to the frame output in `pixels`; owned from now on.
-        condition: session of the condition graph, or None where the manifest has none; owned from now on.
+        choice: the engine of the sessions.
+        step: session of the step graph, pruned to the frame output in `pixels`; the generator takes ownership.
+        condition: session of the condition graph, or None if the manifest has none; the generator takes ownership.
         pixels: "rgb" or "i420".
-        seed: of the frames' noise, and of the scene where none is asked for.
-        renewal: whether a scene made up from a seed, with or without a text, renews itself as the manifest says.
-        open_blind: opens a session of the step graph without frames, for `skip`; None to use `step` for that.
-        open_words: gives the token vectors when the first text comes; None where the condition graph takes no text.
-        open_second: opens another session of the condition graph, for a machine that is never idle; None for none.
-        spares: opens what to go on with if the engine fails, one after the other; raises EngineError where none is.
+        seed: of the frames' noise, and of scenes without a seed of their own.
+        renewal: whether scenes made from a seed (with or without a text) renew themselves as the manifest says.
+        open_without_frames: opens a session of the step graph without frames, for `skip`; None to use `step`.
+        open_text_encoder: opens the text encoder when the first text arrives; None if the graph takes no text.
+        open_spare: opens another session of the condition graph, for machines that are never idle; or None.
+        fallbacks: opens the next engine each time an engine fails; raises EngineError if there is no other.
 
     Attributes:
-        manifest: of the bundle.
-        width, height: of a frame, in pixels; fps: frames per second that it was trained for, a `Fraction`.
-        pixels: "rgb" or "i420".
-        engine, precision: what runs it, e.g. "openvino" and "fp32"; engine_reason: one sentence on which and why.
-        on_fall_back: called with one sentence whenever another engine takes over, by the thread that asks for frames.
+        manifest, pixels: as above.
+        width, height, fps: of the frames, in pixels and frames per second (a `Fraction`).
+        engine, precision: e.g. "openvino" and "fp32".
+        engine_reason: one sentence that says why this engine and precision run, and why others cannot.
+        on_fall_back: called with one sentence whenever another engine takes over, in the thread that makes frames.
     """
 
     def __init__(
@@ -66,30 +64,34 @@ class Generator(GeneratorInputs):
         pixels: str = "rgb",
         seed: int | None = None,
         renewal: bool = True,
-        open_blind: Callable[[], Session] | None = None,
-        open_words: Callable[[], TextEncoder] | None = None,
-        open_second: Callable[[], Session] | None = None,
-        spares: Iterator[OpenedEngine] | None = None,
+        open_without_frames: Callable[[], Session] | None = None,
+        open_text_encoder: Callable[[], TextEncoder] | None = None,
+        open_spare: Callable[[], Session] | None = None,
+        fallbacks: Iterator[OpenedEngine] | None = None,
     ) -> None:
         conditioner = None
         if manifest.condition is not None and condition is not None:
             conditioner = Conditioner(
-                manifest.condition, condition, name=manifest.name, open_words=open_words, open_second=open_second
+                manifest.condition,
+                condition,
+                name=manifest.name,
+                open_text_encoder=open_text_encoder,
+                open_spare=open_spare,
             )
         super().__init__(manifest, conditioner, seed, renewal=renewal)
         self.width, self.height, self.fps = manifest.frame.width, manifest.frame.height, manifest.frame.fps
         self.pixels = pixels
         self.engine, self.precision, self.engine_reason = choice.engine.name, choice.precision, choice.reason
-        self._step = StepRunner(step, state_pairs(manifest.step), open_blind)
+        self._step = StepRunner(step, state_pairs(manifest.step), open_without_frames)
         self._frame_name = frame_output(manifest.step, pixels)
         self._frame_shape = next(item.shape[1:] for item in manifest.step.outputs if item.name == self._frame_name)
-        # Looked up once: between two frames, Python's own time is most of what the runtime adds to the engine's.
+        # Looked up once, because Python time is most of the overhead per frame.
         graph = manifest.step
         self._slots = {side: [(item.name, item.slot) for item in graph.inputs_of(f"memory_{side}")] for side in "ab"}
         self._mix_names = [item.name for item in graph.inputs_of("mix")]
         self._noises = [(item.name, item.shape[1]) for item in graph.inputs_of("noise")]
         self._is_closed = self._has_frame = False
-        self._spares: Iterator[OpenedEngine] = iter(()) if spares is None else spares
+        self._fallbacks: Iterator[OpenedEngine] = iter(()) if fallbacks is None else fallbacks
         self.on_fall_back: Callable[[str], object] = lambda _: None
 
     @classmethod
@@ -110,20 +112,20 @@ class Generator(GeneratorInputs):
 
         Args:
             path: folder of the bundle.
-            engine: "auto" for the fastest that runs here, a name of `runtime.engines.table.ENGINES`, or several with
-                commas between them: the next takes over if one cannot run here, or fails on air.
-            precision: "auto" for the fastest of the engine, "fp32" or "bf16".
-            pixels: what frames are made of, "rgb" or "i420".
-            seed: of the noise, [0, 2**64); None for that of the first golden file, or 0.
-            renewal: whether a scene made up from a seed, with or without a text, renews itself as the manifest says.
-            threads: CPU threads for a frame; None for every core.
+            engine: "auto" for the fastest that runs here, a name in `runtime.engines.table.ENGINES`, or several names
+                separated by commas: the next one takes over if an engine cannot run here or fails later.
+            precision: "auto" for the fastest of the engine, "fp32", "bf16" or "fp16".
+            pixels: format of the frames, "rgb" or "i420".
+            seed: of the noise, [0, 2**64); None for the seed of the first golden file, or 0.
+            renewal: whether scenes made from a seed (with or without a text) renew themselves as the manifest says.
+            threads: CPU threads per frame; None for all cores.
             cache_dir: folder for compiled graphs; None for everframe/engines in the user's cache. It is used only if it
-                is this user's and nobody else may write to it: compiled graphs are not checked.
-            trust_engines: whether TensorRT may load engines that came in the bundle's `engines/`. They can make any
-                frames, and no check covers them: only for bundles of your own or from somebody you trust.
+                belongs to this user and nobody else can write to it, because compiled graphs are not checked.
+            trust_engines: whether TensorRT may load the engines in the bundle's `engines/`. They are not checked and
+                can make any frames: use it only for your own bundles or those of somebody you trust.
 
         Returns:
-            The generator, to be closed by the caller, best with `with`.
+            The generator, to be closed by the caller; use `with`.
 
         Raises:
             BundleError: the bundle is damaged or not schema 1.
@@ -134,10 +136,10 @@ class Generator(GeneratorInputs):
             check_seed(seed)
         try:
             bundle = open_bundle(path, trust_engines=trust_engines)
-            words = None if bundle.manifest.text is None else prepare_words(bundle.path, bundle.manifest)
+            encoder = None if bundle.manifest.text is None else prepare_text_encoder(bundle.path, bundle.manifest)
         except MemoryError as error:
             raise EngineError(f"there is not enough memory to open {path}: end other programs") from error
-        frame_output(bundle.manifest.step, pixels)  # an error of the user's comes before any engine is loaded
+        frame_output(bundle.manifest.step, pixels)  # checked before any engine is loaded
         engines = open_engines(bundle, engine, precision, pixels=pixels, threads=threads, cache_dir=cache_dir)
         first = next(engines)
         return cls(
@@ -148,25 +150,30 @@ class Generator(GeneratorInputs):
             pixels=pixels,
             seed=seed,
             renewal=renewal,
-            open_blind=first.open_blind,
-            open_words=words,
-            open_second=first.open_second,
-            spares=engines,
+            open_without_frames=first.open_without_frames,
+            open_text_encoder=encoder,
+            open_spare=first.open_spare,
+            fallbacks=engines,
         )
 
-    def skip(self, frames: int) -> None:
-        """Go on by some frames without making them; what follows is what would have followed had they been made.
+    @property
+    def engine_summary(self) -> str:
+        """The engine and its precision, e.g. "openvino, bf16"."""
+        return f"{self.engine}, {self.precision}"
 
-        Scenes, renewals, noise and controls go on as in a show; only the way from the state to the picture is left out.
-        In FP32 what follows is the same to the last bit on both CPU engines; in bf16 a graph without its picture may be
-        rounded in other places, and the difference is as small as that between bf16 and FP32.
+    def skip(self, frames: int) -> None:
+        """Equivalent to discarding the next `frames` frames, at a fraction of the cost.
+
+        Scenes, renewals, noise and controls advance as usual; only the picture is not computed. In FP32 the following
+        frames are identical to the last bit on both CPU engines. In bf16 the shorter graph may round differently; the
+        difference is as small as that between bf16 and FP32.
 
         Args:
-            frames: how many, at least 0.
+            frames: number of frames, at least 0.
 
         Raises:
             EngineError: the engine failed, here or in the background.
-            ValueError: the number is no whole number of at least 0, or the generator is closed.
+            ValueError: `frames` is not a whole number of at least 0, or the generator is closed.
         """
         if isinstance(frames, bool) or not isinstance(frames, (int, np.integer)) or frames < 0:
             raise ValueError(f"frames to skip must be a whole number of at least 0, got {frames!r}")
@@ -176,13 +183,13 @@ class Generator(GeneratorInputs):
                 self._advance()
 
     def device_frame(self) -> CudaFrame:
-        """Return the frame that was made last where the engine made it, for pycuda, CuPy or PyTorch.
+        """Return the last frame in device memory, for pycuda, CuPy or PyTorch.
 
         Returns:
-            uint8, shaped like the frame; complete, and valid until the next one is asked for.
+            uint8, shaped like the frame; complete, and valid until the next frame is made.
 
         Raises:
-            ValueError: the engine's frames lie in main memory, no frame was made yet, or the generator is closed.
+            ValueError: the engine's frames are in main memory, no frame was made yet, or the generator is closed.
         """
         self._check_open()
         address = self._step.address(self._frame_name) if self._has_frame else None
@@ -192,10 +199,10 @@ class Generator(GeneratorInputs):
         return CudaFrame(address, self._frame_shape)
 
     def reset(self, seed: int | None = None) -> None:
-        """Go back to frame 0 with the state at zeros; controls stay.
+        """Go back to frame 0 and set the state to zeros; controls keep their values.
 
         Args:
-            seed: None plays the same scene again from its start; a seed becomes the generator's own, with its scene.
+            seed: None replays the same scene from its start; otherwise the generator's new seed, with a new scene.
 
         Raises:
             ValueError: the seed is not in [0, 2**64).
@@ -207,7 +214,7 @@ class Generator(GeneratorInputs):
         self._frame_index = 0
 
     def close(self) -> None:
-        """Wait for what is being prepared and free the engine; closing twice is fine."""
+        """Wait for scenes that are being prepared and free the engine; closing twice is allowed."""
         if not self._is_closed:
             self._is_closed = True
             if self._conditioner is not None:
@@ -221,7 +228,7 @@ class Generator(GeneratorInputs):
         """Make the next frame.
 
         Returns:
-            A view, valid until the next frame is asked for: uint8 (H, W, 3) RGB, or (H * 3 / 2, W) I420 in BT.709
+            A view, valid until the next frame is made: uint8 (H, W, 3) RGB, or (H * 3 / 2, W) I420 in BT.709
             limited range.
 
         Raises:
@@ -232,7 +239,7 @@ class Generator(GeneratorInputs):
         self._advance()
         try:
             frame: FrameArray = self._step.read(self._frame_name)[0]
-        except EngineError as error:  # of an engine that only enqueues, a run's failure shows here
+        except EngineError as error:  # engines that only enqueue report the failure of a run here
             self._fall_back(error)
             self._step.run()
             frame = self._step.read(self._frame_name)[0]
@@ -242,9 +249,7 @@ class Generator(GeneratorInputs):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         self.close()
 
     def _check_open(self) -> None:
@@ -263,32 +268,32 @@ class Generator(GeneratorInputs):
         self._frame_index += 1
 
     def _fall_back(self, error: EngineError) -> None:
-        """Go on with the next engine, from the same inputs, and the same states if they can still be had."""
+        """Continue with the next engine, from the same inputs, and from the same states if they can still be read."""
         try:
-            spare = next(self._spares, None)
-        except EngineError as worse:
-            raise EngineError(f"{error}; {worse}") from error
-        if spare is None:
+            fallback = next(self._fallbacks, None)
+        except EngineError as another:
+            raise EngineError(f"{error}; {another}") from error
+        if fallback is None:
             raise error
-        step = StepRunner(spare.step, state_pairs(self.manifest.step), spare.open_blind)
+        step = StepRunner(fallback.step, state_pairs(self.manifest.step), fallback.open_without_frames)
         has_states = step.take_over(self._step)
-        if self._conditioner is not None and spare.condition is not None:
-            self._conditioner.replace(spare.condition, spare.open_second)
+        if self._conditioner is not None and fallback.condition is not None:
+            self._conditioner.replace(fallback.condition, fallback.open_spare)
         self._step = step
-        goes_on = "goes on where it was" if has_states else "begins anew, as its state is lost"
+        how = "continues where it was" if has_states else "restarts because its state is lost"
         before = f"{self.engine} {self.precision}"
-        self.engine, self.precision = spare.choice.engine.name, spare.choice.precision
-        self.engine_reason = f"{self.engine} {self.precision} took over from {before} ({error}); the show {goes_on}"
+        self.engine, self.precision = fallback.choice.engine.name, fallback.choice.precision
+        self.engine_reason = f"{self.engine} {self.precision} took over from {before} ({error}); the show {how}"
         self.on_fall_back(self.engine_reason)
 
     def _write_inputs(self) -> None:
         if self._conditioner is not None:
-            move = self._scenes.advance(self._steering.renewal_rate)
-            if move.memory is not None:
+            move = self._scenes.advance(self._step_inputs.renewal_rate)
+            if move.scene is not None:
                 for name, slot in self._slots[move.side]:
-                    self._step.write(name, move.memory.tensors[slot])
+                    self._step.write(name, move.scene.tensors[slot])
             for name in self._mix_names:
                 self._step.write(name, np.array([move.mix], np.float32))
         for name, count in self._noises:
             self._step.write(name, normals(self._seed, FRAMES, self._frame_index, count)[np.newaxis])
-        self._steering.write(self._step)
+        self._step_inputs.write(self._step)

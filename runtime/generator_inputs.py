@@ -1,4 +1,4 @@
-"""What may be done to a generator from any thread while one thread asks it for frames."""
+"""The inputs of a generator: prompts, controls and live frames, from any thread."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from runtime.scenes.cross_fade import SceneTimeline
 from runtime.scenes.renewal import Renewal
 from runtime.step_inputs import StepInputs
 
-_SEED_DISSOLVE_S = 1.0  # by the contract: what a control for the seed takes to show its scene
+_SEED_CROSS_FADE_S = 1.0  # for a control with the target "seed" (docs/bundle.md)
 FrameArray = npt.NDArray[np.uint8]
 
 
 class GeneratorInputs:
-    """The half of a generator that takes prompts, controls and live frames; all of it is for any thread.
+    """The part of a generator that takes prompts, controls and live frames; thread-safe.
 
     Args:
         manifest: of the bundle.
-        conditioner: makes memories; None where the bundle has no condition graph. Owned from now on.
-        seed: of the scene where none is asked for; None for the manifest's.
-        renewal: whether a scene made up from a seed, with or without a text, renews itself as the manifest says.
+        conditioner: makes scenes; None if the bundle has no condition graph. This object takes ownership.
+        seed: of scenes without a seed of their own; None for the manifest's.
+        renewal: whether scenes made from a seed (with or without a text) renew themselves as the manifest says.
     """
 
     def __init__(self, manifest: Manifest, conditioner: Conditioner | None, seed: int | None, *, renewal: bool) -> None:
@@ -37,39 +37,39 @@ class GeneratorInputs:
         if spec is not None and conditioner is not None:
             renews = Renewal(spec, conditioner, manifest.frame.fps)
         self._scenes = SceneTimeline(renews)
-        self._steering = StepInputs(manifest)
+        self._step_inputs = StepInputs(manifest)
         self._seed = check_seed(manifest.default_seed if seed is None else seed)
         self._frame_index = 0
 
     @property
     def frame_index(self) -> int:
-        """How many frames have been made since the start or the last reset."""
+        """The number of frames made since the start or the last reset."""
         return self._frame_index
 
     @property
     def controls(self) -> dict[str, float]:
-        """The controls' values, as a copy."""
-        return self._steering.values
+        """A copy of the controls' values."""
+        return self._step_inputs.values
 
     @property
     def text(self) -> str | None:
-        """The text of the latest scene, the one that plays or waits to be played; None if it was made without one."""
+        """The text of the latest scene, playing or waiting; None if it was made without a text."""
         latest = self._scenes.latest
         return None if latest is None else latest.text
 
     @property
     def has_live_input(self) -> bool:
-        """Whether `feed_live` has a use: frames are made from those of a live input."""
+        """Whether the step graph has a live input, for `feed_live`."""
         return self.manifest.step.only_input("live") is not None
 
     @property
     def scene(self) -> Scene | None:
-        """The latest scene, the one that plays or waits to be played; None before the first frame."""
+        """The latest scene, playing or waiting; None before the first frame."""
         return self._scenes.latest
 
     @property
     def takes(self) -> tuple[str, ...]:
-        """What a scene can be made from, of "text", "image", "clip" and "seed"; nothing where there are no scenes."""
+        """The kinds of prompt that it takes: "text", "image", "clip", "seed"; empty without a condition graph."""
         graph = self.manifest.condition
         roles = {"text": "text", "image": "image", "clip": "clip", "seed": "noise"}
         return (
@@ -79,8 +79,8 @@ class GeneratorInputs:
     def set_control(self, name: str, value: float) -> None:
         """Set a control from the next frame on; returns at once.
 
-        A control for the seed makes that scene in the background, with the text of the latest one, and dissolves to it
-        over a second as soon as it is ready; what is taken meanwhile comes instead of it.
+        A control for the seed makes a scene in the background, with the text of the latest scene, and cross-fades to it
+        over one second as soon as it is ready. A scene that is taken in the meantime replaces it.
 
         Args:
             name: one of the manifest's controls.
@@ -89,21 +89,21 @@ class GeneratorInputs:
         Raises:
             ValueError: there is no such control, the value is out of range, or the generator is closed.
         """
-        control, number = self._steering.set_control(name, value)
+        control, number = self._step_inputs.set_control(name, value)
         if control.target == "seed" and self._conditioner is not None:
             latest = self._scenes.latest
             prompt = Prompt(seed=int(number))
             if latest is not None:
                 prompt = replace(prompt, text=latest.text, vector=latest.vector)
-            self._scenes.expect(self._conditioner.submit(prompt), self._to_frames(_SEED_DISSOLVE_S))
+            self._scenes.expect(self._conditioner.submit(prompt), self._to_frames(_SEED_CROSS_FADE_S))
 
     def check_control(self, name: str, value: float) -> None:
-        """Check a control's value as `set_control` does, and set nothing.
+        """Check a control's value as `set_control` does, without setting it.
 
         Raises:
             ValueError: there is no such control, or the value is out of range.
         """
-        self._steering.check_control(name, value)
+        self._step_inputs.check_control(name, value)
 
     def condition(
         self,
@@ -114,13 +114,13 @@ class GeneratorInputs:
         seed: int | None = None,
         dissolve_s: float = 0.0,
     ) -> None:
-        """Prepare a memory and take it; blocks while it is made. Arguments as in `prepare`, and:
+        """Prepare a scene and take it; blocks while it is made. Arguments as in `prepare`, and:
 
         Args:
-            dissolve_s: seconds over which it replaces what plays; 0 cuts at the next frame.
+            dissolve_s: length of the cross-fade in seconds; 0 cuts at the next frame.
 
         Raises:
-            ValueError: a value is bad, or this generator does not take it.
+            ValueError: a value is wrong, or the generator does not take it.
             BundleError: the files of the text encoder are damaged.
             EngineError: the engine failed.
         """
@@ -135,30 +135,30 @@ class GeneratorInputs:
         text: str | None = None,
         seed: int | None = None,
     ) -> Scene:
-        """Make a memory without playing it; may be called beside the show and never touches its frames.
+        """Make a scene without playing it; may be called while frames are made and does not change them.
 
-        Each part may be given alone or with others, as far as the generator takes it; without any, the seed decides.
+        The parts can be combined if the generator takes them; without any of them, the seed decides.
 
         Args:
-            image: what to animate: a path, or a uint8 (h, w, 3) RGB array of any size, fitted by centre crop and
+            image: picture to animate: a path, or a uint8 (h, w, 3) RGB array of any size; fitted by centre crop and
                 resize.
-            clip: what to go on from: a path of a video or an animated picture, or a uint8 (t, h, w, 3) RGB array,
-                oldest first, fitted like an image. Its end is taken; of one that is too short the oldest frame is
+            clip: clip to continue: a path of a video or an animated picture, or a uint8 (t, h, w, 3) RGB array, oldest
+                frame first, fitted like an image. Its last frames are used; if it is too short, its oldest frame is
                 repeated.
-            text: what is to be seen, in English, at most 2,000 characters.
-            seed: of what is made up, [0, 2**64); None for the generator's own.
+            text: description in English, at most 2,000 characters.
+            seed: of the content code, [0, 2**64); None for the generator's own.
 
         Returns:
-            A memory for `take`, as often as wanted.
+            A scene for `take`; it may be taken several times.
 
         Raises:
-            ValueError: a value is bad, or this generator does not take it.
+            ValueError: a value is wrong, or the generator does not take it.
             BundleError: the files of the text encoder are damaged.
             EngineError: the engine failed, or a package for text is missing.
         """
-        conditioner = self._prompted()
+        conditioner = self._require_conditioner()
         prompt = conditioner.load(image=image, clip=clip, text=text, seed=seed, default_seed=self._seed)
-        return conditioner.prepare(prompt, beside=self._frame_index > 0)
+        return conditioner.prepare(prompt, in_background=self._frame_index > 0)
 
     def check(
         self,
@@ -168,45 +168,45 @@ class GeneratorInputs:
         text: str | None = None,
         seed: int | None = None,
     ) -> None:
-        """Check a prompt as `prepare` does, files and text included, and make nothing of it; arguments as there.
+        """Check a prompt as `prepare` does, including files and text, without making a scene; arguments as there.
 
         Raises:
-            ValueError: a value is bad, or this generator does not take it.
+            ValueError: a value is wrong, or the generator does not take it.
             BundleError: the files of the text encoder are damaged.
             EngineError: a package for text is missing.
         """
-        self._prompted().load(image=image, clip=clip, text=text, seed=seed, default_seed=self._seed)
+        self._require_conditioner().load(image=image, clip=clip, text=text, seed=seed, default_seed=self._seed)
 
-    def take(self, memory: Scene, *, dissolve_s: float = 1.0) -> None:
-        """Dissolve to a memory from the next frame on; returns at once.
+    def take(self, scene: Scene, *, dissolve_s: float = 1.0) -> None:
+        """Cross-fade to a scene from the next frame on; returns at once.
 
-        During a dissolve it waits until that has ended; of several waiting memories only the latest is played.
+        During a cross-fade the scene waits for its end. Of several waiting scenes only the latest is played.
 
         Args:
-            memory: made by `prepare` of a generator of the same bundle.
-            dissolve_s: length, rounded to N frames in which the new memory's share is 1/N, 2/N ... 1; 0 cuts.
+            scene: made by `prepare` of a generator of the same bundle.
+            dissolve_s: length, rounded to N frames in which the new scene's share is 1/N, 2/N ... 1; 0 cuts.
 
         Raises:
-            ValueError: the memory belongs to another bundle, or the length is negative or not finite.
+            ValueError: the scene belongs to another bundle, or the length is negative or not finite.
         """
         frames = self._to_frames(dissolve_s)
-        if not memory.is_for(self.manifest.step):
-            raise ValueError(f"this memory was made by another generator than {self.manifest.name}; prepare it anew")
-        self._scenes.take(memory, frames)
+        if not scene.is_for(self.manifest.step):
+            raise ValueError(f"this scene was made by another generator than {self.manifest.name}; prepare it again")
+        self._scenes.take(scene, frames)
 
     def feed_live(self, frame: FrameArray, mask: FrameArray | None = None) -> None:
-        """Hand in the latest frame of a live input; it is used from the next frame on until another one comes.
+        """Set the frame of the live input; it is used from the next frame on until another one arrives.
 
         Args:
-            frame: uint8 (h, w, 3) RGB; fitted by centre crop and resize if it is not of the input's size. Copied.
-            mask: uint8 (h, w) or (h, w, 1) of the input's size, 255 where the frame counts; None for everywhere.
+            frame: uint8 (h, w, 3) RGB; copied, and fitted by centre crop and resize to the input's size.
+            mask: uint8 (h, w) or (h, w, 1) of the input's size, 255 where the frame is used; None for everywhere.
 
         Raises:
-            ValueError: the generator has no live input, or an array is not as above.
+            ValueError: the generator has no live input, or an array has the wrong dtype or shape.
         """
-        self._steering.feed_live(frame, mask)
+        self._step_inputs.feed_live(frame, mask)
 
-    def _prompted(self) -> Conditioner:
+    def _require_conditioner(self) -> Conditioner:
         if self._conditioner is None:
             raise ValueError(
                 f"{self.manifest.name} takes no prompt: it has no condition graph; reset(seed=...) changes it"
@@ -215,5 +215,5 @@ class GeneratorInputs:
 
     def _to_frames(self, seconds: float) -> int:
         if not (math.isfinite(seconds) and 0 <= seconds <= 3600):
-            raise ValueError(f"a dissolve must last 0 to 3600 seconds, got {seconds}")
+            raise ValueError(f"a cross-fade must last 0 to 3600 seconds, got {seconds}")
         return round(seconds * self.manifest.frame.fps)

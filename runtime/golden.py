@@ -1,4 +1,4 @@
-"""Golden frames: PyTorch's own frames replayed on any engine of any machine, without PyTorch."""
+"""Golden frames: replays on any engine the frames that PyTorch made at export, without PyTorch."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from runtime.bundle.reader import read_file
 from runtime.errors import BundleError
 from runtime.generator import Generator
 
-_MAX_BYTES = 2**30  # of a file and of what it unpacks to: a hundred frames of 1080p are half of it
+_MAX_BYTES = 2**30  # packed and unpacked; a hundred frames of 1080p are half of it
 _MAX_ENTRIES = 16
 _END = struct.Struct("<4s4H2LH")  # the last record of a zip archive
 
 
 class _Wanted(NamedTuple):
-    """An array that a golden file must hold; its first axis may be anything from `low` (if given) to `high`."""
+    """An array of a golden file; the length of its first axis is from `low` (if given) to `high`."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -33,7 +33,7 @@ class _Wanted(NamedTuple):
     high: int | None = None
 
     def fits(self, header: NpyHeader) -> bool:
-        """Tell whether a header claims such an array."""
+        """Return whether a header describes such an array."""
         if header.dtype.name != self.dtype or len(header.shape) != len(self.shape):
             return False
         if self.low is None:
@@ -43,13 +43,13 @@ class _Wanted(NamedTuple):
 
 
 class GoldenFile(NamedTuple):
-    """What a golden file holds.
+    """The content of a golden file.
 
     Args:
         frames: uint8 (N, H, W, 3).
-        image: what they were conditioned on, uint8 (H, W, 3), or None.
-        clip: what they were conditioned on, uint8 (T, H, W, 3), or None.
-        live: what was fed, uint8 (T, h, w, 3): number (k - 1) mod T before frame k; or None.
+        image: prompt, uint8 (H, W, 3), or None.
+        clip: prompt, uint8 (T, H, W, 3), or None.
+        live: live input, uint8 (T, h, w, 3), index (k - 1) mod T before frame k; or None.
     """
 
     frames: npt.NDArray[np.uint8]
@@ -59,7 +59,7 @@ class GoldenFile(NamedTuple):
 
 
 class GoldenResult(NamedTuple):
-    """How close one frame came: `frame` counts from 1, `psnr_db` is infinite where every value is the same."""
+    """The similarity of one frame: `frame` counts from 1, `psnr_db` is infinite if all values are equal."""
 
     file: str
     frame: int
@@ -136,14 +136,14 @@ def load_golden(folder: Path, spec: GoldenSpec, manifest: Manifest) -> GoldenFil
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = {entry.filename.removesuffix(".npy"): entry for entry in archive.infolist()}
             if len(entries) != len(archive.infolist()):
-                raise ValueError("a name stands there twice")
+                raise ValueError("a name appears twice")
             for name in sorted(set(wanted) | set(entries)):
                 if name not in wanted or name not in entries:
                     got, expected = ("there", None) if name in entries else (None, wanted[name][:2])
                     raise BundleError(f'{spec.file}: "{name[:60]}" is {got}, expected {expected}')
             content = {name: _unpack(archive, entries[name], item, spec.file) for name, item in wanted.items()}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-        raise BundleError(f"{spec.file} is no golden file: {error}; export the bundle again") from error
+        raise BundleError(f"{spec.file} is not a golden file: {error}; export the bundle again") from error
     if tuple(content["indices"].tolist()) != spec.frames:
         raise BundleError(
             f"{spec.file} holds the frames {content['indices'].tolist()}, the manifest says {spec.frames}"
@@ -152,7 +152,7 @@ def load_golden(folder: Path, spec: GoldenSpec, manifest: Manifest) -> GoldenFil
 
 
 def _wanted(spec: GoldenSpec, manifest: Manifest) -> dict[str, _Wanted]:
-    """Return what a golden file must hold, by name."""
+    """Return the arrays that a golden file must hold, by name."""
     shape = (manifest.frame.height, manifest.frame.width, 3)
     wanted = {
         "frames": _Wanted((len(spec.frames), *shape), "uint8"),
@@ -161,33 +161,33 @@ def _wanted(spec: GoldenSpec, manifest: Manifest) -> dict[str, _Wanted]:
     if spec.image:
         wanted["image"] = _Wanted(shape, "uint8")
     if spec.clip and manifest.condition is not None and (tensor := manifest.condition.only_input("clip")) is not None:
-        wanted["clip"] = _Wanted(tensor.shape[1:], "uint8", 1, tensor.shape[1])  # a shorter one is padded, as any is
+        wanted["clip"] = _Wanted(tensor.shape[1:], "uint8", 1, tensor.shape[1])  # a shorter one is padded
     if spec.live and (tensor := manifest.step.only_input("live")) is not None:
-        wanted["live"] = _Wanted((1, *tensor.shape[1:]), "uint8", 1, None)  # any number of frames but none
+        wanted["live"] = _Wanted((1, *tensor.shape[1:]), "uint8", 1, None)  # at least one frame
     return wanted
 
 
 def _check_directory(data: bytes) -> None:
-    """Raise ValueError unless a zip archive ends as numpy writes it, with a table of contents of few entries."""
+    """Raise ValueError unless a zip archive ends as numpy writes it, with a short table of contents."""
     end = data[-_END.size :]
     if len(end) < _END.size or data[-_END.size - 20 :].startswith(b"PK\x06\x07"):
-        raise ValueError("it is no zip archive of a plain kind")
+        raise ValueError("it is not a plain zip archive")
     magic, _, _, _, entries, size, _, comment = _END.unpack(end)
     if magic != b"PK\x05\x06" or comment:
-        raise ValueError("it is no zip archive, or its end is missing")
+        raise ValueError("it is not a zip archive, or its end is missing")
     if entries > _MAX_ENTRIES or size > 2**16:
         raise ValueError(f"it lists {entries} entries in {size} bytes, at most {_MAX_ENTRIES} are expected")
 
 
 def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, wanted: _Wanted, file: str) -> npt.NDArray[Any]:
-    """Unpack one array, no more of it than its header and shape need.
+    """Unpack one array, never more bytes than its header says.
 
     Raises:
-        BundleError: it is not what the manifest says.
-        ValueError: it is no array, or longer or shorter than it claims.
+        BundleError: it differs from the manifest.
+        ValueError: it is not an array, or its length differs from its header.
     """
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) or entry.flag_bits & 1:
-        raise ValueError(f"{entry.filename} is packed in a way that numpy does not write")
+        raise ValueError(f"{entry.filename} has a compression that numpy does not write")
     with archive.open(entry) as stream:
         head = stream.read(MAX_HEADER_BYTES)
         header = read_header(head)

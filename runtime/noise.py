@@ -1,21 +1,21 @@
 """Normal values from a seed, the same on every machine and engine (docs/bundle.md, "Noise").
 
 Philox 4x64-10 (Salmon, Moraes, Dror, Shaw: Parallel random numbers: as easy as 1, 2, 3; SC 2011) is counter-based: the
-value for frame 1,000,000 costs as much as the value for frame 0, and nothing has to be carried along.
+value for frame 1,000,000 costs as much as the value for frame 0, and there is no state.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from numpy.random import Philox  # before an engine takes the memory: NumPy loads it late
+from numpy.random import Philox  # imported here because NumPy loads it late, when an engine may have used up the memory
 
-FRAMES = 0  # stream of the values that each frame gets; counted in frames
-CODES = 1  # stream of the content codes; counted in renewals
+FRAMES = 0  # stream of the noise of each frame; indexed by frames
+CODES = 1  # stream of the content codes; indexed by renewals
 
 
 def check_seed(seed: int) -> int:
-    """Return the seed if it is one.
+    """Check a seed.
 
     Args:
         seed: a whole number.
@@ -24,7 +24,7 @@ def check_seed(seed: int) -> int:
         The seed as a plain int.
 
     Raises:
-        ValueError: it is no whole number in [0, 2**64).
+        ValueError: it is not a whole number in [0, 2**64).
     """
     if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
         raise ValueError(f"a seed must be a whole number, got {seed!r}")
@@ -45,10 +45,10 @@ def normals(seed: int, stream: int, index: int, count: int) -> npt.NDArray[np.fl
     Returns:
         float32 (count,), owned by the caller. A shorter draw is a prefix of a longer one.
     """
-    # NumPy steps the counter before it draws, so that the first block is that of the counter (1, index, 0, 0).
+    # NumPy increments the counter before it draws: the first block has the counter (1, index, 0, 0).
     key = np.array((seed, stream), np.uint64)
     bits = Philox(key=key, counter=np.array((0, index, 0, 0), np.uint64)).random_raw(count + count % 2)
-    # The half keeps ln(0) out; the top 53 bits are all that a float64 in [0.5, 1) can hold.
+    # The half avoids ln(0); a float64 in [0.5, 1) holds 53 bits.
     uniforms = ((bits >> np.uint64(11)) + 0.5) * 2.0**-53
     radius = np.sqrt(-2.0 * np.log(uniforms[0::2]))
     angle = (2.0 * np.pi) * uniforms[1::2]

@@ -1,4 +1,4 @@
-"""What steers a show while it runs: its controls, and the live input."""
+"""The controls and the live input of the step graph."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from runtime.prompts.images import load_image
 
 
 class StepInputs:
-    """The latest controls and live frame, handed in by any thread and written to the step graph by the show's.
+    """The latest control values and live frame: set by any thread, written to the step graph by the frame thread.
 
     Args:
-        manifest: says what can be steered.
+        manifest: of the bundle.
     """
 
     def __init__(self, manifest: Manifest) -> None:
@@ -28,22 +28,22 @@ class StepInputs:
         self._rate_name = next(rates, None)
         self._control = manifest.step.only_input("control")
         self._values = {name: control.default for name, control in manifest.controls.items()}
-        self._fresh: dict[str, npt.NDArray[np.uint8]] = {}  # live inputs that the next frame has to write
+        self._fresh: dict[str, npt.NDArray[np.uint8]] = {}  # live inputs to write before the next frame
         self._is_changed = True
 
     @property
     def values(self) -> dict[str, float]:
-        """The controls' values, as a copy."""
+        """A copy of the controls' values."""
         with self._lock:
             return dict(self._values)
 
     @property
     def renewal_rate(self) -> float:
-        """How fast a scene renews itself: the value of the control for that, or 1 where there is none."""
-        return 1.0 if self._rate_name is None else self._values[self._rate_name]  # one look at a dictionary is atomic
+        """The value of the control for the renewal rate, or 1 without one."""
+        return 1.0 if self._rate_name is None else self._values[self._rate_name]  # atomic
 
     def check_control(self, name: str, value: float) -> tuple[ControlSpec, float]:
-        """Return what the manifest says of a control, and the value as a number; see `Steerable.check_control`."""
+        """Return a control and its value as a number; see `GeneratorInputs.check_control`."""
         control = self._manifest.controls.get(name)
         if control is None:
             raise ValueError(f'there is no control "{name}" {nearest(name, self._manifest.controls)}')
@@ -58,7 +58,7 @@ class StepInputs:
         return control, number
 
     def set_control(self, name: str, value: float) -> tuple[ControlSpec, float]:
-        """Set a control and return the same; see `Steerable.set_control`."""
+        """Set a control and return both; see `GeneratorInputs.set_control`."""
         control, number = self.check_control(name, value)
         with self._lock:
             self._values[name] = number
@@ -66,7 +66,7 @@ class StepInputs:
         return control, number
 
     def feed_live(self, frame: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8] | None) -> None:
-        """Keep a live frame; see `Steerable.feed_live`."""
+        """Store a live frame; see `GeneratorInputs.feed_live`."""
         graph, name = self._manifest.step, self._manifest.name
         live, hidden = graph.only_input("live"), graph.only_input("mask")
         if live is None:
@@ -84,8 +84,8 @@ class StepInputs:
             self._fresh = fresh
 
     def write(self, session: Session) -> None:
-        """Write what has changed since the last call to the step graph's session."""
-        if not self._is_changed and not self._fresh:  # a change that comes now is for the next frame
+        """Write changes since the last call to the step graph's session."""
+        if not self._is_changed and not self._fresh:  # a concurrent change is for the next frame
             return
         with self._lock:
             fresh, self._fresh = self._fresh, {}

@@ -1,6 +1,6 @@
-"""The step graph twice: with frames, for a show, and without, to get further in one at a fraction of the cost.
+"""Runs the step graph: one session with a frame output, and one without, which skips frames at a fraction of the cost.
 
-Both sessions go on from the same states and see the same inputs, so that a show cannot tell by which it was advanced.
+Both sessions use the same states and inputs, so the later frames do not depend on which session ran a step.
 """
 
 from __future__ import annotations
@@ -18,55 +18,38 @@ class HasDeviceAddress(Protocol):
     """A session whose tensors lie on a device."""
 
     def address(self, name: str) -> int:
-        """Return where an output of the last run lies, until the next run."""
-
-
-class NullSession:
-    """A session of a graph that computes nothing, which is what a step graph without states is without its frame."""
-
-    def write(self, name: str, value: Array) -> None:
-        """Do nothing."""
-
-    def run(self) -> None:
-        """Do nothing."""
-
-    def read(self, name: str) -> Array:
-        """Fail: there is no output."""
-        raise AssertionError(f"read({name!r}) of a graph without outputs")
-
-    def reset(self) -> None:
-        """Do nothing."""
-
-    def close(self) -> None:
-        """Do nothing."""
+        """Return the address of an output of the last run; valid until the next run."""
 
 
 class StepRunner:
     """A session of the step graph, and one without frames that is opened when it is first needed.
 
     Args:
-        session: of the step graph with the frame that is wanted; owned from now on.
+        session: of the step graph with one frame output; the runner takes ownership.
         pairs: (state input, state output) names.
-        open_blind: opens a session of the step graph without any frame; None to go on with the one that has a frame.
+        open_without_frames: opens a session of the step graph without frame outputs; None to use `session` instead.
     """
 
     def __init__(
-        self, session: Session, pairs: Sequence[tuple[str, str]], open_blind: Callable[[], Session] | None = None
+        self,
+        session: Session,
+        pairs: Sequence[tuple[str, str]],
+        open_without_frames: Callable[[], Session] | None = None,
     ) -> None:
         self._session = session
         self._pairs = pairs
-        self._open_blind = open_blind
-        self._blind: Session | None = None
+        self._open_without_frames = open_without_frames
+        self._frameless: Session | None = None
         self._active = session
-        self._inputs: dict[str, Array] = {}  # as last written, for the session that takes over
+        self._inputs: dict[str, Array] = {}  # last written values, for the other session
 
     def write(self, name: str, value: Array) -> None:
-        """Copy a value into an input, where it stays until the next write; the caller does not change it afterwards."""
+        """Copy a value into an input, where it stays until the next write; the caller must not change it afterwards."""
         self._inputs[name] = value
         self._active.write(name, value)
 
     def run(self) -> None:
-        """Make a step.
+        """Run one step.
 
         Raises:
             EngineError: the engine failed.
@@ -74,11 +57,11 @@ class StepRunner:
         self._active.run()
 
     def read(self, name: str) -> Array:
-        """Return a view of an output of the last step with frames, valid until the next."""
+        """Return a view of an output of the last step that made a frame; valid until the next one."""
         return self._session.read(name)
 
     def address(self, name: str) -> int | None:
-        """Return where an output of the last step with frames lies on a device, None if it lies in main memory."""
+        """Return the device address of an output of the last step that made a frame; None if it is in main memory."""
         return self._session.address(name) if isinstance(self._session, HasDeviceAddress) else None
 
     def reset(self) -> None:
@@ -86,10 +69,10 @@ class StepRunner:
         self._active.reset()
 
     def take_over(self, other: StepRunner) -> bool:
-        """Take inputs and states from a stepper of another engine that has failed, and close it.
+        """Take inputs and states from the runner of an engine that failed, and close it.
 
         Returns:
-            Whether the states could still be had; else they are zeros.
+            Whether the states could still be read; otherwise they are zeros.
         """
         for name, value in other._inputs.items():
             self.write(name, value)
@@ -100,21 +83,21 @@ class StepRunner:
             states, has_states = [], not self._pairs
         for name, value in states:
             self._active.write(name, value)
-        other._active = other._session  # nothing is left to be handed over
+        other._active = other._session  # its states are not needed any more
         with suppress(EngineError):
             other.close()
         return has_states
 
     @contextmanager
     def without_frames(self) -> Iterator[None]:
-        """Make every step within this context without its frame.
+        """Run every step in this context without making its frame.
 
         Raises:
             EngineError: the engine refused the graph.
         """
-        if self._blind is None:
-            self._blind = self._session if self._open_blind is None else self._open_blind()
-        self._hand_over(self._blind)
+        if self._frameless is None:
+            self._frameless = self._session if self._open_without_frames is None else self._open_without_frames()
+        self._hand_over(self._frameless)
         try:
             yield
         finally:
@@ -123,8 +106,8 @@ class StepRunner:
     def close(self) -> None:
         """Free both sessions."""
         self._session.close()
-        if self._blind is not None:
-            self._blind.close()
+        if self._frameless is not None:
+            self._frameless.close()
 
     def _hand_over(self, session: Session) -> None:
         if session is self._active:

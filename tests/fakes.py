@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from runtime.bundle.manifest import Manifest
-from runtime.engines.engine import Array, Buffers, Program
+from runtime.engines.engine import Array, BufferedSession, Program
 from runtime.engines.table import EngineChoice
 from runtime.generator import Generator
 from streaming.sinks.sink import Frame, Sink, StreamFormat
@@ -43,7 +43,7 @@ class FakeClock:
         self.time_s = max(self.time_s, deadline_s)
 
 
-class FakeSession:
+class FakeSession(BufferedSession):
     """A session that computes in Python and remembers what it was given; see `runtime.engines.engine.Session`.
 
     Args:
@@ -52,16 +52,16 @@ class FakeSession:
     """
 
     def __init__(self, program: Program, compute: Compute) -> None:
+        super().__init__(program)
         self.writes: list[tuple[int, str, Array]] = []  # (runs before, name, value)
         self.num_runs = 0
         self.is_closed = False
         self._program = program
         self._compute = compute
-        self._buffers = Buffers(program)
 
     def write(self, name: str, value: Array) -> None:
         """Copy a value in, and remember it."""
-        self._buffers.write(name, value)
+        super().write(name, value)
         self.writes.append((self.num_runs, name, value.copy()))
 
     def written(self, name: str) -> list[tuple[int, Array]]:
@@ -70,19 +70,11 @@ class FakeSession:
 
     def run(self) -> None:
         """Compute once and swap the states."""
-        inputs, outputs = self._buffers.turns[self._buffers.turn]
+        inputs, outputs = self.turns[self.turn]
         for name, value in self._compute(self._program, inputs, self.num_runs).items():
             np.copyto(outputs[name], value)
         self.num_runs += 1
-        self._buffers.swap()
-
-    def read(self, name: str) -> Array:
-        """Return a view of an output."""
-        return self._buffers.read(name)
-
-    def reset(self) -> None:
-        """Set the states to zeros."""
-        self._buffers.reset()
+        self.swap()
 
     def close(self) -> None:
         """Remember that it was closed."""
@@ -131,7 +123,7 @@ def fake_generator(manifest: Manifest, compute: Compute = count_frames, **option
     Args:
         manifest: any; its graphs' files are not read.
         compute: what the sessions compute.
-        options: `pixels`, `seed`, `renewal`, `open_words` of `Generator`.
+        options: `pixels`, `seed`, `renewal`, `open_text_encoder` of `Generator`.
     """
     engine = FakeEngine(compute)
     pixels = options.get("pixels", "rgb")
@@ -142,8 +134,8 @@ def fake_generator(manifest: Manifest, compute: Compute = count_frames, **option
     if manifest.condition is not None:
         condition = engine.open(Program(b"", manifest.condition.inputs, manifest.condition.outputs), "fp32", 1, None)
     states = tuple(manifest.step.outputs_of("state"))
-    blind = Program(b"", manifest.step.inputs, states, pairs)
-    options.setdefault("open_blind", lambda: engine.open(blind, "fp32", 1, None))
+    frameless = Program(b"", manifest.step.inputs, states, pairs)
+    options.setdefault("open_without_frames", lambda: engine.open(frameless, "fp32", 1, None))
     return Generator(manifest, EngineChoice(engine, "fp32", "a fake"), step, condition, **options), engine
 
 

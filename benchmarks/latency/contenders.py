@@ -23,9 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.machine import resident_mb
-from runtime.bundle.graph_checks import prune
+from runtime.bundle.pruning import prune
 from runtime.bundle.reader import Bundle, open_bundle
-from runtime.engines.sessions import frame_output, open_sessions, state_pairs
+from runtime.engines.opening import frame_output, open_sessions, state_pairs
 from runtime.engines.table import choose_engine
 from runtime.errors import BundleError, EngineError
 from runtime.generator import Generator

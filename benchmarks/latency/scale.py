@@ -27,9 +27,9 @@ import onnx
 from benchmarks.latency.comparison import BLOCK, SETTLE, ContenderProcess
 from benchmarks.latency.distribution import percentiles
 from benchmarks.report import BenchmarkReport
-from runtime.bundle.graph_checks import prune
+from runtime.bundle.pruning import prune
 from runtime.bundle.reader import open_bundle
-from runtime.engines.sessions import frame_output
+from runtime.engines.opening import frame_output
 from runtime.engines.table import count_cores
 
 _SIZES = "128x128,192x192,256x256,384x384,512x512,768x768,1024x1024"

@@ -10,10 +10,10 @@ from typing import TypeVar
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.reader import open_bundle
 from runtime.engines.engine import Array, Session
-from runtime.engines.sessions import open_condition, open_sessions
+from runtime.engines.opening import open_condition, open_sessions
 from runtime.engines.table import choose_engine, failed_pairs
 from runtime.generator import Generator
-from runtime.prompts.text_encoder import open_words
+from runtime.prompts.text_encoder import open_text_encoder
 
 T = TypeVar("T")
 STAGES = ("host to device", "compute", "device to host")  # an engine on a GPU only enqueues in "compute"
@@ -84,7 +84,7 @@ def open_timed(
     )
     timed = wrap(step, bundle.manifest)
 
-    def open_second() -> Session:
+    def open_spare() -> Session:
         return open_condition(bundle, choice.engine, choice.precision, threads=threads, cache_dir=None)
 
     generator = Generator(
@@ -93,7 +93,9 @@ def open_timed(
         timed,
         condition,
         pixels=pixels,
-        open_words=None if bundle.manifest.text is None else lambda: open_words(bundle.path, bundle.manifest),
-        open_second=open_second,
+        open_text_encoder=None
+        if bundle.manifest.text is None
+        else lambda: open_text_encoder(bundle.path, bundle.manifest),
+        open_spare=open_spare,
     )
     return generator, timed

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import onnx
 import onnx.inliner
-import onnx.utils
 import onnx.version_converter
 from onnx import TensorProto, helper
 
 from runtime.bundle.graph_checks import why_unreadable
+from runtime.bundle.pruning import pruned_model
 
 OPSET = 18  # opset of our own bundles; older models are converted to it
 NEWEST_OPSET = 21  # the newest opset that all supported engines read; newer models are converted to it
@@ -154,9 +154,8 @@ def extract_graph(
 
 
 def _extract(source: OnnxSource, outputs: Collection[str]) -> onnx.ModelProto:
-    """Return a model of what the outputs depend on, without other inputs."""
-    names = [port.name for port in source.inputs]
-    model = onnx.utils.Extractor(source.model).extract_model(names, list(outputs))
+    """Return what the outputs need, without the inputs that they do not."""
+    model = pruned_model(source.model, outputs)
     read = {name for node in model.graph.node for name in node.input} | set(outputs)
     read |= {name for node in model.graph.node for name in _captured(node)}
     inputs = [value for value in model.graph.input if value.name in read]

@@ -1,4 +1,4 @@
-"""What can be steered: the manifest's controls, read strictly, and what each of them acts on."""
+"""The controls of a manifest."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from runtime.bundle.strict_json import StrictJson
 from runtime.bundle.tensors import GraphSpec
 from runtime.errors import BundleError
 
-TARGETS = ("step", "renewal", "seed")
+_TARGETS = ("step", "renewal", "seed")
 _KEYS = ("name", "description", "unit", "minimum", "maximum", "default", "index", "target")
-_MAX_CONTROLS = 256  # each page and status lists them all
-_MAX_SEED = 2**53  # controls are floats, and up to here every whole number is one
+_MAX_CONTROLS = 256  # the page and the status list all of them
+_MAX_SEED = 2**53  # controls are floats, which hold every whole number up to here
 
 
 @dataclass(frozen=True)
 class ControlSpec:
-    """One thing that can be steered.
+    """One control.
 
     Args:
-        name: what it is called by.
+        name: identifier.
         description: what it does, for people.
         unit: of its values, for people.
-        minimum: its lowest value.
-        maximum: its highest value.
-        default: its value before anybody sets it.
-        target: "step": a value of the control tensor; "renewal": a factor on how fast a scene renews itself; "seed":
-            the scene that is made up next.
-        index: its place in the control tensor; None for every other target.
+        minimum: lowest value.
+        maximum: highest value.
+        default: initial value.
+        target: "step": a value of the control tensor; "renewal": a factor on the renewal rate; "seed": the seed of the
+            next scene.
+        index: in the control tensor; None for the other targets.
     """
 
     name: str
@@ -42,14 +42,14 @@ class ControlSpec:
 
 
 def parse_controls(items: list[Any], step: GraphSpec) -> dict[str, ControlSpec]:
-    """Read the manifest's list of controls.
+    """Parse the manifest's list of controls.
 
     Args:
         items: the JSON list.
         step: the step graph, which has the control tensor.
 
     Returns:
-        name -> control, in the manifest's order.
+        Name -> control, in the manifest's order.
 
     Raises:
         BundleError: an entry breaks a rule of docs/bundle.md.
@@ -80,7 +80,7 @@ def parse_controls(items: list[Any], step: GraphSpec) -> dict[str, ControlSpec]:
 def _parse_control(item: Any, where: str, count: int) -> ControlSpec:
     fields = StrictJson(item, where, _KEYS)
     name = fields.text("name", r"[a-z][a-z0-9_-]{0,63}")
-    target = fields.choice("target", TARGETS) if fields.has("target") else "step"
+    target = fields.choice("target", _TARGETS) if fields.has("target") else "step"
     low, high = fields.number("minimum"), fields.number("maximum")
     if not low < high:
         raise BundleError(f'{where}: "minimum" must be below "maximum", got {low} and {high}')

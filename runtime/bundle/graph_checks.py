@@ -1,12 +1,10 @@
-"""ONNX graphs: checked against the manifest before any engine sees them, and pruned to the outputs that are wanted."""
+"""Checks of ONNX graphs against the manifest, before any engine loads them."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-
 import onnx
-from google.protobuf.message import EncodeError
 
+from runtime.bundle.pruning import needed_nodes
 from runtime.bundle.size_checks import check_constants, check_sizes
 from runtime.bundle.strict_json import describe
 from runtime.bundle.tensors import GraphSpec, TensorSpec
@@ -22,13 +20,13 @@ _TYPES = {
     "bool": onnx.TensorProto.BOOL,
 }
 MAX_NODES = 12_000  # the UNet of Stable Diffusion has 5,000 to 10,000
-_MAX_PARTS = 2**17  # inputs and outputs of nodes, attributes, constants and stated shapes, all together
-# Attributes that are words: ONNX's own checker takes any, engines stop at one that they do not know.
+_MAX_PARTS = 2**17  # total of the nodes' inputs and outputs, attributes, constants and stated shapes
+# String attributes and their values: ONNX's checker accepts any value, but engines do not.
 _AUTO_PAD = ("NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID")
-_WORDS: dict[tuple[str, str], tuple[str, ...]] = {
+_STRING_VALUES: dict[tuple[str, str], tuple[str, ...]] = {
     (kind, "auto_pad"): _AUTO_PAD for kind in ("Conv", "ConvTranspose", "AveragePool", "MaxPool")
 }
-_WORDS |= {
+_STRING_VALUES |= {
     ("DepthToSpace", "mode"): ("DCR", "CRD"),
     ("GridSample", "mode"): ("linear", "nearest", "cubic", "bilinear", "bicubic"),
     ("GridSample", "padding_mode"): ("zeros", "border", "reflection"),
@@ -44,36 +42,36 @@ _WORDS |= {
 
 
 def parse_graph(data: bytes, graph: GraphSpec) -> onnx.ModelProto:
-    """Parse an ONNX file and check that it is what the manifest says.
+    """Parse an ONNX file and check it against the manifest.
 
     Args:
-        data: the file.
-        graph: what the manifest says of it.
+        data: content of the file.
+        graph: the manifest's entry for it.
 
     Returns:
         The model, owned by the caller.
 
     Raises:
-        BundleError: it is no ONNX, keeps data in other files, has control flow or private operators, its inputs,
-            outputs or picture differ from the manifest's, or a tensor is not what it claims or gigantic.
+        BundleError: it is not ONNX, stores data in other files, has control flow or custom operators, differs from the
+            manifest in its inputs, outputs or picture, or has a tensor that is invalid or too large.
     """
     file = graph.file
     try:
         model = onnx.ModelProto.FromString(data)
     except Exception as error:  # protobuf's DecodeError, from a package without types
-        raise BundleError(f"{file} is no ONNX file: it cannot be parsed; export the bundle again") from error
+        raise BundleError(f"{file} is not an ONNX file: it cannot be parsed; export the bundle again") from error
     _check_counts(model, file)
     if (why_not := why_unreadable(model)) is not None:
         raise BundleError(f"{file} is damaged: it holds a name {why_not}; export the bundle again")
     if not model.graph.node:
-        raise BundleError(f"{file} is no ONNX file or holds an empty graph; export the bundle again")
+        raise BundleError(f"{file} is not an ONNX file or has an empty graph; export the bundle again")
     _check_nodes(model, file)
     _check_data(model, file)
     check_constants(model, file)
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
     _check_values(inputs, graph.inputs, f"{file} inputs")
-    # The picture may be an output of the file too: it is pruned like the frame that is not wanted.
+    # The picture may also be an output of the file; it is pruned like an unused frame.
     outputs = [value for value in model.graph.output if value.name != graph.picture]
     _check_values(outputs, graph.outputs, f"{file} outputs")
     if graph.picture:
@@ -82,52 +80,8 @@ def parse_graph(data: bytes, graph: GraphSpec) -> onnx.ModelProto:
     return model
 
 
-def prune(model: onnx.ModelProto, outputs: Collection[str]) -> bytes:
-    """Cut a graph down to what some of its outputs need.
-
-    Args:
-        model: a checked model; left as it is.
-        outputs: names of the graph outputs to keep. All inputs stay, so that a session's face does not depend on them.
-
-    Returns:
-        The serialised model, without the nodes and constants that nothing kept needs.
-
-    Raises:
-        MemoryError: there is not enough memory for a second copy of the graph.
-    """
-    wanted = set(outputs)
-    nodes = _needed(model.graph, wanted)
-    used = {name for node in nodes for name in node.input}
-    pruned = onnx.ModelProto()
-    pruned.ir_version = model.ir_version
-    pruned.opset_import.extend(model.opset_import)
-    pruned.graph.name = model.graph.name
-    pruned.graph.node.extend(nodes)
-    constants = {tensor.name for tensor in model.graph.initializer}
-    pruned.graph.input.extend(value for value in model.graph.input if value.name not in constants)
-    pruned.graph.output.extend(value for value in model.graph.output if value.name in wanted)
-    try:
-        pruned.graph.initializer.extend(tensor for tensor in model.graph.initializer if tensor.name in used)
-        return bytes(pruned.SerializeToString())
-    except EncodeError as error:  # the checked model could be written, so protobuf has run out of memory
-        raise MemoryError(str(error)) from error
-
-
-def _needed(graph: onnx.GraphProto, outputs: Iterable[str], stop: str = "") -> list[onnx.NodeProto]:
-    """Return the nodes that `outputs` depend on, in order, going no further back than the tensor `stop`."""
-    makers = {name: index for index, node in enumerate(graph.node) for name in node.output if name}
-    seen: set[int] = set()
-    names = [name for name in outputs if name != stop]
-    while names:
-        index = makers.get(names.pop())
-        if index is not None and index not in seen:
-            seen.add(index)
-            names.extend(name for name in graph.node[index].input if name and name != stop)
-    return [graph.node[index] for index in sorted(seen)]
-
-
 def _check_counts(model: onnx.ModelProto, file: str) -> None:
-    """Check that a graph has no more parts than can be checked in a second or two."""
+    """Check that a graph is small enough to be checked within one or two seconds."""
     graph = model.graph
     if len(graph.node) > MAX_NODES:
         raise BundleError(f"{file} has {len(graph.node)} nodes, at most {MAX_NODES} are read")
@@ -141,9 +95,9 @@ def _check_counts(model: onnx.ModelProto, file: str) -> None:
 
 
 def why_unreadable(model: onnx.ModelProto) -> str | None:
-    """Return None if every name of a graph can be read and shown, else what is wrong, for "it holds a name ...".
+    """Return None if all names of a graph are printable text, else the end of the message "it holds a name ...".
 
-    Protobuf lets any bytes through, and returns them or raises.
+    Protobuf does not validate strings: it returns bytes or raises.
     """
     graph = model.graph
     try:
@@ -157,11 +111,11 @@ def why_unreadable(model: onnx.ModelProto) -> str | None:
             texts += [node.doc_string, *(item.doc_string for item in node.attribute)]
             texts += [word for item in node.metadata_props for word in (item.key, item.value)]
     except UnicodeDecodeError:
-        return "that is no UTF-8"
+        return "that is not UTF-8"
     if not all(isinstance(text, str) for text in (*names, *texts)):
-        return "that is no UTF-8"
+        return "that is not UTF-8"
     strange = next((name for name in names if not str(name).isprintable()), None)
-    return None if strange is None else f"with characters that cannot be shown, {describe(strange)}"
+    return None if strange is None else f"with characters that are not printable, {describe(strange)}"
 
 
 def _check_nodes(model: onnx.ModelProto, file: str) -> None:
@@ -171,7 +125,7 @@ def _check_nodes(model: onnx.ModelProto, file: str) -> None:
     names: set[str] = set()
     for node in model.graph.node:
         for attribute in node.attribute:
-            words = _WORDS.get((node.op_type, attribute.name))
+            words = _STRING_VALUES.get((node.op_type, attribute.name))
             if words is not None and attribute.s.decode("utf-8", "replace") not in words:
                 raise BundleError(
                     f'{file}: "{attribute.name}" of the node "{node.name}" ({node.op_type}) is '
@@ -204,7 +158,7 @@ def _check_nodes(model: onnx.ModelProto, file: str) -> None:
 
 
 def _is_crash(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> bool:
-    """Tell whether ONNX's own shape inference would read beyond a vector, which ends the process (onnx 1.23)."""
+    """Return whether ONNX's shape inference would read out of bounds and end the process (onnx 1.23)."""
     match node.op_type, attribute.name:
         case "Split", "num_outputs":
             return bool(attribute.i != len(node.output))
@@ -245,16 +199,16 @@ def _check_picture(model: onnx.ModelProto, graph: GraphSpec) -> None:
         raise BundleError(f'{file} has no tensor "{name}", which the manifest calls the picture')
     inputs = {value.name for value in model.graph.input} - {tensor.name for tensor in model.graph.initializer}
     for frame in frames:
-        after = _needed(model.graph, [frame], stop=name)
+        after = needed_nodes(model.graph, [frame], stop=name)
         read = {item for node in after for item in node.input}
         if name not in read or read & inputs:
             raise BundleError(
                 f'{file}: the frame "{frame}" must be computed from the picture "{name}" and nothing else'
             )
     states = [tensor.name for tensor in graph.outputs_of("state")]
-    if any(name in node.input for node in _needed(model.graph, states)) or name in states:
+    if any(name in node.input for node in needed_nodes(model.graph, states)) or name in states:
         raise BundleError(f'{file}: a state depends on the picture "{name}", from which only frames may be computed')
-    # Frames after a watermark must still be frames: the shape is checked wherever the file states it.
+    # A watermark replaces the picture, so its shape is checked wherever the file states it.
     height, width = _frame_size(graph)
     for value in [*model.graph.value_info, *model.graph.output]:
         if value.name == name:

@@ -1,9 +1,9 @@
-"""Types and shapes of all tensors of a graph, and the values of those that say how large others become.
+"""Infers the types and shapes of all tensors of a graph, and the values of tensors that hold sizes.
 
-ONNX's inference of a whole graph takes exponential time and memory for some small graphs: a chain of Gather nodes can
-double the number of dimensions at every node, a chain of Concat nodes the number of values that it follows. So it is
-asked for one node after the other, and every result is checked before the next node reads it: the time is linear in the
-size of the graph.
+ONNX's inference of a whole graph takes exponential time and memory for some small graphs: each node in a chain of
+Gather nodes can double the number of dimensions, each node in a chain of Concat nodes the number of known values. So
+inference runs for one node at a time, and each result is checked before the next node uses it. The time is linear in
+the size of the graph.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from onnx import TensorProto, helper, numpy_helper
 
 from runtime.errors import BundleError
 
-MAX_DIMENSIONS = 16  # of a tensor; engines know 8
-_MAX_KNOWN = 128  # values of a list that may be a shape
-_MAX_COMPUTED = 2048  # nodes that compute sizes
-# What makes much out of little: the size of their results must be known. Of other nodes it may depend on the values.
+MAX_DIMENSIONS = 16  # of a tensor; engines support 8
+_MAX_KNOWN_VALUES = 128  # values of a list that may hold a shape
+_MAX_COMPUTED_NODES = 2048  # nodes that compute sizes
+# Operators with small inputs and large results: the shapes of their results must be known.
 _AMPLIFIERS = {"AffineGrid", "BlackmanWindow", "Col2Im", "ConstantOfShape", "ConvTranspose", "DFT", "Expand"}
 _AMPLIFIERS |= {"EyeLike", "HammingWindow", "HannWindow", "MaxUnpool", "MelWeightMatrix", "OneHot", "Pad"}
 _AMPLIFIERS |= {"Range", "Resize", "STFT", "Tile", "Upsample"}
-# What makes a result of the shape that its last input holds.
+# Operators whose last input holds the shape of the result.
 _SHAPED = {"ConstantOfShape", "Expand", "Reshape", "Tile"}
-# What sizes are computed with, where ONNX's own inference does not follow the values.
+# Operators that compute sizes, whose values ONNX's inference does not always follow.
 _ARITHMETIC = {"Abs", "Add", "Cast", "Ceil", "Concat", "Constant", "ConstantOfShape", "Div", "Equal", "Expand"}
 _ARITHMETIC |= {"Floor", "Gather", "Identity", "Max", "Min", "Mod", "Mul", "Neg", "Pow", "Range", "ReduceMax"}
 _ARITHMETIC |= {"ReduceMin", "ReduceProd", "ReduceSum", "Reshape", "Round", "Shape", "Size", "Slice", "Split"}
@@ -39,33 +39,33 @@ def infer(model: onnx.ModelProto, file: str) -> dict[str, TypeAndShape]:
     """Return the type and shape of every tensor of a graph.
 
     Args:
-        model: the graph, whose nodes are in order; left as it is.
+        model: the graph, whose nodes are in order; not changed.
         file: its name, for messages.
 
     Raises:
-        BundleError: a node breaks ONNX's rules, or a tensor has too many dimensions or a size that cannot be told.
+        BundleError: a node breaks ONNX's rules, or a tensor has too many dimensions or an unknown size.
     """
     return _Inference(model, file).run()
 
 
 def broken_rule(file: str, error: Exception) -> BundleError:
-    """Return what is to be raised where ONNX refuses a graph."""
+    """Return the exception for a graph that ONNX refuses."""
     reason = " ".join(str(error).split())[:300]
     return BundleError(f"{file} breaks the rules of ONNX: {reason}; export the bundle again")
 
 
 def stated(kind: onnx.TypeProto) -> TypeAndShape:
-    """Return what a type says: its number, and its sizes with -1 for unknown ones."""
+    """Return the element type and shape of a type; unknown sizes are -1."""
     tensor = kind.tensor_type
     if not tensor.HasField("shape"):
         return tensor.elem_type, None
-    # A size of 0 is stored like one that is missing; the second look tells them apart.
+    # Protobuf returns 0 for a missing size, too.
     shape = [size.dim_value or (0 if size.HasField("dim_value") else -1) for size in tensor.shape.dim]
     return tensor.elem_type, tuple(shape)
 
 
 def known_shape(name: str, sizes: dict[str, TypeAndShape]) -> tuple[int, ...] | None:
-    """Return a tensor's shape, or None if any of it is unknown."""
+    """Return a tensor's shape, or None if it is not fully known."""
     _, shape = sizes.get(name, (0, None))
     return None if shape is None or -1 in shape else shape
 
@@ -75,19 +75,19 @@ class _Inference:
 
     def __init__(self, model: onnx.ModelProto, file: str) -> None:
         self._file, self._nodes = file, model.graph.node
-        self._empty = onnx.ModelProto(ir_version=max(model.ir_version, 4))  # from 4 on constants need not be inputs
+        self._empty = onnx.ModelProto(ir_version=max(model.ir_version, 4))  # from 4 on, constants need not be inputs
         self._empty.opset_import.extend(model.opset_import)
         self._empty.graph.name = "node"
         self._types: dict[str, onnx.TypeProto] = {}
         self._sizes: dict[str, TypeAndShape] = {}
-        self._values: dict[str, TensorProto] = {}  # small constants, and what was computed from them
+        self._values: dict[str, TensorProto] = {}  # small constants, and values computed from them
         for value in model.graph.input:
             self._note(value.name, value.type, "the input")
         for tensor in model.graph.initializer:
             self._note(tensor.name, helper.make_tensor_type_proto(tensor.data_type, tensor.dims), "the constant")
-            if len(tensor.dims) < 2 and prod(tensor.dims) <= _MAX_KNOWN:
+            if len(tensor.dims) < 2 and prod(tensor.dims) <= _MAX_KNOWN_VALUES:
                 self._values[tensor.name] = tensor
-        self._makers: dict[str, int] = {}  # number of the node, for tensors that may be computed
+        self._makers: dict[str, int] = {}  # tensor that may be computed -> index of its node
         self._tried: set[int] = set()
 
     def run(self) -> dict[str, TypeAndShape]:
@@ -99,10 +99,12 @@ class _Inference:
             shapes = [known_shape(name, self._sizes) for name in names]
             if node.op_type in _AMPLIFIERS and None in shapes:
                 raise BundleError(
-                    f'{self._file}: how large the result of the node "{node.name}" ({node.op_type}) becomes cannot be '
-                    "told before it runs; make its sizes constants"
+                    f'{self._file}: the size of the result of the node "{node.name}" ({node.op_type}) is not '
+                    "known before it runs; make its sizes constants"
                 )
-            if node.op_type in _ARITHMETIC and all(shape is not None and prod(shape) <= _MAX_KNOWN for shape in shapes):
+            if node.op_type in _ARITHMETIC and all(
+                shape is not None and prod(shape) <= _MAX_KNOWN_VALUES for shape in shapes
+            ):
                 self._makers.update((name, index) for name in names)
         return self._sizes
 
@@ -111,9 +113,9 @@ class _Inference:
         self._types[name], self._sizes[name] = kind, stated(kind)
 
     def _infer(self, node: onnx.NodeProto) -> None:
-        """Note the types of a node's results."""
+        """Infer the types of a node's results."""
         result = f"the result of a node {node.op_type},"
-        if node.op_type in _SHAPED and node.input:  # ONNX makes as many dimensions as the last input has values
+        if node.op_type in _SHAPED and node.input:  # the last input has one value per dimension
             _, shape = self._sizes.get(node.input[-1], (0, None))
             self._check_dimensions(shape[0] if shape else 0, node.output[0], result)
         model = self._alone(node)
@@ -124,7 +126,7 @@ class _Inference:
         for value in inferred.graph.output:
             for size in value.type.tensor_type.shape.dim:
                 if size.dim_param:
-                    size.ClearField("dim_param")  # a name that was made up for this node alone
+                    size.ClearField("dim_param")  # a name that is generated for this node only
             self._note(value.name, value.type, result)
 
     def _check_dimensions(self, count: int, name: str, what: str) -> None:
@@ -150,7 +152,7 @@ class _Inference:
         return model
 
     def _compute(self, names: Iterable[str]) -> bool:
-        """Compute tensors from constants and shapes, where that is possible; tell whether any of them was.
+        """Compute tensors from constants and shapes if possible; return whether any was computed.
 
         Raises:
             BundleError: too many nodes would have to be computed.
@@ -163,9 +165,9 @@ class _Inference:
                 self._tried.add(index)
                 wanted.append(index)
                 waiting.extend(self._nodes[index].input)
-        if len(self._tried) > _MAX_COMPUTED:
+        if len(self._tried) > _MAX_COMPUTED_NODES:
             raise BundleError(
-                f"{self._file} computes the sizes of its tensors with more than {_MAX_COMPUTED} nodes; make them "
+                f"{self._file} computes the sizes of its tensors with more than {_MAX_COMPUTED_NODES} nodes; make them "
                 "constants"
             )
         for index in sorted(wanted):
@@ -173,8 +175,8 @@ class _Inference:
         return any(name in self._values for name in unknown)
 
     def _evaluate(self, node: onnx.NodeProto) -> None:
-        """Compute a node's results if everything that it reads is known."""
-        from onnx.reference import ReferenceEvaluator  # slow to import and hardly ever needed
+        """Compute a node's results if all its inputs are known."""
+        from onnx.reference import ReferenceEvaluator  # slow to import and rarely needed
 
         feeds: dict[str, Any] = {}
         for name in filter(None, node.input):
@@ -185,7 +187,7 @@ class _Inference:
         try:
             with np.errstate(all="ignore"):
                 results = ReferenceEvaluator(self._alone(node)).run(None, feeds)
-        except Exception:  # noqa: BLE001 - it stays unknown, and an engine may know better
+        except Exception:  # noqa: BLE001 - the values stay unknown
             return
         for name, result in zip(filter(None, node.output), results, strict=True):
             value = numpy_helper.from_array(np.asarray(result), name)

@@ -1,4 +1,4 @@
-"""bundle.json as frozen dataclasses: the contract of docs/bundle.md, schema 1, read strictly.
+"""bundle.json as frozen dataclasses (docs/bundle.md, schema 1); unknown keys are errors.
 
 manifest = Manifest.parse(json.loads(text))
 manifest.frame.width, manifest.step.inputs, manifest.controls["wind"].maximum
@@ -27,8 +27,8 @@ from runtime.bundle.tensors import (
 )
 from runtime.errors import BundleError
 
-SCHEMA = 1
-# Every one is required: schema 1 has no optional key at this level.
+_SCHEMA = 1
+# All are required.
 _KEYS = ["schema", "name", "description", "frame", "graphs", "controls", "renewal", "text"]
 _KEYS += ["golden", "files", "provenance", "verified", "sha256"]
 _HASH = r"[0-9a-f]{64}"
@@ -36,7 +36,7 @@ _HASH = r"[0-9a-f]{64}"
 
 @dataclass(frozen=True)
 class FrameSpec:
-    """What comes out: width and height in pixels (even), fps, colour ("bt709")."""
+    """The format of the frames: width and height in pixels (even), fps, colour ("bt709")."""
 
     width: int
     height: int
@@ -47,7 +47,7 @@ class FrameSpec:
 
 @dataclass(frozen=True)
 class RenewalSpec:
-    """How a scene made from noise renews itself; frames, and correlation in [0, 1]."""
+    """The renewal of scenes made from noise: frames, and correlation in [0, 1]."""
 
     every_frames: int
     dissolve_frames: int
@@ -56,7 +56,7 @@ class RenewalSpec:
 
 @dataclass(frozen=True)
 class TextSpec:
-    """The files of the text encoder, paths inside the bundle, and where its token vectors come from."""
+    """The files of the text encoder (paths inside the bundle), and the licence and source of its token vectors."""
 
     tokenizer: str
     vectors: str
@@ -72,11 +72,11 @@ class GoldenSpec:
     Args:
         file: its path inside the bundle.
         seed: of the run.
-        image: whether it was conditioned on a picture, which the file holds.
-        frames: the 1-based numbers of the frames that the file holds.
-        text: what it was conditioned on, or None.
-        clip: whether it was conditioned on a clip, which the file holds.
-        live: whether it was fed live frames, which the file holds.
+        image: whether the prompt has an image, which is in the file.
+        frames: 1-based numbers of the frames in the file.
+        text: of the prompt, or None.
+        clip: whether the prompt has a clip, which is in the file.
+        live: whether there is a live input, whose frames are in the file.
     """
 
     file: str
@@ -90,7 +90,7 @@ class GoldenSpec:
 
 @dataclass(frozen=True)
 class FileSpec:
-    """What a file of the bundle must be."""
+    """The expected hash and size of a file."""
 
     sha256: str
     size_bytes: int
@@ -98,7 +98,7 @@ class FileSpec:
 
 @dataclass(frozen=True)
 class Manifest:
-    """A whole bundle.json; `provenance` and `verified` are kept as they were."""
+    """A bundle.json; `provenance` and `verified` are not checked."""
 
     name: str
     description: str
@@ -117,18 +117,18 @@ class Manifest:
 
     @classmethod
     def parse(cls, value: Any) -> Manifest:
-        """Read what `json.loads` gave, without looking at any file or at the manifest's own hash.
+        """Parse the result of `json.loads`, without checking any file or the manifest's own hash.
 
         Raises:
-            BundleError: a key, role, rule or the schema number is not schema 1's; the message names it.
+            BundleError: a key, role or value breaks schema 1; the message names it.
         """
-        if isinstance(value, Mapping) and value.get("schema", SCHEMA) != SCHEMA:
+        if isinstance(value, Mapping) and value.get("schema", _SCHEMA) != _SCHEMA:
             raise BundleError(
-                f"bundle.json: this everframe reads schema {SCHEMA}, got {describe(value['schema'])}; "
+                f"bundle.json: this everframe reads schema {_SCHEMA}, got {describe(value['schema'])}; "
                 "install a newer everframe"
             )
         fields = StrictJson(value, "bundle.json", _KEYS)
-        fields.integer("schema", SCHEMA, SCHEMA)
+        fields.integer("schema", _SCHEMA, _SCHEMA)
         frame = _parse_frame(fields)
         size = (frame.width, frame.height)
         graphs = StrictJson(fields.get("graphs"), "bundle.json: graphs", ("step", "condition"))
@@ -162,16 +162,16 @@ class Manifest:
 
     @property
     def default_seed(self) -> int:
-        """The seed of a show that names none: the first golden file's, so that it can be compared, or 0."""
+        """The default seed: that of the first golden file, so that frames can be compared, or 0."""
         return self.golden[0].seed if self.golden else 0
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON object that this manifest was read from, as a copy that may be changed."""
+        """Return a copy of the JSON object that this manifest was parsed from."""
         return copy.deepcopy(dict(self._source))
 
 
 def manifest_sha256(value: Mapping[str, Any]) -> str:
-    """Hash a manifest: SHA-256 of its JSON with sorted keys, no spaces, ASCII only, without the key `sha256`."""
+    """Return the SHA-256 of a manifest's JSON: sorted keys, no spaces, ASCII only, without the key `sha256`."""
     bare = {key: item for key, item in value.items() if key != "sha256"}
     text = json.dumps(bare, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
@@ -220,7 +220,7 @@ def _parse_golden(value: Any, where: str) -> GoldenSpec:
     if not frames or any(not isinstance(item, int) or isinstance(item, bool) or item < 1 for item in frames):
         raise BundleError(f'{where}: "frames" must be a list of frame numbers from 1, got {describe(frames)}')
     if frames != sorted(set(frames)):
-        raise BundleError(f'{where}: "frames" must rise, got {describe(frames)}')
+        raise BundleError(f'{where}: "frames" must increase, got {describe(frames)}')
     if frames[-1] >= 2**31:
         raise BundleError(f'{where}: "frames" are int32, got {describe(frames[-1])}; the last one may be 2147483647')
     return GoldenSpec(
@@ -243,14 +243,14 @@ def _parse_files(value: dict[str, Any]) -> dict[str, FileSpec]:
 
 
 def _check_whole(manifest: Manifest) -> None:
-    """Check what holds between the parts of a manifest."""
+    """Check the parts of a manifest against each other."""
     needs = [("renewal", "noise")] if manifest.renewal is not None else []
     used = [item.file for item in manifest.golden]
     if manifest.text is not None:
         needs.append(("text", "text"))
         used += [manifest.text.tokenizer, manifest.text.vectors, manifest.text.scales]
     elif manifest.condition is not None and manifest.condition.only_input("text") is not None:
-        raise BundleError('bundle.json: condition listens to text, so "text" must name the files for it, got null')
+        raise BundleError('bundle.json: condition has a text input, so "text" must name the files for it, got null')
     for control in manifest.controls.values():
         if control.target == "seed":
             needs.append((f'the control "{control.name}"', "noise"))

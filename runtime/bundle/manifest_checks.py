@@ -1,4 +1,4 @@
-"""What must hold between the parts of a manifest: names point somewhere, pairs match, paths stay inside."""
+"""Checks between the parts of a manifest: names exist, pairs match, paths stay inside the bundle."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ def check_wiring(
     used: Sequence[str],
     files: Collection[str],
 ) -> None:
-    """Check slots, states, masks, frames, what other parts need of the condition graph, and the files spoken of.
+    """Check slots, states, masks, frames, required inputs of the condition graph, and file names.
 
     Args:
         step: the step graph.
-        condition: the condition graph, if there is one.
+        condition: the condition graph, or None.
         needs: (part of the manifest, role of the condition input that it needs).
-        used: files that are spoken of, besides those of the graphs.
+        used: files that the manifest uses, besides those of the graphs.
         files: files that the manifest lists.
 
     Raises:
-        BundleError: a name points nowhere, at the wrong thing, or is used twice.
+        BundleError: a name is unknown, has the wrong kind, or is used twice.
     """
     _check_frames(step)
     _check_states(step)
@@ -78,7 +78,7 @@ def _check_memories(step: GraphSpec, condition: GraphSpec | None) -> None:
                 got = f'step input "{tensor.name}" is {tensor.dtype} {tensor.shape}'
                 raise BundleError(f'bundle.json: {got}, but its slot "{memory.name}" is {memory.dtype} {memory.shape}')
     if memories and step.only_input("mix") is None:
-        raise BundleError("bundle.json: step has memories but no input with the role mix to dissolve between them")
+        raise BundleError("bundle.json: step has memories but no input with the role mix to cross-fade between them")
 
 
 def _check_given(condition: GraphSpec) -> None:
@@ -93,10 +93,10 @@ def _check_given(condition: GraphSpec) -> None:
 
 
 def check_path(path: str) -> str:
-    """Return a bundle path if it is safe: relative, with `/`, without `..`, and neither the manifest nor in engines/.
+    """Check a bundle path: relative, with `/`, without `..`, not the manifest, not in engines/.
 
     Raises:
-        BundleError: it is not.
+        BundleError: it is not allowed.
     """
     parts = path.split("/")
     is_safe = path.isprintable() and not set(path) & set('\\:*?"<>|') and not {"", ".", ".."} & set(parts)

@@ -1,4 +1,4 @@
-"""Arrays in a bundle's files: a .npy header is read on its own, so that what it claims can be checked first."""
+"""Reads .npy files in two steps, so that the header can be checked before the values are read."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-MAX_HEADER_BYTES = 2**16 + 10  # the most that a header of format 1.0 can take
+MAX_HEADER_BYTES = 2**16 + 10  # largest header of format 1.0
 
 
 class NpyHeader(NamedTuple):
-    """What a .npy header claims.
+    """The header of a .npy file.
 
     Args:
         shape: of the array.
         dtype: of the array.
         is_fortran: whether the first axis changes fastest.
-        size: of the header itself, in bytes: the values start there.
+        size: of the header in bytes; the values start there.
     """
 
     shape: tuple[int, ...]
@@ -32,10 +32,10 @@ def read_header(data: bytes) -> NpyHeader:
     """Read the header of a .npy file.
 
     Args:
-        data: the start of the file, at least `MAX_HEADER_BYTES` of it or all.
+        data: the whole file or at least its first `MAX_HEADER_BYTES`.
 
     Raises:
-        ValueError: it is no header of format 1.0; the message is one line.
+        ValueError: it is not a header of format 1.0; the message is one line.
     """
     stream = io.BytesIO(data)
     try:
@@ -49,6 +49,6 @@ def read_header(data: bytes) -> NpyHeader:
 
 
 def to_array(header: NpyHeader, data: bytes) -> npt.NDArray[Any]:
-    """View a whole .npy file, whose size was checked, as the array that its header describes; read-only."""
+    """Return a read-only view of a .npy file, whose size was checked, as the array of its header."""
     values = np.frombuffer(data, header.dtype, offset=header.size)
     return values.reshape(header.shape[::-1]).T if header.is_fortran else values.reshape(header.shape)

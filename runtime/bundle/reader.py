@@ -1,6 +1,6 @@
-"""A bundle on disk: opened, checked file by file, and only then handed on; and written back by `export`.
+"""Reads and checks a bundle on disk, and writes its manifest for `export`.
 
-Everything is checked before an engine loads anything, on the very bytes that the engine will get.
+All checks are made before an engine loads anything, on the same bytes that the engine gets.
 """
 
 from __future__ import annotations
@@ -18,25 +18,24 @@ import onnx
 
 from runtime.bundle.graph_checks import parse_graph
 from runtime.bundle.manifest import FileSpec, Manifest, manifest_sha256
-from runtime.bundle.tensors import GraphSpec
 from runtime.errors import BundleError
 
-MANIFEST = "bundle.json"
+_MANIFEST = "bundle.json"
 _MAX_MANIFEST_BYTES = 4 * 2**20
-_MAX_DEPTH = 64  # of objects and lists in each other: a manifest has seven, and what `provenance` holds
+_MAX_DEPTH = 64  # of nested objects and lists: a manifest has seven, and those of `provenance`
 _MAX_GRAPH_BYTES = 2**31 - 1  # protobuf's own limit
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that has passed every check.
+    """A bundle that passed all checks.
 
     Args:
         path: its folder.
-        manifest: what bundle.json says.
+        manifest: the content of bundle.json.
         step: the checked step graph.
         condition: the checked condition graph, or None.
-        engines: folder of the compiled graphs that came with it, if they are to be trusted; else None.
+        engines: folder of the bundle's compiled graphs, if the user trusts them; else None.
     """
 
     path: Path
@@ -47,13 +46,13 @@ class Bundle:
 
 
 def open_bundle(path: str | Path, *, trust_engines: bool = False) -> Bundle:
-    """Open a bundle and check all of it: manifest, hashes, sizes, paths and both graphs.
+    """Open a bundle and check its manifest, hashes, sizes, paths and graphs.
 
     Files that the manifest does not list are never read.
 
     Args:
         path: the bundle's folder.
-        trust_engines: whether the compiled graphs in its `engines/`, which no check covers, may be loaded.
+        trust_engines: whether the compiled graphs in its `engines/`, which are not checked, may be loaded.
 
     Returns:
         The checked bundle.
@@ -69,27 +68,27 @@ def open_bundle(path: str | Path, *, trust_engines: bool = False) -> Bundle:
         content = _check_file(folder, name, spec, keep=name in graphs)
         if content is not None:
             data[name] = content
+    step = parse_graph(data[manifest.step.file], manifest.step)
     condition = None
     if manifest.condition is not None:
-        condition = _load(data, manifest.condition)
-    engines = folder / "engines" if trust_engines else None
-    return Bundle(folder, manifest, _load(data, manifest.step), condition, engines)
+        condition = parse_graph(data[manifest.condition.file], manifest.condition)
+    return Bundle(folder, manifest, step, condition, folder / "engines" if trust_engines else None)
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """Read and check bundle.json and nothing else.
+    """Read and check bundle.json only.
 
     Raises:
-        BundleError: there is none, it is not JSON, its hash is wrong, or it is not schema 1.
+        BundleError: it is missing, not JSON, not schema 1, or its hash is wrong.
     """
-    if not os.path.isdir(folder):  # noqa: PTH112 - Path raises where a name is too long
-        raise BundleError(f"{folder} is no folder; give the folder of a bundle, the one that holds {MANIFEST}")
-    file = folder / MANIFEST
+    if not os.path.isdir(folder):  # noqa: PTH112 - Path raises if a name is too long
+        raise BundleError(f"{folder} is no folder; give the folder of a bundle, the one that holds {_MANIFEST}")
+    file = folder / _MANIFEST
     if not file.is_file():
-        raise BundleError(f"{folder} is no bundle: it holds no {MANIFEST}")
+        raise BundleError(f"{folder} is no bundle: it holds no {_MANIFEST}")
     try:
         if not (resolved := file.resolve(strict=True)).is_relative_to(folder.resolve()):
-            raise BundleError(f"{file} leads out of the bundle (to {resolved}); a bundle is complete in itself")
+            raise BundleError(f"{file} leads out of the bundle (to {resolved}); a bundle must contain all its files")
         with resolved.open("rb") as stream:
             data = stream.read(_MAX_MANIFEST_BYTES + 1)
     except OSError as error:
@@ -110,42 +109,42 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def read_file(folder: Path, name: str, spec: FileSpec) -> bytes:
-    """Read one file of a bundle that is open, and check it as if it were being opened.
+    """Read and check one file of a bundle.
 
     Args:
-        folder: the bundle's.
+        folder: of the bundle.
         name: the file's path inside the bundle.
-        spec: what the manifest says of it.
+        spec: the manifest's entry for it.
 
     Returns:
-        Its bytes.
+        Its content.
 
     Raises:
         BundleError: it is missing, damaged, or leads out of the bundle.
     """
     content = _check_file(folder, name, spec, keep=True)
-    assert content is not None, "a file that was to be kept was not"
+    assert content is not None, "_check_file() returns the content if keep is true"
     return content
 
 
 def write_manifest(folder: str | Path, value: Mapping[str, Any]) -> Manifest:
-    """Fill in `files` and `sha256` of a manifest and write bundle.json, beside and renamed.
+    """Fill in `files` and `sha256` of a manifest and write bundle.json (a temporary file, then renamed).
 
     Args:
-        folder: the bundle's folder, with every other file in place.
-        value: the manifest; what it says under `files` and `sha256` is replaced.
+        folder: of the bundle, with all other files.
+        value: the manifest; its `files` and `sha256` are replaced.
 
     Returns:
         The manifest as written.
 
     Raises:
-        BundleError: the manifest breaks the contract; nothing is written then.
+        BundleError: the manifest breaks a rule; nothing is written.
     """
     folder = Path(folder)
     files: dict[str, dict[str, Any]] = {}
     for file in sorted(folder.rglob("*")):
         name = file.relative_to(folder).as_posix()
-        if file.is_dir() or name.startswith("engines/") or name == MANIFEST:
+        if file.is_dir() or name.startswith("engines/") or name == _MANIFEST:
             continue
         with file.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -154,21 +153,21 @@ def write_manifest(folder: str | Path, value: Mapping[str, Any]) -> Manifest:
     filled["sha256"] = manifest_sha256(filled)
     manifest = Manifest.parse(filled)
     text = json.dumps(filled, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
-    beside = folder / f".{MANIFEST}.{os.getpid()}"
-    beside.write_text(text, encoding="ascii")
-    beside.replace(folder / MANIFEST)
+    temporary = folder / f".{_MANIFEST}.{os.getpid()}"
+    temporary.write_text(text, encoding="ascii")
+    temporary.replace(folder / _MANIFEST)
     return manifest
 
 
 def _check_file(folder: Path, name: str, spec: FileSpec, *, keep: bool) -> bytes | None:
-    """Check one file's place, size and hash; return its bytes if they are to be kept."""
+    """Check the path, size and hash of a file; return its content if `keep`, else None."""
     file = folder / name
     try:
         resolved = file.resolve(strict=True)
         if not resolved.is_relative_to(folder.resolve()):
-            raise BundleError(f"{file} leads out of the bundle (to {resolved}); a bundle is complete in itself")
+            raise BundleError(f"{file} leads out of the bundle (to {resolved}); a bundle must contain all its files")
         if not resolved.is_file():
-            raise BundleError(f"{file} is no ordinary file")
+            raise BundleError(f"{file} is not a regular file")
         with resolved.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             if size != spec.size_bytes:
@@ -190,14 +189,10 @@ def _check_file(folder: Path, name: str, spec: FileSpec, *, keep: bool) -> bytes
     return content
 
 
-def _load(data: Mapping[str, bytes], graph: GraphSpec) -> onnx.ModelProto:
-    return parse_graph(data[graph.file], graph)
-
-
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        raise ValueError("a key stands there twice")
+        raise ValueError("a key appears twice")
     return value
 
 
@@ -209,12 +204,12 @@ def _to_float(text: str) -> float:
 
 
 def _check_json(value: Any) -> None:
-    """Raise ValueError where a value is nested too deep, or a string cannot be written as UTF-8."""
+    """Raise ValueError if a value is nested too deep, or a string cannot be encoded as UTF-8."""
     level = [value]
     for _ in range(_MAX_DEPTH):
         for item in level:
             if isinstance(item, str):
-                item.encode("utf-8")  # half of a character is a UnicodeEncodeError, which is a ValueError
+                item.encode("utf-8")  # UnicodeEncodeError is a ValueError
         level = [
             part
             for item in level

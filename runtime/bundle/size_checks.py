@@ -1,7 +1,7 @@
-"""How large the tensors of a graph become: told from shapes alone, before an engine folds or allocates any of them.
+"""Checks the sizes of all tensors of a graph from their shapes, before an engine folds or allocates any of them.
 
-A few bytes of constants can ask for terabytes (an Expand, a Tile, a Resize with a giant size), and engines compute what
-hangs on constants alone while they load. Here nothing larger than a shape is ever computed.
+A few bytes of constants can request terabytes (an Expand, Tile or Resize with a huge size), and engines compute nodes
+that depend on constants only while they load a graph. These checks never compute anything larger than a shape.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from onnx import TensorProto, helper
 from runtime.bundle.graph_inference import MAX_DIMENSIONS, TypeAndShape, broken_rule, infer, known_shape, stated
 from runtime.errors import BundleError
 
-MAX_TENSOR_BYTES = 2**30
-_MAX_FOLDED_BYTES, _MAX_GROWTH = 2**28, 32  # of all that constants alone make, beside 32 times the file
-# What only moves values: as many come out as went in.
+_MAX_TENSOR_BYTES = 2**30
+_MAX_FOLDED_BYTES = 2**28  # of all results that depend on constants only, plus
+_MAX_GROWTH_FACTOR = 32  # times the size of the file
+# Operators that keep the number of values.
 _MOVERS = {"Cast", "DepthToSpace", "Flatten", "Identity", "Reshape", "SpaceToDepth", "Squeeze", "Transpose"}
 _MOVERS |= {"Unsqueeze"}
-# Bits of a value. Types that no engine here knows are missing: their tensors are refused.
+# Bits per value. Types that no engine supports are missing: their tensors are refused.
 _BITS = {"UINT8": 8, "INT8": 8, "BOOL": 8, "UINT16": 16, "INT16": 16, "FLOAT16": 16, "BFLOAT16": 16, "FLOAT": 32}
 _BITS |= {"INT32": 32, "UINT32": 32, "INT64": 64, "UINT64": 64, "DOUBLE": 64, "COMPLEX64": 64, "COMPLEX128": 128}
 _BITS |= {"FLOAT8E4M3FN": 8, "FLOAT8E4M3FNUZ": 8, "FLOAT8E5M2": 8, "FLOAT8E5M2FNUZ": 8, "INT4": 4, "UINT4": 4}
@@ -28,14 +29,14 @@ _BITS |= {"FLOAT4E2M1": 4, "FLOAT8E8M0": 8, "INT2": 2, "UINT2": 2}
 
 
 def check_constants(model: onnx.ModelProto, file: str) -> None:
-    """Check that every constant of a graph holds as many values as its shape says.
+    """Check that every constant of a graph has as many values as its shape says.
 
     Args:
-        model: the graph, without data in other files.
+        model: the graph; no data is in other files.
         file: its name, for messages.
 
     Raises:
-        BundleError: one holds more or fewer, is of no type of numbers, or stands there twice.
+        BundleError: a constant has more or fewer values, is not numeric, or appears twice.
     """
     names: set[str] = set()
     for tensor in model.graph.initializer:
@@ -50,16 +51,16 @@ def check_constants(model: onnx.ModelProto, file: str) -> None:
 
 
 def check_sizes(model: onnx.ModelProto, file: str, size_bytes: int) -> None:
-    """Check a graph by ONNX's own rules, and that none of its tensors, and no sum of constants, is gigantic.
+    """Check a graph by ONNX's rules, and the sizes of its tensors and of the results of its constants.
 
     Args:
-        model: the graph, whose constants passed `check_constants`; left as it is.
+        model: the graph, whose constants passed `check_constants`; not changed.
         file: its name, for messages.
-        size_bytes: of the file: what constants alone make may be 32 times as large, and 256 MiB more.
+        size_bytes: of the file; results that depend on constants only may take 32 times as much plus 256 MiB.
 
     Raises:
-        BundleError: the graph breaks ONNX's rules, states a type or shape that it does not have, has a tensor of more
-            than 1 GiB or of more than 16 dimensions, or one whose size cannot be told.
+        BundleError: the graph breaks ONNX's rules, states a wrong type or shape, or has a tensor with more than 1 GiB,
+            more than 16 dimensions or an unknown size.
     """
     try:
         onnx.checker.check_model(_without_weights(model))
@@ -67,19 +68,19 @@ def check_sizes(model: onnx.ModelProto, file: str, size_bytes: int) -> None:
         raise broken_rule(file, error) from error
     sizes = infer(model, file)
     _check_stated(model, sizes, file)
-    _check_nodes(model, sizes, file, _MAX_FOLDED_BYTES + _MAX_GROWTH * size_bytes)
+    _check_nodes(model, sizes, file, _MAX_FOLDED_BYTES + _MAX_GROWTH_FACTOR * size_bytes)
 
 
 def _check_constant(tensor: onnx.TensorProto, where: str) -> None:
-    if len(tensor.dims) > MAX_DIMENSIONS:  # before they are multiplied
+    if len(tensor.dims) > MAX_DIMENSIONS:  # checked before they are multiplied
         raise BundleError(f"{where} has {len(tensor.dims)} dimensions, at most {MAX_DIMENSIONS} are read")
     if _name(tensor.data_type).upper() not in _BITS or min(tensor.dims, default=0) < 0 or tensor.HasField("segment"):
-        raise BundleError(f"{where} has no type of numbers, or a negative size; export the bundle again")
+        raise BundleError(f"{where} is not numeric, or has a negative size; export the bundle again")
     wanted = _bytes(tensor.data_type, tuple(tensor.dims))
     if tensor.HasField("raw_data"):
         held = len(tensor.raw_data)
     else:
-        # One entry a value, two of a complex one; of values smaller than a byte, one entry a byte.
+        # One entry per value, two per complex value; for values smaller than a byte, one entry per byte.
         values = len(getattr(tensor, helper.tensor_dtype_to_field(tensor.data_type)))
         is_complex = tensor.data_type in (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
         held = values * max(1, _bytes(tensor.data_type, ())) // (2 if is_complex else 1)
@@ -88,7 +89,7 @@ def _check_constant(tensor: onnx.TensorProto, where: str) -> None:
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Copy a graph with inputs in place of its constants, and without the shapes that it states of results."""
+    """Copy a graph with inputs in place of its constants, and without the shapes of its results."""
     light = onnx.ModelProto()
     light.ir_version = max(model.ir_version, 4)
     light.opset_import.extend(model.opset_import)
@@ -106,7 +107,7 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def _check_stated(model: onnx.ModelProto, sizes: dict[str, TypeAndShape], file: str) -> None:
-    """Check what a graph says of its own results against what they are."""
+    """Check the stated types and shapes of a graph's results against the inferred ones."""
     for value in (*model.graph.value_info, *model.graph.output):
         kind, shape = stated(value.type)
         true_kind, true_shape = sizes.get(value.name, (kind, shape))
@@ -121,7 +122,7 @@ def _check_stated(model: onnx.ModelProto, sizes: dict[str, TypeAndShape], file: 
 
 
 def _check_nodes(model: onnx.ModelProto, sizes: dict[str, TypeAndShape], file: str, max_folded: int) -> None:
-    """Check the size of every input and result, and of all together that hang on constants alone."""
+    """Check the size of each input and result, and the total of results that depend on constants only."""
     for value in model.graph.input:
         _check_size(value.name, sizes, f"{file}: the input")
     constants = {tensor.name for tensor in model.graph.initializer} | {""}
@@ -137,19 +138,19 @@ def _check_nodes(model: onnx.ModelProto, sizes: dict[str, TypeAndShape], file: s
             folded += total
     if folded > max_folded:
         raise BundleError(
-            f"{file}: what its constants alone make takes {folded} bytes, at most {max_folded} are read: "
+            f"{file}: results that depend on constants only take {folded} bytes, at most {max_folded} are read: "
             "store smaller constants"
         )
 
 
 def _check_size(name: str, sizes: dict[str, TypeAndShape], what: str) -> int:
-    """Return a tensor's size in bytes, 0 if it depends on values."""
+    """Return a tensor's size in bytes; 0 if it is unknown."""
     kind, shape = sizes.get(name, (TensorProto.FLOAT, None))[0], known_shape(name, sizes)
     if shape is None:
         return 0
-    if min(shape, default=0) < 0 or (size := _bytes(kind, shape)) > MAX_TENSOR_BYTES:
+    if min(shape, default=0) < 0 or (size := _bytes(kind, shape)) > _MAX_TENSOR_BYTES:
         raise BundleError(
-            f'{what} "{name}" has the shape {_short(shape)}, but at most {MAX_TENSOR_BYTES} bytes are read; '
+            f'{what} "{name}" has the shape {_short(shape)}, but at most {_MAX_TENSOR_BYTES} bytes are read; '
             "make it smaller"
         )
     return size
@@ -166,7 +167,7 @@ def _check_moved(node: onnx.NodeProto, sizes: dict[str, TypeAndShape], file: str
 
 
 def _bytes(kind: int, shape: Iterable[int]) -> int:
-    """Return what values of a type take, in bytes; of an unknown type as of float32."""
+    """Return the size in bytes of a tensor; an unknown type counts as float32."""
     return (prod(shape) * _BITS.get(_name(kind).upper(), 32) + 7) // 8
 
 

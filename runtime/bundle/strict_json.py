@@ -1,7 +1,4 @@
-"""Strict reading of JSON objects: every key is asked for by name, and what nobody asked for is refused.
-
-A typo must never pass as a default, so an unknown key is an error that names the nearest known one.
-"""
+"""Strict reading of JSON objects: an unknown key is an error that names the nearest known key."""
 
 from __future__ import annotations
 
@@ -13,38 +10,38 @@ from typing import Any
 
 from runtime.errors import BundleError
 
-_MAX_NAMES = 64
+_MAX_SHOWN = 64
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Build the end of an error message that helps with an unknown word.
+    """Return the end of an error message about an unknown word.
 
     Args:
-        word: what was got.
-        known: what would have been right.
+        word: the unknown word.
+        known: the known words.
 
     Returns:
-        `(did you mean "x"?)` if something is close, else a list of what is known.
+        `(did you mean "x"?)` if a known word is similar, else a list of the known words.
     """
     names = sorted(known)
-    # Comparing takes longer than anybody waits where a bundle lists thousands of names.
-    close = difflib.get_close_matches(word, names, n=1) if len(names) <= _MAX_NAMES and len(word) <= 256 else []
+    # Comparing thousands of names of a bundle would be too slow.
+    close = difflib.get_close_matches(word, names, n=1) if len(names) <= _MAX_SHOWN and len(word) <= 256 else []
     if close:
         return f'(did you mean "{close[0]}"?)'
-    shown = ", ".join(names[:_MAX_NAMES]) + (f" and {len(names) - _MAX_NAMES} more" if names[_MAX_NAMES:] else "")
+    shown = ", ".join(names[:_MAX_SHOWN]) + (f" and {len(names) - _MAX_SHOWN} more" if names[_MAX_SHOWN:] else "")
     return f"(known: {shown or 'none'})"
 
 
 class StrictJson:
-    """One JSON object being read key by key.
+    """A JSON object that is read key by key.
 
     Args:
-        value: what `json` gave.
-        where: the object's place, for messages, e.g. `bundle.json: frame`.
-        keys: every key that the object may have.
+        value: result of `json.loads`.
+        where: path of the object for messages, e.g. `bundle.json: frame`.
+        keys: all keys that the object may have.
 
     Raises:
-        BundleError: `value` is no object, or has a key that is not in `keys`.
+        BundleError: `value` is not an object, or has a key that is not in `keys`.
     """
 
     def __init__(self, value: Any, where: str, keys: Iterable[str]) -> None:
@@ -58,7 +55,7 @@ class StrictJson:
                 raise BundleError(f'{where} has the unknown key "{_shorten(str(key))}" {nearest(str(key), known)}')
 
     def has(self, key: str) -> bool:
-        """Tell whether the object has this key."""
+        """Return whether the object has this key."""
         return key in self._value
 
     def get(self, key: str) -> Any:
@@ -72,7 +69,7 @@ class StrictJson:
         return self._value[key]
 
     def text(self, key: str, pattern: str | None = None) -> str:
-        """Return a required string, which matches `pattern` as a whole if one is given."""
+        """Return a required string; `pattern`, if given, must match all of it."""
         value = self.get(key)
         if not isinstance(value, str):
             raise self._error(key, "a string", value)
@@ -102,7 +99,7 @@ class StrictJson:
         return value
 
     def number(self, key: str, low: float = -math.inf, high: float = math.inf) -> float:
-        """Return a required finite number in [low, high], as it was written: a whole number stays an int."""
+        """Return a required finite number in [low, high]; a whole number stays an int."""
         value = self.get(key)
         if not isinstance(value, (int, float)) or isinstance(value, bool):
             raise self._error(key, "a number", value)
@@ -120,7 +117,7 @@ class StrictJson:
         return value
 
     def mapping(self, key: str) -> dict[str, Any]:
-        """Return a required object, unread."""
+        """Return a required object as a dict."""
         value = self.get(key)
         if not isinstance(value, dict):
             raise self._error(key, "an object", value)

@@ -1,4 +1,4 @@
-"""The tensors of a bundle's two graphs, and the roles that say what each one is for (docs/bundle.md, "Tensors")."""
+"""The tensors of a bundle's two graphs and their roles (docs/bundle.md, "Tensors")."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Any
 from runtime.bundle.strict_json import StrictJson, describe
 from runtime.errors import BundleError
 
-# Names are the manifest's and NumPy's at once. bfloat16 is missing on purpose: NumPy has none.
+# The names of the manifest and of NumPy. NumPy has no bfloat16.
 DTYPES = ("float32", "float16", "uint8", "int8", "int32", "int64", "bool")
 
-# What each role asks for: dtype (None: any), shape (None: any; "H", "W" are the frame's, others free), extra keys.
+# The rules of each role: dtype (None: any), shape (None: any; "H", "W" are the frame's, others free), extra keys.
 _Rule = tuple[str | None, tuple[int | str, ...] | None, tuple[str, ...]]
 STEP_INPUTS: dict[str, _Rule] = {
     "memory_a": (None, None, ("slot",)),
@@ -43,7 +43,7 @@ _REPEATABLE = {
     "condition inputs": {"mask"},
     "condition outputs": {"memory"},
 }
-_MAX_SIZE = 2**31  # elements of one tensor: beyond any model, and safe to multiply
+_MAX_ELEMENTS = 2**31  # elements of one tensor
 
 
 @dataclass(frozen=True)
@@ -54,11 +54,11 @@ class TensorSpec:
         name: the tensor's name in the ONNX file.
         dtype: NumPy's name of its type, one of `DTYPES`.
         shape: fixed sizes, outermost first.
-        role: what it is for.
+        role: its purpose.
         slot: memory_a, memory_b: the output of `condition` that fills it.
-        next: state inputs: the output that is the next frame's value.
+        next: state inputs: the output that holds the next frame's value.
         pixels: frame outputs: "rgb" or "i420".
-        of: mask, given: names of the inputs that it speaks of.
+        of: mask, given: names of the inputs that it describes.
     """
 
     name: str
@@ -71,7 +71,7 @@ class TensorSpec:
     of: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return the manifest's form, with the keys that the role asks for."""
+        """Return the manifest's form, with the keys of the role."""
         value: dict[str, Any] = {"name": self.name, "dtype": self.dtype, "shape": list(self.shape), "role": self.role}
         if self.role in ("memory_a", "memory_b"):
             value["slot"] = self.slot
@@ -88,7 +88,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """One ONNX file and its tensors; `picture` is the step graph's float picture before pixels, else ""."""
+    """One ONNX file and its tensors; `picture` is the step graph's float tensor before the frames, else ""."""
 
     file: str
     inputs: tuple[TensorSpec, ...]
@@ -104,19 +104,19 @@ class GraphSpec:
         return tuple(tensor for tensor in self.outputs if tensor.role == role)
 
     def only_input(self, role: str) -> TensorSpec | None:
-        """Return the one input with this role, or None."""
+        """Return the first input with this role, or None."""
         return next(iter(self.inputs_of(role)), None)
 
 
 def parse_tensors(
     value: list[Any], where: str, rules: dict[str, _Rule], size: tuple[int, int]
 ) -> tuple[TensorSpec, ...]:
-    """Read the tensor list of one side of a graph.
+    """Parse the inputs or outputs of a graph.
 
     Args:
         value: the JSON list.
-        where: its place for messages; ends with, e.g., `step inputs`.
-        rules: the roles that are allowed there.
+        where: path for messages; ends with, e.g., `step inputs`.
+        rules: the allowed roles.
         size: the frame's (width, height).
 
     Returns:
@@ -177,14 +177,14 @@ def _parse_tensor(value: Any, where: str, rules: dict[str, _Rule], size: tuple[i
 
 def _parse_shape(value: list[Any], where: str) -> tuple[int, ...]:
     for item in value:
-        if not isinstance(item, int) or isinstance(item, bool) or not 1 <= item <= _MAX_SIZE:
+        if not isinstance(item, int) or isinstance(item, bool) or not 1 <= item <= _MAX_ELEMENTS:
             raise BundleError(
                 f'{where}: "shape" must hold whole numbers of at least 1 (shapes are fixed), got {describe(value)}'
             )
     shape = tuple(value)
-    if len(shape) > 8 or prod(shape) > _MAX_SIZE:
+    if len(shape) > 8 or prod(shape) > _MAX_ELEMENTS:
         raise BundleError(
-            f"{where}: the shape {describe(shape)} is too large (at most 8 dimensions and {_MAX_SIZE} elements)"
+            f"{where}: the shape {describe(shape)} is too large (at most 8 dimensions and {_MAX_ELEMENTS} elements)"
         )
     return shape
 

@@ -1,7 +1,7 @@
-"""Compiled graphs on disk: a cache that can be thrown away, is never trusted to be whole, and never stops a show.
+"""Compiled graphs on disk. The cache may be deleted or damaged at any time; that costs only time.
 
-What an engine loads from here runs without the checks that a bundle's graphs go through. So only the user's own folder
-is read, never one that came with a bundle, unless the user says so.
+Compiled graphs skip the checks of a bundle's graphs. So only the user's own folder is read, and a folder in a bundle
+only if the user trusts it.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from pathlib import Path
 
 _MAGIC = b"everframe engine 2\n"
 _DIGEST_BYTES = 32
-_MAX_BYTES = 2 * 2**30  # of a private folder; beyond it the oldest files are removed
+_MAX_BYTES = 2 * 2**30  # of a private folder; the oldest files beyond it are removed
 
 
 def default_cache_dir() -> Path | None:
-    """Return the folder for compiled graphs in the user's cache, or None for a user without one; nothing is made.
+    """Return the folder for compiled graphs in the user's cache, or None without a home folder; creates nothing.
 
     $XDG_CACHE_HOME/everframe/engines where that is set. Otherwise everframe/engines in ~/.cache, in ~/Library/Caches
     on macOS, or in %LOCALAPPDATA% on Windows.
@@ -30,21 +30,20 @@ def default_cache_dir() -> Path | None:
     try:
         home = "~/Library/Caches" if sys.platform == "darwin" else "~/.cache"
         return Path(cache or Path(home).expanduser()) / "everframe" / "engines"
-    except RuntimeError:  # no HOME, and a user that the system does not know
+    except RuntimeError:  # no HOME, and the system does not know the user
         return None
 
 
 class EngineCache:
-    """The place of one compiled graph.
+    """The cache entry of one compiled graph.
 
     Args:
-        folder: where, or None for no cache at all.
+        folder: of the cache, or None for no cache.
         graph: the graph that was compiled.
-        engine: the engine's name, the start of the file's name.
+        engine: name of the engine; the file's name starts with it.
         parts: everything else that the compiled graph depends on: device, version, options.
-        is_private: whether only this user may have written to it: then the folder and its files are used only if they
-            belong to this user, nobody else may write to them, and neither is a link. False for a folder that the user
-            trusts, such as the engines of a bundle that is being exported.
+        is_private: whether the folder and its files are used only if they belong to this user, nobody else can write
+            to them, and neither is a link. False for a folder that the user trusts, such as the engines of a bundle.
     """
 
     def __init__(
@@ -64,14 +63,11 @@ class EngineCache:
 
     @property
     def file(self) -> Path | None:
-        """The file, which need not be there; None without a folder."""
+        """The file, which may not exist; None without a folder."""
         return self._file
 
     def load(self) -> bytes | None:
-        """Return the stored bytes, or None if there are none, they are damaged, or somebody else may have written them.
-
-        Bytes that were stored for another graph, engine, device or version are none.
-        """
+        """Return the stored bytes, or None if they are missing, damaged, or another user may have written them."""
         if self._file is None:
             return None
         try:
@@ -86,7 +82,7 @@ class EngineCache:
         return content
 
     def store(self, content: bytes) -> None:
-        """Store bytes, beside and renamed; a full or read-only disk is no error."""
+        """Store bytes in a temporary file and rename it; a full or read-only disk is not an error."""
         if self._file is None:
             return
         folder = self._file.parent
@@ -95,19 +91,19 @@ class EngineCache:
             folder.mkdir(mode=0o700 if self._is_private else 0o777, exist_ok=True)
             if self._is_private:
                 _check_private(folder.lstat(), stat.S_ISDIR)
-            descriptor, beside = tempfile.mkstemp(dir=folder, prefix=".engine-")
+            descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".engine-")
             try:
                 with os.fdopen(descriptor, "wb") as stream:
                     stream.write(self._header(content) + content)
-                os.replace(beside, self._file)  # noqa: PTH105 - the other end is a bare name from mkstemp
+                os.replace(temporary, self._file)  # noqa: PTH105 - mkstemp returns a str
             finally:
                 with contextlib.suppress(FileNotFoundError):
-                    os.unlink(beside)  # noqa: PTH108
+                    os.unlink(temporary)  # noqa: PTH108
             if self._is_private:
                 _trim(folder)
 
     def discard(self) -> None:
-        """Remove the stored bytes, if that is possible; not out of a folder that only is trusted."""
+        """Remove the stored bytes from a private folder, if possible."""
         if self._file is not None and self._is_private:
             with contextlib.suppress(OSError):
                 self._file.unlink()
@@ -119,21 +115,21 @@ class EngineCache:
         if not self._is_private:
             return file.read_bytes()
         _check_private(file.parent.lstat(), stat.S_ISDIR)
-        _check_private(file.lstat(), stat.S_ISREG)  # the folder is ours: nobody else can put another in its place now
+        _check_private(file.lstat(), stat.S_ISREG)  # safe, as nobody else can replace files in the folder
         return file.read_bytes()
 
 
 def _check_private(status: os.stat_result, is_kind: Callable[[int], bool]) -> None:
-    """Raise OSError unless a file or folder is no link, is this user's, and can be written by nobody else."""
+    """Raise OSError unless a file or folder is not a link, belongs to this user, and nobody else can write to it."""
     is_safe = is_kind(status.st_mode)
-    if sys.platform != "win32":  # which keeps the folders of its users apart by other means
+    if sys.platform != "win32":  # Windows protects the users' folders with access lists
         is_safe = is_safe and status.st_uid == os.geteuid() and not status.st_mode & 0o022
     if not is_safe:
-        raise PermissionError("somebody else may have written it")
+        raise PermissionError("another user may have written it")
 
 
 def _trim(folder: Path) -> None:
-    """Remove the oldest files of a folder until the rest fits."""
+    """Remove the oldest files of a folder until the rest fits into `_MAX_BYTES`."""
     files = sorted(((file.stat(), file) for file in folder.glob("*.bin")), key=lambda item: -item[0].st_mtime_ns)
     total = 0
     for status, file in files:

@@ -1,6 +1,6 @@
-"""The few calls of CUDA that engines need, over cuda-python; everything that knows of pointers goes through here.
+"""The CUDA calls that engines need, through cuda-python.
 
-Tests put a class with the same methods in its place (tests/fakes.py).
+Tests use a fake with the same methods (tests/runtime/fake_cuda.py).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy.typing as npt
 
 from runtime.errors import EngineError
 
-EXTRA = "pip install everframe[gpu]"
+_EXTRA = "pip install everframe[gpu]"
 
 
 def has_driver() -> bool:
-    """Return whether the driver's library can be loaded: without it nothing else is worth asking."""
+    """Return whether the driver's library can be loaded."""
     try:
         ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:
@@ -30,25 +30,25 @@ def has_driver() -> bool:
 
 
 def why_no_device() -> str | None:
-    """Return None if there is a CUDA device that can be used, else one sentence that says why not."""
+    """Return None if there is a usable CUDA device, else one sentence that says why not."""
     if not has_driver():
         return "there is no NVIDIA driver here"
     if importlib.util.find_spec("cuda") is None or importlib.util.find_spec("cuda.bindings") is None:
-        return f"cuda-python is not installed: {EXTRA}"
+        return f"cuda-python is not installed: {_EXTRA}"
     try:
         count = _call("cudaGetDeviceCount")
     except EngineError as error:
         return str(error)
-    except RuntimeError as error:  # cuda-python raises its own where the driver's library is missing
+    except RuntimeError as error:  # cuda-python raises it if the driver's library is missing
         return f"no CUDA device can be used: {error}"
     return None if count else "this machine has no CUDA device"
 
 
 class Cuda:
-    """One device, and one stream on it in which everything happens in the order of the calls."""
+    """A device, and one stream, in which all work runs in the order of the calls."""
 
     def __init__(self) -> None:
-        # Apart from the default stream, which would wait for ours and ours for it.
+        # Non-blocking: it does not synchronise with the default stream.
         self.stream: int = int(_call("cudaStreamCreateWithFlags", _runtime().cudaStreamNonBlocking))
 
     @property
@@ -72,7 +72,7 @@ class Cuda:
         return address
 
     def free(self, address: int) -> None:
-        """Give device memory back."""
+        """Free device memory."""
         _call("cudaFree", address)
 
     def zero(self, address: int, nbytes: int) -> None:
@@ -80,16 +80,16 @@ class Cuda:
         _call("cudaMemsetAsync", address, 0, nbytes, self.stream)
 
     def pinned(self, nbytes: int) -> npt.NDArray[np.uint8]:
-        """Return new pinned host memory, which copies need to go on while the host does something else."""
+        """Return new pinned host memory, which asynchronous copies need."""
         address = int(_call("cudaMallocHost", max(1, nbytes)))
         return np.ctypeslib.as_array((ctypes.c_uint8 * nbytes).from_address(address))
 
     def free_pinned(self, memory: npt.NDArray[np.uint8]) -> None:
-        """Give pinned memory back."""
+        """Free pinned memory."""
         _call("cudaFreeHost", memory.ctypes.data)
 
     def upload(self, address: int, value: npt.NDArray[Any]) -> None:
-        """Enqueue a copy of a contiguous array in pinned memory to the device; it must stay as it is until then."""
+        """Enqueue a copy of a contiguous array in pinned memory to the device; it must not change until then."""
         kind = _runtime().cudaMemcpyKind.cudaMemcpyHostToDevice
         _call("cudaMemcpyAsync", address, value.ctypes.data, value.nbytes, kind, self.stream)
 
@@ -104,12 +104,12 @@ class Cuda:
         _call("cudaMemcpyAsync", to, address, nbytes, kind, self.stream)
 
     def capture(self, enqueue: Callable[[], None]) -> object:
-        """Return a graph of what a call enqueues in the stream, none of which is done.
+        """Return a CUDA graph of what a call enqueues in the stream, without running it.
 
         Raises:
-            EngineError: something in it cannot be captured; nothing is being captured any more.
+            EngineError: something cannot be captured; the capture has ended.
         """
-        # What other threads do meanwhile, like allocating memory, is no concern of this capture.
+        # Thread-local: other threads may use CUDA during the capture.
         _call("cudaStreamBeginCapture", self.stream, _runtime().cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal)
         try:
             enqueue()
@@ -128,11 +128,11 @@ class Cuda:
         _call("cudaGraphLaunch", graph, self.stream)
 
     def free_graph(self, graph: object) -> None:
-        """Give a graph back."""
+        """Free a graph."""
         _call("cudaGraphExecDestroy", graph)
 
     def event(self) -> object:
-        """Return a new event, which measures no time."""
+        """Return a new event without timing."""
         return _call("cudaEventCreateWithFlags", _runtime().cudaEventDisableTiming)
 
     def record(self, event: object) -> None:
@@ -144,15 +144,15 @@ class Cuda:
         _call("cudaEventSynchronize", event)
 
     def free_event(self, event: object) -> None:
-        """Give an event back."""
+        """Free an event."""
         _call("cudaEventDestroy", event)
 
     def wait(self) -> None:
-        """Wait until everything in the stream is done."""
+        """Wait until all work in the stream is done."""
         _call("cudaStreamSynchronize", self.stream)
 
     def close(self) -> None:
-        """Give the stream back."""
+        """Free the stream."""
         _call("cudaStreamDestroy", self.stream)
 
 
@@ -166,22 +166,22 @@ def _call(name: str, *arguments: Any) -> Any:
     """Call a function of the CUDA runtime and return its result, or None."""
     error, *results = getattr(_runtime(), name)(*arguments)
     if int(error) != 0:
-        # An error's name needs no device: cudaErrorNoDevice, cudaErrorMemoryAllocation.
-        what = _WHAT.get(error.name)
+        # For example cudaErrorNoDevice, cudaErrorMemoryAllocation.
+        what = _MESSAGES.get(error.name)
         raise EngineError(f"{what} ({error.name} in {name})" if what else f"CUDA failed in {name}: {error.name}")
     return results[0] if results else None
 
 
-_OUT_OF_MEMORY = "the GPU has no memory left: close what else uses it, or export a smaller size"
-_LOST = "the GPU does not answer any more, and what it held is lost: start again; if it stays so, restart the machine"
-_WHAT = {
+_OUT_OF_MEMORY = "the GPU is out of memory: close other programs that use it, or export a smaller size"
+_LOST = "the GPU does not respond, and its memory is lost: start again; if that does not help, restart the machine"
+_MESSAGES = {
     "cudaErrorMemoryAllocation": _OUT_OF_MEMORY,
-    "cudaErrorDevicesUnavailable": "the GPU is taken by another process that shares it with nobody",
+    "cudaErrorDevicesUnavailable": "another process uses the GPU exclusively",
     "cudaErrorDeviceUninitialized": _LOST,
-    "cudaErrorECCUncorrectable": "the GPU's memory is damaged (it says so itself): restart the machine",
+    "cudaErrorECCUncorrectable": "the GPU reports an uncorrectable memory error: restart the machine",
     "cudaErrorHardwareStackError": _LOST,
     "cudaErrorIllegalAddress": _LOST,
     "cudaErrorLaunchFailure": _LOST,
     "cudaErrorLaunchTimeout": "a frame took longer than the GPU's driver allows while it also drives a screen",
-    "cudaErrorInsufficientDriver": "the NVIDIA driver is older than the CUDA that is installed: update the driver",
+    "cudaErrorInsufficientDriver": "the NVIDIA driver is older than the installed CUDA version: update the driver",
 }

@@ -1,7 +1,7 @@
-"""A frame in a device's memory as others read it without a copy: `__cuda_array_interface__` and DLPack.
+"""A frame in device memory, shared without a copy through `__cuda_array_interface__` and DLPack.
 
-Layout of DLPack's structures: https://dmlc.github.io/dlpack/latest/c_api.html; of the interface:
-https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html
+DLPack structures: https://dmlc.github.io/dlpack/latest/c_api.html
+Interface: https://numba.readthedocs.io/en/stable/cuda/cuda_array_interface.html
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-CPU, CUDA = 1, 2  # kinds of devices in DLPack
-_NAME = b"dltensor"  # of a capsule that nobody has taken yet
+CPU, CUDA = 1, 2  # DLPack device types
+_NAME = b"dltensor"  # of a capsule that has no consumer yet
 _CODES = {"i": 0, "u": 1, "f": 2}
 
 
@@ -36,15 +36,15 @@ class _Managed(ctypes.Structure):
 
 
 class CudaFrame:
-    """A frame where the engine made it; valid until the next one is asked for, and complete already.
+    """A complete frame in device memory; valid until the next frame is made.
 
-    It may be written to: the next frame is made anew, not from this one.
+    It may be modified: the next frame does not depend on it.
 
     Args:
-        address: where it begins.
+        address: of the first value.
         shape: of the frame, e.g. (256, 256, 3); C order.
-        dtype: of its values.
-        device: (kind, number) as DLPack counts them.
+        dtype: of the values.
+        device: DLPack's (device type, device id).
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class CudaFrame:
 
     @property
     def nbytes(self) -> int:
-        """How many bytes it has."""
+        """Size in bytes."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
     @property
     def __cuda_array_interface__(self) -> dict[str, Any]:
-        """Version 3; no stream, as there is nothing to wait for."""
+        """Version 3; without a stream, because the frame is complete."""
         if self._device[0] != CUDA:
-            raise AttributeError("this frame does not lie on a CUDA device")
+            raise AttributeError("this frame is not on a CUDA device")
         return {
             "data": (self.address, False),
             "shape": self.shape,
@@ -72,7 +72,7 @@ class CudaFrame:
         }
 
     def __dlpack_device__(self) -> tuple[int, int]:
-        """Return (kind, number)."""
+        """Return (device type, device id)."""
         return self._device
 
     def __dlpack__(
@@ -83,15 +83,15 @@ class CudaFrame:
         dl_device: tuple[int, int] | None = None,
         copy: bool | None = None,
     ) -> object:
-        """Return a capsule that points at the frame.
+        """Return a capsule that points to the frame.
 
         Raises:
-            BufferError: a copy is wanted, or another device.
+            BufferError: a copy or another device is requested.
         """
         if copy:
             raise BufferError("a frame on the device is shared, not copied: copy what you made of it")
         if dl_device is not None and tuple(dl_device) != self._device:
-            raise BufferError(f"this frame lies on device {self._device}, not on {tuple(dl_device)}")
+            raise BufferError(f"this frame is on device {self._device}, not on {tuple(dl_device)}")
         shape = (ctypes.c_int64 * len(self.shape))(*self.shape)
         tensor = _Tensor(
             data=self.address,
@@ -109,7 +109,7 @@ class CudaFrame:
         return _new_capsule(address, _NAME, _destroy)
 
 
-_held: dict[int, tuple[_Managed, ctypes.Array[ctypes.c_int64]]] = {}  # until whoever took them says so
+_held: dict[int, tuple[_Managed, ctypes.Array[ctypes.c_int64]]] = {}  # until the consumer calls the deleter
 _Destructor = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
@@ -118,13 +118,13 @@ def _let_go(address: int) -> None:
 
 
 def _let_go_unless_taken(capsule: int) -> None:
-    if _is_capsule(capsule, _NAME):  # who takes it renames it, and calls the deleter one day
+    if _is_capsule(capsule, _NAME):  # a consumer renames the capsule and calls the deleter
         _held.pop(_pointer_of(capsule, _NAME), None)
 
 
 _delete, _destroy = _Destructor(_let_go), _Destructor(_let_go_unless_taken)
 
-# Bare addresses, not objects: a capsule that is being destroyed has no references to be counted.
+# Addresses, not objects: the reference count of a capsule that is being destroyed must not change.
 _new_capsule = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, _Destructor)(
     ("PyCapsule_New", ctypes.pythonapi)
 )

@@ -1,9 +1,8 @@
-"""A graph on a CUDA device: fixed buffers that stay there, two captured CUDA graphs replayed in turn, pinned frames.
+"""A session on a CUDA device: fixed device buffers, two captured CUDA graphs replayed in turn, pinned frames.
 
-States never leave the device: two sets of buffers change places after each run, and each set has a CUDA graph of its
-own, in which its addresses are baked in; so whatever is written is copied into a buffer, and none is ever rebound. A
-graph ends with the copy of its frame into pinned memory of its own, behind which stands an event: the host waits once
-per frame, and a frame stays valid while the next one is made.
+States stay on the device. Two sets of buffers are swapped after each run; each set has its own CUDA graph with fixed
+addresses, so inputs are copied into buffers, which are never rebound. A graph ends with the copy of its frame into its
+own pinned memory, followed by an event: the host waits once per frame, and a frame stays valid while the next is made.
 
     write (pinned -> device)   launch graph 0 or 1: state, memory, noise -> state', frame -> pinned   event   read
 """
@@ -11,75 +10,14 @@ per frame, and a frame stays valid while the next one is made.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from runtime.bundle.tensors import TensorSpec
+from runtime.engines.cuda import Cuda
 from runtime.engines.engine import Array, Program
 from runtime.errors import EngineError
-
-
-class CudaDevice(Protocol):
-    """What a session needs of CUDA; `runtime.engines.cuda.Cuda`, or a fake. Everything happens in one stream."""
-
-    stream: int
-
-    def allocate(self, nbytes: int) -> int:
-        """Return the address of new device memory, zeros."""
-
-    def free(self, address: int) -> None:
-        """Give device memory back."""
-
-    def zero(self, address: int, nbytes: int) -> None:
-        """Fill device memory with zeros."""
-
-    def pinned(self, nbytes: int) -> npt.NDArray[np.uint8]:
-        """Return new pinned host memory."""
-
-    def free_pinned(self, memory: npt.NDArray[np.uint8]) -> None:
-        """Give pinned memory back; nobody may hold a view of it that is still used."""
-
-    def upload(self, address: int, value: npt.NDArray[Any]) -> None:
-        """Enqueue a copy from pinned memory to the device."""
-
-    def fetch(self, into: npt.NDArray[Any], address: int) -> None:
-        """Enqueue a copy from the device to pinned memory."""
-
-    def copy(self, to: int, address: int, nbytes: int) -> None:
-        """Enqueue a copy on the device."""
-
-    def capture(self, enqueue: Callable[[], None]) -> object:
-        """Return a graph of what `enqueue` enqueues, none of which is done.
-
-        Raises:
-            EngineError: something in it cannot be captured; the stream is as before.
-        """
-
-    def launch(self, graph: object) -> None:
-        """Enqueue a captured graph."""
-
-    def free_graph(self, graph: object) -> None:
-        """Give a graph back."""
-
-    def event(self) -> object:
-        """Return a new event."""
-
-    def record(self, event: object) -> None:
-        """Enqueue an event."""
-
-    def wait_for(self, event: object) -> None:
-        """Wait until an event has been reached."""
-
-    def free_event(self, event: object) -> None:
-        """Give an event back."""
-
-    def wait(self) -> None:
-        """Wait until everything in the stream is done."""
-
-    def close(self) -> None:
-        """Give the stream back."""
 
 
 class CudaSession:
@@ -87,20 +25,20 @@ class CudaSession:
 
     Args:
         program: gives the tensors and the state pairs.
-        device: owned from now on unless an exception is raised.
-        enqueue: enqueues one evaluation in the device's stream, given every tensor's address; raises EngineError.
-        release: frees what `enqueue` needs; called once.
-        captures_itself: whether `enqueue` replays CUDA graphs of its own, so that none of ours is captured around it.
+        device: the session takes ownership unless an exception is raised.
+        enqueue: enqueues one evaluation in the device's stream, given the address of every tensor; raises EngineError.
+        release: frees the resources of `enqueue`; called once.
+        captures_itself: whether `enqueue` captures CUDA graphs itself, so that the session does not.
 
     Attributes:
-        why_eager: why evaluations are enqueued one by one instead of as a captured graph; "" if they are not.
-        use_graphs: set it to False to enqueue them one by one all the same.
+        why_eager: why no CUDA graph is used; "" if one is.
+        use_graphs: set it to False to use no CUDA graph.
     """
 
     def __init__(
         self,
         program: Program,
-        device: CudaDevice,
+        device: Cuda,
         enqueue: Callable[[Mapping[str, int]], None],
         release: Callable[[], None] = lambda: None,
         *,
@@ -129,7 +67,7 @@ class CudaSession:
         self._is_warm = self._is_closed = False
         self._turn = 0
         self._num_runs = 0
-        # Inputs whose staging memory a copy that is under way may still read -> runs before that copy.
+        # Inputs whose staging memory an unfinished copy may still read -> number of runs before that copy.
         self._staged: dict[str, int] = {}
         device.wait()
 
@@ -195,7 +133,7 @@ class CudaSession:
         self._device.close()
 
     def _prepare(self) -> None:
-        """Run once for each turn, for engines that compile at first use; then capture. States are as before."""
+        """Run each turn once, for engines that compile at first use, then capture; restores the states."""
         self._is_warm = True
         saved = [(address, nbytes, self._allocate_bytes(nbytes)) for address, nbytes in self._states()]
         for address, nbytes, copy in saved:
@@ -222,7 +160,7 @@ class CudaSession:
             self._device.fetch(memory, self._turns[turn][name])
 
     def _states(self) -> list[tuple[int, int]]:
-        """Return (address, bytes) of every state buffer, both turns."""
+        """Return (address, bytes) of all state buffers."""
         return [(self._turns[0][name], self._nbytes(self._tensors[name])) for pair in self._pairs for name in pair]
 
     def _wait(self) -> None:

@@ -1,4 +1,4 @@
-"""What an engine is: it compiles a graph into a session with fixed buffers. The table of engines is `table.py`."""
+"""The interface of engines: it compiles a graph into a session with fixed buffers."""
 
 from __future__ import annotations
 
@@ -11,23 +11,24 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.bundle.tensors import TensorSpec
+from runtime.errors import EngineError
 
 Array = npt.NDArray[Any]
 
 
 class Session(Protocol):
-    """One compiled graph with its own fixed buffers; used by one thread at a time."""
+    """A compiled graph with its own fixed buffers; used by one thread at a time."""
 
     def write(self, name: str, value: Array) -> None:
-        """Copy a value into an input's buffer, where it stays until the next write; a state's until the next run.
+        """Copy a value into an input's buffer, where it stays until the next write (a state: until the next run).
 
         Args:
-            name: an input.
-            value: of exactly the input's dtype and shape.
+            name: of the input.
+            value: exactly the input's dtype and shape.
         """
 
     def run(self) -> None:
-        """Evaluate the graph once, then let every state output become its state input (two buffers, no copy).
+        """Evaluate the graph once, then swap every state output with its state input (two buffers, no copy).
 
         Raises:
             EngineError: the engine failed.
@@ -36,26 +37,46 @@ class Session(Protocol):
     def read(self, name: str) -> Array:
         """Return a view of an output of the last run, valid until the next run.
 
-        A state output holds what the next run starts from, before the first run and after `reset`, too.
+        A state output always holds the value that the next run starts from.
         """
 
     def reset(self) -> None:
         """Set the states to zeros; other inputs stay as written."""
 
     def close(self) -> None:
-        """Free the engine's memory; the session cannot be used afterwards. Closing twice is fine."""
+        """Free the engine's memory; the session cannot be used afterwards. Closing twice is allowed."""
+
+
+class NullSession:
+    """A session that computes nothing: a step graph that has no states and whose frame is not wanted."""
+
+    def write(self, name: str, value: Array) -> None:
+        """Do nothing."""
+
+    def run(self) -> None:
+        """Do nothing."""
+
+    def read(self, name: str) -> Array:
+        """Fail: there is no output."""
+        raise AssertionError(f"read({name!r}) of a graph without outputs")
+
+    def reset(self) -> None:
+        """Do nothing."""
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 @dataclass(frozen=True)
 class Program:
-    """What an engine needs to know of a graph to run it.
+    """A graph and its tensors, as an engine compiles it.
 
     Args:
         graph: a serialised ONNX model, checked and pruned to `outputs`.
         inputs: all its inputs, states included.
         outputs: all its outputs, states included.
         pairs: (state input, state output) names.
-        engines: folder of compiled graphs that came with the bundle and that the user trusts; None for none.
+        engines: folder of compiled graphs from the bundle, if the user trusts them; else None.
     """
 
     graph: bytes
@@ -66,15 +87,15 @@ class Program:
 
 
 class Engine(Protocol):
-    """One way to run graphs; the classes in runtime/engine_*.py."""
+    """A library that runs graphs; the implementations are listed in runtime/engines/table.py."""
 
     name: str
 
     def available(self) -> str | None:
-        """Return None if this machine can run it, else one sentence that says why not and what to install."""
+        """Return None if the engine can run here, else one sentence: why not, and what to install."""
 
     def precisions(self) -> Sequence[str]:
-        """Return what this machine can do, of `PRECISIONS`, fastest first; only asked where it is available."""
+        """Return the `PRECISIONS` that this machine supports, fastest first; called only if the engine is available."""
 
     def open(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> Session:
         """Compile a graph.
@@ -83,15 +104,27 @@ class Engine(Protocol):
             program: the graph and its tensors.
             precision: one of `precisions()`.
             threads: CPU threads that a run may use.
-            cache_dir: folder for compiled graphs, or None to keep none; may be missing, read-only, full of rubbish, or
-                somebody else's.
+            cache_dir: folder for compiled graphs, or None for no cache; may be missing, read-only, damaged, or owned by
+                another user.
 
         Returns:
-            A session with states and other inputs at zeros, to be closed by the caller.
+            A session whose states and other inputs are zeros; to be closed by the caller.
 
         Raises:
             EngineError: the engine refused the graph.
         """
+
+
+def check_request(engine: Engine, precision: str) -> None:
+    """Check that an engine can run here in a precision.
+
+    Raises:
+        EngineError: it cannot.
+    """
+    if (why_not := engine.available()) is not None:
+        raise EngineError(why_not)
+    if precision not in (known := engine.precisions()):
+        raise EngineError(f"{engine.name} runs in {' or '.join(known)}, got {precision}; use precision auto")
 
 
 def aligned_zeros(tensor: TensorSpec) -> Array:
@@ -101,7 +134,7 @@ def aligned_zeros(tensor: TensorSpec) -> Array:
         tensor: gives dtype and shape.
 
     Returns:
-        Zeros, C order, starting on a 64-byte boundary, so that engines can use them without a copy.
+        Zeros, C order, aligned to 64 bytes, so that engines can use them without a copy.
     """
     dtype = np.dtype(tensor.dtype)
     count = int(np.prod(tensor.shape, dtype=np.int64))
@@ -110,8 +143,10 @@ def aligned_zeros(tensor: TensorSpec) -> Array:
     return raw[start : start + count * dtype.itemsize].view(dtype).reshape(tensor.shape)
 
 
-class Buffers:
-    """The fixed buffers of a session: one per input and output, two per state, which change places after a run.
+class BufferedSession:
+    """The part of a session that holds its buffers in main memory; engines add `run` and `close`.
+
+    There is one buffer per input and output, and two per state, which are swapped after each run.
 
     Args:
         program: gives the tensors and the state pairs.
@@ -128,8 +163,8 @@ class Buffers:
             one, other = aligned_zeros(by_name[before]), aligned_zeros(by_name[before])
             first[before], first[after] = one, other
             second[before], second[after] = other, one
-        self._turn = 0
-        # (inputs, outputs) by name, for even and for odd runs.
+        self.turn = 0  # the set of buffers that the next run uses: 0 or 1
+        # (inputs, outputs) by name, for even and odd runs.
         befores = [before for before, _ in program.pairs]
         afters = [after for _, after in program.pairs]
         self.turns = tuple(
@@ -140,25 +175,20 @@ class Buffers:
             for side in (first, second)
         )
 
-    @property
-    def turn(self) -> int:
-        """Which of the two sets the next run uses: 0 or 1."""
-        return self._turn
-
     def swap(self) -> None:
-        """Let the states change places."""
-        self._turn ^= 1
+        """Swap the state buffers."""
+        self.turn ^= 1
 
     def write(self, name: str, value: Array) -> None:
         """Copy a value into an input."""
-        buffer = self.turns[self._turn][0][name]
+        buffer = self.turns[self.turn][0][name]
         if value.shape != buffer.shape or value.dtype != buffer.dtype:
             raise ValueError(f'the input "{name}" is {buffer.dtype} {buffer.shape}, got {value.dtype} {value.shape}')
         np.copyto(buffer, value)
 
     def read(self, name: str) -> Array:
-        """Return an output of the last run."""
-        return self.turns[self._turn ^ 1][1][name]
+        """Return a view of an output of the last run."""
+        return self.turns[self.turn ^ 1][1][name]
 
     def reset(self) -> None:
         """Set every state to zeros; the next run uses the first set."""
@@ -166,4 +196,4 @@ class Buffers:
             for name, buffer in (*inputs.items(), *outputs.items()):
                 if name in self._states:
                     buffer.fill(0)
-        self._turn = 0
+        self.turn = 0

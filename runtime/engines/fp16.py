@@ -1,10 +1,10 @@
-"""FP32 graph -> the same graph with FP16 in it, for engines that compute as the graph says (strongly typed TensorRT).
+"""Converts an FP32 graph to mixed FP16, for engines that follow the graph's types (strongly typed TensorRT).
 
-The rule is autocast's, read off the graph: what multiplies by weights computes in FP16, and so does what follows it as
-long as nothing else comes in. So positions, states and pixels stay in FP32 without being named: a displacement is a
-convolution's output plus something from a state, a pixel is a weighted mean of FP32 pixels, and a sum of an FP16 and an
-FP32 tensor is FP32. GridSample and whatever normalises, exponentiates or sums over many values are FP32 always.
-Weights rest in FP16 in the file already (export/onnx_writer.py), so that they lose nothing here.
+The rule is that of autocast: nodes that multiply by weights compute in FP16, and so do the nodes after them until an
+FP32 tensor joins in. So positions, states and pixels stay in FP32: a displacement is the sum of a convolution's output
+and a state, a pixel is a weighted mean of FP32 pixels, and a sum of an FP16 and an FP32 tensor is FP32. GridSample,
+normalisation, exponentials and sums over many values always stay in FP32. The file stores weights in FP16
+(export/onnx_writer.py), so they are not rounded again.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-# Multiply by weights and accumulate; engines accumulate in FP32. Not MatMul: what looks something up in a table, or
-# weighs modes by oscillators, is one, and needs every digit.
-WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm"})
-SMALL = 2**18  # values: a smaller matrix costs nothing in FP32, and one that turns a state must not lose a digit
-# Keep FP16 if all that comes in is FP16 or constant: elementwise and bounded, or moving values about.
-FOLLOWING = frozenset(
+# Multiply by weights; engines accumulate in FP32. Not MatMul: table lookups and sums of oscillator modes use it, and
+# they need full precision.
+_WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm"})
+_MIN_GEMM_VALUES = 2**18  # values; smaller Gemm matrices stay in FP32, as they are cheap and may rotate a state
+# Compute in FP16 if all inputs are FP16 or constant: bounded elementwise operations, and copies of values.
+_FOLLOWING_OPS = frozenset(
     {
         "Abs", "Add", "AveragePool", "Clip", "Concat", "DepthToSpace", "Expand", "Flatten", "Identity", "LeakyRelu",
         "Max", "MaxPool", "Min", "Mul", "Neg", "PRelu", "Pad", "Relu", "Reshape", "Resize", "Sigmoid", "Slice",
         "SpaceToDepth", "Split", "Squeeze", "Sub", "Tanh", "Tile", "Transpose", "Unsqueeze",
     }
 )  # fmt: skip
-# Inputs that are FP32 or whole numbers whatever the node computes in: (operator, index).
-SETTINGS = frozenset(
+# Inputs that stay FP32 or integer in every precision: (operator, index).
+_UNCONVERTED_INPUTS = frozenset(
     {("Resize", 1), ("Resize", 2)}
     | {(kind, index) for kind in ("Expand", "Pad", "Reshape", "Slice", "Split", "Squeeze", "Tile", "Unsqueeze")
        for index in (1, 2, 3, 4) if (kind, index) != ("Pad", 2)}
 )  # fmt: skip
-LARGEST = 65504.0  # of FP16
+_MAX_FP16 = 65504.0
 
 
 @dataclass(frozen=True)
 class Fp16Share:
-    """How much of a graph computes in FP16.
+    """The share of a graph that computes in FP16.
 
     Args:
         half: nodes that multiply by weights and compute in FP16.
@@ -51,29 +51,29 @@ class Fp16Share:
 
     @property
     def value(self) -> float:
-        """Their share, 0 to 1; 0 for a graph without weights."""
+        """The share of FP16, 0 to 1; 0 for a graph without weights."""
         return self.half / max(1, self.half + self.full)
 
 
 def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a graph in which everything that may computes in FP16; inputs and outputs keep their types.
+    """Return a graph that computes in FP16 where possible; inputs and outputs keep their types.
 
     Args:
-        model: a checked model in FP32; left as it is.
+        model: a checked model in FP32; not changed.
 
     Returns:
-        A new model with casts where the two precisions meet.
+        A new model with casts between the two precisions.
     """
     typed = onnx.shape_inference.infer_shapes(model)
     result = onnx.ModelProto()
     result.CopyFrom(model)
     graph = result.graph
     del graph.value_info[:]
-    return _Halving(typed, result).run()
+    return _Fp16Conversion(typed, result).run()
 
 
 def share_of(model: onnx.ModelProto) -> Fp16Share:
-    """Return how many of the nodes that multiply by weights read them in FP16; small matrices do not count."""
+    """Count the nodes that read their weights in FP16 and FP32; small matrices do not count."""
     typed = onnx.shape_inference.infer_shapes(model)
     kinds = _float_types(typed)
     sizes = {
@@ -83,20 +83,20 @@ def share_of(model: onnx.ModelProto) -> Fp16Share:
     found = [
         kinds[node.input[1]]
         for node in model.graph.node
-        if node.op_type in WEIGHTED and (node.op_type != "Gemm" or sizes.get(node.input[1], 0) >= SMALL)
+        if node.op_type in _WEIGHTED_OPS and (node.op_type != "Gemm" or sizes.get(node.input[1], 0) >= _MIN_GEMM_VALUES)
     ]
     half = sum(kind == TensorProto.FLOAT16 for kind in found)
     return Fp16Share(half, len(found) - half)
 
 
-class _Halving:
+class _Fp16Conversion:
     """One pass over the nodes, in their order."""
 
     def __init__(self, typed: onnx.ModelProto, result: onnx.ModelProto) -> None:
         self.result, self.graph = result, result.graph
         self.kinds = _float_types(typed)
         self.tensors = {tensor.name: tensor for tensor in self.graph.initializer}
-        # Constants, weights that are widened by a Cast among them: they take the type of whoever reads them.
+        # Constants, including FP16 weights that a Cast widens; they take the type of the node that reads them.
         self.widened: dict[str, str] = {}
         self.constants = set(self.tensors)
         for node in self.graph.node:
@@ -106,7 +106,7 @@ class _Halving:
                 self.constants.add(node.output[0])
                 if self.tensors[node.input[0]].data_type == TensorProto.FLOAT16:
                     self.widened[node.output[0]] = node.input[0]
-        self.half: set[str] = set()  # tensors that are FP16 now, under their own names
+        self.half: set[str] = set()  # tensors that are FP16 under their original names
         self.casts: dict[tuple[str, int], str] = {}
         self.nodes: list[onnx.NodeProto] = []
 
@@ -117,8 +117,8 @@ class _Halving:
             is_half = self._may_be_half(node)
             wanted = TensorProto.FLOAT16 if is_half else TensorProto.FLOAT
             for index, name in enumerate(node.input):
-                if name and (node.op_type, index) not in SETTINGS:
-                    node.input[index] = self._as(name, wanted)
+                if name and (node.op_type, index) not in _UNCONVERTED_INPUTS:
+                    node.input[index] = self._cast_to(name, wanted)
             self.nodes.append(node)
             if is_half:
                 self._rename(node, outputs)
@@ -131,16 +131,16 @@ class _Halving:
         floats = [
             name
             for index, name in enumerate(node.input)
-            if name and (node.op_type, index) not in SETTINGS and self.kinds.get(name) == TensorProto.FLOAT
+            if name and (node.op_type, index) not in _UNCONVERTED_INPUTS and self.kinds.get(name) == TensorProto.FLOAT
         ]
         if node.domain not in ("", "ai.onnx") or not floats:
             return False
-        if node.op_type in WEIGHTED:
-            is_heavy = node.op_type != "Gemm" or self._size(node.input[1]) >= SMALL
+        if node.op_type in _WEIGHTED_OPS:
+            is_heavy = node.op_type != "Gemm" or self._size(node.input[1]) >= _MIN_GEMM_VALUES
             return is_heavy and node.input[1] in self.constants and all(self._fits(name) for name in floats)
         made = [name for name in floats if name not in self.constants]
         return (
-            node.op_type in FOLLOWING
+            node.op_type in _FOLLOWING_OPS
             and bool(made)
             and all(name in self.half for name in made)
             and all(self._fits(name) for name in floats)
@@ -151,14 +151,14 @@ class _Halving:
         return 0 if tensor is None else math.prod(tensor.dims)
 
     def _fits(self, name: str) -> bool:
-        """Whether a constant survives FP16; anything that is made while running may."""
+        """Return whether a constant is in the range of FP16; True for other tensors."""
         tensor = self.tensors.get(self.widened.get(name, name))
         if tensor is None or tensor.data_type != TensorProto.FLOAT:
             return True
-        return bool(np.abs(numpy_helper.to_array(tensor)).max(initial=0.0) <= LARGEST)
+        return bool(np.abs(numpy_helper.to_array(tensor)).max(initial=0.0) <= _MAX_FP16)
 
-    def _as(self, name: str, wanted: int) -> str:
-        """Return the name under which a float tensor can be read in a type, casting it once if it has to be."""
+    def _cast_to(self, name: str, wanted: int) -> str:
+        """Return the name of a float tensor in the wanted type, casting it once if necessary."""
         if self.kinds.get(name) != TensorProto.FLOAT or (name in self.half) == (wanted == TensorProto.FLOAT16):
             return name
         if wanted == TensorProto.FLOAT16 and name in self.widened:
@@ -174,7 +174,7 @@ class _Halving:
         return self.casts[key]
 
     def _rename(self, node: onnx.NodeProto, outputs: set[str]) -> None:
-        """Note what a node makes as FP16; an output of the graph keeps its name and its type."""
+        """Mark the outputs of a node as FP16; graph outputs keep their names and types."""
         for index, name in enumerate(node.output):
             if not name or self.kinds.get(name) != TensorProto.FLOAT:
                 continue
@@ -186,7 +186,7 @@ class _Halving:
                 self.half.add(name)
 
     def _drop_unread(self) -> None:
-        """Remove constants, and casts of constants, that nothing reads any more."""
+        """Remove constants and casts that are not used any more."""
         read = {name for node in self.graph.node for name in node.input} | {v.name for v in self.graph.output}
         kept = [node for node in self.graph.node if any(name in read for name in node.output)]
         del self.graph.node[:]
@@ -198,7 +198,7 @@ class _Halving:
 
 
 def _float_types(typed: onnx.ModelProto) -> dict[str, int]:
-    """Return the element type of every tensor that is known."""
+    """Return the known element types of tensors."""
     graph = typed.graph
     kinds = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info, *graph.output)}
     return kinds | {tensor.name: tensor.data_type for tensor in graph.initializer}

@@ -1,6 +1,6 @@
-"""ONNX Runtime on the CPU: the engine that runs everywhere.
+"""ONNX Runtime on the CPU, which runs on every machine.
 
-Inputs and outputs are bound to fixed NumPy buffers once; two bindings let the states ping-pong without a copy.
+Inputs and outputs are bound to fixed NumPy buffers once; two bindings swap the states without a copy.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any
 
 import onnx
 
-from runtime.engines.engine import Array, Buffers, Program
+from runtime.engines.engine import Array, BufferedSession, Program, check_request
 from runtime.engines.fp16 import to_half
 from runtime.errors import EngineError
 
-EXTRA = "pip install everframe[cpu]"
+_EXTRA = "pip install everframe[cpu]"
 
 
 class OnnxRuntime:
@@ -29,7 +29,7 @@ class OnnxRuntime:
     def available(self) -> str | None:
         """Return None, or why ONNX Runtime cannot run here."""
         if importlib.util.find_spec("onnxruntime") is None:
-            return f"the engine onnxruntime needs the extra: {EXTRA}"
+            return f"the engine onnxruntime needs the extra: {_EXTRA}"
         if _is_installed("onnxruntime") and _is_installed("onnxruntime-gpu"):
             return (
                 "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's module: "
@@ -38,23 +38,18 @@ class OnnxRuntime:
         return None
 
     def precisions(self) -> Sequence[str]:
-        """Return ("fp32", "fp16"): on a CPU FP16 is slower and only shows what it does to the frames."""
+        """Return ("fp32", "fp16"); FP16 is slower on a CPU and only useful to see its effect on the frames."""
         return ("fp32", "fp16")
 
     def open(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> OnnxRuntimeSession:  # noqa: ARG002
-        """Compile a graph; nothing is cached, as optimising the graph takes milliseconds."""
-        if (why_not := self.available()) is not None:
-            raise EngineError(why_not)
-        if precision not in self.precisions():
-            raise EngineError(
-                f"onnxruntime runs in fp32 or fp16 on the CPU, got {precision}; use precision fp32 or auto"
-            )
+        """Compile a graph; not cached, because it takes milliseconds."""
+        check_request(self, precision)
         if precision == "fp16":
             program = replace(program, graph=to_half(onnx.ModelProto.FromString(program.graph)).SerializeToString())
         return OnnxRuntimeSession(program, threads)
 
 
-class OnnxRuntimeSession:
+class OnnxRuntimeSession(BufferedSession):
     """One graph in ONNX Runtime; see `runtime.engines.engine.Session`."""
 
     def __init__(self, program: Program, threads: int) -> None:
@@ -63,8 +58,8 @@ class OnnxRuntimeSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # fatal ones: an error is raised, too
-        # Idle threads that spin between frames take the cores from everybody else's frames.
+        options.log_severity_level = 4  # fatal: errors are raised as exceptions anyway
+        # Spinning between frames would take CPU time from other threads.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
             self._session: Any = onnxruntime.InferenceSession(
@@ -72,28 +67,16 @@ class OnnxRuntimeSession:
             )
         except Exception as error:  # its errors share no base class but Exception
             raise EngineError(f"onnxruntime refused the graph: {first_line(error)}") from error
-        self._buffers = Buffers(program)
-        self._bindings: list[Any] = [self._bind(*turn) for turn in self._buffers.turns]
-
-    def write(self, name: str, value: Array) -> None:
-        """Copy a value into an input's buffer."""
-        self._buffers.write(name, value)
+        super().__init__(program)
+        self._bindings: list[Any] = [self._bind(*turn) for turn in self.turns]
 
     def run(self) -> None:
         """Evaluate the graph once and swap the states."""
         try:
-            self._session.run_with_iobinding(self._bindings[self._buffers.turn])
+            self._session.run_with_iobinding(self._bindings[self.turn])
         except Exception as error:  # its errors share no base class but Exception
             raise EngineError(f"onnxruntime failed: {first_line(error)}") from error
-        self._buffers.swap()
-
-    def read(self, name: str) -> Array:
-        """Return a view of an output of the last run."""
-        return self._buffers.read(name)
-
-    def reset(self) -> None:
-        """Set the states to zeros."""
-        self._buffers.reset()
+        self.swap()
 
     def close(self) -> None:
         """Free the session."""
@@ -118,5 +101,5 @@ def _is_installed(distribution: str) -> bool:
 
 
 def first_line(error: Exception) -> str:
-    """Return the first line of what ONNX Runtime says, up to 300 characters."""
+    """Return the first line of an ONNX Runtime error, up to 300 characters."""
     return (str(error).splitlines() or [type(error).__name__])[0][:300]

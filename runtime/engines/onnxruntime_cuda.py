@@ -1,7 +1,7 @@
-"""ONNX Runtime on a CUDA device: our buffers bound once per turn, its own CUDA graphs, everything in our stream.
+"""ONNX Runtime on a CUDA device, with fixed buffers and its own CUDA graphs, in one stream.
 
-ONNX Runtime captures its graphs itself, one per id that a run names; what it replays are the addresses that were bound
-when it captured. Each turn of the states has its binding and its id.
+ONNX Runtime captures one CUDA graph per graph id of a run, and replays it with the addresses bound at capture. So each
+of the two sets of state buffers has its own binding and id.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import numpy as np
 import onnx
 
 from runtime.engines import cuda
-from runtime.engines.cuda_session import CudaDevice, CudaSession
-from runtime.engines.engine import Program
+from runtime.engines.cuda_session import CudaSession
+from runtime.engines.engine import Program, check_request
 from runtime.engines.fp16 import to_half
 from runtime.engines.onnxruntime import first_line
 from runtime.errors import EngineError
 
-EXTRA = "pip install everframe[gpu]"
-PROVIDER = "CUDAExecutionProvider"
+_EXTRA = "pip install everframe[gpu]"
+_PROVIDER = "CUDAExecutionProvider"
 
 
 class OnnxRuntimeCuda:
@@ -32,15 +32,15 @@ class OnnxRuntimeCuda:
     name = "onnxruntime-cuda"
 
     def available(self) -> str | None:
-        """Return None, or why it cannot run here."""
+        """Return None, or why the engine cannot run here."""
         if (why_not := cuda.why_no_device()) is not None:
             return f"the engine {self.name} needs a CUDA device: {why_not}"
         if importlib.util.find_spec("onnxruntime") is None:
-            return f"the engine {self.name} needs the extra: {EXTRA}"
+            return f"the engine {self.name} needs the extra: {_EXTRA}"
         import onnxruntime
 
-        if PROVIDER not in onnxruntime.get_available_providers():
-            return f"the engine {self.name} needs onnxruntime-gpu in place of onnxruntime: {EXTRA}"
+        if _PROVIDER not in onnxruntime.get_available_providers():
+            return f"the engine {self.name} needs onnxruntime-gpu in place of onnxruntime: {_EXTRA}"
         return None
 
     def precisions(self) -> Sequence[str]:
@@ -48,11 +48,8 @@ class OnnxRuntimeCuda:
         return ("fp16", "fp32")
 
     def open(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> CudaSession:  # noqa: ARG002
-        """Compile a graph; nothing is cached."""
-        if (why_not := self.available()) is not None:
-            raise EngineError(why_not)
-        if precision not in self.precisions():
-            raise EngineError(f"{self.name} runs in fp16 or fp32, got {precision}; use precision auto")
+        """Compile a graph; not cached."""
+        check_request(self, precision)
         if precision == "fp16":
             program = replace(program, graph=to_half(onnx.ModelProto.FromString(program.graph)).SerializeToString())
         device = cuda.Cuda()
@@ -63,15 +60,15 @@ class OnnxRuntimeCuda:
             raise
 
 
-def open_session(program: Program, device: CudaDevice) -> CudaSession:
+def open_session(program: Program, device: cuda.Cuda) -> CudaSession:
     """Return a session of a graph on a CUDA device.
 
     Args:
         program: the graph and its tensors.
-        device: owned by the session from now on unless an exception is raised.
+        device: the session takes ownership unless an exception is raised.
 
     Raises:
-        EngineError: ONNX Runtime cannot use CUDA here or refused the graph, or the device has no memory for it.
+        EngineError: ONNX Runtime cannot use CUDA here or refused the graph, or the device is out of memory.
     """
     session, why_eager = _open(program.graph, device.stream)
     bindings: dict[tuple[int, ...], tuple[Any, Any]] = {}
@@ -106,41 +103,41 @@ def open_session(program: Program, device: CudaDevice) -> CudaSession:
 
 
 def _open(graph: bytes, stream: int) -> tuple[Any, str]:
-    """Return an `InferenceSession`, and why it captures no CUDA graph, "" if it does."""
+    """Return an `InferenceSession`, and why it captures no CUDA graph ("" if it does)."""
     import onnxruntime
 
     if hasattr(onnxruntime, "preload_dlls"):
-        onnxruntime.preload_dlls()  # cuDNN and cuBLAS, where they were installed as wheels
+        onnxruntime.preload_dlls()  # cuDNN and cuBLAS from wheels
     why_eager = ""
     for captures in ("1", "0"):
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # fatal ones: an error is raised, too
+        options.log_severity_level = 4  # fatal: errors are raised as exceptions anyway
         provider = {
             "user_compute_stream": str(stream),
             "enable_cuda_graph": captures,
-            "use_tf32": "0",  # FP32 is FP32: TF32 has 10 bits
+            "use_tf32": "0",  # TF32 has 10 bits of mantissa
             "cudnn_conv_algo_search": "EXHAUSTIVE",
         }
         try:
-            session = onnxruntime.InferenceSession(graph, options, providers=[(PROVIDER, provider)])
+            session = onnxruntime.InferenceSession(graph, options, providers=[(_PROVIDER, provider)])
         except Exception as error:  # its errors share no base class but Exception
-            if captures == "1":  # a node without a kernel for CUDA keeps a graph from being captured
+            if captures == "1":  # a node without a CUDA kernel prevents the capture
                 why_eager = first_line(error)
                 continue
             raise EngineError(f"onnxruntime-cuda refused the graph: {first_line(error)}") from error
-        if PROVIDER not in session.get_providers():
+        if _PROVIDER not in session.get_providers():
             raise EngineError(
-                f"onnxruntime-cuda could not load CUDA and cuDNN (it would go on on the CPU): {EXTRA}, "
-                "for the CUDA that the driver knows"
+                f"onnxruntime-cuda could not load CUDA and cuDNN (it would run on the CPU): {_EXTRA}, "
+                "for the CUDA version of the driver"
             )
         return session, why_eager
-    raise AssertionError("two attempts, neither of which ended")
+    raise AssertionError("unreachable: the second attempt returns or raises")
 
 
 def _options(graph_id: int) -> Any:
     import onnxruntime
 
     options = onnxruntime.RunOptions()
-    options.add_run_config_entry("gpu_graph_id", str(graph_id))  # 0 is its own, -1 captures nothing
-    options.add_run_config_entry("disable_synchronize_execution_providers", "1")  # the session waits for its event
+    options.add_run_config_entry("gpu_graph_id", str(graph_id))  # 0 is the default, -1 captures nothing
+    options.add_run_config_entry("disable_synchronize_execution_providers", "1")  # CudaSession waits for its event
     return options

@@ -1,101 +1,192 @@
-"""A checked bundle and names of engines -> everything that a generator runs, and what it runs if that fails."""
+"""Open a checked bundle: prune its graphs, compile them with an engine, and try the next engine if that fails."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+from google.protobuf.message import EncodeError
+
+from runtime.bundle.pruning import prune
 from runtime.bundle.reader import Bundle
-from runtime.engines.engine import Session
-from runtime.engines.sessions import open_blind, open_condition, open_sessions
-from runtime.engines.table import EngineChoice, choose_engine, failed_pairs
+from runtime.bundle.strict_json import nearest
+from runtime.bundle.tensors import GraphSpec
+from runtime.engines.cache import default_cache_dir
+from runtime.engines.engine import Engine, NullSession, Program, Session
+from runtime.engines.table import EngineChoice, choose_engine, count_cores, failed_pairs
 from runtime.errors import EngineError
 
 
 @dataclass(frozen=True)
 class OpenedEngine:
-    """What one engine opened of a bundle.
+    """The sessions of a bundle in one engine.
 
     Args:
-        choice: the engine, its precision, and why.
-        step: session of the step graph with the frame that is wanted.
-        condition: session of the condition graph, or None where the bundle has none.
-        open_blind: opens a session of the step graph without frames.
-        open_second: opens another session of the condition graph.
+        choice: the engine, its precision, and the reason for both.
+        step: session of the step graph with one frame output.
+        condition: session of the condition graph, or None if the bundle has none.
+        open_without_frames: opens a session of the step graph without frame outputs.
+        open_spare: opens another session of the condition graph.
     """
 
     choice: EngineChoice
     step: Session
     condition: Session | None
-    open_blind: Callable[[], Session]
-    open_second: Callable[[], Session]
+    open_without_frames: Callable[[], Session]
+    open_spare: Callable[[], Session]
 
 
 def open_engines(
-    bundle: Bundle,
-    engines: str,
-    precision: str,
-    *,
-    pixels: str,
-    threads: int | None,
-    cache_dir: str | Path | None,
+    bundle: Bundle, engines: str, precision: str, *, pixels: str, threads: int | None, cache_dir: str | Path | None
 ) -> Iterator[OpenedEngine]:
-    """Open a bundle with one engine after the other, the next whenever it is asked for.
+    """Open a bundle with one engine after the other, each when the iterator is advanced.
 
     Args:
         bundle: the checked bundle.
-        engines: a name of `runtime.engines.table.ENGINES`, "auto", or several names separated by commas, best first.
-        precision: as `choose_engine` takes it.
-        pixels: the frame output that is wanted.
-        threads: CPU threads for a frame; None for every core.
+        engines: a name in `runtime.engines.table.ENGINES`, "auto", or several names separated by commas, best first.
+        precision: as in `choose_engine`.
+        pixels: the frame output to keep.
+        threads: CPU threads per frame; None for all cores.
         cache_dir: folder for compiled graphs; None for the default.
 
     Yields:
-        What an engine opened; those that cannot run here are passed over, and the reason of the next tells why.
+        The opened engine. Engines that cannot run here are skipped; the next engine's reason says why.
 
     Raises:
-        EngineError: no engine is left; all reasons.
+        EngineError: no engine is left; the message has all reasons.
         ValueError: a name or number is wrong.
     """
     names = [name.strip() for name in engines.split(",")]
-    for name in names:  # a wrong name is told before anything is opened
-        if len(names) > 1 and name == "auto":
-            raise ValueError('"auto" is no part of a list of engines: name those to be tried, best first')
+    if len(names) > 1 and "auto" in names:
+        raise ValueError('"auto" cannot be part of a list of engines: name the engines to try, best first')
     failed = failed_pairs(bundle.manifest.verified)
     reasons: list[str] = []
     for name in names:
         try:
             choice = choose_engine(name, precision, failed)
-            step, condition = open_sessions(
-                bundle, choice.engine, choice.precision, pixels=pixels, threads=threads, cache_dir=cache_dir
-            )
+            chosen = (bundle, choice.engine, choice.precision)
+            step, condition = open_sessions(*chosen, pixels=pixels, threads=threads, cache_dir=cache_dir)
         except EngineError as error:
             reasons.append(str(error))
             continue
-        yield _opened(bundle, _after(choice, reasons), step, condition, threads, cache_dir)
+        if reasons:
+            choice = replace(choice, reason=f"{choice.reason} ({'; '.join(reasons)})")
+        yield OpenedEngine(
+            choice,
+            step,
+            condition,
+            partial(open_without_frames, *chosen, threads=threads, cache_dir=cache_dir),
+            partial(open_condition, *chosen, threads=threads, cache_dir=cache_dir),
+        )
         reasons.clear()
     raise EngineError("; ".join(reasons) if reasons else "no other engine was named to go on with")
 
 
-def _opened(
-    bundle: Bundle,
-    choice: EngineChoice,
-    step: Session,
-    condition: Session | None,
-    threads: int | None,
-    cache_dir: str | Path | None,
-) -> OpenedEngine:
-    def blind() -> Session:
-        return open_blind(bundle, choice.engine, choice.precision, threads=threads, cache_dir=cache_dir)
+def open_sessions(
+    bundle: Bundle, engine: Engine, precision: str, *, pixels: str, threads: int | None, cache_dir: str | Path | None
+) -> tuple[Session, Session | None]:
+    """Compile both graphs of a bundle.
 
-    def second() -> Session:
-        return open_condition(bundle, choice.engine, choice.precision, threads=threads, cache_dir=cache_dir)
+    Args:
+        bundle: the checked bundle.
+        engine: compiles the graphs.
+        precision: of the step graph; the condition graph runs in FP32 if the engine supports it.
+        pixels: the frame output to keep; the other one is pruned.
+        threads: CPU threads per frame; None for all cores.
+        cache_dir: folder for compiled graphs; None for the default.
 
-    return OpenedEngine(choice, step, condition, blind, second)
+    Returns:
+        The sessions of the step graph and of the condition graph (or None); to be closed by the caller.
+
+    Raises:
+        EngineError: the engine refused a graph.
+        ValueError: the bundle has no such frame output, or `threads` is below 1.
+    """
+    frame = frame_output(bundle.manifest.step, pixels)
+    step = _open_step(bundle, engine, precision, frame, threads=threads, cache_dir=cache_dir)
+    if bundle.manifest.condition is None:
+        return step, None
+    try:
+        return step, open_condition(bundle, engine, precision, threads=threads, cache_dir=cache_dir)
+    except BaseException:
+        step.close()
+        raise
 
 
-def _after(choice: EngineChoice, reasons: Sequence[str]) -> EngineChoice:
-    if not reasons:
-        return choice
-    return EngineChoice(choice.engine, choice.precision, f"{choice.reason} ({'; '.join(reasons)})")
+def open_condition(
+    bundle: Bundle, engine: Engine, precision: str, *, threads: int | None, cache_dir: str | Path | None
+) -> Session:
+    """Compile the condition graph of a bundle that has one; arguments and errors as in `open_sessions`."""
+    condition = bundle.manifest.condition
+    assert condition is not None, "open_condition() of a bundle without a condition graph"
+    assert bundle.condition is not None, "open_condition() of a bundle without a condition graph"
+    names = [item.name for item in condition.outputs]
+    # It runs while frames are made, so it gets a quarter of the threads. It runs rarely and its errors affect all
+    # frames, so it runs in FP32 if possible.
+    exact = "fp32" if "fp32" in engine.precisions() else precision
+    few = max(1, _threads(threads) // 4)
+    with _memory_errors(engine):
+        program = Program(prune(bundle.condition, names), condition.inputs, condition.outputs, engines=bundle.engines)
+        return engine.open(program, exact, few, _folder(cache_dir))
+
+
+def open_without_frames(
+    bundle: Bundle, engine: Engine, precision: str, *, threads: int | None, cache_dir: str | Path | None
+) -> Session:
+    """Compile the step graph for its states alone; arguments and errors as in `open_sessions`."""
+    if not bundle.manifest.step.outputs_of("state"):
+        return NullSession()
+    return _open_step(bundle, engine, precision, "", threads=threads, cache_dir=cache_dir)
+
+
+def frame_output(step: GraphSpec, pixels: str) -> str:
+    """Return the name of the step graph's frame output in "rgb" or "i420".
+
+    Raises:
+        ValueError: the bundle has no such frame output.
+    """
+    frames = {tensor.pixels: tensor.name for tensor in step.outputs_of("frame")}
+    if pixels not in frames:
+        raise ValueError(f'this bundle has no frames in "{pixels}" {nearest(pixels, frames)}')
+    return frames[pixels]
+
+
+def state_pairs(step: GraphSpec) -> tuple[tuple[str, str], ...]:
+    """Return the (state input, state output) names of a step graph."""
+    return tuple((item.name, item.next) for item in step.inputs_of("state"))
+
+
+def _open_step(
+    bundle: Bundle, engine: Engine, precision: str, frame: str, *, threads: int | None, cache_dir: str | Path | None
+) -> Session:
+    graph = bundle.manifest.step
+    outputs = tuple(item for item in graph.outputs if item.role == "state" or item.name == frame)
+    all_threads = _threads(threads)
+    with _memory_errors(engine):
+        graph_bytes = prune(bundle.step, [item.name for item in outputs])
+        program = Program(graph_bytes, graph.inputs, outputs, state_pairs(graph), bundle.engines)
+        return engine.open(program, precision, all_threads, _folder(cache_dir))
+
+
+@contextmanager
+def _memory_errors(engine: Engine) -> Iterator[None]:
+    """Raise EngineError if memory runs out: libraries, protobuf and NumPy each raise their own error."""
+    try:
+        yield
+    except (ImportError, EncodeError, MemoryError) as error:
+        why = "" if isinstance(error, ImportError) else "there is not enough memory: "
+        raise EngineError(f"{engine.name} cannot open the graphs: {why}{error}") from error
+
+
+def _threads(threads: int | None) -> int:
+    threads = count_cores() if threads is None else threads
+    if threads < 1:
+        raise ValueError(f"threads must be at least 1, got {threads}")
+    return threads
+
+
+def _folder(cache_dir: str | Path | None) -> Path | None:
+    return Path(cache_dir) if cache_dir is not None else default_cache_dir()

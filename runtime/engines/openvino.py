@@ -1,14 +1,13 @@
-"""OpenVINO on the CPU: the fastest engine there, in bf16 where the CPU computes in it.
+"""OpenVINO on the CPU, the fastest CPU engine; in bf16 if the CPU supports it.
 
-Two infer requests share the fixed buffers and let the states ping-pong without a copy.
+Two infer requests share the fixed buffers, so that states are swapped without a copy.
 
-What stays in fp32 in bf16 mode: the CPU plugin runs every float operation in bf16 except GridSample and the tail of the
-graph, from an output back to the first convolution, matrix product or interpolation on each path. So the pixels and
-every elementwise update of a state are safe as they are. Positions are not: a bf16 grid is half a pixel coarse near +-1
-at 256 pixels, a displacement of 40 pixels an eighth. So `_protect_positions` makes each sampling grid an output of its
-own, which nobody reads, and so a part of the tail; an interpolation or vector-matrix product on the way to a grid or a
-state is written in operations that the tail keeps. (The plugin's own attribute for this, DisablePrecisionConversion,
-changes its meaning between versions and gets lost in its optimiser.)
+Precision in bf16 mode: the CPU plugin runs every float operation in bf16 except GridSample and the tail of the graph
+(from an output back to the first convolution, matrix product or interpolation on each path). So pixels and elementwise
+state updates stay in fp32. Positions would not: near +-1, a bf16 grid has steps of half a pixel at 256 pixels. So
+`_protect_positions` makes each sampling grid an unused output, which puts it into the tail. Interpolations and
+vector-matrix products before a grid or state are replaced by operations that the tail keeps in fp32. (The plugin's
+attribute for this, DisablePrecisionConversion, changes between versions and is lost in its optimiser.)
 """
 
 from __future__ import annotations
@@ -25,14 +24,14 @@ from typing import Any
 import numpy as np
 
 from runtime.engines.cache import EngineCache
-from runtime.engines.engine import Array, Buffers, Program
+from runtime.engines.engine import BufferedSession, Program, check_request
 from runtime.engines.openvino_layout import keep_planar
 from runtime.errors import EngineError
 
-EXTRA = "pip install everframe[cpu]"
+_EXTRA = "pip install everframe[cpu]"
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
-_REWRITES = 3  # to be raised when what is rewritten changes: older compiled graphs are then left alone
-_MAX_PRODUCT = 2**18  # values of a matrix: beyond, writing the product out would cost more than it is worth
+_REWRITES_VERSION = 3  # part of the cache key; increase it when the rewrites change
+_MAX_PRODUCT_VALUES = 2**18  # values of a matrix; larger products are not rewritten, as that is slow
 
 
 class OpenVINO:
@@ -43,7 +42,7 @@ class OpenVINO:
     def available(self) -> str | None:
         """Return None, or why OpenVINO cannot run here."""
         if importlib.util.find_spec("openvino") is None:
-            return f"the engine openvino needs the extra: {EXTRA}"
+            return f"the engine openvino needs the extra: {_EXTRA}"
         try:
             devices = _core().available_devices
         except (ImportError, MemoryError, RuntimeError) as error:
@@ -51,22 +50,17 @@ class OpenVINO:
         return None if "CPU" in devices else "openvino has no CPU device on this machine: use the engine onnxruntime"
 
     def precisions(self) -> Sequence[str]:
-        """Return ("bf16", "fp32") on CPUs that compute in bf16, else ("fp32",)."""
+        """Return ("bf16", "fp32") on CPUs that support bf16, else ("fp32",)."""
         has_bf16 = "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         return ("bf16", "fp32") if has_bf16 else ("fp32",)
 
     def open(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> OpenVINOSession:
         """Compile a graph, or load it from the cache."""
-        if (why_not := self.available()) is not None:
-            raise EngineError(why_not)
-        if precision not in self.precisions():
-            raise EngineError(
-                f"openvino runs in {' or '.join(self.precisions())} on this CPU, got {precision}; use precision auto"
-            )
+        check_request(self, precision)
         return OpenVINOSession(program, precision, threads, cache_dir)
 
 
-class OpenVINOSession:
+class OpenVINOSession(BufferedSession):
     """One graph in OpenVINO; see `runtime.engines.engine.Session`."""
 
     def __init__(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> None:
@@ -79,11 +73,11 @@ class OpenVINOSession:
         }
         try:
             compiled = _compile(program, options, cache_dir)
-            self._buffers = Buffers(program)
-            # The compiler drops inputs that nothing reads: those stay unbound.
+            super().__init__(program)
+            # The compiler drops unused inputs, which stay unbound.
             read = {name for port in compiled.inputs for name in port.names}
             self._requests: list[Any] = []
-            for inputs, outputs in self._buffers.turns:
+            for inputs, outputs in self.turns:
                 request = compiled.create_infer_request()
                 for name, buffer in (*inputs.items(), *outputs.items()):
                     if name in read or name in outputs:
@@ -92,30 +86,18 @@ class OpenVINOSession:
         except (RuntimeError, MemoryError) as error:
             raise EngineError(f"openvino refused the graph: {_last_line(error)}") from error
 
-    def write(self, name: str, value: Array) -> None:
-        """Copy a value into an input's buffer."""
-        self._buffers.write(name, value)
-
     def run(self) -> None:
         """Evaluate the graph once and swap the states."""
-        request = self._requests[self._buffers.turn]
+        request = self._requests[self.turn]
         try:
-            # In the calling thread, whose priority then counts, unlike start_async. Shared: nothing is copied.
+            # Runs in the calling thread, with its priority, unlike start_async. Shared outputs are not copied.
             request.infer(share_outputs=True)
         except (RuntimeError, MemoryError) as error:
             raise EngineError(f"openvino failed: {_last_line(error)}") from error
-        self._buffers.swap()
-
-    def read(self, name: str) -> Array:
-        """Return a view of an output of the last run."""
-        return self._buffers.read(name)
-
-    def reset(self) -> None:
-        """Set the states to zeros."""
-        self._buffers.reset()
+        self.swap()
 
     def close(self) -> None:
-        """Free the requests and with them the compiled graph."""
+        """Free the requests and the compiled graph."""
         self._requests.clear()
 
 
@@ -125,7 +107,7 @@ def _compile(program: Program, options: dict[str, Any], cache_dir: Path | None) 
         core.get_property("CPU", "FULL_DEVICE_NAME"),
         _import_openvino().__version__,
         sorted(options.items()),
-        _REWRITES,
+        _REWRITES_VERSION,
     ]
     entry = EngineCache(cache_dir, program.graph, "openvino", [str(part) for part in parts])
     blob = entry.load()
@@ -133,7 +115,7 @@ def _compile(program: Program, options: dict[str, Any], cache_dir: Path | None) 
         try:
             return core.import_model(io.BytesIO(blob), "CPU", options)
         except RuntimeError:
-            entry.discard()  # a cache may cost time, never a show: compile as if there were none
+            entry.discard()  # compile again
     model = core.read_model(program.graph)
     if options["INFERENCE_PRECISION_HINT"] == _HINTS["bf16"]:
         _protect_positions(model, [after for _, after in program.pairs])
@@ -145,7 +127,7 @@ def _compile(program: Program, options: dict[str, Any], cache_dir: Path | None) 
 
 
 def _protect_positions(model: Any, states: Sequence[str]) -> None:
-    """Keep what lies between the convolutions and the sampling grids or states in fp32; changes the model in place."""
+    """Keep operations between convolutions and sampling grids or states in fp32; changes the model in place."""
     grids = [node.input_value(1) for node in model.get_ops() if node.get_type_name() == "GridSample"]
     for node in _upstream([*(grid.get_node() for grid in grids), *(model.output(name).node for name in states)]):
         replacement = _rewrite(node)
@@ -153,14 +135,14 @@ def _protect_positions(model: Any, states: Sequence[str]) -> None:
             replacement.output(0).get_tensor().add_names(node.output(0).get_names())
             for target in node.output(0).get_target_inputs():
                 target.replace_source_output(replacement.output(0))
-    # Asked for anew: a grid may have been one of the nodes that were replaced.
+    # Looked up again, because a grid may have been replaced.
     grids = [node.input_value(1) for node in model.get_ops() if node.get_type_name() == "GridSample"]
     if grids:
         model.add_outputs(grids)
 
 
 def _upstream(roots: Sequence[Any]) -> list[Any]:
-    """Return the nodes that `roots` are computed from, themselves included, back to convolutions and inputs."""
+    """Return `roots` and the nodes that they are computed from, back to convolutions and inputs."""
     ends = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "Parameter", "Constant"}
     found: dict[str, Any] = {}
     nodes = list(roots)
@@ -173,7 +155,7 @@ def _upstream(roots: Sequence[Any]) -> list[Any]:
 
 
 def _rewrite(node: Any) -> Any:
-    """Return nodes that compute the same as an Interpolate or MatMul and stay in fp32, or None where there are none."""
+    """Return nodes that stay in fp32 and replace an Interpolate or MatMul, or None."""
     import openvino.opset9 as operations
 
     options = node.get_attributes()
@@ -183,7 +165,7 @@ def _rewrite(node: Any) -> Any:
         is_linear = options["mode"] in ("linear", "linear_onnx") and not options["antialias"]
         if not is_enlarged or not is_linear or "half_pixel" not in options["coordinate_transformation_mode"]:
             return None
-        # Sampling at the new pixels' centres, with the border continued, is bilinear interpolation by its definition.
+        # Bilinear interpolation samples at the centres of the new pixels and repeats the border.
         rows, columns = ((2 * np.arange(size, dtype=np.float32) + 1) / size - 1 for size in after[2:])
         grid = operations.constant(np.stack(np.meshgrid(columns, rows), axis=-1)[np.newaxis].repeat(after[0], axis=0))
         how = {"align_corners": False, "mode": "bilinear", "padding_mode": "border"}
@@ -191,7 +173,7 @@ def _rewrite(node: Any) -> Any:
     if node.get_type_name() == "MatMul" and not options["transpose_a"]:
         vector, matrix = node.input_value(0), node.input_value(1)
         wide, high = list(vector.get_shape()), list(matrix.get_shape())
-        if len(wide) < 2 or len(wide) != len(high) or wide[-2] != 1 or math.prod(high) > _MAX_PRODUCT:
+        if len(wide) < 2 or len(wide) != len(high) or wide[-2] != 1 or math.prod(high) > _MAX_PRODUCT_VALUES:
             return None
         if options["transpose_b"]:
             product, axis = operations.multiply(vector, matrix), len(wide) - 1
@@ -210,11 +192,11 @@ def _core() -> Any:
 
 @cache
 def _import_openvino() -> Any:
-    """Import OpenVINO without its telemetry, which reports each import to Google Analytics from a thread of its own."""
+    """Import OpenVINO without its telemetry, which reports each import to Google Analytics in a thread."""
     telemetry = "openvino_telemetry"
-    is_ours = telemetry not in sys.modules  # else somebody in this process has chosen already
+    is_ours = telemetry not in sys.modules  # otherwise this process has already loaded it
     if is_ours:
-        sys.modules[telemetry] = None  # type: ignore[assignment]  # "not installed", for as long as the import lasts
+        sys.modules[telemetry] = None  # type: ignore[assignment]  # "not installed", during the import
     try:
         import openvino
     finally:

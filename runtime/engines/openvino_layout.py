@@ -1,9 +1,8 @@
-"""Pictures in OpenVINO's CPU plugin: rewritten so that they stay in planes.
+"""Memory layout in OpenVINO's CPU plugin: rewrites operations on pictures so that their channels stay in planes.
 
-The plugin likes to keep channels in blocks of 16. For features that is fast; a picture of 3 channels takes five times
-its memory then, and is carried into blocks and back again around every pooling, interpolation and pixel shuffle: two of
-the seven milliseconds that a frame of 256 x 256 took. So what does that to few channels is written in operations that
-know planes only. The values are the same but for rounding.
+The plugin stores channels in blocks of 16, which is fast for features. A picture of 3 channels then takes five times
+its memory and is converted to blocks and back at every pooling, interpolation and pixel shuffle: 2 of 7 ms per frame at
+256 x 256. So operations on few channels are replaced by ones that support planes only. Values differ only by rounding.
 """
 
 from __future__ import annotations
@@ -13,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-_FEW = 8  # channels
-_MANY_PIXELS = 4096  # below, nothing is to be gained
+_MAX_CHANNELS = 8  # channels
+_MIN_PIXELS = 4096  # smaller planes gain nothing
 
 
 def keep_planar(model: Any) -> None:
-    """Rewrite what would move small numbers of large planes into blocks of channels; changes the model in place."""
+    """Rewrite operations that would convert a few large planes to blocks; changes the model in place."""
     for node in model.get_ordered_ops():
         rewrite = _REWRITES.get(node.get_type_name())
         outputs = [] if rewrite is None else rewrite(node)
@@ -29,7 +28,7 @@ def keep_planar(model: Any) -> None:
 
 
 def _average(node: Any) -> list[Any]:
-    """Return the means of blocks of a few planes as two means over one axis each."""
+    """Replace an average pooling of a few planes by two means over one axis each."""
     before, after = _shape(node.input_value(0)), _shape(node.output(0))
     options = node.get_attributes()
     size = list(options["kernel"])
@@ -43,7 +42,7 @@ def _average(node: Any) -> list[Any]:
 
 
 def _enlarge(node: Any) -> list[Any]:
-    """Return a bilinear enlargement to a few planes as a product with two constant matrices."""
+    """Replace a bilinear upsampling of a few planes by products with two constant matrices."""
     before, after = _shape(node.input_value(0)), _shape(node.output(0))
     options = node.get_attributes()
     is_linear = options["mode"] in ("linear", "linear_onnx") and not options["antialias"]
@@ -58,7 +57,7 @@ def _enlarge(node: Any) -> list[Any]:
 
 
 def _slice(node: Any) -> list[Any]:
-    """Return some channels of a shuffled picture as rows of a matrix, which has no layout but the plain one."""
+    """Replace a channel slice after DepthToSpace by a slice of rows of a matrix, which is never blocked."""
     shape, wanted = _shape(node.input_value(0)), _shape(node.output(0))
     bounds = [node.input_value(index).get_node() for index in range(1, node.get_input_size())]
     if node.input_value(0).get_node().get_type_name() != "DepthToSpace" or not _is_picture(shape):
@@ -75,7 +74,7 @@ def _slice(node: Any) -> list[Any]:
 
 
 def _unshuffle(node: Any) -> list[Any]:
-    """Return the end of a pixel unshuffle of a few planes as a convolution with ones, which convolutions read."""
+    """Replace a pixel unshuffle of a few planes before a convolution by a convolution with ones."""
     transpose = node.input_value(0).get_node()
     if transpose.get_type_name() != "Transpose" or transpose.input_value(0).get_node().get_type_name() != "Reshape":
         return []
@@ -95,7 +94,7 @@ def _unshuffle(node: Any) -> list[Any]:
 
 
 def linear_matrix(wanted: int, count: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """Return what enlarges `count` values to `wanted` linearly, pixel centres aligned: float32 (wanted, count)."""
+    """Return the matrix that resamples `count` values to `wanted` linearly (half-pixel): float32 (wanted, count)."""
     centres = np.clip((np.arange(wanted) + 0.5) * count / wanted - 0.5, 0, count - 1)
     left = np.minimum(np.floor(centres).astype(int), max(count - 2, 0))
     share = (centres - left).astype(np.float32)
@@ -114,7 +113,7 @@ _REWRITES = {
 
 
 def _is_picture(shape: Sequence[int]) -> bool:
-    return len(shape) == 4 and shape[0] == 1 and shape[1] <= _FEW and shape[2] * shape[3] >= _MANY_PIXELS
+    return len(shape) == 4 and shape[0] == 1 and shape[1] <= _MAX_CHANNELS and shape[2] * shape[3] >= _MIN_PIXELS
 
 
 def _shape(output: Any) -> list[int]:

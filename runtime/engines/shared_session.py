@@ -1,4 +1,4 @@
-"""A session that several threads use in turns."""
+"""A session that several threads take turns to use."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from runtime.bundle.tensors import GraphSpec
 from runtime.engines.engine import Array, Session
 
 
-class Guarded:
-    """A session of a graph without states, and its lock.
+class SharedSession:
+    """A session of a graph without states, protected by a lock.
 
     Args:
-        session: owned from now on.
+        session: this object takes ownership.
         graph: the session's graph.
     """
 
@@ -34,7 +34,7 @@ class Guarded:
             return {name: self._session.read(name).copy() for name in self._outputs}
 
     def close(self) -> None:
-        """Free the session, after a run that is under way."""
+        """Free the session once the current run has ended."""
         with self._lock:
             self._is_closed = True
             self._session.close()

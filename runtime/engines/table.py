@@ -1,7 +1,7 @@
-"""The table of engines, and which one a show gets.
+"""The table of engines, and how one is chosen.
 
 Adding an engine: one file with a class like `runtime.engines.onnxruntime.OnnxRuntime`, and one line in `ENGINES`.
-An engine's file is imported when the engine is asked for.
+An engine's module is imported only when the engine is opened.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from runtime.bundle.strict_json import nearest
 from runtime.engines.engine import Engine
 from runtime.errors import EngineError
 
-# `auto` takes the first that is available: GPUs, then CPUs in the order of measured speed (benchmarks latency).
+# `auto` takes the first that is available: GPU engines, then CPU engines by measured speed (benchmarks latency).
 ENGINES: dict[str, str] = {
     "tensorrt": "runtime.engines.tensorrt:TensorRT",
     "tensorrt-rtx": "runtime.engines.tensorrt:TensorRTRTX",
@@ -29,7 +29,7 @@ PRECISIONS = ("fp32", "bf16", "fp16")
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """An engine and a precision that this machine can run, and one sentence that says why these."""
+    """An engine and a precision that this machine can run, and one sentence that says why they were chosen."""
 
     engine: Engine
     precision: str
@@ -37,7 +37,7 @@ class EngineChoice:
 
 
 def open_engine(name: str) -> Engine:
-    """Return an engine by name, whether or not it can run here.
+    """Return an engine by name, even if it cannot run here.
 
     Raises:
         ValueError: there is no engine of that name.
@@ -52,24 +52,24 @@ def open_engine(name: str) -> Engine:
 def choose_engine(
     name: str = "auto", precision: str = "auto", failed: Collection[tuple[str, str]] = ()
 ) -> EngineChoice:
-    """Choose an engine and a precision; what was named is taken or refused, never replaced.
+    """Choose an engine and a precision; a named one is used or refused, never replaced.
 
     Args:
-        name: an engine, or "auto" for the fastest that is available and can do the precision.
-        precision: "fp32", "bf16", "fp16", or "auto" for the fastest that the engine can do here.
-        failed: (engine, precision) that made other frames than the original when the bundle was made: "auto" passes
-            them over, whoever names both gets them.
+        name: an engine, or "auto" for the fastest available one that supports the precision.
+        precision: "fp32", "bf16", "fp16", or "auto" for the fastest that the engine supports here.
+        failed: (engine, precision) pairs whose frames differed from the original at export. "auto" skips them; naming
+            both overrides this.
 
     Returns:
         The choice.
 
     Raises:
         ValueError: there is no such engine or precision.
-        EngineError: the named engine, or no engine at all, can run here in this precision.
+        EngineError: the named engine cannot run here in this precision, or no engine can.
     """
     if precision not in ("auto", *PRECISIONS):
         raise ValueError(f'there is no precision "{precision}" {nearest(precision, ["auto", *PRECISIONS])}')
-    passed_over: list[str] = []
+    skipped: list[str] = []
     for candidate in ENGINES if name == "auto" else [name]:
         engine = open_engine(candidate)
         why_not = engine.available()
@@ -80,33 +80,33 @@ def choose_engine(
         wanted = [] if why_not is not None else engine.precisions() if precision == "auto" else [precision]
         for chosen in wanted:
             if "auto" not in (name, precision) or (candidate, chosen) not in failed:
-                return EngineChoice(engine, chosen, _reason(name, candidate, precision, chosen, passed_over))
-            passed_over.append(f"{candidate} in {chosen} made other frames than the original at export")
+                return EngineChoice(engine, chosen, _reason(name, candidate, precision, chosen, skipped))
+            skipped.append(f"{candidate} in {chosen} made other frames than the original at export")
         if why_not is not None:
-            passed_over.append(why_not)
-    raise EngineError("; ".join(passed_over))
+            skipped.append(why_not)
+    raise EngineError("; ".join(skipped))
 
 
 def failed_pairs(verified: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """Return the (engine, precision) that failed their parity, from a manifest's `verified`, which nobody checks."""
-    rungs = verified.get("parity")
+    """Return the (engine, precision) pairs that failed parity, from a manifest's `verified`, which is not validated."""
+    checks = verified.get("parity")
     return {
-        (str(rung["engine"]), str(rung["precision"]))
-        for rung in (rungs if isinstance(rungs, list) else [])
-        if isinstance(rung, Mapping) and rung.get("passed") is False and {"engine", "precision"} <= rung.keys()
+        (str(check["engine"]), str(check["precision"]))
+        for check in (checks if isinstance(checks, list) else [])
+        if isinstance(check, Mapping) and check.get("passed") is False and {"engine", "precision"} <= check.keys()
     }
 
 
-def _reason(asked: str, engine: str, asked_precision: str, precision: str, passed_over: list[str]) -> str:
+def _reason(asked: str, engine: str, asked_precision: str, precision: str, skipped: list[str]) -> str:
     why = "as asked" if asked != "auto" else f"the first of {', '.join(ENGINES)} that runs here"
-    if passed_over:
-        why += f" ({'; '.join(passed_over)})"
-    why_precision = "as asked" if asked_precision != "auto" else "the fastest that it has on this CPU"
+    if skipped:
+        why += f" ({'; '.join(skipped)})"
+    why_precision = "as asked" if asked_precision != "auto" else "its fastest precision here"
     return f"{engine}, {why}, in {precision}, {why_precision}"
 
 
 def count_cores() -> int:
-    """Return how many cores this process may use."""
+    """Return the number of CPU cores that this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

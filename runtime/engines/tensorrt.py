@@ -1,4 +1,4 @@
-"""TensorRT and TensorRT-RTX: engines on a CUDA device; buffers and CUDA graphs are those of `device_session`."""
+"""TensorRT and TensorRT-RTX on a CUDA device; `cuda_session` has the buffers and CUDA graphs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ import onnx
 
 from runtime.engines import cuda, tensorrt_builder
 from runtime.engines.cache import EngineCache
-from runtime.engines.cuda_session import CudaDevice, CudaSession
-from runtime.engines.engine import Program
+from runtime.engines.cuda_session import CudaSession
+from runtime.engines.engine import Program, check_request
 from runtime.engines.fp16 import Fp16Share, to_half
 from runtime.errors import EngineError
 
 
 class RefusedPlanError(EngineError):
-    """A serialised engine cannot be loaded: it is damaged, or for another version or device."""
+    """A serialised engine is damaged, or was built for another version or device."""
 
 
 class TensorRT:
@@ -27,7 +27,7 @@ class TensorRT:
     name = "tensorrt"
 
     def available(self) -> str | None:
-        """Return None, or why it cannot run here."""
+        """Return None, or why the engine cannot run here."""
         if cuda.has_driver() and (why_not := tensorrt_builder.why_not_installed(self.name)) is not None:
             return why_not
         if (why_not := cuda.why_no_device()) is not None:
@@ -39,11 +39,8 @@ class TensorRT:
         return ("fp16", "fp32")
 
     def open(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> CudaSession:  # noqa: ARG002
-        """Build an engine for the device that is here, or take one out of the cache that runs on it."""
-        if (why_not := self.available()) is not None:
-            raise EngineError(why_not)
-        if precision not in self.precisions():
-            raise EngineError(f"{self.name} runs in fp16 or fp32, got {precision}; use precision auto")
+        """Build an engine for this device, or load one from the cache."""
+        check_request(self, precision)
         graph, device = graph_in(program.graph, precision), cuda.Cuda()
         try:
             for entry in cache_entries(self.name, device, graph, cache_dir, program.engines):
@@ -61,27 +58,27 @@ class TensorRT:
 
 
 class TensorRTRTX(TensorRT):
-    """The same interface under the name of its other module."""
+    """The same engine with the module of TensorRT-RTX."""
 
     name = "tensorrt-rtx"
 
 
 def graph_in(graph: bytes, precision: str) -> bytes:
-    """Return a serialised graph that says of every layer that it computes in a precision, "fp16" or "fp32"."""
+    """Return a serialised graph whose layers compute in "fp16" (as far as `to_half` allows) or "fp32"."""
     return graph if precision == "fp32" else to_half(onnx.ModelProto.FromString(graph)).SerializeToString()
 
 
 def cache_entries(
     flavour: str, device: Any, graph: bytes, cache_dir: Path | None, trusted: Path | None
 ) -> list[EngineCache]:
-    """Return where an engine for a device may lie, in the order in which they are tried.
+    """Return the cache entries of an engine for a device, in the order in which they are tried.
 
     Args:
         flavour: "tensorrt" or "tensorrt-rtx".
         device: `runtime.engines.cuda.Cuda`.
         graph: as `graph_in` returns it.
         cache_dir: folder of the cache, or None.
-        trusted: folder of engines that came with the bundle and that the user trusts, or None; comes first.
+        trusted: folder of the bundle's engines, if the user trusts them, or None; tried first.
     """
     targets = [target_of(flavour, device)] + [tensorrt_builder.PORTABLE] * (flavour == "tensorrt-rtx")
     return [
@@ -92,13 +89,13 @@ def cache_entries(
 
 
 def target_of(flavour: str, device: Any) -> str:
-    """Return what an engine for a device is built for: its compute capability, or itself for TensorRT."""
+    """Return the target of an engine for a device: its compute capability, for TensorRT also its name."""
     name: str = device.target if flavour == "tensorrt-rtx" else f"{device.name} {device.target}"
     return name
 
 
 def inspect(flavour: str, plan: bytes) -> Fp16Share:
-    """Return how many convolutions of a serialised engine read FP16, as the engine inspector sees them on the device.
+    """Return how many convolutions of a serialised engine read FP16, according to the engine inspector.
 
     Raises:
         EngineError: the engine cannot be loaded here.
@@ -112,18 +109,18 @@ def inspect(flavour: str, plan: bytes) -> Fp16Share:
     return tensorrt_builder.share_of_engine(json.loads(information))
 
 
-def open_session(program: Program, flavour: str, plan: bytes, device: CudaDevice) -> CudaSession:
+def open_session(program: Program, flavour: str, plan: bytes, device: cuda.Cuda) -> CudaSession:
     """Return a session of a serialised engine.
 
     Args:
         program: gives the tensors and the state pairs.
         flavour: "tensorrt" or "tensorrt-rtx".
         plan: the serialised engine.
-        device: owned by the session from now on unless an exception is raised.
+        device: the session takes ownership unless an exception is raised.
 
     Raises:
         RefusedPlanError: the engine cannot be loaded.
-        EngineError: the device has no memory for it.
+        EngineError: the device is out of memory.
     """
     module = tensorrt_builder.load_module(flavour)
     runtime = module.Runtime(module.Logger(module.Logger.ERROR))
@@ -132,10 +129,10 @@ def open_session(program: Program, flavour: str, plan: bytes, device: CudaDevice
         raise RefusedPlanError(f"{flavour} cannot load an engine that it has built: install another version of it")
     context = engine.create_execution_context()
     if context is None:
-        raise EngineError(f"{flavour} has no memory for the engine on this device")
-    # TensorRT drops inputs that nothing reads: those have no address.
+        raise EngineError(f"{flavour} has not enough memory for the engine on this device")
+    # TensorRT drops unused inputs, which then have no address.
     bound = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
-    held: list[Any] = [context, engine, runtime]  # to be let go in this order
+    held: list[Any] = [context, engine, runtime]  # freed in this order
 
     def enqueue(addresses: Mapping[str, int]) -> None:
         for name in bound:

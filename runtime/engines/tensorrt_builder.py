@@ -1,8 +1,8 @@
-"""ONNX graph -> engine of TensorRT or TensorRT-RTX: two modules, one interface, one code path.
+"""Builds engines of TensorRT and TensorRT-RTX from ONNX graphs; both modules have the same interface.
 
-Networks are strongly typed: a layer computes in the precision that the graph states (`runtime.engines.fp16`),
-the only way that TensorRT 11 and TensorRT-RTX know. TensorRT-RTX builds without a GPU, for named compute capabilities
-or, by default, for every one that it knows from Ampere on; TensorRT builds for the GPU that is there.
+Networks are strongly typed: a layer computes in the precision that the graph states (`runtime.engines.fp16`). TensorRT
+11 and TensorRT-RTX support nothing else. TensorRT-RTX builds without a GPU, for named compute capabilities or, by
+default, for all from Ampere on. TensorRT builds for the GPU of this machine.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from runtime.engines.tensorrt_progress import Report, interruptible, new_monitor
 from runtime.errors import EngineError
 
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-EXTRAS = {"tensorrt": "pip install everframe[tensorrt]", "tensorrt-rtx": "pip install everframe[gpu]"}
-PORTABLE = "portable"  # target: whatever GPU of Ampere or later, TensorRT-RTX alone
-CONVOLUTIONS = ("CONVOLUTION", "DECONVOLUTION")
-_OPTIONS = ("strongly typed", "no TF32")  # what engines are built with, beyond their graph; part of the cache's key
+_EXTRAS = {"tensorrt": "pip install everframe[tensorrt]", "tensorrt-rtx": "pip install everframe[gpu]"}
+PORTABLE = "portable"  # target: any GPU from Ampere on; TensorRT-RTX only
+_CONVOLUTIONS = ("CONVOLUTION", "DECONVOLUTION")
+_OPTIONS = ("strongly typed", "no TF32")  # build options; part of the cache key
 
 
 @dataclass(frozen=True)
 class BuiltEngine:
-    """An engine.
+    """A built engine.
 
     Args:
         plan: the serialised engine.
         share: of its convolutions that compute in FP16.
-        seconds: that building took; 0 if it came out of the cache.
-        file: where the cache keeps it, or None.
+        seconds: build time; 0 if it was cached.
+        file: in the cache, or None.
     """
 
     plan: bytes
@@ -47,14 +47,14 @@ class BuiltEngine:
 
     @property
     def is_cached(self) -> bool:
-        """Whether it came out of the cache."""
+        """Whether it was loaded from the cache."""
         return self.seconds == 0
 
 
 def why_not_installed(flavour: str) -> str | None:
-    """Return None if the flavour ("tensorrt", "tensorrt-rtx") is installed, else a sentence that says what to do."""
+    """Return None if the flavour ("tensorrt", "tensorrt-rtx") is installed, else one sentence: what to install."""
     if importlib.util.find_spec(MODULES[flavour]) is None:
-        return f"the engine {flavour} needs the extra: {EXTRAS[flavour]}"
+        return f"the engine {flavour} needs the extra: {_EXTRAS[flavour]}"
     return None
 
 
@@ -78,13 +78,13 @@ def version(flavour: str) -> str:
 
 
 def check_targets(targets: Sequence[str]) -> tuple[str, ...]:
-    """Check names of compute capabilities against those that TensorRT-RTX can build for.
+    """Check names of compute capabilities that TensorRT-RTX should build for.
 
     Args:
         targets: e.g. ["sm86", "sm120"].
 
     Returns:
-        The same in lower case, each once.
+        The names in lower case, without duplicates.
 
     Raises:
         EngineError: TensorRT-RTX is not installed.
@@ -110,23 +110,23 @@ def build(
     is_private: bool = True,
     report: Report | None = None,
 ) -> BuiltEngine:
-    """Build an engine, or take it out of the cache.
+    """Build an engine, or load it from the cache.
 
     Args:
-        graph: a serialised ONNX model; layers compute in the precision that it says.
+        graph: a serialised ONNX model, which states the precision of each layer.
         flavour: "tensorrt" or "tensorrt-rtx".
-        target: "sm86" and so on, or `PORTABLE`; for TensorRT the name of the GPU that is there.
+        target: "sm86" and so on, or `PORTABLE`; for TensorRT the name of this GPU.
         name: of the graph, for messages.
         cache_dir: folder of the cache, or None.
-        is_private: as `EngineCache` takes it; False to build into a bundle.
-        report: called with the share that is done, 0 to 1, and the name of what is being done.
+        is_private: as in `EngineCache`; False to build into a bundle.
+        report: called with the progress, 0 to 1, and the name of the phase.
 
     Returns:
         The engine.
 
     Raises:
-        EngineError: the flavour is not installed, or refuses the graph; names the node where it says which.
-        KeyboardInterrupt: somebody pressed Ctrl-C; nothing was written.
+        EngineError: the flavour is not installed, or refuses the graph; names the node if it is known.
+        KeyboardInterrupt: Ctrl-C was pressed; nothing was written.
     """
     module = load_module(flavour)
     logger = _new_logger(module)
@@ -138,12 +138,12 @@ def build(
     if (plan := entry.load()) is not None:
         return BuiltEngine(plan, share, 0.0, entry.file)
     config = builder.create_builder_config()
-    config.clear_flag(module.BuilderFlag.TF32)  # FP32 is to be FP32: positions have more digits than TF32 keeps
+    config.clear_flag(module.BuilderFlag.TF32)  # positions need more digits than TF32 has
     config.profiling_verbosity = module.ProfilingVerbosity.DETAILED
     if flavour == "tensorrt-rtx" and target != PORTABLE:
         config.num_compute_capabilities = 1
         config.set_compute_capability(module.ComputeCapability.__members__[target.upper()], 0)
-    # What TensorRT has timed on a device holds for every graph. TensorRT-RTX times nothing before it runs.
+    # The timings of TensorRT are valid for all graphs on a device. TensorRT-RTX measures nothing at build time.
     timings = None
     if flavour == "tensorrt":
         timings = cache_entry(b"timings", flavour, target, cache_dir, is_private=is_private)
@@ -158,15 +158,15 @@ def build(
         raise EngineError(f"{flavour} cannot build {name}{where}: {_first_reason(logger.errors, _names(network))}")
     plan = bytes(plan_memory)
     entry.store(plan)
-    if timings is not None and (learned := config.get_timing_cache()) is not None:
-        timings.store(bytes(learned.serialize()))
+    if timings is not None and (measured := config.get_timing_cache()) is not None:
+        timings.store(bytes(measured.serialize()))
     return BuiltEngine(plan, share, max(time.monotonic() - start, 1e-3), entry.file)
 
 
 def cache_entry(
     graph: bytes, flavour: str, target: str, cache_dir: Path | None, *, is_private: bool = True
 ) -> EngineCache:
-    """Return the place of an engine in the cache: of this graph, flavour, version and target."""
+    """Return the cache entry of an engine for this graph, flavour, version and target."""
     return EngineCache(cache_dir, graph, flavour, [version(flavour), target, *_OPTIONS], is_private=is_private)
 
 
@@ -175,7 +175,7 @@ def share_of_network(network: Any) -> Fp16Share:
     kinds = []
     for index in range(network.num_layers):
         layer = network.get_layer(index)
-        if layer.type.name in CONVOLUTIONS:
+        if layer.type.name in _CONVOLUTIONS:
             kinds.append(layer.get_input(0).dtype.name == "HALF")
     return Fp16Share(sum(kinds), len(kinds) - sum(kinds))
 
@@ -184,7 +184,7 @@ def share_of_engine(information: dict[str, Any]) -> Fp16Share:
     """Return how many convolutions of a built engine read FP16.
 
     Args:
-        information: what the engine inspector says (`LayerInformationFormat.JSON`, detailed verbosity), parsed. A fused
+        information: parsed output of the engine inspector (`LayerInformationFormat.JSON`, detailed verbosity). A fused
             layer counts once.
     """
     kinds = []
@@ -196,7 +196,7 @@ def share_of_engine(information: dict[str, Any]) -> Fp16Share:
 
 
 def _typing_flag(module: Any) -> int:
-    """Return the creation flag for strong typing; 0 where there is no other typing any more."""
+    """Return the creation flag for strong typing; 0 if the version has no other typing."""
     flag = getattr(module.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)
 
@@ -216,7 +216,7 @@ def _parse(module: Any, network: Any, logger: Any, graph: bytes, flavour: str, n
 
 def _new_logger(module: Any) -> Any:
     class Logger(module.ILogger):  # type: ignore[misc]  # the module is chosen at run time
-        """Keeps errors for the one sentence that is raised, and says nothing."""
+        """Collects errors for the exception, and prints nothing."""
 
         def __init__(self) -> None:
             module.ILogger.__init__(self)
@@ -234,7 +234,7 @@ def _names(network: Any) -> list[str]:
 
 
 def _first_reason(errors: Sequence[str], names: Sequence[str]) -> str:
-    """Return the first error without its own source files, and the node that it names."""
+    """Return the first error without source locations, and the node that it names."""
     if not errors:
         return "it gave no reason"
     reason = _shortened(errors[0])

@@ -1,4 +1,4 @@
-"""One thread beside the show: it does one job after another, and gives way to the threads that make frames."""
+"""A background thread of low priority, which runs one job after the other."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from typing import Generic, TypeVar
 Result = TypeVar("Result")
 _NICENESS = 10
 _IDLE_NICENESS = 19
-_LAST_PATIENCE_S = 30.0
+_EXIT_TIMEOUT_S = 30.0
 _CLOSED = "this generator is closed"
 
 
 class BackgroundThread(Generic[Result]):
     """A thread of low priority, started with the first job.
 
-    It is a daemon: a job that hangs in a driver must not keep the process alive. A job that `close` has left at work is
-    waited for at the end of the process, for up to 30 s: before Python 3.14 a thread that returns from an engine while
-    the interpreter is finalised aborts the process.
+    It is a daemon thread, because a job that hangs in a driver must not keep the process alive. If `close` timed out,
+    the end of the process waits up to 30 s for the job: before Python 3.14, a thread that returns from an engine while
+    the interpreter shuts down aborts the process.
 
     Args:
-        only_idle: whether it has the cores only while nobody else wants them. A show then does not feel it at all, but
-            on a machine where another program takes every core, a job may last for minutes.
+        only_idle: whether it runs only while CPU cores are idle. It then never delays a frame, but a job may take
+            minutes on a machine where other programs use all cores.
     """
 
     def __init__(self, *, only_idle: bool = False) -> None:
@@ -45,10 +45,10 @@ class BackgroundThread(Generic[Result]):
             job: called in the background.
 
         Returns:
-            What gives the job's result, or raises its error; a job that has not begun can be cancelled.
+            The job's future; a job that has not started can be cancelled.
 
         Raises:
-            ValueError: it is closed.
+            ValueError: the thread is closed.
         """
         future: Future[Result] = Future()
         with self._lock:
@@ -56,16 +56,16 @@ class BackgroundThread(Generic[Result]):
                 raise ValueError(_CLOSED)
             if self._thread is None:
                 thread = threading.Thread(target=self._run, name="everframe-background", daemon=True)
-                thread.start()  # may fail: the system can be out of threads
+                thread.start()  # raises if the system is out of threads
                 self._thread = thread
             self._jobs.put((job, future))
         return future
 
     def close(self, timeout_s: float | None = None) -> bool:
-        """Finish the job that is being done and end the thread; the jobs that wait fail with a ValueError.
+        """Finish the current job and end the thread; waiting jobs fail with a ValueError.
 
         Args:
-            timeout_s: how long to wait for the job that is being done; None for as long as it takes.
+            timeout_s: how long to wait for the current job; None for no limit.
 
         Returns:
             Whether the thread has ended.
@@ -82,13 +82,13 @@ class BackgroundThread(Generic[Result]):
             return True
         self._thread.join(timeout_s)
         if self._thread.is_alive():
-            atexit.register(self._thread.join, _LAST_PATIENCE_S)
+            atexit.register(self._thread.join, _EXIT_TIMEOUT_S)
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        if sys.platform == "linux":  # the only system where priority belongs to a thread
+        if sys.platform == "linux":  # the only system with a priority per thread
             thread = threading.get_native_id()
-            with contextlib.suppress(OSError):  # a courtesy: some containers forbid it
+            with contextlib.suppress(OSError):  # some containers forbid it
                 niceness = _IDLE_NICENESS if self._only_idle else _NICENESS
                 os.setpriority(os.PRIO_PROCESS, thread, max(niceness, os.getpriority(os.PRIO_PROCESS, thread)))
                 if self._only_idle:
@@ -99,5 +99,5 @@ class BackgroundThread(Generic[Result]):
                 continue
             try:
                 future.set_result(job())
-            except BaseException as error:  # noqa: BLE001 - whatever it is, the one who waits must see it
+            except BaseException as error:  # noqa: BLE001 - the caller gets it from the future
                 future.set_exception(error)

@@ -1,6 +1,6 @@
-"""Clips of any kind, length and size -> the last T frames at the frame's size, as uint8 RGB.
+"""Loads the last T frames of a clip of any kind, length and size as uint8 RGB of the frame's size.
 
-A video is read through PyAV, an animated picture (GIF, WebP, PNG) through Pillow, as still pictures are.
+PyAV reads videos; Pillow reads animated pictures (GIF, WebP, PNG) and still pictures.
 """
 
 from __future__ import annotations
@@ -21,34 +21,34 @@ from runtime.prompts.images import check_pixels, fit, load_image, refusing, to_r
 if TYPE_CHECKING:
     from PIL.Image import Image as Picture
 
-MAX_FRAMES = 3000  # that are decoded of one file: a key frame and what follows are found long before
-MAX_PIXELS = 6_500_000_000  # that are decoded of one file: 3000 frames of 1920 x 1080, about half a minute
-_MARGIN_S = 1  # decoding starts this much earlier than needed: the first frames after a jump may be damaged
-# FFmpeg's names of the containers that are read. What is missing on purpose are lists of other files and addresses.
-CONTAINERS = (
+MAX_FRAMES = 3000  # decoded per file; far more than from a key frame to the end
+MAX_PIXELS = 6_500_000_000  # decoded per file: 3000 frames of 1920 x 1080, about half a minute
+_MARGIN_S = 1  # decoding starts this much earlier, as the first frames after a seek may be damaged
+# FFmpeg's names of the containers that are read. Playlists and other lists of files or addresses are left out.
+_CONTAINERS = (
     "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,obu,ivf,flv,asf,ogg,mxf,nut,dv,rm,wtv,gif,apng,"
     "mjpeg,vvc,yuv4mpegpipe,jpeg_pipe,png_pipe,webp_pipe,gif_pipe,bmp_pipe,tiff_pipe,wav,mp3,aac,flac"
 )
-_ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # other kinds hold pages or previews, which are no clip
+_ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # other formats hold pages or previews
 
 
 @contextmanager
 def open_video(path: str | Path) -> Iterator[Any]:
-    """Open a video file for reading: this file and no other, whatever its name and its content say.
+    """Open a video file for reading, without opening any other file or address that its name or content refers to.
 
     Args:
-        path: of the file; a path even if it looks like an address ("18:07.mkv").
+        path: of the file; always a path, even if it looks like an address ("18:07.mkv").
 
     Yields:
         An `av` input container.
 
     Raises:
-        OSError: there is no such file, or it cannot be read.
-        av.FFmpegError: it is none of `CONTAINERS`, or damaged.
+        OSError: the file is missing or cannot be read.
+        av.FFmpegError: it is not in `_CONTAINERS`, or damaged.
     """
     import av
 
-    only_this = {"format_whitelist": CONTAINERS, "protocol_whitelist": "none"}
+    only_this = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
     with Path(path).open("rb") as file, av.open(file, container_options=only_this) as container:
         yield container
 
@@ -57,9 +57,9 @@ def load_clip(clip: str | Path | npt.NDArray[np.uint8], frames: int, width: int,
     """Load the end of a clip and fit it to the frame by centre crop and resize.
 
     Args:
-        clip: path of a video or an animated picture, of a still picture for a clip of one frame, or a uint8 RGB array
-            (t, h, w, 3), or (h, w, 3) for one frame, of any length and size, oldest first.
-        frames: T, how many frames are wanted; of a shorter clip the oldest one is repeated.
+        clip: path of a video or picture (a still picture is a clip of one frame), or a uint8 RGB array (t, h, w, 3), or
+            (h, w, 3) for one frame, of any length and size, oldest first.
+        frames: T, the number of frames to return; the oldest frame of a shorter clip is repeated.
         width: of the result, in pixels.
         height: of the result, in pixels.
 
@@ -67,7 +67,7 @@ def load_clip(clip: str | Path | npt.NDArray[np.uint8], frames: int, width: int,
         uint8 (T, height, width, 3), RGB, 0 to 255, oldest first, owned by the caller.
 
     Raises:
-        ValueError: there is no such file, it holds no video, is damaged, or is too large; or the array is not as above.
+        ValueError: the file is missing, holds no video, is damaged, or is too large; or the array is not as above.
     """
     if isinstance(clip, (str, Path)):
         fitted = _load_file(Path(clip), frames, width, height)
@@ -86,17 +86,17 @@ def load_clip(clip: str | Path | npt.NDArray[np.uint8], frames: int, width: int,
 def _load_file(path: Path, frames: int, width: int, height: int) -> list[npt.NDArray[np.uint8]]:
     from PIL import Image, UnidentifiedImageError
 
-    if not os.path.isfile(path):  # noqa: PTH113 - Path raises where a name is too long
+    if not os.path.isfile(path):  # noqa: PTH113 - Path raises if a name is too long
         raise ValueError(f"there is no clip file {path}")
     with refusing(path, "clip"):
         with suppress(UnidentifiedImageError), Image.open(path) as opened:
-            if opened.format != "MPEG":  # Pillow knows the name of these videos, and nothing else of them
+            if opened.format != "MPEG":  # Pillow opens MPEG videos but cannot decode them
                 return [fit(picture, width, height) for picture in _pictures(opened, frames)]
         return [fit(picture, width, height) for picture in _video(path, frames)]
 
 
 def _pictures(opened: Picture, frames: int) -> Iterator[Picture]:
-    """Yield the last frames of an animated picture, or the one that there is, as RGB."""
+    """Yield the last frames of an animated or still picture as RGB."""
     check_pixels(*opened.size)
     count = getattr(opened, "n_frames", 1) if opened.format in _ANIMATED else 1
     _check_length(count, count * opened.width * opened.height)
@@ -107,25 +107,25 @@ def _pictures(opened: Picture, frames: int) -> Iterator[Picture]:
 
 
 def _video(path: Path, frames: int) -> Iterator[Picture]:
-    """Yield the last frames of a video as RGB, decoding little more than its end where it can be searched."""
+    """Yield the last frames of a video as RGB; decodes only its end if it is seekable."""
     import av
     from PIL import Image
 
     try:
-        last = _decode(path, frames, is_jumping=True)
+        last = _decode(path, frames, is_seeking=True)
         if last is None:
-            last = _decode(path, frames, is_jumping=False)
+            last = _decode(path, frames, is_seeking=False)
     except av.error.FFmpegError as error:
         raise ValueError(f"it is no video that FFmpeg can decode ({error.strerror})") from error
     if not last:
         raise ValueError("it holds no frames")
     for frame in last:
-        turns = round(getattr(frame, "rotation", 0) / 90) % 4  # quarters, counterclockwise
+        turns = round(getattr(frame, "rotation", 0) / 90) % 4  # quarter turns, counterclockwise
         yield Image.fromarray(np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns)))
 
 
-def _decode(path: Path, frames: int, *, is_jumping: bool) -> deque[Any] | None:
-    """Decode a video to its end and keep the last frames; None if a jump towards its end gave fewer than are wanted."""
+def _decode(path: Path, frames: int, *, is_seeking: bool) -> deque[Any] | None:
+    """Return the last frames of a video; None if seeking towards its end gave too few."""
     import av
 
     last: deque[Any] = deque(maxlen=frames)
@@ -135,9 +135,9 @@ def _decode(path: Path, frames: int, *, is_jumping: bool) -> deque[Any] | None:
         stream = container.streams.video[0]
         if stream.codec_context is None:
             raise ValueError("it holds a video that FFmpeg has no decoder for; convert it to H.264")
-        stream.codec_context.thread_count = 1  # a show may be on: it needs the cores
+        stream.codec_context.thread_count = 1  # frames may be made at the same time
         check_pixels(stream.codec_context.width, stream.codec_context.height)
-        has_jumped = is_jumping and _seek_end(container, stream, frames)
+        has_sought = is_seeking and _seek_end(container, stream, frames)
         pixels = 0
         try:
             for number, frame in enumerate(container.decode(stream), start=1):
@@ -146,14 +146,14 @@ def _decode(path: Path, frames: int, *, is_jumping: bool) -> deque[Any] | None:
                 _check_length(number, pixels)
                 last.append(frame)
         except av.error.FFmpegError:
-            if not has_jumped:
+            if not has_sought:
                 raise
-            return None  # what follows a jump may not be decodable where the whole is
-    return None if has_jumped and len(last) < frames else last
+            return None  # may fail after a seek although the whole file can be decoded
+    return None if has_sought and len(last) < frames else last
 
 
 def _seek_end(container: Any, stream: Any, frames: int) -> bool:
-    """Jump to a key frame some time before the last frames; return whether there was anything to jump over."""
+    """Seek to a key frame before the last frames; return whether this skips anything."""
     import av
 
     rate = stream.average_rate or Fraction(1)

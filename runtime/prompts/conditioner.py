@@ -1,4 +1,4 @@
-"""Prompt -> memory: fills the inputs of the condition graph and runs it, beside the show."""
+"""Makes scenes from prompts with the condition graph, while frames are made."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from runtime.bundle.tensors import GraphSpec
 from runtime.engines.engine import Array, Session
-from runtime.engines.shared_session import Guarded
+from runtime.engines.shared_session import SharedSession
 from runtime.errors import EngineError
 from runtime.noise import CODES, check_seed, normals
 from runtime.prompts.background import BackgroundThread
@@ -26,20 +26,20 @@ from runtime.prompts.text_encoder import TextEncoder
 
 Picture = str | Path | npt.NDArray[np.uint8]
 _Evaluate = Callable[[Mapping[str, Array]], dict[str, Array]]
-_PATIENCE_S = 1.0  # idle moments get this long for what somebody waits for
-_SHARE = 0.75  # of the time until it is needed, for what nobody waits for yet
+_IDLE_TIMEOUT_S = 1.0  # time for the idle thread to make a scene that a caller waits for
+_IDLE_SHARE = 0.75  # of the time until a renewal is due, for the idle thread
 
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """What a memory is made from, loaded and fitted; what is None goes into the graph as zeros.
+    """A checked prompt, loaded and fitted to the frame; a part that is None is zeros in the graph.
 
     Args:
         image: uint8 (H, W, 3) RGB of the frame's size.
         clip: uint8 (T, H, W, 3) RGB of the frame's size, oldest first.
-        text: what is to be seen.
+        text: the description.
         vector: of the text, float32 (D,).
-        seed: of the content code; None where the graph takes no noise.
+        seed: of the content code; None if the graph takes no noise.
     """
 
     image: npt.NDArray[np.uint8] | None = None
@@ -51,13 +51,13 @@ class Prompt:
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """What a generator plays: a picture, a scene, a prompt, as the condition graph made it.
+    """A scene that a generator can play: the memories that the condition graph made from a prompt.
 
     Args:
         tensors: slot -> read-only array of that slot's dtype and shape.
-        seed: the seed that made it, with or without a text, and whose content codes may renew it; None if it keeps its
-            scene, as one made from an image or a clip does.
-        text: what it was made from, or None; renewals keep to it.
+        seed: the seed that made it, with or without a text, and that renews it; None for a scene from an image or a
+            clip, which is not renewed.
+        text: the text it was made from, or None; renewals keep it.
         vector: of the text, float32 (D,), read-only; or None.
     """
 
@@ -67,22 +67,22 @@ class Scene:
     vector: npt.NDArray[np.float32] | None = None
 
     def is_for(self, step: GraphSpec) -> bool:
-        """Tell whether a step graph has exactly these slots."""
+        """Return whether a step graph has exactly these slots."""
         slots = {tensor.slot: (tensor.dtype, tensor.shape) for tensor in step.inputs_of("memory_a")}
         return {slot: (str(value.dtype), value.shape) for slot, value in self.tensors.items()} == slots
 
 
 class Conditioner:
-    """The condition graph of one generator; safe to use from several threads, whose jobs then take turns.
+    """The condition graph of one generator; thread-safe, one job at a time.
 
     Args:
         graph: the condition graph of the manifest.
-        session: a session of it, which the conditioner owns from now on.
-        name: the generator's, for messages.
-        open_words: gives the token vectors, when the first text comes; None where the graph takes no text.
-        open_second: opens another session of the graph. With it, what is made beside a show is made in idle moments
-            only, of which the show feels nothing, and by the second session if there are too few of those.
-        patience_s: seconds that idle moments get for a memory that somebody waits for.
+        session: a session of the graph; the conditioner takes ownership.
+        name: of the generator, for messages.
+        open_text_encoder: opens the text encoder when the first text arrives; None if the graph takes no text.
+        open_spare: opens another session of the graph, or None. With it, scenes are made by a thread that runs only
+            while the CPU is idle, which never delays a frame; if that takes too long, the spare session makes them.
+        idle_timeout_s: how long a caller waits for the idle thread before the spare session is used.
     """
 
     def __init__(
@@ -91,24 +91,22 @@ class Conditioner:
         session: Session,
         *,
         name: str,
-        open_words: Callable[[], TextEncoder] | None = None,
-        open_second: Callable[[], Session] | None = None,
-        patience_s: float = _PATIENCE_S,
+        open_text_encoder: Callable[[], TextEncoder] | None = None,
+        open_spare: Callable[[], Session] | None = None,
+        idle_timeout_s: float = _IDLE_TIMEOUT_S,
     ) -> None:
         self._graph = graph
-        self._first = Guarded(session, graph)
-        self._open_second = open_second
-        self._second: Guarded | None = None
-        self._second_lock = threading.Lock()
-        self._patience_s = patience_s
+        self._first = SharedSession(session, graph)
+        self._open_spare = open_spare
+        self._spare: SharedSession | None = None
+        self._spare_lock = threading.Lock()
+        self._idle_timeout_s = idle_timeout_s
         self._name = name
-        self._open_words = open_words
-        self._words: TextEncoder | None = None
-        self._words_lock = threading.Lock()
+        self._open_text_encoder = open_text_encoder
+        self._text_encoder: TextEncoder | None = None
+        self._text_encoder_lock = threading.Lock()
         self._background: BackgroundThread[Scene] = BackgroundThread()
-        self._ahead: BackgroundThread[Scene] = (
-            BackgroundThread()
-        )  # of its own: what can wait must not keep somebody waiting
+        self._ahead: BackgroundThread[Scene] = BackgroundThread()  # renewals, so that they do not delay a caller
         self._idle: BackgroundThread[dict[str, Array]] = BackgroundThread(only_idle=True)
         self._closing: Future[dict[str, Array]] = Future()  # done once `close` was called
 
@@ -126,16 +124,15 @@ class Conditioner:
         Args:
             image: path or uint8 (h, w, 3) RGB array of any size, or None.
             clip: path or uint8 (t, h, w, 3) RGB array of any size and length, oldest first, or None.
-            text: what is to be seen, or None.
+            text: description, or None.
             seed: of the content code; None for `default_seed`.
-            default_seed: used where no seed was given and the graph takes noise.
+            default_seed: used if no seed was given and the graph takes noise.
 
         Returns:
-            The prompt, independent of what was given.
+            The prompt; it shares no memory with the arguments.
 
         Raises:
-            ValueError: the graph does not take what was given, nothing was given and it needs something, or a value
-                is bad.
+            ValueError: the graph does not take what was given, needs what was not given, or a value is wrong.
             BundleError: the files of the text encoder are damaged.
             EngineError: the package tokenizers is needed and not installed.
         """
@@ -151,90 +148,92 @@ class Conditioner:
         used_seed = check_seed(default_seed if seed is None else seed)
         return Prompt(pixels, moving, text, vector, used_seed if self._takes("seed") else None)
 
-    def prepare(self, prompt: Prompt, *, beside: bool) -> Scene:
-        """Make a memory.
+    def prepare(self, prompt: Prompt, *, in_background: bool) -> Scene:
+        """Make a scene.
 
         Args:
             prompt: from `load`.
-            beside: whether a show is on, which the engine's work must give way to.
+            in_background: whether frames are being made, so that this must run at a low priority.
 
         Returns:
-            The memory, independent of this object.
+            The scene, independent of this object.
 
         Raises:
             EngineError: the engine failed.
             ValueError: this object is closed.
         """
-        return self.submit(prompt).result() if beside else self._run(prompt, None, self._first.evaluate)
+        return self.submit(prompt).result() if in_background else self._run(prompt, None, self._first.evaluate)
 
     def draw(self, seed: int, renewal: int) -> npt.NDArray[np.float32]:
-        """Return the fresh part `e_k` of content code number `renewal`: float32 (N,)."""
+        """Return the noise `e_k` of content code number `renewal`: float32 (N,)."""
         tensor = self._graph.only_input("noise")
         return normals(seed, CODES, renewal, 0 if tensor is None else tensor.shape[1])
 
     def submit(
         self, prompt: Prompt, code: npt.NDArray[np.float32] | None = None, *, ahead_s: float | None = None
     ) -> Future[Scene]:
-        """Make a memory beside the show, in a thread of low priority.
+        """Make a scene in a thread of low priority.
 
         Args:
-            prompt: from `load`, or what a renewal keeps of one.
+            prompt: from `load`, or the parts of one that a renewal keeps.
             code: content code, float32 (N,); None for the first one of the prompt's seed.
-            ahead_s: seconds until it is needed; None if somebody waits for it.
+            ahead_s: seconds until it is needed; None if a caller waits for it.
 
         Returns:
-            What gives the memory; or raises EngineError, or ValueError after `close`.
+            The future scene; it raises EngineError, or ValueError after `close`.
         """
-        lane = self._background if ahead_s is None else self._ahead
-        return lane.submit(lambda: self._run(prompt, code, lambda inputs: self._evaluate_beside(inputs, ahead_s)))
+        thread = self._background if ahead_s is None else self._ahead
+        return thread.submit(lambda: self._run(prompt, code, lambda inputs: self._evaluate_beside(inputs, ahead_s)))
 
-    def replace(self, session: Session, open_second: Callable[[], Session]) -> None:
-        """Go on with a session of another engine, since the one of before has failed.
+    def replace(self, session: Session, open_spare: Callable[[], Session]) -> None:
+        """Continue with a session of another engine after the previous one failed.
 
         Args:
-            session: of the condition graph; owned from now on.
-            open_second: as in the constructor.
+            session: of the condition graph; the conditioner takes ownership.
+            open_spare: as in the constructor.
         """
-        with self._second_lock:
-            old, self._first = [self._first, self._second], Guarded(session, self._graph)
-            self._second, self._open_second = None, open_second
+        with self._spare_lock:
+            old, self._first = [self._first, self._spare], SharedSession(session, self._graph)
+            self._spare, self._open_spare = None, open_spare
         for guarded in old:
             if guarded is not None:
                 with contextlib.suppress(EngineError):
                     guarded.close()
 
     def close(self) -> None:
-        """Wait for a run that is under way, then free the sessions; what is not needed yet is given up."""
+        """Wait for the current run, then free the sessions; waiting renewals are cancelled."""
         if not self._closing.done():
             self._closing.set_result({})
         self._background.close()
         self._ahead.close()
-        if self._idle.close(self._patience_s):  # else it is still at work, and the process's end frees its session
+        if self._idle.close(
+            self._idle_timeout_s
+        ):  # otherwise it still runs, and the session is freed at the end of the process
             self._first.close()
-        if self._second is not None:
-            self._second.close()
+        if self._spare is not None:
+            self._spare.close()
 
     def _evaluate_beside(self, inputs: Mapping[str, Array], ahead_s: float | None) -> dict[str, Array]:
-        """Run the graph in idle moments or, if there are too few, at a low priority in this thread."""
-        if self._open_second is None:
+        """Run the graph in the idle thread or, if that takes too long, at a low priority in this thread."""
+        if self._open_spare is None:
             return self._first.evaluate(inputs)
-        # Only this much: a thread that has to wait for an idle moment should hold Python's lock as briefly as it can.
+        # Only the run itself: the idle thread should hold Python's lock as briefly as possible.
         attempt = self._idle.submit(lambda: self._first.evaluate(inputs))
-        patience_s = self._patience_s if ahead_s is None else ahead_s * _SHARE
+        idle_timeout_s = self._idle_timeout_s if ahead_s is None else ahead_s * _IDLE_SHARE
         ends: list[Future[Any]] = [attempt] if ahead_s is None else [attempt, self._closing]
-        wait(ends, patience_s, FIRST_COMPLETED)
+        wait(ends, idle_timeout_s, FIRST_COMPLETED)
         if attempt.done():
             return attempt.result()
         if ahead_s is not None and self._closing.done():
             attempt.cancel()
             raise ValueError("this generator is closed")
         try:
-            with self._second_lock:
-                self._second = self._second or Guarded(self._open_second(), self._graph)
-        except EngineError:  # out of memory: late is better than never
+            with self._spare_lock:
+                self._spare = self._spare or SharedSession(self._open_spare(), self._graph)
+        except EngineError:  # out of memory: wait for the idle thread
             return attempt.result()
-        attempt.cancel()  # if it has not even begun
-        return self._second.evaluate(inputs)
+        attempt.cancel()  # if it has not started
+        return self._spare.evaluate(inputs)
 
     def _takes(self, role: str) -> bool:
         return self._graph.only_input("noise" if role == "seed" else role) is not None
@@ -252,11 +251,11 @@ class Conditioner:
             raise ValueError(f"{self._name} makes nothing without {_either(taken)}: give one")
 
     def _encode(self, text: str) -> npt.NDArray[np.float32]:
-        assert self._open_words is not None, "a text input without token vectors was let through"
-        with self._words_lock:
-            if self._words is None:
-                self._words = self._open_words()
-        vector = self._words.encode(text)
+        assert self._open_text_encoder is not None, "a graph with a text input and no text encoder"
+        with self._text_encoder_lock:
+            if self._text_encoder is None:
+                self._text_encoder = self._open_text_encoder()
+        vector = self._text_encoder.encode(text)
         vector.flags.writeable = False
         return vector
 
@@ -277,8 +276,8 @@ class Conditioner:
         tensors = evaluate(inputs)
         for array in tensors.values():
             array.flags.writeable = False
-        is_made_up = prompt.image is None and prompt.clip is None
-        return Scene(MappingProxyType(tensors), prompt.seed if is_made_up else None, prompt.text, prompt.vector)
+        is_from_seed = prompt.image is None and prompt.clip is None
+        return Scene(MappingProxyType(tensors), prompt.seed if is_from_seed else None, prompt.text, prompt.vector)
 
 
 def _either(kinds: list[str]) -> str:

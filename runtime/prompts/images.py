@@ -1,4 +1,4 @@
-"""Pictures of any kind and size -> the frame's size, as uint8 RGB."""
+"""Loads pictures of any kind and size as uint8 RGB of the frame's size."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:  # Pillow takes 30 ms to import and most shows load no picture
+if TYPE_CHECKING:  # Pillow takes 30 ms to import
     from PIL.Image import Image as Picture
 
-MAX_PIXELS = 80_000_000  # larger than any camera's picture that people send; decoded it is 240 MB
+MAX_PIXELS = 80_000_000  # 240 MB decoded
 
 
 def load_image(image: str | Path | npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:
     """Load a picture and fit it to the frame by centre crop and resize.
 
     Args:
-        image: path of an image file (EXIF orientation is respected; transparency becomes black; 16-bit, greyscale and
-            palette pictures are converted; of an animation the first frame is taken), or a uint8 (h, w, 3) RGB array of
-            any size.
+        image: path of an image file, or a uint8 (h, w, 3) RGB array of any size. EXIF orientation is applied;
+            transparency becomes black; 16-bit, greyscale and palette pictures are converted; the first frame of an
+            animation is used.
         width: of the result, in pixels.
         height: of the result, in pixels.
 
@@ -32,7 +32,7 @@ def load_image(image: str | Path | npt.NDArray[np.uint8], width: int, height: in
         uint8 (height, width, 3), RGB, 0 to 255, owned by the caller.
 
     Raises:
-        ValueError: there is no such file, it is no picture, is damaged, or is too large; or the array is not as above.
+        ValueError: the file is missing, not a picture, damaged, or too large; or the array is not as above.
     """
     from PIL import Image
 
@@ -50,7 +50,7 @@ def load_image(image: str | Path | npt.NDArray[np.uint8], width: int, height: in
 
 
 def fit(picture: Picture, width: int, height: int) -> npt.NDArray[np.uint8]:
-    """Fit an RGB picture of Pillow's to a size by centre crop and resize.
+    """Fit a Pillow RGB picture to a size by centre crop and resize.
 
     Returns:
         uint8 (height, width, 3), owned by the caller.
@@ -72,11 +72,11 @@ def check_pixels(width: int, height: int) -> None:
 
 @contextmanager
 def refusing(path: Path, kind: str) -> Iterator[None]:
-    """Turn whatever Pillow raises about a damaged file into one ValueError that names the file.
+    """Convert the errors that Pillow raises for a damaged file into a ValueError that names the file.
 
     Args:
         path: of the file.
-        kind: what it was given as, "image" or "clip".
+        kind: "image" or "clip", for the message.
     """
     from PIL import Image, UnidentifiedImageError
 
@@ -93,17 +93,17 @@ def refusing(path: Path, kind: str) -> Iterator[None]:
 
 
 def to_rgb(picture: Picture) -> Picture:
-    """Convert a picture of any mode to RGB: 16 bits are scaled to 8, transparency becomes black, EXIF turns it."""
+    """Convert a picture of any mode to RGB: 16 bits are scaled to 8, transparency becomes black, EXIF rotates it."""
     from PIL import Image, ImageOps
 
     picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip at 255 instead of scaling
+    if picture.mode.startswith("I"):  # 16-bit grey, which Pillow clips at 255 instead of scaling
         grey = np.asarray(picture).astype(np.int64).clip(0, 65535)
         return Image.fromarray(((grey + 128) // 257).astype(np.uint8)).convert("RGB")
     if picture.mode == "F":
         return Image.fromarray(np.nan_to_num(np.asarray(picture)).clip(0, 255).astype(np.uint8)).convert("RGB")
     if "A" in picture.getbands() or "a" in picture.getbands() or "transparency" in picture.info:
-        # A transparent pixel may hide any colour: over black it shows none of it.
+        # The colour of a transparent pixel is arbitrary: black replaces it.
         layer = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer).convert("RGB")
     return picture.convert("RGB")
@@ -112,7 +112,7 @@ def to_rgb(picture: Picture) -> Picture:
 def _open_picture(path: Path) -> Picture:
     from PIL import Image
 
-    if not os.path.isfile(path):  # noqa: PTH113 - Path raises where a name is too long
+    if not os.path.isfile(path):  # noqa: PTH113 - Path raises if a name is too long
         raise ValueError(f"there is no image file {path}")
     with refusing(path, "image"), Image.open(path) as opened:
         check_pixels(*opened.size)

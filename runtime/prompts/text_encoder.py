@@ -1,7 +1,7 @@
-"""Texts -> vectors: the mean of the tokens' static vectors, read with numpy and the package tokenizers alone.
+"""The text encoder: a text's vector is the mean of its tokens' static vectors; needs numpy and tokenizers only.
 
-The three files behind `text` in bundle.json are what `python -m training words` made: `tokenizer.json`, vectors ((V, D)
-int8) and scales ((V,) float32): the vector of token v is `scales[v] * vectors[v]`.
+`python -m training words` makes the three files that `text` in bundle.json names: `tokenizer.json`, vectors ((V, D)
+int8) and scales ((V,) float32). The vector of token v is `scales[v] * vectors[v]`.
 """
 
 from __future__ import annotations
@@ -21,74 +21,72 @@ from runtime.bundle.reader import read_file
 from runtime.errors import BundleError, EngineError
 from runtime.prompts.tokenizer_checks import read_tokenizer
 
-EXTRA = "pip install everframe[cpu]"
-MAX_CHARACTERS = 2000
-_MAX_TOKENS = 2**20  # three times the largest vocabulary that is in use
+_EXTRA = "pip install everframe[cpu]"
+_MAX_CHARACTERS = 2000
+_MAX_TOKENS = 2**20  # three times the largest vocabulary in use
 _MAX_TOKENIZER_BYTES = 64 * 2**20
-_MAX_SCALE = 1e9  # far above any model's, and no sum over a text leaves float32
+_MAX_SCALE = 1e9  # no sum over a text leaves float32
 
 
 def check_text(text: str) -> str:
-    """Return a text if it can be read.
+    """Check a text.
 
     Args:
-        text: 1 to 2,000 characters, one of them at least no white space.
+        text: 1 to 2,000 characters, not only white space.
 
     Returns:
         The same text.
 
     Raises:
-        ValueError: it is no string, empty, too long, or holds half of a character.
+        ValueError: it is not a string, empty, too long, or has unpaired surrogates.
     """
     if not isinstance(text, str):
         raise ValueError(f"a text must be a string, got {type(text).__name__}")
-    if len(text) > MAX_CHARACTERS:
-        raise ValueError(f"the text has {len(text)} characters; at most {MAX_CHARACTERS} are read: shorten it")
+    if len(text) > _MAX_CHARACTERS:
+        raise ValueError(f"the text has {len(text)} characters; at most {_MAX_CHARACTERS} are read: shorten it")
     if not text.strip():
-        raise ValueError("the text is empty: say what is to be seen, or leave the text out")
+        raise ValueError("the text is empty: describe a scene, or leave the text out")
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("the text holds bytes that are no UTF-8 (half of a character): type it anew")
+        raise ValueError("the text is not valid Unicode (an unpaired surrogate): type it again")
     return text
 
 
 class TextEncoder:
-    """Token vectors and the tokenizer that they belong to.
+    """Token vectors and their tokenizer.
 
     Args:
-        tokenizer: as JSON of the package tokenizers; its tokens' numbers are below V.
+        tokenizer: JSON of the package tokenizers; token ids are below V.
         vectors: (V, D) int8.
         scales: (V,) float32.
 
     Raises:
         EngineError: the package tokenizers is not installed.
-        ValueError: the tokenizer cannot be read, is made of parts that are not read, or has tokens without a vector.
+        ValueError: the tokenizer is damaged, has unsupported parts, or has tokens without a vector.
     """
 
     def __init__(self, tokenizer: str, vectors: npt.NDArray[np.int8], scales: npt.NDArray[np.float32]) -> None:
         checked, model = read_tokenizer(tokenizer, len(vectors))
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # no threads of its own for a batch of one
+        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # no extra threads for a batch of one
         try:
             from tokenizers import Tokenizer
         except ImportError as error:
-            raise EngineError(f"listening to text needs the package tokenizers: {EXTRA}") from error
+            raise EngineError(f"a text needs the package tokenizers: {_EXTRA}") from error
         try:
             self._tokenizer: Any = Tokenizer.from_str(checked)
             unknown = model.get("unk_token")
             is_lost = unknown is not None and self._tokenizer.token_to_id(unknown) is None
         except BaseException as error:
-            raise ValueError(f"it is no tokenizer that can be read: {_reason(error)}") from error
+            raise ValueError(f"it is not a readable tokenizer: {_reason(error)}") from error
         if is_lost:
             raise ValueError(f"its unknown token {unknown!r} is not in its vocabulary")
         if max(self._tokenizer.get_vocab().values(), default=-1) >= len(vectors):
             raise ValueError(f"it has tokens beyond the {len(vectors)} that have a vector")
-        # Unigram names its unknown token by number, the other kinds by its text.
+        # Unigram gives the id of its unknown token, the other models its text.
         self._unknown = model.get("unk_id") if unknown is None else self._tokenizer.token_to_id(unknown)
         self._vectors, self._scales = vectors, scales
 
     def encode(self, text: str) -> npt.NDArray[np.float32]:
-        """Return the vector of a text.
-
-        The mean of the vectors of its known tokens, without special ones, made to have the length 1.
+        """Return the vector of a text: the normalised mean of the vectors of its known tokens, without special tokens.
 
         Args:
             text: see `check_text`; the tokenizer normalises its Unicode.
@@ -97,12 +95,12 @@ class TextEncoder:
             float32 (D,), owned by the caller.
 
         Raises:
-            ValueError: it is no text, or none of its words is known.
+            ValueError: the text is invalid, or none of its words is known.
             BundleError: the tokenizer fails.
         """
         text = check_text(text)
         try:
-            # A batch, as the library lets Python's lock go for one alone: frames are made meanwhile.
+            # encode_batch, because the library releases Python's lock only for a batch.
             tokens = self._tokenizer.encode_batch([text], add_special_tokens=False)[0].ids
         except BaseException as error:
             raise BundleError(f"the tokenizer fails: {_reason(error)}; export the bundle again") from error
@@ -110,7 +108,7 @@ class TextEncoder:
         if not known:
             shown = repr(text) if len(text) <= 60 else repr(text[:57] + "...")
             raise ValueError(f"no word of the text {shown} is known: the vocabulary is English, use other words")
-        # In the order of operations that training has: the last bit of the vector is the same.
+        # Same order of operations as in training, so that the vectors are identical to the last bit.
         total = (self._scales[known] @ self._vectors[known].astype(np.float32))[np.newaxis]
         length = np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
         vector: npt.NDArray[np.float32] = (total / length)[0]
@@ -118,21 +116,21 @@ class TextEncoder:
 
 
 def _reason(error: BaseException) -> str:
-    """Return why tokenizers failed, in one line; what is no error of its own is raised again.
+    """Return the message of an error of tokenizers in one line; other errors are raised again.
 
-    It raises plain Exception, and where its Rust code panics something that is not even that.
+    The library raises plain Exception, or a PanicException, which is only a BaseException, if its Rust code panics.
     """
     if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
         raise error
     return " ".join(str(error).split())[:300]
 
 
-def open_words(folder: Path, manifest: Manifest) -> TextEncoder:
-    """Read a bundle's token vectors; their hashes, sizes and shapes are checked before anything is unpacked.
+def open_text_encoder(folder: Path, manifest: Manifest) -> TextEncoder:
+    """Open a bundle's text encoder; hashes, sizes and shapes are checked before anything is unpacked.
 
     Args:
         folder: of the bundle.
-        manifest: of the bundle; it has a `text`.
+        manifest: of the bundle, with a `text`.
 
     Raises:
         BundleError: a file is missing, damaged, or does not fit the others or the condition graph.
@@ -140,8 +138,8 @@ def open_words(folder: Path, manifest: Manifest) -> TextEncoder:
     """
     spec = manifest.text
     tensor = None if manifest.condition is None else manifest.condition.only_input("text")
-    assert spec is not None, "open_words() for a bundle without text"
-    assert tensor is not None, "a manifest with text and no input for it was let through"
+    assert spec is not None, "open_text_encoder() of a bundle without text"
+    assert tensor is not None, "a manifest with text and without a text input"
     if manifest.files[spec.tokenizer].size_bytes > _MAX_TOKENIZER_BYTES:
         raise BundleError(f"{spec.tokenizer} is larger than {_MAX_TOKENIZER_BYTES} bytes; a tokenizer is some millions")
     scales = _read_array(folder, manifest, spec.scales, "<f4", (-1,))
@@ -157,21 +155,21 @@ def open_words(folder: Path, manifest: Manifest) -> TextEncoder:
         raise BundleError(f"{spec.tokenizer} cannot be used: {error}; export the bundle again") from error
 
 
-def prepare_words(folder: Path, manifest: Manifest) -> Callable[[], TextEncoder]:
-    """Read a bundle's token vectors now, for when the first text comes; arguments as in `open_words`.
+def prepare_text_encoder(folder: Path, manifest: Manifest) -> Callable[[], TextEncoder]:
+    """Read a bundle's text encoder now and return it later; arguments as in `open_text_encoder`.
 
     Returns:
-        What gives them, or raises EngineError where the package tokenizers is not installed: only a text needs it.
+        A function that returns it, or raises EngineError if the package tokenizers is not installed.
 
     Raises:
-        BundleError: as in `open_words`.
+        BundleError: as in `open_text_encoder`.
     """
     try:
-        words = open_words(folder, manifest)
+        encoder = open_text_encoder(folder, manifest)
     except EngineError as error:
         missing = str(error)
     else:
-        return lambda: words
+        return lambda: encoder
 
     def refuse() -> TextEncoder:
         raise EngineError(missing)
@@ -180,7 +178,7 @@ def prepare_words(folder: Path, manifest: Manifest) -> Callable[[], TextEncoder]
 
 
 def _read_array(folder: Path, manifest: Manifest, name: str, dtype: str, shape: tuple[int, ...]) -> npt.NDArray[Any]:
-    """Read a .npy file whose dtype and shape (-1: any number of tokens) are known; its header decides nothing."""
+    """Read a .npy file of a known dtype and shape (-1: any number of tokens)."""
     width = 1 if len(shape) == 1 else shape[1]
     if manifest.files[name].size_bytes > _MAX_TOKENS * width * np.dtype(dtype).itemsize + 2**16:
         raise BundleError(f"{name} is too large: token vectors of at most {_MAX_TOKENS} tokens are read")
@@ -188,7 +186,7 @@ def _read_array(folder: Path, manifest: Manifest, name: str, dtype: str, shape: 
     try:
         header = read_header(data)
     except ValueError as error:
-        raise BundleError(f"{name} is no .npy file: {error}; export the bundle again") from error
+        raise BundleError(f"{name} is not a .npy file: {error}; export the bundle again") from error
     got, kind = header.shape, header.dtype
     wanted = got if shape[0] < 0 and len(got) == 1 else shape
     size = len(data) - header.size

@@ -1,8 +1,8 @@
-"""What a bundle's tokenizer.json may be made of: parts whose time and memory grow with the text and no faster.
+"""Checks of a bundle's tokenizer.json: only parts whose time and memory grow linearly with the text are allowed.
 
-The library tokenizers holds Python's lock while it works, so no frame is made meanwhile, and ends the process when it
-runs out of memory. A stranger's tokenizer could cause both: two normalisers that replace a letter by a thousand each, a
-pattern that backtracks, a word of any length.
+The library tokenizers holds Python's lock while it runs, which stops frames, and ends the process if it runs out of
+memory. An untrusted tokenizer could cause both: two normalisers that replace each letter by a thousand, a pattern that
+backtracks, a word of unlimited length.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ _NORMALIZERS |= {"StripAccents"}
 _PRE_TOKENIZERS = {"BertPreTokenizer", "ByteLevel", "CharDelimiterSplit", "Digits", "Metaspace", "Punctuation"}
 _PRE_TOKENIZERS |= {"UnicodeScripts", "Whitespace", "WhitespaceSplit"}
 _MODELS = {"BPE", "Unigram", "WordLevel", "WordPiece"}
-_PATTERNS = (" {2,}", r"\s+")  # of regular expressions: those that SentencePiece's converters write
+_PATTERNS = (" {2,}", r"\s+")  # regular expressions that SentencePiece's converters write
 _MAX_REPLACEMENTS = 16
-_MAX_ADDED, _MAX_ADDED_CHARACTERS = 10_000, 2**16
-_MAX_TOKEN, _MAX_UNIGRAM = 256, 64  # characters; Unigram looks tokens of every length up at every letter
-_MAX_AFFIX = 16  # characters of what marks a word's beginning, inside or end
-_MAX_WORD = 200  # characters of a word that WordPiece looks up in pieces; BERT reads 100
-_MAX_PIECE = 40  # bytes that a precompiled normaliser makes of a character; Unicode's longest are 33
+_MAX_ADDED_TOKENS, _MAX_ADDED_CHARS = 10_000, 2**16
+_MAX_TOKEN_CHARS = 256
+_MAX_UNIGRAM_CHARS = 64  # of a token; Unigram looks up tokens of every length at every letter
+_MAX_AFFIX_CHARS = 16  # of a prefix or suffix of word pieces
+_MAX_WORD_CHARS = 200  # of a word that WordPiece looks up in pieces; BERT reads 100
+_MAX_PIECE_BYTES = 40  # that a precompiled normaliser makes of a character; Unicode's longest are 33
 
 
 def read_tokenizer(text: str, tokens: int) -> tuple[str, Mapping[str, Any]]:
@@ -34,36 +35,36 @@ def read_tokenizer(text: str, tokens: int) -> tuple[str, Mapping[str, Any]]:
 
     Args:
         text: the file.
-        tokens: how many tokens have a vector.
+        tokens: number of tokens that have a vector.
 
     Returns:
-        The JSON of a tokenizer that makes the same tokens, without special ones, truncation and padding; and its model.
+        The JSON of the same tokenizer without special tokens, truncation and padding; and its model.
 
     Raises:
-        ValueError: it is none, is made of other parts than are read, or has tokens without a vector.
+        ValueError: it is damaged, has unsupported parts, or has tokens without a vector.
     """
     try:
         value = json.loads(text)
         model = value["model"]
         if not isinstance(model, dict):
-            raise TypeError("its model is no object")
+            raise TypeError("its model is not an object")
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"it is no tokenizer that can be read: {error!r}") from error
+        raise ValueError(f"it is not a readable tokenizer: {error!r}") from error
     _check_parts(value.get("normalizer"), "normalizer", "normalizers", _NORMALIZERS)
     _check_parts(value.get("pre_tokenizer"), "pre-tokenizer", "pretokenizers", _PRE_TOKENIZERS)
     _check_model(model, tokens)
     added = value.get("added_tokens") or []
-    contents = [_text_of(item, "content") for item in added] if isinstance(added, list) else []
-    if not isinstance(added, list) or len(added) > _MAX_ADDED or sum(map(len, contents)) > _MAX_ADDED_CHARACTERS:
+    contents = [_text_of(item, "content") for item in _list(added, "list of added tokens")]
+    if len(added) > _MAX_ADDED_TOKENS or sum(map(len, contents)) > _MAX_ADDED_CHARS:
         raise ValueError(
-            f"it adds {len(contents)} tokens; at most {_MAX_ADDED} with {_MAX_ADDED_CHARACTERS} characters are read"
+            f"it adds {len(contents)} tokens; at most {_MAX_ADDED_TOKENS} with {_MAX_ADDED_CHARS} characters are read"
         )
     parts = {key: value.get(key) for key in ("normalizer", "pre_tokenizer", "model")}
     return json.dumps({"version": "1.0", "added_tokens": added} | parts), model
 
 
 def _check_parts(value: Any, what: str, key: str, known: Collection[str]) -> None:
-    """Check a part or a sequence of parts, in which each stands once, so that their growth does not multiply."""
+    """Check a part or a sequence of parts; each may appear once, so that their growth does not multiply."""
     if value is None:
         return
     is_sequence = isinstance(value, dict) and value.get("type") == "Sequence"
@@ -85,24 +86,26 @@ def _check_replacement(item: Mapping[str, Any]) -> None:
     """Check that a replacement does not make a text longer."""
     pattern, content = item.get("pattern"), _text_of(item, "content")
     kind, wanted = next(iter(pattern.items()), ("", "")) if isinstance(pattern, dict) else ("", "")
-    is_short = isinstance(wanted, str) and 0 < len(wanted) <= _MAX_TOKEN and len(content) <= len(wanted)
+    is_short = isinstance(wanted, str) and 0 < len(wanted) <= _MAX_TOKEN_CHARS and len(content) <= len(wanted)
     if not (kind == "String" and is_short) and not (kind == "Regex" and wanted in _PATTERNS and len(content) <= 1):
         raise ValueError(
-            f'its normalizer "Replace" puts {describe(content)} for {describe(pattern)}: what replaces a text must not '
-            f"be longer, and of regular expressions only {' and '.join(map(repr, _PATTERNS))} are read, for a character"
+            f'its normalizer "Replace" puts {describe(content)} for {describe(pattern)}: the replacement must not '
+            f"be longer; only the patterns {' and '.join(map(repr, _PATTERNS))} are allowed, for one character"
         )
 
 
 def _check_precompiled(item: Mapping[str, Any]) -> None:
-    """Check that SentencePiece's table, a trie and then texts that end in a zero byte, holds short texts alone."""
+    """Check that SentencePiece's table (a trie, then texts that end in a zero byte) holds only short texts."""
     try:
         table = base64.b64decode(_text_of(item, "precompiled_charsmap"), validate=True)
     except (binascii.Error, ValueError) as error:
         raise ValueError(f'the table of its normalizer "Precompiled" cannot be read: {error}') from error
     texts = table[4 + int.from_bytes(table[:4], "little") :]
     longest = max(map(len, texts.split(b"\0")))
-    if longest > _MAX_PIECE:
-        raise ValueError(f'its normalizer "Precompiled" makes {longest} bytes of a character; at most {_MAX_PIECE}')
+    if longest > _MAX_PIECE_BYTES:
+        raise ValueError(
+            f'its normalizer "Precompiled" makes {longest} bytes of a character; at most {_MAX_PIECE_BYTES}'
+        )
 
 
 def _check_model(model: Mapping[str, Any], tokens: int) -> None:
@@ -115,19 +118,19 @@ def _check_model(model: Mapping[str, Any], tokens: int) -> None:
         if not isinstance(vocabulary, dict):
             raise ValueError(f"its vocabulary is {describe(vocabulary)}, expected an object")
         names, places = list(vocabulary), list(vocabulary.values())
-    longest = _MAX_UNIGRAM if kind == "Unigram" else _MAX_TOKEN
+    longest = _MAX_UNIGRAM_CHARS if kind == "Unigram" else _MAX_TOKEN_CHARS
     if not all(isinstance(name, str) and len(name) <= longest for name in names):
-        raise ValueError(f"it has tokens that are no text or longer than {longest} characters")
+        raise ValueError(f"it has tokens that are not strings or longer than {longest} characters")
     if not all(isinstance(place, int) and 0 <= place < tokens for place in places):
         raise ValueError(f"it has tokens beyond the {tokens} that have a vector")
     for key in ("continuing_subword_prefix", "end_of_word_suffix"):
-        if model.get(key) is not None and len(_text_of(model, key)) > _MAX_AFFIX:
-            raise ValueError(f'its "{key}" is longer than {_MAX_AFFIX} characters')
+        if model.get(key) is not None and len(_text_of(model, key)) > _MAX_AFFIX_CHARS:
+            raise ValueError(f'its "{key}" is longer than {_MAX_AFFIX_CHARS} characters')
     word = model.get("max_input_chars_per_word")
-    if kind == "WordPiece" and not (isinstance(word, int) and 0 <= word <= _MAX_WORD):
-        raise ValueError(f'its "max_input_chars_per_word" is {describe(word)}; at most {_MAX_WORD} are read')
+    if kind == "WordPiece" and not (isinstance(word, int) and 0 <= word <= _MAX_WORD_CHARS):
+        raise ValueError(f'its "max_input_chars_per_word" is {describe(word)}; at most {_MAX_WORD_CHARS} are read')
     if model.get("dropout"):
-        raise ValueError("it drops merges by chance, and a text must always mean the same: its dropout must be null")
+        raise ValueError("its dropout must be null, so that a text always has the same vector")
 
 
 def _kind(item: Any, what: str, known: Collection[str]) -> str:

@@ -1,1 +1,1 @@
-"""Which scene plays, cross-fades, and scenes that renew themselves."""
+"""The playing scene, cross-fades and renewals."""

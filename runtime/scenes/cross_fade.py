@@ -1,15 +1,16 @@
-"""Which memory plays, and how one dissolves into the next.
+"""Which scene plays, and cross-fades from one scene to the next.
 
-The step graph holds two memories, a and b, and plays `a + mix * (b - a)`. The one that is not playing gets the new
-memory; `mix` then moves in equal steps to its side and stays there. So a dissolve copies the new memory once.
+The step graph holds the memories of two scenes, a and b, and plays `a + mix * (b - a)`. A new scene is written once, to
+the side that does not play; `mix` then moves to that side in equal steps.
 
-    frame       f-1    f      f+1    f+2    f+3         a dissolve of 4 frames, taken before frame f
-    mix         0      0.25   0.5    0.75   1           b plays from f+3 on; the next dissolve runs 1 -> 0
+    frame       f-1    f      f+1    f+2    f+3         a cross-fade of 4 frames, taken before frame f
+    mix         0      0.25   0.5    0.75   1           b plays from f+3 on; the next cross-fade runs 1 -> 0
 
-Rules: one dissolve at a time. A memory taken during a dissolve waits until it has ended; only the latest waiting one is
-kept. A waiting memory comes before a renewal. A renewal that falls due during a dissolve starts when that has ended.
-A memory that is expected is taken as soon as it is ready, unless another one is taken or expected meanwhile; where
-nothing plays yet, the show begins with it.
+Rules:
+- There is one cross-fade at a time. A scene taken during a cross-fade waits for its end; only the latest one waits.
+- A waiting scene comes before a renewal. A renewal that is due during a cross-fade starts at its end.
+- An expected scene is taken as soon as it is ready, unless another one is taken or expected before. If nothing plays
+  yet, the first frame waits for it.
 """
 
 from __future__ import annotations
@@ -27,21 +28,21 @@ class SceneMix:
     """What the step graph needs for one frame.
 
     Args:
-        mix: 0 plays memory a, 1 memory b.
-        side: "a" or "b" if a new memory is to be written there before the frame, else "".
-        memory: that memory, or None.
+        mix: 0 plays scene a, 1 scene b.
+        side: "a" or "b" if a new scene must be written there before the frame, else "".
+        scene: the new scene, or None.
     """
 
     mix: float
     side: str = ""
-    memory: Scene | None = None
+    scene: Scene | None = None
 
 
 class SceneTimeline:
-    """The two memories of a show; `take`, `expect` and `latest` are for any thread, the rest for the show's.
+    """The playing, waiting and expected scenes; `take`, `expect` and `latest` are thread-safe, the rest is not.
 
     Args:
-        renewal: renews scenes made up from a seed; None leaves them as they are.
+        renewal: renews scenes made from a seed; None for no renewal.
     """
 
     def __init__(self, renewal: Renewal | None) -> None:
@@ -49,9 +50,9 @@ class SceneTimeline:
         self._lock = threading.Lock()
         self._waiting: tuple[Scene, int] | None = None
         self._expected: tuple[Future[Scene], int] | None = None
-        self._first: Scene | None = None  # the first memory of the scene, for `rewind`
-        self._playing = ""  # the side that plays, or that is being dissolved away
-        self._frames = 0  # length of the running dissolve
+        self._first: Scene | None = None  # the playing scene before its renewals, for `rewind`
+        self._playing = ""  # the side that plays, or that fades out
+        self._frames = 0  # length of the current cross-fade
         self._frames_left = 0
 
     @property
@@ -62,52 +63,52 @@ class SceneTimeline:
 
     @property
     def latest(self) -> Scene | None:
-        """The memory that waits, or else the first one of the scene that plays; None if there is neither."""
+        """The waiting scene, else the playing one (before its renewals), else None."""
         with self._lock:
             return self._waiting[0] if self._waiting is not None else self._first
 
-    def take(self, memory: Scene, frames: int) -> None:
-        """Let a memory dissolve in from the next frame on, or from the end of the running dissolve on.
+    def take(self, scene: Scene, frames: int) -> None:
+        """Fade a scene in from the next frame on, or after the current cross-fade.
 
         Args:
-            memory: what to play.
-            frames: length of the dissolve; 0 and 1 are a cut.
+            scene: the scene to play.
+            frames: length of the cross-fade; 0 and 1 are a cut.
         """
         with self._lock:
-            self._waiting = (memory, frames)
+            self._waiting = (scene, frames)
             self._drop_expected()
 
     def expect(self, coming: Future[Scene], frames: int) -> None:
-        """Let a memory that is being made dissolve in as soon as it is ready.
+        """Fade a scene in as soon as it has been made.
 
         Args:
-            coming: gives the memory.
-            frames: length of the dissolve; 0 and 1 are a cut.
+            coming: gives the scene.
+            frames: length of the cross-fade; 0 and 1 are a cut.
         """
         with self._lock:
             self._drop_expected()
             self._expected = (coming, frames)
 
     def advance(self, rate: float = 1.0) -> SceneMix:
-        """Go on by one frame.
+        """Advance by one frame.
 
         Args:
-            rate: how fast a scene renews itself; see `Renewal.grow`.
+            rate: of the renewal; see `Renewal.grow`.
 
         Returns:
-            What to write before it.
+            What to write to the step graph before the frame.
 
         Raises:
-            EngineError: a renewal or an expected memory failed in the background.
+            EngineError: a renewal or an expected scene failed in the background.
         """
-        side, memory = "", None
+        side, scene = "", None
         if self._renewal is not None:
             self._renewal.grow(rate)
         if self._frames_left == 0:
-            memory = self._begin()
-            if memory is not None:
+            scene = self._begin()
+            if scene is not None:
                 side = "b" if self._playing == "a" else "a"
-                if self._playing == "":  # nothing to dissolve from
+                if self._playing == "":  # nothing to fade from
                     self._playing, self._frames_left = side, 0
         if self._frames_left > 0:
             self._frames_left -= 1
@@ -115,15 +116,14 @@ class SceneTimeline:
             mix = share if self._playing == "a" else 1 - share
             if self._frames_left == 0:
                 self._playing = "b" if self._playing == "a" else "a"
-            return SceneMix(mix, side, memory)
-        return SceneMix(1.0 if self._playing == "b" else 0.0, side, memory)
+            return SceneMix(mix, side, scene)
+        return SceneMix(1.0 if self._playing == "b" else 0.0, side, scene)
 
     def rewind(self, *, keep: bool) -> None:
         """Go back to before frame 0.
 
         Args:
-            keep: whether the scene that plays, waits or is expected starts again from its first memory; else nothing
-                plays.
+            keep: whether the waiting or playing scene starts again and an expected one is kept; else nothing plays.
         """
         if self._renewal is not None:
             self._renewal.stop()
@@ -138,20 +138,20 @@ class SceneTimeline:
     def _begin(self) -> Scene | None:
         waiting = self._take_waiting()
         if waiting is not None:
-            memory, frames = waiting
+            scene, frames = waiting
             if self._renewal is not None:
                 self._renewal.stop()
-                if memory.seed is not None:
-                    self._renewal.start(memory)
+                if scene.seed is not None:
+                    self._renewal.start(scene)
         elif self._renewal is not None and self._renewal.is_due:
-            memory, frames = self._renewal.collect(), self._renewal.dissolve_frames
+            scene, frames = self._renewal.collect(), self._renewal.dissolve_frames
         else:
             return None
         self._frames = self._frames_left = max(frames, 1)
-        return memory
+        return scene
 
     def _take_waiting(self) -> tuple[Scene, int] | None:
-        """Take what is to be played next out of the queue and make it the scene."""
+        """Remove and return the next scene to play, if any."""
         with self._lock:
             expected, waiting = self._expected, self._waiting
             if expected is not None and (expected[0].done() or self._playing == ""):

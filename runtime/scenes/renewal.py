@@ -1,8 +1,8 @@
-"""A scene made up from a seed renews itself: the next memory is made in the background and taken at a fixed frame.
+"""Renewal of scenes made from a seed: the next scene is made in the background and taken at a fixed frame.
 
-The content codes drift slowly, `z_k = c z_(k-1) + sqrt(1 - c^2) e_k` (docs/bundle.md, "Renewal"), which keeps each one
-standard normal; a text stays what it was. When a memory is taken depends on the number of frames and the control for
-the renewal alone, and never on how fast the machine was: if the memory is not ready, the show waits for it.
+The content codes drift slowly: `z_k = c z_(k-1) + sqrt(1 - c^2) e_k` (docs/bundle.md, "Renewal"). Each one is standard
+normal. A text stays the same. The frame at which a scene is taken depends only on the number of frames and the control
+for the renewal, never on the machine's speed: if the scene is not ready, the frame waits for it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from runtime.prompts.conditioner import Conditioner, Prompt, Scene
 
 
 class Renewal:
-    """The renewals of one scene after another; used by the show's thread only.
+    """The renewals of the playing scene; used by the frame thread only.
 
     Args:
-        spec: how often, how long, how strongly.
-        conditioner: makes the memories.
+        spec: interval, cross-fade and correlation.
+        conditioner: makes the scenes.
         fps: frames per second.
     """
 
@@ -36,48 +36,48 @@ class Renewal:
         self._next: Future[Scene] | None = None
         self._prompt = Prompt()
         self._seed = 0
-        self._count = 0  # number of the code that is being prepared
-        self._age = 0.0  # frames since the scene began, each counted as often as the rate said
+        self._count = 0  # index of the code that is being prepared
+        self._age = 0.0  # sum of the rates of all frames since the scene began
         self._code: npt.NDArray[np.float64] = np.zeros(0)
 
     @property
     def dissolve_frames(self) -> int:
-        """How many frames a renewal's dissolve takes."""
+        """The length of a renewal's cross-fade in frames."""
         return self._spec.dissolve_frames
 
-    def start(self, memory: Scene) -> None:
-        """Begin a scene with its first memory, made from `z_0`, which is taken at this frame; prepare the next one.
+    def start(self, scene: Scene) -> None:
+        """Begin with a scene made from `z_0`, which is taken at this frame; prepare the next one.
 
         Args:
-            memory: has a seed; its text, if there is one, is kept.
+            scene: has a seed; its text, if any, is kept.
         """
-        assert memory.seed is not None, "start() of a scene that keeps itself"
-        self._prompt = Prompt(text=memory.text, vector=memory.vector, seed=memory.seed)
-        self._seed, self._age, self._count = memory.seed, 0.0, 0
-        self._code = self._conditioner.draw(memory.seed, 0).astype(np.float64)
+        assert scene.seed is not None, "start() of a scene without a seed"
+        self._prompt = Prompt(text=scene.text, vector=scene.vector, seed=scene.seed)
+        self._seed, self._age, self._count = scene.seed, 0.0, 0
+        self._code = self._conditioner.draw(scene.seed, 0).astype(np.float64)
         self._prepare()
 
     def grow(self, rate: float) -> None:
-        """Let the scene grow older by a frame.
+        """Add one frame to the scene's age.
 
         Args:
-            rate: at least 0: how much older; 0 holds it, 1 is the manifest's own pace.
+            rate: at least 0; 0 pauses the renewal, 1 is the manifest's rate.
         """
         self._rate = rate
-        # Of the renewals that fall due during a dissolve one waits: a rate too high to follow piles nothing up.
+        # At most one renewal waits during a cross-fade, so a high rate queues up nothing.
         self._age = min(self._age + rate, (self._count + 1.0) * self._spec.every_frames)
 
     def stop(self) -> None:
-        """End the scene: nothing is due any more."""
+        """Stop renewing the scene."""
         self._next = None
 
     @property
     def is_due(self) -> bool:
-        """Whether the next memory starts to dissolve in at this frame, or should have before."""
+        """Whether the next scene is due at this frame or was due before."""
         return self._next is not None and self._age >= self._count * self._spec.every_frames
 
     def collect(self) -> Scene:
-        """Return the memory that is due, waiting for it if need be, and begin to prepare the one after it.
+        """Return the scene that is due, waiting for it if necessary, and start to prepare the next one.
 
         Raises:
             EngineError: the engine failed in the background.
@@ -85,12 +85,12 @@ class Renewal:
         if self._next is None:
             raise AssertionError("collect() without a scene")
         try:
-            memory = self._next.result()
-        except (EngineError, ValueError):  # another engine may have taken over since, and closed the one that failed
+            scene = self._next.result()
+        except (EngineError, ValueError):  # try once more: another engine may have taken over
             self._submit()
-            memory = self._next.result()
+            scene = self._next.result()
         self._prepare()
-        return memory
+        return scene
 
     def _prepare(self) -> None:
         self._count += 1

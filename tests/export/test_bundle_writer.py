@@ -30,7 +30,7 @@ from export.onnx_writer import round_weights
 from export.parity.checks import ParityCheck
 from export.parity.reference import ReferencePrompt, reference_loop
 from runtime import Generator
-from runtime.bundle.graph_checks import prune
+from runtime.bundle.pruning import prune
 from runtime.bundle.reader import open_bundle
 from runtime.engines.tensorrt import graph_in
 from runtime.engines.tensorrt_builder import PORTABLE, cache_entry

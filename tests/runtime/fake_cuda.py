@@ -1,4 +1,4 @@
-"""A CUDA device in a dictionary, as lazy as a real one: nothing in the stream happens before somebody waits for it."""
+"""A fake CUDA device in a dictionary; like a real one, it runs the stream only when it must."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Work = Callable[[], None]
 
 
 class FakeDevice:
-    """See `runtime.engines.cuda_session.CudaDevice`; every address, event and graph must be given back exactly once."""
+    """See `runtime.engines.cuda.Cuda`; every address, event and graph must be given back exactly once."""
 
     target = "sm89"
     name = "A fake"
@@ -62,7 +62,7 @@ class FakeDevice:
         del self.pins[memory.ctypes.data]
 
     def upload(self, address: int, value: np.ndarray) -> None:
-        """Copy in, when its time comes: what the memory holds then."""
+        """Enqueue a copy to the device."""
         self._check_pinned(value)
         assert value.nbytes == len(self.memory[address])
         self.enqueue(lambda: np.copyto(self.memory[address], value.reshape(-1).view(np.uint8)))
@@ -115,7 +115,7 @@ class FakeDevice:
         self.enqueue(reach)
 
     def wait_for(self, event: Any) -> None:
-        """Let happen what comes before an event, and nothing behind it."""
+        """Run the stream up to an event."""
         self.num_waits += 1
         while not self.reached[event]:
             self._queue.pop(0)()

@@ -146,5 +146,5 @@ def build(folder: Path, *, renewal: dict[str, Any] | None = None) -> Path:
 
 
 def change(folder: Path, **parts: Any) -> None:
-    """Change parts of the manifest and hash every file anew: what a careful forger would do."""
+    """Change parts of the manifest and update all hashes."""
     write_manifest(folder, json.loads((folder / "bundle.json").read_text()) | parts)

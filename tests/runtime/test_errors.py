@@ -1,4 +1,4 @@
-"""What errors say, whatever is in the names that they quote."""
+"""Error messages with unusual names in them."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def test_no_message_steers_a_terminal(kind: type[Exception]) -> None:
     assert len(str(kind("x" * 10**6))) < 3000
 
 
-def test_printable_leaves_what_can_be_shown_and_escapes_line_breaks() -> None:
+def test_printable_keeps_printable_text_and_escapes_line_breaks() -> None:
     assert printable("a  b, \u00e9, \U0001f30a") == "a  b, \u00e9, \U0001f30a"
     assert printable("a\nb\u2028") == "a\\nb\\u2028"

@@ -1,4 +1,4 @@
-"""Bundles that earlier code wrote are opened and played as it played them; see tests/fixtures/bundles/README.md."""
+"""Bundles of earlier versions give the same frames as then; see tests/fixtures/bundles/README.md."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_every_frozen_bundle_is_tested() -> None:
 
 
 @pytest.mark.parametrize("name", CONTROLS)
-def test_a_show_is_what_it_was(name: str) -> None:
+def test_frames_of_a_frozen_bundle_are_unchanged(name: str) -> None:
     with np.load(FOLDER / f"{name}.npz") as stored:
         frames = stored["frames"]
     assert len(frames) == 10
@@ -42,7 +42,7 @@ def test_a_show_is_what_it_was(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", GOLDEN)
-def test_every_prompt_gives_what_it_gave(name: str) -> None:
+def test_every_prompt_gives_the_same_frames(name: str) -> None:
     results = check_golden(FOLDER / name, "onnxruntime", "fp32")
     expected = [(f"golden/{run}.npz", frame) for run in GOLDEN[name] for frame in (1, 10)]
     assert [(result.file, result.frame) for result in results] == expected

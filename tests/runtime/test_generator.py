@@ -33,6 +33,7 @@ def test_a_show_has_frames_in_order(bundle: Path, engine: str) -> None:
         assert (generator.width, generator.height, generator.fps) == (64, 48, Fraction(30))
         assert (generator.engine, generator.precision, generator.pixels) == (engine, "fp32", "rgb")
         assert engine in generator.engine_reason
+        assert generator.engine_summary == f"{engine}, fp32"
         assert generator.manifest.name == "tiny"
         for index in range(5):
             assert generator.frame_index == index
@@ -83,7 +84,7 @@ def test_i420_is_bt709_of_the_rgb_frames(bundle: Path) -> None:
     assert np.abs(planes[48:].reshape(2, 24, 32) - halves).max() <= 1
 
 
-def test_a_picture_is_what_is_shown(bundle: Path) -> None:
+def test_a_picture_is_shown(bundle: Path) -> None:
     picture = np.zeros((96, 128, 3), np.uint8)
     picture[..., 2] = 200
     with Generator.open(bundle, engine="onnxruntime") as generator:
@@ -218,7 +219,7 @@ def test_bad_prompts_are_refused(bundle: Path) -> None:
             generator.condition(image="nowhere.png")
 
 
-def test_a_graph_is_only_given_what_it_takes(tmp_path: Path) -> None:
+def test_unsupported_prompts_of_a_graph_are_refused(tmp_path: Path) -> None:
     folder = tiny.build(tmp_path / "tiny")
     value = json.loads((folder / "bundle.json").read_text())
     inputs = value["graphs"]["condition"]["inputs"]
@@ -239,7 +240,7 @@ def _with_inputs(value: dict, inputs: list) -> dict:
     return graphs | {"condition": graphs["condition"] | {"inputs": inputs}}
 
 
-def test_masks_and_flags_tell_what_was_given(bundle: Path) -> None:
+def test_masks_and_flags_state_the_given_inputs(bundle: Path) -> None:
     generator, engine = fake_generator(Manifest.parse(json.loads((bundle / "bundle.json").read_text())))
     generator.prepare(seed=1)
     generator.prepare(image=np.full((48, 64, 3), 7, np.uint8))
@@ -295,7 +296,7 @@ def test_too_little_memory_to_open_a_bundle_is_one_sentence(bundle: Path, monkey
     with pytest.raises(EngineError, match=r"there is not enough memory to open .*tiny"):
         Generator.open(bundle)
     monkeypatch.undo()
-    monkeypatch.setattr("runtime.engines.onnxruntime.Buffers", exhausted)
+    monkeypatch.setattr("runtime.engines.engine.aligned_zeros", exhausted)
     with pytest.raises(EngineError, match="onnxruntime cannot open the graphs: there is not enough memory"):
         Generator.open(bundle, engine="onnxruntime")
     monkeypatch.undo()

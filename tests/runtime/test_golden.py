@@ -1,4 +1,4 @@
-"""Golden frames: replayed on every engine, and refused where they are not what the manifest says."""
+"""Golden frames: replayed on every engine, and refused if they differ from the manifest."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def reference_frames(folder: Path, seed: int, image: np.ndarray | None) -> Itera
 
 @pytest.fixture(scope="module")
 def golden_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small bundle with two golden files, one of them of a picture; it renews itself unless told not to."""
+    """A small bundle with two golden files, one of them of a picture; it renews itself by default."""
     folder = tiny.build(tmp_path_factory.mktemp("golden") / "tiny", width=24, height=16, renewal=RENEWAL)
     (folder / "golden").mkdir()
     entries: list[dict[str, Any]] = []
@@ -141,7 +141,7 @@ def test_frames_of_another_prompt_are_noticed(prompted_golden: Path, tmp_path: P
     assert min(result.psnr_db for result in results[2:]) >= 60
 
 
-def test_a_clip_that_nobody_speaks_of_is_refused(prompted_golden: Path, tmp_path: Path) -> None:
+def test_an_unlisted_clip_is_refused(prompted_golden: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(prompted_golden, tmp_path / "copy")
     entries = json.loads((folder / "bundle.json").read_text())["golden"]
     del entries[1]["clip"]
@@ -225,5 +225,5 @@ def test_a_golden_file_that_is_no_archive_is_refused(golden_bundle: Path, tmp_pa
     folder = shutil.copytree(golden_bundle, tmp_path / "copy")
     (folder / "golden" / "5.npz").write_bytes(content)
     write_manifest(folder, json.loads((folder / "bundle.json").read_text()))
-    with pytest.raises(BundleError, match=r"golden/5\.npz is no golden file"):
+    with pytest.raises(BundleError, match=r"golden/5\.npz is not a golden file"):
         check_golden(folder, "onnxruntime", cache_dir=tmp_path)

@@ -1,4 +1,4 @@
-"""What importing the runtime costs: nothing that needs an accelerator, a framework or an extra."""
+"""Importing the runtime imports no accelerator library, framework or extra."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_importing_the_runtime_imports_nothing_heavy() -> None:
     assert done.stderr == ""
 
 
-def test_running_openvino_reports_to_nobody(bundle: Path) -> None:
+def test_running_openvino_sends_no_telemetry(bundle: Path) -> None:
     code = (
         "import sys, threading; from runtime import Generator\n"
         f"with Generator.open({str(bundle)!r}, engine='openvino') as generator: next(generator)\n"

@@ -1,4 +1,4 @@
-"""Noise: pinned values, statistics, independence of streams and frames, and seeds that are none."""
+"""Noise: pinned values, statistics, independence of streams and frames, and invalid seeds."""
 
 from __future__ import annotations
 
@@ -53,11 +53,11 @@ def test_neighbours_within_a_draw_are_independent() -> None:
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64, 1.5, True, "7", None])
-def test_what_is_no_seed_is_refused(seed: object) -> None:
+def test_invalid_seeds_are_refused(seed: object) -> None:
     with pytest.raises(ValueError, match="a seed must be"):
         check_seed(seed)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("seed", [0, 2**64 - 1, np.int64(5)])
-def test_what_is_a_seed_passes(seed: int) -> None:
+def test_valid_seeds_pass(seed: int) -> None:
     assert check_seed(seed) == int(seed)

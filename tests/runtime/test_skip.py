@@ -1,4 +1,4 @@
-"""Skipping frames: what follows is what would have followed, and no frame is made on the way."""
+"""Skipping frames: later frames are the same, and no skipped frame is made."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 from runtime import EngineError, Generator, Manifest
 from runtime.bundle.reader import Bundle, open_bundle
 from runtime.engines.engine import Array, Program
-from runtime.engines.sessions import open_blind
+from runtime.engines.opening import open_without_frames
 from runtime.engines.table import open_engine
 from tests import tiny
 from tests.fakes import count_frames, fake_generator
@@ -30,7 +30,7 @@ def open_show(bundle: Path, engine: str, **options: Any) -> Generator:
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("number", [0, 1, 13, 50])
-def test_what_follows_is_what_would_have_followed(prompted_bundle: Path, engine: str, number: int) -> None:
+def test_frames_after_skipping_are_the_same(prompted_bundle: Path, engine: str, number: int) -> None:
     with open_show(prompted_bundle, engine) as shown, open_show(prompted_bundle, engine) as skipped:
         for generator in (shown, skipped):
             next(generator)
@@ -82,12 +82,12 @@ def test_frames_are_not_made(renewing_bundle: Path) -> None:
     generator, engine = fake_generator(manifest)
     generator.skip(5)
     generator.skip(5)
-    shown, _, blind = engine.sessions  # it is opened once
-    assert (shown.num_runs, blind.num_runs) == (0, 10)
+    shown, _, frameless = engine.sessions  # it is opened once
+    assert (shown.num_runs, frameless.num_runs) == (0, 10)
     next(generator)
-    assert (shown.num_runs, blind.num_runs) == (1, 10)
+    assert (shown.num_runs, frameless.num_runs) == (1, 10)
     generator.close()
-    assert blind.is_closed
+    assert frameless.is_closed
 
 
 def test_no_second_session_is_opened_before_it_is_needed(renewing_bundle: Path) -> None:
@@ -100,8 +100,8 @@ def test_no_second_session_is_opened_before_it_is_needed(renewing_bundle: Path) 
 
 def test_an_engine_that_fails_while_skipping_leaves_the_state_of_the_last_frame(renewing_bundle: Path) -> None:
     def compute(program: Program, inputs: dict[str, Array], run: int) -> dict[str, Array]:
-        is_blind = "clock" in inputs and all(item.role == "state" for item in program.outputs)
-        if is_blind and inputs["clock"][0, 0] == 3:
+        is_frameless = "clock" in inputs and all(item.role == "state" for item in program.outputs)
+        if is_frameless and inputs["clock"][0, 0] == 3:
             raise EngineError("the device is gone")
         counted = {"clock_next": inputs["clock"] + 1} if "clock" in inputs else {}
         return count_frames(program, inputs, run) | counted
@@ -125,8 +125,8 @@ def test_a_graph_without_states_has_nothing_to_run(live_bundle: Path, tmp_path: 
     manifest = Manifest.parse(value)
     bundle = Bundle(opened.path, manifest, opened.step, None)
     engine = open_engine("onnxruntime")
-    session = open_blind(bundle, engine, "fp32", threads=1, cache_dir=tmp_path)
-    generator, fakes = fake_generator(manifest, open_blind=lambda: session)
+    session = open_without_frames(bundle, engine, "fp32", threads=1, cache_dir=tmp_path)
+    generator, fakes = fake_generator(manifest, open_without_frames=lambda: session)
     generator.skip(1000)
     generator.set_control("sway", 2)
     assert next(generator)[0, 0, 0] == 0  # its first frame
@@ -136,7 +136,7 @@ def test_a_graph_without_states_has_nothing_to_run(live_bundle: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("frames", [-1, 1.5, True, "7", None])
-def test_a_number_that_is_none_is_refused(bundle: Path, frames: Any) -> None:
+def test_an_invalid_number_of_frames_is_refused(bundle: Path, frames: Any) -> None:
     with (
         Generator.open(bundle, engine="onnxruntime") as generator,
         pytest.raises(ValueError, match=f"frames to skip must be a whole number of at least 0, got {frames!r}"),

@@ -14,7 +14,7 @@ import pytest
 from runtime import EngineError, Generator, Manifest
 from runtime.engines.engine import Array, Program
 from runtime.noise import CODES, normals
-from runtime.prompts.text_encoder import open_words
+from runtime.prompts.text_encoder import open_text_encoder
 from tests.fakes import Compute, FakeEngine, count_frames, fake_generator
 from tests.runtime import prompted
 
@@ -30,7 +30,9 @@ def manifest(prompted_bundle: Path) -> Manifest:
 @pytest.fixture
 def stage(prompted_bundle: Path, manifest: Manifest) -> Iterator[tuple[Generator, FakeEngine]]:
     """A generator of fake sessions whose memories hold their content codes, and its engine."""
-    generator, engine = fake_generator(manifest, mark, open_words=lambda: open_words(prompted_bundle, manifest))
+    generator, engine = fake_generator(
+        manifest, mark, open_text_encoder=lambda: open_text_encoder(prompted_bundle, manifest)
+    )
     with generator:
         yield generator, engine
 
@@ -190,7 +192,7 @@ def test_the_show_goes_on_while_a_seed_is_prepared_and_only_the_last_one_is_made
     assert engine.sessions[1].num_runs == 3  # the first scene, the seed that had begun, and the last one
 
 
-def test_what_is_taken_meanwhile_comes_instead_of_the_seed(manifest: Manifest) -> None:
+def test_a_scene_taken_meanwhile_replaces_the_seed(manifest: Manifest) -> None:
     release, begun = threading.Event(), threading.Event()
     generator, engine = fake_generator(manifest, held(release, begun), renewal=False)
     memory = generator.prepare(seed=9)

@@ -87,7 +87,7 @@ class Patient:
 
     @contextlib.contextmanager
     def damaged(self, changes: Files) -> Iterator[Path]:
-        """Write files, and put the whole ones back in the end."""
+        """Write files; restore the undamaged ones at the end."""
         try:
             for name, data in changes.items():
                 (self.folder / name).write_bytes(data)
@@ -115,7 +115,7 @@ class Watch:
 
 @pytest.fixture(scope="module")
 def patients(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Patient]:
-    """The three whole bundles."""
+    """The three undamaged bundles."""
     folder = tmp_path_factory.mktemp("patients")
     plain = tiny.build(folder / "plain", width=WIDTH, height=HEIGHT, renewal=prompted.RENEWAL)
     live = tiny.build(folder / "live", width=WIDTH, height=HEIGHT, memories=False, live=True)
@@ -176,7 +176,7 @@ def forged(value: dict[str, Any]) -> bytes:
     return json.dumps(value).encode()
 
 
-def test_the_whole_bundles_are_whole(patients: dict[str, Patient]) -> None:
+def test_the_undamaged_bundles_open(patients: dict[str, Patient]) -> None:
     for patient in patients.values():
         assert [result.psnr_db > 60 for result in check_golden(patient.folder, "onnxruntime")] == [True, True]
         with patient.damaged(patient.forge(dict(patient.files) | {"bundle.json": b""})) as folder:
@@ -521,7 +521,7 @@ def test_names_that_are_no_utf8_are_refused(patients: dict[str, Patient], watch:
 
 
 def test_100_forged_flips_in_graphs_are_refused_or_do_no_harm(patients: dict[str, Patient]) -> None:
-    """A flip may leave a graph that is whole (another weight); then it opens. It never is anything but these two."""
+    """After a flip the bundle opens (only a weight has changed) or raises BundleError, nothing else."""
     rng = np.random.default_rng(3)
     for number in range(100):
         patient = patients[KINDS[number % 3]]
@@ -536,7 +536,7 @@ def test_100_forged_flips_in_graphs_are_refused_or_do_no_harm(patients: dict[str
 
 
 def bomb(kind: str, inputs: dict[str, Any], before: tuple[tuple[str, ...], ...] = (), **attributes: Any) -> Any:
-    """Return what adds a node whose result is gigantic to a graph; its result goes nowhere or into a state."""
+    """Return a function that adds a node with a huge result to a graph; the result is unused or goes into a state."""
 
     def light(model: onnx.ModelProto) -> None:
         graph = model.graph
@@ -592,7 +592,7 @@ def powers(model: onnx.ModelProto, many: int = 20) -> None:
 
 
 def sizes_from_values(model: onnx.ModelProto) -> None:
-    """Let the size hang on what the graph is fed."""
+    """Let the size depend on an input of the graph."""
     steps = (("Ceil", "noise", "bomb_up"), ("NonZero", "bomb_up", "bomb_places"), ("ReduceMax", "bomb_places", "m"))
     model.graph.initializer.append(numpy_helper.from_array(np.array([-1]), "bomb_flat"))
     bomb("ConstantOfShape", {"size": "bomb_size"}, (*steps, ("Reshape", "m", "bomb_flat", "bomb_size")))(model)
@@ -653,7 +653,7 @@ def test_compiled_graphs_that_came_with_a_bundle_are_not_read(patients: dict[str
 
 
 def npy(dtype: str, shape: Any, content: bytes = b"", **more: Any) -> bytes:
-    """Return a .npy file whose header says what it is told to."""
+    """Return a .npy file with the given header."""
     text = repr({"descr": dtype, "fortran_order": False, "shape": shape} | more).encode() + b"\n"
     return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text + content
 

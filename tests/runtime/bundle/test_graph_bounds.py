@@ -65,7 +65,7 @@ def chain(kind: str, inputs: str, count: int, **attributes: Any) -> list[NodePro
     ],
     ids=["ranks", "axes", "values", "sizes", "rank", "nodes", "references", "split", "batch"],
 )
-def test_what_grows_faster_than_its_file_is_refused(
+def test_a_graph_that_grows_faster_than_its_file_is_refused(
     nodes: list[NodeProto], constants: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(BundleError, match=rf"small\.onnx.*{message}"):
@@ -82,7 +82,7 @@ def test_a_constant_of_a_million_dimensions_is_refused_before_they_are_multiplie
 
 
 def growing(count: int) -> list[NodeProto]:
-    """Return Expands whose sizes each hang on the values of the one before, as ONNX's own inference cannot follow."""
+    """Return Expands whose sizes depend on values that ONNX's inference does not follow."""
     nodes, before = [], "start"
     for number in range(count):
         nodes.append(node("Pow", f"{before} one", f"power_{number}"))

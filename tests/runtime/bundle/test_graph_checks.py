@@ -12,7 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from runtime import BundleError, Manifest
-from runtime.bundle.graph_checks import parse_graph, prune
+from runtime.bundle.graph_checks import parse_graph
+from runtime.bundle.pruning import prune
 
 
 @pytest.fixture(scope="module")
@@ -155,8 +156,8 @@ LIES: list[tuple[Callable[[onnx.ModelProto], None], str]] = [
     (bypass_picture, 'must be computed from the picture "picture" and nothing else'),
     (mix_after_picture, 'must be computed from the picture "picture" and nothing else'),
     (feed_picture_back, "a state depends on the picture"),
-    (colour_the_terminal, r"it holds a name with characters that cannot be shown, '\\x1b\[31mnode'"),
-    (turn_the_text_around, r"a name with characters that cannot be shown, '.*\\u202e'"),
+    (colour_the_terminal, r"it holds a name with characters that are not printable, '\\x1b\[31mnode'"),
+    (turn_the_text_around, r"a name with characters that are not printable, '.*\\u202e'"),
     (misshape_picture, r'the picture "picture" must be \(1, 3, 48, 64\), got \(1, 3, 48, 63\)'),
 ]
 
@@ -171,8 +172,8 @@ def test_every_lie_is_refused(
 
 
 @pytest.mark.parametrize("data", [b"", b"PK\x03\x04", b"\x08", b"not a graph", bytes(100)])
-def test_what_is_no_graph_is_refused(manifest: Manifest, data: bytes) -> None:
-    with pytest.raises(BundleError, match=r"step\.onnx is no ONNX file"):
+def test_an_invalid_graph_is_refused(manifest: Manifest, data: bytes) -> None:
+    with pytest.raises(BundleError, match=r"step\.onnx is not an ONNX file"):
         parse_graph(data, manifest.step)
 
 

@@ -1,4 +1,4 @@
-"""The manifest: what it is read as, and that every broken rule of docs/bundle.md is a BundleError that names it."""
+"""The manifest: parsing, and a BundleError for every broken rule of docs/bundle.md."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def prompted_value(prompted_bundle: Path) -> Json:
     return json.loads((prompted_bundle / "bundle.json").read_text())
 
 
-def test_it_reads_what_was_written(value: Json) -> None:
+def test_a_written_manifest_can_be_read(value: Json) -> None:
     manifest = Manifest.parse(value)
     assert (manifest.frame.width, manifest.frame.height, manifest.frame.fps) == (64, 48, Fraction(30))
     assert manifest.condition is not None
@@ -48,7 +48,7 @@ def test_it_reads_what_was_written(value: Json) -> None:
     assert manifest.default_seed == 0
 
 
-def test_it_writes_what_it_read(value: Json) -> None:
+def test_a_manifest_survives_a_round_trip(value: Json) -> None:
     written = Manifest.parse(value).to_json()
     assert written == value
     assert manifest_sha256(written) == value["sha256"]
@@ -56,7 +56,7 @@ def test_it_writes_what_it_read(value: Json) -> None:
     assert Manifest.parse(value).to_json() == value
 
 
-def test_every_tensor_writes_what_it_read(value: Json) -> None:
+def test_tensors_survive_a_round_trip(value: Json) -> None:
     manifest = Manifest.parse(value)
     for name, graph in (("step", manifest.step), ("condition", manifest.condition)):
         assert graph is not None
@@ -176,7 +176,7 @@ BROKEN: list[tuple[Callable[[Json], None], str]] = [
     (_set("golden", [{"file": "g.npz", "seed": 0, "image": False, "frames": [1]}]), '"g.npz" is used but not listed'),
     (_set("golden", [{"file": "g.npz", "seed": -1, "image": False, "frames": [1]}]), '"seed" must be'),
     (_set("golden", [{"file": "g.npz", "seed": 0, "image": False, "frames": [0]}]), "frame numbers from 1"),
-    (_set("golden", [{"file": "g.npz", "seed": 0, "image": False, "frames": [2, 1]}]), "must rise"),
+    (_set("golden", [{"file": "g.npz", "seed": 0, "image": False, "frames": [2, 1]}]), "must increase"),
     (_set("golden", {}), '"golden" must be a list'),
     (_set("files/..", {"sha256": "0" * 64, "size_bytes": 1}), 'the path ".." is not allowed'),
     (_set("files/step.onnx/sha256", "0" * 63), '"sha256" must be a string like'),
@@ -187,7 +187,7 @@ BROKEN: list[tuple[Callable[[Json], None], str]] = [
 
 GOLDEN: Json = {"file": "step.onnx", "seed": 0, "image": False, "frames": [1]}
 BROKEN_PROMPTED: list[tuple[Callable[[Json], None], str]] = [
-    (_set("text", None), 'condition listens to text, so "text" must name the files for it, got null'),
+    (_set("text", None), 'condition has a text input, so "text" must name the files for it, got null'),
     (_set("text/tokenizer", "text/tokeniser.json"), 'the file "text/tokeniser.json" is used but not listed'),
     (_set("text/vectors", "../vectors.npy"), "is not allowed"),
     (_set("text/scales", 3), '"scales" must be a string, got 3'),
@@ -224,7 +224,7 @@ def test_every_broken_rule_of_prompts_is_named(
 
 
 @pytest.mark.parametrize(("key", "content"), [("clip", True), ("text", "a storm")])
-def test_a_golden_file_is_of_what_the_graph_takes(value: Json, key: str, content: object) -> None:
+def test_a_golden_file_must_fit_the_graph(value: Json, key: str, content: object) -> None:
     golden = {"file": "step.onnx", "seed": 0, "image": False, "frames": [1], key: content}
     with pytest.raises(BundleError, match=rf"golden\[0\] needs a condition graph with an input of the role {key}"):
         Manifest.parse(value | {"golden": [golden]})

@@ -23,7 +23,7 @@ def copy(bundle: Path, tmp_path: Path) -> Path:
 
 
 def rewrite(folder: Path, **changes: Any) -> None:
-    """Change keys of a manifest and give it a hash that fits: what a careful forger would do."""
+    """Change keys of a manifest and update its hash."""
     value = json.loads((folder / "bundle.json").read_text()) | changes
     value["sha256"] = manifest_sha256(value)
     (folder / "bundle.json").write_text(json.dumps(value))
@@ -108,7 +108,7 @@ def test_a_loop_of_links_and_a_pipe_are_refused(copy: Path) -> None:
         open_bundle(copy)
     (copy / "step.onnx").unlink()
     os.mkfifo(copy / "step.onnx")
-    with pytest.raises(BundleError, match="no ordinary file"):
+    with pytest.raises(BundleError, match="not a regular file"):
         open_bundle(copy)
 
 
@@ -126,14 +126,14 @@ def test_a_path_upwards_is_refused_even_with_a_hash_that_fits(copy: Path) -> Non
         (b"", "is not JSON"),
         (b"[]", "must be an object, got"),
         (b"\xff\xfe", "is not JSON"),
-        (b'{"schema": 1, "schema": 1}', "a key stands there twice"),
+        (b'{"schema": 1, "schema": 1}', "a key appears twice"),
         (b'{"schema": NaN}', "NaN is not JSON"),
         (b"[" * 200_000, "is not JSON"),
         (b'{"schema": ' + b"9" * 5000 + b"}", "is not JSON"),
         (b'{"schema": 1' + b" " * (4 * 2**20) + b"}", "is larger than"),
     ],
 )
-def test_a_manifest_that_is_none_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
+def test_an_invalid_manifest_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "bundle.json").write_bytes(content)
     with pytest.raises(BundleError, match=message):
         read_manifest(tmp_path)
@@ -149,7 +149,7 @@ def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
         Generator.open(tmp_path)
 
 
-def test_files_of_nobody_are_left_alone(copy: Path) -> None:
+def test_unlisted_files_are_ignored(copy: Path) -> None:
     (copy / ".DS_Store").write_bytes(b"x")
     assert ".DS_Store" not in open_bundle(copy).manifest.files
 

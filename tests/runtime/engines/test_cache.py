@@ -12,7 +12,7 @@ import pytest
 from runtime.bundle.reader import open_bundle
 from runtime.engines import cache as engine_cache
 from runtime.engines.cache import EngineCache, default_cache_dir
-from runtime.engines.sessions import open_sessions
+from runtime.engines.opening import open_sessions
 from runtime.engines.table import open_engine
 
 
@@ -72,7 +72,7 @@ def test_cache_entries_depend_on_everything(tmp_path: Path) -> None:
     assert EngineCache(None, b"", "x", []).load() is None
 
 
-def test_what_was_stored_for_another_graph_is_not_taken(bundle: Path, tmp_path: Path) -> None:
+def test_an_entry_for_another_graph_is_not_loaded(bundle: Path, tmp_path: Path) -> None:
     first, second = (EngineCache(tmp_path, graph, "x", []) for graph in (b"a", b"b"))
     first.store(b"1")
     second.store(b"2")

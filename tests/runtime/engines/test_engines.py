@@ -1,4 +1,4 @@
-"""Engines: the table and its choice, states that ping-pong, and what stays in fp32 whatever the precision."""
+"""Engines: the table, the choice, swapped states, and operations that always stay in fp32."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from runtime.bundle.reader import open_bundle
 from runtime.bundle.tensors import TensorSpec
 from runtime.engines import table as engine_module
 from runtime.engines.engine import Program, Session
-from runtime.engines.sessions import open_sessions
+from runtime.engines.opening import open_sessions
 from runtime.engines.table import ENGINES, PRECISIONS, choose_engine, failed_pairs, open_engine
 from tests import tiny
 
@@ -221,7 +221,7 @@ def test_every_engine_of_the_table_has_its_name_and_known_precisions() -> None:
 
 
 class Engine:
-    """An engine that says what it is told to."""
+    """An engine with given answers."""
 
     def __init__(self, name: str, why_not: str | None, precisions: Sequence[str]) -> None:
         self.name = name
@@ -248,7 +248,7 @@ def table(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("table")
-def test_auto_takes_the_first_that_can_and_says_why() -> None:
+def test_auto_takes_the_first_available_engine_and_says_why() -> None:
     choice = choose_engine()
     assert (choice.engine.name, choice.precision) == ("quick", "bf16")
     assert "the first of gone, quick, plain that runs here" in choice.reason
@@ -257,7 +257,7 @@ def test_auto_takes_the_first_that_can_and_says_why() -> None:
 
 
 @pytest.mark.usefixtures("table")
-def test_auto_passes_over_what_failed_when_the_bundle_was_made() -> None:
+def test_auto_skips_engines_that_failed_at_export() -> None:
     failed = failed_pairs(
         {
             "parity": [
@@ -291,7 +291,7 @@ def test_a_named_engine_is_taken_or_refused_and_never_replaced() -> None:
 
 
 @pytest.mark.usefixtures("table")
-def test_if_no_engine_can_each_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_if_no_engine_is_available_all_reasons_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine_module, "ENGINES", {"gone": "x:y", "plain": "x:y"})
     with pytest.raises(EngineError, match=r"everframe\[gone\]; plain cannot run in bf16"):
         choose_engine(precision="bf16")

@@ -1,4 +1,4 @@
-"""A second engine that was asked for: in place of one that cannot run here, and of one that fails on air."""
+"""A list of engines: the next one replaces an engine that cannot run here or fails later."""
 
 from __future__ import annotations
 
@@ -61,14 +61,14 @@ def test_the_next_engine_is_taken_where_the_first_cannot_run(bundle: Path) -> No
 
 @pytest.mark.parametrize(("text", "message"), [
     ("openvina,onnxruntime", 'did you mean "openvino"'),
-    ("auto,onnxruntime", '"auto" is no part of a list of engines'),
+    ("auto,onnxruntime", '"auto" cannot be part of a list of engines'),
 ])  # fmt: skip
 def test_wrong_names_are_refused(bundle: Path, text: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Generator.open(bundle, engine=text)
 
 
-def test_where_none_can_run_all_reasons_are_told(bundle: Path) -> None:
+def test_if_no_named_engine_is_available_all_reasons_are_given(bundle: Path) -> None:
     with pytest.raises(EngineError, match=r"the engine tensorrt needs .*; the engine tensorrt-rtx needs"):
         Generator.open(bundle, engine="tensorrt,tensorrt-rtx")
 
@@ -81,20 +81,20 @@ def test_a_show_goes_on_where_its_engine_failed(bundle: Path, monkeypatch: pytes
     with Generator.open(bundle, engine="onnxruntime,openvino", precision="fp32", threads=1) as generator:
         generator.on_fall_back = told.append
         found = [next(generator).copy() for _ in range(30)]
-        assert generator.engine == "openvino"
+        assert (generator.engine, generator.engine_summary) == ("openvino", "openvino, fp32")
     assert max(int(np.abs(a.astype(int) - b).max()) for a, b in zip(found, expected, strict=True)) <= 1
     (reason,) = told
     assert reason == generator.engine_reason
     assert "openvino fp32 took over from onnxruntime fp32 (onnxruntime failed: the device is gone)" in reason
-    assert reason.endswith("goes on where it was")
+    assert reason.endswith("continues where it was")
 
 
-def test_a_lost_state_begins_anew_and_says_so(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_state_restarts_and_is_reported(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fail_at(monkeypatch, 5, reads_too=True)
     with Generator.open(bundle, engine="onnxruntime,openvino", precision="fp32", threads=1, renewal=False) as generator:
         for _ in range(10):
             next(generator)
-        assert generator.engine_reason.endswith("begins anew, as its state is lost")
+        assert generator.engine_reason.endswith("restarts because its state is lost")
         assert generator.frame_index == 10
 
 
@@ -108,7 +108,7 @@ def test_skipping_falls_back_too(bundle: Path, monkeypatch: pytest.MonkeyPatch) 
         assert generator.engine == "openvino"
 
 
-def test_without_a_second_engine_the_failure_is_told(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_fallback_the_failure_is_raised(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fail_at(monkeypatch, 3)
     with Generator.open(bundle, engine="onnxruntime", threads=1, renewal=False) as generator:
         for _ in range(3):
@@ -117,7 +117,7 @@ def test_without_a_second_engine_the_failure_is_told(bundle: Path, monkeypatch: 
             next(generator)
 
 
-def test_spares_are_opened_only_when_they_are_needed(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fallbacks_are_opened_only_when_they_are_needed(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import runtime.engines.opening as opening
 
     opened: list[str] = []

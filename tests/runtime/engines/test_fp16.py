@@ -1,4 +1,4 @@
-"""FP16 written into a graph: what computes in it, what must not, and that frames hardly notice."""
+"""FP16 graphs: which nodes compute in FP16, and the effect on frames."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run(model: onnx.ModelProto) -> list[np.ndarray]:
 
 @pytest.fixture
 def mixed() -> onnx.ModelProto:
-    """Convolutions, what follows them, and a sum with a state."""
+    """Convolutions, nodes after them, and a sum with a state."""
     node = helper.make_node
     return make_graph(
         [
@@ -65,7 +65,7 @@ def mixed() -> onnx.ModelProto:
     )  # fmt: skip
 
 
-def test_weights_and_what_follows_them_compute_in_half_and_states_do_not(mixed: onnx.ModelProto) -> None:
+def test_weighted_nodes_and_their_followers_are_fp16_and_states_are_not(mixed: onnx.ModelProto) -> None:
     half = to_half(mixed)
     onnx.checker.check_model(half, full_check=True)
     kinds = types_of(half)

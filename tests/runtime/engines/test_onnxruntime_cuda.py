@@ -59,7 +59,7 @@ def test_it_makes_the_frames_of_the_cpu(
     assert all(np.array_equal(mine, other) for mine, other in zip(found, expected, strict=True))
 
 
-def test_what_cannot_be_captured_runs_without(bundle: Path, module: FakeOnnxRuntime) -> None:
+def test_an_engine_without_capture_runs_eagerly(bundle: Path, module: FakeOnnxRuntime) -> None:
     with Generator.open(bundle, engine="onnxruntime-cuda", precision="fp32") as generator:
         assert session_of(generator).why_eager == ""
     module.refuses_graphs = True
@@ -74,7 +74,7 @@ def session_of(generator: Generator) -> CudaSession:
     return session
 
 
-def test_what_goes_wrong_is_one_sentence(bundle: Path, module: FakeOnnxRuntime, device: FakeDevice) -> None:
+def test_errors_are_one_sentence(bundle: Path, module: FakeOnnxRuntime, device: FakeDevice) -> None:
     with pytest.raises(EngineError, match="runs in fp16 or fp32, got bf16"):
         OnnxRuntimeCuda().open(None, "bf16", 1, None)  # type: ignore[arg-type]
     module.has_no_cuda = True
@@ -105,14 +105,14 @@ def test_it_is_not_there_where_something_is_missing(module: FakeOnnxRuntime, mon
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("cudaErrorMemoryAllocation", r"^the GPU has no memory left: .* \(cudaErrorMemoryAllocation in cudaMalloc\)$"),
-        ("cudaErrorIllegalAddress", r"^the GPU does not answer any more, and what it held is lost"),
+        ("cudaErrorMemoryAllocation", r"^the GPU is out of memory: .* \(cudaErrorMemoryAllocation in cudaMalloc\)$"),
+        ("cudaErrorIllegalAddress", r"^the GPU does not respond, and its memory is lost"),
         ("cudaErrorOdd", r"^CUDA failed in cudaMalloc: cudaErrorOdd$"),
     ],
 )  # fmt: skip
-def test_cudas_own_errors_say_what_to_do(name: str, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_errors_say_what_to_do(name: str, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
     class Failure(int):
-        """An error as cuda-python has it."""
+        """An error like that of cuda-python."""
 
     error = Failure(2)
     error.name = name  # type: ignore[attr-defined]

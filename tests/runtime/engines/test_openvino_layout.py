@@ -1,4 +1,4 @@
-"""Pictures in planes: what is rewritten computes the same, and what should not be rewritten stays."""
+"""The planar layout: rewritten operations compute the same, others are not changed."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def kinds(model: Any) -> Counter[str]:
 
 
 @pytest.mark.parametrize("channels", [1, 3, 6])
-def test_what_is_rewritten_computes_the_same(channels: int) -> None:
+def test_rewritten_operations_compute_the_same(channels: int) -> None:
     x = np.random.default_rng(1).random((1, channels, HEIGHT, WIDTH), np.float32)
     model = read(channels)
     before = infer(model, x)

@@ -43,7 +43,7 @@ def convolving(operator: str = "Relu", domain: str = "") -> bytes:
 
 
 @needs_builder
-def test_a_graph_says_in_which_precision_its_engine_computes(tmp_path: Path) -> None:
+def test_the_graph_states_the_precision_of_its_engine(tmp_path: Path) -> None:
     full = build(convolving(), "tensorrt-rtx", PORTABLE, name="small")
     half = build(graph_in(convolving(), "fp16"), "tensorrt-rtx", PORTABLE, name="small")
     assert (full.share.half, full.share.full) == (0, 1)
@@ -95,7 +95,7 @@ def test_progress_rises_and_ctrl_c_stops_a_build_cleanly(tmp_path: Path) -> None
 
 
 @needs_builder
-def test_what_a_builder_refuses_is_one_sentence_with_the_nodes_name() -> None:
+def test_a_refused_graph_is_one_sentence_with_the_node_name() -> None:
     sentence = r'cannot read small: the node "nerve" \(Spark\): .*Plugin not found'
     with pytest.raises(EngineError, match=sentence):
         build(convolving("Spark", "odd"), "tensorrt-rtx", PORTABLE, name="small")
@@ -104,7 +104,7 @@ def test_what_a_builder_refuses_is_one_sentence_with_the_nodes_name() -> None:
 
 
 @needs_builder
-def test_what_a_device_cannot_do_names_node_and_device() -> None:
+def test_an_unsupported_device_names_node_and_device() -> None:
     values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, (64, 64)) for name in "xyz"]
     node = helper.make_node("MatMul", ["x", "y"], ["z"], name="product")
     graph = helper.make_graph([node], "product", values[:2], values[2:])
@@ -133,7 +133,7 @@ def test_a_flavour_that_is_missing_says_what_to_install(monkeypatch: pytest.Monk
     assert module.TensorRT().available() == sentence, "nobody without a GPU is told to install anything"
 
 
-def test_without_a_device_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_device_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tensorrt_builder, "why_not_installed", lambda flavour: None)
     monkeypatch.setattr(cuda, "why_no_device", lambda: "this machine has no CUDA device")
     sentence = "the engine tensorrt-rtx needs a CUDA device: this machine has no CUDA device"
@@ -154,7 +154,7 @@ def test_phases_within_phases_add_up() -> None:
     assert counter.step("all", 7) == 1
 
 
-def test_the_inspectors_layers_are_counted_by_what_they_read() -> None:
+def test_layers_of_the_inspector_are_counted_by_input_type() -> None:
     def layer(kind: str, read: str, **more: Any) -> dict[str, Any]:
         return {"LayerType": kind, "Inputs": [{"Format/Datatype": read}], **more}
 
@@ -254,7 +254,7 @@ def test_states_stay_on_the_device_and_go_on(device: FakeDevice, context: FakeCo
     assert device.is_closed
 
 
-def test_two_graphs_are_replayed_in_turn_and_make_what_eager_runs_make(context: FakeContext) -> None:
+def test_two_graphs_replayed_in_turn_equal_eager_runs(context: FakeContext) -> None:
     frames: dict[str, list[np.ndarray]] = {}
     for why_not in ("", "this engine cannot be captured"):
         device = FakeDevice()

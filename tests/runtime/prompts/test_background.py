@@ -1,4 +1,4 @@
-"""The thread beside the show: order, errors, priority, and an end that leaves nobody waiting."""
+"""The background thread: order, errors, priority and closing."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_jobs_are_done_in_order_and_give_their_results() -> None:
     background.close()
 
 
-def test_an_error_reaches_the_one_who_waits_and_the_next_job_is_done() -> None:
+def test_an_error_reaches_the_caller_and_the_next_job_runs() -> None:
     background: BackgroundThread[int] = BackgroundThread()
     failed = background.submit(lambda: 1 // 0)
     with pytest.raises(ZeroDivisionError):
@@ -65,7 +65,7 @@ def test_closing_an_unused_one_is_fine() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux gives threads a priority of their own")
-def test_its_priority_is_lower_and_nobody_elses_changes() -> None:
+def test_only_the_background_thread_has_a_lower_priority() -> None:
     background: BackgroundThread[int] = BackgroundThread()
 
     def niceness() -> int:
@@ -130,7 +130,7 @@ def test_one_for_idle_moments_has_the_lowest_priority_there_is() -> None:
     assert background.close()
 
 
-def test_closing_does_not_wait_for_ever_if_told_so() -> None:
+def test_closing_has_a_timeout() -> None:
     background: BackgroundThread[None] = BackgroundThread()
     begun, release = threading.Event(), threading.Event()
 

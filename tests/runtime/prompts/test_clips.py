@@ -29,7 +29,7 @@ def picture(number: int, width: int = WIDTH, height: int = HEIGHT) -> np.ndarray
 
 
 def write(path: Path, frames: Sequence[np.ndarray], codec: str = "ffv1", pixels: str = "bgr0", gop: int = 10) -> Path:
-    """Write a video, without loss unless told otherwise; return its path."""
+    """Write a video, lossless by default; return its path."""
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(codec, rate=25)
         stream.height, stream.width = frames[0].shape[:2]

@@ -1,4 +1,4 @@
-"""Memories made in a machine's idle moments, and on a machine that has none."""
+"""Scenes made while the CPU is idle, and on a CPU that is never idle."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Stage:
     """A conditioner with two fake sessions; the first may be held up, as if every core were taken."""
 
     def __init__(
-        self, manifest: Manifest, *, patience_s: float, second: Callable[[], FakeSession] | None = None
+        self, manifest: Manifest, *, idle_timeout_s: float, second: Callable[[], FakeSession] | None = None
     ) -> None:
         assert manifest.condition is not None
         self.graph = manifest.condition
@@ -33,17 +33,17 @@ class Stage:
         self.second = FakeSession(self._program(), self._compute)
         self.num_opened = 0
         self.conditioner = Conditioner(
-            self.graph, self.first, name="tiny", open_second=second or self._open_second, patience_s=patience_s
+            self.graph, self.first, name="tiny", open_spare=second or self._open_spare, idle_timeout_s=idle_timeout_s
         )
 
     def make(self, seed: int) -> Array:
-        """Make a memory beside a show and return what shows which seed made it."""
-        return self.conditioner.prepare(Prompt(seed=seed), beside=True).tensors["style_slot"]
+        """Make a scene in the background and return the memory that identifies its seed."""
+        return self.conditioner.prepare(Prompt(seed=seed), in_background=True).tensors["style_slot"]
 
     def _program(self) -> Program:
         return Program(b"", self.graph.inputs, self.graph.outputs)
 
-    def _open_second(self) -> FakeSession:
+    def _open_spare(self) -> FakeSession:
         self.num_opened += 1
         return self.second
 
@@ -68,7 +68,7 @@ def expected(seed: int) -> Array:
 
 
 def test_idle_moments_are_enough_where_there_are_some(manifest: Manifest) -> None:
-    stage = Stage(manifest, patience_s=WAIT_S)
+    stage = Stage(manifest, idle_timeout_s=WAIT_S)
     stage.may_run.set()
     for seed in (3, 4):
         assert np.array_equal(stage.make(seed), expected(seed))
@@ -78,7 +78,7 @@ def test_idle_moments_are_enough_where_there_are_some(manifest: Manifest) -> Non
 
 
 def test_a_machine_without_idle_moments_gets_a_second_session_once(manifest: Manifest) -> None:
-    stage = Stage(manifest, patience_s=0.0)
+    stage = Stage(manifest, idle_timeout_s=0.0)
     for seed in (3, 4, 5):
         assert np.array_equal(stage.make(seed), expected(seed))
     assert stage.num_opened == 1
@@ -89,7 +89,7 @@ def test_a_machine_without_idle_moments_gets_a_second_session_once(manifest: Man
 
 
 def test_closing_does_not_wait_for_idle_moments_that_do_not_come(manifest: Manifest) -> None:
-    stage = Stage(manifest, patience_s=0.0)
+    stage = Stage(manifest, idle_timeout_s=0.0)
     coming = stage.conditioner.submit(Prompt(seed=3))
     assert coming.result(WAIT_S).seed == 3
     if stage.first.num_runs == 0 and not stage.has_begun.wait(0):  # the first job was cancelled before it began
@@ -106,13 +106,13 @@ def test_without_room_for_a_second_session_idle_moments_are_waited_for(manifest:
         stage.may_run.set()
         raise EngineError("out of memory")
 
-    stage = Stage(manifest, patience_s=0.0, second=refuse)
+    stage = Stage(manifest, idle_timeout_s=0.0, second=refuse)
     assert np.array_equal(stage.make(3), expected(3))
     stage.conditioner.close()
 
 
-def test_what_can_wait_keeps_nobody_waiting(manifest: Manifest) -> None:
-    stage = Stage(manifest, patience_s=0.0)
+def test_renewals_do_not_delay_callers(manifest: Manifest) -> None:
+    stage = Stage(manifest, idle_timeout_s=0.0)
     ahead = stage.conditioner.submit(Prompt(seed=3), ahead_s=100.0)  # no idle moment comes, and it has time
     assert stage.has_begun.wait(WAIT_S)
     assert np.array_equal(stage.make(4), expected(4))
@@ -122,10 +122,10 @@ def test_what_can_wait_keeps_nobody_waiting(manifest: Manifest) -> None:
     stage.conditioner.close()
 
 
-def test_closing_gives_up_what_nobody_waits_for(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_closing_cancels_renewals(manifest: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     at_exit: list[tuple[Callable[..., object], tuple[object, ...]]] = []
     monkeypatch.setattr("atexit.register", lambda function, *arguments: at_exit.append((function, arguments)))
-    stage = Stage(manifest, patience_s=0.0)
+    stage = Stage(manifest, idle_timeout_s=0.0)
     ahead = stage.conditioner.submit(Prompt(seed=3), ahead_s=1000.0)
     assert stage.has_begun.wait(WAIT_S)
     stage.conditioner.close()  # while the engine is still at work in an idle moment

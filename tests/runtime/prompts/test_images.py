@@ -1,4 +1,4 @@
-"""Pictures: every kind of file becomes uint8 RGB of the frame's size, and what is none is a clear ValueError."""
+"""Pictures: every kind of file becomes uint8 RGB of the frame's size; other files are a ValueError."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_float_grey_is_clipped(tmp_path: Path) -> None:
     assert result[15, 15, 0] == 255
 
 
-def test_transparent_pixels_are_black_whatever_they_hide(tmp_path: Path) -> None:
+def test_transparent_pixels_are_black(tmp_path: Path) -> None:
     picture = np.full((16, 16, 4), 200, np.uint8)
     picture[..., 3] = 255
     picture[:8, :, 3] = 0

@@ -1,4 +1,4 @@
-"""Prompts: what reaches the condition graph, what is refused, and that a refusal costs the show nothing."""
+"""Prompts: inputs of the condition graph, refused prompts, and their effect on the frames."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from runtime import Generator, Manifest
 from runtime.engines.engine import Array
 from runtime.noise import CODES, normals
-from runtime.prompts.text_encoder import TextEncoder, open_words
+from runtime.prompts.text_encoder import TextEncoder, open_text_encoder
 from tests.fakes import FakeEngine, fake_generator
 from tests.runtime import prompted
 
@@ -33,11 +33,11 @@ def manifest(prompted_bundle: Path) -> Manifest:
 @pytest.fixture
 def stage(prompted_bundle: Path, manifest: Manifest) -> tuple[Generator, FakeEngine]:
     """A generator of fake sessions that takes every kind of prompt, and its engine."""
-    return fake_generator(manifest, open_words=lambda: open_words(prompted_bundle, manifest))
+    return fake_generator(manifest, open_text_encoder=lambda: open_text_encoder(prompted_bundle, manifest))
 
 
 def without(manifest: Manifest, *roles: str) -> Manifest:
-    """Return a manifest whose condition graph has no inputs of some roles; nothing then tells what was given."""
+    """Return a manifest whose condition graph has no inputs of some roles, and no input of the role given."""
     value = manifest.to_json()
     condition = value["graphs"]["condition"]
     dropped = {"mask", "given", *roles}
@@ -58,7 +58,7 @@ GIVEN = [parts for count in range(4) for parts in itertools.combinations(PARTS, 
 
 
 @pytest.mark.parametrize("given", GIVEN, ids=lambda given: "+".join(given) or "nothing")
-def test_what_is_given_is_filled_in_and_the_rest_is_zeros(
+def test_given_inputs_are_filled_in_and_the_rest_is_zeros(
     stage: tuple[Generator, FakeEngine], prompted_bundle: Path, manifest: Manifest, given: tuple[str, ...]
 ) -> None:
     generator, engine = stage
@@ -67,7 +67,7 @@ def test_what_is_given_is_filled_in_and_the_rest_is_zeros(
     assert set(last(engine, "mask").ravel().tolist()) == {255 if "image" in given else 0}
     assert np.array_equal(last(engine, "image")[0], IMAGE if "image" in given else IMAGE * 0)
     assert np.array_equal(last(engine, "past")[0], CLIP if "clip" in given else CLIP * 0)
-    vector = open_words(prompted_bundle, manifest).encode(TEXT)
+    vector = open_text_encoder(prompted_bundle, manifest).encode(TEXT)
     assert np.array_equal(last(engine, "words")[0], vector if "text" in given else vector * 0)
     assert np.array_equal(last(engine, "code")[0], normals(5, CODES, 0, prompted.CODE))
     is_made_up = not {"image", "clip"} & set(given)
@@ -87,10 +87,10 @@ def test_words_are_opened_once(prompted_bundle: Path, manifest: Manifest) -> Non
     opened: list[TextEncoder] = []
 
     def open_once() -> TextEncoder:
-        opened.append(open_words(prompted_bundle, manifest))
+        opened.append(open_text_encoder(prompted_bundle, manifest))
         return opened[-1]
 
-    generator, _ = fake_generator(manifest, open_words=open_once)
+    generator, _ = fake_generator(manifest, open_text_encoder=open_once)
     generator.prepare(seed=1)
     assert opened == []
     generator.prepare(text="storm")
@@ -98,7 +98,7 @@ def test_words_are_opened_once(prompted_bundle: Path, manifest: Manifest) -> Non
     assert len(opened) == 1
 
 
-def test_what_is_given_is_shown(prompted_bundle: Path) -> None:
+def test_a_given_prompt_is_shown(prompted_bundle: Path) -> None:
     ramp = np.stack([np.full((*SIZE, 3), level, np.uint8) for level in (20, 40, 60, 80)])
     ramp[:, :, :16] += 100
     with Generator.open(prompted_bundle, engine="onnxruntime", precision="fp32") as generator:
@@ -142,7 +142,7 @@ def test_what_is_given_is_shown(prompted_bundle: Path) -> None:
         (("noise", "text", "clip"), {}, "prompted makes nothing without an image: give one"),
     ],
 )
-def test_a_bundle_is_only_given_what_it_takes(
+def test_unsupported_prompts_of_a_bundle_are_refused(
     manifest: Manifest, dropped: tuple[str, ...], given: dict[str, Any], message: str
 ) -> None:
     generator, engine = fake_generator(without(manifest, *dropped))
@@ -166,7 +166,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-def test_a_prompt_that_is_refused_costs_the_show_nothing(prompted_bundle: Path) -> None:
+def test_a_refused_prompt_does_not_change_frames(prompted_bundle: Path) -> None:
     def play(disturb: Callable[[Generator], None]) -> list[np.ndarray]:
         frames = []
         with Generator.open(prompted_bundle, engine="onnxruntime", precision="fp32", seed=3) as generator:

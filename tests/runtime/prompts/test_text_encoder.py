@@ -15,7 +15,7 @@ import pytest
 
 from runtime import BundleError, EngineError, Generator, Manifest
 from runtime.prompts import text_encoder as text_module
-from runtime.prompts.text_encoder import TextEncoder, check_text, open_words
+from runtime.prompts.text_encoder import TextEncoder, check_text, open_text_encoder
 from tests.runtime import prompted
 from training.data.words import WordVectors as TrainingWords
 from training.data.words import write_words
@@ -31,7 +31,7 @@ def copy(prompted_bundle: Path, tmp_path: Path) -> Path:
 
 def read(folder: Path) -> TextEncoder:
     """Read the token vectors of a bundle."""
-    return open_words(folder, Manifest.parse(json.loads((folder / "bundle.json").read_text())))
+    return open_text_encoder(folder, Manifest.parse(json.loads((folder / "bundle.json").read_text())))
 
 
 def test_vectors_are_those_that_training_saw(prompted_bundle: Path, tmp_path: Path) -> None:
@@ -64,10 +64,10 @@ def test_both_spellings_of_a_letter_are_one(prompted_bundle: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", r"the text is empty: say what is to be seen"),
+        ("", r"the text is empty: describe a scene"),
         (" \n\t", "the text is empty"),
         ("storm " * 334, "the text has 2004 characters; at most 2000 are read: shorten it"),
-        ("storm \udcff", "the text holds bytes that are no UTF-8"),
+        ("storm \udcff", "the text is not valid Unicode"),
         (b"storm", "a text must be a string, got bytes"),
         ("vingt mille lieues", "no word of the text 'vingt mille lieues' is known: the vocabulary is English"),
         ("xyzzy " * 40, r"no word of the text 'xyzzy [xyz ]+\.\.\.' is known"),
@@ -104,7 +104,7 @@ def test_text_files_are_checked_when_the_bundle_is_opened(copy: Path) -> None:
         Generator.open(copy, engine="onnxruntime")
 
 
-def test_without_the_package_text_costs_one_sentence(prompted_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_tokenizers_package_is_one_sentence(prompted_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     with Generator.open(prompted_bundle, engine="onnxruntime") as generator:
         with pytest.raises(EngineError, match=r"needs the package tokenizers: pip install everframe\[cpu\]"):
@@ -159,13 +159,13 @@ def test_vectors_that_are_not_as_said_are_refused(copy: Path, name: str, content
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"tokenizer\.json cannot be used: it is no tokenizer"),
+        (b"", r"tokenizer\.json cannot be used: it is not a readable tokenizer"),
         (b"\xff", r"tokenizer\.json cannot be used"),
-        (b"{}", "it is no tokenizer that can be read"),
-        (b'"model"', "it is no tokenizer that can be read"),
+        (b"{}", "it is not a readable tokenizer"),
+        (b'"model"', "it is not a readable tokenizer"),
     ],
 )
-def test_a_tokenizer_that_is_none_is_refused(copy: Path, content: bytes, message: str) -> None:
+def test_an_invalid_tokenizer_is_refused(copy: Path, content: bytes, message: str) -> None:
     (copy / "text" / "tokenizer.json").write_bytes(content)
     prompted.change(copy)
     with pytest.raises(BundleError, match=message):
@@ -186,11 +186,11 @@ def test_sizes_are_checked_before_anything_is_read(copy: Path, monkeypatch: pyte
     shutil.rmtree(copy / "text")
     monkeypatch.setattr(text_module, "_MAX_TOKENIZER_BYTES", 100)
     with pytest.raises(BundleError, match=r"tokenizer\.json is larger than 100 bytes"):
-        open_words(copy, manifest)
+        open_text_encoder(copy, manifest)
     monkeypatch.undo()
     monkeypatch.setattr(text_module, "_MAX_TOKENS", -(2**16))
     with pytest.raises(BundleError, match=r"scales\.npy is too large"):
-        open_words(copy, manifest)
+        open_text_encoder(copy, manifest)
 
 
 def replace_all(pattern: dict[str, str], content: str, times: int = 1) -> dict[str, Any]:
@@ -216,9 +216,9 @@ def pieces(**more: Any) -> dict[str, Any]:
 
 LETTERS = {"String": "a"}
 HOSTILE: list[tuple[dict[str, Any], str]] = [
-    ({"normalizer": replace_all(LETTERS, "a" * 1000, 2)}, "what replaces a text must not be longer"),
-    ({"normalizer": replace_all(LETTERS, "aa")}, "what replaces a text must not be longer"),
-    ({"normalizer": replace_all({"String": ""}, "a")}, "what replaces a text must not be longer"),
+    ({"normalizer": replace_all(LETTERS, "a" * 1000, 2)}, "the replacement must not be longer"),
+    ({"normalizer": replace_all(LETTERS, "aa")}, "the replacement must not be longer"),
+    ({"normalizer": replace_all({"String": ""}, "a")}, "the replacement must not be longer"),
     ({"normalizer": replace_all({"Regex": "(a+)+$"}, "")}, "of regular expressions only"),
     ({"normalizer": replace_all({"Regex": r"\s+"}, "  ")}, "of regular expressions only"),
     ({"normalizer": replace_all(LETTERS, "a", 100)}, "it has 100 normalizers"),
@@ -246,7 +246,7 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
     ({"model": {"type": "BPE", "dropout": 0.5, "vocab": {"a": 0}, "merges": []}}, "its dropout must be null"),
     ({"model": {"type": "Oracle", "vocab": {}}}, "its model 'Oracle' is not one that is read"),
     ({"added_tokens": [{"id": 0, "content": "a" * 2**17}]}, "it adds 1 tokens; at most 10000"),
-    ({"added_tokens": "a"}, "it adds 0 tokens"),
+    ({"added_tokens": "a"}, "its list of added tokens is 'a', expected a list"),
 ]
 
 

@@ -216,7 +216,7 @@ def test_a_memory_of_another_bundle_is_refused(manifest: Manifest, tmp_path: Pat
 @pytest.mark.parametrize("seconds", [-0.1, float("nan"), float("inf"), 4000.0])
 def test_a_dissolve_of_no_length_that_there_is_is_refused(manifest: Manifest, seconds: float) -> None:
     generator, engine = fake_generator(manifest)
-    with pytest.raises(ValueError, match="a dissolve must last"):
+    with pytest.raises(ValueError, match="a cross-fade must last"):
         generator.condition(seed=1, dissolve_s=seconds)
     assert engine.sessions[1].num_runs == 0
 

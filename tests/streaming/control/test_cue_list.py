@@ -17,7 +17,7 @@ from PIL import Image
 from runtime import Generator, Manifest
 from runtime.engines.engine import Array, Program
 from runtime.noise import CODES, normals
-from runtime.prompts.text_encoder import open_words
+from runtime.prompts.text_encoder import open_text_encoder
 from streaming.arguments import Cue
 from streaming.control.cue_list import CueList
 from streaming.output.pacing import Pacer
@@ -42,11 +42,11 @@ class Stage:
 
     def __init__(self, folder: Path, compute: Callable[..., dict[str, Array]] = mark) -> None:
         self.manifest = Manifest.parse(json.loads((folder / "bundle.json").read_text()))
-        self.words = open_words(folder, self.manifest)
+        self.words = open_text_encoder(folder, self.manifest)
         self.generator: Generator
         self.engine: FakeEngine
         self.generator, self.engine = fake_generator(
-            self.manifest, compute, renewal=False, open_words=lambda: self.words
+            self.manifest, compute, renewal=False, open_text_encoder=lambda: self.words
         )
         self.said: list[str] = []
         self.pacer = Pacer(FakeClock(0.0), Fraction(FPS))
