@@ -1,7 +1,7 @@
-"""A live stream to a server: encoded and sent by a child process, and taken up again whenever the network fails.
+"""A live stream to a server: encoded and sent by a child process, which reconnects when the network fails.
 
-A kind of stream is a class of its own that says how to read its address; everything else is here. No thread sleeps
-between attempts: the next frame after the waiting time makes the next attempt.
+A subclass parses a protocol's address; everything else is here. No thread sleeps between attempts: the first frame
+after the waiting time makes the next attempt.
 """
 
 from __future__ import annotations
@@ -20,20 +20,22 @@ from streaming.output.pacing import Clock, SystemClock
 from streaming.sinks.sink import Frame, Sink, StreamFormat
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 1.0
-_STEADY_S = 30.0  # a connection that lived this long was a good one: the next wait is short again
+_STEADY_S = 30.0  # a connection that lasted this long resets the wait
 
 
 @dataclass(frozen=True)
 class StreamTarget:
-    """Where a live stream goes, and in which form.
+    """Where a live stream goes, and in which format.
 
     Args:
         url: for libavformat.
-        muxer: libavformat's name of the form, e.g. "flv".
-        audio: codec of the silent sound track.
+        muxer: libavformat's name of the format, e.g. "flv".
+        audio: codec of the silent audio track.
         options: of the muxer and of the network protocol.
         secrets: what must not be shown; none may be empty.
-        profile: of H.264; "baseline" is for browsers, whatever a service would like.
+        profile: of H.264; "baseline" is for browsers, and no preset changes it.
+        stream: "module:Class" of what publishes it in the child process.
+        close_s: how long the end of the stream may take, in seconds.
     """
 
     url: str = field(repr=False)
@@ -42,15 +44,17 @@ class StreamTarget:
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
     profile: str = "high"
+    stream: str = PublishJob.stream
+    close_s: float = PublishJob.close_s
 
 
 class Publisher(Protocol):
-    """What can publish one unbroken stream; `PublisherProcess` is one, and says more about each method.
+    """What can publish one uninterrupted stream; see `PublisherProcess`.
 
     Attributes:
-        is_alive: whether it can be told to connect, or is connected.
-        sent_bytes: of picture and sound so far.
-        num_kept: how many of the frames are kept for good; None where that cannot be known.
+        is_alive: whether it can connect, or is connected.
+        sent_bytes: of video and audio so far.
+        num_kept: how many of the frames are certainly stored; None if that cannot be known.
     """
 
     is_alive: bool
@@ -58,11 +62,11 @@ class Publisher(Protocol):
     num_kept: int | None
 
     def wait_ready(self) -> None:
-        """Wait until it can connect without delay; raises OSError if it cannot."""
+        """Wait until it can connect without delay; raises OSError if it never can."""
         ...
 
     def connect(self) -> bool:
-        """Begin to connect, or see how it goes; return whether the stream is on; raises OSError if refused."""
+        """Begin to connect, or check on the attempt; return whether the stream is on air; raises OSError if refused."""
         ...
 
     def send(self, frame: Frame) -> None:
@@ -70,25 +74,25 @@ class Publisher(Protocol):
         ...
 
     def close(self) -> None:
-        """End the stream in peace, and release everything; raises OSError if its end is lost."""
+        """End the stream and release everything; raises OSError if its end is lost."""
         ...
 
 
 class LiveSink(Sink):
-    """Publishes to a server, for as long as the show lasts.
+    """Publishes to a server until the show ends.
 
-    The first attempt and every later one may fail: the wait doubles from 0.25 s up to 1 s, and up to half of it is
-    taken off at random, so that a thousand shows do not come back in the same instant. Each connection begins a new
-    stream: time 0, headers, key frame.
+    Any attempt to connect may fail. The wait before the next one doubles from 0.25 s to 1 s, less a random part of up
+    to half, so that many shows do not reconnect at the same moment. Each connection begins a new stream: time 0,
+    headers, key frame.
 
     Args:
-        spec: what stands behind --to.
-        dial: makes a link, or raises OSError.
+        spec: the value of --to.
+        dial: makes a publisher, or raises OSError.
         clock: measures the waits.
         rng: draws the jitter.
 
     Raises:
-        SinkError: the spec is no address of such a stream.
+        SinkError: the spec is not a valid address.
     """
 
     def __init__(
@@ -113,20 +117,20 @@ class LiveSink(Sink):
         self._since_s = 0.0
         self._num_connections = 0
         self.sent_bytes: int = 0
-        self._sent_before = 0  # by links that are gone
-        self._num_sent = 0  # frames, by this link
+        self._sent_before = 0  # by earlier publishers
+        self._num_sent = 0  # frames, by this publisher
 
     @staticmethod
     @abstractmethod
     def to_target(spec: str) -> StreamTarget:
-        """Read what stands behind --to.
+        """Parse the value of --to.
 
         Raises:
-            SinkError: it is no address of such a stream. The message shows no secret.
+            SinkError: it is not a valid address. The message shows no secret.
         """
 
     def open(self, feed: StreamFormat) -> None:
-        """Nothing to claim: the server may come and go."""
+        """Prepare the job; the server is not needed yet."""
         target, rules = self._target, PRESETS.get(feed.preset)
         self._job = PublishJob(
             target.url,
@@ -140,21 +144,25 @@ class LiveSink(Sink):
             None if rules is None else rules.bitrate(feed.height, feed.fps),
             None if rules is None else 1000 * rules.audio_kbits,
             feed.encoder,
+            target.stream,
+            target.close_s,
         )
 
     def start(self) -> None:
-        """Load the child process, which does not connect before there is a frame to show."""
+        """Load the child process, which connects when there is a frame to send."""
         try:
             self._link = self._dial(self._job)
             self._link.wait_ready()
         except OSError as error:
-            raise SinkError(f"sink {self.name} cannot work: {error}; is PyAV installed as it should be?") from error
+            raise SinkError(
+                f"sink {self.name} cannot start: {error}; check that PyAV is installed correctly"
+            ) from error
 
     def write(self, frame: Frame) -> bool:
-        """Send a frame, once there is a connection; make one where that is due."""
+        """Send a frame if connected; otherwise connect if the wait is over."""
         try:
             if self._link is None:
-                self._link = self._dial(self._job)  # while the wait lasts, it is loaded
+                self._link = self._dial(self._job)  # it loads during the wait
             if not self._is_on_air and not self._connect(self._link):
                 return False
             self._link.send(frame)
@@ -166,7 +174,7 @@ class LiveSink(Sink):
         return True
 
     def close(self) -> None:
-        """Take leave of the server; if the end of the stream is lost, that is an error like any other."""
+        """End the stream; if its end is lost, that counts as an error."""
         if self._link is None:
             return
         try:
@@ -177,17 +185,17 @@ class LiveSink(Sink):
             self._count_lost(self._link)
 
     def is_up(self) -> bool:
-        """Return whether the stream is on."""
+        """Return whether the stream is on air."""
         return self._is_on_air
 
     def state(self) -> str:
-        """Return whether the stream is on, or why not."""
+        """Return whether the stream is on air, or why not."""
         return self._state
 
     def result(self) -> str:
-        """Return how often the stream had to be begun, and what went wrong last."""
+        """Return the number of connections and the last error."""
         count = f"{self._num_connections} connection{'' if self._num_connections == 1 else 's'}"
-        return f"{count}, last trouble: {self._trouble}" if self._trouble else count
+        return f"{count}, last error: {self._trouble}" if self._trouble else count
 
     def _connect(self, link: Publisher) -> bool:
         if self._next_attempt_s is not None and self._clock.now() < self._next_attempt_s:
@@ -203,7 +211,7 @@ class LiveSink(Sink):
 
     def _postpone(self, error: OSError) -> None:
         reason = self._to_reason(error)
-        # The same answer again is no news: a server that is down for an hour is one trouble.
+        # The same error again is not counted: a server that is down for an hour is one error.
         self.errors += self._is_on_air or reason != self._trouble
         if self._is_on_air and self._clock.now() - self._since_s >= _STEADY_S:
             self._wait_s = FIRST_WAIT_S
@@ -226,6 +234,6 @@ class LiveSink(Sink):
 
     def _to_reason(self, error: OSError) -> str:
         reason = " ".join(str(error.strerror or error).split())
-        for secret in sorted(self._target.secrets, key=len, reverse=True):  # one may be a part of another
+        for secret in sorted(self._target.secrets, key=len, reverse=True):  # one may contain another
             reason = reason.replace(secret, "***")
         return reason

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urljoin, urlsplit
 import pytest
 
 from streaming.errors import SinkError
-from streaming.live.ffmpeg_stream import FFmpegStream
+from streaming.live.hls_stream import HlsStream
 from streaming.live.hls import NUM_SEGMENTS, HlsFolder
 from streaming.live.publisher import PublisherProcess, PublishJob
 from streaming.output.fan_out import FanOut, SinkStats
@@ -156,7 +156,7 @@ def test_a_name_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name:
     (tmp_path / "%d").mkdir()
     path = Path("%d") / f"{name}.m3u8"
     target = HlsSink.to_target(str(path))
-    stream = FFmpegStream(PublishJob(target.url, target.muxer, 64, 48, "25", target.audio))
+    stream = HlsStream(PublishJob(target.url, target.muxer, 64, 48, "25", target.audio))
     for number in range(54):
         stream.send(Frame(numbered(number), number))
     stream.close()

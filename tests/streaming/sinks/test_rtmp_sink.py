@@ -134,7 +134,7 @@ def test_a_child_that_cannot_be_loaded_is_told_before_the_show(monkeypatch: pyte
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     sink = RtmpSink(URL)
     sink.open(feed())
-    with pytest.raises(SinkError, match=r"app/\*\*\* cannot work: the process that sends the stream has ended"):
+    with pytest.raises(SinkError, match=r"app/\*\*\* cannot start: the process that sends the stream has ended"):
         sink.start()
     sink.discard()
 
@@ -161,7 +161,7 @@ def test_a_new_connection_is_a_new_link() -> None:
     assert first.is_closed
     assert (first.slots, second.slots) == (list(range(20)), list(range(back, 100)))
     assert sink.errors == 1
-    assert sink.result() == "2 connections, last trouble: the server has closed ***"
+    assert sink.result() == "2 connections, last error: the server has closed ***"
     assert (sink.reconnects, sink.sent_bytes) == (1, 1000 * (20 + 100 - back))
 
 
