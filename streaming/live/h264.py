@@ -1,4 +1,4 @@
-"""H.264, set up alike for recordings and for live streams."""
+"""The set-up of H.264 encoders, the same for recordings and live streams."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from streaming.sinks.sink import Frame, StreamFormat
 KEY_INTERVAL_S = 2
 _BT709 = 1  # ITU-T H.273, tables 2 to 4: primaries, transfer and matrix are all 1
 _LIMITED = 1  # AVCOL_RANGE_MPEG
-_PIXELS_PER_THREAD = 300_000  # a small picture cut into slices for many threads costs quality and gains nothing
+_PIXELS_PER_THREAD = 300_000  # more threads cut a small frame into slices, which costs quality
 
 
 def add_video(container: Any, feed: StreamFormat, encoder: H264Encoder, options: Mapping[str, str]) -> Any:
     """Add an H.264 stream to an output container.
 
     Args:
-        container: an `av` output container that has written nothing yet.
+        container: an `av` output container without a header yet.
         feed: frame size and rate.
-        encoder: one that works here.
-        options: of the encoder, besides those for size, rate and colour.
+        encoder: one that works on this machine.
+        options: of the encoder, except size, rate and colour.
 
     Returns:
         The `av` stream; its encoder counts time in slots.
@@ -36,18 +36,18 @@ def add_video(container: Any, feed: StreamFormat, encoder: H264Encoder, options:
 
 
 def open_video(feed: StreamFormat, encoder: H264Encoder, options: Mapping[str, str]) -> Any:
-    """Open an H.264 encoder of its own, whose key frames hold all that a decoder must know.
+    """Open an H.264 encoder without a container; its key frames contain the stream's headers.
 
     Args:
         feed: frame size and rate.
-        encoder: one that works here.
-        options: of the encoder, besides those for size, rate and colour.
+        encoder: one that works on this machine.
+        options: of the encoder, except size, rate and colour.
 
     Returns:
         The `av` codec context; it counts time in slots.
 
     Raises:
-        av.FFmpegError: the encoder does not take them.
+        av.FFmpegError: the encoder rejects the options.
     """
     context = av.CodecContext.create(encoder.codec, "w")
     context.options = dict(options)
@@ -75,8 +75,8 @@ def to_video_frame(
         frame: uint8 (H * 3 / 2, W); copied.
         feed: its rate.
         slot: presentation time in slots.
-        pixels: what the encoder takes.
-        is_key: whether it must become a key frame.
+        pixels: the encoder's input format.
+        is_key: whether to request a key frame.
 
     Returns:
         An `av.VideoFrame`.

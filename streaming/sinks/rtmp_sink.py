@@ -23,10 +23,10 @@ class RtmpSink(LiveSink):
             parts = urlsplit(spec)
             host, _ = parts.hostname, parts.port
         except ValueError as error:
-            raise SinkError(f"sink {mask(spec)} is no address of a stream: {form}") from error
+            raise SinkError(f"sink {mask(spec)} is not a valid address: {form}") from error
         app, _, name = parts.path.strip("/").rpartition("/")
         if not host or not app or not name:
-            raise SinkError(f"sink {mask(spec)} is no address of a stream: {form}")
+            raise SinkError(f"sink {mask(spec)} is not a valid address: {form}")
         key = f"{name}?{parts.query}" if parts.query else name
         options = {
             "flvflags": "no_duration_filesize",

@@ -19,7 +19,7 @@ class SrtSink(LiveSink):
             address = parse(spec)
         except ValueError as error:
             form = "srt://HOST:PORT[?streamid=ID&passphrase=WORDS&latency=MS&mode=caller|listener]"
-            raise SinkError(f"sink {mask(spec)} is no address of a stream ({error}): write {form}") from error
+            raise SinkError(f"sink {mask(spec)} is not a valid address ({error}): write {form}") from error
         # By default audio waits until there are 2930 bytes of it, which silence takes very long to fill.
         options = {"pes_payload_size": "0"}
         raw = (item.partition("=")[2] for item in spec.partition("?")[2].split("&") if item[:1] in "sp")

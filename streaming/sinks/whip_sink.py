@@ -23,9 +23,9 @@ class WhipSink(LiveSink):
             parts = urlsplit(spec)
             host, port = parts.hostname, parts.port
         except ValueError as error:
-            raise SinkError(f"sink {mask(spec)} is no address of a stream: write {_FORM}") from error
+            raise SinkError(f"sink {mask(spec)} is not a valid address: write {_FORM}") from error
         if not host or parts.password is not None or parts.path in ("", "/"):
-            raise SinkError(f"sink {mask(spec)} is no address of a stream: write {_FORM}")
+            raise SinkError(f"sink {mask(spec)} is not a valid address: write {_FORM}")
         scheme = "http" if parts.scheme.lower() == "whip+http" else "https"
         place = f"[{host}]" if ":" in host else host
         netloc = place if port is None else f"{place}:{port}"

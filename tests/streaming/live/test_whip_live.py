@@ -211,7 +211,7 @@ def test_a_server_that_refuses_moves_leaves_and_returns(server: Server) -> None:
     server.status = 403
     show = Publisher(f"whip+http://TOKEN@{server.place}/moved")
     show.write_until(lambda: "refused" in show.sink.state())
-    assert "the server has refused the stream (403 Forbidden)" in show.sink.state()
+    assert "the server refused the stream (403 Forbidden)" in show.sink.state()
     server.status = 201
     show.write_until(lambda: show.sink.is_up())
     assert server.requests[-2:] == [("POST", "/moved", "Bearer TOKEN"), ("POST", "/whip/x", "Bearer TOKEN")]

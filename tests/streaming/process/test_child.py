@@ -37,6 +37,12 @@ def echo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChildProce
         yield child
 
 
+def send_all(child: ChildProcess, timeout_s: float) -> None:
+    """Send more than the pipe and the queue hold."""
+    for _ in range(10):
+        child.send({}, bytes(10**6), timeout_s=timeout_s)
+
+
 def test_messages_and_data_in_both_directions(echo: ChildProcess) -> None:
     assert echo.receive(0.0) is None
     first = echo.receive(WAIT_S)
@@ -61,8 +67,7 @@ def test_messages_and_data_in_both_directions(echo: ChildProcess) -> None:
 def test_a_child_that_reads_nothing_costs_no_more_than_the_time_limit(echo: ChildProcess) -> None:
     os.kill(echo.pid, signal.SIGSTOP)
     with pytest.raises(TimeoutError):
-        for _ in range(10):
-            echo.send({}, bytes(10**6), timeout_s=0.05)
+        send_all(echo, 0.05)
     echo.close()
     assert echo.has_ended()
 
@@ -71,8 +76,7 @@ def test_a_child_that_ends_is_noticed(echo: ChildProcess) -> None:
     echo.send({"kill": True})
     assert echo.wait(WAIT_S) == 3
     with pytest.raises(BrokenPipeError):
-        for _ in range(10):
-            echo.send({}, bytes(10**6))
+        send_all(echo, WAIT_S)
 
 
 def test_no_child_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:

@@ -12,8 +12,8 @@ from urllib.parse import unquote, urljoin, urlsplit
 import pytest
 
 from streaming.errors import SinkError
-from streaming.live.hls_stream import HlsStream
 from streaming.live.hls import NUM_SEGMENTS, HlsFolder
+from streaming.live.hls_stream import HlsStream
 from streaming.live.publisher import PublisherProcess, PublishJob
 from streaming.output.fan_out import FanOut, SinkStats
 from streaming.sinks.hls_sink import HlsSink

@@ -57,13 +57,13 @@ def test_an_unknown_sink_names_the_known_ones_and_the_nearest(spec: str, nearest
 
 
 def test_a_sink_is_taken_once() -> None:
-    with pytest.raises(SinkError, match="null is there twice"):
+    with pytest.raises(SinkError, match="null is given twice"):
         make_sinks(["null", "-", "null"], "i420")
 
 
 def test_rgb_is_for_raw_sinks() -> None:
     assert len(make_sinks(["-", "null"], "rgb")) == 2
-    with pytest.raises(SinkError, match=r"out\.mp4 takes i420 and got --pixels rgb"):
+    with pytest.raises(SinkError, match=r"out\.mp4 accepts i420, got --pixels rgb"):
         make_sinks(["-", "out.mp4"], "rgb")
 
 

@@ -47,7 +47,7 @@ def test_what_an_address_says(url: str, address: SrtAddress) -> None:
         ("srt://host:9000/SECRET", "needs a host and a port"),
         ("srt://SECRET@host:9000", "needs a host and a port"),
         ("srt://host:99999", "write srt://"),
-        ("srt://host:9000?mode=SECRET", "mode is caller or listener"),
+        ("srt://host:9000?mode=SECRET", "mode must be caller or listener"),
         ("srt://host:9000?latency=-1", "whole number of milliseconds"),
         ("srt://host:9000?latency=9000", "up to 8000"),
         ("srt://host:9000?passphrase=SECRET", "10 to 79 characters"),
