@@ -10,6 +10,7 @@ import stat
 from pathlib import Path
 
 _NOT_A_FILE = {errno.ELOOP, errno.ENXIO}  # errors of opening a link and a socket
+_CLOSES_FIRST = os.name == "nt"  # elsewhere a lock must last until the file is renamed or deleted
 _FLAGS = ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY")  # those that the system has
 
 
@@ -59,7 +60,7 @@ class OutputFile(io.FileIO):
 
     def commit(self) -> None:
         """Move the file to its final path, replacing an older one, and close it."""
-        if os.name == "nt":  # elsewhere a lock on the file lasts until it is renamed
+        if _CLOSES_FIRST:
             self.close()
         self.partial.replace(self._path)
         self.close()
@@ -67,9 +68,11 @@ class OutputFile(io.FileIO):
     def discard(self) -> None:
         """Delete and close the file; without errors."""
         with contextlib.suppress(OSError):
-            self.close()
-        with contextlib.suppress(OSError):
+            if _CLOSES_FIRST:
+                self.close()
             self.partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.close()
 
 
 def _open(path: str, _: int) -> int:

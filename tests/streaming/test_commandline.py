@@ -298,7 +298,7 @@ def test_names_that_are_too_long_are_refused(
     ("error", "message"),
     [
         (MemoryError(), "there is not enough memory"),
-        (RuntimeError("can't start new thread"), "no room for another thread"),
+        (RuntimeError("can't start new thread"), "too many threads"),
         (ImportError("libav.so: failed to map segment"), "cannot be loaded (libav.so: failed to map segment)"),
         (OSError(24, "Too many open files"), "Too many open files"),
         (PermissionError(13, "Permission denied", "a.png"), "Permission denied: a.png"),

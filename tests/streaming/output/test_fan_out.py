@@ -153,7 +153,7 @@ def test_a_fault_of_our_own_kills_the_lane_and_shows_its_trace(monkeypatch: pyte
     fan_out = started(ScriptedSink("sink", {"write": ZeroDivisionError("a bug")}))
     fan_out.put(numbered(0), 0)
     assert fan_out.lanes[0].join(WAIT_S)
-    assert "fault of its own" in fan_out.figures()[0].state
+    assert "internal error" in fan_out.figures()[0].state
     assert traces[0].exc_type is ZeroDivisionError
 
 

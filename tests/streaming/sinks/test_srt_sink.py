@@ -52,7 +52,7 @@ def test_what_an_address_says(url: str, address: SrtAddress) -> None:
         ("srt://host:9000?latency=9000", "up to 8000"),
         ("srt://host:9000?passphrase=SECRET", "10 to 79 characters"),
         ("srt://host:9000?streamid=" + 513 * "S", "at most 512"),
-        ("srt://host:9000?key=SECRET", "and nothing else"),
+        ("srt://host:9000?key=SECRET", "only streamid, passphrase, latency and mode"),
     ],
 )
 def test_what_is_no_address(spec: str, why: str) -> None:
