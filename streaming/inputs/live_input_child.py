@@ -147,8 +147,8 @@ def main() -> None:
         try:
             for frame in read(**message[0]):
                 parent.send({}, frame.reshape(-1).data)
-        except ValueError as error:
-            parent.send({"error": " ".join(str(error).split())})
+        except Exception as error:  # noqa: BLE001 - OpenCV and FFmpeg raise more types than are documented
+            parent.send({"error": " ".join(str(error).split()) or type(error).__name__})
 
 
 if __name__ == "__main__":

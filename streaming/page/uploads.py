@@ -34,7 +34,7 @@ def decode_picture(data: bytes, width: int, height: int, *, patience_s: float = 
         raise ValueError(f"a picture may have at most {MAX_BYTES // 2**20} MiB, got {len(data) / 2**20:.1f}")
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")  # each needs memory
     try:
-        child = ChildProcess("streaming.page.unpack", environment=threads, niceness=_NICENESS, is_quiet=True)
+        child = ChildProcess("streaming.page.uploads_child", environment=threads, niceness=_NICENESS, is_quiet=True)
         with closing(child):
             child.send({"width": width, "height": height}, data)
             message = child.receive(patience_s)

@@ -89,8 +89,14 @@ def test_no_child_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
         "child = ChildProcess('waiting')\nchild.receive()\nprint('ready', flush=True)\nsys.stdin.read()\n"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, **pipes) as parent:
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as parent:
         assert parent.stdout is not None
         assert parent.stderr is not None
         assert parent.stdout.readline() == b"ready\n"

@@ -1,6 +1,6 @@
 """The child process that decodes an uploaded picture, so that a malicious one harms only this process.
 
-python -m streaming.page.unpack      (started by `streaming.page.uploads`)
+python -m streaming.page.uploads_child      (started by `streaming.page.uploads`)
 
 It receives {"width": W, "height": H} with the picture's file. It sends a message with height x width x 3 bytes of RGB,
 or {"error": REASON}.
