@@ -116,7 +116,7 @@ class SinkThread:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def figures(self) -> SinkStats:
+    def stats(self) -> SinkStats:
         """Return the sink's statistics."""
         if self.error is not None:
             state = f"dead: {self.error}"
@@ -204,7 +204,7 @@ class FanOut:
     """
 
     def __init__(self, sinks: Sequence[Sink], clock: Clock | None = None) -> None:
-        self.lanes: list[SinkThread] = []
+        self.threads: list[SinkThread] = []
         self._clock = clock or SystemClock()
         self._sinks = sinks
         self._pool = FramePool()
@@ -226,9 +226,9 @@ class FanOut:
             for sink in opened:
                 sink.discard()
             raise
-        self.lanes = [SinkThread(sink, self._clock) for sink in opened]
-        for lane in self.lanes:
-            lane.start()
+        self.threads = [SinkThread(sink, self._clock) for sink in opened]
+        for thread in self.threads:
+            thread.start()
 
     def wait_ready(self) -> None:
         """Wait until every sink has started.
@@ -236,11 +236,11 @@ class FanOut:
         Raises:
             SinkError: one has failed; the caller then closes the fan-out with `keep=False`.
         """
-        for lane in self.lanes:
-            lane.ready.wait()
-        for lane in self.lanes:
-            if lane.error is not None:
-                raise SinkError(lane.error)
+        for thread in self.threads:
+            thread.ready.wait()
+        for thread in self.threads:
+            if thread.error is not None:
+                raise SinkError(thread.error)
 
     def put(self, picture: Picture, slot: int) -> None:
         """Queue a frame at every sink, without waiting.
@@ -250,8 +250,8 @@ class FanOut:
             slot: its position in the show.
         """
         self._last = Frame(self._pool.copy(picture), slot)
-        for lane in self.lanes:
-            lane.offer(self._last)
+        for thread in self.threads:
+            thread.offer(self._last)
 
     def repeat(self, slot: int) -> None:
         """Queue the last frame again at every sink, after at least one `put`.
@@ -261,22 +261,22 @@ class FanOut:
         """
         assert self._last is not None, "no frame has been put yet"
         self._last = Frame(self._last.picture, slot)
-        for lane in self.lanes:
-            lane.offer(self._last)
+        for thread in self.threads:
+            thread.offer(self._last)
 
     @property
     def is_reader_gone(self) -> bool:
         """Whether the reader of a pipe has closed it, which ends the show."""
-        return any(lane.is_reader_gone for lane in self.lanes)
+        return any(thread.is_reader_gone for thread in self.threads)
 
     @property
     def is_dead(self) -> bool:
         """Whether no sink takes frames any more."""
-        return all(lane.is_over for lane in self.lanes)
+        return all(thread.is_over for thread in self.threads)
 
-    def figures(self) -> list[SinkStats]:
+    def stats(self) -> list[SinkStats]:
         """Return the statistics of each sink."""
-        return [lane.figures() for lane in self.lanes]
+        return [thread.stats() for thread in self.threads]
 
     def close(self, *, keep: bool = True) -> list[str]:
         """Close all sinks concurrently and wait for each as long as its `close_s`; a second call does nothing.
@@ -290,6 +290,6 @@ class FanOut:
         if self._is_closed:
             return []
         self._is_closed = True
-        for lane in self.lanes:
-            lane.finish(keep=keep)
-        return [lane.sink.name for lane in self.lanes if not lane.join(lane.sink.close_s)]
+        for thread in self.threads:
+            thread.finish(keep=keep)
+        return [thread.sink.name for thread in self.threads if not thread.join(thread.sink.close_s)]

@@ -156,15 +156,15 @@ class PageSink(Sink):
         from streaming.page.webrtc import PageWebRTC, is_installed
 
         feed = self._feed
-        desk = feed.desk or ShowController()
-        self._room = room = ControlRoom(desk, self._stats, (feed.width, feed.height), limits)
+        controller = feed.controller or ShowController()
+        self._room = room = ControlRoom(controller, self._stats, (feed.width, feed.height), limits)
         loop = asyncio.get_running_loop()
 
         def wake() -> None:
             with contextlib.suppress(RuntimeError):  # the server has stopped
                 loop.call_soon_threadsafe(room.wake)
 
-        desk.on_change.append(wake)
+        controller.on_change.append(wake)
         guard = RequestGuard(self._host, self._token)
         routes = room.routes(has_webrtc=is_installed())
         if is_installed():
@@ -208,7 +208,7 @@ class PageSink(Sink):
         feed = self._feed
         about = {"title": feed.title, "width": feed.width, "height": feed.height, "wanted_fps": float(feed.fps)}
         about["has_webrtc"] = self._webrtc is not None
-        return {**about, **feed.figures()}
+        return {**about, **feed.stats()}
 
     def _jpeg(self) -> bytes | None:
         from streaming.page.jpeg import to_jpeg

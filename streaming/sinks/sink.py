@@ -31,8 +31,8 @@ class StreamFormat:
         height: of a frame in pixels, even.
         fps: slots per second.
         pixels: "i420" (H * 3 / 2, W; planes Y, U, V; BT.709 limited range) or "rgb" (H, W, 3).
-        figures: returns the show's latest statistics, ready for JSON; may be called from any thread.
-        desk: the show's controller, or None.
+        stats: returns the show's latest statistics, ready for JSON; may be called from any thread.
+        controller: the show's controller, or None.
         preset: a name of `streaming.live.presets`, whose rules live streams follow; "" for none.
         encoder: a name of `streaming.live.encoders`; "" if no sink encodes H.264.
     """
@@ -42,8 +42,8 @@ class StreamFormat:
     height: int
     fps: Fraction
     pixels: str
-    figures: Callable[[], Mapping[str, Any]]
-    desk: ShowController | None = None
+    stats: Callable[[], Mapping[str, Any]]
+    controller: ShowController | None = None
     preset: str = ""
     encoder: str = "x264"
 

@@ -79,17 +79,17 @@ def show(sink: HlsSink, num_frames: int, fps: int = 10) -> SinkStats:
     fan_out = FanOut([sink])
     fan_out.open(feed(fps=fps))
     fan_out.wait_ready()
-    (lane,) = fan_out.lanes
+    (thread,) = fan_out.threads
     slot, last = 0, 10**9
     while slot < last:
         fan_out.put(numbered(slot % 55), slot)
         slot += 1
-        while lane._queue:
+        while thread._queue:
             time.sleep(0.001)
         if last == 10**9 and sink.is_up():
             last = slot + num_frames
     fan_out.close()
-    return fan_out.figures()[0]
+    return fan_out.stats()[0]
 
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux sets the limits of another process")
@@ -98,11 +98,11 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux sets the 
 @linux
 def test_nothing_that_is_lost_counts_as_written(tmp_path: Path) -> None:
     sink = HlsSink(str(tmp_path / "live.m3u8"), dial=full_disk([2000] * 1000))  # a playlist would fit
-    figures = show(sink, 30)
-    assert figures.errors >= 1
-    assert figures.written == 0
-    assert figures.dropped >= 30
-    assert "File too large" in figures.result
+    stats = show(sink, 30)
+    assert stats.errors >= 1
+    assert stats.written == 0
+    assert stats.dropped >= 30
+    assert "File too large" in stats.result
     assert list(tmp_path.iterdir()) == []
 
 

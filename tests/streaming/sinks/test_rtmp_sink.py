@@ -251,7 +251,7 @@ def test_a_server_that_never_answers_costs_the_other_sinks_nothing() -> None:
             assert fan_out.close() == []
             assert time.monotonic() - began_s < 2
     assert [frame.slot for frame in other.frames] == list(range(60))
-    rtmp, scripted = fan_out.figures()
+    rtmp, scripted = fan_out.stats()
     assert (rtmp.written, scripted.written, scripted.dropped) == (0, 60, 0)
     with pytest.raises(ProcessLookupError):
         os.kill(links[-1].pid, 0)

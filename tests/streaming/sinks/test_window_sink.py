@@ -77,8 +77,8 @@ def test_a_closed_sink_is_no_dead_one() -> None:
     fan_out.open(feed())
     fan_out.wait_ready()
     fan_out.put(to_i420(colour_card(64, 48)), 0)
-    assert fan_out.lanes[0].join(WAIT_S)
-    first, second = fan_out.figures()
+    assert fan_out.threads[0].join(WAIT_S)
+    first, second = fan_out.stats()
     assert (first.state, first.is_dead, first.errors, first.is_up) == ("closed", False, 0, False)
     assert second.is_up
     assert not fan_out.is_dead
