@@ -62,9 +62,8 @@ class FFmpegStream:
             self._audio = self._container.add_stream(job.audio, rate=_SAMPLE_RATE, layout="stereo")
             if job.audio_bitrate is not None:
                 self._audio.codec_context.bit_rate = job.audio_bitrate
-        if (
-            FormatFlags.global_header.value & av.format.ContainerFormat(job.muxer, "w").flags
-        ):  # the tee muxer does not ask for it
+        # The tee muxer does not request global headers for the muxer behind it.
+        if FormatFlags.global_header.value & av.format.ContainerFormat(job.muxer, "w").flags:
             for stream in self._container.streams:
                 stream.codec_context.flags |= CodecFlags.global_header.value
         self._container.start_encoding()

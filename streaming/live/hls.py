@@ -22,7 +22,7 @@ PLAYLIST = "folder:playlist.m3u8"  # libavformat does not know this protocol and
 
 
 class HlsFolder:
-    """One playlist "NAME.m3u8", and "NAME-NUMBER.ts" beside it; old segments are deleted.
+    """One playlist "NAME.m3u8", and "NAME-NUMBER.ts" next to it; old segments are deleted.
 
     Each file is written as NAME.tmp and renamed. The first complete segment replaces those of an earlier show. In the
     segments' names, characters with a meaning in URLs are replaced.

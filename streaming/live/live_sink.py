@@ -108,10 +108,10 @@ class LiveSink(Sink):
         self._dial = dial
         self._clock = clock or SystemClock()
         self._rng = rng or random.Random()
-        self._link: Publisher | None = None
+        self._publisher: Publisher | None = None
         self._is_on_air = False
         self._state = "not connected yet"
-        self._trouble = ""
+        self._last_error = ""
         self._wait_s = FIRST_WAIT_S
         self._next_attempt_s: float | None = None
         self._since_s = 0.0
@@ -151,8 +151,8 @@ class LiveSink(Sink):
     def start(self) -> None:
         """Load the child process, which connects when there is a frame to send."""
         try:
-            self._link = self._dial(self._job)
-            self._link.wait_ready()
+            self._publisher = self._dial(self._job)
+            self._publisher.wait_ready()
         except OSError as error:
             raise SinkError(
                 f"sink {self.name} cannot start: {error}; check that PyAV is installed correctly"
@@ -161,13 +161,13 @@ class LiveSink(Sink):
     def write(self, frame: Frame) -> bool:
         """Send a frame if connected; otherwise connect if the wait is over."""
         try:
-            if self._link is None:
-                self._link = self._dial(self._job)  # it loads during the wait
-            if not self._is_on_air and not self._connect(self._link):
+            if self._publisher is None:
+                self._publisher = self._dial(self._job)  # it loads during the wait
+            if not self._is_on_air and not self._connect(self._publisher):
                 return False
-            self._link.send(frame)
+            self._publisher.send(frame)
             self._num_sent += 1
-            self.sent_bytes = self._sent_before + self._link.sent_bytes
+            self.sent_bytes = self._sent_before + self._publisher.sent_bytes
         except OSError as error:
             self._postpone(error)
             return False
@@ -175,14 +175,14 @@ class LiveSink(Sink):
 
     def close(self) -> None:
         """End the stream; if its end is lost, that counts as an error."""
-        if self._link is None:
+        if self._publisher is None:
             return
         try:
-            self._link.close()
+            self._publisher.close()
         except OSError as error:
             self.errors += 1
-            self._trouble = self._to_reason(error)
-            self._count_lost(self._link)
+            self._last_error = self._to_reason(error)
+            self._count_lost(self._publisher)
 
     def is_up(self) -> bool:
         """Return whether the stream is on air."""
@@ -195,13 +195,13 @@ class LiveSink(Sink):
     def result(self) -> str:
         """Return the number of connections and the last error."""
         count = f"{self._num_connections} connection{'' if self._num_connections == 1 else 's'}"
-        return f"{count}, last error: {self._trouble}" if self._trouble else count
+        return f"{count}, last error: {self._last_error}" if self._last_error else count
 
-    def _connect(self, link: Publisher) -> bool:
+    def _connect(self, publisher: Publisher) -> bool:
         if self._next_attempt_s is not None and self._clock.now() < self._next_attempt_s:
             return False
-        self._state = f"connecting again ({self._trouble})" if self._trouble else "connecting"
-        if link.connect():
+        self._state = f"connecting again ({self._last_error})" if self._last_error else "connecting"
+        if publisher.connect():
             self._is_on_air = True
             self._since_s = self._clock.now()
             self._num_connections += 1
@@ -212,24 +212,24 @@ class LiveSink(Sink):
     def _postpone(self, error: OSError) -> None:
         reason = self._to_reason(error)
         # The same error again is not counted: a server that is down for an hour is one error.
-        self.errors += self._is_on_air or reason != self._trouble
+        self.errors += self._is_on_air or reason != self._last_error
         if self._is_on_air and self._clock.now() - self._since_s >= _STEADY_S:
             self._wait_s = FIRST_WAIT_S
         self._is_on_air = False
-        if self._link is not None and not self._link.is_alive:
-            self._count_lost(self._link)
-            self._link.close()
-            self._link = None
+        if self._publisher is not None and not self._publisher.is_alive:
+            self._count_lost(self._publisher)
+            self._publisher.close()
+            self._publisher = None
             self._sent_before = self.sent_bytes
         wait_s = self._wait_s * (1 - self._rng.random() / 2)
         self._wait_s = min(LONGEST_WAIT_S, 2 * self._wait_s)
         self._next_attempt_s = self._clock.now() + wait_s
-        self._trouble = reason
+        self._last_error = reason
         self._state = f"no connection ({reason}), trying again in {wait_s:.1f} s"
 
-    def _count_lost(self, link: Publisher) -> None:
-        if link.num_kept is not None:
-            self.lost += self._num_sent - link.num_kept
+    def _count_lost(self, publisher: Publisher) -> None:
+        if publisher.num_kept is not None:
+            self.lost += self._num_sent - publisher.num_kept
         self._num_sent = 0
 
     def _to_reason(self, error: OSError) -> str:

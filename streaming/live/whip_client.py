@@ -59,7 +59,7 @@ def publish(url: str, offer: str, token: str = "") -> WhipSession:
 
 
 def leave(session: WhipSession) -> None:
-    """Tell the server that the stream has ended.
+    """Send the DELETE that ends the stream.
 
     Raises:
         OSError: the request failed.

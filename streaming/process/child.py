@@ -26,7 +26,7 @@ _MAX_BYTES = 2**28  # of one message
 
 
 def encode(fields: Mapping[str, Any], data: Data = b"") -> bytes:
-    """Return the line that stands before a message's data."""
+    """Return the line that precedes a message's data."""
     size = {"size": len(data)} if len(data) else {}
     return json.dumps({**fields, **size}).encode() + b"\n"
 
@@ -95,8 +95,8 @@ class ChildProcess:
         self._outbox: deque[tuple[Data, ...]] = deque([] if config is None else [(encode(config),)])
         self._inbox: deque[Message] = deque()
         self._is_finished = False  # nothing more will be sent
-        self._is_broken = False  # the child takes nothing more
-        self._is_silent = False  # the child says nothing more
+        self._is_broken = False  # the child reads no more messages
+        self._is_silent = False  # the child has sent its last message
         self._is_closed = False
         self._threads = [threading.Thread(target=run, daemon=True) for run in (self._write_all, self._read_all)]
         try:

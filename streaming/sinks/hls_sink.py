@@ -13,7 +13,7 @@ _CLOSE_S = 10.0  # what is not written by then is lost
 
 
 class HlsSink(LiveSink):
-    """Writes "FOLDER/NAME.m3u8" and "NAME-NUMBER.ts" beside it; old segments are deleted.
+    """Writes "FOLDER/NAME.m3u8" and "NAME-NUMBER.ts" next to it; old segments are deleted.
 
     A segment begins with a key frame. The playlist is replaced by renaming, and is ended with the show. If a segment
     or the playlist cannot be written, the stream begins again, which counts as an error; frames that are in no complete

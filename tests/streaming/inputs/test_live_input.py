@@ -1,4 +1,4 @@
-"""Live inputs: the latest frame, standing still, lost, and back; real readers of files and the test card."""
+"""Live inputs: the latest frame, frozen, lost, and back; real readers of files and the test card."""
 
 from __future__ import annotations
 

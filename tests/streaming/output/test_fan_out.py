@@ -1,4 +1,4 @@
-"""The fan-out: every sink for itself. Sinks are held and released by semaphores; nothing here sleeps."""
+"""The fan-out: independent sinks, held and released by semaphores; no test sleeps."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_frame_is_copied_once_shared_and_read_only() -> None:
         first.frames[0].picture[0, 0] = 1
 
 
-def test_a_blocked_sink_loses_its_oldest_frames_and_costs_nobody_else() -> None:
+def test_a_blocked_sink_loses_its_oldest_frames_and_affects_no_other() -> None:
     hold = threading.Semaphore(0)
     blocked, free = ScriptedSink("blocked", hold=hold), ScriptedSink("free")
     fan_out = started(blocked, free)
@@ -72,7 +72,7 @@ def test_a_blocked_sink_loses_its_oldest_frames_and_costs_nobody_else() -> None:
     assert [frame.slot for frame in free.frames] == list(range(10))
 
 
-def test_a_dead_sink_is_closed_told_and_left_alone() -> None:
+def test_a_failed_sink_is_closed_and_reported() -> None:
     dying, living = ScriptedSink("dying", {"write": SinkError("no space left")}), ScriptedSink("living")
     fan_out = started(dying, living)
     fan_out.put(numbered(0), 0)
@@ -85,7 +85,7 @@ def test_a_dead_sink_is_closed_told_and_left_alone() -> None:
     assert (stats.state, stats.is_dead, stats.errors) == ("dead: no space left", True, 1)
 
 
-def test_the_first_error_is_the_one_that_is_told() -> None:
+def test_the_first_error_is_reported() -> None:
     sink = ScriptedSink("sink", {"write": SinkError("first"), "close": SinkError("second")})
     fan_out = started(sink)
     fan_out.put(numbered(0), 0)
@@ -93,7 +93,7 @@ def test_the_first_error_is_the_one_that_is_told() -> None:
     assert fan_out.stats()[0].state == "dead: first"
 
 
-def test_an_error_at_the_end_is_told() -> None:
+def test_an_error_at_the_end_is_reported() -> None:
     fan_out = started(ScriptedSink("sink", {"close": SinkError("the disk is full")}))
     fan_out.close()
     assert fan_out.stats()[0].state == "dead: the disk is full"
@@ -134,7 +134,7 @@ def test_if_one_cannot_start_the_others_leave_nothing_behind() -> None:
     assert [sink.calls[-1] for sink in sinks] == ["discard", "discard"]
 
 
-def test_a_sink_that_hangs_is_left_behind_by_name() -> None:
+def test_a_sink_that_hangs_is_abandoned_and_named() -> None:
     hold = threading.Semaphore(0)
     sink = ScriptedSink("hanging", hold=hold)
     sink.close_s = 0.0
@@ -147,7 +147,7 @@ def test_a_sink_that_hangs_is_left_behind_by_name() -> None:
     assert fan_out.threads[0].join(WAIT_S)
 
 
-def test_a_fault_of_our_own_kills_the_lane_and_shows_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_ends_the_sink_and_prints_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     traces: list[threading.ExceptHookArgs] = []
     monkeypatch.setattr(threading, "excepthook", traces.append)
     fan_out = started(ScriptedSink("sink", {"write": ZeroDivisionError("a bug")}))

@@ -140,10 +140,10 @@ def test_an_end_that_is_lost_is_an_error(tmp_path: Path) -> None:
     sink.start()
     while not sink.write(Frame(numbered(0), 0)):
         pass
-    assert sink._link is not None
+    assert sink._publisher is not None
     for slot in range(1, 30):
         sink.write(Frame(numbered(slot), slot))
-    resource.prlimit(sink._link.pid, resource.RLIMIT_FSIZE, (0, 0))
+    resource.prlimit(sink._publisher.pid, resource.RLIMIT_FSIZE, (0, 0))
     sink.close()
     assert sink.errors == 1
     assert "File too large" in sink.result()

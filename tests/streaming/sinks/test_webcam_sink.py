@@ -1,4 +1,4 @@
-"""The webcam: a fake driver, and the two sentences that people will meet."""
+"""The webcam with a fake driver, and its two error messages."""
 
 from __future__ import annotations
 
