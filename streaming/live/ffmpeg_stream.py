@@ -9,7 +9,6 @@ import re
 import time
 from collections.abc import Mapping
 from fractions import Fraction
-from math import ceil
 from typing import Any
 
 import av
@@ -18,7 +17,7 @@ from av.codec.context import Flags as CodecFlags
 from av.format import Flags as FormatFlags
 
 from streaming.live.encoders import ENCODERS, SOFTWARE, H264Encoder, why_not
-from streaming.live.h264 import KEY_INTERVAL_S, add_video, to_video_frame
+from streaming.live.h264 import KeyFrames, add_video, to_video_frame
 from streaming.live.publisher import PublishJob
 from streaming.live.timeline import open_timeline
 from streaming.sinks.sink import Frame, StreamFormat
@@ -72,7 +71,7 @@ class FFmpegStream:
         self._note = open_timeline()
         self.sent_bytes = 0
         self._first: int | None = None
-        self._key = 0
+        self._keys = KeyFrames(feed.fps)
         self._num_audio = 0
 
     def open_container(self, job: PublishJob, order: Mapping[str, str], options: Mapping[str, str]) -> Any:
@@ -100,11 +99,8 @@ class FFmpegStream:
             OSError: a segment or the playlist could not be written.
         """
         if self._first is None:
-            self._first = self._key = frame.slot
-        is_key = frame.slot == self._first or frame.slot - self._key >= ceil(KEY_INTERVAL_S * self._feed.fps)
-        if is_key:
-            self._key = frame.slot
-        slot = frame.slot - self._first
+            self._first = frame.slot
+        slot, is_key = frame.slot - self._first, self._keys.is_key(frame.slot)
         arrived_ns = time.monotonic_ns()
         packets = self._video.encode(
             to_video_frame(frame, self._feed, slot, pixels=self._encoder.pixels, is_key=is_key)

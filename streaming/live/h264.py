@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -13,9 +14,40 @@ from streaming.live.encoders import H264Encoder
 from streaming.sinks.sink import Frame, StreamFormat
 
 KEY_INTERVAL_S = 2
+_KEY_PAUSE_S = Fraction(1, 2)  # at least, before a requested key frame
 _BT709 = 1  # ITU-T H.273, tables 2 to 4: primaries, transfer and matrix are all 1
 _LIMITED = 1  # AVCOL_RANGE_MPEG
 _PIXELS_PER_THREAD = 300_000  # more threads cut a small frame into slices, which costs quality
+
+
+class KeyFrames:
+    """Chooses the key frames of a stream: the first frame, one per interval, and those that receivers request.
+
+    Args:
+        fps: slots per second.
+        interval_s: between key frames.
+
+    Attributes:
+        last: the slot of the latest key frame, None before the first.
+    """
+
+    def __init__(self, fps: Fraction, interval_s: int = KEY_INTERVAL_S) -> None:
+        self.last: int | None = None
+        self._interval, self._pause = math.ceil(interval_s * fps), _KEY_PAUSE_S * fps  # in slots
+        self._is_requested = False
+
+    def request(self) -> None:
+        """Ask for a key frame soon; may be called from any thread."""
+        self._is_requested = True
+
+    def is_key(self, slot: int) -> bool:
+        """Return whether the frame in this slot becomes a key frame; call it once per frame."""
+        if self.last is not None:
+            passed = slot - self.last
+            if passed < self._interval and not (self._is_requested and passed >= self._pause):
+                return False
+        self.last, self._is_requested = slot, False
+        return True
 
 
 def add_video(container: Any, feed: StreamFormat, encoder: H264Encoder, options: Mapping[str, str]) -> Any:

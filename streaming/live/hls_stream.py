@@ -38,7 +38,7 @@ class HlsStream(FFmpegStream):
         """Encode a frame and write it; raises OSError if a segment or the playlist could not be written."""
         super().send(frame)
         self._folder.check()
-        if self._key == frame.slot and self._folder.num_segments:  # the frames before this key frame are complete
+        if self._keys.last == frame.slot and self._folder.num_segments:  # the frames before this key frame are complete
             self.num_kept = self._num_frames
         self._num_frames += 1
 

@@ -8,12 +8,11 @@ import threading
 import time
 from collections.abc import Coroutine
 from fractions import Fraction
-from math import ceil
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from streaming.live.ffmpeg_stream import find_encoder, to_options
-from streaming.live.h264 import KEY_INTERVAL_S, open_video, to_video_frame
+from streaming.live.h264 import KeyFrames, open_video, to_video_frame
 from streaming.live.publisher import CONNECT_S, PublishJob
 from streaming.live.timeline import open_timeline
 from streaming.live.webrtc import (
@@ -29,7 +28,6 @@ from streaming.live.webrtc import (
 from streaming.live.whip_client import WhipSession, leave, publish
 from streaming.sinks.sink import Frame, StreamFormat
 
-_KEY_PAUSE_S = Fraction(1, 2)  # at least, between two key frames that the server requests
 _CLOSE_S = 0.5  # each, for the server and for the connection
 _Result = TypeVar("_Result")
 
@@ -58,9 +56,8 @@ class WhipStream:
         self._context.gop_size = 2**15  # `send` requests key frames, by the clock and for the server
         self._session: WhipSession | None = None  # from the server's answer to the DELETE
         self._silence = Silence(job.audio_bitrate)
-        self._is_key_wanted = False
         self._first: int | None = None
-        self._key = 0
+        self._keys = KeyFrames(feed.fps)
         self._note = open_timeline()
         self.sent_bytes = 0
         self.num_kept = None
@@ -88,13 +85,8 @@ class WhipStream:
         if self._peer.connectionState != "connected":
             raise ConnectionError("the server has left")
         if self._first is None:
-            self._first = self._key = frame.slot
-        is_due = frame.slot - self._key >= ceil(KEY_INTERVAL_S * self._feed.fps)
-        is_wanted = self._is_key_wanted and frame.slot - self._key >= _KEY_PAUSE_S * self._feed.fps
-        is_key = frame.slot == self._first or is_due or is_wanted
-        if is_key:
-            self._key, self._is_key_wanted = frame.slot, False
-        slot = frame.slot - self._first
+            self._first = frame.slot
+        slot, is_key = frame.slot - self._first, self._keys.is_key(frame.slot)
         arrived_ns = time.monotonic_ns()
         video = to_video_frame(frame, self._feed, slot, pixels=self._encoder.pixels, is_key=is_key)
         packets = self._context.encode(video)
@@ -112,7 +104,7 @@ class WhipStream:
     async def _connect(self) -> None:
         self._peer = make_peer()
         self._video, self._audio = VideoTrack("video"), VideoTrack("audio")
-        send_video(self._peer, self._video, self._want_key)
+        send_video(self._peer, self._video, self._keys.request)
         send_audio(self._peer, self._audio)
         settled = asyncio.Event()
 
@@ -138,10 +130,7 @@ class WhipStream:
             self._audio.put(packet)
         for packet in video:
             if not self._video.put(packet):
-                self._is_key_wanted = True  # the receiver cannot decode the following frames
-
-    def _want_key(self) -> None:
-        self._is_key_wanted = True
+                self._keys.request()  # the receiver cannot decode the following frames
 
     def _do(self, work: Coroutine[Any, Any, _Result], limit_s: float) -> _Result:
         async def limited() -> _Result:

@@ -15,14 +15,13 @@ import os
 import re
 import threading
 from fractions import Fraction
-from math import ceil
 from typing import Any
 
 import av
 import numpy as np
 
 from streaming.live.encoders import ENCODERS, SOFTWARE
-from streaming.live.h264 import open_video, to_video_frame
+from streaming.live.h264 import KeyFrames, open_video, to_video_frame
 from streaming.live.webrtc import RTCSessionDescription, VideoTrack, make_peer, offer_loopback, send_video
 from streaming.page.viewers import MAX_VIEWERS
 from streaming.process.child import ParentPipe
@@ -30,8 +29,7 @@ from streaming.sinks.sink import Frame, StreamFormat
 
 _BITS_PER_PIXEL = 0.2  # more than live streams: viewers are near, and look closely
 _MIN_BITRATE, _MAX_BITRATE = 800_000, 8_000_000
-_KEY_EVERY_S = Fraction(10)  # a viewer who joins or has lost packets requests one
-_KEY_PAUSE_S = Fraction(1, 2)  # at least, between two that are requested
+_KEY_INTERVAL_S = 10  # a viewer who joins or has lost packets requests a key frame
 _CONNECT_S = 15.0  # for a browser that has been answered
 _GONE = ("failed", "closed", "disconnected")
 
@@ -55,8 +53,7 @@ class Viewers:
         self._tracks: dict[Any, VideoTrack] = {}  # by peer
         self._closing: set[asyncio.Future[None]] = set()
         self._context: Any = None
-        self._is_key_wanted = True
-        self._key: int | None = None
+        self._keys = KeyFrames(feed.fps, _KEY_INTERVAL_S)
 
     def show(self, frame: Frame) -> None:
         """Encode a frame and send it to all; may be called from any one thread.
@@ -65,18 +62,16 @@ class Viewers:
             av.FFmpegError: the encoder failed.
         """
         if not self.num:
-            self._context, self._key = None, None
+            self._context = None
             return
         feed, encoder = self._feed, ENCODERS[SOFTWARE]
         if self._context is None:
             bitrate = round(min(max(_BITS_PER_PIXEL * feed.width * feed.height * feed.fps, _MIN_BITRATE), _MAX_BITRATE))
             self._context = open_video(feed, encoder, encoder.live_options("baseline", bitrate, is_constant=False))
             self._context.gop_size = 2**15
-        passed = None if self._key is None else frame.slot - self._key
-        is_key = passed is None or passed >= ceil(_KEY_EVERY_S * feed.fps)
-        if is_key or (self._is_key_wanted and passed is not None and passed >= _KEY_PAUSE_S * feed.fps):
-            is_key, self._key, self._is_key_wanted = True, frame.slot, False
-        packets = self._context.encode(to_video_frame(frame, feed, frame.slot, is_key=is_key))
+            self._keys.last = None
+        video = to_video_frame(frame, feed, frame.slot, is_key=self._keys.is_key(frame.slot))
+        packets = self._context.encode(video)
         self._loop.call_soon_threadsafe(self._send, [bytes(packet) for packet in packets], frame.slot)
 
     async def answer(self, offer: str) -> str:
@@ -108,7 +103,7 @@ class Viewers:
         peer.on("connectionstatechange", look)
         self._loop.call_later(_CONNECT_S, give_up)
         try:
-            send_video(peer, track, self._want_key)
+            send_video(peer, track, self._keys.request)
             await peer.setRemoteDescription(RTCSessionDescription(offer, "offer"))
             await peer.setLocalDescription(await peer.createAnswer())
             sdp = str(peer.localDescription.sdp)
@@ -129,13 +124,10 @@ class Viewers:
     def _count(self) -> None:
         num = sum(peer.connectionState == "connected" for peer in self._tracks)
         if num > self.num:
-            self._want_key()
+            self._keys.request()
         if num != self.num:
             self.num = num
             _say(self._parent, {"num": num})
-
-    def _want_key(self) -> None:
-        self._is_key_wanted = True
 
     def _send(self, packets: list[bytes], slot: int) -> None:
         for data in packets:
@@ -145,7 +137,7 @@ class Viewers:
                     packet.pts = packet.dts = slot
                     packet.time_base = 1 / self._feed.fps
                     if not track.put(packet):
-                        self._want_key()
+                        self._keys.request()
 
 
 def main() -> None:
