@@ -1,4 +1,4 @@
-"""Frames on air: `generator -> pacer -> fan-out -> sinks`, as `python -m streaming`."""
+"""The live show: generator -> pacer -> fan-out -> sinks, as `python -m streaming`."""
 
 from __future__ import annotations
 

@@ -1,35 +1,35 @@
-"""What can go wrong with a sink; everything else is `ValueError` or one of the runtime's two errors.
+"""Errors of sinks; other errors are `ValueError` or one of the runtime's two.
 
-SinkError              a sink cannot be opened, or failed while the show was on
-└── ReaderGoneError    the one who read a sink has left on purpose: the show ends, and nothing is wrong
-ClosedError            somebody has closed a sink: it ends, the show goes on for the others, and nothing is wrong
+SinkError              a sink cannot be opened, or failed during the show
+└── ReaderGoneError    the reader of a pipe has closed it: the show ends without an error
+ClosedError            a user has closed a sink: it ends without an error, and the show continues
 """
 
 from __future__ import annotations
 
 
 class SinkError(Exception):
-    """A sink failed; the message says what was got, what was expected and what to do, and holds no stream key."""
+    """A sink failed; the message says what was got, what was expected and what to do, and contains no stream key."""
 
 
 class ReaderGoneError(SinkError):
-    """The other end of a pipe was closed, as `| head` does: the show ends quietly with status 0."""
+    """The other end of a pipe was closed, as `| head` does: the show ends with status 0."""
 
 
 class ClosedError(Exception):
-    """Whoever looked at a sink has closed it: it is over, and nothing went wrong."""
+    """A user has closed a sink, e.g. its window; this is not an error."""
 
 
 def explain(error: Exception) -> str:
-    """Say in one sentence what the system refused.
+    """Return one sentence about an error of the system.
 
     Args:
-        error: MemoryError, ImportError, OSError, or Python's RuntimeError about threads; of any other, its own text is
+        error: MemoryError, ImportError, OSError, or Python's RuntimeError about threads; for others, `str(error)` is
             returned.
     """
     if isinstance(error, MemoryError) or "can't start new thread" in str(error):
         return (
-            "there is not enough memory, or no room for another thread: end other programs, or raise this process's "
+            "there is not enough memory, or there are too many threads: end other programs, or raise this process's "
             "limits (ulimit -v, ulimit -u)"
         )
     if isinstance(error, ImportError):

@@ -1,4 +1,4 @@
-"""What may be shown of an address."""
+"""Removal of stream keys from addresses that are displayed."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 
 
 def mask(spec: str) -> str:
-    """Return a spec as it may be shown: of an address, the path without its last part, and of WHIP's only the host.
+    """Return a spec without secrets: an address without the last part of its path, for WHIP only the host.
 
-    A stream key is a password: whoever has it can go on air in its owner's name.
+    A stream key is a password: with it, anyone can stream to its owner's channel.
     """
     if (whip := re.fullmatch(r"(?is)(whip(?:\+http)?://)(?:[^/?#]*@)?([^/?#]*).*", spec)) is not None:
         return f"{whip[1]}{whip[2]}/***"

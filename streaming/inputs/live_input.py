@@ -1,15 +1,10 @@
-"""A live input beside the show: its latest frame, whatever becomes of the camera or the network.
+"""A live input of the show: its latest frame, even while the camera or the network fails.
 
-frames come -> the latest one; none for a while -> it stands still; none for long -> the stand-in; back -> the latest
+Frames arrive: the latest one is used. None for 1 s: the last one stays. None for 5 s: the stand-in is used.
 """
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-import select
-import subprocess
 import threading
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -19,22 +14,22 @@ import numpy.typing as npt
 
 from streaming.masking import mask
 from streaming.output.pacing import Clock, SystemClock
-from streaming.process.children import command, environment
+from streaming.process.child import ChildProcess
 
 Rgb = npt.NDArray[np.uint8]
-FROZEN_S, LOST_S = 1.0, 5.0  # without a frame: it is called frozen, and then lost
-STALL_S = 6.0  # without a frame a reader is given up, and another one begins
+FROZEN_S, LOST_S = 1.0, 5.0  # without a frame, the input counts as frozen, then as lost
+STALL_S = 6.0  # without a frame, the reader is replaced
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 2.0
 
 
 class InputReader(Protocol):
-    """What reads an input; `ChildInputReader` is one."""
+    """Reads an input, e.g. a `ChildInputReader`."""
 
     def read(self, timeout_s: float) -> Rgb | None:
         """Return the next frame, None if there is none in time; raises OSError with the reason once it has ended."""
 
     def close(self) -> None:
-        """End it, at once."""
+        """End the reader at once."""
 
 
 class ChildInputReader:
@@ -48,58 +43,37 @@ class ChildInputReader:
 
     def __init__(self, spec: str, width: int, height: int) -> None:
         self._shape = height, width, 3
-        self._part = bytearray()
-        self._process = subprocess.Popen(
-            command("streaming.inputs.live_input_child"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=environment(),
-            start_new_session=True,  # Ctrl-C is for the show
-        )
-        assert self._process.stdin is not None
-        with self._process.stdin as inlet, contextlib.suppress(BrokenPipeError):
-            inlet.write(json.dumps({"spec": spec, "width": width, "height": height}).encode() + b"\n")
+        config = {"spec": spec, "width": width, "height": height}
+        self._child = ChildProcess("streaming.inputs.live_input_child", config, is_quiet=True)
 
     def read(self, timeout_s: float) -> Rgb | None:
         """Return the next frame, None if there is none in time; raises OSError with the reason once it has ended."""
-        outlet, size = self._process.stdout, int(np.prod(self._shape))
-        assert outlet is not None
-        while len(self._part) < size:
-            if not select.select([outlet], [], [], timeout_s)[0]:
-                return None
-            if not (data := os.read(outlet.fileno(), size - len(self._part))):
-                assert self._process.stderr is not None
-                lines = self._process.stderr.read().decode(errors="replace").strip().splitlines()
-                raise ConnectionError(lines[-1] if lines else "its reader has ended")
-            self._part += data
-        frame = np.frombuffer(bytes(self._part), np.uint8).reshape(self._shape)
-        self._part.clear()
-        return frame
+        if (message := self._child.receive(timeout_s)) is None:
+            return None
+        fields, data = message
+        if "error" in fields:
+            raise ConnectionError(fields["error"])
+        return np.frombuffer(data, np.uint8).reshape(self._shape)
 
     def close(self) -> None:
-        """End it, at once."""
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                pipe.close()
+        """End the child at once."""
+        self._child.close()
 
 
 class LiveInput:
-    """An input that is read on a thread of its own from now on.
+    """An input, read on its own thread until `close`.
 
     Args:
-        spec: "testcard", "webcam", "webcam:DEVICE", or the address or path of something that FFmpeg opens.
+        spec: "testcard", "webcam", "webcam:DEVICE", or an address or a path that FFmpeg can open.
         width: of a frame in pixels.
         height: of a frame in pixels.
-        stand_in: (height, width, 3) RGB, given while the input is lost; None for black.
+        stand_in: uint8 (height, width, 3) RGB, used while the input is lost; None for black.
         dial: makes a reader.
         clock: measures how old the latest frame is.
-        wait: waits for some seconds and returns whether the input is closed; None for the real thing.
+        wait: waits for some seconds and returns whether the input is closed; None waits for `close`.
 
     Attributes:
-        name: for people, without what may be secret.
+        name: the input without secrets.
     """
 
     def __init__(
@@ -121,7 +95,7 @@ class LiveInput:
         self._frame: Rgb | None = None
         self._frame_s = 0.0
         self._num_frames = 0
-        self._trouble = ""
+        self._error = ""
         self._ending = threading.Event()
         self._wait = wait or self._ending.wait
         self._thread = threading.Thread(target=self._run, name=f"input {self.name}", daemon=True)
@@ -129,7 +103,7 @@ class LiveInput:
 
     @property
     def num_frames(self) -> int:
-        """How many frames have come."""
+        """The number of frames received."""
         return self._num_frames
 
     def frame(self) -> Rgb:
@@ -138,35 +112,35 @@ class LiveInput:
         return self._stand_in if latest is None or self._age_s() >= LOST_S else latest
 
     def picture(self) -> Rgb:
-        """Return what the input shows now.
+        """Return the latest frame.
 
         Raises:
-            ValueError: it shows nothing.
+            ValueError: the input is lost, or no frame has arrived yet.
         """
         if self._frame is None or self._age_s() >= LOST_S:
-            raise ValueError(f"the input {self.name} shows nothing: {self._trouble or 'no frame has come yet'}")
+            raise ValueError(f"the input {self.name} has no picture: {self._error or 'no frame has arrived yet'}")
         return self._frame
 
     def wait_picture(self, timeout_s: float) -> Rgb:
-        """Return the first frame as soon as it is there.
+        """Wait for the first frame and return it.
 
         Raises:
-            ValueError: none has come within `timeout_s` seconds, or the first attempt has failed.
+            ValueError: none has arrived within `timeout_s` seconds, or the first attempt has failed.
         """
         with self._news:
-            self._news.wait_for(lambda: self._frame is not None or self._trouble, timeout_s)
+            self._news.wait_for(lambda: self._frame is not None or self._error, timeout_s)
         return self.picture()
 
     def to_json(self) -> dict[str, Any]:
-        """Return how it is doing."""
+        """Return the input's status."""
         age_s = self._age_s()
         if self._frame is None:
-            state = self._trouble or "opening"
+            state = self._error or "opening"
         elif age_s < FROZEN_S:
             state = "on"
         else:
-            state = f"{'lost' if age_s >= LOST_S else 'stands still'} for {age_s:.0f} s"
-            state += f" ({self._trouble})" if self._trouble else ""
+            state = f"{'lost' if age_s >= LOST_S else 'frozen'} for {age_s:.0f} s"
+            state += f" ({self._error})" if self._error else ""
         is_up = self._frame is not None and age_s < FROZEN_S
         return {"name": self.name, "state": state, "is_up": is_up, "frames": self._num_frames}
 
@@ -178,9 +152,9 @@ class LiveInput:
     def _age_s(self) -> float:
         return self._clock.now() - self._frame_s
 
-    def _note(self, trouble: str) -> None:
+    def _note(self, error: str) -> None:
         with self._news:
-            self._trouble = trouble
+            self._error = error
             self._news.notify_all()
 
     def _run(self) -> None:
@@ -195,7 +169,7 @@ class LiveInput:
             wait_s = min(LONGEST_WAIT_S, 2 * wait_s)
 
     def _read_to_the_end(self) -> None:
-        """Read with one reader until that has ended, stalls, or is not wanted any more."""
+        """Read with one reader until it ends or stalls, or the input is closed."""
         try:
             reader = self._dial(self._spec, *self._size)
         except OSError as error:
@@ -211,10 +185,10 @@ class LiveInput:
                     with self._news:
                         self._frame, self._frame_s = frame, now_s
                         self._num_frames += 1
-                        self._trouble = ""
+                        self._error = ""
                         self._news.notify_all()
                 elif now_s - since_s >= STALL_S:
-                    self._note("no frame comes")
+                    self._note("no frames arrive")
                     return
         except OSError as error:
             self._note(str(error).replace(self._spec, self.name))

@@ -1,18 +1,17 @@
 """The child process that reads a live input: a camera, an address, a file or a test card -> RGB frames of one size.
 
-python -m streaming.inputs.live_input_child      (started by `streaming.inputs.live_input`, which holds the other end)
+python -m streaming.inputs.live_input_child      (started by `streaming.inputs.live_input`)
 
-The first line of standard input is JSON: spec, width, height. Standard output is frames, height x width x 3 bytes each,
-as they come. What goes wrong is one line on standard error, and exit status 1. In a process of its own, since PyAV
-holds Python's lock while it connects, and a camera's driver may hang.
+The first message has spec, width and height. It sends a message with height x width x 3 bytes for each frame, and
+{"error": REASON} before it ends. It is a process because PyAV holds Python's lock while it connects, and a camera's
+driver may hang.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-import json
 import os
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -22,21 +21,22 @@ import numpy.typing as npt
 
 from runtime.prompts.clips import open_video
 from runtime.prompts.images import load_image
+from streaming.process.child import ParentPipe
 
 _CARD_FPS = 25
 _BARS = ((191, 191, 191), (191, 191, 0), (0, 191, 191), (0, 191, 0), (191, 0, 191), (191, 0, 0), (0, 0, 191))
 _OPEN_S, _READ_S = 5.0, 5.0
-_NETWORK = (  # FFmpeg's protocols without those that read files of this machine
+_NETWORK = (  # FFmpeg's protocols except those that read files of this machine
     "http,https,httpproxy,ftp,tls,tcp,udp,rtp,srtp,rtmp,rtmps,rtmpt,rtmpts,rtmpe,rtmpte,ffrtmphttp,ffrtmpcrypt,srt,"
     "mmsh,mmst,crypto,data"
 )
-_LATE_S = 0.5  # a file's clock begins anew when reading it has fallen that far behind
+_LATE_S = 0.5  # a file's clock is reset when reading falls this far behind
 
 Rgb = npt.NDArray[np.uint8]
 
 
 def draw_card(number: int, width: int, height: int) -> Rgb:
-    """Draw a test card: seven bars at 75 %, and a white square that goes around once in four seconds.
+    """Draw a test card: seven bars at 75 %, and a white square that circles once in four seconds.
 
     Returns:
         uint8 (height, width, 3) RGB.
@@ -52,7 +52,7 @@ def draw_card(number: int, width: int, height: int) -> Rgb:
 
 
 def read_card(width: int, height: int) -> Iterator[Rgb]:
-    """Yield the test card, for ever, in its own time."""
+    """Yield the test card in real time, without end."""
     start_s = time.monotonic()
     for number in itertools.count():
         time.sleep(max(0.0, start_s + number / _CARD_FPS - time.monotonic()))
@@ -60,7 +60,7 @@ def read_card(width: int, height: int) -> Iterator[Rgb]:
 
 
 def read_camera(device: str, width: int, height: int) -> Iterator[Rgb]:
-    """Yield what a camera sees.
+    """Yield a camera's frames.
 
     Args:
         device: its number or, on Linux, its path; "" for the first.
@@ -86,24 +86,24 @@ def read_camera(device: str, width: int, height: int) -> Iterator[Rgb]:
 
 
 def read_media(place: str, width: int, height: int) -> Iterator[Rgb]:
-    """Yield the pictures of a stream as they come, and those of a file in its own time, over and over.
+    """Yield the frames of a stream as they arrive, or those of a file in real time, repeatedly.
 
     Args:
-        place: the path of a video, or an address that FFmpeg opens, which has "://" in it.
+        place: the path of a video, or an address, which contains "://".
 
     Raises:
-        ValueError: it cannot be opened, has no pictures, or has broken off.
+        ValueError: it cannot be opened, has no video, or has ended.
     """
     import av
 
     av.logging.set_level(av.logging.PANIC)
     is_file = "://" not in place
-    is_anything = False
-    while is_file or not is_anything:
+    has_frames = False
+    while is_file or not has_frames:
         try:
             with open_video(place) if is_file else _open_address(place) as container:
                 if not container.streams.video:
-                    raise ValueError("it has no pictures")
+                    raise ValueError("it has no video")
                 start_s: float | None = None
                 for frame in container.decode(video=0):
                     if is_file and frame.time is not None:
@@ -111,24 +111,24 @@ def read_media(place: str, width: int, height: int) -> Iterator[Rgb]:
                         early_s = start_s + frame.time - time.monotonic()
                         start_s = None if early_s < -_LATE_S else start_s
                         time.sleep(max(0.0, early_s))
-                    is_anything = True
+                    has_frames = True
                     yield load_image(frame.to_ndarray(format="rgb24"), width, height)
         except (av.FFmpegError, OSError) as error:
             raise ValueError(getattr(error, "strerror", None) or str(error)) from error
-        if not is_anything:
-            raise ValueError("it has no pictures")
+        if not has_frames:
+            raise ValueError("it has no video")
     raise ValueError("the stream has ended")
 
 
 def _open_address(url: str) -> Any:
-    """Open an address; what comes from there may name other addresses, and no files of this machine."""
+    """Open an address; a playlist from there may refer to other addresses, but not to files of this machine."""
     import av
 
     return av.open(url, timeout=(_OPEN_S, _READ_S), container_options={"protocol_whitelist": _NETWORK})
 
 
 def read(spec: str, width: int, height: int) -> Iterator[Rgb]:
-    """Yield the frames of an input; raises ValueError when there are no more."""
+    """Yield the frames of an input; raises ValueError with the reason when it ends."""
     kind, _, rest = spec.partition(":")
     if spec == "testcard":
         return read_card(width, height)
@@ -137,20 +137,20 @@ def read(spec: str, width: int, height: int) -> Iterator[Rgb]:
     return read_media(spec.removeprefix("file://"), width, height)
 
 
-def main() -> int:
-    """Write frames until nobody reads them any more."""
-    wish = json.loads(sys.stdin.readline())
-    try:
-        for frame in read(wish["spec"], wish["width"], wish["height"]):
-            rest = frame.reshape(-1).data
-            while rest:
-                rest = rest[os.write(1, rest) :]
-    except ValueError as error:
-        print(" ".join(str(error).split()), file=sys.stderr)
-    except BrokenPipeError:
-        return 0
-    return 1
+def main() -> None:
+    """Send frames until the input or the parent ends."""
+    parent = ParentPipe()
+    if (message := parent.receive()) is None:
+        return
+    parent.exit_with_parent()
+    with contextlib.suppress(OSError):  # the parent has ended
+        try:
+            for frame in read(**message[0]):
+                parent.send({}, frame.reshape(-1).data)
+        except Exception as error:  # noqa: BLE001 - OpenCV and FFmpeg raise more types than are documented
+            parent.send({"error": " ".join(str(error).split()) or type(error).__name__})
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
+    os._exit(0)  # the thread that waits for the parent would hinder an ordinary exit

@@ -1,1 +1,1 @@
-"""Live streams: encoders, processes that encode and send, and what RTMP, HLS, SRT and WHIP have in common."""
+"""Live streams: encoders, publisher processes, and what RTMP, HLS, SRT and WHIP share."""

@@ -1,7 +1,7 @@
-"""H.264 encoders: the graphics card's where there is one, libx264 else. Adding one = one entry in `ENCODERS`.
+"""H.264 encoders: that of the GPU if there is one, otherwise libx264. Adding one = one entry in `ENCODERS`.
 
-Which one works is found out by encoding a frame: that FFmpeg was built with an encoder says nothing about this machine.
-Options: `ffmpeg -h encoder=NAME`; none of the hardware encoders holds frames back, and none makes B frames.
+Whether an encoder works is tested by encoding a frame, as FFmpeg may contain encoders that this machine does not
+support. Options: `ffmpeg -h encoder=NAME`; no hardware encoder here delays frames or makes B-frames.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class H264Encoder:
-    """One encoder, and how it is told what we want.
+    """One encoder and its options.
 
     Args:
         codec: libavcodec's name.
-        title: for people.
-        live: options by which a frame comes out as soon as it went in.
-        recording: options for a file, where quality counts and time does not.
-        pixels: what it takes, "yuv420p" or "nv12".
-        profiles: what it calls a profile of H.264 that it knows under another name.
-        constant: options that fill up where the picture needs fewer bits.
+        title: for messages.
+        live: options for encoding without delay.
+        recording: options for files, which favour quality.
+        pixels: its input format, "yuv420p" or "nv12".
+        profiles: its own names of H.264 profiles, where they differ.
+        constant: options that pad the stream to a constant bit rate.
     """
 
     codec: str
@@ -41,16 +41,16 @@ class H264Encoder:
 
         Args:
             profile: "baseline", "main" or "high".
-            bitrate: in bit/s, on average over a second and at most.
-            is_constant: whether the rest is filled up where the picture needs less.
+            bitrate: in bit/s, the maximum, averaged over a second.
+            is_constant: whether the stream is padded to the bit rate.
         """
         rate = {"b": str(bitrate), "maxrate": str(bitrate), "bufsize": str(bitrate)}
         common = {"bf": "0", "profile": self.profiles.get(profile, profile), **rate, **self.live}
         return {**common, **self.constant} if is_constant else common
 
 
-# In the order in which they are tried. Chroma was averaged over 2 x 2 pixels and so sits in the middle of them (H.264,
-# annex E: location 1), which only libx264 can be told.
+# In the order in which they are tried. Chroma is averaged over 2 x 2 pixels, so its samples lie at their centre (H.264,
+# annex E: chroma location 1), which only libx264 can write.
 ENCODERS = {
     "nvenc": H264Encoder(
         "h264_nvenc",
@@ -86,11 +86,11 @@ ENCODERS = {
         {
             "preset": "veryfast",
             "tune": "zerolatency",
-            "sc_threshold": "0",  # key frames when their time has come, and at no other
+            "sc_threshold": "0",  # no key frames except those requested
             "forced-idr": "1",
             "x264-params": "chromaloc=1",
         },
-        # A short lookahead: a recording whose process is killed lacks what the encoder holds.
+        # A short lookahead: if the process is killed, the frames in the encoder are lost.
         {"preset": "veryfast", "crf": "16", "rc-lookahead": "4", "bf": "2", "x264-params": "chromaloc=1"},
         constant={"x264-params": "chromaloc=1:nal-hrd=cbr"},
     ),
@@ -99,7 +99,7 @@ SOFTWARE = "x264"
 
 
 def choose(wanted: str, width: int, height: int, fps: Fraction) -> str:
-    """Find the encoder to use, by encoding a frame with each that comes into question.
+    """Choose an encoder, by encoding a frame with each candidate.
 
     Args:
         wanted: a name of `ENCODERS`, or "auto" for the first that works.
@@ -111,19 +111,19 @@ def choose(wanted: str, width: int, height: int, fps: Fraction) -> str:
         A name of `ENCODERS`.
 
     Raises:
-        ValueError: the one that was named does not work on this machine.
+        ValueError: the named encoder does not work on this machine.
     """
     for name in ENCODERS if wanted == AUTO else [wanted]:
         if name == SOFTWARE or why_not(ENCODERS[name], width, height, fps) is None:
             return name
     raise ValueError(
-        f"--encoder {wanted} does not work here ({why_not(ENCODERS[wanted], width, height, fps)}): leave --encoder out "
-        f"for the best that does, or write --encoder {SOFTWARE}"
+        f"--encoder {wanted} does not work here ({why_not(ENCODERS[wanted], width, height, fps)}): omit --encoder "
+        f"to use the best one that works, or use --encoder {SOFTWARE}"
     )
 
 
 def why_not(encoder: H264Encoder, width: int, height: int, fps: Fraction) -> str | None:
-    """Return why an encoder cannot be used, or None if it gives a packet for its first frame."""
+    """Return why an encoder cannot be used, or None if it returns a packet for its first frame."""
     import av
     import numpy as np
 
@@ -138,11 +138,11 @@ def why_not(encoder: H264Encoder, width: int, height: int, fps: Fraction) -> str
             picture = av.VideoFrame.from_ndarray(np.full((height * 3 // 2, width), 128, np.uint8), format="yuv420p")
             frame = picture if encoder.pixels == "yuv420p" else picture.reformat(format=encoder.pixels)
             frame.pts, frame.time_base = 0, 1 / fps
-            return None if context.encode(frame) else "it holds frames back"
+            return None if context.encode(frame) else "it delays frames"
         except av.codec.codec.UnknownCodecError:
             return "this FFmpeg was built without it"
         except (av.FFmpegError, OSError, ValueError) as error:
-            told = log[0][2] if log else ""
-            return " ".join((told or getattr(error, "strerror", None) or str(error)).split()).rstrip(".")
+            logged = log[0][2] if log else ""
+            return " ".join((logged or getattr(error, "strerror", None) or str(error)).split()).rstrip(".")
         finally:
             av.logging.set_level(level)

@@ -1,6 +1,6 @@
-"""One unbroken live stream: frames -> H.264, beside a silent sound track -> libavformat.
+"""One uninterrupted live stream: frames -> H.264, with a silent audio track -> libavformat.
 
-Services take no stream without sound. Silence is encoded once, and the packet is sent again and again.
+Services reject streams without audio. Silence is encoded once, and its packet is sent again and again.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ import re
 import time
 from collections.abc import Mapping
 from fractions import Fraction
-from math import ceil
-from pathlib import Path
 from typing import Any
 
 import av
@@ -19,70 +17,79 @@ from av.codec.context import Flags as CodecFlags
 from av.format import Flags as FormatFlags
 
 from streaming.live.encoders import ENCODERS, SOFTWARE, H264Encoder, why_not
-from streaming.live.h264 import KEY_INTERVAL_S, add_video, to_video_frame
-from streaming.live.hls import PLAYLIST, HlsFolder
+from streaming.live.h264 import KeyFrames, add_video, to_video_frame
 from streaming.live.publisher import PublishJob
-from streaming.live.srt import MESSAGE_BYTES, SrtOutput
-from streaming.live.srt import parse as parse_srt
 from streaming.live.timeline import open_timeline
 from streaming.sinks.sink import Frame, StreamFormat
 
 _SAMPLE_RATE = 48_000
 _BITS_PER_PIXEL = 0.12
 _MIN_BITRATE, _MAX_BITRATE = 400_000, 6_000_000  # bit/s; services advise up to 6 Mbit/s for 1080p
-_PRIMING = 3  # audio frames until the encoder has nothing but silence in it
-_MESSAGES_IN_BUFFER = 24
-_PACKETS_AHEAD = 2  # of silence: each of the two muxers keeps a picture until it has seen later sound
+_PRIMING = 3  # audio frames until the encoder's packets are pure silence
+_PACKETS_AHEAD = 2  # of silence: each of the two muxers holds video until it has seen later audio
 
 
 class FFmpegStream:
-    """One unbroken stream that is on air; its time begins at 0 with the first frame, which is a key frame.
+    """One uninterrupted stream that is on air; its time begins at 0 with the first frame, which is a key frame.
 
     Args:
         job: what to publish, and where.
 
     Attributes:
         shape: of a frame, (H * 3 / 2, W).
-        sent_bytes: of picture and sound so far.
-        num_kept: of HLS, how many frames lie in complete segments, as far as is known; None for other streams.
+        sent_bytes: of video and audio so far.
+        num_kept: frames in complete segments, as far as is known; None for streams without segments.
 
     Raises:
-        av.FFmpegError: the encoder, the network or the server did not do as they should.
+        av.FFmpegError: the encoder, the network or the server failed.
         OSError: likewise.
     """
+
+    num_kept: int | None = None
 
     def __init__(self, job: PublishJob) -> None:
         self.shape = job.height * 3 // 2, job.width  # of a frame
         self._feed = feed = StreamFormat("", job.width, job.height, Fraction(job.fps), "i420", dict)
-        self._srt = SrtOutput(parse_srt(job.url)) if job.url.lower().startswith("srt:") else None
-        self._hls = HlsFolder(Path(job.url)) if job.muxer == "hls" else None
-        self._container = _open_container(job, self._srt, self._hls)
+        # Packets are written in the order of their time, and none waits for more than the next one.
+        order = {"max_interleave_delta": "1"}
+        self._container = self.open_container(job, order, {"flush_packets": "1", **job.options})
         self._encoder = find_encoder(job)
         self._video = add_video(self._container, feed, self._encoder, to_options(job, self._encoder))
-        self._video.codec_context.gop_size = 2**15  # key frames are asked for by the clock, below
+        self._video.codec_context.gop_size = 2**15  # `send` requests key frames by the clock
         self._audio: Any = None
         if job.audio is not None:
             self._audio = self._container.add_stream(job.audio, rate=_SAMPLE_RATE, layout="stereo")
             if job.audio_bitrate is not None:
                 self._audio.codec_context.bit_rate = job.audio_bitrate
-        if FormatFlags.global_header.value & av.format.ContainerFormat(job.muxer, "w").flags:  # the tee does not ask
+        # The tee muxer does not request global headers for the muxer behind it.
+        if FormatFlags.global_header.value & av.format.ContainerFormat(job.muxer, "w").flags:
             for stream in self._container.streams:
                 stream.codec_context.flags |= CodecFlags.global_header.value
         self._container.start_encoding()
-        if self._hls is not None:
-            self._hls.check()
         if self._audio is not None:
             self._silence = _encode_silence(self._audio.codec_context)
         self._note = open_timeline()
         self.sent_bytes = 0
-        self.num_kept = None if self._hls is None else 0
-        self._num_frames = 0
         self._first: int | None = None
-        self._key = 0
+        self._keys = KeyFrames(feed.fps)
         self._num_audio = 0
 
+    def open_container(self, job: PublishJob, order: Mapping[str, str], options: Mapping[str, str]) -> Any:
+        """Open the output; protocols that libavformat does not handle by itself override this.
+
+        Args:
+            job: what to publish, and where.
+            order: options about the order of packets, for the outermost muxer.
+            options: of the muxer and of the network protocol.
+
+        Returns:
+            An `av` output container.
+        """
+        # PyAV 18's plain muxers reject options of the network protocol; the tee muxer passes them on.
+        return av.open(to_tee(job.url, {"f": job.muxer, **options}), "w", format="tee", container_options=dict(order))
+
     def send(self, frame: Frame) -> None:
-        """Encode a frame and send it, with as much silence as reaches it.
+        """Encode a frame and send it, with silence up to its time.
 
         Args:
             frame: I420, later than the one before.
@@ -92,11 +99,8 @@ class FFmpegStream:
             OSError: a segment or the playlist could not be written.
         """
         if self._first is None:
-            self._first = self._key = frame.slot
-        is_key = frame.slot == self._first or frame.slot - self._key >= ceil(KEY_INTERVAL_S * self._feed.fps)
-        if is_key:
-            self._key = frame.slot
-        slot = frame.slot - self._first
+            self._first = frame.slot
+        slot, is_key = frame.slot - self._first, self._keys.is_key(frame.slot)
         arrived_ns = time.monotonic_ns()
         packets = self._video.encode(
             to_video_frame(frame, self._feed, slot, pixels=self._encoder.pixels, is_key=is_key)
@@ -107,27 +111,15 @@ class FFmpegStream:
         self._note(frame.slot, arrived_ns, encoded_ns)
         if self._audio is not None:
             self._send_silence_until(slot / self._feed.fps)
-        if self._hls is not None:
-            self._hls.check()
-            if is_key and self._hls.num_segments:  # the frames before this one are in it
-                self.num_kept = self._num_frames
-        self._num_frames += 1
 
     def close(self) -> None:
-        """Send what is still held, and take leave of the server.
+        """Send what is still buffered and end the stream.
 
         Raises:
-            av.FFmpegError: the server did not wait for that.
+            av.FFmpegError: the server closed the connection before that.
             OSError: the last segment or the playlist could not be written.
         """
-        try:
-            self._container.close()
-        finally:
-            if self._srt is not None:
-                self._srt.close()
-        if self._hls is not None:
-            self._hls.check()
-            self.num_kept = self._num_frames
+        self._container.close()
 
     def _send_silence_until(self, moment_s: Fraction) -> None:
         size = self._audio.codec_context.frame_size
@@ -144,7 +136,7 @@ class FFmpegStream:
 
 
 def find_encoder(job: PublishJob) -> H264Encoder:
-    """Return the encoder that was asked for, or libx264 if it does not work just now, as all its sessions are taken."""
+    """Return the job's encoder, or libx264 if it does not work now, e.g. because all its sessions are in use."""
     encoder = ENCODERS[job.encoder]
     if job.encoder == SOFTWARE or why_not(encoder, job.width, job.height, Fraction(job.fps)) is None:
         return encoder
@@ -158,23 +150,8 @@ def to_options(job: PublishJob, encoder: H264Encoder) -> dict[str, str]:
     return encoder.live_options(job.profile, job.bitrate or suitable, is_constant=job.bitrate is not None)
 
 
-def _open_container(job: PublishJob, srt: SrtOutput | None, hls: HlsFolder | None) -> Any:
-    # Packets come in the order of their time, and none has to wait for more than the one behind it.
-    order = {"max_interleave_delta": "1"}
-    options = {"flush_packets": "1", **job.options}
-    if srt is not None:
-        size = _MESSAGES_IN_BUFFER * MESSAGE_BYTES  # so that what comes out of it is a whole number of packets
-        return av.open(srt, "w", format=job.muxer, container_options={**order, **options}, buffer_size=size)
-    if hls is not None:
-        return av.open(
-            PLAYLIST, "w", format="hls", container_options={**order, **options, **hls.options()}, io_open=hls.open
-        )
-    # The plain muxer would not take options of the network (PyAV 18); what the tee muxer is told, it hands on.
-    return av.open(to_tee(job.url, {"f": job.muxer, **options}), "w", format="tee", container_options=order)
-
-
 def to_tee(url: str, options: Mapping[str, str]) -> str:
-    """Write a URL and its options as the tee muxer reads them, which takes two layers of quoting off the options."""
+    """Quote a URL and its options for the tee muxer, which unquotes the options twice."""
 
     def quote(text: str) -> str:
         return re.sub(r"([\\'|:=\[\]\s])", r"\\\1", text)
@@ -183,7 +160,7 @@ def to_tee(url: str, options: Mapping[str, str]) -> str:
 
 
 def _encode_silence(context: Any) -> bytes:
-    """Encode silence once; every packet of it is the same."""
+    """Return a packet of silence, which can be sent repeatedly."""
     packets: list[bytes] = []
     for index in range(_PRIMING + 2):
         sound = av.AudioFrame.from_ndarray(np.zeros((2, context.frame_size), np.float32), "fltp", "stereo")

@@ -1,11 +1,10 @@
-"""HLS: the playlist and the segments, which libavformat writes through files of ours (RFC 8216).
+"""HLS (RFC 8216): the files of the playlist and the segments, to which libavformat writes.
 
-libavformat's own files would not do: most of their errors it only logs, and goes on.
+With its own files, libavformat would only log most errors and continue.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import time
@@ -17,15 +16,16 @@ from pathlib import Path
 from streaming.live.h264 import KEY_INTERVAL_S
 from streaming.sinks.output_file import OutputFile
 
-NUM_SEGMENTS = 6  # in the playlist; one more stays for players that are still reading it
-PLAYLIST = "folder:playlist.m3u8"  # a protocol that libavformat does not know: it leaves the file to us
+NUM_SEGMENTS = 6  # in the playlist; one older segment stays for players that still read it
+_SUFFIX = ".tmp"  # of files that are being written
+PLAYLIST = "folder:playlist.m3u8"  # libavformat does not know this protocol and opens the file through `HlsFolder.open`
 
 
 class HlsFolder:
-    """One playlist "NAME.m3u8", and "NAME-NUMBER.ts" beside it; old segments are deleted.
+    """One playlist "NAME.m3u8", and "NAME-NUMBER.ts" next to it; old segments are deleted.
 
-    Each file is written beside its place and renamed. The first segment that is complete replaces those of a show
-    before. In the segments' names, what could mean something in a URL is replaced.
+    Each file is written as NAME.tmp and renamed. The first complete segment replaces those of an earlier show. In the
+    segments' names, characters with a meaning in URLs are replaced.
 
     Args:
         playlist: its path.
@@ -38,17 +38,17 @@ class HlsFolder:
         self.num_segments = 0
         self._playlist = playlist
         name = re.sub(r"[^\w.-]", "_", playlist.stem)
-        # Another playlist's name may become the same.
+        # The checksum tells playlists apart whose names become the same.
         self._prefix = f"{name}-" if name == playlist.stem else f"{name}-{zlib.crc32(os.fsencode(playlist.stem)):08x}-"
-        self._ours = re.compile(rf"{re.escape(self._prefix)}(\d+)\.ts(?:\.tmp)?")
+        self._ours = re.compile(rf"{re.escape(self._prefix)}(\d+)\.ts(?:{re.escape(_SUFFIX)})?")
         self._segments: deque[Path] = deque()
         self._error: OSError | None = None
 
     def options(self) -> Mapping[str, str]:
         """Return options of libavformat's muxer "hls"; raises OSError if the folder cannot be read.
 
-        A number is never used again, so that nobody is shown what a cache has kept: they go on from the time of day, or
-        from the segments that are there if the clock was set back.
+        Segment numbers are never reused, as a cache may still hold the old segment: they start at the Unix time, or
+        after the existing segments if the clock was set back.
         """
         used = [int(match[1]) for path in self._playlist.parent.iterdir() if (match := self._ours.fullmatch(path.name))]
         return {
@@ -60,9 +60,9 @@ class HlsFolder:
         }
 
     def probe(self) -> None:
-        """Make a file with the longest name that is needed, and remove it; raises OSError if that cannot be done."""
-        with OutputFile(_beside(self._playlist.with_name(f"{self._prefix}{int(time.time())}.ts"))) as file:
-            Path(os.fsdecode(file.name)).unlink()
+        """Create and delete a file with the longest name that is needed; raises OSError if that fails."""
+        with OutputFile(self._playlist.with_name(f"{self._prefix}{int(time.time())}.ts"), _SUFFIX) as file:
+            file.partial.unlink()
 
     def open(self, url: str, _flags: int, _options: object) -> _Part:
         """Open a file for libavformat."""
@@ -80,11 +80,11 @@ class HlsFolder:
             raise OSError(error.strerror or str(error)) from error
 
     def note(self, error: OSError) -> None:
-        """Keep the first error for `check`: raised at once, it would have to pass through libavformat."""
+        """Keep the first error for `check`; libavformat cannot pass exceptions on."""
         self._error = self._error or error
 
     def finish(self, path: Path) -> None:
-        """Take note of a complete file, and delete the segments that no player needs any more."""
+        """Count a complete file, and delete the segments that are too old."""
         if path == self._playlist:
             return
         self.num_segments += 1
@@ -101,15 +101,15 @@ class HlsFolder:
 
 
 class _Part:
-    """A file that libavformat writes; no method raises an error, the folder keeps it."""
+    """A file that libavformat writes; no method raises an error, the folder keeps it for `check`."""
 
     def __init__(self, folder: HlsFolder, path: Path) -> None:
-        self._folder, self._path, self._beside = folder, path, _beside(path)
+        self._folder, self._path = folder, path
         self._file: OutputFile | None = None
-        if folder.has_failed:  # a playlist would list what is not there
+        if folder.has_failed:  # else a playlist would list missing segments
             return
         try:
-            self._file = OutputFile(self._beside)
+            self._file = OutputFile(path, _SUFFIX)
             self._file.truncate()
         except OSError as error:
             self._give_up(error)
@@ -124,12 +124,11 @@ class _Part:
         return len(data)
 
     def close(self) -> None:
-        """Put the file in its place; does nothing after an error."""
+        """Rename the complete file; does nothing after an error."""
         if self._file is None:
             return
         try:
-            self._file.close()
-            self._beside.replace(self._path)
+            self._file.commit()
             self._file = None
             self._folder.finish(self._path)
         except OSError as error:
@@ -138,11 +137,5 @@ class _Part:
     def _give_up(self, error: OSError) -> None:
         self._folder.note(error)
         if self._file is not None:
-            with contextlib.suppress(OSError):
-                self._file.close()
-                self._beside.unlink()
+            self._file.discard()
         self._file = None
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f"{path.name}.tmp")

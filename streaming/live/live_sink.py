@@ -1,7 +1,7 @@
-"""A live stream to a server: encoded and sent by a child process, and taken up again whenever the network fails.
+"""A live stream to a server: encoded and sent by a child process, which reconnects when the network fails.
 
-A kind of stream is a class of its own that says how to read its address; everything else is here. No thread sleeps
-between attempts: the next frame after the waiting time makes the next attempt.
+A subclass parses a protocol's address; everything else is here. No thread sleeps between attempts: the first frame
+after the waiting time makes the next attempt.
 """
 
 from __future__ import annotations
@@ -20,20 +20,22 @@ from streaming.output.pacing import Clock, SystemClock
 from streaming.sinks.sink import Frame, Sink, StreamFormat
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 1.0
-_STEADY_S = 30.0  # a connection that lived this long was a good one: the next wait is short again
+_STEADY_S = 30.0  # a connection that lasted this long resets the wait
 
 
 @dataclass(frozen=True)
 class StreamTarget:
-    """Where a live stream goes, and in which form.
+    """Where a live stream goes, and in which format.
 
     Args:
         url: for libavformat.
-        muxer: libavformat's name of the form, e.g. "flv".
-        audio: codec of the silent sound track.
+        muxer: libavformat's name of the format, e.g. "flv".
+        audio: codec of the silent audio track.
         options: of the muxer and of the network protocol.
         secrets: what must not be shown; none may be empty.
-        profile: of H.264; "baseline" is for browsers, whatever a service would like.
+        profile: of H.264; "baseline" is for browsers, and no preset changes it.
+        stream: "module:Class" of what publishes it in the child process.
+        close_s: how long the end of the stream may take, in seconds.
     """
 
     url: str = field(repr=False)
@@ -42,15 +44,17 @@ class StreamTarget:
     options: Mapping[str, str] = field(default_factory=dict, repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
     profile: str = "high"
+    stream: str = PublishJob.stream
+    close_s: float = PublishJob.close_s
 
 
 class Publisher(Protocol):
-    """What can publish one unbroken stream; `PublisherProcess` is one, and says more about each method.
+    """What can publish one uninterrupted stream; see `PublisherProcess`.
 
     Attributes:
-        is_alive: whether it can be told to connect, or is connected.
-        sent_bytes: of picture and sound so far.
-        num_kept: how many of the frames are kept for good; None where that cannot be known.
+        is_alive: whether it can connect, or is connected.
+        sent_bytes: of video and audio so far.
+        num_kept: how many of the frames are certainly stored; None if that cannot be known.
     """
 
     is_alive: bool
@@ -58,11 +62,11 @@ class Publisher(Protocol):
     num_kept: int | None
 
     def wait_ready(self) -> None:
-        """Wait until it can connect without delay; raises OSError if it cannot."""
+        """Wait until it can connect without delay; raises OSError if it never can."""
         ...
 
     def connect(self) -> bool:
-        """Begin to connect, or see how it goes; return whether the stream is on; raises OSError if refused."""
+        """Begin to connect, or check on the attempt; return whether the stream is on air; raises OSError if refused."""
         ...
 
     def send(self, frame: Frame) -> None:
@@ -70,25 +74,25 @@ class Publisher(Protocol):
         ...
 
     def close(self) -> None:
-        """End the stream in peace, and release everything; raises OSError if its end is lost."""
+        """End the stream and release everything; raises OSError if its end is lost."""
         ...
 
 
 class LiveSink(Sink):
-    """Publishes to a server, for as long as the show lasts.
+    """Publishes to a server until the show ends.
 
-    The first attempt and every later one may fail: the wait doubles from 0.25 s up to 1 s, and up to half of it is
-    taken off at random, so that a thousand shows do not come back in the same instant. Each connection begins a new
-    stream: time 0, headers, key frame.
+    Any attempt to connect may fail. The wait before the next one doubles from 0.25 s to 1 s, less a random part of up
+    to half, so that many shows do not reconnect at the same moment. Each connection begins a new stream: time 0,
+    headers, key frame.
 
     Args:
-        spec: what stands behind --to.
-        dial: makes a link, or raises OSError.
+        spec: the value of --to.
+        dial: makes a publisher, or raises OSError.
         clock: measures the waits.
         rng: draws the jitter.
 
     Raises:
-        SinkError: the spec is no address of such a stream.
+        SinkError: the spec is not a valid address.
     """
 
     def __init__(
@@ -104,29 +108,29 @@ class LiveSink(Sink):
         self._dial = dial
         self._clock = clock or SystemClock()
         self._rng = rng or random.Random()
-        self._link: Publisher | None = None
+        self._publisher: Publisher | None = None
         self._is_on_air = False
         self._state = "not connected yet"
-        self._trouble = ""
+        self._last_error = ""
         self._wait_s = FIRST_WAIT_S
         self._next_attempt_s: float | None = None
         self._since_s = 0.0
         self._num_connections = 0
         self.sent_bytes: int = 0
-        self._sent_before = 0  # by links that are gone
-        self._num_sent = 0  # frames, by this link
+        self._sent_before = 0  # by earlier publishers
+        self._num_sent = 0  # frames, by this publisher
 
     @staticmethod
     @abstractmethod
     def to_target(spec: str) -> StreamTarget:
-        """Read what stands behind --to.
+        """Parse the value of --to.
 
         Raises:
-            SinkError: it is no address of such a stream. The message shows no secret.
+            SinkError: it is not a valid address. The message shows no secret.
         """
 
     def open(self, feed: StreamFormat) -> None:
-        """Nothing to claim: the server may come and go."""
+        """Prepare the job; the server is not needed yet."""
         target, rules = self._target, PRESETS.get(feed.preset)
         self._job = PublishJob(
             target.url,
@@ -140,60 +144,64 @@ class LiveSink(Sink):
             None if rules is None else rules.bitrate(feed.height, feed.fps),
             None if rules is None else 1000 * rules.audio_kbits,
             feed.encoder,
+            target.stream,
+            target.close_s,
         )
 
     def start(self) -> None:
-        """Load the child process, which does not connect before there is a frame to show."""
+        """Load the child process, which connects when there is a frame to send."""
         try:
-            self._link = self._dial(self._job)
-            self._link.wait_ready()
+            self._publisher = self._dial(self._job)
+            self._publisher.wait_ready()
         except OSError as error:
-            raise SinkError(f"sink {self.name} cannot work: {error}; is PyAV installed as it should be?") from error
+            raise SinkError(
+                f"sink {self.name} cannot start: {error}; check that PyAV is installed correctly"
+            ) from error
 
     def write(self, frame: Frame) -> bool:
-        """Send a frame, once there is a connection; make one where that is due."""
+        """Send a frame if connected; otherwise connect if the wait is over."""
         try:
-            if self._link is None:
-                self._link = self._dial(self._job)  # while the wait lasts, it is loaded
-            if not self._is_on_air and not self._connect(self._link):
+            if self._publisher is None:
+                self._publisher = self._dial(self._job)  # it loads during the wait
+            if not self._is_on_air and not self._connect(self._publisher):
                 return False
-            self._link.send(frame)
+            self._publisher.send(frame)
             self._num_sent += 1
-            self.sent_bytes = self._sent_before + self._link.sent_bytes
+            self.sent_bytes = self._sent_before + self._publisher.sent_bytes
         except OSError as error:
             self._postpone(error)
             return False
         return True
 
     def close(self) -> None:
-        """Take leave of the server; if the end of the stream is lost, that is an error like any other."""
-        if self._link is None:
+        """End the stream; if its end is lost, that counts as an error."""
+        if self._publisher is None:
             return
         try:
-            self._link.close()
+            self._publisher.close()
         except OSError as error:
             self.errors += 1
-            self._trouble = self._to_reason(error)
-            self._count_lost(self._link)
+            self._last_error = self._to_reason(error)
+            self._count_lost(self._publisher)
 
     def is_up(self) -> bool:
-        """Return whether the stream is on."""
+        """Return whether the stream is on air."""
         return self._is_on_air
 
     def state(self) -> str:
-        """Return whether the stream is on, or why not."""
+        """Return whether the stream is on air, or why not."""
         return self._state
 
     def result(self) -> str:
-        """Return how often the stream had to be begun, and what went wrong last."""
+        """Return the number of connections and the last error."""
         count = f"{self._num_connections} connection{'' if self._num_connections == 1 else 's'}"
-        return f"{count}, last trouble: {self._trouble}" if self._trouble else count
+        return f"{count}, last error: {self._last_error}" if self._last_error else count
 
-    def _connect(self, link: Publisher) -> bool:
+    def _connect(self, publisher: Publisher) -> bool:
         if self._next_attempt_s is not None and self._clock.now() < self._next_attempt_s:
             return False
-        self._state = f"connecting again ({self._trouble})" if self._trouble else "connecting"
-        if link.connect():
+        self._state = f"connecting again ({self._last_error})" if self._last_error else "connecting"
+        if publisher.connect():
             self._is_on_air = True
             self._since_s = self._clock.now()
             self._num_connections += 1
@@ -203,29 +211,29 @@ class LiveSink(Sink):
 
     def _postpone(self, error: OSError) -> None:
         reason = self._to_reason(error)
-        # The same answer again is no news: a server that is down for an hour is one trouble.
-        self.errors += self._is_on_air or reason != self._trouble
+        # The same error again is not counted: a server that is down for an hour is one error.
+        self.errors += self._is_on_air or reason != self._last_error
         if self._is_on_air and self._clock.now() - self._since_s >= _STEADY_S:
             self._wait_s = FIRST_WAIT_S
         self._is_on_air = False
-        if self._link is not None and not self._link.is_alive:
-            self._count_lost(self._link)
-            self._link.close()
-            self._link = None
+        if self._publisher is not None and not self._publisher.is_alive:
+            self._count_lost(self._publisher)
+            self._publisher.close()
+            self._publisher = None
             self._sent_before = self.sent_bytes
         wait_s = self._wait_s * (1 - self._rng.random() / 2)
         self._wait_s = min(LONGEST_WAIT_S, 2 * self._wait_s)
         self._next_attempt_s = self._clock.now() + wait_s
-        self._trouble = reason
+        self._last_error = reason
         self._state = f"no connection ({reason}), trying again in {wait_s:.1f} s"
 
-    def _count_lost(self, link: Publisher) -> None:
-        if link.num_kept is not None:
-            self.lost += self._num_sent - link.num_kept
+    def _count_lost(self, publisher: Publisher) -> None:
+        if publisher.num_kept is not None:
+            self.lost += self._num_sent - publisher.num_kept
         self._num_sent = 0
 
     def _to_reason(self, error: OSError) -> str:
         reason = " ".join(str(error.strerror or error).split())
-        for secret in sorted(self._target.secrets, key=len, reverse=True):  # one may be a part of another
+        for secret in sorted(self._target.secrets, key=len, reverse=True):  # one may contain another
             reason = reason.replace(secret, "***")
         return reason

@@ -1,4 +1,4 @@
-"""What streaming services ask of a stream, as a table. Adding one = one line.
+"""What streaming services require of a stream. Adding one = one line in `PRESETS`.
 
 Twitch: Broadcast Requirements and Broadcast Recommendations (help.twitch.tv, twitch.tv/creatorcamp): strict CBR, a key
 frame every 2 s, 3 to 6 Mbit/s, profile main, AAC-LC at 128 kbit/s. YouTube: Choose live encoder settings
@@ -11,16 +11,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
-_FAST = 35  # frames per second; above, a service counts a stream as one of 60
+_FAST = 35  # frames per second; services treat a faster stream as one of 60
 
 
 @dataclass(frozen=True)
 class Preset:
-    """What a service asks for.
+    """What a service requires.
 
     Args:
         rates: (lines at most, kbit/s up to 35 frames per second, kbit/s above), fewest lines first.
-        audio_kbits: of the sound track.
+        audio_kbits: bit rate of the audio track in kbit/s.
         profile: of H.264.
     """
 
@@ -29,7 +29,7 @@ class Preset:
     profile: str
 
     def bitrate(self, height: int, fps: Fraction) -> int:
-        """Return the picture's bit/s for a frame of so many lines; beyond the table, its last line's."""
+        """Return the video's bit/s for frames of `height` lines; for more lines than in the table, its last entry."""
         line = next((line for line in self.rates if height <= line[0]), self.rates[-1])
         return 1000 * line[2 if fps > _FAST else 1]
 

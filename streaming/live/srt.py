@@ -1,7 +1,7 @@
-"""SRT through the system's libsrt, by ctypes: PyAV's own FFmpeg is built without it.
+"""SRT through the system's libsrt, by ctypes, because PyAV's FFmpeg is built without it.
 
-SRT is UDP with retransmission, encryption and a fixed delay in which a lost packet can be sent again. Specification:
-draft-sharabayko-srt; the calls are those of libsrt 1.4 and later, docs/API/API-functions.md there.
+SRT is UDP with encryption and retransmission within a fixed delay. Specification:
+draft-sharabayko-srt; the functions are those of libsrt 1.4 and later, see its docs/API/API-functions.md.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from urllib.parse import unquote, urlsplit
 
 MODES = ("caller", "listener")
 DEFAULT_LATENCY_MS, _MAX_LATENCY_MS = 120, 8000
-_LIBRARIES = ("srt-gnutls", "srt-openssl", "srt")  # as Debian names its two, and as everybody else does
-_CONNECT_MS = 4000  # less than the link's own patience, so that the reason is libsrt's
+_LIBRARIES = ("srt-gnutls", "srt-openssl", "srt")  # the two names in Debian, and the name elsewhere
+_CONNECT_MS = 4000  # less than CONNECT_S, so that libsrt's reason is reported
 _SEND_MS = 4000
-_DRAIN_S = 1.0  # for the other side to get, and to give on, what was sent last
+_DRAIN_S = 1.0  # for the receiver to get and play the last packets
 _LOOK_S = 0.01
-MESSAGE_BYTES = 7 * 188  # of MPEG-TS, which fit into one packet of the network (1500 bytes)
+MESSAGE_BYTES = 7 * 188  # MPEG-TS packets that fit into one network packet (1500 bytes)
 _OPTION = {  # SRT_SOCKOPT of srt.h
     "receive_waits": 2,
     "send_timeout_ms": 13,
@@ -39,14 +39,14 @@ _REJECTED = 1002  # SRT_ECONNREJ
 
 @dataclass(frozen=True)
 class SrtAddress:
-    """What an SRT URL says.
+    """A parsed SRT URL.
 
     Args:
-        host: name or number.
+        host: name or IP address.
         port: UDP.
-        mode: "caller" connects to the host, "listener" waits there for one that does.
-        latency_ms: by which the stream is delayed, so that lost packets can be sent again.
-        streamid: what the server knows the stream by; often a key.
+        mode: "caller" connects to the host, "listener" waits for a connection.
+        latency_ms: delay of the stream, in which lost packets can be sent again.
+        streamid: identifies the stream to the server; often a key.
         passphrase: for encryption, 10 to 79 characters, or empty for none.
     """
 
@@ -59,48 +59,48 @@ class SrtAddress:
 
 
 def parse(url: str) -> SrtAddress:
-    """Read "srt://HOST:PORT[?streamid=...&passphrase=...&latency=MS&mode=caller|listener]".
+    """Parse "srt://HOST:PORT[?streamid=...&passphrase=...&latency=MS&mode=caller|listener]".
 
     Raises:
-        ValueError: it is something else; the message says what of it, and shows no value.
+        ValueError: it is not such a URL; the message says why, without values.
     """
-    place, _, query = url.partition("?")  # not by urlsplit: stream ids begin with "#!::", often as they are
+    place, _, query = url.partition("?")  # without urlsplit: stream ids often begin with an unquoted "#!::"
     parts = urlsplit(place)
     host, port = parts.hostname, parts.port
     if not host or not port or parts.path not in ("", "/") or parts.username is not None:
-        raise ValueError("it needs a host and a port, and nothing between them and a ?")
+        raise ValueError("it needs a host and a port, followed by nothing or a ?")
     values = {}
     for item in filter(None, query.split("&")):
         name, _, value = item.partition("=")
         if name not in ("streamid", "passphrase", "latency", "mode"):
-            raise ValueError("behind the ? stand streamid, passphrase, latency and mode, and nothing else")
+            raise ValueError("after the ?, only streamid, passphrase, latency and mode are allowed")
         values[name] = unquote(value)
     mode, latency = values.get("mode", "caller"), values.get("latency", str(DEFAULT_LATENCY_MS))
     if mode not in MODES:
-        raise ValueError(f"mode is {' or '.join(MODES)}")
+        raise ValueError(f"mode must be {' or '.join(MODES)}")
     if not latency.isdecimal() or int(latency) > _MAX_LATENCY_MS:
-        raise ValueError(f"latency is a whole number of milliseconds up to {_MAX_LATENCY_MS}")
+        raise ValueError(f"latency must be a whole number of milliseconds up to {_MAX_LATENCY_MS}")
     streamid, passphrase = values.get("streamid", ""), values.get("passphrase", "")
     if passphrase and not 10 <= len(passphrase.encode()) <= 79:
-        raise ValueError("a passphrase has 10 to 79 characters")
+        raise ValueError("a passphrase must have 10 to 79 characters")
     if len(streamid.encode()) > 512:
-        raise ValueError("a streamid has at most 512 characters")
+        raise ValueError("a streamid must have at most 512 characters")
     return SrtAddress(host, port, mode, int(latency), streamid, passphrase)
 
 
 def find_library() -> str | None:
-    """Return the name of libsrt as the system's loader knows it, or None."""
+    """Return the name of libsrt for the system's loader, or None."""
     return next(filter(None, map(ctypes.util.find_library, _LIBRARIES)), None)
 
 
 class SrtOutput:
-    """A connection that takes MPEG-TS, as a file would.
+    """A connection to which MPEG-TS is written as to a file.
 
     Args:
-        address: where to.
+        address: the receiver.
 
     Raises:
-        OSError: there is no libsrt, or no connection; the message says why and may hold no secret.
+        OSError: libsrt is missing, or there is no connection; the message contains no secret.
     """
 
     def __init__(self, address: SrtAddress) -> None:
@@ -111,7 +111,7 @@ class SrtOutput:
         self._srt: Any = ctypes.CDLL(name)
         self._srt.srt_getlasterror_str.restype = self._srt.srt_rejectreason_str.restype = ctypes.c_char_p
         self._srt.srt_startup()
-        self._srt.srt_setloglevel(0)  # it would write on standard error; what matters is raised
+        self._srt.srt_setloglevel(0)  # it would print on standard error; errors are raised instead
         self._socket = self._srt.srt_create_socket()
         try:
             self._set("latency_ms", address.latency_ms)
@@ -138,7 +138,7 @@ class SrtOutput:
             data: a whole number of packets of 188 bytes.
 
         Returns:
-            How many bytes were taken: all.
+            The number of bytes written: all.
 
         Raises:
             OSError: the connection is lost.
@@ -149,9 +149,9 @@ class SrtOutput:
         return len(data)
 
     def close(self) -> None:
-        """Wait until what was sent has been confirmed and shown, for at most a second, and leave.
+        """Wait until the sent packets are confirmed and played, for at most a second, and disconnect.
 
-        The receiver holds everything back by the latency, and loses what it still holds when we leave.
+        The receiver delays packets by the latency, and drops those that it has not played when the connection closes.
         """
         deadline_s = time.monotonic() + _DRAIN_S
         count, size = ctypes.c_int32(), ctypes.c_int(4)
@@ -170,7 +170,7 @@ class SrtOutput:
         deadline_s = time.monotonic() + _CONNECT_MS / 1000
         while (caller := self._srt.srt_accept(self._socket, None, None)) < 0:
             if time.monotonic() >= deadline_s:
-                raise TimeoutError("nobody has called yet")
+                raise TimeoutError("no receiver has connected yet")
             time.sleep(_LOOK_S)
         self._srt.srt_close(self._socket)
         self._socket = caller
@@ -185,12 +185,12 @@ class SrtOutput:
         number, text = self._srt.srt_getlasterror(None), self._srt.srt_getlasterror_str().decode(errors="replace")
         if number == _REJECTED:
             why = self._srt.srt_rejectreason_str(self._srt.srt_getrejectreason(self._socket)).decode(errors="replace")
-            text = f"the server has refused the stream ({why})"
+            text = f"the server refused the stream ({why})"
         raise ConnectionError(text.rstrip("."))
 
 
 def _to_sockaddr(address: SrtAddress) -> bytes:
-    """Return the address as the system's calls take it: struct sockaddr_in or sockaddr_in6."""
+    """Return the address as a struct sockaddr_in or sockaddr_in6."""
     family, _, _, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_DGRAM)[0]
     number = socket.inet_pton(family, str(where[0]))
     is_v4 = family == socket.AF_INET

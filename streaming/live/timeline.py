@@ -1,4 +1,4 @@
-"""When each frame passed the encoder and the network, for benchmarks: off unless the environment names a file."""
+"""Times at which frames pass the encoder and the network, for benchmarks; off unless $EVERFRAME_TIMELINE is set."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ VARIABLE = "EVERFRAME_TIMELINE"
 
 
 def open_timeline() -> Callable[[int, int, int], None]:
-    """Return what notes (slot, nanoseconds at arrival, nanoseconds after encoding), and the time now, as a line.
+    """Return a function that records a frame: slot, time of arrival, time after encoding, in nanoseconds.
 
-    The file that the variable names is appended to; times are those of `time.monotonic_ns`, one clock for all processes
-    of a machine (Linux).
+    It appends a line with these and the current time to the file that the variable names. The clock is
+    `time.monotonic_ns`, which on Linux is the same for all processes.
     """
     path = os.environ.get(VARIABLE)
     if not path:

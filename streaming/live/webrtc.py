@@ -1,6 +1,6 @@
-"""What WebRTC needs of us: tracks that carry what is encoded already, and a peer that sends them; by aiortc.
+"""WebRTC by aiortc: tracks that carry encoded packets, and connections that send them.
 
-Encoding stays in our hands, for the sake of colours, hardware and delay: aiortc only packs, encrypts and sends.
+Everframe encodes by itself, to control colours, hardware and latency; aiortc packetises, encrypts and sends.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from aiortc import (
 from aiortc.mediastreams import MediaStreamError
 
 SAMPLE_RATE = 48_000
-_LONGEST_QUEUE = 120  # packets; who is that far behind gets no more
-_PROFILES = ("42e01f", "42001f")  # of H.264: constrained baseline, which every browser decodes, and baseline
-_PRIMING = 3  # audio frames until the encoder has nothing but silence in it
-_AHEAD = 1  # audio packets that are sent before their time, for the receiver to have
+_LONGEST_QUEUE = 120  # packets; a receiver that is further behind gets no more
+_PROFILES = ("42e01f", "42001f")  # of H.264: constrained baseline, which all browsers decode, and baseline
+_PRIMING = 3  # audio frames until the encoder's packets are pure silence
+_AHEAD = 1  # audio packets that are sent before their time
 
 
 class VideoTrack(MediaStreamTrack):  # type: ignore[misc]  # aiortc is not followed
-    """Carries encoded packets; all of it belongs to one event loop.
+    """Carries encoded packets; belongs to one event loop.
 
     Args:
         kind: "video" or "audio".
@@ -45,7 +45,7 @@ class VideoTrack(MediaStreamTrack):  # type: ignore[misc]  # aiortc is not follo
         self._packets: asyncio.Queue[Any] = asyncio.Queue(_LONGEST_QUEUE)
 
     def put(self, packet: Any) -> bool:
-        """Send a packet as soon as can be; return whether there was room for it."""
+        """Queue a packet; return whether there was room for it."""
         if self._packets.full():
             return False
         self._packets.put_nowait(packet)
@@ -59,10 +59,10 @@ class VideoTrack(MediaStreamTrack):  # type: ignore[misc]  # aiortc is not follo
 
 
 class Silence:
-    """Opus packets of silence, for services that take no stream without sound.
+    """Opus packets of silence, for services that reject streams without audio.
 
     Args:
-        bitrate: in bit/s, None for the codec's own.
+        bitrate: in bit/s, None for the codec's default.
     """
 
     def __init__(self, bitrate: int | None = None) -> None:
@@ -81,7 +81,7 @@ class Silence:
         self._packet = packets[-1]
 
     def until(self, moment_s: Fraction) -> list[Any]:
-        """Return the packets that were not there yet and reach a moment of the stream, in seconds from its begin."""
+        """Return the next packets, up to a time in seconds from the start of the stream."""
         packets = []
         while (self._num - _AHEAD) * Fraction(self._size, SAMPLE_RATE) <= moment_s:
             packet = av.Packet(self._packet)
@@ -93,20 +93,20 @@ class Silence:
 
 
 def make_peer() -> RTCPeerConnection:
-    """Make a connection that asks no server on the internet for our address."""
+    """Make a connection that does not use a STUN server."""
     return RTCPeerConnection(RTCConfiguration(iceServers=[]))
 
 
 def send_video(peer: RTCPeerConnection, track: VideoTrack, on_key_wanted: Callable[[], None]) -> None:
-    """Let a peer send H.264 that is encoded already, and nothing else.
+    """Let a peer send encoded H.264.
 
     Args:
-        peer: has not been connected yet.
+        peer: not connected yet.
         track: of "video".
-        on_key_wanted: called when the other side can only go on with a key frame.
+        on_key_wanted: called when the receiver requests a key frame.
     """
     sender = peer.addTrack(track)
-    # aiortc tells a sender of it that its own encoder should make one; ours is elsewhere.
+    # aiortc would ask its own encoder for one.
     sender._send_keyframe = on_key_wanted
     transceiver = next(item for item in peer.getTransceivers() if item.sender is sender)
     transceiver.direction = "sendonly"
@@ -114,7 +114,7 @@ def send_video(peer: RTCPeerConnection, track: VideoTrack, on_key_wanted: Callab
 
 
 def send_audio(peer: RTCPeerConnection, track: VideoTrack) -> None:
-    """Let a peer send Opus that is encoded already."""
+    """Let a peer send encoded Opus."""
     sender = peer.addTrack(track)
     transceiver = next(item for item in peer.getTransceivers() if item.sender is sender)
     transceiver.direction = "sendonly"
@@ -123,7 +123,7 @@ def send_audio(peer: RTCPeerConnection, track: VideoTrack) -> None:
 
 
 def h264_capabilities() -> list[RTCRtpCodecCapability]:
-    """Return H.264 in its profiles for browsers, and what sends lost packets again."""
+    """Return the capabilities of H.264 in browsers' profiles, and of retransmission."""
     known = RTCRtpSender.getCapabilities("video").codecs
     wanted = [
         codec
@@ -135,11 +135,11 @@ def h264_capabilities() -> list[RTCRtpCodecCapability]:
 
 
 def offer_loopback(*, alone: bool = False) -> None:
-    """Let connections of this process be reached on loopback, which aioice leaves out.
+    """Let this process's connections use the loopback address, which aioice leaves out.
 
     Args:
-        alone: offer nothing else: the other side is on this machine, too. (Not for browsers, some of which take no
-            such address: they are offered both.)
+        alone: offer no other address, because the receiver is on this machine. Not for browsers, some of which reject
+            loopback addresses.
     """
     given = aioice.ice.get_host_addresses
     if getattr(given, "has_loopback", False):
@@ -154,7 +154,7 @@ def offer_loopback(*, alone: bool = False) -> None:
 
 
 def is_here(host: str) -> bool:
-    """Return whether a host is this machine's loopback."""
+    """Return whether a host is a loopback address."""
     try:
         return all(ipaddress.ip_address(item[4][0]).is_loopback for item in socket.getaddrinfo(host, None))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""WHIP's signalling: one HTTP POST of an offer, one DELETE at the end. Specification: RFC 9725."""
+"""The signalling of WHIP (RFC 9725): an HTTP POST with an offer, and a DELETE at the end."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ import ssl
 from dataclasses import dataclass, field
 from urllib.parse import urljoin, urlsplit
 
-_TIMEOUT_S = 4.0  # less than the link's own patience, so that the reason is the server's
+_TIMEOUT_S = 4.0  # less than CONNECT_S, so that the server's reason is reported
 _MAX_REDIRECTS = 3
 _MAX_ANSWER_BYTES = 2**18
-_REDIRECTS = (301, 302, 307, 308)  # for a POST, a WHIP client follows all of them with the POST itself
+_REDIRECTS = (301, 302, 307, 308)  # a WHIP client repeats the POST after each of them
 
 
 @dataclass(frozen=True)
 class WhipSession:
-    """A stream that a server has agreed to take.
+    """A stream that a server has accepted.
 
     Args:
         answer: SDP.
-        url: what to delete at the end; "" if the server did not say.
-        token: for it.
+        url: to DELETE at the end; "" if the server gave none.
+        token: for that request.
     """
 
     answer: str = field(repr=False)
@@ -34,10 +34,10 @@ def publish(url: str, offer: str, token: str = "") -> WhipSession:
     Args:
         url: https:// or http://, of the endpoint.
         offer: SDP with all its candidates.
-        token: sent as "Authorization: Bearer"; not to another host that the server names.
+        token: sent as "Authorization: Bearer"; not sent to other hosts after a redirect.
 
     Raises:
-        OSError: the server cannot be reached, or refuses; the message says why and may hold parts of the URL.
+        OSError: the server cannot be reached, or refuses; the message may contain parts of the URL.
     """
     for _ in range(_MAX_REDIRECTS + 1):
         status, reason, headers, body = _request("POST", url, token, offer)
@@ -47,22 +47,22 @@ def publish(url: str, offer: str, token: str = "") -> WhipSession:
         url, before = urljoin(url, place), urlsplit(url)
         after = urlsplit(url)
         if after.scheme not in ("http", "https") or (before.scheme == "https" and after.scheme != "https"):
-            raise ConnectionError("the server sends us on to where nothing would be encrypted")
+            raise ConnectionError("the server redirects to an unencrypted address")
         token = token if after.netloc == before.netloc else ""
     if status != 201:
-        raise ConnectionError(f"the server has refused the stream ({status} {reason})")
+        raise ConnectionError(f"the server refused the stream ({status} {reason})")
     if not body.startswith("v=0"):
-        raise ConnectionError("the server has taken the stream and answered without a description (SDP)")
+        raise ConnectionError("the server accepted the stream without a session description (SDP)")
     resource = urljoin(url, place) if place else ""
     is_same = urlsplit(resource).netloc == urlsplit(url).netloc
     return WhipSession(body, resource, token if is_same else "")
 
 
 def leave(session: WhipSession) -> None:
-    """Tell the server that the stream has ended.
+    """Send the DELETE that ends the stream.
 
     Raises:
-        OSError: it could not be told.
+        OSError: the request failed.
     """
     if session.url:
         _request("DELETE", session.url, session.token)

@@ -1,4 +1,4 @@
-"""One unbroken stream over WebRTC: frames -> H.264, beside silence -> aiortc -> a WHIP server."""
+"""One uninterrupted stream over WebRTC: frames -> H.264, with silent audio -> aiortc -> a WHIP server."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ import threading
 import time
 from collections.abc import Coroutine
 from fractions import Fraction
-from math import ceil
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from streaming.live.ffmpeg_stream import find_encoder, to_options
-from streaming.live.h264 import KEY_INTERVAL_S, open_video, to_video_frame
+from streaming.live.h264 import KeyFrames, open_video, to_video_frame
 from streaming.live.publisher import CONNECT_S, PublishJob
 from streaming.live.timeline import open_timeline
 from streaming.live.webrtc import (
@@ -29,8 +28,7 @@ from streaming.live.webrtc import (
 from streaming.live.whip_client import WhipSession, leave, publish
 from streaming.sinks.sink import Frame, StreamFormat
 
-_KEY_PAUSE_S = Fraction(1, 2)  # between two key frames that the other side asks for
-_GOODBYE_S = 0.5  # each, for the server and for the peer
+_CLOSE_S = 0.5  # each, for the server and for the connection
 _Result = TypeVar("_Result")
 
 
@@ -38,15 +36,15 @@ class WhipStream:
     """A stream that is on air; its time begins at 0 with the first frame, which is a key frame.
 
     Args:
-        job: what to publish, and where; its option "token" is for the server.
+        job: what to publish, and where; its option "token" authenticates at the server.
 
     Attributes:
         shape: of a frame, (H * 3 / 2, W).
-        sent_bytes: of picture and sound so far.
-        num_kept: None, as nobody can know.
+        sent_bytes: of video and audio so far.
+        num_kept: None, because it is unknown.
 
     Raises:
-        OSError: the server cannot be reached, refuses, or its media do not come through.
+        OSError: the server cannot be reached or refuses, or no media connection is possible.
     """
 
     def __init__(self, job: PublishJob) -> None:
@@ -55,12 +53,11 @@ class WhipStream:
         self._feed = feed = StreamFormat("", job.width, job.height, Fraction(job.fps), "i420", dict)
         self._encoder = find_encoder(job)
         self._context = open_video(feed, self._encoder, to_options(job, self._encoder))
-        self._context.gop_size = 2**15  # key frames are asked for by the clock, and by the other side
-        self._session: WhipSession | None = None  # once the server has agreed, until it has been told of the end
+        self._context.gop_size = 2**15  # `send` requests key frames, by the clock and for the server
+        self._session: WhipSession | None = None  # from the server's answer to the DELETE
         self._silence = Silence(job.audio_bitrate)
-        self._is_key_wanted = False
         self._first: int | None = None
-        self._key = 0
+        self._keys = KeyFrames(feed.fps)
         self._note = open_timeline()
         self.sent_bytes = 0
         self.num_kept = None
@@ -76,7 +73,7 @@ class WhipStream:
             raise
 
     def send(self, frame: Frame) -> None:
-        """Encode a frame and send it, with as much silence as reaches it.
+        """Encode a frame and send it, with silence up to its time.
 
         Args:
             frame: I420, later than the one before.
@@ -88,13 +85,8 @@ class WhipStream:
         if self._peer.connectionState != "connected":
             raise ConnectionError("the server has left")
         if self._first is None:
-            self._first = self._key = frame.slot
-        is_due = frame.slot - self._key >= ceil(KEY_INTERVAL_S * self._feed.fps)
-        is_wanted = self._is_key_wanted and frame.slot - self._key >= _KEY_PAUSE_S * self._feed.fps
-        is_key = frame.slot == self._first or is_due or is_wanted
-        if is_key:
-            self._key, self._is_key_wanted = frame.slot, False
-        slot = frame.slot - self._first
+            self._first = frame.slot
+        slot, is_key = frame.slot - self._first, self._keys.is_key(frame.slot)
         arrived_ns = time.monotonic_ns()
         video = to_video_frame(frame, self._feed, slot, pixels=self._encoder.pixels, is_key=is_key)
         packets = self._context.encode(video)
@@ -106,13 +98,13 @@ class WhipStream:
         self._loop.call_soon_threadsafe(self._put, packets, silence)
 
     def close(self) -> None:
-        """Take leave of the server."""
+        """End the stream."""
         self._end()
 
     async def _connect(self) -> None:
         self._peer = make_peer()
         self._video, self._audio = VideoTrack("video"), VideoTrack("audio")
-        send_video(self._peer, self._video, self._want_key)
+        send_video(self._peer, self._video, self._keys.request)
         send_audio(self._peer, self._audio)
         settled = asyncio.Event()
 
@@ -131,17 +123,14 @@ class WhipStream:
             raise ConnectionError(f"the server's answer cannot be used ({error})") from error
         await settled.wait()
         if self._peer.connectionState != "connected":
-            raise ConnectionError("the server's media cannot be reached; a firewall may keep UDP out")
+            raise ConnectionError("no media connection to the server; a firewall may block UDP")
 
     def _put(self, video: list[Any], audio: list[Any]) -> None:
         for packet in audio:
             self._audio.put(packet)
         for packet in video:
             if not self._video.put(packet):
-                self._is_key_wanted = True  # the picture is broken from here on
-
-    def _want_key(self) -> None:
-        self._is_key_wanted = True
+                self._keys.request()  # the receiver cannot decode the following frames
 
     def _do(self, work: Coroutine[Any, Any, _Result], limit_s: float) -> _Result:
         async def limited() -> _Result:
@@ -154,10 +143,10 @@ class WhipStream:
 
     def _end(self) -> None:
         if self._session is not None:
-            with contextlib.suppress(OSError):  # it will see for itself
-                self._do(asyncio.to_thread(leave, self._session), _GOODBYE_S)
+            with contextlib.suppress(OSError):  # the server notices by itself
+                self._do(asyncio.to_thread(leave, self._session), _CLOSE_S)
             self._session = None
-        with contextlib.suppress(Exception):  # it is over, whatever aiortc has to say
-            self._do(self._peer.close(), _GOODBYE_S)
+        with contextlib.suppress(Exception):  # errors no longer matter
+            self._do(self._peer.close(), _CLOSE_S)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(_GOODBYE_S)
+        self._thread.join(_CLOSE_S)

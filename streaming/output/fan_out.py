@@ -1,6 +1,6 @@
-"""The fan-out: one frame to every sink, each on its own thread with a queue of two.
+"""The fan-out: each frame goes to every sink, each with its own thread and a queue of two frames.
 
-A slow sink loses its oldest waiting frame, a dead one is left alone; neither costs the show or another sink anything.
+A slow or failed sink never affects the show or the others: if its queue is full, its oldest frame is dropped.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from streaming.output.pacing import Clock, SystemClock
 from streaming.sinks.sink import Frame, Picture, Sink, StreamFormat
 
 QUEUE_LENGTH = 2
-_STUCK_S = 2.0  # a write that lasts longer is told: the sink may come round, and costs nobody else anything meanwhile
-_RATE_S = 3.0  # over which a bit rate is taken: more than the two seconds between key frames
+_STUCK_S = 2.0  # a write that takes longer is shown in the status; the sink may recover
+_RATE_S = 3.0  # over which bit rates are averaged; more than the 2 s between key frames
 
 
 @dataclass(frozen=True)
 class SinkStats:
-    """How one sink is doing.
+    """The statistics of one sink.
 
     Args:
-        name: the sink's.
-        state: in a few words, with the reason if it is dead.
-        is_dead: whether it takes no frames because of an error.
+        name: the sink's name.
+        state: in a few words, with the reason if it has failed.
+        is_dead: whether an error has ended it.
         written: frames delivered.
-        dropped: frames that were left out, by the queue or by the sink.
-        errors: what went wrong so far.
+        dropped: frames dropped by the queue or by the sink.
+        errors: number of errors so far.
         result: where the frames went.
-        is_up: whether frames get there just now.
-        bitrate: of what was sent in the last seconds, in bit/s; None where it is not known.
-        reconnects: how often a stream was begun anew.
+        is_up: whether frames are being delivered.
+        bitrate: over the last seconds, in bit/s; None if unknown.
+        reconnects: how often a stream was begun again.
     """
 
     name: str
@@ -53,8 +53,8 @@ class SinkThread:
     """One sink with its thread and its queue.
 
     Args:
-        sink: an opened sink, owned from now on.
-        clock: tells for how long a write has been going on.
+        sink: an opened sink; the thread owns it.
+        clock: measures how long a write takes.
     """
 
     def __init__(self, sink: Sink, clock: Clock) -> None:
@@ -63,15 +63,15 @@ class SinkThread:
         self._writing_since_s: float | None = None
         self.error: str | None = None
         self.is_reader_gone = False
-        self.ready = threading.Event()  # the sink has started, or failed to
+        self.ready = threading.Event()  # the sink has started or failed
         self._queue: deque[Frame] = deque()
         self._wake = threading.Condition()
-        self._ending: str | None = None  # None while the show is on, then "keep" or "discard"
+        self._ending: str | None = None  # None during the show, then "keep" or "discard"
         self._num_written = 0
         self._num_left_out = 0
         self._is_done = False
-        self._sent: deque[tuple[float, int]] = deque()  # (when, how many bytes until then), of the last seconds
-        # A daemon: a sink that hangs in a network call must not keep the process alive.
+        self._sent: deque[tuple[float, int]] = deque()  # (time, bytes sent until then) of the last seconds
+        # A daemon, so that a sink that hangs in a network call does not keep the process alive.
         self._thread = threading.Thread(target=self._run, name=f"sink {sink.name}", daemon=True)
 
     @property
@@ -80,7 +80,7 @@ class SinkThread:
         return self.error is not None or self.is_reader_gone or self._is_done
 
     def start(self) -> None:
-        """Start the thread; if the system starts no more threads, the sink is discarded and `error` says so."""
+        """Start the thread; if the system starts no more threads, discard the sink and set `error`."""
         try:
             self._thread.start()
         except RuntimeError:
@@ -90,7 +90,7 @@ class SinkThread:
             self.ready.set()
 
     def offer(self, frame: Frame) -> None:
-        """Queue a frame without ever waiting; the oldest one makes room."""
+        """Queue a frame without waiting; if the queue is full, drop the oldest one."""
         with self._wake:
             if self.is_over or self._ending:
                 return
@@ -101,7 +101,7 @@ class SinkThread:
             self._wake.notify()
 
     def finish(self, *, keep: bool) -> None:
-        """Ask the sink to write what is queued and to close; returns at once."""
+        """Ask the sink to write the queued frames and close; return at once."""
         with self._wake:
             self._ending = "keep" if keep else "discard"
             self._wake.notify()
@@ -110,18 +110,18 @@ class SinkThread:
         """Wait until the sink has closed.
 
         Returns:
-            False if it has not within `timeout_s` seconds.
+            False if it has not closed within `timeout_s` seconds.
         """
         if self._thread.ident is not None:
             self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def figures(self) -> SinkStats:
-        """Return how the sink is doing."""
+    def stats(self) -> SinkStats:
+        """Return the sink's statistics."""
         if self.error is not None:
             state = f"dead: {self.error}"
         elif self.is_reader_gone:
-            state = "the reader has left"
+            state = "the reader closed the pipe"
         elif self._is_done:
             state = "closed"
         else:
@@ -149,26 +149,26 @@ class SinkThread:
         return round(8 * (sent_bytes - first) / (now_s - since_s)) if now_s > since_s else None
 
     def _run(self) -> None:
-        is_sound = False
+        has_succeeded = False
         try:
             self._attempt(self._serve)
             is_kept = self.ready.is_set() and self._ending != "discard"
             self._attempt(self.sink.close if is_kept else self.sink.discard)
-            is_sound = True
+            has_succeeded = True
         finally:
-            if not is_sound:  # not a SinkError: a fault of ours, and Python prints its trace
-                self.error = self.error or "it stopped by a fault of its own; the trace above says where"
+            if not has_succeeded:  # another error than SinkError: Python prints its traceback
+                self.error = self.error or "internal error; see the traceback above"
             self._is_done = True
             self.ready.set()
 
     def _attempt(self, step: Callable[[], None]) -> None:
-        """Run one step of the sink's life; of several errors the first is the one that is told."""
+        """Run one step of the sink; only the first error is kept."""
         try:
             step()
         except ReaderGoneError:
             self.is_reader_gone = True
         except ClosedError:
-            pass  # it is closed next, and then it is over
+            pass  # `close` is called next
         except SinkError as error:
             self.error = self.error or str(error)
         except (ImportError, MemoryError) as error:
@@ -199,12 +199,12 @@ class FanOut:
     """All sinks of a show.
 
     Args:
-        sinks: in the order in which they were asked for.
-        clock: tells which of them are stuck.
+        sinks: not opened yet.
+        clock: measures how long their writes take.
     """
 
     def __init__(self, sinks: Sequence[Sink], clock: Clock | None = None) -> None:
-        self.lanes: list[SinkThread] = []
+        self.threads: list[SinkThread] = []
         self._clock = clock or SystemClock()
         self._sinks = sinks
         self._pool = FramePool()
@@ -215,7 +215,7 @@ class FanOut:
         """Open every sink and start its thread, or none.
 
         Raises:
-            SinkError: one cannot be opened; those before it are closed again and nothing is left behind.
+            SinkError: one cannot be opened; the others are discarded.
         """
         opened: list[Sink] = []
         try:
@@ -226,70 +226,70 @@ class FanOut:
             for sink in opened:
                 sink.discard()
             raise
-        self.lanes = [SinkThread(sink, self._clock) for sink in opened]
-        for lane in self.lanes:
-            lane.start()
+        self.threads = [SinkThread(sink, self._clock) for sink in opened]
+        for thread in self.threads:
+            thread.start()
 
     def wait_ready(self) -> None:
         """Wait until every sink has started.
 
         Raises:
-            SinkError: one has not; the caller then closes the fan-out with `keep=False`.
+            SinkError: one has failed; the caller then closes the fan-out with `keep=False`.
         """
-        for lane in self.lanes:
-            lane.ready.wait()
-        for lane in self.lanes:
-            if lane.error is not None:
-                raise SinkError(lane.error)
+        for thread in self.threads:
+            thread.ready.wait()
+        for thread in self.threads:
+            if thread.error is not None:
+                raise SinkError(thread.error)
 
     def put(self, picture: Picture, slot: int) -> None:
-        """Give a frame to every sink that is alive, without waiting for any.
+        """Queue a frame at every sink, without waiting.
 
         Args:
-            picture: uint8, as the feed says; copied once, so that it may change afterwards.
-            slot: its place in the show.
+            picture: uint8, in the format of the show; copied, so that it may change afterwards.
+            slot: its position in the show.
         """
         self._last = Frame(self._pool.copy(picture), slot)
-        for lane in self.lanes:
-            lane.offer(self._last)
+        for thread in self.threads:
+            thread.offer(self._last)
 
     def repeat(self, slot: int) -> None:
-        """Give the last picture to every sink again; something must have been put.
+        """Queue the last frame again at every sink, after at least one `put`.
 
         Args:
-            slot: its new place in the show.
+            slot: its new position in the show.
         """
-        assert self._last is not None, "nothing has been shown yet"
+        assert self._last is not None, "no frame has been put yet"
         self._last = Frame(self._last.picture, slot)
-        for lane in self.lanes:
-            lane.offer(self._last)
+        for thread in self.threads:
+            thread.offer(self._last)
 
     @property
     def is_reader_gone(self) -> bool:
-        """Whether somebody who read a pipe has left, which ends the show."""
-        return any(lane.is_reader_gone for lane in self.lanes)
+        """Whether the reader of a pipe has closed it, which ends the show."""
+        return any(thread.is_reader_gone for thread in self.threads)
 
     @property
     def is_dead(self) -> bool:
-        """Whether no sink is left to show anything to."""
-        return all(lane.is_over for lane in self.lanes)
+        """Whether no sink takes frames any more."""
+        return all(thread.is_over for thread in self.threads)
 
-    def figures(self) -> list[SinkStats]:
-        """Return how each sink is doing."""
-        return [lane.figures() for lane in self.lanes]
+    def stats(self) -> list[SinkStats]:
+        """Return the statistics of each sink."""
+        return [thread.stats() for thread in self.threads]
 
     def close(self, *, keep: bool = True) -> list[str]:
-        """Close every sink at once and wait for each as long as it asks for; a second call does nothing.
+        """Close all sinks concurrently and wait for each as long as its `close_s`; a second call does nothing.
 
         Args:
-            keep: False to leave nothing behind.
+            keep: False discards the output.
 
         Returns:
-            Names of the sinks that did not close in time and were left to themselves.
+            Names of the sinks that did not close in time and were abandoned.
         """
         if self._is_closed:
             return []
         self._is_closed = True
-        for lane in self.lanes:
-            lane.finish(keep=keep)
-        return [lane.sink.name for lane in self.lanes if not lane.join(lane.sink.close_s)]
+        for thread in self.threads:
+            thread.finish(keep=keep)
+        return [thread.sink.name for thread in self.threads if not thread.join(thread.sink.close_s)]

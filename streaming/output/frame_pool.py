@@ -1,4 +1,4 @@
-"""Copies of frames, in memory that is used again."""
+"""Copies of frames in reused memory."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 
 from streaming.sinks.sink import Picture
 
-_LENGTH = 16  # frames: two wait and one is written at each of a few sinks
-_UNUSED = 2  # references to a buffer that nobody but the pool holds, as sys.getrefcount counts
+_LENGTH = 16  # frames: two queued and one being written at each of a few sinks
+_UNUSED = 2  # sys.getrefcount of a buffer that only the pool holds
 
 
 class FramePool:
-    """Copies of frames in memory that is used again once nobody holds the copy, nor any view of it."""
+    """Copies of frames in memory that is reused once there is no reference to the copy or a view of it."""
 
     def __init__(self) -> None:
         self._buffers: list[Picture] = []
@@ -28,10 +28,10 @@ class FramePool:
 
     def _free(self, picture: Picture) -> Picture:
         for index in range(len(self._buffers)):
-            # The list and the call itself hold it; every view holds it as well, as its base.
+            # The list and the call hold one reference each; every view holds one as its base.
             if sys.getrefcount(self._buffers[index]) == _UNUSED and self._buffers[index].shape == picture.shape:
                 return self._buffers[index]
         buffer = np.empty(picture.shape, picture.dtype)
-        if len(self._buffers) < _LENGTH:  # a sink that keeps frames for itself keeps their memory, too
+        if len(self._buffers) < _LENGTH:  # frames that a sink keeps need additional memory
             self._buffers.append(buffer)
         return buffer

@@ -1,6 +1,6 @@
-"""Frames that fill a pause: while an engine is being swapped, or hangs, the last picture is shown again, slot by slot.
+"""Repeated frames: while the engine is replaced or hangs, the last frame is sent again in every slot.
 
-A stream without packets is taken off the air by its server after a few seconds; a picture that stands still is not.
+A server ends a stream without packets after a few seconds.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from streaming.output.fan_out import FanOut
 from streaming.output.pacing import Clock, Pacer
 from streaming.sinks.sink import Picture
 
-PATIENCE_S = 0.25  # a pause that is shorter is a few dropped slots, which nobody's server minds
+PATIENCE_S = 0.25  # shorter pauses are not filled; they are a few dropped slots
 
 
 class FrameRepeater:
-    """Stands between a show and its sinks.
+    """Passes frames from a show to its sinks, and fills pauses.
 
     Args:
         fan_out: the sinks.
@@ -26,7 +26,7 @@ class FrameRepeater:
         clock: the pacer's clock.
 
     Attributes:
-        num_filled: slots in which a picture was shown again.
+        num_filled: slots filled with a repeated frame.
     """
 
     def __init__(self, fan_out: FanOut, pacer: Pacer, clock: Clock) -> None:
@@ -39,18 +39,16 @@ class FrameRepeater:
         self._thread: threading.Thread | None = None
 
     def put(self, picture: Picture, slot: int) -> None:
-        """Give a new frame to the sinks; arguments as `FanOut.put` has them."""
+        """Pass a new frame to the sinks; arguments as in `FanOut.put`."""
         with self._lock:
             self._fan_out.put(picture, slot)
             self._last_slot, self._last_s = slot, self._clock.now()
 
     def fill(self) -> bool:
-        """Show the last picture again, in the slot that has just gone by without one.
-
-        The slot before the present one, as the present one may still get a new frame.
+        """Repeat the last frame in the previous slot, if that has none; the current slot may still get a new frame.
 
         Returns:
-            Whether there is a pause that has to be filled.
+            Whether there is a pause to fill.
         """
         with self._lock:
             now_s = self._clock.now()
@@ -64,10 +62,10 @@ class FrameRepeater:
             return True
 
     def start(self, wait: Callable[[float], bool] | None = None) -> None:
-        """Watch on a thread of its own, until `close`.
+        """Fill pauses on a thread until `close`.
 
         Args:
-            wait: waits for some seconds and returns whether it is over; None for the real thing.
+            wait: waits for some seconds and returns whether to end; None waits for `close`.
         """
         wait = wait or self._ending.wait
         interval_s = float(1 / self._pacer.fps)

@@ -1,7 +1,7 @@
-"""The pacer: which slot of the show a frame goes into, by arithmetic on a clock that is handed in.
+"""The pacer assigns frames to slots of the show.
 
-Slot k is due at t0 + k / fps, where t0 is the moment of the first frame. Deadlines are absolute and exact fractions, so
-that a show of a week is as punctual in its last second as in its first.
+Slot k is due at t0 + k / fps, where t0 is the time of the first frame. Deadlines are exact fractions, so that timing
+errors do not accumulate over days.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from fractions import Fraction
 from math import floor
 from typing import Protocol
 
-_NAP = Fraction(1, 4)  # seconds; the longest sleep between two looks at whether the show was stopped
+_NAP = Fraction(1, 4)  # seconds; the longest sleep before checking whether the show was stopped
 
 
 class Clock(Protocol):
     """A monotonic clock that can wait."""
 
     def now(self) -> float:
-        """Return the time in seconds since some fixed moment."""
+        """Return the time in seconds since a fixed moment."""
         ...
 
     def sleep_until(self, deadline_s: float) -> None:
-        """Return when `now()` has reached `deadline_s` (seconds), at once if it has passed."""
+        """Wait until `now()` reaches `deadline_s` (seconds)."""
         ...
 
 
@@ -31,23 +31,23 @@ class SystemClock:
     """The machine's own monotonic clock."""
 
     def now(self) -> float:
-        """Return the time in seconds since some fixed moment."""
+        """Return the time in seconds since a fixed moment."""
         return time.monotonic()
 
     def sleep_until(self, deadline_s: float) -> None:
-        """Sleep until `deadline_s` (seconds); no spinning, since the engine needs the cores."""
+        """Sleep until `deadline_s` (seconds); without spinning, because the engine needs the CPU."""
         while (left_s := deadline_s - time.monotonic()) > 0:
             time.sleep(left_s)
 
 
 class Pacer:
-    """Gives each finished frame its slot, and holds it back until the slot is due.
+    """Assigns each finished frame to a slot, and waits until the slot is due.
 
-    A frame later than half an interval counts as late. When the engine falls whole intervals behind, that many slots
-    are dropped and counted: the show stays on the clock and nothing piles up.
+    A frame that is late by more than half an interval counts as late. If the engine falls whole intervals behind, that
+    many slots are dropped, so that the show stays in real time.
 
     Args:
-        clock: the clock that deadlines are counted on.
+        clock: the clock of the deadlines.
         fps: slots per second, above 0.
     """
 
@@ -65,15 +65,15 @@ class Pacer:
         return self._next
 
     def deadline(self, slot: int) -> Fraction:
-        """Return when a slot is due, in the clock's seconds, exactly; the first frame must have been paced."""
+        """Return when a slot is due, as an exact time of the clock in seconds; a frame must have been paced before."""
         assert self._start is not None, "no frame has been paced yet"
         return self._start + slot / self.fps
 
     def pace(self, is_stopped: Callable[[], bool] = lambda: False) -> int:
-        """Wait until the frame that is now ready may be shown.
+        """Wait until the frame that is now ready is due.
 
         Args:
-            is_stopped: asked at least every quarter of a second; once true, the wait ends early.
+            is_stopped: called at least every quarter of a second; the wait ends when it returns True.
 
         Returns:
             The frame's slot: its time in the show is slot / fps seconds.
@@ -95,6 +95,6 @@ class Pacer:
 
 
 def _not_before(moment: Fraction) -> float:
-    """Round to a float that is not below the exact value, so that one sleep is enough."""
+    """Round up to a float, so that one sleep is enough."""
     nearest = float(moment)
     return nearest if Fraction(nearest) >= moment else nearest * (1 + 2**-52)

@@ -1,21 +1,22 @@
-"""Pictures that strangers send: bounded in bytes here, in pixels, memory and time in a process of their own."""
+"""Uploaded pictures: limited in bytes here, and in pixels, memory and time by a child process."""
 
 from __future__ import annotations
 
-import subprocess
+from contextlib import closing
 
 import numpy as np
 import numpy.typing as npt
 
-from streaming.process.children import command, environment
+from streaming.process.child import ChildProcess
 
 MAX_BYTES = 20 * 2**20
 KINDS = ("image/jpeg", "image/png", "image/webp", "image/gif", "image/bmp", "application/octet-stream")
-_PATIENCE_S = 20.0  # for the child, of which it may compute 10
+_PATIENCE_S = 20.0  # for the child, which may use 10 s of CPU time
+_NICENESS = 10  # the show has priority
 
 
 def decode_picture(data: bytes, width: int, height: int, *, patience_s: float = _PATIENCE_S) -> npt.NDArray[np.uint8]:
-    """Decode a picture and fit it to a size by centre crop and resize, in a child process; waits for it.
+    """Decode a picture and fit it to a size by centre crop and resize, in a child process.
 
     Args:
         data: JPEG, PNG, WebP, GIF or BMP, at most `MAX_BYTES`.
@@ -27,27 +28,23 @@ def decode_picture(data: bytes, width: int, height: int, *, patience_s: float = 
         uint8 (height, width, 3) RGB.
 
     Raises:
-        ValueError: it is no such picture, too large, or too much work.
+        ValueError: it is not such a picture, too large, or takes too long.
     """
     if len(data) > MAX_BYTES:
         raise ValueError(f"a picture may have at most {MAX_BYTES // 2**20} MiB, got {len(data) / 2**20:.1f}")
-    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")  # each would want its own memory
+    threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")  # each needs memory
     try:
-        child = subprocess.run(
-            command("streaming.page.unpack", str(width), str(height)),
-            input=data,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=environment(**threads),
-            timeout=patience_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ValueError("this picture takes too long to decode; make it smaller") from error
+        child = ChildProcess("streaming.page.uploads_child", environment=threads, niceness=_NICENESS, is_quiet=True)
+        with closing(child):
+            child.send({"width": width, "height": height}, data)
+            message = child.receive(patience_s)
+    except ConnectionError:
+        raise ValueError("this picture cannot be used: decoding it took too much") from None
     except OSError as error:
         raise ValueError(f"pictures cannot be decoded here: {error.strerror}") from error
-    head, _, pixels = child.stdout.partition(b"\n")
-    if head == b"ok" and len(pixels) == width * height * 3:
-        return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
-    why = head.decode(errors="replace") if child.returncode == 1 and head else "decoding it took too much"
-    raise ValueError(f"this picture cannot be used: {why}")
+    if message is None:
+        raise ValueError("this picture takes too long to decode; make it smaller")
+    fields, pixels = message
+    if "error" in fields or len(pixels) != width * height * 3:
+        raise ValueError(f"this picture cannot be used: {fields.get('error', 'the decoder failed')}")
+    return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)

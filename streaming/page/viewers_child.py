@@ -1,96 +1,90 @@
-"""The child process behind the page's WebRTC: frames and offers on standard input, answers on standard output.
+"""The child process of the page's WebRTC viewers: frames and offers from the parent, answers to it.
 
-python -m streaming.page.viewers_child      (started by `streaming.page.webrtc`, which holds the other end)
+python -m streaming.page.viewers_child      (started by `streaming.page.viewers`)
 
-Standard input begins with a line of JSON (`ViewersConfig`); then comes, again and again, a head (`HEAD`) and what it
-announces: a frame in I420, or an offer (SDP). Standard output is a line of JSON each: {"num": N} whenever another
-number of browsers watches, {"id": N, "sdp": ...} or {"id": N, "error": ...} for each offer.
+The first message has width, height, fps and is_local. Then come frames, {"slot": N} with I420 data, and browsers'
+offers, {"id": N, "sdp": ...}. It sends {"id": N, "sdp": ...} or {"id": N, "error": ...} for each offer, and {"num": N}
+when the number of connected browsers changes.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import re
-import sys
 import threading
 from fractions import Fraction
-from io import BufferedReader
-from math import ceil
 from typing import Any
 
 import av
 import numpy as np
 
 from streaming.live.encoders import ENCODERS, SOFTWARE
-from streaming.live.h264 import open_video, to_video_frame
+from streaming.live.h264 import KeyFrames, open_video, to_video_frame
 from streaming.live.webrtc import RTCSessionDescription, VideoTrack, make_peer, offer_loopback, send_video
-from streaming.page.viewers import FRAME, HEAD, MAX_VIEWERS, ViewersConfig
+from streaming.page.viewers import MAX_VIEWERS
+from streaming.process.child import ParentPipe
 from streaming.sinks.sink import Frame, StreamFormat
 
-_BITS_PER_PIXEL = 0.2  # somebody looks closely
+_BITS_PER_PIXEL = 0.2  # more than live streams: viewers are near, and look closely
 _MIN_BITRATE, _MAX_BITRATE = 800_000, 8_000_000
-_KEY_EVERY_S = Fraction(10)  # who comes, or has lost something, asks for one
-_KEY_PAUSE_S = Fraction(1, 2)  # but gets none before this has passed since the last
+_KEY_INTERVAL_S = 10  # a viewer who joins or has lost packets requests a key frame
 _CONNECT_S = 15.0  # for a browser that has been answered
-_NICE = 10  # the show goes first
 _GONE = ("failed", "closed", "disconnected")
 
 
 class Viewers:
-    """Everybody who watches; a frame is encoded once for all. All but `show` and `num` belongs to one event loop.
+    """All viewers; a frame is encoded once for all. Everything but `show` and `num` belongs to one event loop.
 
     Args:
         feed: frame size and rate.
+        parent: gets the number of viewers.
 
     Attributes:
-        num: how many watch.
+        num: how many are connected.
     """
 
-    def __init__(self, feed: StreamFormat) -> None:
+    def __init__(self, feed: StreamFormat, parent: ParentPipe) -> None:
         self.num = 0
+        self._parent = parent
         self._feed = feed
         self._loop = asyncio.get_running_loop()
         self._tracks: dict[Any, VideoTrack] = {}  # by peer
         self._closing: set[asyncio.Future[None]] = set()
         self._context: Any = None
-        self._is_key_wanted = True
-        self._key: int | None = None
+        self._keys = KeyFrames(feed.fps, _KEY_INTERVAL_S)
 
     def show(self, frame: Frame) -> None:
-        """Encode a frame and send it to all; may be called from any thread, but from one only.
+        """Encode a frame and send it to all; may be called from any one thread.
 
         Raises:
             av.FFmpegError: the encoder failed.
         """
         if not self.num:
-            self._context, self._key = None, None
+            self._context = None
             return
         feed, encoder = self._feed, ENCODERS[SOFTWARE]
         if self._context is None:
             bitrate = round(min(max(_BITS_PER_PIXEL * feed.width * feed.height * feed.fps, _MIN_BITRATE), _MAX_BITRATE))
             self._context = open_video(feed, encoder, encoder.live_options("baseline", bitrate, is_constant=False))
             self._context.gop_size = 2**15
-        passed = None if self._key is None else frame.slot - self._key
-        is_key = passed is None or passed >= ceil(_KEY_EVERY_S * feed.fps)
-        if is_key or (self._is_key_wanted and passed is not None and passed >= _KEY_PAUSE_S * feed.fps):
-            is_key, self._key, self._is_key_wanted = True, frame.slot, False
-        packets = self._context.encode(to_video_frame(frame, feed, frame.slot, is_key=is_key))
+            self._keys.last = None
+        video = to_video_frame(frame, feed, frame.slot, is_key=self._keys.is_key(frame.slot))
+        packets = self._context.encode(video)
         self._loop.call_soon_threadsafe(self._send, [bytes(packet) for packet in packets], frame.slot)
 
     async def answer(self, offer: str) -> str:
-        """Answer a browser's offer; from the moment that it is connected it gets the picture.
+        """Answer a browser's offer; once connected it gets the frames.
 
         Args:
             offer: SDP with all its candidates.
 
         Returns:
-            SDP with all of ours.
+            SDP with all candidates of this machine.
 
         Raises:
-            Exception: whatever aiortc stumbles over.
+            Exception: aiortc raises many types on a bad offer.
         """
         if len(self._tracks) >= MAX_VIEWERS:
             raise ValueError(f"{MAX_VIEWERS} watch, or are about to: use /stream.mjpeg")
@@ -109,7 +103,7 @@ class Viewers:
         peer.on("connectionstatechange", look)
         self._loop.call_later(_CONNECT_S, give_up)
         try:
-            send_video(peer, track, self._want_key)
+            send_video(peer, track, self._keys.request)
             await peer.setRemoteDescription(RTCSessionDescription(offer, "offer"))
             await peer.setLocalDescription(await peer.createAnswer())
             sdp = str(peer.localDescription.sdp)
@@ -130,13 +124,10 @@ class Viewers:
     def _count(self) -> None:
         num = sum(peer.connectionState == "connected" for peer in self._tracks)
         if num > self.num:
-            self._want_key()
+            self._keys.request()
         if num != self.num:
             self.num = num
-            _say({"num": num})
-
-    def _want_key(self) -> None:
-        self._is_key_wanted = True
+            _say(self._parent, {"num": num})
 
     def _send(self, packets: list[bytes], slot: int) -> None:
         for data in packets:
@@ -146,43 +137,40 @@ class Viewers:
                     packet.pts = packet.dts = slot
                     packet.time_base = 1 / self._feed.fps
                     if not track.put(packet):
-                        self._want_key()
+                        self._keys.request()
 
 
-def main() -> int:
-    """Serve browsers until standard input ends; return the exit status."""
-    with contextlib.suppress(AttributeError, OSError):
-        os.nice(_NICE)
+def main() -> None:
+    """Serve browsers until the parent's messages end."""
     av.logging.set_level(None)
-    inlet = os.fdopen(0, "rb", closefd=False)
-    watch = ViewersConfig(**json.loads(inlet.readline()))
-    if watch.is_local:
+    parent = ParentPipe()
+    if (message := parent.receive()) is None:
+        return
+    config, _ = message
+    if config["is_local"]:
         offer_loopback()
-    feed = StreamFormat("", watch.width, watch.height, Fraction(watch.fps), "i420", dict)
-    asyncio.run(_serve(inlet, feed))
-    return 0
+    feed = StreamFormat("", config["width"], config["height"], Fraction(config["fps"]), "i420", dict)
+    asyncio.run(_serve(parent, feed))
 
 
-async def _serve(inlet: BufferedReader, feed: StreamFormat) -> None:
-    viewers, loop, ended = Viewers(feed), asyncio.get_running_loop(), asyncio.Event()
+async def _serve(parent: ParentPipe, feed: StreamFormat) -> None:
+    viewers, loop, ended = Viewers(feed, parent), asyncio.get_running_loop(), asyncio.Event()
 
     async def answer(number: int, offer: str) -> None:
         try:
-            _say({"id": number, "sdp": await viewers.answer(offer)})
-        except Exception as error:  # noqa: BLE001 - aiortc raises whatever it stumbles over in an offer
-            _say({"id": number, "error": " ".join(str(error).split())[:200] or type(error).__name__})
+            _say(parent, {"id": number, "sdp": await viewers.answer(offer)})
+        except Exception as error:  # noqa: BLE001 - aiortc raises many types on a bad offer
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            _say(parent, {"id": number, "error": reason})
 
     def read() -> None:
         try:
-            while len(head := inlet.read(HEAD.size)) == HEAD.size:
-                kind, number, size = HEAD.unpack(head)
-                data = inlet.read(size)
-                if len(data) < size:
-                    return
-                if kind == FRAME:
-                    viewers.show(Frame(np.frombuffer(data, np.uint8).reshape(-1, feed.width), number))
+            while (message := parent.receive()) is not None:
+                fields, data = message
+                if "slot" in fields:
+                    viewers.show(Frame(np.frombuffer(data, np.uint8).reshape(-1, feed.width), fields["slot"]))
                 else:
-                    asyncio.run_coroutine_threadsafe(answer(number, data.decode()), loop)
+                    asyncio.run_coroutine_threadsafe(answer(fields["id"], fields["sdp"]), loop)
         finally:
             loop.call_soon_threadsafe(ended.set)
 
@@ -190,12 +178,11 @@ async def _serve(inlet: BufferedReader, feed: StreamFormat) -> None:
     await ended.wait()
 
 
-def _say(message: dict[str, Any]) -> None:
-    with contextlib.suppress(OSError):  # nobody listens any more, which the end of the file will tell
-        os.write(1, json.dumps(message).encode() + b"\n")
+def _say(parent: ParentPipe, fields: dict[str, Any]) -> None:
+    with contextlib.suppress(OSError):  # the parent has ended, which the end of its messages shows
+        parent.send(fields)
 
 
 if __name__ == "__main__":
-    status = main()
-    sys.stdout.flush()
-    os._exit(status)  # whoever watched sees it by itself; nothing else is left to be done
+    main()
+    os._exit(0)  # without waiting for threads: browsers notice the end by themselves

@@ -1,11 +1,10 @@
-"""The page's live picture through WebRTC; a child process does it, which starts when the first browser asks."""
+"""The page's video through WebRTC, by a child process that starts with the first browser's offer."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import importlib.util
-import json
 import re
 import threading
 from typing import Any
@@ -17,7 +16,7 @@ from starlette.routing import Route
 from streaming.page.actions import is_text, read_json
 from streaming.page.api import MAX_JSON_BYTES, read_body, refuse
 from streaming.page.connections import Limits
-from streaming.page.viewers import FRAME, MAX_VIEWERS, OFFER, ViewersConfig, ViewersProcess
+from streaming.page.viewers import MAX_VIEWERS, ViewersProcess
 from streaming.sinks.sink import Frame, StreamFormat
 
 _MAX_CANDIDATES = 64
@@ -25,27 +24,27 @@ _ANSWER_S = 10.0
 
 
 def is_installed() -> bool:
-    """Return whether aiortc is there."""
+    """Return whether aiortc is installed."""
     return importlib.util.find_spec("aiortc") is not None
 
 
 class PageWebRTC:
-    """Everybody who watches through WebRTC.
+    """All viewers through WebRTC.
 
     Args:
         feed: frame size and rate.
         limits: how long an offer may take to arrive.
-        is_local: whether the page is for this machine alone.
+        is_local: whether only this machine can reach the page.
 
     Attributes:
-        num: how many watch; may be read from any thread.
+        num: how many are connected; may be read from any thread.
     """
 
     def __init__(self, feed: StreamFormat, limits: Limits, *, is_local: bool) -> None:
         self.num = 0
         self._limits = limits
-        self._watch = ViewersConfig(feed.width, feed.height, str(feed.fps), is_local)
-        self._lock = threading.Lock()  # held while something is said to the child
+        self._feed, self._is_local = feed, is_local
+        self._lock = threading.Lock()  # held while a message is sent to the child
         self._child: ViewersProcess | None = None
         self._loop = asyncio.get_running_loop()
         self._answers: dict[int, asyncio.Future[dict[str, Any]]] = {}
@@ -53,7 +52,7 @@ class PageWebRTC:
         self._is_closed = False
 
     def route(self) -> Route:
-        """Return the route by which browsers ask for the picture."""
+        """Return the route that takes browsers' offers."""
 
         async def answer(request: Request) -> Response:
             try:
@@ -61,24 +60,24 @@ class PageWebRTC:
             except ValueError as error:
                 return refuse(422, str(error))
             if len(self._answers) >= MAX_VIEWERS:  # at once: each takes a moment
-                return refuse(503, "too many ask for the picture just now: try again, or use /stream.mjpeg")
-            told = await self._ask(offer)
-            if "sdp" in told:
-                return JSONResponse({"type": "answer", "sdp": told["sdp"]})
-            return refuse(422, f"the offer cannot be answered: {told['error']}")
+                return refuse(503, "too many offers at the same time: try again, or use /stream.mjpeg")
+            reply = await self._ask(offer)
+            if "sdp" in reply:
+                return JSONResponse({"type": "answer", "sdp": reply["sdp"]})
+            return refuse(422, f"the offer cannot be answered: {reply['error']}")
 
         return Route("/api/webrtc", answer, methods=["POST"])
 
     def write(self, frame: Frame) -> None:
-        """Show a frame to all who watch; on the sink's thread.
+        """Send a frame to all viewers; called on the sink's thread.
 
         Args:
             frame: I420.
         """
         child = self._child
         if child is not None and self.num:
-            with self._lock, contextlib.suppress(OSError):  # its reader sees that it has ended
-                child.tell(FRAME, frame.slot, frame.picture.reshape(-1).data)
+            with self._lock, contextlib.suppress(OSError):  # `_listen` sees that it has ended
+                child.show(frame)
 
     def close(self) -> None:
         """End the child; may be called from any thread."""
@@ -86,7 +85,7 @@ class PageWebRTC:
             self._is_closed = True
             child = self._child
         if child is not None:
-            child.end()
+            child.close()
 
     async def _ask(self, offer: str) -> dict[str, Any]:
         self._number += 1
@@ -96,7 +95,7 @@ class PageWebRTC:
             await asyncio.to_thread(self._offer, number, offer)
             return await asyncio.wait_for(answer, _ANSWER_S)
         except (OSError, TimeoutError):
-            return {"error": "the process that sends the picture does not answer"}
+            return {"error": "the process that sends the video does not answer"}
         finally:
             self._answers.pop(number, None)
 
@@ -105,16 +104,16 @@ class PageWebRTC:
             if self._is_closed:
                 raise ConnectionAbortedError("the show has ended")
             if self._child is None or self._child.has_ended():
-                self._child = child = ViewersProcess(self._watch)
+                self._child = child = ViewersProcess(self._feed, is_local=self._is_local)
                 threading.Thread(target=self._listen, args=(child,), daemon=True).start()
-            self._child.tell(OFFER, number, offer.encode())
+            self._child.offer(number, offer)
 
     def _listen(self, child: ViewersProcess) -> None:
-        """Hear what the child says, to its end; on a thread of its own."""
-        with contextlib.suppress(OSError, ValueError, RuntimeError):  # it is gone, or the page's event loop is
-            for line in child.lines():
-                self._loop.call_soon_threadsafe(self._hear, child, json.loads(line))
-        child.end()
+        """Pass on the child's messages until it ends; runs on its own thread."""
+        with contextlib.suppress(OSError, RuntimeError):  # the child, or the page's event loop, has ended
+            while (message := child.receive()) is not None:
+                self._loop.call_soon_threadsafe(self._hear, child, message[0])
+        child.close()
         with contextlib.suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._hear, child, {"num": 0})
 
@@ -131,7 +130,7 @@ def check(given: Any) -> str:
     """Return an offer's SDP.
 
     Raises:
-        ValueError: it is none, or asks for more than the picture.
+        ValueError: it is not an offer, or asks for more than the video.
     """
     if not isinstance(given, dict) or given.get("type") != "offer" or not isinstance(given.get("sdp"), str):
         raise ValueError('an offer is an object, {"type": "offer", "sdp": "v=0..."}')

@@ -1,4 +1,4 @@
-"""This process seen from outside: when it began, the signals that ask it to end, its standard streams, and its exit."""
+"""Signals that end this process; its start time, standard streams and exit."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _IMPORTED_S = time.monotonic()
 
 
 def process_start_s() -> float:
-    """Return when this process began, in seconds of `time.monotonic`.
+    """Return when this process started, in seconds of `time.monotonic`.
 
-    Linux keeps the moment in /proc (proc(5), field 22 of stat). Elsewhere it is when this module was imported, some
-    hundredths of a second later.
+    Linux reports it in /proc/self/stat (proc(5), field 22). Elsewhere this is the time at which the module was
+    imported, some hundredths of a second later.
     """
     try:
         fields = Path("/proc/self/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
@@ -31,8 +31,8 @@ def process_start_s() -> float:
 def fill_standard_streams() -> None:
     """Open the null device for each standard stream that was closed when the process started.
 
-    Otherwise the next file or socket gets descriptor 0, 1 or 2, and whatever writes to a standard stream, in this
-    process or in a child, writes into it. `sys.stdout` stays None if it was closed.
+    Otherwise the next file or socket would get its descriptor, and output to the standard stream, of this process or
+    a child, would be written to it. `sys.stdout` stays None if it was closed.
     """
     for descriptor in range(3):
         try:
@@ -47,9 +47,9 @@ def fill_standard_streams() -> None:
 def leave(status: int) -> NoReturn:
     """End this process at once, without finalising the interpreter.
 
-    Before Python 3.14 a daemon thread that returns from native code during finalisation is ended by unwinding its
-    stack, which aborts the process if a C++ frame is on it ("terminate called without an active exception"). Such a
-    thread can be left: a job in an idle moment may still run when the show has ended.
+    Before Python 3.14, a daemon thread that returns from native code during finalisation is ended by unwinding its
+    stack, which aborts the process if the stack has a C++ frame ("terminate called without an active exception"). A
+    background job may still run in such a thread when the show has ended.
     """
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError, ValueError):  # None, or closed by the reader
@@ -58,10 +58,10 @@ def leave(status: int) -> NoReturn:
 
 
 class Interruption:
-    """SIGINT, SIGTERM and SIGHUP (the terminal was closed), taken over for as long as the `with` lasts.
+    """Handles SIGINT, SIGTERM and SIGHUP (the terminal was closed) in a `with` block.
 
-    Before the show they end what is going on by KeyboardInterrupt. During the show the first one only sets `is_set`, so
-    that files are closed in peace; the second one is a KeyboardInterrupt again.
+    Before the show they raise KeyboardInterrupt. During the show the first signal only sets `is_set`, so that sinks are
+    closed properly; the second one raises KeyboardInterrupt.
     """
 
     def __init__(self) -> None:

@@ -149,6 +149,6 @@ class Show:
             timing,
             pacer.num_late,
             pacer.num_dropped,
-            self._fan_out.figures(),
+            self._fan_out.stats(),
             0 if self._filler is None else self._filler.num_filled,
         )

@@ -1,1 +1,1 @@
-"""Where frames go: one file each, and the table of them all."""
+"""Sinks, one file each, and their table."""

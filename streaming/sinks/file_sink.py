@@ -1,16 +1,14 @@
-"""A recording: H.264 in MP4 or Matroska, written beside its place and renamed once it is complete.
+"""A recording: H.264 in MP4 or Matroska, written as NAME.partial and renamed when it is complete.
 
-An MP4 is written in fragments of a tenth of a second, which become an ordinary file at the end; Matroska's clusters are
-as short. If the process is killed, `NAME.partial` lacks what the encoder held (x264: 5 frames) and one fragment. At 24
-frames per second its first frames can be played a third of a second after the first was written, and its last third of
-a second is lost. What a power failure leaves is the system's to say: nothing is forced to the disk.
+An MP4 is written in fragments of 0.1 s, which become an ordinary file at the end; Matroska's clusters are as short. If
+the process is killed, `NAME.partial` lacks the frames in the encoder (x264: 5) and one fragment: at 24 frames per
+second the last third of a second. The data is not forced to the disk, so a power failure may lose more.
 
-Frames keep their time in the show: where slots were dropped, the frame before is on for longer.
+Frames keep their time in the show: after dropped slots, the frame before them lasts longer.
 """
 
 from __future__ import annotations
 
-import contextlib
 import importlib
 import itertools
 import os
@@ -32,18 +30,17 @@ _MUXERS = {
 
 
 class FileSink(Sink):
-    """Records to a file; an older file of that name is replaced at the end, not before.
+    """Records to a file; an older file of that name is replaced at the end.
 
     Args:
         spec: the path, ending in .mp4 or .mkv.
     """
 
-    close_s = None  # a recording is worth waiting for
+    close_s = None  # a recording is always completed
 
     def __init__(self, spec: str) -> None:
         self.name = spec
         self._path = Path(spec)
-        self._partial = self._path.with_name(self._path.name + ".partial")
         self._container: Any = None
         self._stream: Any = None
         self._first: int | None = None
@@ -51,7 +48,7 @@ class FileSink(Sink):
         self.sent_bytes: int = 0
 
     def open(self, feed: StreamFormat) -> None:
-        """Make and lock `NAME.partial`, so that a wrong path, or a second recording, is known before the show."""
+        """Create and lock `NAME.partial`, so that a wrong path or a second recording is an error before the show."""
         self._feed = feed
         if os.path.isdir(self._path):  # noqa: PTH112 - Path raises where a name is too long
             raise SinkError(f"sink {self.name} is a folder: give the path of a file in it")
@@ -60,7 +57,7 @@ class FileSink(Sink):
                 f"sink {self.name} cannot be written: there is no folder {self._path.parent}; make it first"
             )
         try:
-            self._file = OutputFile(self._partial)
+            self._file = OutputFile(self._path, ".partial")
         except OSError as error:
             reason = _reason(error)
             raise SinkError(f"sink {self.name} cannot be written: {reason}; choose another path") from error
@@ -70,7 +67,7 @@ class FileSink(Sink):
             except OSError as error:
                 self._file.close()
                 raise SinkError(
-                    f"sink {self.name} cannot be written: another recording to it is going on; choose another path"
+                    f"sink {self.name} cannot be written: another recording writes to it; choose another path"
                 ) from error
         if os.fstat(self._file.fileno()).st_size:
             self._rescue()
@@ -94,16 +91,16 @@ class FileSink(Sink):
             raise SinkError(f"sink {self.name} cannot be written: {_reason(error)}") from error
 
     def write(self, frame: Frame) -> bool:
-        """Encode a frame and write what the encoder gives."""
+        """Encode a frame and write the packets."""
         import av
 
         from streaming.live.h264 import to_video_frame
 
         if self._file.is_deleted:
-            raise SinkError(f"sink {self.name} failed: somebody has deleted {self._partial}, and the recording with it")
+            raise SinkError(f"sink {self.name} failed: {self._file.partial} was deleted, and the recording with it")
         try:
             if self._first is None:
-                # Not before there is a frame: FFmpeg 8 crashes at the end of an MP4 in fragments without any.
+                # Not earlier: FFmpeg 8 crashes at the end of a fragmented MP4 without frames.
                 self._container.start_encoding()
                 self._first = frame.slot
             video = to_video_frame(frame, self._feed, frame.slot - self._first, pixels=self._pixels)
@@ -111,15 +108,17 @@ class FileSink(Sink):
             self._container.mux(packets)
             self.sent_bytes += sum(packet.size for packet in packets)
         except (av.FFmpegError, OSError) as error:
-            raise SinkError(f"sink {self.name} failed: {_reason(error)}; what is left is {self._partial}") from error
+            raise SinkError(
+                f"sink {self.name} failed: {_reason(error)}; the unfinished file is {self._file.partial}"
+            ) from error
         return True
 
     def close(self) -> None:
-        """Write what the encoder still holds, then the index, and rename the file; without frames, leave none."""
+        """Write the remaining frames and the index, and rename the file; without frames, delete it."""
         self._finish(is_wanted=self._first is not None)
 
     def discard(self) -> None:
-        """Delete what there is."""
+        """Delete the file."""
         self._finish(is_wanted=False)
 
     def result(self) -> str:
@@ -127,23 +126,23 @@ class FileSink(Sink):
         return self._result
 
     def _rescue(self) -> None:
-        """Keep what a recording that was cut off has left, under a name of its own."""
+        """Rename the rest of an interrupted recording."""
         numbers = itertools.count(1)
         names = (self._path.with_name(f"{self._path.stem}.recovered-{number}{self._path.suffix}") for number in numbers)
-        earlier = self._file  # its lock goes with the file to the new name, until the new one is locked
+        earlier = self._file  # stays locked under its new name until the new file is locked
         try:
             kept = next(name for name in names if not name.exists())
-            self._partial.rename(kept)
-            self._file = OutputFile(self._partial)
+            earlier.partial.rename(kept)
+            self._file = OutputFile(self._path, ".partial")
             if fcntl is not None:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise SinkError(
-                f"sink {self.name} cannot be written: an earlier recording lies at {self._partial}; move it away"
+                f"sink {self.name} cannot be written: an interrupted recording is at {earlier.partial}; move it away"
             ) from error
         finally:
             earlier.close()
-        self.invitation = f"an earlier recording to {self.name} was cut off; it is kept as {kept}"
+        self.invitation = f"an earlier recording to {self.name} was interrupted; it is kept as {kept}"
 
     def _finish(self, *, is_wanted: bool) -> None:
         import av
@@ -156,15 +155,17 @@ class FileSink(Sink):
                 if self._container is not None:
                     self._container.close()
             if is_wanted:
-                self._partial.replace(self._path)
+                self._file.commit()
                 self._result = f"{self._path.resolve()}, {_size(self._path.stat().st_size)}"
         except (av.FFmpegError, OSError) as error:
-            raise SinkError(f"sink {self.name} failed: {_reason(error)}; what is left is {self._partial}") from error
+            raise SinkError(
+                f"sink {self.name} failed: {_reason(error)}; the unfinished file is {self._file.partial}"
+            ) from error
         finally:
-            if not is_wanted:
-                with contextlib.suppress(OSError):
-                    self._partial.unlink(missing_ok=True)
-            self._file.close()
+            if is_wanted:
+                self._file.close()
+            else:
+                self._file.discard()
 
 
 def _size(num_bytes: int) -> str:

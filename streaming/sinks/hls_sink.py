@@ -1,4 +1,4 @@
-"""A folder that any web server can show: HLS, a playlist of the last seconds and their segments."""
+"""HLS: a playlist of the last seconds and its segments, in a folder that any web server can serve."""
 
 from __future__ import annotations
 
@@ -7,27 +7,30 @@ from pathlib import Path
 
 from streaming.errors import SinkError
 from streaming.live.live_sink import LiveSink, StreamTarget
-from streaming.live.publisher import FILE_GOODBYE_S
 from streaming.sinks.sink import StreamFormat
+
+_CLOSE_S = 10.0  # what is not written by then is lost
 
 
 class HlsSink(LiveSink):
-    """Writes "FOLDER/NAME.m3u8" and "NAME-NUMBER.ts" beside it; old segments are deleted.
+    """Writes "FOLDER/NAME.m3u8" and "NAME-NUMBER.ts" next to it; old segments are deleted.
 
-    A segment begins with a key frame. The playlist is replaced by renaming, and ends with the show. A segment or a
-    playlist that cannot be written is an error, and so is every attempt to begin again; frames that are in no complete
-    segment then count as dropped.
+    A segment begins with a key frame. The playlist is replaced by renaming, and is ended with the show. If a segment
+    or the playlist cannot be written, the stream begins again, which counts as an error; frames that are in no complete
+    segment count as dropped.
     """
 
-    close_s = FILE_GOODBYE_S + 1
+    close_s = _CLOSE_S + 1
 
     @staticmethod
     def to_target(spec: str) -> StreamTarget:
-        """Say where the playlist lies."""
-        return StreamTarget(str(Path(spec).absolute()), "hls")
+        """Return the playlist's path."""
+        return StreamTarget(
+            str(Path(spec).absolute()), "hls", stream="streaming.live.hls_stream:HlsStream", close_s=_CLOSE_S
+        )
 
     def open(self, feed: StreamFormat) -> None:
-        """Check that files with such names can be written there."""
+        """Check that the playlist and its segments can be written."""
         from streaming.live.hls import HlsFolder
 
         path = Path(self._target.url)

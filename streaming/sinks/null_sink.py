@@ -1,4 +1,4 @@
-"""Nowhere: frames are counted and forgotten, for measuring what the rest costs."""
+"""A sink that discards its frames, for measuring the rest of the show."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from streaming.sinks.sink import Frame, Sink, StreamFormat
 
 
 class NullSink(Sink):
-    """Takes every frame and does nothing with it.
+    """Counts the bytes of each frame and discards it.
 
     Args:
         spec: "null".
@@ -17,16 +17,16 @@ class NullSink(Sink):
         self._num_bytes = 0
 
     def open(self, feed: StreamFormat) -> None:
-        """Nothing to open."""
+        """Do nothing."""
 
     def write(self, frame: Frame) -> bool:
-        """Count the frame's bytes and forget it."""
+        """Count the frame's bytes."""
         self._num_bytes += frame.picture.nbytes
         return True
 
     def close(self) -> None:
-        """Nothing to close."""
+        """Do nothing."""
 
     def result(self) -> str:
-        """Return how much was thrown away."""
+        """Return the number of bytes."""
         return f"{self._num_bytes} bytes"

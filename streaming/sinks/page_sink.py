@@ -1,4 +1,4 @@
-"""A page in the browser: the live picture and its figures, served from this machine."""
+"""The control page: the live picture, statistics and controls, served from this machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from streaming.errors import SinkError
 from streaming.sinks.sink import Frame, Sink, StreamFormat
 
-if TYPE_CHECKING:  # the web server takes a quarter of a second to import, which the engine can use
+if TYPE_CHECKING:  # importing the web server takes a quarter of a second
     import uvicorn
     from starlette.types import ASGIApp
 
@@ -30,20 +30,20 @@ if TYPE_CHECKING:  # the web server takes a quarter of a second to import, which
 MAX_MESSAGE_BYTES = 2**16  # of a WebSocket
 _MAX_HEAD_BYTES = 2**15
 _NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_TELL_AGAIN_S = 60.0  # between two reports of errors of the same kind
+_REPORT_AGAIN_S = 60.0  # between two reports of errors of the same kind
 _MAX_TOKEN = 1000  # characters; browsers keep cookies of at most 4096 bytes
 TOKEN_VARIABLE = "EVERFRAME_TOKEN"
 _FORM = "http://HOST:PORT, e.g. http://127.0.0.1:8000"
 
 
 class PageSink(Sink):
-    """Serves the control room; a frame is encoded once for all who watch, and not at all when nobody does.
+    """Serves the control page; a frame is encoded once for all viewers, and only if there are any.
 
-    Where more than this machine can reach it, it wants a token: $EVERFRAME_TOKEN, or one that is made up and told.
+    If other machines can reach it, it requires a token: $EVERFRAME_TOKEN, or a random one that is printed.
 
     Args:
         spec: "http://HOST:PORT"; port 0 takes a free one.
-        limits: what the page allows its peers; None for what fits this process.
+        limits: of connections and requests; None for those that suit this process.
     """
 
     def __init__(self, spec: str, limits: Limits | None = None) -> None:
@@ -63,7 +63,7 @@ class PageSink(Sink):
         """Bind the port.
 
         Raises:
-            SinkError: the port cannot be had, or the token cannot be used.
+            SinkError: the port is not available, or the token cannot be used.
         """
         from streaming.page.guard import is_loopback
 
@@ -83,7 +83,7 @@ class PageSink(Sink):
             self.name = f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{self._port}"
 
     def start(self) -> None:
-        """Start the web server on a thread of its own."""
+        """Start the web server on its own thread."""
         import uvicorn
 
         from streaming.page.app import Broadcast
@@ -102,7 +102,7 @@ class PageSink(Sink):
             lifespan="off",
             ws=WebSocketProtocol,
             ws_max_size=MAX_MESSAGE_BYTES,
-            ws_per_message_deflate=False,  # what little is told is not worth the work, and a bomb could hide in it
+            ws_per_message_deflate=False,  # messages are small, and it would allow decompression bombs
             h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
             backlog=limits.accepts,  # asyncio accepts as many in one turn of its loop
             http=make_http_protocol(Pool(limits)),
@@ -116,7 +116,7 @@ class PageSink(Sink):
         is_running.wait()
 
     def write(self, frame: Frame) -> bool:
-        """Show the frame to everybody who watches."""
+        """Send the frame to all viewers."""
         self._latest = frame
         if self._webrtc is not None:
             self._webrtc.write(frame)
@@ -137,15 +137,15 @@ class PageSink(Sink):
         self._socket.close()
 
     def state(self) -> str:
-        """Return how many browsers watch."""
+        """Return the number of viewers."""
         num = self._broadcast.num_watching + (0 if self._webrtc is None else self._webrtc.num)
         return f"{num} watching{self._trouble}"
 
     def _invite(self) -> str:
         port = self._socket.getsockname()[1]
         return (
-            f"the control room wants a token: http://HOST:{port}/?token={self._token}, where HOST is this "
-            f"machine's name or address (set {TOKEN_VARIABLE} to choose the token, and to keep it out of here)"
+            f"the control page requires a token: http://HOST:{port}/?token={self._token}, where HOST is this "
+            f"machine's name or address (set {TOKEN_VARIABLE} to choose the token, which is then not printed)"
         )
 
     def _make_app(self, limits: Limits) -> ASGIApp:
@@ -156,15 +156,15 @@ class PageSink(Sink):
         from streaming.page.webrtc import PageWebRTC, is_installed
 
         feed = self._feed
-        desk = feed.desk or ShowController()
-        self._room = room = ControlRoom(desk, self._stats, (feed.width, feed.height), limits)
+        controller = feed.controller or ShowController()
+        self._room = room = ControlRoom(controller, self._stats, (feed.width, feed.height), limits)
         loop = asyncio.get_running_loop()
 
         def wake() -> None:
             with contextlib.suppress(RuntimeError):  # the server has stopped
                 loop.call_soon_threadsafe(room.wake)
 
-        desk.on_change.append(wake)
+        controller.on_change.append(wake)
         guard = RequestGuard(self._host, self._token)
         routes = room.routes(has_webrtc=is_installed())
         if is_installed():
@@ -188,16 +188,16 @@ class PageSink(Sink):
         asyncio.run(serve())
 
     def _report(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Report an error that the event loop has caught; asyncio itself repeats some of them many times a second."""
+        """Report an error that the event loop has caught, once a minute; asyncio repeats some many times a second."""
         error = context.get("exception")
         now_s, kind = loop.time(), (type(error), getattr(error, "errno", None))
-        if now_s - self._reported_s.get(kind, -math.inf) < _TELL_AGAIN_S:
+        if now_s - self._reported_s.get(kind, -math.inf) < _REPORT_AGAIN_S:
             return
         self._reported_s[kind] = now_s
         if isinstance(error, OSError) and error.errno in _NO_RESOURCES:
             self._trouble = f", but no connection can be accepted: {error.strerror}"
-            self.errors += 1  # which makes the status show the state
-            loop.call_later(_TELL_AGAIN_S, self._forget_trouble)
+            self.errors += 1  # so that the status shows the state
+            loop.call_later(_REPORT_AGAIN_S, self._forget_trouble)
         else:
             loop.default_exception_handler(context)
 
@@ -208,7 +208,7 @@ class PageSink(Sink):
         feed = self._feed
         about = {"title": feed.title, "width": feed.width, "height": feed.height, "wanted_fps": float(feed.fps)}
         about["has_webrtc"] = self._webrtc is not None
-        return {**about, **feed.figures()}
+        return {**about, **feed.stats()}
 
     def _jpeg(self) -> bytes | None:
         from streaming.page.jpeg import to_jpeg
@@ -222,31 +222,31 @@ def _parse(spec: str) -> tuple[str, int]:
         host, port = parts.hostname, parts.port
     except ValueError as error:
         raise SinkError(
-            f"sink {spec} is no address of a page (its port is no number from 0 to 65535): write {_FORM}"
+            f"sink {spec} is not the address of a page (its port is not a number from 0 to 65535): write {_FORM}"
         ) from error
     if not host or port is None or parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
-        raise SinkError(f"sink {spec} is no address of a page: write {_FORM}")
+        raise SinkError(f"sink {spec} is not the address of a page: write {_FORM}")
     return host, port
 
 
 def _read_token() -> str:
-    """Return the token from the environment, "" if there is none; it travels in headers, cookies and addresses."""
+    """Return the token from the environment, "" if there is none; it is sent in headers, cookies and URLs."""
     token = os.environ.get(TOKEN_VARIABLE, "")
     if token and not re.fullmatch(rf"(?! )[ -~]{{1,{_MAX_TOKEN}}}(?<! )", token):
         raise SinkError(
             f"{TOKEN_VARIABLE} cannot be used as a token: it must be at most {_MAX_TOKEN} printable ASCII characters, "
-            "without spaces around them; choose another one, or unset it to have one made up"
+            "without spaces around them; choose another one, or unset it for a random one"
         )
     return token
 
 
 def _explain(error: OSError | ValueError, port: int) -> str:
     if not isinstance(error, OSError):
-        return "the host is no name or address; use 127.0.0.1, or 0.0.0.0 for the whole network"
+        return "the host is not a name or an address; use 127.0.0.1, or 0.0.0.0 for the whole network"
     if error.errno == errno.EADDRINUSE:
         return f"port {port} is in use; stop what uses it or choose another port, e.g. {port % 65535 + 1}"
     if error.errno == errno.EACCES:
         return f"port {port} is not allowed; choose one from 1024 to 65535"
     if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
-        return "the host is no address of this machine; use 127.0.0.1, or 0.0.0.0 for the whole network"
+        return "the host is not an address of this machine; use 127.0.0.1, or 0.0.0.0 for the whole network"
     return error.strerror or str(error)

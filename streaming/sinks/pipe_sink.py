@@ -1,4 +1,4 @@
-"""Raw frames on standard output, one after the other, without header or padding.
+"""Raw frames on standard output, without headers or padding.
 
 python -m streaming --to - | ffplay -f rawvideo -pixel_format yuv420p -video_size 128x128 -framerate 25 -
 """
@@ -15,7 +15,7 @@ from streaming.sinks.sink import Frame, Sink, StreamFormat
 class PipeSink(Sink):
     """Writes width x height x 1.5 bytes (I420) or x 3 bytes (RGB) per frame to file descriptor 1.
 
-    Whatever else writes to standard output, C libraries included, is sent to standard error while the sink is open.
+    While the sink is open, other output to standard output, e.g. by C libraries, goes to standard error.
 
     Args:
         spec: "-".
@@ -28,9 +28,9 @@ class PipeSink(Sink):
         self._form = ""
 
     def open(self, feed: StreamFormat) -> None:
-        """Take standard output; refuse a terminal, which raw video would only garble."""
+        """Take over standard output; a terminal is an error."""
         self._form = f"{feed.width} x {feed.height} {feed.pixels}"
-        if sys.stdout is None:  # closed when the process started; the descriptor is the null device now
+        if sys.stdout is None:  # closed when the process started; the descriptor is the null device
             raise SinkError("sink - needs standard output, and it is closed: add | PROGRAM or > FILE")
         try:
             if os.isatty(1):
@@ -41,7 +41,7 @@ class PipeSink(Sink):
         os.dup2(2, 1)
 
     def write(self, frame: Frame) -> bool:
-        """Write a whole frame; blocks while the reader is busy."""
+        """Write a frame; blocks while the reader is busy."""
         rest = frame.picture.reshape(-1).data
         try:
             while rest:
@@ -49,16 +49,16 @@ class PipeSink(Sink):
                 self._num_bytes += written
                 rest = rest[written:]
         except BrokenPipeError as error:
-            raise ReaderGoneError("the reader of the pipe has left") from error
+            raise ReaderGoneError("the reader closed the pipe") from error
         except OSError as error:
             raise SinkError(f"sink - cannot write to standard output: {error.strerror}") from error
         return True
 
     def close(self) -> None:
-        """Give standard output back."""
+        """Restore standard output."""
         os.dup2(self._fd, 1)
         os.close(self._fd)
 
     def result(self) -> str:
-        """Return how much was written, and in which form."""
+        """Return the number of bytes and their format."""
         return f"{self._num_bytes} bytes, {self._form}"

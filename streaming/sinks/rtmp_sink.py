@@ -1,4 +1,4 @@
-"""A live stream over RTMP, which most services take."""
+"""A live stream over RTMP, which most services accept."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from streaming.live.live_sink import LiveSink, StreamTarget
 from streaming.live.publisher import tls_options
 from streaming.masking import mask
 
-_SILENCE_S = 4  # that a server may keep; less than the link's own patience, so that the reason is the server's
+_TIMEOUT_S = 4  # for the server to answer; less than CONNECT_S, so that libavformat's reason is reported
 
 
 class RtmpSink(LiveSink):
@@ -17,22 +17,22 @@ class RtmpSink(LiveSink):
 
     @staticmethod
     def to_target(spec: str) -> StreamTarget:
-        """Read the address; everything behind the last slash is the key."""
+        """Parse the address; everything after the last slash is the key."""
         form = "write rtmp://HOST[:PORT]/APP/KEY"
         try:
             parts = urlsplit(spec)
             host, _ = parts.hostname, parts.port
         except ValueError as error:
-            raise SinkError(f"sink {mask(spec)} is no address of a stream: {form}") from error
+            raise SinkError(f"sink {mask(spec)} is not a valid address: {form}") from error
         app, _, name = parts.path.strip("/").rpartition("/")
         if not host or not app or not name:
-            raise SinkError(f"sink {mask(spec)} is no address of a stream: {form}")
+            raise SinkError(f"sink {mask(spec)} is not a valid address: {form}")
         key = f"{name}?{parts.query}" if parts.query else name
         options = {
             "flvflags": "no_duration_filesize",
-            "rtmp_app": app,  # libavformat would take two parts of the path for it, never three
+            "rtmp_app": app,  # libavformat takes at most two parts of the path for it
             "rtmp_playpath": key,
-            "rw_timeout": str(_SILENCE_S * 1_000_000),
+            "rw_timeout": str(_TIMEOUT_S * 1_000_000),
             "tcp_nodelay": "1",
             **(tls_options() if parts.scheme == "rtmps" else {}),
         }

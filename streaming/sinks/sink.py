@@ -1,6 +1,7 @@
-"""What a sink is: something that takes frames off the show's hands, on a thread of its own.
+"""The interface of sinks: each receives the show's frames on its own thread.
 
-A new sink is one file with one class, and one line in the table of `sinks.py`.
+A new sink is one file with one class, and one line in `streaming.sinks.table`. A new live protocol is the same, with a
+subclass of `streaming.live.live_sink.LiveSink`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:  # whoever has a desk has loaded the runtime; most sinks need neither
+if TYPE_CHECKING:  # it loads the runtime, which most sinks do not need
     from streaming.control.controller import ShowController
 
 Picture = npt.NDArray[np.uint8]
@@ -22,18 +23,18 @@ Picture = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class StreamFormat:
-    """What a sink is told about the show before the first frame.
+    """The format of a show's frames, and what else a sink needs to know before the first one.
 
     Args:
-        title: name of what is shown, for people.
+        title: the name of the show.
         width: of a frame in pixels, even.
         height: of a frame in pixels, even.
         fps: slots per second.
         pixels: "i420" (H * 3 / 2, W; planes Y, U, V; BT.709 limited range) or "rgb" (H, W, 3).
-        figures: returns the show's latest figures, ready for JSON; may be called from any thread.
-        desk: where the show is steered, or None.
-        preset: name of the service whose rules live streams follow, of `streaming.live.presets`; "" for none.
-        encoder: name of the encoder for H.264, of `streaming.live.encoders`; "" where no sink makes any.
+        stats: returns the show's latest statistics, ready for JSON; may be called from any thread.
+        controller: the show's controller, or None.
+        preset: a name of `streaming.live.presets`, whose rules live streams follow; "" for none.
+        encoder: a name of `streaming.live.encoders`; "" if no sink encodes H.264.
     """
 
     title: str
@@ -41,8 +42,8 @@ class StreamFormat:
     height: int
     fps: Fraction
     pixels: str
-    figures: Callable[[], Mapping[str, Any]]
-    desk: ShowController | None = None
+    stats: Callable[[], Mapping[str, Any]]
+    controller: ShowController | None = None
     preset: str = ""
     encoder: str = "x264"
 
@@ -52,8 +53,8 @@ class Frame:
     """One frame, shared by all sinks.
 
     Args:
-        picture: uint8, shaped as the feed's `pixels` says, C-contiguous and read-only.
-        slot: its place in the show: it is shown slot / fps seconds after the first frame.
+        picture: uint8, in the shape given by `StreamFormat.pixels`, C-contiguous and read-only.
+        slot: its position in the show: it is shown slot / fps seconds after the first frame.
     """
 
     picture: Picture
@@ -61,16 +62,16 @@ class Frame:
 
 
 class Sink(ABC):
-    """Where frames go. `open` runs on the main thread, everything after it on the sink's own.
+    """A destination of frames. `open` runs on the main thread, everything else on the sink's own.
 
     Attributes:
-        name: what people see; never holds a stream key.
-        invitation: what people need to know to use it, told once when the show begins; "" for nothing.
-        errors: how often something went wrong that the sink got over by itself.
-        lost: frames that were delivered, as `write` said, and turned out to be lost.
-        reconnects: how often a stream was begun anew.
-        sent_bytes: of encoded picture and sound so far; None where nothing is encoded, or nobody counts.
-        close_s: seconds that the end of the show waits for `close`, None for as long as it takes.
+        name: is displayed; never contains a stream key.
+        invitation: what users must know to use the sink, printed once when the show begins; "" for nothing.
+        errors: number of errors that the sink recovered from.
+        lost: frames that `write` reported as delivered, and that were lost later.
+        reconnects: how often a stream was begun again.
+        sent_bytes: of encoded video and audio so far; None if unknown.
+        close_s: seconds that the end of the show waits for `close`; None waits until it returns.
     """
 
     name: str
@@ -83,13 +84,13 @@ class Sink(ABC):
 
     @abstractmethod
     def open(self, feed: StreamFormat) -> None:
-        """Claim what the sink needs (a path, a port, a device) quickly, and import nothing heavy.
+        """Acquire what the sink needs (a path, a port, a device) quickly, without slow imports.
 
         Raises:
-            SinkError: it cannot be had. Nothing is left behind then, and nothing else is called.
+            SinkError: it is not available. Nothing is left behind then, and no other method is called.
         """
 
-    def start(self) -> None:  # noqa: B027 - most sinks have nothing to prepare
+    def start(self) -> None:  # noqa: B027 - most sinks need no preparation
         """Do the slow part of opening, while the engine compiles.
 
         Raises:
@@ -98,36 +99,36 @@ class Sink(ABC):
 
     @abstractmethod
     def write(self, frame: Frame) -> bool:
-        """Take one frame, as long as that may last.
+        """Take one frame; may block.
 
         Returns:
-            True if it was delivered, False if it had to be left out.
+            True if it was delivered, False if it was dropped.
 
         Raises:
-            SinkError: the sink is dead; `close` is called next.
-            ClosedError: somebody has closed it; likewise.
+            SinkError: the sink has failed; `close` is called next.
+            ClosedError: a user has closed it; `close` is called next.
         """
 
     @abstractmethod
     def close(self) -> None:
-        """Finish what was begun and release everything.
+        """Complete the output and release everything.
 
         Raises:
-            SinkError: what was written could not be finished.
+            SinkError: the output could not be completed.
         """
 
     def discard(self) -> None:
-        """Release everything and leave nothing behind: the show never began."""
+        """Release everything and leave no output behind, because the show never began."""
         self.close()
 
     def is_up(self) -> bool:
-        """Return whether frames get where they should just now; may be called from any thread."""
+        """Return whether frames are being delivered; may be called from any thread."""
         return True
 
     def state(self) -> str:
-        """Return in a few words how the sink is doing; may be called from any thread."""
+        """Return the sink's state in a few words; may be called from any thread."""
         return "on air"
 
     def result(self) -> str:
-        """Return where the frames went, for the summary."""
+        """Return where the frames went, for the summary at the end."""
         return ""

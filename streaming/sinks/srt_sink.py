@@ -14,20 +14,21 @@ class SrtSink(LiveSink):
 
     @staticmethod
     def to_target(spec: str) -> StreamTarget:
-        """Read the address; the stream id and the passphrase are secrets."""
+        """Parse the address; the stream id and the passphrase are secrets."""
         try:
             address = parse(spec)
         except ValueError as error:
             form = "srt://HOST:PORT[?streamid=ID&passphrase=WORDS&latency=MS&mode=caller|listener]"
-            raise SinkError(f"sink {mask(spec)} is no address of a stream ({error}): write {form}") from error
-        # Sound would wait until 2930 bytes of it are there, which silence takes for ever to fill.
+            raise SinkError(f"sink {mask(spec)} is not a valid address ({error}): write {form}") from error
+        # By default audio waits until there are 2930 bytes of it, which silence takes very long to fill.
         options = {"pes_payload_size": "0"}
         raw = (item.partition("=")[2] for item in spec.partition("?")[2].split("&") if item[:1] in "sp")
         secrets = {address.streamid, address.passphrase, *raw} - {""}
-        return StreamTarget(spec, "mpegts", "aac", options, tuple(secrets))
+        stream = "streaming.live.srt_stream:SrtStream"
+        return StreamTarget(spec, "mpegts", "aac", options, tuple(secrets), stream=stream)
 
     def open(self, feed: StreamFormat) -> None:
-        """See that the system has libsrt; the server may come and go."""
+        """Check that the system has libsrt; the server is not needed yet."""
         if find_library() is None:
             raise SinkError(
                 f"sink {self.name} needs libsrt, which this machine lacks: install it (Debian: apt install "

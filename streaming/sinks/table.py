@@ -1,4 +1,4 @@
-"""The table of sinks: what stands behind --to, which file does it, and one line each."""
+"""The table of sinks: the forms of --to and their modules. Adding a sink = one line."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class SinkKind:
     """One kind of sink.
 
     Args:
-        form: how people write it.
-        pattern: what matches the whole of it.
-        module: the file that does it, imported only when it is asked for.
-        cls: the class in it; made with what stands behind --to.
-        summary: what it is, for the help.
-        words: schemes, endings or names that people mean it by, for "did you mean".
-        takes_rgb: whether it takes RGB frames too.
-        encodes: whether it makes H.264.
+        form: the form of --to, for the help.
+        pattern: a regular expression for the whole value of --to.
+        module: of `streaming.sinks`; imported only when used.
+        cls: the class in it; its argument is the value of --to.
+        summary: for the help.
+        words: schemes, suffixes or names that suggest this sink, for "did you mean".
+        takes_rgb: whether it also accepts RGB frames.
+        encodes: whether it encodes H.264.
     """
 
     form: str
@@ -38,11 +38,11 @@ class SinkKind:
     encodes: bool = False
 
 
-_PAGE = "a page with the live picture and its figures"
-_FILE = "an H.264 recording, put in place once it is complete"
+_PAGE = "a page with the live picture and statistics"
+_FILE = "an H.264 recording, renamed when it is complete"
 _RTMP = "a live stream, rtmps:// too; reconnects by itself"
 _SRT = "a live stream over networks that lose packets"
-_WHIP = "WebRTC, the least delay; whip+http:// without TLS"
+_WHIP = "WebRTC, the lowest latency; whip+http:// without TLS"
 _HLS = "a playlist and its segments, for any web server"
 
 KINDS: tuple[SinkKind, ...] = (
@@ -71,31 +71,33 @@ KINDS: tuple[SinkKind, ...] = (
     SinkKind("webcam[:DEVICE]", r"webcam(:.*)?", "webcam_sink", "WebcamSink", "a camera for video calls", ("webcam",)),
     SinkKind("window", r"window", "window_sink", "WindowSink", "a window on the desktop; q closes it", ("window",)),
     SinkKind("-", r"-", "pipe_sink", "PipeSink", "raw frames on standard output", ("-", "stdout"), takes_rgb=True),
-    SinkKind("null", r"null", "null_sink", "NullSink", "nowhere, to measure the rest", ("null",), takes_rgb=True),
+    SinkKind(
+        "null", r"null", "null_sink", "NullSink", "discards frames, to measure the rest", ("null",), takes_rgb=True
+    ),
 )
 
 
 def make_sinks(specs: Sequence[str], pixels: str) -> list[Sink]:
-    """Make the sinks that were asked for, without opening any.
+    """Make the sinks that were requested, without opening them.
 
     Args:
-        specs: what stands behind each --to.
-        pixels: what frames will be made of, "i420" or "rgb".
+        specs: the values of --to.
+        pixels: the format of frames, "i420" or "rgb".
 
     Returns:
         One sink per spec, in order.
 
     Raises:
-        SinkError: a spec is no sink, is there twice, or does not take such pixels.
+        SinkError: a spec is not a sink, is given twice, or does not accept such pixels.
     """
     sinks: list[Sink] = []
     for index, spec in enumerate(specs):
         kind = _find(spec)
         if spec in specs[:index]:
-            raise SinkError(f"sink {mask(spec)} is there twice: give each --to once")
+            raise SinkError(f"sink {mask(spec)} is given twice: give each --to once")
         if pixels == "rgb" and not kind.takes_rgb:
             raise SinkError(
-                f"sink {mask(spec)} takes i420 and got --pixels rgb: that is for --to - and --to null, leave it out"
+                f"sink {mask(spec)} accepts i420, got --pixels rgb: use --pixels rgb only with --to - and --to null"
             )
         module = importlib.import_module(f"streaming.sinks.{kind.module}")
         sinks.append(getattr(module, kind.cls)(spec))
@@ -103,10 +105,10 @@ def make_sinks(specs: Sequence[str], pixels: str) -> list[Sink]:
 
 
 def encodes(spec: str) -> bool:
-    """Return whether a sink makes H.264.
+    """Return whether a sink encodes H.264.
 
     Raises:
-        SinkError: the spec is no sink.
+        SinkError: the spec is not a sink.
     """
     return _find(spec).encodes
 

@@ -1,4 +1,4 @@
-"""A virtual camera, which video calls and recorders see like any other, through pyvirtualcam."""
+"""A virtual camera for video calls and recorders, through pyvirtualcam."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _ADVICE = {
 }
 
 
-_USED_UP = "not a video output device"  # what version 0.12 with exclusive_caps=1 says to the second program
+_USED_UP = "not a video output device"  # the error of v4l2loopback 0.12 with exclusive_caps=1 for the second program
 
 
 class WebcamSink(Sink):
     """Sends I420 frames to a virtual camera.
 
     Args:
-        spec: "webcam" for the first camera that is free, or "webcam:DEVICE", e.g. webcam:/dev/video10.
+        spec: "webcam" for the first free camera, or "webcam:DEVICE", e.g. webcam:/dev/video10.
     """
 
     def __init__(self, spec: str) -> None:
@@ -32,7 +32,7 @@ class WebcamSink(Sink):
         self._result = ""
 
     def open(self, feed: StreamFormat) -> None:
-        """Take the camera."""
+        """Open the camera."""
         try:
             import pyvirtualcam
         except ImportError as error:
@@ -44,8 +44,8 @@ class WebcamSink(Sink):
         except (RuntimeError, OSError) as error:
             if _USED_UP in str(error):
                 raise SinkError(
-                    f"sink {self.name} cannot have its camera again: this v4l2loopback serves one program each time it "
-                    "is loaded; load it anew (sudo modprobe -r v4l2loopback, then sudo modprobe v4l2loopback devices=1 "
+                    f"sink {self.name} cannot open its camera again: this v4l2loopback serves one program each time it "
+                    "is loaded; reload it (sudo modprobe -r v4l2loopback, then sudo modprobe v4l2loopback devices=1 "
                     "exclusive_caps=1), or install version 0.13 or later"
                 ) from error
             wanted = f"the virtual camera {self._device}" if self._device else "a virtual camera"
@@ -63,7 +63,7 @@ class WebcamSink(Sink):
         return True
 
     def close(self) -> None:
-        """Give the camera back."""
+        """Close the camera."""
         self._camera.close()
 
     def result(self) -> str:

@@ -1,4 +1,4 @@
-"""A live stream over WebRTC, published through WHIP: the shortest delay that a server can give to many."""
+"""A live stream over WebRTC, published through WHIP: the lowest latency that a server can offer to many viewers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streaming.live.live_sink import LiveSink, StreamTarget
 from streaming.masking import mask
 from streaming.sinks.sink import StreamFormat
 
-_FORM = "whip://[TOKEN@]HOST[:PORT]/PATH, which stands for https, or whip+http:// on a network of your own"
+_FORM = "whip://[TOKEN@]HOST[:PORT]/PATH, which means https, or whip+http:// on your own network"
 
 
 class WhipSink(LiveSink):
@@ -18,24 +18,26 @@ class WhipSink(LiveSink):
 
     @staticmethod
     def to_target(spec: str) -> StreamTarget:
-        """Read the address; everything but the host is a secret."""
+        """Parse the address; everything but the host is a secret."""
         try:
             parts = urlsplit(spec)
             host, port = parts.hostname, parts.port
         except ValueError as error:
-            raise SinkError(f"sink {mask(spec)} is no address of a stream: write {_FORM}") from error
+            raise SinkError(f"sink {mask(spec)} is not a valid address: write {_FORM}") from error
         if not host or parts.password is not None or parts.path in ("", "/"):
-            raise SinkError(f"sink {mask(spec)} is no address of a stream: write {_FORM}")
+            raise SinkError(f"sink {mask(spec)} is not a valid address: write {_FORM}")
         scheme = "http" if parts.scheme.lower() == "whip+http" else "https"
         place = f"[{host}]" if ":" in host else host
         netloc = place if port is None else f"{place}:{port}"
         token = unquote(parts.username or "")
         url = parts._replace(scheme=scheme, netloc=netloc, fragment="").geturl()
         secrets = {token, parts.username or "", parts.path, parts.path.strip("/"), parts.query} - {""}
-        return StreamTarget(url, "whip", "libopus", {"token": token} if token else {}, tuple(secrets), "baseline")
+        options = {"token": token} if token else {}
+        stream = "streaming.live.whip_stream:WhipStream"
+        return StreamTarget(url, "whip", "libopus", options, tuple(secrets), "baseline", stream)
 
     def open(self, feed: StreamFormat) -> None:
-        """See that aiortc is installed; the server may come and go."""
+        """Check that aiortc is installed; the server is not needed yet."""
         if importlib.util.find_spec("aiortc") is None:
             raise SinkError(f"sink {self.name} needs aiortc: pip install 'everframe[webrtc]'")
         super().open(feed)

@@ -1,15 +1,14 @@
-"""The child process that owns a desktop window: frames on standard input -> OpenCV's highgui.
+"""The child process that owns a desktop window: frames from the parent -> OpenCV's highgui.
 
-python -m streaming.sinks.window_child      (started by `streaming.sinks.window_sink`, which holds the other end)
+python -m streaming.sinks.window_child      (started by `streaming.sinks.window_sink`)
 
-The first line of standard input is JSON: title, width, height; I420 frames follow, each answered by one byte once it is
-shown. Standard output is "ready", or why not, before the first frame. A window that is closed, q and Escape end the
-process with status 0. In a process of its own, since some systems want a window on the main thread.
+The first message has title, width and height; it is answered by {"state": "ready"} or {"error": REASON}. Then come
+frames, {"slot": N} with I420 data, each answered by {"shown": N}. Closing the window, q and Escape end the process with
+status 0. It is a process because some systems want windows on the main thread.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import Any
@@ -17,38 +16,41 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_QUIT = (ord("q"), 27)
+from streaming.process.child import ParentPipe
+
+_QUIT_KEYS = (ord("q"), 27)
 _LUMA, _RED, _BLUE = 255 / 219, 1.5748 * 255 / 224, 1.8556 * 255 / 224  # ITU-R BT.709, limited range
 _GREEN_BLUE, _GREEN_RED = _BLUE * 0.0722 / 0.7152, _RED * 0.2126 / 0.7152
 _ROWS = ((_LUMA, _BLUE, 0.0), (_LUMA, -_GREEN_BLUE, -_GREEN_RED), (_LUMA, 0.0, _RED))  # of B, G, R from Y, U, V
 _TO_BGR = np.array([(*row, -16 * row[0] - 128 * (row[1] + row[2])) for row in _ROWS], np.float32)
-_SMALL = 512  # pixels; a smaller picture is shown larger at first
+_SMALL = 512  # pixels; smaller frames are enlarged when the window opens
 
 
 def main() -> int:
-    """Show frames until there are no more, or nobody wants them."""
-    inlet = os.fdopen(0, "rb", closefd=False)
-    wish = json.loads(inlet.readline())
-    title, width, height = wish["title"], wish["width"], wish["height"]
+    """Show frames until they end or the window is closed; return the exit status."""
+    parent = ParentPipe()
+    if (message := parent.receive()) is None:
+        return 0
+    title, width, height = (message[0][name] for name in ("title", "width", "height"))
     try:
         cv2 = open_window(title, width, height)
     except ValueError as error:
-        os.write(1, " ".join(str(error).split()).encode() + b"\n")
+        parent.send({"error": " ".join(str(error).split())})
         return 1
-    os.write(1, b"ready\n")
-    picture = np.empty((height * 3 // 2, width), np.uint8)
-    while inlet.readinto(picture.data) == picture.nbytes:
-        cv2.imshow(title, to_bgr(cv2, picture))
-        if cv2.waitKey(1) & 0xFF in _QUIT or cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) < 1:
+    parent.send({"state": "ready"})
+    while (message := parent.receive()) is not None:
+        fields, data = message
+        cv2.imshow(title, to_bgr(cv2, np.frombuffer(data, np.uint8).reshape(-1, width)))
+        if cv2.waitKey(1) & 0xFF in _QUIT_KEYS or cv2.getWindowProperty(title, cv2.WND_PROP_VISIBLE) < 1:
             return 0
-        os.write(1, b".")
+        parent.send({"shown": fields["slot"]})
     return 0
 
 
 def to_bgr(cv2: Any, picture: npt.NDArray[np.uint8]) -> Any:
     """Convert I420 (H * 3 / 2, W), BT.709 limited range, to (H, W, 3) BGR, with OpenCV alone.
 
-    Not with PyAV: where that is loaded, OpenCV's window (Qt) never opens, as each brings its own libxcb.
+    PyAV must not be loaded: it and OpenCV bring different copies of libxcb, and the window would never open.
     """
     height, width = picture.shape[0] * 2 // 3, picture.shape[1]
     chroma = picture[height:].reshape(2, height // 2, width // 2)

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
-import socket
-import subprocess
-
 from streaming.errors import ClosedError, SinkError
-from streaming.process.children import command, environment
+from streaming.process.child import ChildProcess
 from streaming.sinks.sink import Frame, Sink, StreamFormat
 
-_START_S = 20.0  # for the child to be loaded, on a machine that is busy
+_START_S = 20.0  # for the child to load, on a busy machine
 _SHOW_S = 5.0  # for one frame
-_GOODBYE_S = 1.0
+_CLOSE_S = 1.0
 
 
 class WindowSink(Sink):
@@ -25,67 +20,43 @@ class WindowSink(Sink):
 
     def __init__(self, spec: str) -> None:
         self.name = spec
-        self._process: subprocess.Popen[bytes] | None = None
-        self._socket: socket.socket | None = None
+        self._child: ChildProcess | None = None
 
     def open(self, feed: StreamFormat) -> None:
-        """Keep the feed; the window opens in `start`."""
+        """Keep the format; the window opens in `start`."""
         self._feed = feed
 
     def start(self) -> None:
         """Start the child and wait for its window."""
-        self._socket, theirs = socket.socketpair()
-        with theirs:
-            self._process = subprocess.Popen(
-                command("streaming.sinks.window_child"),
-                stdin=theirs.fileno(),
-                stdout=theirs.fileno(),
-                stderr=subprocess.DEVNULL,  # Qt has a lot to say
-                env=environment(),
-                start_new_session=True,  # Ctrl-C is for the show
-            )
         feed = self._feed
-        self._socket.settimeout(_START_S)
-        wish = {"title": feed.title or "Everframe", "width": feed.width, "height": feed.height}
-        heard = b""
+        config = {"title": feed.title or "Everframe", "width": feed.width, "height": feed.height}
         try:
-            self._socket.sendall(json.dumps(wish).encode() + b"\n")
-            while not heard.endswith(b"\n"):
-                if not (data := self._socket.recv(1024)):
-                    raise ConnectionAbortedError("its process has ended")
-                heard += data
+            self._child = ChildProcess("streaming.sinks.window_child", config, is_quiet=True)  # Qt prints a lot
+            message = self._child.receive(_START_S)
         except OSError as error:
-            raise SinkError(f"sink {self.name} cannot be shown: {error}") from error
-        if heard != b"ready\n":
-            raise SinkError(f"sink {self.name} cannot be shown: {heard.decode().strip()}")
-        self._socket.settimeout(_SHOW_S)
+            raise SinkError(f"sink {self.name} cannot be opened: {error}") from error
+        reason = "its process does not start in time" if message is None else message[0].get("error")
+        if reason is not None:
+            raise SinkError(f"sink {self.name} cannot be opened: {reason}")
 
     def write(self, frame: Frame) -> bool:
-        """Show a frame, and wait until it is shown."""
-        assert self._socket is not None, "written to before it was started"
-        assert self._process is not None, "written to before it was started"
+        """Show a frame and wait until it is shown."""
+        assert self._child is not None, "written to before it was started"
         try:
-            self._socket.sendall(frame.picture.reshape(-1).data)
-            if self._socket.recv(1):
+            self._child.send({"slot": frame.slot}, frame.picture.reshape(-1).data, timeout_s=_SHOW_S)
+            if self._child.receive(_SHOW_S) is not None:
                 return True
+            raise TimeoutError
         except TimeoutError as error:
             raise SinkError(f"sink {self.name} failed: the window takes no more frames") from error
-        except OSError:
-            pass  # the process has ended; its status says how
-        if self._process.wait(_SHOW_S) == 0:
-            raise ClosedError("the window was closed")
-        raise SinkError(f"sink {self.name} failed: the process of the window has ended")
+        except OSError as error:
+            if self._child.wait(_SHOW_S) == 0:
+                raise ClosedError("the window was closed") from error
+            raise SinkError(f"sink {self.name} failed: the process of the window has ended") from error
 
     def close(self) -> None:
         """Close the window."""
-        if self._socket is not None:
-            with contextlib.suppress(OSError):
-                self._socket.shutdown(socket.SHUT_WR)
-        if self._process is not None:
-            try:
-                self._process.wait(_GOODBYE_S)
-            except subprocess.TimeoutExpired:
-                self._process.kill()
-                self._process.wait()
-        if self._socket is not None:
-            self._socket.close()
+        if self._child is not None:
+            self._child.finish()
+            self._child.wait(_CLOSE_S)
+            self._child.close()

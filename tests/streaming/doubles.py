@@ -26,7 +26,7 @@ CARD = np.array(
 
 
 def feed(width: int = 64, height: int = 48, fps: Fraction | int = 30, pixels: str = "i420") -> StreamFormat:
-    """Return a feed without figures."""
+    """Return a feed without statistics."""
     return StreamFormat("a show", width, height, Fraction(fps), pixels, dict)
 
 

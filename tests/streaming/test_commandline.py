@@ -187,7 +187,7 @@ def test_a_key_is_not_in_what_a_show_writes(bundle: Path, capsys: pytest.Capture
     assert status == 1  # nobody has seen a single frame
     assert "SECRET" not in error
     assert f"rtmp://127.0.0.1:{port}/app/***" in error
-    assert "0 connections, last trouble: Connection refused" in error
+    assert "0 connections, last error: Connection refused" in error
 
 
 def test_an_engine_that_fails_during_the_show_keeps_the_recording(
@@ -268,7 +268,7 @@ def test_a_live_input_is_animated_and_fed(
     assert "changes a live picture, and none was named: add --input" in refusal(capsys, live, "--to", "null")
     assert "add --input" in refusal(capsys, prompted_bundle, "--image", "input", "--to", "null")
     missing = refusal(capsys, live, "--input", "webcam:/dev/nowhere", "--to", "null")
-    assert "shows nothing: there is no camera /dev/nowhere" in missing
+    assert "has no picture: there is no camera /dev/nowhere" in missing
 
 
 def test_names_that_are_too_long_are_refused(
@@ -298,7 +298,7 @@ def test_names_that_are_too_long_are_refused(
     ("error", "message"),
     [
         (MemoryError(), "there is not enough memory"),
-        (RuntimeError("can't start new thread"), "no room for another thread"),
+        (RuntimeError("can't start new thread"), "too many threads"),
         (ImportError("libav.so: failed to map segment"), "cannot be loaded (libav.so: failed to map segment)"),
         (OSError(24, "Too many open files"), "Too many open files"),
         (PermissionError(13, "Permission denied", "a.png"), "Permission denied: a.png"),

@@ -1,4 +1,4 @@
-"""Live inputs: the latest frame, standing still, lost, and back; real readers of files and the test card."""
+"""Live inputs: the latest frame, frozen, lost, and back; real readers of files and the test card."""
 
 from __future__ import annotations
 
@@ -60,13 +60,13 @@ class Script:
         return not self.readers
 
 
-def test_it_stands_still_then_is_lost_then_comes_back() -> None:
+def test_frozen_then_lost_then_back() -> None:
     clock, seen = FakeClock(0.0), list[tuple[Any, ...]]()
     box: list[LiveInput] = []
 
     def look() -> None:
-        intake = box[0]
-        seen.append((int(intake.frame()[0, 0, 0]), intake.to_json()["state"], intake.to_json()["is_up"]))
+        live_input = box[0]
+        seen.append((int(live_input.frame()[0, 0, 0]), live_input.to_json()["state"], live_input.to_json()["is_up"]))
 
     first = [grey(10), look, None, look, *[None] * 4, look, ConnectionError("cannot open rtsp://camera/SECRET")]
     second = OSError(11, "no more processes")
@@ -78,38 +78,38 @@ def test_it_stands_still_then_is_lost_then_comes_back() -> None:
         assert ready.wait(WAIT_S)
         return script.dial(spec, width, height)
 
-    intake = LiveInput("rtsp://camera/SECRET", 6, 4, stand_in=grey(77), dial=dial, clock=clock, wait=script.wait)
-    box.append(intake)
-    with pytest.raises(ValueError, match=r"the input rtsp://camera/\*\*\* shows nothing: no frame has come yet"):
-        intake.picture()
-    assert intake.to_json()["state"] == "opening"
+    live_input = LiveInput("rtsp://camera/SECRET", 6, 4, stand_in=grey(77), dial=dial, clock=clock, wait=script.wait)
+    box.append(live_input)
+    with pytest.raises(ValueError, match=r"the input rtsp://camera/\*\*\* has no picture: no frame has arrived yet"):
+        live_input.picture()
+    assert live_input.to_json()["state"] == "opening"
     ready.set()
     assert script.is_done.wait(WAIT_S)
-    intake.close()
+    live_input.close()
     assert FROZEN_S == 1.0
     assert LOST_S == 5.0
     assert seen == [
         (10, "on", True),
-        (10, "stands still for 1 s", False),
+        (10, "frozen for 1 s", False),
         (77, "lost for 5 s", False),
         (20, "on", True),
     ]
     assert script.waits == [0.25, 0.5, 0.25], "a reader that had frames was a good one"
     assert script.num_closed == 2
-    assert intake.num_frames == 2, "a reader that stalls is given up"
-    assert "no frame comes" in intake.to_json()["state"]
-    assert "SECRET" not in str(intake.to_json())
+    assert live_input.num_frames == 2, "a reader that stalls is given up"
+    assert "no frames arrive" in live_input.to_json()["state"]
+    assert "SECRET" not in str(live_input.to_json())
 
 
 def test_waits_between_attempts_grow() -> None:
     clock = FakeClock(0.0)
     script = Script(clock, *[[ConnectionError("refused")] for _ in range(6)])
-    intake = LiveInput("rtsp://camera/SECRET", 6, 4, dial=script.dial, clock=clock, wait=script.wait)
+    live_input = LiveInput("rtsp://camera/SECRET", 6, 4, dial=script.dial, clock=clock, wait=script.wait)
     assert script.is_done.wait(WAIT_S)
-    intake.close()
+    live_input.close()
     assert script.waits == [0.25, 0.5, 1.0, 2.0, 2.0, 2.0]
-    with pytest.raises(ValueError, match="shows nothing: refused"):
-        intake.wait_picture(0.0)
+    with pytest.raises(ValueError, match="has no picture: refused"):
+        live_input.wait_picture(0.0)
 
 
 def test_a_test_card_moves_and_has_its_colours() -> None:
@@ -186,9 +186,9 @@ def test_real_readers(tmp_path: Path) -> None:
                 is_enough.set()
             return frame
 
-    with closing(LiveInput(str(path), 32, 24, dial=Noting, clock=FakeClock(0.0))) as intake:
+    with closing(LiveInput(str(path), 32, 24, dial=Noting, clock=FakeClock(0.0))) as live_input:
         assert is_enough.wait(WAIT_S)
-        assert intake.frame().shape == (24, 32, 3)
+        assert live_input.frame().shape == (24, 32, 3)
     assert len(set(levels[:3])) == 3
     assert levels[3:7] == [*levels[:3], levels[0]]
     with closing(LiveInput("testcard", 32, 24, clock=FakeClock(0.0))) as card:
@@ -212,7 +212,7 @@ def test_what_cannot_be_read_says_why(spec: str, reason: str) -> None:
         tried.set()
         return True
 
-    with closing(LiveInput(spec, 32, 24, wait=wait)) as intake:
+    with closing(LiveInput(spec, 32, 24, wait=wait)) as live_input:
         assert tried.wait(WAIT_S)
     with pytest.raises(ValueError, match=reason):
-        intake.picture()
+        live_input.picture()

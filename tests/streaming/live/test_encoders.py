@@ -1,4 +1,4 @@
-"""Encoders: which one is taken, what is said where none works, and that ours gives a frame for a frame."""
+"""Encoders: their choice, the error messages, and that no encoder delays frames."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SIZE = (64, 48, Fraction(30))
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def test_what_works_is_taken_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_encoder_that_works_is_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
 
     def pretend(encoder: H264Encoder, *_size: object) -> str | None:
@@ -33,7 +33,7 @@ def test_what_works_is_taken_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     assert choose("auto", *SIZE) == "qsv"
     assert asked == ["h264_nvenc", "h264_videotoolbox", "h264_qsv"]
     assert choose("qsv", *SIZE) == "qsv"
-    with pytest.raises(ValueError, match=r"--encoder nvenc does not work here \(no such card\): leave --encoder out"):
+    with pytest.raises(ValueError, match=r"--encoder nvenc does not work here \(no such card\): omit --encoder"):
         choose("nvenc", *SIZE)
 
 
@@ -43,16 +43,14 @@ def test_the_processor_is_the_last_resort(monkeypatch: pytest.MonkeyPatch) -> No
     assert choose("x264", *SIZE) == "x264"
 
 
-def test_trying_leaves_no_trace(capfd: pytest.CaptureFixture[str]) -> None:
+def test_trying_an_encoder_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     level = av.logging.get_level()
     for encoder in ENCODERS.values():
         reason = why_not(encoder, *SIZE)
         assert reason is None or (reason and "\n" not in reason)
     assert why_not(ENCODERS["x264"], *SIZE) is None
     assert why_not(H264Encoder("h264_of_nobody", "", {}, {}), *SIZE) == "this FFmpeg was built without it"
-    assert (
-        why_not(H264Encoder("libx264", "", {"tune": "film", "rc-lookahead": "40"}, {}), *SIZE) == "it holds frames back"
-    )
+    assert why_not(H264Encoder("libx264", "", {"tune": "film", "rc-lookahead": "40"}, {}), *SIZE) == "it delays frames"
     assert why_not(ENCODERS["x264"], 63, 48, Fraction(30)) is not None
     assert capfd.readouterr() == ("", "")
     assert av.logging.get_level() == level
@@ -66,7 +64,7 @@ def test_a_card_that_is_taken_is_replaced_by_the_processor(monkeypatch: pytest.M
     assert find_encoder(job) is ENCODERS["nvenc"]
 
 
-def test_profiles_and_constant_rates_are_told_in_the_encoder_s_words() -> None:
+def test_profiles_and_constant_rates() -> None:
     options = ENCODERS["amf"].live_options("baseline", 3_000_000, is_constant=True)
     assert (options["profile"], options["filler_data"], options["b"], options["bf"]) == (
         "constrained_baseline",

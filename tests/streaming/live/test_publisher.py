@@ -1,4 +1,4 @@
-"""The child process from its parent's side: what it is told, what it tells, and that it is gone when it should be."""
+"""The publisher process from its parent's side: connecting, sending, errors, and its end."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_what_was_sent_is_counted(tmp_path: Path) -> None:
     link = PublisherProcess(job(tmp_path / "a.flv"))
     connect(link)
     slot = 0
-    while not link.sent_bytes:  # told once a second, and heard with the next frame
+    while not link.sent_bytes:  # reported once a second, and read with the next frame
         link.send(Frame(numbered(slot % 55), slot))
         slot += 1
         assert slot < MANY
@@ -82,7 +82,7 @@ def test_what_was_sent_is_counted(tmp_path: Path) -> None:
     assert 100 < link.sent_bytes <= sum(sizes) * 1.1
 
 
-def test_a_refusal_is_told_and_the_same_child_tries_again() -> None:
+def test_a_refusal_is_reported_and_the_same_child_tries_again() -> None:
     url = f"rtmp://127.0.0.1:{closed_port()}/live/SECRET"
     link = PublisherProcess(job(url))
     pid = link.pid

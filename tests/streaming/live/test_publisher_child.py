@@ -1,11 +1,11 @@
-"""What the child process makes of frames: put into files and read by a decoder that knows nothing of us."""
+"""What the child process makes of frames, read back by an ordinary decoder."""
 
 from __future__ import annotations
 
 import json
-import struct
 import subprocess
 import sys
+from dataclasses import asdict
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +15,9 @@ import av
 import pytest
 
 from streaming.live.ffmpeg_stream import FFmpegStream
+from streaming.live.hls_stream import HlsStream
 from streaming.live.publisher import PublishJob
+from streaming.process.child import encode
 from streaming.sinks.sink import Frame
 from tests.streaming.doubles import WAIT_S, card_error, closed_port, colour_card, decode, number_of, numbered, to_i420
 
@@ -71,7 +73,8 @@ def test_frames_come_back_in_order_on_time_and_with_sound(tmp_path: Path) -> Non
 @pytest.mark.parametrize(("name", "muxer"), [("a.flv", "flv"), ("a.ts", "mpegts"), ("a.m3u8", "hls")])
 @pytest.mark.parametrize("profile", ["baseline", "main", "high"])
 def test_colours_are_tagged_and_survive(tmp_path: Path, name: str, muxer: str, profile: str) -> None:
-    stream = FFmpegStream(PublishJob(str(tmp_path / name), muxer, 128, 96, "30", "aac", profile=profile))
+    kind = HlsStream if muxer == "hls" else FFmpegStream
+    stream = kind(PublishJob(str(tmp_path / name), muxer, 128, 96, "30", "aac", profile=profile))
     for slot in range(30):
         stream.send(Frame(to_i420(colour_card(128, 96)), slot))
     stream.close()
@@ -152,20 +155,25 @@ def test_an_option_that_nobody_knows_is_an_error(tmp_path: Path) -> None:
 
 def test_it_says_what_happens_tries_again_and_ends_with_its_input(tmp_path: Path) -> None:
     refused = PublishJob(f"rtmp://127.0.0.1:{closed_port()}/live/SECRET", "flv", 64, 48, "25", "aac")
-    frames = b"".join(struct.pack(">Q", slot) + numbered(slot).tobytes() for slot in range(20))
+    pictures = [numbered(slot).tobytes() for slot in range(20)]
+    frames = b"".join(encode({"slot": slot}, picture) + picture for slot, picture in enumerate(pictures))
     torn = frames[:1000]
+    jobs = encode(asdict(refused)) + encode(asdict(job(tmp_path / "a.flv")))
     done = subprocess.run(
         [sys.executable, "-m", "streaming.live.publisher_child"],
         cwd=ROOT,
-        input=refused.to_line() + job(tmp_path / "a.flv").to_line() + frames + torn,
+        input=jobs + frames + torn,
         capture_output=True,
         timeout=WAIT_S,
         check=False,
     )
-    told = done.stdout.decode().splitlines()
-    assert told[:-1] == ["ready", "Connection refused", "on air"]
-    assert told[-1].startswith("sent ")
+    ready, error, on_air, end = map(json.loads, done.stdout.splitlines())
+    assert (ready, error, on_air) == (
+        {"state": "ready"},
+        {"error": "Connection refused"},
+        {"state": "on air", "sent": 0},
+    )
+    assert end["sent"] > 0
     assert (done.returncode, done.stderr) == (0, b"")
     assert len(decode(tmp_path / "a.flv")[0]) == 20
-    assert json.loads(refused.to_line())["url"].endswith("SECRET")
     assert "SECRET" not in repr(refused)

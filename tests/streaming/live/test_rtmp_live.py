@@ -224,7 +224,7 @@ def test_a_server_that_comes_back_gets_a_fresh_stream(tmp_path: Path, nginx: Ngi
     assert reader.times[0] < 1  # the time of the new stream began at 0, though the show is older
     assert reader.numbers == [(reader.numbers[0] + number) % 55 for number in range(len(reader.numbers))]
     assert len(reader.numbers) >= 10
-    assert (sink.errors, sink.result()) == (2, "2 connections, last trouble: Connection refused")
+    assert (sink.errors, sink.result()) == (2, "2 connections, last error: Connection refused")
 
 
 def test_a_child_that_is_killed_is_replaced(nginx: Nginx) -> None:
@@ -248,7 +248,7 @@ def test_a_child_that_is_killed_is_replaced(nginx: Nginx) -> None:
     sink.close()
     assert len(links) == 2
     assert (sink.errors, sink.state()) == (1, "on air")
-    assert sink.result() == "2 connections, last trouble: the process that sends the stream has ended"
+    assert sink.result() == "2 connections, last error: the process that sends the stream has ended"
     for link in links:
         with pytest.raises(ProcessLookupError):
             os.kill(link.pid, 0)

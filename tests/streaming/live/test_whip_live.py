@@ -211,7 +211,7 @@ def test_a_server_that_refuses_moves_leaves_and_returns(server: Server) -> None:
     server.status = 403
     show = Publisher(f"whip+http://TOKEN@{server.place}/moved")
     show.write_until(lambda: "refused" in show.sink.state())
-    assert "the server has refused the stream (403 Forbidden)" in show.sink.state()
+    assert "the server refused the stream (403 Forbidden)" in show.sink.state()
     server.status = 201
     show.write_until(lambda: show.sink.is_up())
     assert server.requests[-2:] == [("POST", "/moved", "Bearer TOKEN"), ("POST", "/whip/x", "Bearer TOKEN")]
@@ -228,7 +228,7 @@ def test_a_server_that_refuses_moves_leaves_and_returns(server: Server) -> None:
     show.sink.close()
     assert number_of(server.frames[0].to_ndarray()[:48]) == first % 55
     assert server.frames[0].key_frame
-    assert show.sink.result() == "2 connections, last trouble: the server has left"
+    assert show.sink.result() == "2 connections, last error: the server has left"
 
 
 def test_an_answer_that_makes_no_sense_is_a_refusal(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

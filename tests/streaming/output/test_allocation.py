@@ -1,4 +1,4 @@
-"""No memory is asked for per frame that grows with the frame: in the runtime, and on the way to the sinks."""
+"""No allocation per frame grows with the frame size, in the runtime and on the way to the sinks."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def peak_of(step: Callable[[], object], warm_up: int = 40, frames: int = 51) -> 
 
 
 @pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
-def test_a_frame_of_the_runtime_asks_for_no_memory_that_grows_with_it(tmp_path: Path, engine: str) -> None:
+def test_the_runtime_allocates_no_memory_that_grows_with_the_frame(tmp_path: Path, engine: str) -> None:
     peaks = []
     for width, height in SIZES:
         bundle = tiny.build(tmp_path / f"{width}", width=width, height=height)
@@ -70,7 +70,7 @@ def test_a_frame_of_the_runtime_asks_for_no_memory_that_grows_with_it(tmp_path: 
     assert abs(peaks[1] - peaks[0]) < SLACK
 
 
-def test_a_frame_on_its_way_to_the_sinks_asks_for_no_memory_that_grows_with_it() -> None:
+def test_the_fan_out_allocates_no_memory_that_grows_with_the_frame() -> None:
     peaks = []
     for width, height in SIZES:
         picture = np.zeros((height * 3 // 2, width), np.uint8)
@@ -92,7 +92,7 @@ def test_a_frame_on_its_way_to_the_sinks_asks_for_no_memory_that_grows_with_it()
     assert max(peaks) < SLACK
 
 
-def test_a_frame_that_is_still_held_is_never_written_over() -> None:
+def test_a_frame_that_is_still_held_is_never_overwritten() -> None:
     held: list[Frame] = []
 
     class Holding(Taking):
@@ -113,7 +113,7 @@ def test_a_frame_that_is_still_held_is_never_written_over() -> None:
     assert all((frame.picture == frame.slot).all() for frame in held)
 
 
-def test_memory_is_used_again_once_nobody_holds_a_frame() -> None:
+def test_memory_is_reused_once_a_frame_is_released() -> None:
     addresses = set()
 
     class Looking(Taking):

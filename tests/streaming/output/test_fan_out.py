@@ -1,4 +1,4 @@
-"""The fan-out: every sink for itself. Sinks are held and released by semaphores; nothing here sleeps."""
+"""The fan-out: independent sinks, held and released by semaphores; no test sleeps."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_every_sink_gets_the_same_frames_in_order() -> None:
         assert [frame.slot for frame in sink.frames] == [0, 1, 4]
         assert [int(frame.picture[0, 0]) for frame in sink.frames] == [16, 20, 32]
         assert sink.calls == ["open", "start", "close"]
-    assert [figures.written for figures in fan_out.figures()] == [3, 3]
+    assert [stats.written for stats in fan_out.stats()] == [3, 3]
 
 
 def test_a_frame_is_copied_once_shared_and_read_only() -> None:
@@ -53,7 +53,7 @@ def test_a_frame_is_copied_once_shared_and_read_only() -> None:
         first.frames[0].picture[0, 0] = 1
 
 
-def test_a_blocked_sink_loses_its_oldest_frames_and_costs_nobody_else() -> None:
+def test_a_blocked_sink_loses_its_oldest_frames_and_affects_no_other() -> None:
     hold = threading.Semaphore(0)
     blocked, free = ScriptedSink("blocked", hold=hold), ScriptedSink("free")
     fan_out = started(blocked, free)
@@ -63,7 +63,7 @@ def test_a_blocked_sink_loses_its_oldest_frames_and_costs_nobody_else() -> None:
     for slot in range(1, 10):
         fan_out.put(numbered(slot), slot)
         wait_for_writes(free, 1)  # the other one keeps up
-    states = {figures.name: figures for figures in fan_out.figures()}
+    states = {stats.name: stats for stats in fan_out.stats()}
     assert states["blocked"].dropped == 9 - QUEUE_LENGTH
     assert states["free"].dropped == 0
     hold.release(10)
@@ -72,46 +72,46 @@ def test_a_blocked_sink_loses_its_oldest_frames_and_costs_nobody_else() -> None:
     assert [frame.slot for frame in free.frames] == list(range(10))
 
 
-def test_a_dead_sink_is_closed_told_and_left_alone() -> None:
+def test_a_failed_sink_is_closed_and_reported() -> None:
     dying, living = ScriptedSink("dying", {"write": SinkError("no space left")}), ScriptedSink("living")
     fan_out = started(dying, living)
     fan_out.put(numbered(0), 0)
-    assert fan_out.lanes[0].join(WAIT_S)
+    assert fan_out.threads[0].join(WAIT_S)
     fan_out.put(numbered(1), 1)
     fan_out.close()
     assert dying.calls == ["open", "start", "close"]
     assert [frame.slot for frame in living.frames] == [0, 1]
-    figures = fan_out.figures()[0]
-    assert (figures.state, figures.is_dead, figures.errors) == ("dead: no space left", True, 1)
+    stats = fan_out.stats()[0]
+    assert (stats.state, stats.is_dead, stats.errors) == ("dead: no space left", True, 1)
 
 
-def test_the_first_error_is_the_one_that_is_told() -> None:
+def test_the_first_error_is_reported() -> None:
     sink = ScriptedSink("sink", {"write": SinkError("first"), "close": SinkError("second")})
     fan_out = started(sink)
     fan_out.put(numbered(0), 0)
     fan_out.close()
-    assert fan_out.figures()[0].state == "dead: first"
+    assert fan_out.stats()[0].state == "dead: first"
 
 
-def test_an_error_at_the_end_is_told() -> None:
+def test_an_error_at_the_end_is_reported() -> None:
     fan_out = started(ScriptedSink("sink", {"close": SinkError("the disk is full")}))
     fan_out.close()
-    assert fan_out.figures()[0].state == "dead: the disk is full"
+    assert fan_out.stats()[0].state == "dead: the disk is full"
 
 
 def test_the_show_is_over_when_all_are_dead_or_a_reader_has_left() -> None:
     fan_out = started(ScriptedSink("a", {"write": SinkError("broken")}), ScriptedSink("b"))
     fan_out.put(numbered(0), 0)
-    assert fan_out.lanes[0].join(WAIT_S)
+    assert fan_out.threads[0].join(WAIT_S)
     assert not fan_out.is_dead
     fan_out.close()
     assert fan_out.is_dead
     reader = started(ScriptedSink("-", {"write": ReaderGoneError("gone")}), ScriptedSink("b"))
     reader.put(numbered(0), 0)
-    assert reader.lanes[0].join(WAIT_S)
+    assert reader.threads[0].join(WAIT_S)
     assert reader.is_reader_gone
-    assert not reader.lanes[0].figures().is_dead
-    assert reader.figures()[0].errors == 0
+    assert not reader.threads[0].stats().is_dead
+    assert reader.stats()[0].errors == 0
     reader.close()
 
 
@@ -121,7 +121,7 @@ def test_if_one_cannot_be_opened_none_is_started() -> None:
     with pytest.raises(SinkError, match="port 1"):
         fan_out.open(feed())
     assert [sink.calls for sink in sinks] == [["open", "discard"], ["open"], []]
-    assert fan_out.lanes == []
+    assert fan_out.threads == []
 
 
 def test_if_one_cannot_start_the_others_leave_nothing_behind() -> None:
@@ -134,7 +134,7 @@ def test_if_one_cannot_start_the_others_leave_nothing_behind() -> None:
     assert [sink.calls[-1] for sink in sinks] == ["discard", "discard"]
 
 
-def test_a_sink_that_hangs_is_left_behind_by_name() -> None:
+def test_a_sink_that_hangs_is_abandoned_and_named() -> None:
     hold = threading.Semaphore(0)
     sink = ScriptedSink("hanging", hold=hold)
     sink.close_s = 0.0
@@ -144,16 +144,16 @@ def test_a_sink_that_hangs_is_left_behind_by_name() -> None:
     assert fan_out.close() == ["hanging"]
     assert fan_out.close() == []  # a second call does nothing
     hold.release(10)
-    assert fan_out.lanes[0].join(WAIT_S)
+    assert fan_out.threads[0].join(WAIT_S)
 
 
-def test_a_fault_of_our_own_kills_the_lane_and_shows_its_trace(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_internal_error_ends_the_sink_and_prints_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     traces: list[threading.ExceptHookArgs] = []
     monkeypatch.setattr(threading, "excepthook", traces.append)
     fan_out = started(ScriptedSink("sink", {"write": ZeroDivisionError("a bug")}))
     fan_out.put(numbered(0), 0)
-    assert fan_out.lanes[0].join(WAIT_S)
-    assert "fault of its own" in fan_out.figures()[0].state
+    assert fan_out.threads[0].join(WAIT_S)
+    assert "internal error" in fan_out.stats()[0].state
     assert traces[0].exc_type is ZeroDivisionError
 
 
@@ -165,13 +165,13 @@ def test_bit_rates_are_those_of_the_last_seconds() -> None:
     sink.sent_bytes, sink.reconnects = 0, 2
     rates = []
     for second in range(10):
-        rates.append(fan_out.figures()[0].bitrate)
+        rates.append(fan_out.stats()[0].bitrate)
         clock.advance(1)
         sink.sent_bytes += 1000 if second < 5 else 4000
     fan_out.close()
     assert rates == [None, 8000, 8000, 8000, 8000, 8000, 16000, 24000, 32000, 32000]
-    assert fan_out.figures()[0].reconnects == 2
-    assert fan_out.figures()[1].bitrate is None
+    assert fan_out.stats()[0].reconnects == 2
+    assert fan_out.stats()[1].bitrate is None
 
 
 def test_a_sink_without_a_thread_is_refused_and_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Pauses are filled slot by slot, and a show outlives its engines."""
+"""Pauses are filled slot by slot, also while an engine is replaced."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Stage:
         return is_pause
 
 
-def test_a_pause_is_filled_with_the_last_picture_and_the_show_goes_on_behind_it() -> None:
+def test_a_pause_is_filled_with_the_last_frame() -> None:
     stage = Stage()
     assert not stage.fill(), "nothing is filled before the show"
     assert [stage.show(number) for number in (1, 2)] == [0, 1]

@@ -1,4 +1,4 @@
-"""The pacer is arithmetic: every case is worked out on a clock that only moves when told to."""
+"""The pacer on a fake clock."""
 
 from __future__ import annotations
 

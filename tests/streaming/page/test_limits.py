@@ -350,7 +350,7 @@ def test_errors_that_repeat_are_told_once(
     assert page.sink.state() == "0 watching, but no connection can be accepted: Too many open files"
     assert page.sink.errors == 1, "the status tells the state once"
     assert [record.getMessage().splitlines()[0] for record in caplog.records] == ["a fault"]
-    monkeypatch.setattr(page_sink, "_TELL_AGAIN_S", 0.0)
+    monkeypatch.setattr(page_sink, "_REPORT_AGAIN_S", 0.0)
     asyncio.run_coroutine_threadsafe(fail(), loop).result(WAIT_S)
     assert page.sink.errors == 101
 

@@ -198,7 +198,7 @@ def test_a_port_in_use_is_refused_with_another_one() -> None:
 
 
 def test_an_address_of_another_machine_is_refused() -> None:
-    with pytest.raises(SinkError, match="no address of this machine; use 127"):
+    with pytest.raises(SinkError, match="not an address of this machine; use 127"):
         PageSink("http://192.0.2.1:8000").open(feed())  # an address for documentation (RFC 5737)
 
 
@@ -206,7 +206,7 @@ def test_an_address_of_another_machine_is_refused() -> None:
     "spec", ["http://", "http://127.0.0.1", "http://127.0.0.1:x", "http://h:99999", "http://h:80/path", "http://a@h:80"]
 )
 def test_what_is_no_address_of_a_page_is_refused(spec: str) -> None:
-    with pytest.raises(SinkError, match=r"is no address of a page.*: write http://HOST:PORT"):
+    with pytest.raises(SinkError, match=r"is not the address of a page.*: write http://HOST:PORT"):
         PageSink(spec)
 
 

@@ -60,7 +60,7 @@ def test_a_reader_that_leaves_ends_the_show_quietly(bundle: Path) -> None:
     process.stdout.close()
     error = process.stderr.read()
     assert process.wait(WAIT_S) == 0
-    assert b"the reader of the pipe has left" in error
+    assert b"the reader closed the pipe" in error
     assert b"rror" not in error.replace(b"errors", b"")
     process.stderr.close()
 

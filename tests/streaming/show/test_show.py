@@ -78,7 +78,7 @@ def test_it_ends_when_nobody_is_left(error: SinkError, end: ShowEnd) -> None:
     def frames() -> Iterator[Picture]:
         for index, picture in enumerate(endless()):
             if index == 1:  # the sink fails at frame 0
-                assert stage.fan_out.lanes[0].join(WAIT_S)
+                assert stage.fan_out.threads[0].join(WAIT_S)
             assert index < 2, "the show goes on without anybody to see it"
             yield picture
 

@@ -12,8 +12,8 @@ from urllib.parse import unquote, urljoin, urlsplit
 import pytest
 
 from streaming.errors import SinkError
-from streaming.live.ffmpeg_stream import FFmpegStream
 from streaming.live.hls import NUM_SEGMENTS, HlsFolder
+from streaming.live.hls_stream import HlsStream
 from streaming.live.publisher import PublisherProcess, PublishJob
 from streaming.output.fan_out import FanOut, SinkStats
 from streaming.sinks.hls_sink import HlsSink
@@ -79,17 +79,17 @@ def show(sink: HlsSink, num_frames: int, fps: int = 10) -> SinkStats:
     fan_out = FanOut([sink])
     fan_out.open(feed(fps=fps))
     fan_out.wait_ready()
-    (lane,) = fan_out.lanes
+    (thread,) = fan_out.threads
     slot, last = 0, 10**9
     while slot < last:
         fan_out.put(numbered(slot % 55), slot)
         slot += 1
-        while lane._queue:
+        while thread._queue:
             time.sleep(0.001)
         if last == 10**9 and sink.is_up():
             last = slot + num_frames
     fan_out.close()
-    return fan_out.figures()[0]
+    return fan_out.stats()[0]
 
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux sets the limits of another process")
@@ -98,11 +98,11 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux sets the 
 @linux
 def test_nothing_that_is_lost_counts_as_written(tmp_path: Path) -> None:
     sink = HlsSink(str(tmp_path / "live.m3u8"), dial=full_disk([2000] * 1000))  # a playlist would fit
-    figures = show(sink, 30)
-    assert figures.errors >= 1
-    assert figures.written == 0
-    assert figures.dropped >= 30
-    assert "File too large" in figures.result
+    stats = show(sink, 30)
+    assert stats.errors >= 1
+    assert stats.written == 0
+    assert stats.dropped >= 30
+    assert "File too large" in stats.result
     assert list(tmp_path.iterdir()) == []
 
 
@@ -140,10 +140,10 @@ def test_an_end_that_is_lost_is_an_error(tmp_path: Path) -> None:
     sink.start()
     while not sink.write(Frame(numbered(0), 0)):
         pass
-    assert sink._link is not None
+    assert sink._publisher is not None
     for slot in range(1, 30):
         sink.write(Frame(numbered(slot), slot))
-    resource.prlimit(sink._link.pid, resource.RLIMIT_FSIZE, (0, 0))
+    resource.prlimit(sink._publisher.pid, resource.RLIMIT_FSIZE, (0, 0))
     sink.close()
     assert sink.errors == 1
     assert "File too large" in sink.result()
@@ -156,7 +156,7 @@ def test_a_name_is_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name:
     (tmp_path / "%d").mkdir()
     path = Path("%d") / f"{name}.m3u8"
     target = HlsSink.to_target(str(path))
-    stream = FFmpegStream(PublishJob(target.url, target.muxer, 64, 48, "25", target.audio))
+    stream = HlsStream(PublishJob(target.url, target.muxer, 64, 48, "25", target.audio))
     for number in range(54):
         stream.send(Frame(numbered(number), number))
     stream.close()

@@ -1,4 +1,4 @@
-"""A recording whose process is killed plays to its last second, and the next one does not write over it."""
+"""A recording whose process is killed plays to its last second, and is not overwritten by the next one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Taking up a lost stream again, on a fake network and a fake clock; and a real server that says nothing."""
+"""Reconnecting, on a fake network and a fake clock; and a real server that never answers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Answer = int | OSError  # frames that a connection takes before it breaks, or wh
 
 
 class FakeNetwork:
-    """Answers each attempt to connect as the test says; the last answer stands for ever."""
+    """Answers each attempt to connect as the test says; the last answer is repeated."""
 
     def __init__(self, answers: Sequence[Answer], num_polls: int = 0) -> None:
         self.attempts_s: list[float] = []
@@ -62,7 +62,7 @@ class FakeNetwork:
 
 
 class FakeLink:
-    """A link that is refused or breaks as the network says, after it was asked `num_polls` times too early."""
+    """A publisher that is refused or breaks as the network says, after `num_polls` calls of `connect`."""
 
     def __init__(self, network: FakeNetwork, job: PublishJob) -> None:
         self.job = job
@@ -130,16 +130,16 @@ def test_what_is_published_where() -> None:
     assert job.options["tls_verify"] == "1"
 
 
-def test_a_child_that_cannot_be_loaded_is_told_before_the_show(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_child_that_cannot_load_is_an_error_before_the_show(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     sink = RtmpSink(URL)
     sink.open(feed())
-    with pytest.raises(SinkError, match=r"app/\*\*\* cannot work: the process that sends the stream has ended"):
+    with pytest.raises(SinkError, match=r"app/\*\*\* cannot start: the process that sends the stream has ended"):
         sink.start()
     sink.discard()
 
 
-def test_frames_are_left_out_while_it_connects() -> None:
+def test_frames_are_dropped_while_it_connects() -> None:
     network = FakeNetwork([FOR_EVER], num_polls=3)
     sink = network.sink()
     assert network.show(sink, range(2)) == [False, False]
@@ -149,7 +149,7 @@ def test_frames_are_left_out_while_it_connects() -> None:
     assert (len(network.attempts_s), sink.errors, sink.result()) == (1, 0, "1 connection")
 
 
-def test_a_new_connection_is_a_new_link() -> None:
+def test_a_new_connection_uses_a_new_publisher() -> None:
     network = FakeNetwork([20, FOR_EVER])
     sink = network.sink()
     delivered = network.show(sink, range(100))
@@ -161,11 +161,11 @@ def test_a_new_connection_is_a_new_link() -> None:
     assert first.is_closed
     assert (first.slots, second.slots) == (list(range(20)), list(range(back, 100)))
     assert sink.errors == 1
-    assert sink.result() == "2 connections, last trouble: the server has closed ***"
+    assert sink.result() == "2 connections, last error: the server has closed ***"
     assert (sink.reconnects, sink.sent_bytes) == (1, 1000 * (20 + 100 - back))
 
 
-def test_a_link_that_was_only_refused_is_used_again() -> None:
+def test_a_refused_publisher_is_used_again() -> None:
     network = FakeNetwork([REFUSED, REFUSED, TimeoutError("no answer"), REFUSED, FOR_EVER])
     sink = network.sink()
     network.show(sink, range(200))
@@ -190,7 +190,7 @@ def test_waits_double_up_to_a_cap_and_jitter_takes_up_to_half_off() -> None:
     assert other.attempts_s != network.attempts_s[: len(other.attempts_s)]
 
 
-def test_a_server_that_hangs_up_at_once_is_not_stormed() -> None:
+def test_a_server_that_closes_at_once_is_not_flooded() -> None:
     network = FakeNetwork([0])
     network.show(network.sink(), range(25 * 60))
     assert len(network.attempts_s) <= 60 / (LONGEST_WAIT_S / 2)
@@ -221,13 +221,13 @@ def test_the_key_is_shown_nowhere() -> None:
 @pytest.mark.parametrize(
     "url", ["rtmp://host/SECRET", "rtmp:///app/SECRET", "rtmp://host:x/app/SECRET", "rtmp://h/app/"]
 )
-def test_an_address_that_is_none_is_refused_without_the_key(url: str) -> None:
+def test_an_invalid_address_is_refused_without_the_key(url: str) -> None:
     with pytest.raises(SinkError, match=r"write rtmp://HOST\[:PORT\]/APP/KEY") as caught:
         RtmpSink(url)
     assert "SECRET" not in str(caught.value)
 
 
-def test_a_server_that_never_answers_costs_the_other_sinks_nothing() -> None:
+def test_a_server_that_never_answers_does_not_affect_other_sinks() -> None:
     links: list[PublisherProcess] = []
 
     def dial(job: PublishJob) -> PublisherProcess:
@@ -251,7 +251,7 @@ def test_a_server_that_never_answers_costs_the_other_sinks_nothing() -> None:
             assert fan_out.close() == []
             assert time.monotonic() - began_s < 2
     assert [frame.slot for frame in other.frames] == list(range(60))
-    rtmp, scripted = fan_out.figures()
+    rtmp, scripted = fan_out.stats()
     assert (rtmp.written, scripted.written, scripted.dropped) == (0, 60, 0)
     with pytest.raises(ProcessLookupError):
         os.kill(links[-1].pid, 0)

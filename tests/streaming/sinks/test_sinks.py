@@ -1,4 +1,4 @@
-"""The table of sinks, and that no stream key gets out through it."""
+"""The table of sinks; no stream key is shown."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def test_an_unknown_sink_names_the_known_ones_and_the_nearest(spec: str, nearest
     assert "SECRET" not in message
 
 
-def test_a_sink_is_taken_once() -> None:
-    with pytest.raises(SinkError, match="null is there twice"):
+def test_a_sink_may_be_given_once() -> None:
+    with pytest.raises(SinkError, match="null is given twice"):
         make_sinks(["null", "-", "null"], "i420")
 
 
 def test_rgb_is_for_raw_sinks() -> None:
     assert len(make_sinks(["-", "null"], "rgb")) == 2
-    with pytest.raises(SinkError, match=r"out\.mp4 takes i420 and got --pixels rgb"):
+    with pytest.raises(SinkError, match=r"out\.mp4 accepts i420, got --pixels rgb"):
         make_sinks(["-", "out.mp4"], "rgb")
 
 

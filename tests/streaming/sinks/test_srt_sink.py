@@ -1,4 +1,4 @@
-"""SRT: what an address may say, what is told when something is wrong, and a stream into another program."""
+"""SRT: addresses, error messages, and a stream into another program."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ needs_peer = pytest.mark.skipif(PROGRAM is None, reason="no srt-live-transmit: o
         ("srt://h:1?streamid=#!::r=x,m=publish", SrtAddress("h", 1, streamid="#!::r=x,m=publish")),
     ],
 )
-def test_what_an_address_says(url: str, address: SrtAddress) -> None:
+def test_addresses(url: str, address: SrtAddress) -> None:
     assert parse(url) == address
 
 
@@ -47,15 +47,15 @@ def test_what_an_address_says(url: str, address: SrtAddress) -> None:
         ("srt://host:9000/SECRET", "needs a host and a port"),
         ("srt://SECRET@host:9000", "needs a host and a port"),
         ("srt://host:99999", "write srt://"),
-        ("srt://host:9000?mode=SECRET", "mode is caller or listener"),
+        ("srt://host:9000?mode=SECRET", "mode must be caller or listener"),
         ("srt://host:9000?latency=-1", "whole number of milliseconds"),
         ("srt://host:9000?latency=9000", "up to 8000"),
         ("srt://host:9000?passphrase=SECRET", "10 to 79 characters"),
         ("srt://host:9000?streamid=" + 513 * "S", "at most 512"),
-        ("srt://host:9000?key=SECRET", "and nothing else"),
+        ("srt://host:9000?key=SECRET", "only streamid, passphrase, latency and mode"),
     ],
 )
-def test_what_is_no_address(spec: str, why: str) -> None:
+def test_invalid_addresses(spec: str, why: str) -> None:
     with pytest.raises(SinkError, match=r"write srt://HOST:PORT\[\?streamid=") as caught:
         make_sinks([spec], "i420")
     assert why in str(caught.value)

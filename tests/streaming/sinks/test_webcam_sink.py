@@ -1,4 +1,4 @@
-"""The webcam: a fake driver, and the two sentences that people will meet."""
+"""The webcam with a fake driver, and its two error messages."""
 
 from __future__ import annotations
 
@@ -96,6 +96,6 @@ def test_a_camera_that_was_used_before_says_what_to_do(
 
     monkeypatch.setattr(driver, "Camera", refuse)
     with pytest.raises(
-        SinkError, match=r"one program each time it is loaded; load it anew \(sudo modprobe -r v4l2loopback"
+        SinkError, match=r"one program each time it is loaded; reload it \(sudo modprobe -r v4l2loopback"
     ):
         WebcamSink("webcam:/dev/video10").open(feed())

@@ -1,4 +1,4 @@
-"""The window, with an OpenCV that is a stand-in; the real one needs a desktop."""
+"""The window with a fake OpenCV; the real one needs a desktop."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_frames_are_shown_in_their_colours(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("how", [{"key": ord("q")}, {"key": 27}, {"visible": 0}])
-def test_who_closes_the_window_ends_this_sink_alone(
+def test_closing_the_window_ends_only_this_sink(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: dict[str, int]
 ) -> None:
     put_opencv(tmp_path, monkeypatch, **how)
@@ -71,14 +71,14 @@ def test_who_closes_the_window_ends_this_sink_alone(
     sink.close()
 
 
-def test_a_closed_sink_is_no_dead_one() -> None:
+def test_a_closed_sink_has_not_failed() -> None:
     left, other = ScriptedSink("window", {"write": ClosedError("the window was closed")}), ScriptedSink("other")
     fan_out = FanOut([left, other])
     fan_out.open(feed())
     fan_out.wait_ready()
     fan_out.put(to_i420(colour_card(64, 48)), 0)
-    assert fan_out.lanes[0].join(WAIT_S)
-    first, second = fan_out.figures()
+    assert fan_out.threads[0].join(WAIT_S)
+    first, second = fan_out.stats()
     assert (first.state, first.is_dead, first.errors, first.is_up) == ("closed", False, 0, False)
     assert second.is_up
     assert not fan_out.is_dead
@@ -86,7 +86,7 @@ def test_a_closed_sink_is_no_dead_one() -> None:
     fan_out.close()
 
 
-def test_a_show_whose_only_window_is_closed_ends_in_peace(
+def test_a_show_ends_when_its_only_window_is_closed(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     put_opencv(tmp_path, monkeypatch, key=ord("q"))
