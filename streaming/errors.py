@@ -1,35 +1,35 @@
-"""Errors of sinks; all others are `ValueError` or one of the runtime's two errors.
+"""What can go wrong with a sink; everything else is `ValueError` or one of the runtime's two errors.
 
-SinkError              a sink cannot be opened, or failed during the show
-└── ReaderGoneError    the reader of a pipe has closed it: the show ends with status 0
-ClosedError            the user has closed a sink: it ends, the others go on; not an error
+SinkError              a sink cannot be opened, or failed while the show was on
+└── ReaderGoneError    the one who read a sink has left on purpose: the show ends, and nothing is wrong
+ClosedError            somebody has closed a sink: it ends, the show goes on for the others, and nothing is wrong
 """
 
 from __future__ import annotations
 
 
 class SinkError(Exception):
-    """A sink failed; the message never holds a stream key."""
+    """A sink failed; the message says what was got, what was expected and what to do, and holds no stream key."""
 
 
 class ReaderGoneError(SinkError):
-    """The other end of a pipe was closed, as `| head` does: the show ends with status 0."""
+    """The other end of a pipe was closed, as `| head` does: the show ends quietly with status 0."""
 
 
 class ClosedError(Exception):
-    """The user has closed a sink; not an error."""
+    """Whoever looked at a sink has closed it: it is over, and nothing went wrong."""
 
 
 def explain(error: Exception) -> str:
-    """Return an error in one sentence.
+    """Say in one sentence what the system refused.
 
     Args:
-        error: MemoryError, ImportError, OSError, or Python's RuntimeError about threads get a sentence of their own;
-            of any other, its own text is returned.
+        error: MemoryError, ImportError, OSError, or Python's RuntimeError about threads; of any other, its own text is
+            returned.
     """
     if isinstance(error, MemoryError) or "can't start new thread" in str(error):
         return (
-            "there is not enough memory, or no room for another thread: close other programs, or raise this process's "
+            "there is not enough memory, or no room for another thread: end other programs, or raise this process's "
             "limits (ulimit -v, ulimit -u)"
         )
     if isinstance(error, ImportError):

@@ -1,4 +1,4 @@
-"""Addresses without their stream keys."""
+"""What may be shown of an address."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 
 
 def mask(spec: str) -> str:
-    """Return the spec of a sink without its stream key, which is a password.
+    """Return a spec as it may be shown: of an address, the path without its last part, and of WHIP's only the host.
 
-    An address is shown without the last part of its path, a WHIP address without its path.
+    A stream key is a password: whoever has it can go on air in its owner's name.
     """
     if (whip := re.fullmatch(r"(?is)(whip(?:\+http)?://)(?:[^/?#]*@)?([^/?#]*).*", spec)) is not None:
         return f"{whip[1]}{whip[2]}/***"

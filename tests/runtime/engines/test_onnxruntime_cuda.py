@@ -20,8 +20,6 @@ from runtime.engines.onnxruntime_cuda import OnnxRuntimeCuda
 from tests.runtime.fake_cuda import FakeDevice
 from tests.runtime.fake_onnxruntime import FakeOnnxRuntime
 
-ROOT = Path(__file__).resolve().parents[3]
-
 
 @pytest.fixture
 def device() -> FakeDevice:

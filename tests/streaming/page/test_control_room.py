@@ -194,10 +194,10 @@ def test_pictures_are_decoded_where_they_hurt_nobody() -> None:
     file = io.BytesIO()
     Image.fromarray(colour_card(400, 300)).save(file, "JPEG", quality=95)
     assert card_error(decode_picture(file.getvalue(), 64, 48)) <= 12
-    with pytest.raises(ValueError, match="12000 x 9000 pixels, at most 40,000,000 are allowed"):
+    with pytest.raises(ValueError, match="12000 x 9000 pixels, at most 40,000,000 are taken"):
         decode_picture(png_bomb(12000, 9000), 64, 48)
     truncated = file.getvalue()[:2000]
-    with pytest.raises(ValueError, match="it is damaged, or not one of JPEG"):
+    with pytest.raises(ValueError, match="it is damaged, or none of JPEG"):
         decode_picture(truncated, 64, 48)
     with pytest.raises(ValueError, match="at most 20 MiB, got 21"):
         decode_picture(bytes(21 * 2**20), 64, 48)
