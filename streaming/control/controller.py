@@ -115,22 +115,23 @@ class ShowController:
             except FAILURES as error:
                 self._report(cue.at_s, _to_line(error))
             self._notify()
-        while self._timed and self._timed[0].at_s <= now_s:
-            self._prepare_timed(is_due=True)
-            entry = self._timed[0]
-            if entry.state == "preparing":
-                return
-            with self._lock:
-                self._timed.pop(0)
-                try:
-                    if entry.state == "ready":
-                        self._show(entry, self._dissolve_s)
-                except FAILURES as error:
-                    entry.error = _to_line(error)
-            if entry.error:
-                self._report(entry.at_s, entry.error)
-            self._prepare_timed()
-            self._notify()
+        if not self._timed or self._timed[0].at_s > now_s:
+            return
+        self._prepare_timed(is_due=True)
+        entry = self._timed[0]
+        if entry.state == "preparing":
+            return
+        with self._lock:
+            self._timed.pop(0)
+            try:
+                if entry.state == "ready":
+                    self._show(entry, self._dissolve_s)
+            except FAILURES as error:
+                entry.error = _to_line(error)
+        if entry.error:
+            self._report(entry.at_s, entry.error)
+        self._prepare_timed()
+        self._notify()
 
     def close(self) -> None:
         """Finish the scene that is being prepared, and prepare no other."""

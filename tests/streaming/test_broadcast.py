@@ -91,7 +91,7 @@ def test_a_bad_option_is_a_value_error(bundle: Path, options: dict[str, Any], me
 
 
 def test_other_errors_keep_their_types(bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="is no folder"):
+    with pytest.raises(BundleError):
         stream(tmp_path / "nothing", to=["null"])
     with pytest.raises(SinkError, match='there is no sink "webcm"'):
         stream(bundle, to=["webcm"])

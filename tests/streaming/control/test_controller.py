@@ -137,7 +137,7 @@ def test_limits_and_refusals(controller: ShowController) -> None:
     controller.prepare({"seed": 1})
 
 
-def test_a_show_that_is_steered_for_hours_drops_its_oldest_cues_by_itself(controller: ShowController) -> None:
+def test_a_long_show_drops_its_oldest_cues(controller: ShowController) -> None:
     waiting = Waiting(controller)
     controller.prepare({"seed": 0})  # never taken: it stays
     for number in range(1, MAX_CUES + 3):

@@ -90,7 +90,7 @@ def room(generator: Generator) -> Iterator[Room]:
 
 
 def say(socket: ClientConnection, message: Any) -> Any:
-    """Send a message and return its answer, passing over what is told meanwhile."""
+    """Send a message and return its answer, ignoring other messages."""
     socket.send(message if isinstance(message, (str, bytes)) else json.dumps(message))
     while True:
         answer = json.loads(socket.recv(timeout=WAIT_S))
@@ -99,7 +99,7 @@ def say(socket: ClientConnection, message: Any) -> Any:
 
 
 def state_where(socket: ClientConnection, is_so: Any) -> Any:
-    """Return the first state that is told and is so."""
+    """Return the first state that meets a condition."""
     while True:
         message = json.loads(socket.recv(timeout=WAIT_S))
         if "state" in message and is_so(message["state"]):
@@ -107,7 +107,7 @@ def state_where(socket: ClientConnection, is_so: Any) -> Any:
 
 
 @pytest.mark.live
-def test_a_show_is_steered_over_http(room: Room, generator: Generator) -> None:
+def test_a_show_is_controlled_over_http(room: Room, generator: Generator) -> None:
     status, state = room.ask("GET", "/api/state")
     assert (status, state["is_ready"], state["takes"]) == (200, True, ["text", "image", "clip", "seed"])
     name, most = state["controls"][0]["name"], state["controls"][0]["maximum"]
@@ -137,7 +137,7 @@ def test_a_show_is_steered_over_http(room: Room, generator: Generator) -> None:
 
 
 @pytest.mark.live
-def test_a_show_is_steered_over_a_websocket(room: Room, generator: Generator) -> None:
+def test_a_show_is_controlled_over_a_websocket(room: Room, generator: Generator) -> None:
     with room.listen() as socket:
         assert state_where(socket, lambda state: True)["on_air"] == "seed 3"
         name = room.controller.state()["controls"][0]["name"]
@@ -190,7 +190,7 @@ def png_bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-def test_pictures_are_decoded_where_they_hurt_nobody() -> None:
+def test_pictures_are_decoded_in_a_child_process() -> None:
     file = io.BytesIO()
     Image.fromarray(colour_card(400, 300)).save(file, "JPEG", quality=95)
     assert card_error(decode_picture(file.getvalue(), 64, 48)) <= 12
@@ -309,7 +309,7 @@ KEYS = st.sampled_from(["text", "seed", "dissolve_s", "cue", "name", "value", "d
 
 
 @pytest.mark.live
-def test_strange_messages_of_each_kind_hurt_nobody(room: Room) -> None:
+def test_strange_messages_of_each_kind_are_answered(room: Room) -> None:
     """Every request is answered without an internal error, and the room works as before."""
     names = ["prepare", "prompt", "take", "drop", "set", "animate", "nothing"]
     paths = [

@@ -243,7 +243,7 @@ def test_a_body_has_to_arrive_in_time(serve: Callable[..., Page], limits: dict[s
     assert b"the body must arrive within" in rest_of(connection)
 
 
-def test_a_body_that_nobody_reads_has_to_arrive_in_time(serve: Callable[..., Page]) -> None:
+def test_an_unread_body_has_to_arrive_in_time(serve: Callable[..., Page]) -> None:
     rest_of(serve(request_s=SOON_S).answered(request("/stats", "Content-Length: 9") + b"half"))
 
 
@@ -350,7 +350,7 @@ def test_errors_that_repeat_are_told_once(
 
     asyncio.run_coroutine_threadsafe(fail(), loop).result(WAIT_S)
     assert page.sink.state() == "0 watching, but no connection can be accepted: Too many open files"
-    assert page.sink.errors == 1, "the status tells the state once"
+    assert page.sink.errors == 1, "the status shows the state once"
     assert [record.getMessage().splitlines()[0] for record in caplog.records] == ["a fault"]
     monkeypatch.setattr(page_sink, "_TELL_AGAIN_S", 0.0)
     asyncio.run_coroutine_threadsafe(fail(), loop).result(WAIT_S)

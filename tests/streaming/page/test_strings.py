@@ -31,7 +31,7 @@ SINK = {"name": "\udcff.mp4", "written": 0, "dropped": 0, "errors": 0, "reconnec
 
 
 class Room:
-    """A control room over a real, small generator; its show records to a file whose name is no UTF-8."""
+    """A control room over a real, small generator; its show records to a file whose name is not UTF-8."""
 
     def __init__(self, generator: Generator, host: str) -> None:
         self.controller = ShowController()
@@ -135,9 +135,9 @@ def test_names_of_files_that_are_no_utf_8_are_told(room: Room) -> None:
     assert status == 200
     assert b'everframe_sink_up{sink="?.mp4"} 1.0' in metrics
     with room.listen() as listener:
-        told = [json.loads(listener.recv(timeout=WAIT_S)) for _ in range(2)]
-    assert told[0]["state"]["on_air"] == "\udcff.png"
-    assert told[1]["stats"]["sinks"][0]["name"] == "\udcff.mp4"
+        received = [json.loads(listener.recv(timeout=WAIT_S)) for _ in range(2)]
+    assert received[0]["state"]["on_air"] == "\udcff.png"
+    assert received[1]["stats"]["sinks"][0]["name"] == "\udcff.mp4"
 
 
 @pytest.mark.live

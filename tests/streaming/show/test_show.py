@@ -71,7 +71,7 @@ def test_it_ends_when_it_is_stopped() -> None:
 @pytest.mark.parametrize(
     ("error", "end"), [(SinkError("broken"), ShowEnd.ALL_DEAD), (ReaderGoneError("gone"), ShowEnd.READER_GONE)]
 )
-def test_it_ends_when_nobody_is_left(error: SinkError, end: ShowEnd) -> None:
+def test_it_ends_when_no_sink_is_left(error: SinkError, end: ShowEnd) -> None:
     sink = ScriptedSink("sink", {"write": error})
     stage = Stage(sink)
 
