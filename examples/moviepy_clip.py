@@ -15,17 +15,15 @@ SECONDS = 4
 
 
 class GeneratedClip(VideoClip):
-    """The frames of a generator, in order; MoviePy may ask for one frame more than once, but never goes back."""
+    """The frames of a generator in order; MoviePy may request a frame twice, but no earlier one."""
 
     def __init__(self, generator: Generator, seconds: float) -> None:
         self._generator = generator
         self._shown, self._picture = -1, np.empty(0, np.uint8)
         super().__init__(self._frame_at, duration=seconds)
-        self.size = (generator.width, generator.height)
-        self.fps = float(generator.fps)
 
     def _frame_at(self, time_s: float) -> np.ndarray:
-        number = round(time_s * self.fps)
+        number = round(time_s * float(self._generator.fps))
         while self._shown < number:
             self._picture = next(self._generator).copy()
             self._shown += 1
@@ -39,4 +37,4 @@ with Generator.open(bundle) as generator:
     clip = GeneratedClip(generator, SECONDS)
     title = TextClip(text=text, font_size=24, color="white", margin=(8, 8), duration=SECONDS)
     film = CompositeVideoClip([clip, title.with_position(("center", "bottom"))])
-    film.write_videofile(out, fps=clip.fps, codec="libx264", audio=False, logger=None)
+    film.write_videofile(out, fps=float(generator.fps), codec="libx264", audio=False, logger=None)

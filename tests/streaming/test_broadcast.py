@@ -55,7 +55,7 @@ def test_verbose_prints_why_the_engine_was_chosen(bundle: Path, capsys: pytest.C
     assert stream(bundle, to=[CountingSink()], seconds=0.1, engine="onnxruntime", verbose=True) == 0
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "tiny: 64 x 48, 30 fps, onnxruntime fp32"
-    assert lines[1].startswith("onnxruntime fp32")
+    assert "fp32" in lines[1]
     assert lines[2] == "on air: counting. Ctrl-C ends the show."
 
 
