@@ -1,4 +1,4 @@
-"""The arguments of `python -m streaming` and its manual page."""
+"""The arguments of `python -m streaming` and its help text."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import argparse
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from math import isfinite
-from typing import Any, NoReturn
+from typing import NoReturn
 
+from streaming.control.cues import MAX_DISSOLVE_S, MAX_SEED, PARTS, Cue
 from streaming.live.encoders import AUTO, ENCODERS
 from streaming.live.presets import PRESETS
 from streaming.masking import mask
@@ -18,14 +18,11 @@ from streaming.sinks.table import KINDS
 
 DEFAULT_BUNDLE = "bundles/satellite-256"
 DEFAULT_SINK = "http://127.0.0.1:8000"
-PARTS = ("text", "image", "clip", "seed")  # of a prompt; every other kind of cue is a control
 _MAX_FPS = 1000
-_MAX_DISSOLVE_S = 3600
 _MAX_CUE_S = 10**9
 
 _DESCRIPTION = """\
-Put a trained generator on air: endless video, made live, for one or more
-sinks.
+Stream endless video from a trained generator, live, to one or more sinks.
 
 sinks:
 {sinks}
@@ -37,111 +34,96 @@ examples:
       {page}
   python -m streaming bundles/landscape-256 --image photo.jpg --to clip.mp4 \\
           --seconds 20
-      a photo comes to life, recorded for 20 seconds
+      animate a photo and record it for 20 seconds
   python -m streaming bundles/landscape-256 --clip holiday.mp4 --to longer.mp4
-      a video goes on where it ended
+      continue a video where it ends
   python -m streaming bundles/landscape-256 --text "calm sea" \\
           --cue 20:text="storm clouds" --cue 20:wind_x=0.5 \\
           --cue 60:image=photo.jpg --dissolve 3
-      the weather changes after 20 seconds, the place after a minute
+      change the weather after 20 seconds, and the place after a minute
   python -m streaming bundles/mine --to rtmp://live.twitch.tv/app/KEY \\
           --preset twitch --to night.mkv
       a live stream, recorded at the same time
   python -m streaming --to webcam --to {page}
-      a camera for video calls, and a page to watch it on
+      a camera for video calls, and a page to watch and control it
   python -m streaming --to - | ffplay -f rawvideo -pixel_format yuv420p \\
           -video_size WIDTHxHEIGHT -framerate FPS -
-      raw frames for any other program; the first line of the show says the
-      three values
+      raw frames for another program; the first line of the show has the size
+      and the frame rate
 
-what is shown:
-  --image, --clip and --text are for bundles that take them, alone or together:
-  a picture that is animated, a video that goes on from its last frames (also
-  an animated GIF), and a few words of English. Without any of them a scene is
-  made up from the seed. What they mean together is the bundle's to say: the
-  shipped landscape-256 shows a picture or a clip as it is and hears words only
-  where there is neither; with both, the clip tells how the picture moves, so
-  that they should be of one place. A scene made up from the seed, with a text
-  or without, renews itself as the bundle says; one made from an image or a clip
+prompts:
+  --image animates a picture, --clip continues a video or an animated GIF from
+  its last frames, and --text describes the scene in English. A bundle takes
+  some of them, alone or together, and decides how they combine. The shipped
+  landscape-256 uses the text only without an image or clip. With an image and
+  a clip, the clip sets the motion of the image; both should show the same
+  place. Without a prompt the seed decides. A scene from a seed or a text
+  changes over time as the bundle specifies; a scene from an image or a clip
   stays.
 
 live input:
   --input webcam, webcam:DEVICE, testcard, a video file, or an address that
-  FFmpeg opens (rtsp://, http://, rtmp:// ...); a file begins again at its end.
-  --image input animates what it shows when the show begins, --cue
-  SECONDS:image=input what it shows then, the page and its API what it shows at
-  any time. A bundle with a live input, as imported ones may have, gets its
-  frames. An input that breaks off stands still; after five seconds it is
-  replaced by the --fallback picture, or black; and it is tried again for ever.
+  FFmpeg opens (rtsp://, http://, rtmp:// ...). A file is repeated. --image
+  input animates the picture at the start of the show, --cue
+  SECONDS:image=input the picture at that time, and the page or its API the
+  current picture. A bundle with a live input, such as an imported one, gets
+  every frame. If the input fails, its last frame is shown; after five seconds
+  the --fallback picture, or black. It is reopened until it works again.
 
 cues:
-  --cue SECONDS:KIND=VALUE switches while the show is on. KIND is text, image,
-  clip or seed, or the name of a control. Several for the same second are one
-  prompt; a seed alone keeps the text. A prompt is prepared beside the show,
-  as soon as the one before it plays, and replaces it over --dissolve seconds.
-  What can be checked is checked before the show; a cue that fails later, as
-  its file is gone, costs a line here and nothing else.
+  --cue SECONDS:KIND=VALUE changes the show at that time. KIND is text, image,
+  clip or seed, or the name of a control. Cues for the same time are one
+  prompt; a seed alone keeps the text. A prompt is prepared in the background,
+  as soon as the one before it is on air, and fades in over --dissolve seconds.
+  Cues are checked before the show as far as possible. A cue that fails during
+  the show, e.g. because its file is gone, is left out and reported in one
+  line.
 
-the clock:
-  Frame k is due k / fps seconds after the first. A frame later than half an
-  interval counts as late; when the engine falls whole intervals behind, these
-  slots are dropped. Each sink has its own thread and a queue of two frames: a
-  slow sink loses frames, which are counted, and holds nobody up.
+frame rate:
+  Frame k is due k / fps seconds after the first. A frame is late if it is
+  delayed by more than half an interval. If the engine is whole intervals
+  behind, these slots are dropped. Each sink has its own thread and a queue of
+  two frames: a slow sink drops frames, which are counted, and never affects
+  the other sinks.
 
-what goes wrong:
-  A sink that fails is left alone, or reconnects, while the others go on. While
-  another engine takes over, and whenever no frame comes for a quarter of a
-  second, the last one is shown again. With --fallback a show does not end when
-  every engine has failed: the picture is shown, and the engine opened again as
-  soon as it can be, with the scene and the controls that it had.
+failures:
+  A sink that fails is closed, or reconnects; the others go on. If no frame
+  comes for a quarter of a second, e.g. while another engine takes over, the
+  last one is repeated. With --fallback the show goes on when every engine has
+  failed: the picture is shown, and the engine is reopened with the same scene
+  and controls.
 
 recordings:
-  Written to NAME.partial and renamed at the end; an older file of that name is
-  replaced then. If the process is killed, NAME.partial can be played, MP4 and
-  Matroska alike; it lacks less than the last half second (x264 at 24 fps). The
+  Written to NAME.partial and renamed at the end; this replaces an older file
+  of that name. If the process is killed, NAME.partial can be played, MP4 and
+  Matroska alike; at most the last half second is missing (x264 at 24 fps). The
   next recording to NAME keeps it as NAME.recovered-1.
 
-who can see it:
-  The page is for this machine alone, unless HOST is 0.0.0.0 or an address of
-  your network: then whoever has the token that is told can watch and steer. A
-  stream key is never shown or logged, but other users of this machine can see
-  it in the list of processes: --to env:NAME takes the sink from a variable.
+access:
+  Only this machine can open the page, unless HOST is 0.0.0.0 or an address of
+  your network. Then anyone with the printed token can watch and control the
+  show. A stream key is never shown or logged, but other users of this machine
+  can see it in the list of processes: --to env:NAME takes the sink from a
+  variable.
 
 exit status:
-  0  --seconds are over; Ctrl-C, SIGTERM or a closed terminal, with every file
-     closed; or the reader of "-" has left
-  1  no sink is left alive, or none has taken a single frame
-  2  something is wrong with the arguments, the bundle, the engine, or a sink
-     that cannot be opened: one line says what, and nothing is left behind
-  130  a second Ctrl-C: left at once, recordings stay .partial
+  0  the show ended: --seconds, Ctrl-C, SIGTERM, a closed terminal, or the
+     reader of "-" has left; every file is closed
+  1  no sink is left, or none has received a frame
+  2  an error in the arguments, the bundle, the engine, or a sink that cannot
+     be opened: one line explains it, and no files are left behind
+  130  a second Ctrl-C: stopped at once, recordings stay .partial
 """
-
-
-@dataclass(frozen=True)
-class Cue:
-    """A switch at a time that is known beforehand.
-
-    Args:
-        at_s: when, in seconds of the show.
-        kind: one of `PARTS`, or the name of a control.
-        value: a text or a path (str), a seed (int), or the control's value (float).
-    """
-
-    at_s: Fraction
-    kind: str
-    value: Any
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
-        message = re.sub(
-            r"\S+://\S+", lambda match: mask(match[0]), message
-        )  # a key may stand where it does not belong
+        message = re.sub(r"\S+://\S+", lambda match: mask(match[0]), message)  # any argument may hold a stream key
         raise ValueError(f"{message}; see python -m streaming --help")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the arguments; --help prints the manual page and exits.
+    """Read the arguments; --help prints the help text and exits.
 
     Args:
         argv: arguments; None for the process's own.
@@ -149,7 +131,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     Returns:
         bundle, image, clip, text, input, fallback (str or None), to (list of str or None), engine, precision,
         pixels, preset, encoder, log (str), seed (int or None), seconds, fps (Fraction or None), dissolve (float),
-        trust_engines (bool), control (list of (name, value)), cue (list of Cue).
+        trust_engines, verbose (bool), control (list of (name, value)), cue (list of Cue).
 
     Raises:
         ValueError: an argument is unknown or its value is bad; the message is one line.
@@ -170,50 +152,71 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         type=_sink,
         metavar="SINK",
-        help=f"where frames go, or env:NAME for what that variable holds; may be repeated (default: {DEFAULT_SINK})",
+        help=f"where frames go, or env:NAME for the value of that variable; may be repeated (default: {DEFAULT_SINK})",
     )
-    add("--image", metavar="FILE", help='picture to animate; "input" for what --input shows (default: made up)')
-    add("--clip", metavar="FILE", help="video to go on from, from its last frames")
-    add("--input", metavar="IN", help="live input: webcam[:DEVICE], testcard, a file or an address; for the page too")
-    add("--text", metavar="TEXT", help="what is to be seen, in a few words of English")
+    add("--image", metavar="FILE", help='picture to animate; "input" for that of --input (default: none)')
+    add("--clip", metavar="FILE", help="video to continue from its last frames")
+    add("--input", metavar="IN", help="live input: webcam[:DEVICE], testcard, a file or an address")
+    add("--text", metavar="TEXT", help="what to show, in a few words of English")
     add(
         "--preset",
         choices=("none", *PRESETS),
         default="none",
-        help="rules of a service for live streams (default: none)",
+        help="settings for a streaming service (default: none)",
     )
     add("--seed", type=_seed, metavar="N", help="the same seed gives the same show (default: the bundle's)")
     add("--seconds", type=_seconds, metavar="S", help="length of the show (default: no end)")
-    add("--fps", type=_fps, metavar="F", help="frames per second, also as 30000/1001 (default: what was trained)")
-    add("--control", type=_control, metavar="NAME=VALUE", action="append", default=[], help="steer; may be repeated")
-    add("--cue", type=_cue, metavar="SECONDS:KIND=VALUE", action="append", default=[], help="switch; may be repeated")
-    add("--dissolve", type=_dissolve, default=1.0, metavar="S", help="seconds that a cue's switch takes (default: 1)")
+    add("--fps", type=_fps, metavar="F", help="frames per second, also as 30000/1001 (default: as trained)")
+    add(
+        "--control",
+        type=_control,
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="set a control; may be repeated",
+    )
+    add(
+        "--cue",
+        type=_cue,
+        metavar="SECONDS:KIND=VALUE",
+        action="append",
+        default=[],
+        help="change the prompt or a control; may be repeated",
+    )
+    add(
+        "--dissolve",
+        type=_dissolve,
+        default=1.0,
+        metavar="S",
+        help="length of a cue's cross-fade in seconds (default: 1)",
+    )
     add(
         "--engine",
         default="auto",
         metavar="E",
-        help="what computes; E,F: F if E cannot or fails (default: the fastest here)",
+        help="engine; E,F: F if E is missing or fails (default: the fastest here)",
     )
-    add("--fallback", metavar="FILE", help="picture to show while every engine has failed; they are tried again")
+    add("--fallback", metavar="FILE", help="picture to show while every engine has failed")
     add(
         "--trust-engines",
         action="store_true",
-        help="load the TensorRT engines in BUNDLE/engines, which no check covers (default: they are built here)",
+        help="load the TensorRT engines in BUNDLE/engines, which are not checked (default: build them here)",
     )
     add("--precision", default="auto", metavar="P", help="number format of the engine (default: the fastest)")
     add(
         "--encoder",
         choices=(AUTO, *ENCODERS),
         default=AUTO,
-        help="what makes H.264 (default: the graphics card where it can, else x264)",
+        help="H.264 encoder (default: the graphics card if possible, else x264)",
     )
-    add("--log", choices=("text", "json"), default="text", help="what is told meanwhile, for people or for programs")
+    add("--log", choices=("text", "json"), default="text", help="status output format (default: text)")
+    add("--verbose", action="store_true", help="print why the engine was chosen")
     add("--pixels", choices=("i420", "rgb"), default="i420", help='rgb is for "-" and "null" alone (default: i420)')
     options = parser.parse_args(argv)
     if options.image == "input" and options.input is None:
-        parser.error("--image input is what the live input shows: add --input, e.g. --input webcam")
+        parser.error("--image input needs a live input: add --input, e.g. --input webcam")
     if options.bundle is not None and "://" in options.bundle:
-        parser.error(f"a sink stands behind --to, and a bundle is a folder: write --to {options.bundle}")
+        parser.error(f"BUNDLE is a folder; an address is a sink and needs --to: write --to {options.bundle}")
     for cue in options.cue:
         if options.seconds is not None and cue.at_s >= options.seconds:
             parser.error(
@@ -229,7 +232,7 @@ def _sink(text: str) -> str:
         return text
     if not (spec := os.environ.get(name, "")):
         raise argparse.ArgumentTypeError(
-            f"got {text!r}, and no variable of that name holds anything: set it to a sink, e.g. rtmp://HOST/APP/KEY"
+            f"got {text!r}, and that variable is not set: set it to a sink, e.g. rtmp://HOST/APP/KEY"
         )
     return spec
 
@@ -239,7 +242,7 @@ def _seed(text: str) -> int:
         seed = int(text)
     except ValueError:
         seed = -1
-    if not 0 <= seed < 2**64:
+    if not 0 <= seed <= MAX_SEED:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number from 0 to 2**64 - 1, e.g. 7")
     return seed
 
@@ -294,13 +297,13 @@ def _cue(text: str) -> Cue:
 
 def _dissolve(text: str) -> float:
     seconds = _fraction(text)
-    if seconds is None or not 0 <= seconds <= _MAX_DISSOLVE_S:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected 0 (a cut) to {_MAX_DISSOLVE_S} seconds, e.g. 2.5")
+    if seconds is None or not 0 <= seconds <= MAX_DISSOLVE_S:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected 0 (a cut) to {MAX_DISSOLVE_S} seconds, e.g. 2.5")
     return float(seconds)
 
 
 def _fraction(text: str) -> Fraction | None:
     try:
         return Fraction(text)
-    except (ValueError, ZeroDivisionError):  # also "nan" and "inf", which are no fractions
+    except (ValueError, ZeroDivisionError):  # also for "nan" and "inf"
         return None

@@ -1,1 +1,1 @@
-"""The show is controlled: from the page and API, and by cues."""
+"""The control of a show: from the page, the HTTP API, and timed cues."""

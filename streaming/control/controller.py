@@ -1,104 +1,137 @@
-"""The desk: what somebody who steers a show can see and do, from any thread, whatever the show is busy with.
+"""The control of a show: cues, prompts and controls, from the page, the HTTP API and the command line's `--cue`.
 
-A cue is a scene that is prepared beside the show and waits to be taken. It stays when it has been taken, so that it can
-be taken again.
+A cue's scene is prepared in the background and waits until it is taken. It stays on the list and can be taken again.
 
     prepare -> preparing -> ready -> on air -> ready ...      (or failed, with the reason)
+
+Timed cues (`--cue`) use the same background queue. Each is prepared as soon as the one before it is on air.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from itertools import count
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from runtime import BundleError, EngineError, Generator, Scene
+from runtime import BundleError, EngineError, Generator
 from runtime.prompts.background import BackgroundThread
+from streaming.control.cues import PARTS, Cue, CueEntry, to_label, to_prompts, with_text
 
-MAX_CUES = 24  # each holds a memory of about a megabyte
-_FAILURES = (ValueError, BundleError, EngineError)
+if TYPE_CHECKING:
+    from streaming.inputs.live_input import LiveInput
 
-
-class ControllableInput(Protocol):
-    """What the desk needs of a live input; see `streaming.inputs.live_input.LiveInput`."""
-
-    def picture(self) -> npt.NDArray[np.uint8]:
-        """Return what it shows now: (H, W, 3) uint8 RGB; raises ValueError if there is nothing yet."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return how it is doing."""
+MAX_CUES = 24  # each holds a scene of about a megabyte
+FAILURES = (ValueError, BundleError, EngineError)
 
 
 class NotReadyError(Exception):
-    """The show has not begun: there is nothing to steer yet."""
+    """The show has not begun: there is nothing to control yet."""
 
 
 class UnknownError(ValueError):
     """There is no such cue or control."""
 
 
-@dataclass
-class _Entry:
-    """A cue; belongs to the desk's lock."""
-
-    number: int
-    label: str
-    kind: str
-    make: Callable[[], Scene]
-    state: str = "preparing"
-    error: str = ""
-    memory: Scene | None = None
-    take_s: float | None = None  # dissolve with which it is taken as soon as it is ready
-    has_been_on_air: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "id": self.number,
-            "label": self.label,
-            "kind": self.kind,
-            "state": self.state,
-            "error": self.error,
-            "is_next": self.take_s is not None,
-        }
-
-
 class ShowController:
-    """What is steered; `attach` gives it the generator once that is there.
+    """Controls the generator of a show. Every method except `play` may be called from any thread.
 
     Attributes:
         input: the live input, or None.
-        on_change: each is called without arguments whenever `state` has changed, by the thread that changed it.
+        on_change: each is called without arguments when `state` has changed, by the thread that changed it.
     """
 
     def __init__(self) -> None:
-        self.input: ControllableInput | None = None
+        self.input: LiveInput | None = None
         self.on_change: list[Callable[[], object]] = []
         self._lock = threading.Lock()
         self._generator: Generator | None = None
         self._background: BackgroundThread[None] = BackgroundThread()
         self._is_closed = False
-        self._is_working = False  # whether the background makes the cues that are being prepared, one after the other
-        self._entries: dict[int, _Entry] = {}
+        self._is_working = False  # whether the background thread is preparing cues
+        self._entries: dict[int, CueEntry] = {}
         self._numbers = count(1)
-        self._on_air: int | None = None
-        self._opening = ""
+        self._on_air = ""
+        self._timed: list[CueEntry] = []  # in order of time; only the first is prepared
+        self._timed_controls: list[Cue] = []
+        self._dissolve_s = 1.0
+        self._say: Callable[[str], None] = print
 
-    def attach(self, generator: Generator, opening: str) -> None:
-        """Begin to steer a generator.
+    def attach(self, generator: Generator, label: str) -> None:
+        """Control this generator from now on.
 
         Args:
-            generator: what is steered from now on; of several, the latest.
-            opening: what it begins with, in a few words; "" if it goes on with what was on air.
+            generator: it replaces the one before.
+            label: its first scene in a few words; "" if it continues with the scene on air.
         """
         with self._lock:
             self._generator = generator
-            self._opening = opening or self._opening
-        self._tell()
+            self._on_air = label or self._on_air
+        self._notify()
+
+    def schedule(self, cues: Sequence[Cue], *, dissolve_s: float, say: Callable[[str], None]) -> None:
+        """Add timed cues, before the show begins, and prepare the first prompt.
+
+        Args:
+            cues: in any order; the parts of a prompt that share a time are one prompt.
+            dissolve_s: seconds over which each prompt fades in.
+            say: called with one line for each cue that fails during the show.
+
+        Raises:
+            ValueError: a cue is not for this generator, is there twice, or has a bad value.
+            BundleError: the files of the text encoder are damaged.
+            EngineError: a package for text is missing.
+            NotReadyError: there is no generator yet.
+        """
+        generator = self._ready()
+        controls = sorted((cue for cue in cues if cue.kind not in PARTS), key=lambda cue: cue.at_s)
+        for cue in controls:
+            generator.check_control(cue.kind, cue.value)
+        timed = [CueEntry(0, to_label(parts), parts, at_s, "waiting") for at_s, parts in to_prompts(cues)]
+        for entry in timed:
+            if entry.is_live and self.input is None:
+                raise ValueError(
+                    f"the cue at {float(entry.at_s):g} s uses the picture of a live input, and there is no live "
+                    "input: add --input webcam, --input testcard, or a file or an address"
+                )
+            blank = np.zeros((generator.height, generator.width, 3), np.uint8)
+            generator.check(**{**entry.parts, "image": blank} if entry.is_live else entry.parts)
+        self._timed, self._timed_controls, self._dissolve_s, self._say = timed, controls, dissolve_s, say
+        self._prepare_timed()
+
+    def play(self, now_s: Fraction) -> None:
+        """Apply the timed cues that are due. A prompt that is not ready yet is taken as soon as it is.
+
+        Args:
+            now_s: time of the next frame in seconds of the show; called by the show's thread before each frame.
+        """
+        while self._timed_controls and self._timed_controls[0].at_s <= now_s:
+            cue = self._timed_controls.pop(0)
+            try:
+                self._ready().set_control(cue.kind, cue.value)
+            except FAILURES as error:
+                self._report(cue.at_s, _to_line(error))
+            self._notify()
+        if not self._timed or self._timed[0].at_s > now_s:
+            return
+        self._prepare_timed(is_due=True)
+        entry = self._timed[0]
+        if entry.state == "preparing":
+            return
+        with self._lock:
+            self._timed.pop(0)
+            try:
+                if entry.state == "ready":
+                    self._show(entry, self._dissolve_s)
+            except FAILURES as error:
+                entry.error = _to_line(error)
+        if entry.error:
+            self._report(entry.at_s, entry.error)
+        self._prepare_timed()
+        self._notify()
 
     def close(self) -> None:
         """Finish the scene that is being prepared, and prepare no other."""
@@ -107,10 +140,10 @@ class ShowController:
         self._background.close()
 
     def state(self) -> dict[str, Any]:
-        """Return what can be steered and how it stands, ready for JSON."""
+        """Return what can be controlled, and its state, ready for JSON."""
         with self._lock:
             generator, entries = self._generator, [entry.to_json() for entry in self._entries.values()]
-            on_air, opening = self._on_air, self._opening
+            on_air = self._on_air
         if generator is None:
             return {"is_ready": False, "takes": [], "controls": [], "cues": [], "on_air": "", "input": None}
         values = generator.controls
@@ -127,13 +160,12 @@ class ShowController:
             }
             for control in generator.manifest.controls.values()
         ]
-        label = next((entry["label"] for entry in entries if entry["id"] == on_air), opening)
         return {
             "is_ready": True,
             "takes": list(generator.takes),
             "controls": controls,
             "cues": entries,
-            "on_air": label,
+            "on_air": on_air,
             "input": None if self.input is None else self.input.to_json(),
         }
 
@@ -150,46 +182,38 @@ class ShowController:
             generator.set_control(name, value)
         except ValueError as error:
             raise error if name in generator.controls else UnknownError(str(error)) from error
-        self._tell()
+        self._notify()
         return value
 
     def prepare(self, parts: Mapping[str, Any], *, label: str = "", take_s: float | None = None) -> dict[str, Any]:
-        """Check a prompt and begin to prepare its scene beside the show.
+        """Check a prompt and begin to prepare its scene in the background.
 
         Args:
-            parts: text, image, clip or seed, as `Generator.prepare` takes them; at least one.
-            label: what it is called; "" for its text or seed.
-            take_s: seconds of the dissolve with which it is taken as soon as it is ready; None to wait for `take`.
+            parts: text, image, clip or seed, as `Generator.prepare` takes them; at least one. A seed alone keeps the
+                text on air.
+            label: name of the cue; "" for its text or seed.
+            take_s: seconds of the cross-fade if it is taken as soon as it is ready; None to wait for `take`.
 
         Returns:
             The cue, as in `state`.
 
         Raises:
-            ValueError: the generator does not take it, a value is bad, or too many cues are there.
-            BundleError, EngineError: text cannot be understood here.
+            ValueError: the generator does not take it, a value is bad, or there are too many cues.
+            BundleError, EngineError: text cannot be encoded here.
             NotReadyError: the show has not begun.
         """
         generator = self._ready()
         if not parts:
-            raise ValueError(f"a scene needs something to be made from: {', '.join(generator.takes)}")
+            raise ValueError(f"a scene needs at least one of: {', '.join(generator.takes)}")
         generator.check(**parts)
-        kind = next(kind for kind in ("clip", "image", "text", "seed") if kind in parts)
         with self._lock:
             if len(self._entries) >= MAX_CUES:
                 self._make_room()
-            entry = _Entry(
-                next(self._numbers),
-                label or _label(parts),
-                kind,
-                lambda: generator.prepare(**_with_text(parts, generator)),
-                take_s=take_s,
-            )
-            if not self._is_working:
-                self._background.submit(self._work)
-                self._is_working = True
+            entry = CueEntry(next(self._numbers), label or to_label(parts), dict(parts), take_s=take_s)
+            self._start()
             self._entries[entry.number] = entry
             shown = entry.to_json()
-        self._tell()
+        self._notify()
         return shown
 
     def take(self, number: int, dissolve_s: float = 1.0) -> dict[str, Any]:
@@ -197,94 +221,113 @@ class ShowController:
 
         Args:
             number: the cue's id.
-            dissolve_s: 0 (a cut) to 3600 seconds.
+            dissolve_s: length of the cross-fade, 0 (a cut) to 3600 seconds.
 
         Returns:
             The cue, as in `state`.
 
         Raises:
             UnknownError: there is no such cue.
-            ValueError: it has failed, or the dissolve is out of range.
+            ValueError: it has failed, or the length is out of range.
             NotReadyError: the show has not begun.
         """
-        generator = self._ready()
+        self._ready()
         with self._lock:
             entry = self._entry(number)
             if entry.state == "failed":
                 raise ValueError(f"cue {number} has failed: {entry.error}")
-            if entry.memory is None:
+            if entry.scene is None:
                 entry.take_s = dissolve_s
             else:
-                self._show(generator, entry, dissolve_s)
+                self._show(entry, dissolve_s)
             shown = entry.to_json()
-        self._tell()
+        self._notify()
         return shown
 
     def drop(self, number: int) -> None:
-        """Take a cue off the list; what is on air stays on air, and what has not begun to be prepared never is.
+        """Remove a cue from the list. The scene on air stays on air; a cue that waits to be prepared never is.
 
         Raises:
             UnknownError: there is no such cue.
         """
         with self._lock:
-            entry = self._entry(number)
-            if number == self._on_air:
-                self._opening, self._on_air = entry.label, None
+            self._entry(number)
             del self._entries[number]
-        self._tell()
+        self._notify()
 
     def animate(self, take_s: float | None = 1.0) -> dict[str, Any]:
-        """Make a scene from what the live input shows now; arguments and errors as in `prepare`."""
+        """Make a scene from the current picture of the live input; arguments and errors as in `prepare`."""
         if self.input is None:
             raise ValueError("this show has no live input: start it with --input")
         return self.prepare({"image": self.input.picture()}, label="live input", take_s=take_s)
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         for listener in tuple(self.on_change):
             listener()
 
+    def _report(self, at_s: Fraction, error: str) -> None:
+        self._say(f"the cue at {float(at_s):g} s is left out: {error}")
+
+    def _prepare_timed(self, *, is_due: bool = False) -> None:
+        """Begin to prepare the next timed prompt; one that needs the live input only when it is due."""
+        with self._lock:
+            if self._timed and self._timed[0].state == "waiting" and (is_due or not self._timed[0].is_live):
+                self._start()
+                self._timed[0].state = "preparing"
+
+    def _start(self) -> None:
+        """Start `_work` unless it runs; needs the lock."""
+        if not self._is_working:
+            self._background.submit(self._work)
+            self._is_working = True
+
     def _work(self) -> None:
-        """Make every cue that is being prepared, the oldest first; on the background's thread."""
+        """Prepare one cue after the other; on the background thread."""
         try:
             while (entry := self._next()) is not None:
                 self._make(entry)
-                self._tell()
+                self._notify()
         except BaseException:
             with self._lock:
                 self._is_working = False
             raise
 
-    def _next(self) -> _Entry | None:
+    def _next(self) -> CueEntry | None:
+        """Return the next cue to prepare: a timed one first, as it has a deadline, then the oldest."""
         with self._lock:
-            preparing = (entry for entry in self._entries.values() if entry.state == "preparing")
-            entry = None if self._is_closed else next(preparing, None)
+            waiting = (entry for entry in (*self._timed[:1], *self._entries.values()) if entry.state == "preparing")
+            entry = None if self._is_closed else next(waiting, None)
             self._is_working = entry is not None
             return entry
 
-    def _make(self, entry: _Entry) -> None:
+    def _make(self, entry: CueEntry) -> None:
         try:
-            memory = entry.make()
+            generator, parts = self._ready(), entry.parts
+            if entry.is_live:
+                assert self.input is not None, "checked before the show"
+                parts = {**parts, "image": self.input.picture()}
+            scene = generator.prepare(**with_text(parts, generator.text))
             with self._lock:
-                entry.memory, entry.state = memory, "ready"
-                if entry.take_s is not None and entry.number in self._entries and self._generator is not None:
-                    self._show(self._generator, entry, entry.take_s)
-        except Exception as error:  # noqa: BLE001 - a cue that cannot be made costs itself, whatever the reason
+                entry.scene, entry.state = scene, "ready"
+                if entry.take_s is not None and entry.number in self._entries:
+                    self._show(entry, entry.take_s)
+        except Exception as error:  # noqa: BLE001 - a cue that fails must not affect the others
             with self._lock:
-                known = isinstance(error, _FAILURES)
-                entry.error = " ".join(str(error).split()) if known else f"a fault of ours: {error!r}"
+                entry.error = _to_line(error) if isinstance(error, FAILURES) else f"internal error: {error!r}"
                 entry.state, entry.take_s = "failed", None
 
-    def _show(self, generator: Generator, entry: _Entry, dissolve_s: float) -> None:
-        assert entry.memory is not None, "only what is ready is shown"
-        generator.take(entry.memory, dissolve_s=dissolve_s)
+    def _show(self, entry: CueEntry, dissolve_s: float) -> None:
+        """Take a cue that is ready; needs the lock."""
+        assert entry.scene is not None, "the cue is not ready"
+        self._ready().take(entry.scene, dissolve_s=dissolve_s)
         entry.take_s = None
         for other in self._entries.values():
             if other.state == "on air":
                 other.state = "ready"
-        entry.state, self._on_air, entry.has_been_on_air = "on air", entry.number, True
+        entry.state, self._on_air, entry.has_been_on_air = "on air", entry.label, True
 
     def _make_room(self) -> None:
-        """Drop the oldest cue that has had its time; a show that is steered for hours never has to tidy up."""
+        """Drop the oldest cue that has been on air, else the oldest that has failed."""
         entries = self._entries.values()
         old = next((item for item in entries if item.has_been_on_air and item.state != "on air"), None)
         old = old or next((item for item in entries if item.state == "failed"), None)
@@ -292,7 +335,7 @@ class ShowController:
             raise ValueError(f"{MAX_CUES} cues wait already: drop one first")
         del self._entries[old.number]
 
-    def _entry(self, number: int) -> _Entry:
+    def _entry(self, number: int) -> CueEntry:
         if number not in self._entries:
             raise UnknownError(f"there is no cue {number}")
         return self._entries[number]
@@ -303,16 +346,5 @@ class ShowController:
         return self._generator
 
 
-def _label(parts: Mapping[str, Any]) -> str:
-    if "text" in parts:
-        return str(parts["text"])
-    if "image" in parts or "clip" in parts:
-        return "image" if "image" in parts else "clip"
-    return f"seed {parts['seed']}"
-
-
-def _with_text(parts: Mapping[str, Any], generator: Generator) -> dict[str, Any]:
-    """Return the parts; a seed alone keeps the text of the scene before."""
-    if parts.keys() == {"seed"} and generator.text is not None:
-        return {**parts, "text": generator.text}
-    return dict(parts)
+def _to_line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""What can be done at a desk, as a table: the HTTP API, the WebSocket and the OpenAPI description are made from it.
+"""The actions of the page as a table, from which the HTTP API, the WebSocket and the OpenAPI document are made.
 
 Adding an action = one line in `ACTIONS`.
 """
@@ -11,10 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from streaming.control.controller import ShowController
-
-MAX_TEXT = 2000  # characters, as the runtime takes them
-MAX_SEED = 2**64 - 1
-MAX_DISSOLVE_S = 3600
+from streaming.control.cues import MAX_DISSOLVE_S, MAX_SEED, MAX_TEXT
 
 
 @dataclass(frozen=True)
@@ -23,13 +20,13 @@ class ActionField:
 
     Args:
         name: its key.
-        type: of JSON: "number", "integer" or "string".
-        description: what it means.
+        type: in JSON: "number", "integer" or "string".
+        description: for people.
         minimum: the lowest value; of a string, the fewest characters.
         maximum: the highest value; of a string, the most characters.
-        default: what it is when it is left out; None where that means nothing at all.
+        default: its value if it is left out; None for none.
         is_required: whether it must be there.
-        is_in_path: whether it stands in the path of the HTTP request.
+        is_in_path: whether it is part of the path of the HTTP request.
     """
 
     name: str
@@ -42,10 +39,10 @@ class ActionField:
     is_in_path: bool = False
 
     def check(self, value: Any) -> Any:
-        """Return a value of this field.
+        """Return the value if this field accepts it.
 
         Raises:
-            ValueError: it is of another type or out of range, or it is no text.
+            ValueError: it has another type, is out of range, or is not valid Unicode.
         """
         if self.type == "string" and isinstance(value, str):
             if not is_text(value):
@@ -58,23 +55,23 @@ class ActionField:
             raise ValueError(
                 f"{self.name} must be {'an' if self.type == 'integer' else 'a'} {self.type}, got {_shorten(value)}"
             )
-        if not self.minimum <= value <= self.maximum:  # false for what is no number at all, too
+        if not self.minimum <= value <= self.maximum:  # false for NaN, too
             raise ValueError(f"{self.name} must be from {self.minimum} to {self.maximum}, got {_shorten(value)}")
         return value
 
 
 @dataclass(frozen=True)
 class Action:
-    """Something that can be done.
+    """An action.
 
     Args:
-        name: what the WebSocket calls it.
-        method: of HTTP.
-        path: of HTTP, with fields in braces.
-        summary: what it does, in a sentence.
-        fields: what it takes.
-        run: does it; returns what the answer holds, and raises as the desk does.
-        is_quick: whether it may run on the server's own thread, as it neither waits nor computes.
+        name: its name for the WebSocket.
+        method: HTTP method.
+        path: HTTP path, with fields in braces.
+        summary: one sentence for people.
+        fields: its values.
+        run: performs it; returns the answer, and raises as the controller does.
+        is_quick: whether it may run on the server's event loop, as it neither waits nor computes.
     """
 
     name: str
@@ -86,16 +83,16 @@ class Action:
     is_quick: bool = False
 
     def read(self, given: Any) -> dict[str, Any]:
-        """Check what was sent with an action.
+        """Check the values that a client sent.
 
         Args:
-            given: what the JSON held.
+            given: the decoded JSON.
 
         Returns:
             Every field that has a value, by name.
 
         Raises:
-            ValueError: it is no object, or a field is missing, unknown, of a wrong type or out of range.
+            ValueError: it is not an object, or a field is missing, unknown, of a wrong type or out of range.
         """
         if not isinstance(given, dict):
             raise ValueError(f"{self.name} takes a JSON object, got {_shorten(given)}")
@@ -115,7 +112,7 @@ class Action:
 
 
 def is_text(value: str) -> bool:
-    """Return whether a string can be encoded; half of a surrogate pair, which JSON may hold as "\\ud800", cannot."""
+    """Return whether a string can be encoded: JSON may hold half of a surrogate pair, e.g. "\\ud800"."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -124,22 +121,22 @@ def is_text(value: str) -> bool:
 
 
 def read_json(data: bytes | str) -> Any:
-    """Read JSON that a stranger sent.
+    """Decode untrusted JSON.
 
     Raises:
-        ValueError: it is none, or nested too deeply, or holds a number of thousands of digits.
+        ValueError: it is not valid, nested too deeply, or holds a number of thousands of digits.
     """
     try:
         return json.loads(data or "{}")
     except (ValueError, RecursionError) as error:
-        raise ValueError("this is no JSON") from error
+        raise ValueError("this is not valid JSON") from error
 
 
-_TEXT = ActionField("text", "string", "what is to be seen, in a few words of English", 1, MAX_TEXT)
-_SEED = ActionField("seed", "integer", "of what is made up; alone it keeps the text of the scene before", 0, MAX_SEED)
-_DISSOLVE = ActionField(
-    "dissolve_s", "number", "seconds over which it replaces what plays; 0 cuts", 0, MAX_DISSOLVE_S, 1.0
+_TEXT = ActionField("text", "string", "what to show, in a few words of English", 1, MAX_TEXT)
+_SEED = ActionField(
+    "seed", "integer", "the same seed gives the same scene; alone it keeps the text on air", 0, MAX_SEED
 )
+_DISSOLVE = ActionField("dissolve_s", "number", "length of the cross-fade in seconds; 0 cuts", 0, MAX_DISSOLVE_S, 1.0)
 _CUE = ActionField("cue", "integer", "the cue's id", 0, 2**53, is_required=True, is_in_path=True)
 
 
@@ -147,12 +144,12 @@ def _parts(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: values[name] for name in ("text", "seed") if name in values}
 
 
-def _set(desk: ShowController, values: dict[str, Any]) -> dict[str, Any]:
-    return {"value": desk.set_control(values["name"], values["value"])}
+def _set(controller: ShowController, values: dict[str, Any]) -> dict[str, Any]:
+    return {"value": controller.set_control(values["name"], values["value"])}
 
 
-def _drop(desk: ShowController, values: dict[str, Any]) -> dict[str, Any]:
-    desk.drop(values["cue"])
+def _drop(controller: ShowController, values: dict[str, Any]) -> dict[str, Any]:
+    controller.drop(values["cue"])
     return {}
 
 
@@ -161,9 +158,9 @@ ACTIONS = (
         "prepare",
         "POST",
         "/api/cues",
-        "Prepare a scene beside the show; it waits until it is taken.",
+        "Prepare a scene in the background; it waits until it is taken.",
         (_TEXT, _SEED),
-        lambda desk, values: desk.prepare(_parts(values)),
+        lambda controller, values: controller.prepare(_parts(values)),
     ),
     Action(
         "prompt",
@@ -171,18 +168,18 @@ ACTIONS = (
         "/api/prompt",
         "Prepare a scene and take it as soon as it is ready.",
         (_TEXT, _SEED, _DISSOLVE),
-        lambda desk, values: desk.prepare(_parts(values), take_s=values["dissolve_s"]),
+        lambda controller, values: controller.prepare(_parts(values), take_s=values["dissolve_s"]),
     ),
     Action(
         "take",
         "POST",
         "/api/cues/{cue}/take",
-        "Dissolve to a cue's scene, at once if it is ready, else as soon as it is.",
+        "Cross-fade to a cue's scene, at once if it is ready, else as soon as it is.",
         (_CUE, _DISSOLVE),
-        lambda desk, values: desk.take(values["cue"], values["dissolve_s"]),
+        lambda controller, values: controller.take(values["cue"], values["dissolve_s"]),
         is_quick=True,
     ),
-    Action("drop", "DELETE", "/api/cues/{cue}", "Take a cue off the list.", (_CUE,), _drop, is_quick=True),
+    Action("drop", "DELETE", "/api/cues/{cue}", "Remove a cue from the list.", (_CUE,), _drop, is_quick=True),
     Action(
         "set",
         "PUT",
@@ -199,9 +196,9 @@ ACTIONS = (
         "animate",
         "POST",
         "/api/input/animate",
-        "Make a scene from what the live input shows now, and take it as soon as it is ready.",
+        "Make a scene from the current picture of the live input, and take it as soon as it is ready.",
         (_DISSOLVE,),
-        lambda desk, values: desk.animate(values["dissolve_s"]),
+        lambda controller, values: controller.animate(values["dissolve_s"]),
     ),
 )
 
@@ -209,6 +206,6 @@ ACTIONS = (
 def _shorten(value: Any) -> str:
     try:
         text = json.dumps(value)
-    except ValueError:  # a number of more digits than Python writes
+    except ValueError:  # a number with more digits than Python prints
         return f"a {type(value).__name__}"
     return text if len(text) <= 60 else f"{text[:57]}..."

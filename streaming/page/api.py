@@ -1,4 +1,4 @@
-"""The control room's API over HTTP and WebSocket; what can be done is the table in `actions.py`."""
+"""The API of the page over HTTP and WebSocket; its actions are the table in `actions.py`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from runtime import BundleError, EngineError
-from streaming.control.controller import NotReadyError, ShowController, UnknownError
-from streaming.page.actions import ACTIONS, MAX_DISSOLVE_S, Action, ActionField, is_text, read_json
+from streaming.control.controller import FAILURES, NotReadyError, ShowController, UnknownError
+from streaming.control.cues import MAX_DISSOLVE_S
+from streaming.page.actions import ACTIONS, Action, ActionField, is_text, read_json
 from streaming.page.connections import Limits
 from streaming.page.metrics import CONTENT_TYPE, to_prometheus
 from streaming.page.openapi import describe
@@ -29,10 +29,9 @@ from streaming.sinks.sink import Picture
 MAX_JSON_BYTES = 2**16
 _MAX_UPLOAD_BYTES = 8 * MAX_BYTES
 _MAX_UNDECODED = 8
-_TELL_S = 0.25  # between two looks at the figures
+_SEND_S = 0.25  # between two messages with the statistics
 _MAX_LISTENERS = 32
-_TRY_LATER = 1013  # of a WebSocket
-_FAILURES = (ValueError, BundleError, EngineError)
+_TRY_LATER = 1013  # close code of a WebSocket
 _BY_NAME = {action.name: action for action in ACTIONS}
 _DISSOLVE = ActionField("dissolve_s", "number", "", 0, MAX_DISSOLVE_S)
 _LABEL = ActionField("label", "string", "", 0, 200)
@@ -40,7 +39,7 @@ _CREATES = ("prepare", "prompt", "animate")
 
 
 class _Number(Convertor[int]):
-    """A whole number in a path, of no more digits than a cue's id has: Starlette's own would read thousands."""
+    """A whole number in a path of at most 15 digits; Starlette's own converter accepts thousands."""
 
     regex = "[0-9]{1,15}"
 
@@ -55,40 +54,40 @@ register_url_convertor("number", _Number())
 
 
 class Json(JSONResponse):
-    """JSON in ASCII: file names in it may hold bytes that are no UTF-8, which Python keeps as lone surrogates."""
+    """JSON in ASCII: file names may hold bytes that are not UTF-8, which Python keeps as lone surrogates."""
 
     def render(self, content: Any) -> bytes:
         return to_json(content).encode()
 
 
 class ControlRoom:
-    """The API of one show; everything here belongs to the server's event loop.
+    """The API of one show; used on the server's event loop only.
 
     Args:
-        desk: what is steered.
-        stats: returns what `/stats` sends.
+        controller: of the show.
+        stats: returns the content of `/stats`.
         size: (width, height) of a frame in pixels.
         limits: how long a body may take to arrive.
     """
 
     def __init__(
-        self, desk: ShowController, stats: Callable[[], Mapping[str, Any]], size: tuple[int, int], limits: Limits
+        self, controller: ShowController, stats: Callable[[], Mapping[str, Any]], size: tuple[int, int], limits: Limits
     ) -> None:
-        self._desk, self._stats, self._size, self._limits = desk, stats, size, limits
+        self._controller, self._stats, self._size, self._limits = controller, stats, size, limits
         self._changed = asyncio.Event()
         self._is_closed = False
         self._num_listeners = 0
-        self._decoding = asyncio.Lock()  # each picture has a process of its own: one core is enough for all of them
-        self._num_undecoded = 0  # pictures that have arrived
-        self._num_bytes = 0  # of pictures, whether they have arrived in full or in part
+        self._decoding = asyncio.Lock()  # one at a time: each picture is decoded in a process of its own
+        self._num_undecoded = 0  # pictures that have arrived in full
+        self._num_bytes = 0  # of all pictures, those that are arriving included
 
     def wake(self) -> None:
-        """Tell every listener the state, as it has changed."""
+        """Send the changed state to every listener."""
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
 
     def close(self) -> None:
-        """Let every WebSocket end."""
+        """Close every WebSocket."""
         self._is_closed = True
         self.wake()
 
@@ -96,7 +95,7 @@ class ControlRoom:
         """Return the API's routes."""
 
         async def show_state(_request: Request) -> Response:
-            return Json(self._desk.state())
+            return Json(self._controller.state())
 
         async def show_api(_request: Request) -> Response:
             title = str(self._stats().get("title", ""))
@@ -130,23 +129,23 @@ class ControlRoom:
 
         path = action.path
         for field in action.fields:
-            if field.is_in_path and field.type == "integer":  # anything else is another place
+            if field.is_in_path and field.type == "integer":  # anything else is an unknown path
                 path = path.replace(f"{{{field.name}}}", f"{{{field.name}:number}}")
         return Route(path, do, methods=[action.method])
 
     async def _do(self, action: Action, given: Any) -> tuple[int, dict[str, Any]]:
-        """Do an action; return the status and the answer."""
+        """Perform an action; return the status and the answer."""
         try:
             values = action.read(given)
             if action.is_quick:
-                done = action.run(self._desk, values)
+                done = action.run(self._controller, values)
             else:
-                done = await run_in_threadpool(action.run, self._desk, values)
+                done = await run_in_threadpool(action.run, self._controller, values)
         except NotReadyError as error:
             return 503, {"error": str(error)}
         except UnknownError as error:
             return 404, {"error": str(error)}
-        except _FAILURES as error:
+        except FAILURES as error:
             return 422, {"error": " ".join(str(error).split())}
         return (201 if action.name in _CREATES else 200), done
 
@@ -164,13 +163,18 @@ class ControlRoom:
         except ValueError as error:
             return refuse(415, str(error))
         prepare = Action(
-            "image", "POST", "", "", (), lambda desk, _: desk.prepare({"image": picture}, label=label, take_s=take_s)
+            "image",
+            "POST",
+            "",
+            "",
+            (),
+            lambda controller, _: controller.prepare({"image": picture}, label=label, take_s=take_s),
         )
         status, answer = await self._do(prepare, {})
         return Json(answer, 201 if status == 200 else status)
 
     async def _read_picture(self, request: Request) -> Picture:
-        """Read and decode an upload; a slow one holds nothing but its own bytes meanwhile."""
+        """Read and decode an upload. A slow upload occupies only the bytes that have arrived."""
         num_bytes = 0
 
         def count(num: int) -> None:
@@ -196,32 +200,32 @@ class ControlRoom:
     async def _listen(self, socket: WebSocket) -> None:
         await socket.accept()
         if self._num_listeners >= _MAX_LISTENERS:
-            await socket.close(_TRY_LATER, f"{_MAX_LISTENERS} listen already")
+            await socket.close(_TRY_LATER, f"at most {_MAX_LISTENERS} connections are allowed")
             return
         self._num_listeners += 1
-        teller = asyncio.create_task(self._tell(socket))
+        sender = asyncio.create_task(self._send(socket))
         try:
             while True:
                 message = await socket.receive()
                 if message["type"] == "websocket.disconnect":
                     return
                 await socket.send_text(to_json(await self._answer(message.get("text"))))
-        except (WebSocketDisconnect, RuntimeError):  # it has left while it was being answered
+        except (WebSocketDisconnect, RuntimeError):  # the client has disconnected
             return
         finally:
             self._num_listeners -= 1
-            teller.cancel()
+            sender.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await teller
+                await sender
 
     async def _answer(self, text: str | None) -> dict[str, Any]:
         number: Any = None
         try:
             if text is None:
-                raise ValueError("messages are text that holds JSON")
+                raise ValueError("a message must be text that holds JSON")
             given = read_json(text)
             if not isinstance(given, dict):
-                raise ValueError('messages are objects, e.g. {"id": 1, "do": "prompt", "text": "a calm sea"}')
+                raise ValueError('a message must be an object, e.g. {"id": 1, "do": "prompt", "text": "a calm sea"}')
             number = given.pop("id", None)
             is_short = isinstance(number, str) and len(number) <= 100 and is_text(number)
             if not is_short and not isinstance(number, (int, type(None))):
@@ -235,39 +239,39 @@ class ControlRoom:
         status, answer = await self._do(action, given)
         return {"id": number, "ok": True, "done": answer} if status < 400 else {"id": number, **answer}
 
-    async def _tell(self, socket: WebSocket) -> None:
-        """Send the state whenever it changes, and the figures four times a second, to the end."""
+    async def _send(self, socket: WebSocket) -> None:
+        """Send the state when it changes, and the statistics four times a second, until the show ends."""
         known: dict[str, Any] = {}
         with contextlib.suppress(WebSocketDisconnect, RuntimeError):
             while not self._is_closed:
                 changed = self._changed
-                state = self._desk.state()
+                state = self._controller.state()
                 if state != known:
                     known = state
                     await socket.send_text(to_json({"state": state}))
                 await socket.send_text(to_json({"stats": dict(self._stats())}))
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(changed.wait(), _TELL_S)
+                    await asyncio.wait_for(changed.wait(), _SEND_S)
             await socket.close()
 
 
 async def read_body(
     request: Request, limit: int, limits: Limits, count: Callable[[int], object] = lambda _: None
 ) -> bytes:
-    """Read a request's body as far as it is allowed to be, and for as long.
+    """Read the body of a request within limits.
 
     Args:
-        request: whose body it is.
+        request: an HTTP request.
         limit: of its size in bytes.
-        limits: of the time it takes.
-        count: called with the size of each piece before that is kept; what it raises ends the reading.
+        limits: of its time.
+        count: called with the size of each piece before it is kept; an exception of it ends the reading.
 
     Raises:
-        HTTPException: it is longer (413), it takes too long (408), or whoever sends it has left (400).
+        HTTPException: it is too long (413), takes too long (408), or the client has disconnected (400).
     """
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and (len(announced) > 15 or int(announced) > limit):
-        raise HTTPException(413, f"at most {limit} bytes are taken")
+        raise HTTPException(413, f"at most {limit} bytes are allowed")
     body = bytearray()
     loop = asyncio.get_running_loop()
     ends_s = loop.time() + limits.body_s
@@ -275,12 +279,12 @@ async def read_body(
         async with asyncio.timeout(min(limits.pause_s, limits.body_s)) as timeout:
             async for chunk in request.stream():
                 if len(body) + len(chunk) > limit:
-                    raise HTTPException(413, f"at most {limit} bytes are taken")
+                    raise HTTPException(413, f"at most {limit} bytes are allowed")
                 count(len(chunk))
                 body += chunk
                 timeout.reschedule(min(loop.time() + limits.pause_s, ends_s))
     except ClientDisconnect as error:
-        raise HTTPException(400, "the request broke off") from error
+        raise HTTPException(400, "the client has disconnected") from error
     except TimeoutError as error:
         why = f"the body must arrive within {limits.body_s:g} s, without a pause of {limits.pause_s:g} s"
         raise HTTPException(408, why, {"connection": "close"}) from error
@@ -288,7 +292,7 @@ async def read_body(
 
 
 def refuse(status: int, why: str) -> Response:
-    """Return an answer that says why not."""
+    """Return an error as JSON."""
     return Json({"error": why}, status)
 
 

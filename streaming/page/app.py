@@ -1,4 +1,4 @@
-"""What the page sink serves: the page, the live picture as MJPEG, one frame, and the figures."""
+"""The page's web application: the page, the live picture as MJPEG, one frame, and the statistics."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _BOUNDARY = b"everframe"
 
 
 class Broadcast:
-    """The latest JPEG, for all watchers; everything but `num_watching` belongs to one event loop.
+    """The latest JPEG, for all viewers; used on one event loop, except `num_watching`.
 
     Args:
-        most: how many may watch.
+        most: how many viewers are allowed.
     """
 
     def __init__(self, most: int) -> None:
@@ -39,13 +39,13 @@ class Broadcast:
         self._fresh = asyncio.Event()
 
     def publish(self, jpeg: bytes) -> None:
-        """Give every watcher a new JPEG; one who is still receiving the last one skips to the newest later."""
+        """Send a new JPEG to every viewer; one that is still receiving the last one skips to the newest."""
         self._jpeg = jpeg
         self._number += 1
         self._wake()
 
     def close(self) -> None:
-        """Let every watcher's stream end."""
+        """End every viewer's stream."""
         self._is_closed = True
         self._wake()
 
@@ -59,7 +59,7 @@ class Broadcast:
                 continue
             seen = self._number
             head = b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(self._jpeg)
-            # The next boundary goes out at once: browsers show a part only when they have seen its end.
+            # The next boundary is sent at once: browsers show a part only when they have received its end.
             yield head + self._jpeg + b"\r\n--" + _BOUNDARY + b"\r\n"
 
     def _wake(self) -> None:
@@ -68,7 +68,7 @@ class Broadcast:
 
 
 class _Stream(StreamingResponse):
-    """/stream.mjpeg; who receives it counts from the call on, so that no two can take the last place."""
+    """/stream.mjpeg; a viewer counts from the call on, so that two cannot take the last place."""
 
     def __init__(self, broadcast: Broadcast) -> None:
         self._broadcast = broadcast
@@ -76,7 +76,7 @@ class _Stream(StreamingResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._broadcast.num_watching >= self._broadcast.most:
-            why = f"{self._broadcast.most} watch already: try again later"
+            why = f"at most {self._broadcast.most} viewers are allowed: try again later"
             await JSONResponse({"error": why}, 503)(scope, receive, send)
             return
         self._broadcast.num_watching += 1
@@ -96,11 +96,11 @@ def make_app(
     """Make the page's application.
 
     Args:
-        broadcast: where watchers get their frames from.
-        stats: returns what `/stats` sends.
+        broadcast: the live picture.
+        stats: returns the content of `/stats`.
         frame: returns the latest frame as a JPEG, or None before the first; called on a worker thread.
-        guard: says who may use it.
-        more: routes beside the page's own.
+        guard: decides which requests are allowed.
+        more: further routes.
 
     Returns:
         An ASGI application.
@@ -125,16 +125,16 @@ def make_app(
 
     routes = {"/": show_page, "/stats": show_stats, "/stream.mjpeg": show_stream, "/frame.jpg": show_frame}
     own = [Route(path, endpoint) for path, endpoint in routes.items()]
-    return guard.wrap(Starlette(routes=[*own, *more], exception_handlers={HTTPException: _tell_why}))
+    return guard.wrap(Starlette(routes=[*own, *more], exception_handlers={HTTPException: _to_response}))
 
 
-async def _tell_why(_request: Request, error: Exception) -> Response:
+async def _to_response(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
 def _policy(html: str) -> str:
-    """Write the content security policy: nothing from anywhere but here, and only the page's own style and script."""
+    """Return the content security policy: content of this server only, and only the page's own style and script."""
     hashes = {}
     for tag in ("style", "script"):
         content = re.search(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)

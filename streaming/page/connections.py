@@ -1,7 +1,7 @@
-"""Limits of the page's connections: how many are open at once, and how long each may keep the server waiting.
+"""Limits of the page's connections: their number and their timeouts.
 
-uvicorn counts every connection towards one limit and waits for a request as long as it takes. Here, a connection is a
-newcomer until the guard lets one of its requests through; then it is a member. Both kinds have places of their own.
+uvicorn has one limit for all connections and waits for a request without a timeout. Here, a connection is a newcomer
+until the guard accepts one of its requests; then it is a member. Newcomers and members have separate limits.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from uvicorn.server import ServerState
 from streaming.page.guard import CONNECTION
 
 _MAX_CONNECTIONS = 200
-_DESCRIPTOR_SHARE = 4  # the page takes at most a quarter of the process's descriptors; the rest is for sinks and inputs
+_DESCRIPTOR_SHARE = 4  # the page uses at most a quarter of the process's file descriptors
 _SYSTEM_BACKLOG = 2048  # connections that wait to be accepted
 _NEWCOMER_SHARE = 4  # a quarter of the connections are newcomers
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What the page allows its peers.
+    """The limits for clients.
 
     Args:
-        newcomers: connections at one time that have not made an accepted request; the oldest is closed for a new one.
-        members: connections at one time that have; beyond this, a request is answered with 503.
+        newcomers: open connections without an accepted request; a new one replaces the oldest.
+        members: open connections with one; further requests are answered with 503.
         request_s: seconds from the connection to the first accepted request, and from each answer to the next request.
-        read_s: seconds that a peer may leave an answer unread.
+        read_s: seconds that a client may leave an answer unread.
         pause_s: seconds between two pieces of a body.
         body_s: seconds for a whole body.
     """
@@ -53,19 +53,18 @@ class Limits:
     def accepts(self) -> int:
         """How many connections may be accepted in one turn of the loop.
 
-        A newcomer then lives for a dozen turns in a flood from its own address, and the answer to a request that is
-        there takes five.
+        In a flood from its own address, a newcomer then lives for twelve turns; answering a request takes five.
         """
         return max(self.newcomers // 12, 1)
 
     @property
     def streams(self) -> int:
-        """How many of the members may watch /stream.mjpeg; the others are for those who control the show."""
+        """How many of the members may watch /stream.mjpeg; the others are left for the controls."""
         return max(self.members // 2, 1)
 
 
 def default_limits() -> Limits:
-    """Return limits that leave most of this process's file descriptors to others."""
+    """Return limits that leave most of this process's file descriptors free."""
     total = _MAX_CONNECTIONS
     if sys.platform != "win32":
         import resource
@@ -78,7 +77,7 @@ def default_limits() -> Limits:
 
 
 class Server(uvicorn.Server):
-    """uvicorn's server, which lets the system queue more connections than it accepts in one turn."""
+    """uvicorn's server with a longer queue of connections in the system."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -87,10 +86,10 @@ class Server(uvicorn.Server):
 
 
 class Pool:
-    """All open connections of one page; belongs to the server's event loop.
+    """All open connections of one page; used on the server's event loop only.
 
     Args:
-        limits: how many there may be, and how long they may take.
+        limits: of their number and their time.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -98,7 +97,7 @@ class Pool:
         self._open: list[Connection] = []  # the oldest first
 
     def add(self, connection: Connection) -> None:
-        """Take in a newcomer; where there is no room, the host with the most newcomers loses its oldest."""
+        """Add a newcomer; if there is no room, the host with the most newcomers loses its oldest."""
         newcomers = [other for other in self._connections() if not other.is_member]
         if len(newcomers) >= self.limits.newcomers:
             host, _ = Counter(other.host for other in newcomers).most_common(1)[0]
@@ -125,14 +124,14 @@ class Pool:
 
 
 class Connection:
-    """One connection, from the moment that it was accepted; it stays the same when it becomes a WebSocket.
+    """One connection; it stays the same when it becomes a WebSocket.
 
     Args:
-        pool: which it belongs to.
+        pool: it belongs to.
 
     Attributes:
         is_member: whether one of its requests has been accepted.
-        host: the peer's address.
+        host: the client's address.
     """
 
     def __init__(self, pool: Pool) -> None:
@@ -150,11 +149,11 @@ class Connection:
         return not self._num_requests
 
     def is_open(self) -> bool:
-        """Return whether it still has a file descriptor; one that is closing has, until all is sent."""
+        """Return whether it still has a file descriptor; a closing one has until all is sent."""
         return bool(self.transport.get_extra_info("socket").fileno() >= 0)
 
     def begin(self, transport: asyncio.Transport) -> None:
-        """Count the connection and begin to wait for its first request."""
+        """Count the connection and wait for its first request."""
         self.transport = transport
         self.host = (transport.get_extra_info("peername") or ("",))[0]
         self._pool.add(self)
@@ -176,7 +175,7 @@ class Connection:
 
     @contextlib.contextmanager
     def answering(self) -> Iterator[None]:
-        """Let a member take its time while one of its requests is being answered."""
+        """Stop the timeout while a request is being answered."""
         self._num_requests += 1
         self._stop("request")
         try:
@@ -187,7 +186,7 @@ class Connection:
                 self._start("request", self._pool.limits.request_s)
 
     def set_reading(self, *, is_reading: bool) -> None:
-        """Note whether the peer reads what it is sent; one that has stopped for too long is cut off."""
+        """Note whether the client reads its answer; it is disconnected if it stops for too long."""
         if is_reading:
             self._stop("read")
         else:
@@ -204,7 +203,7 @@ class Connection:
 
 
 class _LimitedProtocol(asyncio.Protocol):
-    """What the protocols below add to uvicorn's."""
+    """The limits, as a mix-in for uvicorn's protocols."""
 
     app_state: dict[str, Any]
 
@@ -227,11 +226,11 @@ class _LimitedProtocol(asyncio.Protocol):
 
 
 class WebSocketProtocol(_LimitedProtocol, WebSocketsSansIOProtocol):
-    """uvicorn's WebSocket protocol within limits, for its option `ws`; takes an `HttpProtocol`'s connection over."""
+    """uvicorn's WebSocket protocol with limits, for its option `ws`; takes over an `HttpProtocol`'s connection."""
 
 
 class HttpProtocol(_LimitedProtocol, H11Protocol):
-    """uvicorn's HTTP protocol within limits; see `make_http_protocol`."""
+    """uvicorn's HTTP protocol with limits; see `make_http_protocol`."""
 
     pool: ClassVar[Pool]
 

@@ -1,7 +1,7 @@
-"""Who may use the page: names of this machine, pages of this server, and whoever has the token.
+"""Access control of the page, by the headers Host and Origin and by a token.
 
-A browser lets any site send requests here and open WebSockets; it says whose page asks in Origin, and under which name
-it found this server in Host. A page that is bound to more than this machine asks for a token as well.
+Any website can make a browser send requests to this server and open WebSockets. Origin names that website, and Host the
+name under which the browser found this server. A page that is reachable from other machines needs a token as well.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ COOKIE = "everframe"
 CONNECTION = "connection"  # the key of a scope's state under which its `Connection` is
 _HEADERS = {
     "cache-control": "no-store",
-    "cross-origin-resource-policy": "same-origin",  # no other site may show the picture
+    "cross-origin-resource-policy": "same-origin",  # other websites must not show the picture
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
 }
-_CLOSE_REFUSED = 1008  # of a WebSocket: a policy is violated
+_CLOSE_REFUSED = 1008  # close code of a WebSocket: policy violation
 
 
 def is_allowed_host(header: str, bound: str) -> bool:
-    """Tell whether a Host header names this server, so that no other site's name can be pointed at it (DNS rebinding).
+    """Return whether a Host header names this server, which prevents DNS rebinding.
 
     Args:
         header: the header's value, e.g. `localhost:8000` or `[::1]:8000`.
         bound: the host that the server is bound to.
 
     Returns:
-        True for names of this machine's loopback and for `bound`; where that is every address, for any plain address
-        and the machine's own name too: a site can make its name point here, but cannot call itself an address.
+        True for loopback names and for `bound`. If that is every address, also for any IP address and the machine's
+        own name: a website can make its domain point here, but its name is never an IP address.
     """
     match = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::\d+)?", header.strip().lower())
     if match is None:
@@ -60,11 +60,11 @@ def is_allowed_host(header: str, bound: str) -> bool:
 
 
 def is_same_origin(origin: str, host: str) -> bool:
-    """Tell whether a page that asks came from this server.
+    """Return whether a request comes from a page of this server.
 
     Args:
-        origin: the Origin header, e.g. `http://localhost:8000`, or `null` for pages from nowhere.
-        host: the Host header, which has been found to name this server.
+        origin: the Origin header, e.g. `http://localhost:8000`, or `null` for a page without one.
+        host: the Host header, already checked.
     """
     try:
         parts = urlsplit(origin)
@@ -74,7 +74,7 @@ def is_same_origin(origin: str, host: str) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a server that is bound to a host can be reached from this machine alone."""
+    """Return whether a server that is bound to a host can be reached from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -83,25 +83,25 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True)
 class RequestGuard:
-    """What a request has to satisfy.
+    """Accepts or refuses requests.
 
     Args:
-        host: what the server is bound to.
-        token: what has to be known, "" for nothing.
+        host: the host that the server is bound to.
+        token: needed for each request; "" for none.
     """
 
     host: str
     token: str = ""
 
     def judge(self, scope: Scope) -> Response | None:
-        """Return the refusal of a request, or None; the response that turns the token into a cookie is one, too."""
+        """Return None if a request is accepted, else the answer: an error, or the redirect that sets the cookie."""
         named = _headers(scope, b"host")
         if len(named) != 1 or not is_allowed_host(named[0], self.host):
-            why = f"this page is served as http://{self.host}, not under the name that was asked for"
+            why = f"this page is served as http://{self.host}, not under the name that was requested"
             return PlainTextResponse(why, 421)
         origins = _headers(scope, b"origin")
         if len(origins) > 1 or (origins and not is_same_origin(origins[0], named[0])):
-            return JSONResponse({"error": "another site's page may not use this one"}, 403)
+            return JSONResponse({"error": "requests from other websites are refused"}, 403)
         if not self.token or self._knows(scope):
             return None
         query = parse_qs(scope.get("query_string", b"").decode("latin-1"))
@@ -109,11 +109,11 @@ class RequestGuard:
             entered = RedirectResponse("/", 303)
             entered.set_cookie(COOKIE, self.token, httponly=True, samesite="strict")
             return entered
-        why = "this page wants the token that the show printed when it began: http://HOST:PORT/?token=TOKEN"
+        why = "this page needs the token that was printed at the start of the show: http://HOST:PORT/?token=TOKEN"
         return JSONResponse({"error": why}, 401, {"www-authenticate": "Bearer"})
 
     def wrap(self, app: ASGIApp) -> ASGIApp:
-        """Return an application that refuses what must be refused, and puts the security headers on every answer."""
+        """Return an application that checks every request and adds the security headers to every answer."""
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
             refusal = self.judge(scope)

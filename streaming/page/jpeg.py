@@ -13,7 +13,7 @@ _QUALITY = 90
 
 
 def to_jpeg(picture: Picture) -> bytes:
-    """Encode a frame as a JPEG, which knows no BT.709 and no limited range: the colours are converted.
+    """Encode a frame as a JPEG; the colours are converted, as JPEG has no BT.709 and no limited range.
 
     Args:
         picture: uint8 (H * 3 / 2, W), I420, BT.709 limited range.
@@ -22,7 +22,7 @@ def to_jpeg(picture: Picture) -> bytes:
         A complete JFIF file.
     """
     frame = av.VideoFrame.from_ndarray(picture, format="yuv420p")
-    # The target's matrix is not used, as RGB has none; swscale asks for it all the same.
+    # RGB has no matrix, but swscale needs an argument for the target.
     rgb = frame.to_ndarray(
         format="rgb24",
         src_colorspace="ITU709",

@@ -1,4 +1,4 @@
-"""The show's figures for Prometheus."""
+"""The show's metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def to_prometheus(about: Mapping[str, Any]) -> bytes:
-    """Write the figures in Prometheus' text format.
+    """Return the metrics in Prometheus' text format.
 
     Args:
-        about: what the page's `/stats` sends.
+        about: the content of the page's `/stats`.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Snapshot(about))
@@ -25,7 +25,7 @@ def to_prometheus(about: Mapping[str, Any]) -> bytes:
 
 
 class _Snapshot(Collector):
-    """The figures of one moment."""
+    """The metrics of one moment."""
 
     def __init__(self, about: Mapping[str, Any]) -> None:
         self._about = about
@@ -35,21 +35,21 @@ class _Snapshot(Collector):
         about = self._about
         size = {"width": str(about.get("width", "")), "height": str(about.get("height", ""))}
         info = {"title": str(about.get("title", "")), "engine": str(about.get("engine", "")), **size}
-        yield InfoMetricFamily("everframe_show", "What is shown, and what computes it.", info)
+        yield InfoMetricFamily("everframe_show", "Title and size of the show, and its engine.", info)
         for key, name, what in (
             ("frames", "frames", "Frames shown."),
-            ("late", "late_frames", "Frames shown more than half an interval after they were due."),
-            ("dropped", "dropped_slots", "Slots without a new frame, as the engine was behind."),
-            ("filled", "filled_slots", "Slots in which the last frame was shown again."),
+            ("late", "late_frames", "Frames shown more than half an interval late."),
+            ("dropped", "dropped_slots", "Slots without a frame, as the engine was too slow."),
+            ("filled", "filled_slots", "Slots in which the last frame was repeated."),
         ):
             yield CounterMetricFamily(f"everframe_{name}", what, value=about.get(key, 0))
         yield GaugeMetricFamily("everframe_uptime_seconds", "Length of the show.", value=about.get("seconds", 0))
         yield GaugeMetricFamily("everframe_fps", "Frames per second, last ten seconds.", value=about.get("fps", 0))
         yield GaugeMetricFamily(
-            "everframe_wanted_fps", "Frames per second that were asked for.", value=about.get("wanted_fps", 0)
+            "everframe_wanted_fps", "Requested frames per second.", value=about.get("wanted_fps", 0)
         )
         times = GaugeMetricFamily(
-            "everframe_frame_seconds", "What the engine took for a frame, last ten seconds.", labels=["quantile"]
+            "everframe_frame_seconds", "Time of the engine per frame, last ten seconds.", labels=["quantile"]
         )
         for quantile, key in (("0.5", "p50_ms"), ("0.95", "p95_ms"), ("0.99", "p99_ms"), ("1", "worst_ms")):
             times.add_metric([quantile], about.get(key, 0) / 1000)
@@ -58,17 +58,15 @@ class _Snapshot(Collector):
 
     def _sinks(self) -> Iterator[Metric]:
         written = CounterMetricFamily("everframe_sink_frames", "Frames that a sink delivered.", labels=["sink"])
-        dropped = CounterMetricFamily("everframe_sink_dropped", "Frames that a sink left out.", labels=["sink"])
-        errors = CounterMetricFamily("everframe_sink_errors", "What went wrong at a sink.", labels=["sink"])
-        reconnects = CounterMetricFamily(
-            "everframe_sink_reconnects", "How often a stream was begun anew.", labels=["sink"]
-        )
+        dropped = CounterMetricFamily("everframe_sink_dropped", "Frames that a sink dropped.", labels=["sink"])
+        errors = CounterMetricFamily("everframe_sink_errors", "Errors of a sink.", labels=["sink"])
+        reconnects = CounterMetricFamily("everframe_sink_reconnects", "Reconnects of a stream.", labels=["sink"])
         bitrate = GaugeMetricFamily(
-            "everframe_sink_bits_per_second", "What a sink sent in the last seconds.", labels=["sink"]
+            "everframe_sink_bits_per_second", "Bit rate of a sink over the last seconds.", labels=["sink"]
         )
         is_up = GaugeMetricFamily("everframe_sink_up", "Whether a sink is on air.", labels=["sink"])
         for sink in self._about.get("sinks", ()):
-            # A sink's name never holds a key. A path may hold bytes that are no UTF-8.
+            # A sink's name never holds a key. A path may hold bytes that are not UTF-8.
             label = [sink["name"].encode(errors="replace").decode()]
             written.add_metric(label, sink["written"])
             dropped.add_metric(label, sink["dropped"])

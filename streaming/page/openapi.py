@@ -1,46 +1,47 @@
-"""The description of the HTTP API, OpenAPI 3.1, made from the table of actions."""
+"""The OpenAPI 3.1 document of the HTTP API, made from the table of actions."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-from streaming.page.actions import ACTIONS, MAX_DISSOLVE_S, Action, ActionField
+from streaming.control.cues import MAX_DISSOLVE_S
+from streaming.page.actions import ACTIONS, Action, ActionField
 from streaming.page.uploads import KINDS, MAX_BYTES
 
 _OBJECT = {"type": "object"}
 _ERROR = {
     "type": "object",
-    "properties": {"error": {"type": "string", "description": "what was wrong, in a sentence"}},
+    "properties": {"error": {"type": "string", "description": "the error in one sentence"}},
     "required": ["error"],
 }
 _ERRORS = {
-    "400": "it is no JSON, or its length is not as announced",
-    "401": "the token is missing or wrong (only where the page is bound to more than this machine)",
-    "403": "another site's page asks",
+    "400": "not valid JSON, or not as long as announced",
+    "401": "the token is missing or wrong (only if the page is reachable from other machines)",
+    "403": "the request comes from another website",
     "404": "there is no such path, cue or control",
-    "405": "the path knows other methods",
-    "408": "the body does not arrive in time",
-    "413": "it is too large",
-    "415": "it is neither JSON nor a picture that can be read",
-    "421": "this server is not called that",
+    "405": "the path has other methods",
+    "408": "the body did not arrive in time",
+    "413": "the body is too large",
+    "415": "the body is not a picture that can be read",
+    "421": "the server has another name",
     "422": "a value is missing, unknown, of a wrong type or out of range",
-    "503": "the show has not begun, or too much is asked for at once",
+    "503": "the show has not begun, or there are too many requests",
 }
 
 
 def describe(title: str, *, has_webrtc: bool) -> dict[str, Any]:
-    """Return the description as JSON.
+    """Return the document, ready for JSON.
 
     Args:
         title: of the show.
-        has_webrtc: whether the picture can be had through WebRTC.
+        has_webrtc: whether the live picture is available through WebRTC.
     """
     paths: dict[str, Any] = {}
     for action in ACTIONS:
         paths.setdefault(action.path, {})[action.method.lower()] = _operation(action)
-    paths["/api/state"] = {"get": _get("state", "What can be steered, and how it stands.")}
-    paths["/stats"] = {"get": _get("stats", "The show's figures: frame times, late and dropped frames, sinks.")}
+    paths["/api/state"] = {"get": _get("state", "What can be controlled, and its state.")}
+    paths["/stats"] = {"get": _get("stats", "The show's statistics: frame times, late and dropped frames, sinks.")}
     paths["/api/cues/image"] = {"post": _upload()}
     if has_webrtc:
         paths["/api/webrtc"] = {"post": _webrtc()}
@@ -49,9 +50,9 @@ def describe(title: str, *, has_webrtc: bool) -> dict[str, Any]:
         "info": {
             "title": f"Everframe: {title}",
             "version": "1",
-            "description": "Steers a show. The WebSocket /api/live takes the same actions as JSON: "
+            "description": "Controls a show. The WebSocket /api/live takes the same actions as JSON: "
             '{"id": 1, "do": "take", "cue": 3}, answered by {"id": 1, "ok": true, ...} or {"id": 1, "error": "..."}, '
-            'and tells {"state": ...} whenever it changes and {"stats": ...} four times a second.',
+            'and sends {"state": ...} when it changes and {"stats": ...} four times a second.',
         },
         "paths": paths,
         "components": {"securitySchemes": {"token": {"type": "http", "scheme": "bearer"}}},
@@ -103,12 +104,12 @@ def _upload() -> dict[str, Any]:
         "operationId": "image",
         "summary": f"Prepare a scene from a picture of at most {MAX_BYTES // 2**20} MiB.",
         "parameters": [
-            {"name": "label", "in": "query", "schema": label, "description": "what it is called"},
+            {"name": "label", "in": "query", "schema": label, "description": "name of the cue"},
             {
                 "name": "dissolve_s",
                 "in": "query",
                 "schema": dissolve,
-                "description": "take it as soon as it is ready, with this dissolve; left out: it waits",
+                "description": "length of the cross-fade if it is taken as soon as it is ready; left out, it waits",
             },
         ],
         "requestBody": {
@@ -128,7 +129,7 @@ def _webrtc() -> dict[str, Any]:
     }
     return {
         "operationId": "webrtc",
-        "summary": "Answer an offer with the live picture.",
+        "summary": "Answer a WebRTC offer with the live picture.",
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
         "responses": _responses("/api/webrtc"),
     }

@@ -1,6 +1,6 @@
-"""Frames that never end: those of the generator, and a picture while every engine has failed.
+"""Frames that never end: a fallback picture replaces those of a generator whose every engine has failed.
 
-Meanwhile the generator is opened again and again in the background; when that works, the show goes on with it.
+Meanwhile the generator is reopened in the background, as often as it takes.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
 
 
 class FallbackFrames:
-    """An iterator of frames that survives its source.
+    """An iterator of frames that continues when its source fails.
 
     Args:
         source: the generator's frames.
-        picture: shown while there are none, shaped like a frame.
-        reopen: opens the generator anew and returns its frames; called in the background; raises EngineError,
-            BundleError or ValueError if it cannot.
-        clock: measures the waits between attempts, which double from 1 s up to 30 s.
-        say: told in one line what happens.
+        picture: shown until the source is back; shaped like a frame.
+        reopen: opens the generator again and returns its frames; called in the background; raises EngineError,
+            BundleError or ValueError if it fails.
+        clock: for the waits between attempts, which double from 1 s up to 30 s.
+        say: called with one line for each event.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class FallbackFrames:
 
     @property
     def is_up(self) -> bool:
-        """Whether frames are the generator's."""
+        """Whether frames come from the generator."""
         return self._source is not None
 
     def __iter__(self) -> Iterator[Picture]:
@@ -71,11 +71,11 @@ class FallbackFrames:
         return self._picture
 
     def close(self) -> None:
-        """Wait for an attempt that is under way."""
+        """Wait for an attempt in progress."""
         self._background.close()
 
     def _look(self) -> None:
-        """See how the attempt goes, or begin one."""
+        """Take the result of an attempt, or begin one."""
         if self._attempt is None:
             if self._clock.now() >= self._next_s:
                 self._attempt = self._background.submit(self._reopen)
@@ -95,7 +95,7 @@ class FallbackFrames:
 
 
 def load_fallback(path: str, width: int, height: int, pixels: str) -> Picture:
-    """Read a picture and make it look like a frame.
+    """Read a picture and convert it to a frame.
 
     Args:
         path: of an image file.
@@ -107,7 +107,7 @@ def load_fallback(path: str, width: int, height: int, pixels: str) -> Picture:
         uint8, (height, width, 3) or (height * 3 / 2, width).
 
     Raises:
-        ValueError: there is no such picture.
+        ValueError: it cannot be read.
     """
     rgb = load_image(path, width, height)
     return rgb if pixels == "rgb" else to_i420(rgb)

@@ -1,4 +1,4 @@
-"""The generator of a show: opened as the arguments say, and anew, with its scene, if every engine has failed."""
+"""The generator of a show: opened from the arguments, and opened again with its scene if every engine has failed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from runtime import BundleError, EngineError, Generator
 from runtime.prompts.images import load_image
 from streaming.control.controller import ShowController
-from streaming.control.cue_list import CueList
+from streaming.control.cues import LIVE, to_label
 from streaming.inputs.live_input import LiveInput
 from streaming.output.pacing import Clock, Pacer
 from streaming.show.fallback import FallbackFrames, load_fallback
@@ -22,28 +22,27 @@ _INPUT_S = 15.0  # for an input's first frame
 
 
 class Player:
-    """What makes a show's frames; a context manager.
+    """Makes the frames of a show; a context manager.
 
     Args:
         options: as `streaming.arguments.parse` returns them.
         bundle: folder of the bundle.
-        desk: steers the generator from now on.
-        say: told in one line what happens.
+        controller: controls the generator from now on, and is closed with it.
+        say: called with one line for each event.
 
     Attributes:
-        generator: that makes the frames now.
+        generator: makes the frames now.
 
     Raises:
         BundleError, EngineError, ValueError: the bundle, the engine, a prompt, a control or a cue is bad.
     """
 
     def __init__(
-        self, options: argparse.Namespace, bundle: Path, desk: ShowController, say: Callable[[str], None]
+        self, options: argparse.Namespace, bundle: Path, controller: ShowController, say: Callable[[str], None]
     ) -> None:
-        self._options, self._bundle, self._desk, self._say = options, bundle, desk, say
-        self._standby: FallbackFrames | None = None
-        self._cues: CueList | None = None
-        self._intake: LiveInput | None = None
+        self._options, self._bundle, self._controller, self._say = options, bundle, controller, say
+        self._fallback: FallbackFrames | None = None
+        self._input: LiveInput | None = None
         self.generator = self._open()
         try:
             self._begin()
@@ -53,8 +52,8 @@ class Player:
 
     @property
     def engine(self) -> str:
-        """What computes, for people."""
-        if self._standby is not None and not self._standby.is_up:
+        """Name and precision of the engine, to be shown."""
+        if self._fallback is not None and not self._fallback.is_up:
             return "none: the fallback picture is shown"
         return f"{self.generator.engine} {self.generator.precision}"
 
@@ -73,18 +72,17 @@ class Player:
             self._reopen()
             return self._play(pacer)
 
-        self._standby = FallbackFrames(self._play(pacer), picture, reopen, clock, self._say)
-        return self._standby
+        self._fallback = FallbackFrames(self._play(pacer), picture, reopen, clock, self._say)
+        return self._fallback
 
     def close(self) -> None:
-        """Wait for what is being prepared and free the engine."""
-        if self._standby is not None:
-            self._standby.close()
-        if self._cues is not None:
-            self._cues.close()
+        """Wait for the scene that is being prepared, and free the engine."""
+        if self._fallback is not None:
+            self._fallback.close()
+        self._controller.close()
         self.generator.close()
-        if self._intake is not None:
-            self._intake.close()
+        if self._input is not None:
+            self._input.close()
 
     def __enter__(self) -> Player:
         return self
@@ -98,17 +96,15 @@ class Player:
             generator.check_control(name, value)
         self._open_input()
         prompt: dict[str, Any] = {part: getattr(options, part) for part in PROMPT}
-        if self._intake is not None and prompt["image"] == "input":
-            generator.condition(**{**prompt, "image": self._intake.wait_picture(_INPUT_S)})
+        if self._input is not None and prompt["image"] == LIVE:
+            generator.condition(**{**prompt, "image": self._input.wait_picture(_INPUT_S)})
         elif any(value is not None for value in prompt.values()):
             generator.condition(**prompt)
         for name, value in options.control:  # after the prompt: one for the seed then keeps its text
             generator.set_control(name, value)
-        live = None if self._intake is None else self._intake.picture
-        self._cues = CueList(generator, options.cue, dissolve_s=options.dissolve, say=self._say, live=live)
-        words = [Path(value).name if part != "text" else value for part, value in prompt.items() if value is not None]
         seed = generator.manifest.default_seed if options.seed is None else options.seed
-        self._desk.attach(generator, ", ".join(words) or f"seed {seed}")
+        self._controller.attach(generator, to_label({**prompt, "seed": seed}))
+        self._controller.schedule(options.cue, dissolve_s=options.dissolve, say=self._say)
 
     def _open_input(self) -> None:
         generator, options = self.generator, self._options
@@ -116,31 +112,27 @@ class Player:
         if options.input is None:
             if is_fed:
                 raise ValueError(
-                    f"{generator.manifest.name} changes a live picture, and none was named: add --input webcam, "
+                    f"{generator.manifest.name} needs a live input: add --input webcam, "
                     "--input testcard, or a file or an address"
                 )
             return
         if not is_fed and "image" not in generator.takes:
             raise ValueError(f"{generator.manifest.name} takes no pictures: leave --input out")
         stand_in = None if options.fallback is None else load_image(options.fallback, *size)
-        self._intake = self._desk.input = LiveInput(options.input, *size, stand_in=stand_in)
+        self._input = self._controller.input = LiveInput(options.input, *size, stand_in=stand_in)
         if is_fed:
-            self._intake.wait_picture(_INPUT_S)
-
-    def _feed(self, frames: Iterator[Picture]) -> Iterator[Picture]:
-        """Hand the input's latest frame in before each frame that is made."""
-        assert self._intake is not None, "only what has an input is fed"
-        latest = None
-        while True:
-            if (frame := self._intake.frame()) is not latest:
-                self.generator.feed_live(frame)
-                latest = frame
-            yield next(frames)
+            self._input.wait_picture(_INPUT_S)
 
     def _play(self, pacer: Pacer) -> Iterator[Picture]:
-        assert self._cues is not None, "begun already"
-        frames = self._cues.frames(pacer)
-        return self._feed(frames) if self.generator.has_live_input else frames
+        """Yield frames; each uses the live input's latest frame and the cues that are due."""
+        latest = None
+        while True:
+            source = self._input if self.generator.has_live_input else None
+            if source is not None and (frame := source.frame()) is not latest:
+                self.generator.feed_live(frame)
+                latest = frame
+            self._controller.play(pacer.next_slot / pacer.fps)
+            yield next(self.generator)
 
     def _open(self) -> Generator:
         options = self._options
@@ -156,11 +148,11 @@ class Player:
         return generator
 
     def _reopen(self) -> None:
-        """Open the generator anew, with the scene and the controls of the one that failed, and free that one."""
+        """Open the generator again with the scene and the controls of the one that failed, and free that one."""
         failed, fresh = self.generator, self._open()
         try:
             if fresh.manifest.sha256 != failed.manifest.sha256:
-                raise BundleError(f"{self._bundle} was changed during the show: put the bundle from before there")
+                raise BundleError(f"{self._bundle} was changed during the show: put the old bundle back")
             if failed.scene is not None:
                 fresh.take(failed.scene, dissolve_s=0.0)
             for name, value in failed.controls.items():
@@ -170,8 +162,6 @@ class Player:
             fresh.close()
             raise
         self.generator = fresh
-        assert self._cues is not None, "begun already"
-        self._cues.steer(fresh)
-        self._desk.attach(fresh, "")
-        with contextlib.suppress(EngineError):  # what has failed may fail to be freed
+        self._controller.attach(fresh, "")
+        with contextlib.suppress(EngineError):  # freeing a failed engine may fail too
             failed.close()

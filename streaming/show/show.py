@@ -1,4 +1,4 @@
-"""The show: frames are made, paced, and given to the sinks, until time is up or somebody ends it."""
+"""The show: makes, paces and delivers frames to the sinks until its end."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from streaming.show.stats import FrameTimes, ShowStats
 from streaming.sinks.sink import Picture
 
 _REFRESH_S = 0.25
-_BREATH = 0.08  # of an interval, at most, by which a frame is begun later than it could be
-_RECENT = 30  # frames whose slowest says how much there is to spare
+_MAX_DELAY = 0.08  # of an interval, by which a frame may be begun later than possible
+_RECENT = 30  # frames; the slowest of them limits the delay
 
 
 class ShowEnd(Enum):
@@ -28,13 +28,13 @@ class ShowEnd(Enum):
 
 
 class Show:
-    """One run from the first frame to the last, with its figures.
+    """One run from the first frame to the last, with its statistics.
 
     Args:
         fan_out: the sinks.
         pacer: gives frames their slots.
         clock: the pacer's clock.
-        filler: fills pauses while the show runs; None to leave them.
+        filler: repeats frames while no new one comes; None for none.
     """
 
     def __init__(self, fan_out: FanOut, pacer: Pacer, clock: Clock, filler: FrameRepeater | None = None) -> None:
@@ -47,12 +47,12 @@ class Show:
         self._put = fan_out.put if filler is None else filler.put
         self._times = FrameTimes(pacer.fps)
         self._recent_s: deque[float] = deque(maxlen=_RECENT)
-        self._latest: Mapping[str, Any] = {"engine": self.engine, **self.figures().to_json()}
+        self._latest: Mapping[str, Any] = {"engine": self.engine, **self.stats().to_json()}
 
     def latest(self) -> Mapping[str, Any]:
-        """Return figures of at most a quarter of a second ago, ready for JSON; any thread may ask.
+        """Return the statistics, at most a quarter of a second old, ready for JSON; callable from any thread.
 
-        `times_ms` are the engine's milliseconds for the frames since the figures before.
+        `times_ms` are the engine's milliseconds for each frame since the previous update.
         """
         return self._latest
 
@@ -67,15 +67,14 @@ class Show:
         """Show frames.
 
         Args:
-            frames: uint8 arrays as the feed says, each valid until the next is asked for.
+            frames: uint8 arrays as the `StreamFormat` says, each valid until the next is requested.
             num_slots: length of the show in slots; None for no end.
-            is_stopped: asked between frames and while waiting; true ends the show.
-            on_refresh: called about four times a second with the latest figures.
+            is_stopped: called between frames and while waiting; true ends the show.
+            on_refresh: called about four times a second with the latest statistics.
 
         Returns:
             Why it ended.
         """
-
         if self._filler is None:
             return self._run(frames, num_slots, is_stopped, on_refresh)
         self._filler.start()
@@ -94,9 +93,9 @@ class Show:
         def is_over() -> bool:
             return is_stopped() or self._fan_out.is_reader_gone or self._fan_out.is_dead
 
-        refresh_s, told = self._clock.now(), 0
+        refresh_s, num_reported = self._clock.now(), 0
         while not is_over():
-            self._breathe()
+            self._delay()
             began_s = self._clock.now()
             picture = next(frames)
             took_s = self._clock.now() - began_s
@@ -113,33 +112,33 @@ class Show:
             self._recent_s.append(took_s)
             if now_s >= refresh_s:
                 refresh_s = now_s + _REFRESH_S
-                figures = self.figures()
-                times, told = self._times.last(self._times.num - told), self._times.num
-                self._latest = {"engine": self.engine, **figures.to_json(), "times_ms": times}
+                stats = self.stats()
+                times, num_reported = self._times.last(self._times.num - num_reported), self._times.num
+                self._latest = {"engine": self.engine, **stats.to_json(), "times_ms": times}
                 if on_refresh is not None:
-                    on_refresh(figures)
+                    on_refresh(stats)
             if num_slots is not None and slot + 1 >= num_slots:
                 return ShowEnd.TIME_IS_UP
         if self._fan_out.is_reader_gone:
             return ShowEnd.READER_GONE
         return ShowEnd.INTERRUPTED if is_stopped() else ShowEnd.ALL_DEAD
 
-    def _breathe(self) -> None:
-        """Begin a frame a little later where there is time to spare, so that it knows the latest controls.
+    def _delay(self) -> None:
+        """Begin a frame a little later if there is time, so that it uses the latest values of the controls.
 
-        A control that is set right after a frame was begun shows in the next, which leaves two intervals later. Half an
-        interval is kept for what the slowest of the last frames did not show.
+        A control that is set right after a frame was begun affects only the next one, which is delivered two intervals
+        later. Half an interval is kept in reserve for frames that are slower than the recent ones.
         """
         if self._recent_s:
             interval_s = float(1 / self._pacer.fps)
-            breath_s = min(_BREATH * interval_s, interval_s / 2 - max(self._recent_s))
-            self._clock.sleep_until(float(self._pacer.deadline(self._pacer.next_slot - 1)) + breath_s)
+            delay_s = min(_MAX_DELAY * interval_s, interval_s / 2 - max(self._recent_s))
+            self._clock.sleep_until(float(self._pacer.deadline(self._pacer.next_slot - 1)) + delay_s)
 
-    def figures(self, *, of_all: bool = False) -> ShowStats:
-        """Return the figures as they are now.
+    def stats(self, *, of_all: bool = False) -> ShowStats:
+        """Return the current statistics.
 
         Args:
-            of_all: time frames over the whole show, not over the last ten seconds.
+            of_all: over the whole show, not over the last ten seconds.
         """
         timing = self._times.total() if of_all else self._times.recent()
         pacer = self._pacer

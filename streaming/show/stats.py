@@ -1,4 +1,4 @@
-"""The show's figures: how long frames took to make, how many left on time, and how each sink is doing."""
+"""The statistics of a show: times per frame, late and dropped frames, and the state of each sink."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ _KEPT = 2**17  # frame times in the summary: the last 73 minutes at 30 frames pe
 
 @dataclass(frozen=True)
 class FrameTiming:
-    """How regularly frames came, over some part of the show.
+    """Frame rate and times per frame over a part of the show.
 
     Args:
         fps: frames shown per second.
-        p50_ms: milliseconds that the engine took for a frame, without waiting; half of the frames took at most this.
-        p95_ms: 95 % of the frames took at most this.
-        p99_ms: 99 % of the frames took at most this.
+        p50_ms: the engine's milliseconds for a frame, without waiting; the median.
+        p95_ms: the 95th percentile.
+        p99_ms: the 99th percentile.
         worst_ms: the slowest frame.
     """
 
@@ -39,16 +39,16 @@ class FrameTiming:
 
 @dataclass(frozen=True)
 class ShowStats:
-    """The show's figures at one moment.
+    """The statistics at one moment.
 
     Args:
-        frames: shown since the beginning.
-        seconds: since the first frame, until the last has been on for one interval.
-        timing: of the last ten seconds, or of the whole show in its summary.
+        frames: number of frames shown.
+        seconds: from the first frame to the end of the last one.
+        timing: of the last ten seconds, or of the whole show for the summary.
         late: frames shown more than half an interval after their slot was due.
         dropped: slots without a frame, because the engine was whole intervals behind.
-        sinks: in the order in which they were asked for.
-        filled: slots in which the last frame was shown again, as no new one came for a while.
+        sinks: in the order of `--to`.
+        filled: slots in which the last frame was repeated.
     """
 
     frames: int
@@ -60,7 +60,7 @@ class ShowStats:
     filled: int = 0
 
     def to_json(self) -> dict[str, Any]:
-        """Return what the page's `/stats` sends."""
+        """Return the content of the page's `/stats`."""
         return {
             "frames": self.frames,
             "seconds": round(self.seconds, 3),
@@ -68,7 +68,7 @@ class ShowStats:
             "late": self.late,
             "dropped": self.dropped,
             "filled": self.filled,
-            # Without the result: where files lie is no business of everybody who may watch.
+            # Without the result: viewers should not see the paths of files.
             "sinks": [
                 {key: value for key, value in asdict(sink).items() if key not in ("result", "is_dead")}
                 for sink in self.sinks
@@ -77,7 +77,7 @@ class ShowStats:
 
 
 class FrameTimes:
-    """Collects one figure per frame in bounded memory, however long the show is.
+    """Collects the time of each frame in bounded memory.
 
     Args:
         fps: slots per second.
@@ -100,8 +100,8 @@ class FrameTimes:
         """Add a frame.
 
         Args:
-            took_s: seconds that the engine took for it.
-            shown_s: when it was shown, in the clock's seconds.
+            took_s: the engine's seconds for it.
+            shown_s: when it was shown, in seconds of the clock.
         """
         if self.num == 0:
             self._first_s = shown_s
@@ -112,7 +112,7 @@ class FrameTimes:
         self.num += 1
 
     def last(self, count: int) -> list[float]:
-        """Return the engine's milliseconds for the last frames, oldest first, at most those of ten seconds."""
+        """Return the engine's milliseconds for the last frames, oldest first; at most ten seconds of them."""
         recent = len(self._recent)
         return [round(self._recent[index][0], 2) for index in range(max(0, recent - count), recent)]
 
@@ -125,7 +125,7 @@ class FrameTimes:
         return _timing(times, len(times) / seconds, float(times.max()))
 
     def total(self) -> FrameTiming:
-        """Return the timing of the whole show; its percentiles are of the last 131,072 frames at most."""
+        """Return the timing of the whole show; its percentiles use the last 131,072 frames at most."""
         if not self.num:
             return FrameTiming()
         return _timing(self._kept[: self.num], self.num / self.seconds, self._worst_ms)
@@ -137,7 +137,7 @@ def _timing(times: npt.NDArray[Any], fps: float, worst_ms: float) -> FrameTiming
 
 
 def percentile(values: npt.NDArray[Any], percent: int) -> float:
-    """Return the smallest of the values that at least `percent` per cent of them do not exceed (the nearest rank).
+    """Return a percentile by the nearest-rank method.
 
     Args:
         values: (N,), N at least 1.

@@ -1,6 +1,6 @@
-"""What the one who runs the show sees: a line that lives, news of the sinks, and a summary at the end.
+"""The status output on standard error: a status line, messages, and a summary at the end.
 
-Or, for programs, a line of JSON for each: {"time": ..., "event": "news" or "figures", ...}.
+With --log json each is a line of JSON: {"time": ..., "event": "news" or "figures", ...}.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _LOG_INTERVAL_S = 5.0
 
 
 class StatusLine:
-    """Writes to standard error: on a terminal one line that is rewritten, elsewhere a line every five seconds.
+    """Writes the status: on a terminal one line that is rewritten, elsewhere a line every five seconds.
 
     Args:
         stream: where to write.
         clock: measures the five seconds.
         as_json: whether each line is JSON.
-        today: tells the time of day for those.
+        today: returns the time for the lines of JSON.
     """
 
     def __init__(
@@ -45,20 +45,20 @@ class StatusLine:
         self._errors: dict[str, int] = {}
 
     def say(self, text: str) -> None:
-        """Write a line that stays."""
+        """Write a message on a line of its own."""
         if self._as_json:
             self._log("news", text=text)
             return
         self._erase()
         self._write(text + "\n")
 
-    def refresh(self, figures: ShowStats) -> None:
-        """Show the latest figures, and tell at once what has happened to a sink."""
-        for sink in figures.sinks:
+    def refresh(self, stats: ShowStats) -> None:
+        """Show the latest statistics, and write a message at once for each new error of a sink."""
+        for sink in stats.sinks:
             if sink.errors > self._errors.get(sink.name, 0):
                 self.say(f"sink {sink.name}: {sink.state}")
             self._errors[sink.name] = sink.errors
-        line = to_line(figures)
+        line = to_line(stats)
         if self._is_terminal:
             self._erase()
             self._write(line[: shutil.get_terminal_size().columns - 1])
@@ -66,7 +66,7 @@ class StatusLine:
         elif self._clock.now() >= self._next_s:
             self._next_s += _LOG_INTERVAL_S
             if self._as_json:
-                self._log("figures", **figures.to_json())
+                self._log("figures", **stats.to_json())
             else:
                 self.say(line)
 
@@ -76,41 +76,41 @@ class StatusLine:
 
     def _erase(self) -> None:
         if self._is_line_open:
-            self._put("\r\x1b[K")  # back to the margin, and clear to the end of the line
+            self._put("\r\x1b[K")  # to the start of the line, and clear it
             self._is_line_open = False
 
     def _write(self, text: str) -> None:
-        """Write a text in which nothing steers the terminal: errors quote servers, and names out of bundles."""
-        from runtime.errors import printable  # not before --help, which should not wait for it
+        """Write a text without control characters: messages quote servers and names in bundles."""
+        from runtime.errors import printable  # after --help, which needs no runtime
 
         self._put("\n".join(printable(line) for line in text.split("\n")))
 
     def _put(self, text: str) -> None:
-        # The terminal may have been closed meanwhile: nobody is left to tell, and recordings still have to be finished.
+        # The terminal may have been closed; the recordings still have to be finished.
         with contextlib.suppress(OSError):
             self._stream.write(text)
             self._stream.flush()
 
 
-def to_line(figures: ShowStats) -> str:
-    """Put the figures on one line."""
-    timing = figures.timing
+def to_line(stats: ShowStats) -> str:
+    """Return the statistics in one line."""
+    timing = stats.timing
     parts = [
-        f"{_duration(figures.seconds)}  {timing.fps:.1f} fps",
+        f"{_duration(stats.seconds)}  {timing.fps:.1f} fps",
         f"engine p50 {timing.p50_ms:.1f} p95 {timing.p95_ms:.1f} p99 {timing.p99_ms:.1f} ms",
-        f"late {figures.late}  dropped {figures.dropped}",
+        f"late {stats.late}  dropped {stats.dropped}",
     ]
-    for sink in figures.sinks:
+    for sink in stats.sinks:
         lost = f" (-{sink.dropped})" if sink.dropped else ""
         parts.append(f"{sink.name}: {sink.state}, {sink.written}{lost}")
     return "  |  ".join(parts)
 
 
-def to_summary(figures: ShowStats, *, reason: str, engine: str, first_frame_s: float | None) -> str:
+def to_summary(stats: ShowStats, *, reason: str, engine: str, first_frame_s: float | None) -> str:
     """Write the summary of a show.
 
     Args:
-        figures: of the whole show.
+        stats: of the whole show.
         reason: why it ended.
         engine: name and precision.
         first_frame_s: seconds from the start of the process to the first frame, or None if there was none.
@@ -118,20 +118,20 @@ def to_summary(figures: ShowStats, *, reason: str, engine: str, first_frame_s: f
     Returns:
         A few lines of text, without a line break at the end.
     """
-    timing = figures.timing
-    filled = f", {figures.filled} of them filled with the frame before" if figures.filled else ""
+    timing = stats.timing
+    filled = f", {stats.filled} of them filled with the frame before" if stats.filled else ""
     first = "no frame was shown" if first_frame_s is None else f"first frame {first_frame_s:.2f} s after the start"
     head = [
-        ("show", f"{figures.frames} frames in {figures.seconds:.2f} s, {timing.fps:.2f} fps; {first}; ended: {reason}"),
+        ("show", f"{stats.frames} frames in {stats.seconds:.2f} s, {timing.fps:.2f} fps; {first}; ended: {reason}"),
         (
             "engine",
             f"{engine}: p50 {timing.p50_ms:.2f}  p95 {timing.p95_ms:.2f}  p99 {timing.p99_ms:.2f}  "
             f"worst {timing.worst_ms:.2f} ms a frame",
         ),
-        ("clock", f"{figures.late} frames late, {figures.dropped} slots dropped{filled}"),
+        ("clock", f"{stats.late} frames late, {stats.dropped} slots dropped{filled}"),
     ]
     rows = [("sink", "written", "dropped", "errors", "")]
-    for sink in figures.sinks:
+    for sink in stats.sinks:
         numbers = (str(sink.written), str(sink.dropped), str(sink.errors))
         state = [] if sink.state == "closed" else [sink.state]
         rows.append((sink.name, *numbers, ", ".join([*state, *([sink.result] if sink.result else [])])))

@@ -1,4 +1,4 @@
-"""The arguments: what is read, what is refused, and that the manual page is one."""
+"""The arguments: what is read, what is refused, and the help text."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_sink_may_stand_in_a_variable(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("STREAM", "rtmp://host/app/SECRET")
     monkeypatch.delenv("NOTHING", raising=False)
     assert parse(["--to", "env:STREAM", "--to", "a.mp4"]).to == ["rtmp://host/app/SECRET", "a.mp4"]
-    with pytest.raises(ValueError, match="got 'env:NOTHING', and no variable of that name holds anything"):
+    with pytest.raises(ValueError, match="got 'env:NOTHING', and that variable is not set"):
         parse(["--to", "env:NOTHING"])
 
 
@@ -93,7 +93,7 @@ def test_nothing_has_to_be_given() -> None:
         (["--to"], "--to: expected one argument"),
     ],
 )
-def test_a_bad_value_is_told_in_one_line(arguments: list[str], message: str) -> None:
+def test_a_bad_value_is_reported_in_one_line(arguments: list[str], message: str) -> None:
     with pytest.raises(ValueError, match=r"see python -m streaming --help$") as caught:
         parse(arguments)
     assert message in str(caught.value)
@@ -101,13 +101,13 @@ def test_a_bad_value_is_told_in_one_line(arguments: list[str], message: str) -> 
 
 
 @pytest.mark.parametrize("arguments", [["rtmp://host/app/SECRET"], ["bundle", "rtmp://host/app/SECRET"]])
-def test_a_sink_without_to_does_not_tell_its_key(arguments: list[str]) -> None:
+def test_a_sink_without_to_does_not_show_its_key(arguments: list[str]) -> None:
     with pytest.raises(ValueError, match=r"rtmp://host/app/\*\*\*") as caught:
         parse(arguments)
     assert "SECRET" not in str(caught.value)
 
 
-def test_help_is_a_manual_page_for_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_fits_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         parse(["--help"])
     assert caught.value.code == 0
@@ -115,11 +115,11 @@ def test_help_is_a_manual_page_for_a_terminal(capsys: pytest.CaptureFixture[str]
     assert all(kind.form in text and kind.summary in text for kind in KINDS)
     for heading in (
         "examples:",
-        "what is shown:",
+        "prompts:",
         "cues:",
-        "the clock:",
+        "frame rate:",
         "recordings:",
-        "who can see it:",
+        "access:",
         "exit status:",
     ):
         assert heading in text

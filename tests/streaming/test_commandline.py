@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from runtime import EngineError, Generator
-from streaming import commandline
+from streaming import broadcast
 from streaming.arguments import DEFAULT_BUNDLE
 from streaming.commandline import main
 from streaming.show.show import ShowEnd
@@ -42,7 +42,7 @@ def test_a_show_is_recorded_and_summed_up(bundle: Path, tmp_path: Path, capsys: 
     path = tmp_path / "show.mp4"
     status, error = run(capsys, bundle, "--to", path, "--to", "null", "--seconds", 0.5, "--control", "sway=2")
     assert status == 0
-    assert "tiny, 64 x 48, 30 fps. " in error
+    assert error.startswith("tiny: 64 x 48, 30 fps, ")
     assert "first frame" in error
     assert "ended: time is up" in error
     summary = {line.split()[0]: line for line in error.splitlines()}
@@ -211,15 +211,15 @@ def test_the_default_bundle_is_found_here_or_beside_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    package = tmp_path / "site" / "streaming" / "commandline.py"
-    monkeypatch.setattr(commandline, "__file__", str(package))
-    assert commandline._find_bundle(None) == Path(DEFAULT_BUNDLE)  # nowhere: the error names the plain path
+    package = tmp_path / "site" / "streaming" / "broadcast.py"
+    monkeypatch.setattr(broadcast, "__file__", str(package))
+    assert broadcast._find_bundle(None) == Path(DEFAULT_BUNDLE)  # nowhere: the error names the plain path
     beside = tmp_path / "site" / DEFAULT_BUNDLE
     beside.mkdir(parents=True)
-    assert commandline._find_bundle(None) == beside
+    assert broadcast._find_bundle(None) == beside
     (tmp_path / DEFAULT_BUNDLE).mkdir(parents=True)
-    assert commandline._find_bundle(None) == Path(DEFAULT_BUNDLE)
-    assert commandline._find_bundle("mine") == Path("mine")
+    assert broadcast._find_bundle(None) == Path(DEFAULT_BUNDLE)
+    assert broadcast._find_bundle("mine") == Path("mine")
 
 
 def test_with_a_fallback_a_show_outlives_its_engine(
@@ -265,7 +265,7 @@ def test_a_live_input_is_animated_and_fed(
     frames, _ = decode(tmp_path / "a.mkv")
     bars = frames[-1].to_ndarray(format="rgb24").astype(int)[40]
     assert bars[2, 2] > bars[60, 0] + 40, "white bars are on the left, blue ones on the right"
-    assert "changes a live picture, and none was named: add --input" in refusal(capsys, live, "--to", "null")
+    assert "needs a live input: add --input" in refusal(capsys, live, "--to", "null")
     assert "add --input" in refusal(capsys, prompted_bundle, "--image", "input", "--to", "null")
     missing = refusal(capsys, live, "--input", "webcam:/dev/nowhere", "--to", "null")
     assert "has no picture: there is no camera /dev/nowhere" in missing

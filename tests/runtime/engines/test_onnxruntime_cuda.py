@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import gc
-import re
 import sys
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime
@@ -21,8 +19,6 @@ from runtime.engines.cuda_session import CudaSession
 from runtime.engines.onnxruntime_cuda import OnnxRuntimeCuda
 from tests.runtime.fake_cuda import FakeDevice
 from tests.runtime.fake_onnxruntime import FakeOnnxRuntime
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture
@@ -173,71 +169,3 @@ def test_dlpack_shares_memory_and_lets_it_go() -> None:
         frame.__dlpack__(dl_device=(CUDA, 1))
     with pytest.raises(AttributeError):
         _ = frame.__cuda_array_interface__
-
-
-@pytest.fixture
-def pycuda(device: FakeDevice, monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
-    """What the guide imports; returns what the camera was given."""
-    sent: list[np.ndarray] = []
-
-    def darken(frame: Any, height: Any, width: Any, *, block: Any, grid: Any) -> None:
-        assert frame.__cuda_array_interface__["shape"] == (height, width, 3)
-        assert grid[0] * block[0] >= width
-        assert grid[1] * block[1] >= height
-        device.memory[frame.address][:] //= 2
-
-    class Camera:
-        """A camera that is switched off after three frames."""
-
-        def __init__(self, width: int, height: int, fps: float) -> None:
-            self.size = (height, width, 3)
-
-        def __enter__(self) -> Camera:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            pass
-
-        def send(self, frame: np.ndarray) -> None:
-            """Keep a copy."""
-            assert frame.shape == self.size
-            sent.append(frame.copy())
-
-        def sleep_until_next_frame(self) -> None:
-            """Stop at the third."""
-            if len(sent) == 3:
-                raise KeyboardInterrupt
-
-    def fetch(into: np.ndarray, address: int) -> None:
-        np.copyto(into.reshape(-1), device.memory[address])
-
-    modules: dict[str, Any] = {
-        "pycuda": {},
-        "pycuda.autoprimaryctx": {},
-        "pycuda.driver": {"pagelocked_empty": np.empty, "memcpy_dtoh": fetch},
-        "pycuda.compiler": {"SourceModule": lambda source: SimpleNamespace(get_function=lambda name: darken)},
-        "pyvirtualcam": {"Camera": Camera},
-    }
-    for name, content in modules.items():
-        stand_in = ModuleType(name)
-        vars(stand_in).update(content)
-        monkeypatch.setitem(sys.modules, name, stand_in)
-        if "." in name:
-            setattr(sys.modules["pycuda"], name.partition(".")[2], stand_in)
-    return sent
-
-
-def test_the_guides_kernel_stands_between_generator_and_sink(
-    bundle: Path, module: FakeOnnxRuntime, pycuda: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    guide = (ROOT / "docs/guide.md").read_text(encoding="utf-8")
-    [source] = re.findall(r"```python\n(import numpy.*?)```", guide, re.DOTALL)
-    source = source.replace("bundles/satellite-256", str(bundle))
-    monkeypatch.setattr("runtime.engines.tensorrt.TensorRT.available", lambda engine: f"no {engine.name} here")
-    with pytest.raises(KeyboardInterrupt):
-        exec(compile(source, "guide.md", "exec"), {})
-    monkeypatch.setitem(sys.modules, "onnxruntime", onnxruntime)
-    with Generator.open(bundle, engine="onnxruntime", precision="fp32") as generator:
-        expected = [next(generator) // 2 for _ in range(3)]
-    assert len(pycuda) == 3
-    assert all(np.abs(mine.astype(int) - other).max() <= 1 for mine, other in zip(pycuda, expected, strict=True))

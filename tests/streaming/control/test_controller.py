@@ -1,4 +1,4 @@
-"""The desk with a real, small generator: cues, takes, controls, and what goes wrong."""
+"""The controller with a real, small generator: cues, takes, controls, and what goes wrong."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from tests.streaming.doubles import WAIT_S
 
 
 class Waiting:
-    """Waits for a desk to be as it should."""
+    """Waits until the cues of a controller meet a condition."""
 
-    def __init__(self, desk: ShowController) -> None:
-        self.desk = desk
+    def __init__(self, controller: ShowController) -> None:
+        self.controller = controller
         self._news = threading.Condition()
-        desk.on_change.append(self._tell)
+        controller.on_change.append(self._tell)
 
     def _tell(self) -> None:
         with self._news:
@@ -31,8 +31,9 @@ class Waiting:
     def until(self, is_so: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
         """Return the cues once they are so."""
         with self._news:
-            assert self._news.wait_for(lambda: is_so(self.desk.state()["cues"]), WAIT_S), self.desk.state()["cues"]
-        cues: list[dict[str, Any]] = self.desk.state()["cues"]
+            is_met = self._news.wait_for(lambda: is_so(self.controller.state()["cues"]), WAIT_S)
+        cues: list[dict[str, Any]] = self.controller.state()["cues"]
+        assert is_met, cues
         return cues
 
 
@@ -43,11 +44,11 @@ def generator(prompted_bundle: Path) -> Iterator[Generator]:
 
 
 @pytest.fixture
-def desk(generator: Generator) -> Iterator[ShowController]:
-    desk = ShowController()
-    desk.attach(generator, "seed 3")
-    yield desk
-    desk.close()
+def controller(generator: Generator) -> Iterator[ShowController]:
+    controller = ShowController()
+    controller.attach(generator, "seed 3")
+    yield controller
+    controller.close()
 
 
 def states(cues: list[dict[str, Any]]) -> list[str]:
@@ -55,34 +56,36 @@ def states(cues: list[dict[str, Any]]) -> list[str]:
 
 
 def test_a_cue_waits_until_it_is_taken_and_can_be_taken_again(
-    desk: ShowController, generator: Generator, prompted_bundle: Path
+    controller: ShowController, generator: Generator, prompted_bundle: Path
 ) -> None:
-    waiting = Waiting(desk)
+    waiting = Waiting(controller)
     with Generator.open(prompted_bundle, engine="onnxruntime", threads=1, seed=3) as without_cues:
         expected = [next(without_cues).copy() for _ in range(2)]
     assert np.array_equal(next(generator), expected[0])
-    first = desk.prepare({"seed": 11})
-    desk.prepare({"seed": 12})
+    first = controller.prepare({"seed": 11})
+    controller.prepare({"seed": 12})
     waiting.until(lambda cues: states(cues) == ["ready", "ready"])
     assert np.array_equal(next(generator), expected[1]), "a cue that waits changes nothing"
-    assert desk.state()["on_air"] == "seed 3"
-    assert desk.take(first["id"], 0.0)["state"] == "on air"
-    assert desk.state()["on_air"] == "seed 11"
+    assert controller.state()["on_air"] == "seed 3"
+    assert controller.take(first["id"], 0.0)["state"] == "on air"
+    assert controller.state()["on_air"] == "seed 11"
     next(generator)
     assert generator._scenes.latest is not None
     assert generator._scenes.latest.seed == 11
-    desk.take(2, 0.0)
-    assert states(desk.state()["cues"]) == ["ready", "on air"]
-    desk.take(1, 0.0)
-    assert states(desk.state()["cues"]) == ["on air", "ready"]
-    desk.drop(1)
-    assert desk.state()["on_air"] == "seed 11", "what is on air stays on air"
+    controller.take(2, 0.0)
+    assert states(controller.state()["cues"]) == ["ready", "on air"]
+    controller.take(1, 0.0)
+    assert states(controller.state()["cues"]) == ["on air", "ready"]
+    controller.drop(1)
+    assert controller.state()["on_air"] == "seed 11", "what is on air stays on air"
     with pytest.raises(ValueError, match="there is no cue 1"):
-        desk.take(1)
+        controller.take(1)
 
 
-def test_what_is_taken_before_it_is_ready_comes_as_soon_as_it_is(desk: ShowController, generator: Generator) -> None:
-    waiting = Waiting(desk)
+def test_what_is_taken_before_it_is_ready_comes_as_soon_as_it_is(
+    controller: ShowController, generator: Generator
+) -> None:
+    waiting = Waiting(controller)
     begun, go = threading.Event(), threading.Event()
     original = generator.prepare
 
@@ -92,65 +95,69 @@ def test_what_is_taken_before_it_is_ready_comes_as_soon_as_it_is(desk: ShowContr
         return original(**parts)
 
     generator.prepare = slow  # type: ignore[method-assign]
-    desk.prepare({"text": "a calm sea"}, take_s=0.5)
-    cue = desk.prepare({"seed": 5})
+    controller.prepare({"text": "a calm sea"}, take_s=0.5)
+    cue = controller.prepare({"seed": 5})
     assert begun.wait(WAIT_S)
-    assert desk.take(cue["id"], 0.0)["is_next"]
-    assert states(desk.state()["cues"]) == ["preparing", "preparing"]
+    assert controller.take(cue["id"], 0.0)["is_next"]
+    assert states(controller.state()["cues"]) == ["preparing", "preparing"]
     go.set()
     cues = waiting.until(lambda cues: states(cues) == ["ready", "on air"])
     assert [cue["label"] for cue in cues] == ["a calm sea", "seed 5"]
     assert generator.text == "a calm sea", "a seed alone keeps the text"
 
 
-def test_a_cue_that_fails_costs_itself(
-    desk: ShowController, generator: Generator, monkeypatch: pytest.MonkeyPatch
+def test_a_failed_cue_affects_no_other(
+    controller: ShowController, generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    waiting = Waiting(desk)
+    waiting = Waiting(controller)
     next(generator)
 
     def failing(**_: Any) -> Any:
         raise EngineError("the GPU has no memory left:\nclose something")
 
     monkeypatch.setattr(generator, "prepare", failing)
-    desk.prepare({"seed": 1}, take_s=0.0)
+    controller.prepare({"seed": 1}, take_s=0.0)
     [cue] = waiting.until(lambda cues: states(cues) == ["failed"])
     assert cue["error"] == "the GPU has no memory left: close something"
     with pytest.raises(ValueError, match="cue 1 has failed: the GPU has no memory"):
-        desk.take(1)
+        controller.take(1)
     next(generator)
 
 
-def test_limits_and_refusals(desk: ShowController) -> None:
-    with pytest.raises(ValueError, match="a scene needs something to be made from: text, image, clip, seed"):
-        desk.prepare({})
+def test_limits_and_refusals(controller: ShowController) -> None:
+    with pytest.raises(ValueError, match="a scene needs at least one of: text, image, clip, seed"):
+        controller.prepare({})
     with pytest.raises(ValueError, match="no live input: start it with --input"):
-        desk.animate()
+        controller.animate()
     for number in range(MAX_CUES):
-        desk.prepare({"seed": number})
+        controller.prepare({"seed": number})
     with pytest.raises(ValueError, match=f"{MAX_CUES} cues wait already: drop one first"):
-        desk.prepare({"seed": 1})
-    desk.drop(1)
-    desk.prepare({"seed": 1})
+        controller.prepare({"seed": 1})
+    controller.drop(1)
+    controller.prepare({"seed": 1})
 
 
-def test_a_show_that_is_steered_for_hours_drops_its_oldest_cues_by_itself(desk: ShowController) -> None:
-    waiting = Waiting(desk)
-    desk.prepare({"seed": 0})  # never taken: it stays
+def test_a_long_show_drops_its_oldest_cues(controller: ShowController) -> None:
+    waiting = Waiting(controller)
+    controller.prepare({"seed": 0})  # never taken: it stays
     for number in range(1, MAX_CUES + 3):
-        cue = desk.prepare({"seed": number}, take_s=0.0)
+        cue = controller.prepare({"seed": number}, take_s=0.0)
         waiting.until(lambda cues, last=cue["id"]: any(c["id"] == last and c["state"] == "on air" for c in cues))
-    labels = [cue["label"] for cue in desk.state()["cues"]]
+    labels = [cue["label"] for cue in controller.state()["cues"]]
     assert labels == ["seed 0", *(f"seed {number}" for number in range(4, MAX_CUES + 3))]
 
 
-def test_before_the_show_there_is_nothing_to_steer() -> None:
-    desk = ShowController()
-    assert desk.state()["is_ready"] is False
-    for action in (lambda: desk.prepare({"seed": 1}), lambda: desk.take(1), lambda: desk.set_control("motion", 1)):
+def test_before_the_show_there_is_nothing_to_control() -> None:
+    controller = ShowController()
+    assert controller.state()["is_ready"] is False
+    for action in (
+        lambda: controller.prepare({"seed": 1}),
+        lambda: controller.take(1),
+        lambda: controller.set_control("motion", 1),
+    ):
         with pytest.raises(NotReadyError):
             action()
-    desk.close()
+    controller.close()
 
 
 BY_NAME = {action.name: action for action in ACTIONS}
@@ -186,6 +193,6 @@ def test_what_is_left_out_has_its_default() -> None:
 
 
 @pytest.mark.parametrize("text", ["{", "[" * 100_000, "1" * 10_000, b"\xff\xfe"])
-def test_what_is_no_json_is_refused(text: str | bytes) -> None:
-    with pytest.raises(ValueError, match="no JSON"):
+def test_invalid_json_is_refused(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match="not valid JSON"):
         read_json(text)

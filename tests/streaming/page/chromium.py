@@ -1,4 +1,4 @@
-"""A real Chromium without a window, steered over its DevTools protocol."""
+"""A real Chromium without a window, controlled over its DevTools protocol."""
 
 from __future__ import annotations
 

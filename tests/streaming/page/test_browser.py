@@ -48,7 +48,7 @@ def url(prompted_bundle: Path) -> Iterator[str]:
         show.communicate()
 
 
-def test_the_show_is_steered_in_a_browser(url: str, tmp_path: Path) -> None:
+def test_the_show_is_controlled_in_a_browser(url: str, tmp_path: Path) -> None:
     with Chromium(url) as page:
         page.until("document.body.classList.contains('live') && document.body.classList.contains('rtc')")
         before = page.run(COLOUR)

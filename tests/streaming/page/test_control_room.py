@@ -45,11 +45,11 @@ class Room:
     """A control room over a real, small generator."""
 
     def __init__(self, generator: Generator, host: str = "127.0.0.1") -> None:
-        self.desk = ShowController()
-        self.desk.attach(generator, "seed 3")
+        self.controller = ShowController()
+        self.controller.attach(generator, "seed 3")
         self.sink = PageSink(f"http://{host}:0")
         size = generator.width, generator.height
-        self.sink.open(StreamFormat("a show", *size, Fraction(25), "i420", lambda: STATS, self.desk))
+        self.sink.open(StreamFormat("a show", *size, Fraction(25), "i420", lambda: STATS, self.controller))
         self.sink.start()
         self.port = int(self.sink.name.rpartition(":")[2])
 
@@ -73,7 +73,7 @@ class Room:
     def close(self) -> None:
         """End it."""
         self.sink.close()
-        self.desk.close()
+        self.controller.close()
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +90,7 @@ def room(generator: Generator) -> Iterator[Room]:
 
 
 def say(socket: ClientConnection, message: Any) -> Any:
-    """Send a message and return its answer, passing over what is told meanwhile."""
+    """Send a message and return its answer, ignoring other messages."""
     socket.send(message if isinstance(message, (str, bytes)) else json.dumps(message))
     while True:
         answer = json.loads(socket.recv(timeout=WAIT_S))
@@ -99,7 +99,7 @@ def say(socket: ClientConnection, message: Any) -> Any:
 
 
 def state_where(socket: ClientConnection, is_so: Any) -> Any:
-    """Return the first state that is told and is so."""
+    """Return the first state that meets a condition."""
     while True:
         message = json.loads(socket.recv(timeout=WAIT_S))
         if "state" in message and is_so(message["state"]):
@@ -107,7 +107,7 @@ def state_where(socket: ClientConnection, is_so: Any) -> Any:
 
 
 @pytest.mark.live
-def test_a_show_is_steered_over_http(room: Room, generator: Generator) -> None:
+def test_a_show_is_controlled_over_http(room: Room, generator: Generator) -> None:
     status, state = room.ask("GET", "/api/state")
     assert (status, state["is_ready"], state["takes"]) == (200, True, ["text", "image", "clip", "seed"])
     name, most = state["controls"][0]["name"], state["controls"][0]["maximum"]
@@ -137,10 +137,10 @@ def test_a_show_is_steered_over_http(room: Room, generator: Generator) -> None:
 
 
 @pytest.mark.live
-def test_a_show_is_steered_over_a_websocket(room: Room, generator: Generator) -> None:
+def test_a_show_is_controlled_over_a_websocket(room: Room, generator: Generator) -> None:
     with room.listen() as socket:
         assert state_where(socket, lambda state: True)["on_air"] == "seed 3"
-        name = room.desk.state()["controls"][0]["name"]
+        name = room.controller.state()["controls"][0]["name"]
         assert say(socket, {"id": 1, "do": "set", "name": name, "value": 0.25}) == {
             "id": 1, "ok": True, "done": {"value": 0.25},
         }  # fmt: skip
@@ -190,7 +190,7 @@ def png_bomb(width: int, height: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-def test_pictures_are_decoded_where_they_hurt_nobody() -> None:
+def test_pictures_are_decoded_in_a_child_process() -> None:
     file = io.BytesIO()
     Image.fromarray(colour_card(400, 300)).save(file, "JPEG", quality=95)
     assert card_error(decode_picture(file.getvalue(), 64, 48)) <= 12
@@ -309,8 +309,8 @@ KEYS = st.sampled_from(["text", "seed", "dissolve_s", "cue", "name", "value", "d
 
 
 @pytest.mark.live
-def test_strange_messages_of_each_kind_hurt_nobody(room: Room) -> None:
-    """Everything is answered, nothing with a fault of ours, and the room works as before."""
+def test_strange_messages_of_each_kind_are_answered(room: Room) -> None:
+    """Every request is answered without an internal error, and the room works as before."""
     names = ["prepare", "prompt", "take", "drop", "set", "animate", "nothing"]
     paths = [
         "/api/cues",
@@ -340,9 +340,9 @@ def test_strange_messages_of_each_kind_hurt_nobody(room: Room) -> None:
             value = {"do": name, **value}
         answer = say(socket, json.dumps(value) if junk is None else junk)
         assert "error" in answer or answer["ok"]
-        if len(cues := room.desk.state()["cues"]) > 12:
+        if len(cues := room.controller.state()["cues"]) > 12:
             for cue in cues:
-                room.desk.drop(cue["id"])
+                room.controller.drop(cue["id"])
 
     with room.listen() as socket:
         attack()

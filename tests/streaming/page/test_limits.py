@@ -42,9 +42,9 @@ SOON_S = 0.2
 class Page:
     """A page with limits of its own, and the connections to it."""
 
-    def __init__(self, host: str, desk: ShowController | None, limits: Limits) -> None:
+    def __init__(self, host: str, controller: ShowController | None, limits: Limits) -> None:
         self.sink = PageSink(f"http://{host}:0", limits)
-        self.sink.open(StreamFormat("a show", 128, 96, Fraction(25), "i420", dict, desk))
+        self.sink.open(StreamFormat("a show", 128, 96, Fraction(25), "i420", dict, controller))
         self.sink.start()
         self.port = int(self.sink.name.rpartition(":")[2])
         self.open = ExitStack()
@@ -92,8 +92,8 @@ def serve() -> Iterator[Callable[..., Page]]:
     """Starts pages, patient ones unless limits say otherwise."""
     with ExitStack() as stack:
 
-        def start(host: str = "127.0.0.1", desk: ShowController | None = None, **limits: Any) -> Page:
-            page = Page(host, desk, Limits(**{**PATIENT, **limits}))
+        def start(host: str = "127.0.0.1", controller: ShowController | None = None, **limits: Any) -> Page:
+            page = Page(host, controller, Limits(**{**PATIENT, **limits}))
             stack.callback(page.close)
             return page
 
@@ -101,12 +101,12 @@ def serve() -> Iterator[Callable[..., Page]]:
 
 
 @pytest.fixture
-def desk(prompted_bundle: Path) -> Iterator[ShowController]:
+def controller(prompted_bundle: Path) -> Iterator[ShowController]:
     with Generator.open(prompted_bundle, engine="onnxruntime", threads=1, seed=3) as generator:
-        desk = ShowController()
-        desk.attach(generator, "seed 3")
-        yield desk
-        desk.close()
+        controller = ShowController()
+        controller.attach(generator, "seed 3")
+        yield controller
+        controller.close()
 
 
 def request(path: str, *headers: str, method: str = "GET") -> bytes:
@@ -217,7 +217,7 @@ def test_streams_leave_places_for_those_who_control_the_show(serve: Callable[...
     page = serve(members=4)
     for _ in range(2):
         page.answered(request("/stream.mjpeg"))
-    assert page.ask("GET", "/stream.mjpeg") == (503, {"error": "2 watch already: try again later"})
+    assert page.ask("GET", "/stream.mjpeg") == (503, {"error": "at most 2 viewers are allowed: try again later"})
     assert page.ask("GET", "/stats")[0] == 200
     assert page.sink.state() == "2 watching"
 
@@ -243,15 +243,15 @@ def test_a_body_has_to_arrive_in_time(serve: Callable[..., Page], limits: dict[s
     assert b"the body must arrive within" in rest_of(connection)
 
 
-def test_a_body_that_nobody_reads_has_to_arrive_in_time(serve: Callable[..., Page]) -> None:
+def test_an_unread_body_has_to_arrive_in_time(serve: Callable[..., Page]) -> None:
     rest_of(serve(request_s=SOON_S).answered(request("/stats", "Content-Length: 9") + b"half"))
 
 
 def test_a_stalled_upload_holds_no_other_up(
-    serve: Callable[..., Page], desk: ShowController, monkeypatch: pytest.MonkeyPatch
+    serve: Callable[..., Page], controller: ShowController, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(control_app, "decode_picture", lambda data, width, height: colour_card(128, 96))
-    page = serve(desk=desk)
+    page = serve(controller=controller)
     stalled = page.answered(
         request("/api/cues/image", "Content-Length: 9", "Expect: 100-continue", method="POST"), 100
     )  # the server waits for the body
@@ -262,7 +262,7 @@ def test_a_stalled_upload_holds_no_other_up(
 
 
 def test_uploads_are_bounded_together(
-    serve: Callable[..., Page], desk: ShowController, monkeypatch: pytest.MonkeyPatch
+    serve: Callable[..., Page], controller: ShowController, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
@@ -274,7 +274,7 @@ def test_uploads_are_bounded_together(
     monkeypatch.setattr(control_app, "decode_picture", decode)
     monkeypatch.setattr(control_app, "_MAX_UPLOAD_BYTES", 10)
     monkeypatch.setattr(control_app, "_MAX_UNDECODED", 1)
-    page = serve(desk=desk)
+    page = serve(controller=controller)
     first = page.connect(request("/api/cues/image", "Content-Length: 4", method="POST") + b"abcd")
     assert begun.wait(WAIT_S)
     status, answer = page.ask("POST", "/api/cues/image", b"1234567")
@@ -286,10 +286,10 @@ def test_uploads_are_bounded_together(
     assert page.ask("POST", "/api/cues/image", b"1234567890")[0] == 415, "what was counted is free again"
 
 
-def test_a_dropped_cue_is_not_computed(desk: ShowController, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dropped_cue_is_not_computed(controller: ShowController, monkeypatch: pytest.MonkeyPatch) -> None:
     begun, go_on, ready = threading.Event(), threading.Event(), threading.Event()
     made = []
-    generator = desk._generator
+    generator = controller._generator
     assert generator is not None
     original = generator.prepare
 
@@ -300,36 +300,38 @@ def test_a_dropped_cue_is_not_computed(desk: ShowController, monkeypatch: pytest
         return original(**parts)
 
     def look() -> None:
-        if any(cue["label"] == "seed 999" and cue["state"] == "ready" for cue in desk.state()["cues"]):
+        if any(cue["label"] == "seed 999" and cue["state"] == "ready" for cue in controller.state()["cues"]):
             ready.set()
 
     monkeypatch.setattr(generator, "prepare", prepare)
-    desk.on_change.append(look)
-    cue = desk.prepare({"seed": 0})
+    controller.on_change.append(look)
+    cue = controller.prepare({"seed": 0})
     assert begun.wait(WAIT_S)
-    desk.drop(cue["id"])
+    controller.drop(cue["id"])
     for seed in range(1, 8 * MAX_CUES + 1):
-        desk.drop(desk.prepare({"seed": seed})["id"])
-    desk.prepare({"seed": 999})
+        controller.drop(controller.prepare({"seed": seed})["id"])
+    controller.prepare({"seed": 999})
     go_on.set()
     assert ready.wait(WAIT_S)
     assert made == [0, 999], "what had begun, and what was wanted"
 
 
-def test_a_cue_that_cannot_be_shown_costs_itself(desk: ShowController, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cue_that_cannot_be_shown_affects_no_other(
+    controller: ShowController, monkeypatch: pytest.MonkeyPatch
+) -> None:
     states = []
     done = threading.Event()
 
     def look() -> None:
-        states[:] = [cue["state"] for cue in desk.state()["cues"]]
+        states[:] = [cue["state"] for cue in controller.state()["cues"]]
         if states == ["failed", "ready"]:
             done.set()
 
-    desk.on_change.append(look)
-    assert desk._generator is not None
-    monkeypatch.setattr(desk._generator, "take", lambda memory, dissolve_s: int("not a number"))
-    desk.prepare({"seed": 1}, take_s=0.0)
-    desk.prepare({"seed": 2})
+    controller.on_change.append(look)
+    assert controller._generator is not None
+    monkeypatch.setattr(controller._generator, "take", lambda memory, dissolve_s: int("not a number"))
+    controller.prepare({"seed": 1}, take_s=0.0)
+    controller.prepare({"seed": 2})
     assert done.wait(WAIT_S), states
 
 
@@ -348,7 +350,7 @@ def test_errors_that_repeat_are_told_once(
 
     asyncio.run_coroutine_threadsafe(fail(), loop).result(WAIT_S)
     assert page.sink.state() == "0 watching, but no connection can be accepted: Too many open files"
-    assert page.sink.errors == 1, "the status tells the state once"
+    assert page.sink.errors == 1, "the status shows the state once"
     assert [record.getMessage().splitlines()[0] for record in caplog.records] == ["a fault"]
     monkeypatch.setattr(page_sink, "_REPORT_AGAIN_S", 0.0)
     asyncio.run_coroutine_threadsafe(fail(), loop).result(WAIT_S)

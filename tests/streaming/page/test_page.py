@@ -134,7 +134,7 @@ def test_a_frame_is_encoded_once_for_all_watchers_and_never_for_none(
 
 
 @pytest.mark.live
-def test_one_who_does_not_read_holds_nobody_up(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_viewer_that_does_not_read_delays_no_other(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jpeg, "to_jpeg", lambda picture: bytes(2**20))
     stuck, reading = Watcher(page), Watcher(page)
     for slot in range(40):  # 40 MB: more than any socket holds for the one who is stuck

@@ -31,14 +31,14 @@ SINK = {"name": "\udcff.mp4", "written": 0, "dropped": 0, "errors": 0, "reconnec
 
 
 class Room:
-    """A control room over a real, small generator; its show records to a file whose name is no UTF-8."""
+    """A control room over a real, small generator; its show records to a file whose name is not UTF-8."""
 
     def __init__(self, generator: Generator, host: str) -> None:
-        self.desk = ShowController()
-        self.desk.attach(generator, "\udcff.png")
+        self.controller = ShowController()
+        self.controller.attach(generator, "\udcff.png")
         self.sink = PageSink(f"http://{host}:0")
         size = generator.width, generator.height
-        self.sink.open(StreamFormat("a show", *size, Fraction(25), "i420", lambda: {"sinks": [SINK]}, self.desk))
+        self.sink.open(StreamFormat("a show", *size, Fraction(25), "i420", lambda: {"sinks": [SINK]}, self.controller))
         self.sink.start()
         self.port = int(self.sink.name.rpartition(":")[2])
 
@@ -62,7 +62,7 @@ class Room:
 
     def close(self) -> None:
         self.sink.close()
-        self.desk.close()
+        self.controller.close()
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +124,7 @@ def test_half_a_character_is_refused_over_a_websocket(room: Room) -> None:
                 pass
             assert answer["id"] == (1 if message["id"] == 1 else None)
             assert answer["error"]
-    assert not room.desk.state()["cues"]
+    assert not room.controller.state()["cues"]
 
 
 @pytest.mark.live
@@ -135,9 +135,9 @@ def test_names_of_files_that_are_no_utf_8_are_told(room: Room) -> None:
     assert status == 200
     assert b'everframe_sink_up{sink="?.mp4"} 1.0' in metrics
     with room.listen() as listener:
-        told = [json.loads(listener.recv(timeout=WAIT_S)) for _ in range(2)]
-    assert told[0]["state"]["on_air"] == "\udcff.png"
-    assert told[1]["stats"]["sinks"][0]["name"] == "\udcff.mp4"
+        received = [json.loads(listener.recv(timeout=WAIT_S)) for _ in range(2)]
+    assert received[0]["state"]["on_air"] == "\udcff.png"
+    assert received[1]["stats"]["sinks"][0]["name"] == "\udcff.mp4"
 
 
 @pytest.mark.live

@@ -1,4 +1,4 @@
-"""The generator of a show, opened anew."""
+"""The generator of a show, opened again."""
 
 from __future__ import annotations
 

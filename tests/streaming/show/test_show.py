@@ -1,4 +1,4 @@
-"""The show's loop on a fake clock: length, endings, figures."""
+"""The show's loop on a fake clock: length, endings, stats."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ def test_a_show_has_the_length_that_was_asked_for() -> None:
     stage = Stage(ScriptedSink())
     assert stage.show.run(stage.frames(0.03), num_slots=25) is ShowEnd.TIME_IS_UP
     stage.fan_out.close()
-    figures = stage.show.figures(of_all=True)
+    stats = stage.show.stats(of_all=True)
     assert [frame.slot for frame in stage.sink.frames] == list(range(25))
-    assert (figures.frames, figures.late, figures.dropped) == (25, 0, 0)
-    assert figures.seconds == pytest.approx(2.5)
-    assert figures.timing.fps == pytest.approx(10)
-    assert figures.timing.p50_ms == pytest.approx(30)  # the engine's time, without the waiting
+    assert (stats.frames, stats.late, stats.dropped) == (25, 0, 0)
+    assert stats.seconds == pytest.approx(2.5)
+    assert stats.timing.fps == pytest.approx(10)
+    assert stats.timing.p50_ms == pytest.approx(30)  # the engine's time, without the waiting
     assert stage.show.first_frame_s == pytest.approx(0.03)
 
 
@@ -54,14 +54,14 @@ def test_a_slow_engine_drops_slots_and_the_show_is_no_longer_for_it() -> None:
     stage = Stage(ScriptedSink())
     stage.show.run(stage.frames(0.0, 0.25), num_slots=20)
     stage.fan_out.close()
-    figures = stage.show.figures()
+    stats = stage.show.stats()
     slots = [frame.slot for frame in stage.sink.frames]
     assert slots[:4] == [0, 2, 5, 7]
-    assert slots[-1] < 20 == figures.frames + figures.dropped
+    assert slots[-1] < 20 == stats.frames + stats.dropped
     assert stage.clock.now() <= 2.2
 
 
-def test_it_ends_when_it_is_told_to() -> None:
+def test_it_ends_when_it_is_stopped() -> None:
     stage = Stage(ScriptedSink())
     assert stage.show.run(stage.frames(0.05), is_stopped=lambda: stage.clock.now() > 1) is ShowEnd.INTERRUPTED
     stage.fan_out.close()
@@ -71,7 +71,7 @@ def test_it_ends_when_it_is_told_to() -> None:
 @pytest.mark.parametrize(
     ("error", "end"), [(SinkError("broken"), ShowEnd.ALL_DEAD), (ReaderGoneError("gone"), ShowEnd.READER_GONE)]
 )
-def test_it_ends_when_nobody_is_left(error: SinkError, end: ShowEnd) -> None:
+def test_it_ends_when_no_sink_is_left(error: SinkError, end: ShowEnd) -> None:
     sink = ScriptedSink("sink", {"write": error})
     stage = Stage(sink)
 
@@ -86,7 +86,7 @@ def test_it_ends_when_nobody_is_left(error: SinkError, end: ShowEnd) -> None:
     stage.fan_out.close()
 
 
-def test_figures_are_refreshed_four_times_a_second() -> None:
+def test_statistics_are_refreshed_four_times_a_second() -> None:
     stage = Stage(ScriptedSink(), fps=100)
     seen: list[ShowStats] = []
     assert stage.show.latest()["frames"] == 0
@@ -101,9 +101,9 @@ def test_figures_are_refreshed_four_times_a_second() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cost_s", "breath_s"), [(0.0, 0.008), (0.03, 0.008), (0.045, 0.005), (0.05, 0.0), (0.09, 0.0), (0.1, 0.0)]
+    ("cost_s", "delay_s"), [(0.0, 0.008), (0.03, 0.008), (0.045, 0.005), (0.05, 0.0), (0.09, 0.0), (0.1, 0.0)]
 )
-def test_a_frame_is_begun_later_where_there_is_time_to_spare(cost_s: float, breath_s: float) -> None:
+def test_a_frame_is_begun_later_where_there_is_time_to_spare(cost_s: float, delay_s: float) -> None:
     stage = Stage(ScriptedSink())
     begun: list[float] = []
 
@@ -117,11 +117,11 @@ def test_a_frame_is_begun_later_where_there_is_time_to_spare(cost_s: float, brea
     stage.show.run(frames(), num_slots=10)
     stage.fan_out.close()
     due = [begun[0] + cost_s + 0.1 * slot for slot in range(9)]  # of the frame before
-    assert [later - earlier for later, earlier in zip(begun[1:], due, strict=True)] == pytest.approx([breath_s] * 9)
-    assert (stage.show.figures().late, stage.show.figures().dropped) == (0, 0)
+    assert [later - earlier for later, earlier in zip(begun[1:], due, strict=True)] == pytest.approx([delay_s] * 9)
+    assert (stage.show.stats().late, stage.show.stats().dropped) == (0, 0)
 
 
-def test_one_slow_frame_takes_the_breath_away_for_a_while() -> None:
+def test_one_slow_frame_ends_the_delay_for_a_while() -> None:
     stage = Stage(ScriptedSink())
     begun: list[float] = []
 
@@ -133,6 +133,6 @@ def test_one_slow_frame_takes_the_breath_away_for_a_while() -> None:
 
     stage.show.run(frames(), num_slots=40)
     stage.fan_out.close()
-    breaths = [round(moment - begun[0] - 0.01 - 0.1 * number, 6) for number, moment in enumerate(begun[1:])]
-    assert breaths[:3] == [0.008, 0, 0]
-    assert breaths[-1] == 0.008
+    delays = [round(moment - begun[0] - 0.01 - 0.1 * number, 6) for number, moment in enumerate(begun[1:])]
+    assert delays[:3] == [0.008, 0, 0]
+    assert delays[-1] == 0.008

@@ -55,7 +55,7 @@ def test_a_terminal_gets_one_line_that_is_rewritten_and_fits() -> None:
     assert stream.getvalue().endswith("\r\x1b[Kthe end\n")
 
 
-def test_nothing_that_is_quoted_steers_the_terminal() -> None:
+def test_quoted_text_cannot_control_the_terminal() -> None:
     stream = Terminal()
     status = StatusLine(stream, FakeClock())
     status.say("the cue is left out: \x1b[2J\u202e\nsecond line")

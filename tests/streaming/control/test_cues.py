@@ -1,13 +1,13 @@
-"""Cues: played at their time, checked before the show, and harmless when they fail in it."""
+"""Timed cues: applied at their time, checked before the show, and left out if they fail during it."""
 
 from __future__ import annotations
 
 import json
 import threading
 from collections.abc import Callable
-from concurrent.futures import wait
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,8 @@ from runtime import Generator, Manifest
 from runtime.engines.engine import Array, Program
 from runtime.noise import CODES, normals
 from runtime.prompts.text_encoder import open_text_encoder
-from streaming.arguments import Cue
-from streaming.control.cue_list import CueList
+from streaming.control.controller import ShowController
+from streaming.control.cues import Cue, to_label
 from streaming.output.pacing import Pacer
 from tests.fakes import FakeClock, FakeEngine, count_frames, fake_generator
 from tests.runtime import prompted
@@ -49,27 +49,41 @@ class Stage:
             self.manifest, compute, renewal=False, open_text_encoder=lambda: self.words
         )
         self.said: list[str] = []
+        self._changed = threading.Condition()
         self.pacer = Pacer(FakeClock(0.0), Fraction(FPS))
 
     def cue(
         self, *cues: tuple[float, str, Any], dissolve_s: float = 0.0, live: Callable[[], Any] | None = None
     ) -> None:
-        """Make the cues."""
+        """Schedule the cues."""
         made = [Cue(Fraction(str(at_s)), kind, value) for at_s, kind, value in cues]
-        self.cues = CueList(self.generator, made, dissolve_s=dissolve_s, say=self.said.append, live=live)
-        self.frames = self.cues.frames(self.pacer)
+        self.controller = ShowController()
+        self.controller.on_change.append(self._wake)
+        self.controller.attach(self.generator, "seed 0")
+        if live is not None:
+            self.controller.input = SimpleNamespace(picture=live, to_json=dict)
+        self.controller.schedule(made, dissolve_s=dissolve_s, say=self.said.append)
 
     def play(self, seconds: float, *, is_patient: bool = True) -> None:
-        """Show frames; a patient show waits before each until what is being prepared is ready."""
+        """Show frames; a patient show waits before each until no timed cue is being prepared."""
         for _ in range(round(seconds * FPS)):
-            if is_patient and self.cues._next is not None:
-                wait([self.cues._next], WAIT_S)
-            next(self.frames)
+            if is_patient:
+                with self._changed:
+                    assert self._changed.wait_for(self._is_prepared, WAIT_S)
+            self.controller.play(self.pacer.next_slot / self.pacer.fps)
+            next(self.generator)
             self.pacer.pace()
+
+    def _is_prepared(self) -> bool:
+        return all(entry.state != "preparing" for entry in self.controller._timed)
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
 
     def close(self) -> None:
         """End the show."""
-        self.cues.close()
+        self.controller.close()
         self.generator.close()
 
     @property
@@ -123,7 +137,7 @@ def test_every_cue_is_played_before_the_first_frame_of_its_time(stage: Stage, pi
     assert stage.said == []
 
 
-def test_a_prompt_dissolves_in(stage: Stage) -> None:
+def test_a_prompt_fades_in(stage: Stage) -> None:
     stage.cue((0.3, "seed", 7), dissolve_s=4 / 30)  # four frames of the generator
     stage.play(1)
     stage.close()
@@ -139,7 +153,7 @@ def test_cues_at_the_same_time_are_one_prompt(stage: Stage, picture: Path) -> No
     assert stage.scene(1) == (90, pytest.approx(code(3)), pytest.approx(stage.word("storm")))
 
 
-def test_a_prompt_that_is_not_ready_comes_late_and_holds_nothing_up(prompted_bundle: Path) -> None:
+def test_a_prompt_that_is_not_ready_comes_late_and_delays_no_frame(prompted_bundle: Path) -> None:
     release, begun = threading.Event(), threading.Event()
 
     def compute(program: Program, inputs: dict[str, Array], run: int) -> dict[str, Array]:
@@ -162,7 +176,7 @@ def test_a_prompt_that_is_not_ready_comes_late_and_holds_nothing_up(prompted_bun
     assert stage.scene(2)[1] == pytest.approx(code(8))
 
 
-def test_a_cue_that_fails_in_the_show_costs_one_line(stage: Stage, picture: Path, tmp_path: Path) -> None:
+def test_a_cue_that_fails_during_the_show_is_reported_in_one_line(stage: Stage, picture: Path, tmp_path: Path) -> None:
     stage.generator.condition(text="calm sea")
     second = tmp_path / "b.png"
     second.write_bytes(picture.read_bytes())
@@ -175,7 +189,7 @@ def test_a_cue_that_fails_in_the_show_costs_one_line(stage: Stage, picture: Path
     assert stage.scene(2) == (0, pytest.approx(code(4)), 0)
 
 
-def test_what_a_live_input_shows_is_looked_at_when_the_cue_is_due(stage: Stage) -> None:
+def test_the_picture_of_a_live_input_is_taken_when_the_cue_is_due(stage: Stage) -> None:
     looks: list[int] = []
 
     def live() -> np.ndarray:
@@ -194,7 +208,7 @@ def test_what_a_live_input_shows_is_looked_at_when_the_cue_is_due(stage: Stage) 
     assert stage.said == []
 
 
-def test_a_live_input_that_shows_nothing_yet_costs_one_line(stage: Stage) -> None:
+def test_a_live_input_without_a_picture_is_reported_in_one_line(stage: Stage) -> None:
     def live() -> np.ndarray:
         raise ValueError("the input testcard has shown nothing yet")
 
@@ -226,7 +240,10 @@ def test_a_control_for_the_seed_may_be_a_cue(stage: Stage) -> None:
         ([(1, "gain", 9.0)], "gain must be from 0 to 2, got 9.0"),
         ([(1, "image", "nowhere.png")], "there is no image file nowhere.png"),
         ([(1, "clip", "nowhere.mp4")], "there is no clip file nowhere.mp4"),
-        ([(1, "image", "input")], "the cue at 1 s animates what the live input shows, and none was named: add --input"),
+        (
+            [(1, "image", "input")],
+            "the cue at 1 s uses the picture of a live input, and there is no live input: add --input",
+        ),
         ([(1, "text", "orage")], "no word of the text 'orage' is known"),
         ([(1, "text", " ")], "the text is empty"),
         ([(1.5, "text", "storm"), (1.5, "text", "sea")], "the cues at 1.5 s give text twice: leave one out"),
@@ -245,6 +262,29 @@ def test_what_can_be_checked_is_checked_before_the_show(
 def test_a_prompt_that_the_bundle_does_not_take_is_refused_before_the_show(bundle: Path) -> None:
     manifest = Manifest.parse(json.loads((bundle / "bundle.json").read_text()))
     generator, _ = fake_generator(manifest)
+    controller = ShowController()
+    controller.attach(generator, "seed 0")
     with pytest.raises(ValueError, match=r"tiny takes no text: .*; give an image or a seed"):
-        CueList(generator, [Cue(Fraction(1), "text", "storm")], dissolve_s=1, say=print)
+        controller.schedule([Cue(Fraction(1), "text", "storm")], dissolve_s=1, say=print)
     generator.close()
+
+
+def test_timed_cues_and_cues_of_the_page_share_one_queue(stage: Stage) -> None:
+    stage.cue((0.5, "text", "storm"))
+    cue = stage.controller.prepare({"seed": 7})
+    assert [entry["id"] for entry in stage.controller.state()["cues"]] == [cue["id"]], "timed cues are not listed"
+    stage.play(0.6)
+    assert stage.controller.state()["on_air"] == "storm"
+    with stage._changed:
+        ready = lambda: stage.controller.state()["cues"][0]["state"] == "ready"  # noqa: E731
+        assert stage._changed.wait_for(ready, WAIT_S)
+    stage.controller.take(cue["id"], 0.0)
+    assert stage.controller.state()["on_air"] == "seed 7"
+    stage.close()
+
+
+def test_labels_name_texts_files_and_seeds() -> None:
+    assert to_label({"text": "storm", "image": Path("a/b.png"), "seed": 1}) == "b.png, storm"
+    assert to_label({"clip": "c/d.mp4", "text": None}) == "d.mp4"
+    assert to_label({"image": np.zeros(3)}) == "image"
+    assert to_label({"seed": 9, "image": None}) == "seed 9"

@@ -1,0 +1,163 @@
+"""A show from a bundle to its sinks: `stream` is the Python API, and `python -m streaming` uses the same code.
+
+from streaming import stream
+stream("bundles/satellite-256", to=["clip.mp4"], seconds=10)
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+from streaming.arguments import DEFAULT_BUNDLE, DEFAULT_SINK, parse
+from streaming.live.encoders import ENCODERS, choose
+from streaming.output.fan_out import FanOut, SinkStats
+from streaming.output.frame_repeater import FrameRepeater
+from streaming.output.pacing import Pacer, SystemClock
+from streaming.process.interruption import Interruption, process_start_s
+from streaming.show.show import Show, ShowEnd
+from streaming.show.stats import ShowStats
+from streaming.show.status import StatusLine, to_summary
+from streaming.sinks.sink import Sink, StreamFormat
+from streaming.sinks.table import KINDS, make_sinks
+
+
+def stream(
+    bundle: str | Path, to: Sequence[str | Path | Sink] = (DEFAULT_SINK,), seconds: float | None = None, **options: Any
+) -> int:
+    """Stream a bundle to sinks, and return when the show has ended.
+
+    On the main thread, Ctrl-C and SIGTERM end the show as they end `python -m streaming`.
+
+    Args:
+        bundle: folder of the bundle.
+        to: sinks as behind `--to`, or instances of `Sink`; at least one.
+        seconds: length of the show; None for no end.
+        options: the other options of `python -m streaming`, with underscores: text, image, clip, seed, fps, preset,
+            engine, ... `control` is a mapping of names to values, `cue` a list of strings. None leaves one out.
+
+    Returns:
+        0, or 1 if no sink is left or none has received a frame.
+
+    Raises:
+        ValueError: an option is unknown or has a bad value.
+        BundleError: the bundle is missing or damaged.
+        EngineError: no engine can run the bundle, or it failed during the show.
+        SinkError: a sink cannot be opened.
+    """
+    if isinstance(to, (str, Path, Sink)) or not to:
+        raise ValueError(f'to must be a list of sinks with at least one, e.g. ["clip.mp4"], got {to!r}')
+    specs = [f"--to={sink}" for sink in to if not isinstance(sink, Sink)]
+    parsed = parse([*specs, *_to_arguments({**options, "seconds": seconds}), "--", str(bundle)])
+    made = iter(make_sinks(parsed.to or [], parsed.pixels))
+    sinks = [sink if isinstance(sink, Sink) else next(made) for sink in to]
+    interruption = Interruption()
+    is_main = threading.current_thread() is threading.main_thread()
+    with interruption if is_main else nullcontext():
+        return run_show(parsed, interruption, sinks)
+
+
+def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Sequence[Sink] = ()) -> int:
+    """Run a show from its first frame to its summary.
+
+    Args:
+        options: as `streaming.arguments.parse` returns them.
+        interruption: ends the show.
+        sinks: where frames go; empty for those that the options name.
+
+    Returns:
+        The exit status, 0 or 1.
+
+    Raises:
+        ValueError, BundleError, EngineError, SinkError: as `stream`.
+    """
+    from runtime.bundle.reader import read_manifest
+
+    sinks = sinks or make_sinks(options.to or [DEFAULT_SINK], options.pixels)
+    bundle = _find_bundle(options.bundle)
+    manifest = read_manifest(bundle)
+    width, height, fps = manifest.frame.width, manifest.frame.height, options.fps or manifest.frame.fps
+    clock = SystemClock()
+    fan_out = FanOut(list(sinks))
+    pacer = Pacer(clock, fps)
+    show = Show(fan_out, pacer, clock, FrameRepeater(fan_out, pacer, clock))
+    status = StatusLine(sys.stderr, clock, as_json=options.log == "json")
+    from streaming.control.controller import ShowController
+
+    controller, preset = ShowController(), "" if options.preset == "none" else options.preset
+    encoding = {kind.cls for kind in KINDS if kind.encodes}
+    needs_encoder = any(type(sink).__name__ in encoding for sink in sinks)
+    encoder = choose(options.encoder, width, height, fps) if needs_encoder else ""
+    latest, pixels = show.latest, options.pixels
+    stream_format = StreamFormat(manifest.name, width, height, fps, pixels, latest, controller, preset, encoder)
+    fan_out.open(stream_format)
+    try:
+        from streaming.show.player import Player  # while the sinks start on their threads
+
+        with Player(options, bundle, controller, status.say) as player:
+            frames = player.frames(pacer, clock)
+            fan_out.wait_ready()
+
+            def refresh(stats: ShowStats) -> None:
+                show.engine = player.engine
+                status.refresh(stats)
+
+            show.engine = player.engine
+            status.say(f"{manifest.name}: {width} x {height}, {float(fps):g} fps, {player.engine}")
+            if options.verbose:
+                status.say(player.generator.engine_reason)
+            status.say(f"on air: {', '.join(sink.name for sink in sinks)}. Ctrl-C ends the show.")
+            if encoder:
+                status.say(f"H.264 by {ENCODERS[encoder].title}")
+            for invitation in filter(None, (sink.invitation for sink in sinks)):
+                status.say(invitation)
+            interruption.is_on_air = True
+            num_slots = None if options.seconds is None else ceil(options.seconds * fps)
+            try:
+                end = show.run(frames, num_slots=num_slots, is_stopped=lambda: interruption.is_set, on_refresh=refresh)
+            finally:
+                hung = fan_out.close(keep=True)
+    finally:
+        fan_out.close(keep=False)  # does nothing if the show has closed it
+    stats = show.stats(of_all=True)
+    for name in hung:
+        status.say(f"sink {name} did not close in time and was abandoned")
+    first_s = None if show.first_frame_s is None else show.first_frame_s - process_start_s()
+    status.say(to_summary(stats, reason=end.value, engine=show.engine, first_frame_s=first_s))
+    return _to_status(end, stats.sinks, stats.frames)
+
+
+def _to_arguments(options: Mapping[str, Any]) -> list[str]:
+    """Return options as `streaming.arguments.parse` reads them, so that both are checked by the same code."""
+    arguments = []
+    for name, value in options.items():
+        if name in ("help", "to", "bundle"):
+            raise ValueError(f"stream takes no option {name!r}")
+        values = [f"{key}={item}" for key, item in value.items()] if isinstance(value, Mapping) else value
+        for item in values if isinstance(values, (list, tuple)) else [values]:
+            option = f"--{name.replace('_', '-')}"
+            arguments += [] if item is None or item is False else [option if item is True else f"{option}={item}"]
+    return arguments
+
+
+def _to_status(end: ShowEnd, sinks: Sequence[SinkStats], frames: int) -> int:
+    if end is ShowEnd.READER_GONE:
+        return 0
+    is_vain = frames > 0 and all(sink.is_dead or not sink.written for sink in sinks)
+    is_dead = end is ShowEnd.ALL_DEAD and any(sink.is_dead for sink in sinks)  # not all were closed by the user
+    return 1 if is_vain or is_dead else 0
+
+
+def _find_bundle(given: str | None) -> Path:
+    """Return the given bundle; the default one is searched here, then beside the installed package."""
+    if given is not None:
+        return Path(given)
+    beside = Path(__file__).resolve().parents[1] / DEFAULT_BUNDLE
+    here = Path(DEFAULT_BUNDLE)
+    return here if here.is_dir() or not beside.is_dir() else beside

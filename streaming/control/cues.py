@@ -1,0 +1,101 @@
+"""The rules for prompts and cues, shared by the command line and the page. Does not import the runtime."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import groupby
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runtime import Scene
+
+PARTS = ("text", "image", "clip", "seed")  # of a prompt; every other kind of cue is a control
+LIVE = "input"  # as an image: the current picture of the live input
+MAX_TEXT = 2000  # characters
+MAX_SEED = 2**64 - 1
+MAX_DISSOLVE_S = 3600
+
+
+@dataclass(frozen=True)
+class Cue:
+    """A part of a prompt, or a control's value, that is applied at a given time of the show.
+
+    Args:
+        at_s: when, in seconds of the show.
+        kind: one of `PARTS`, or the name of a control.
+        value: a text or a path (str), a seed (int), or the control's value (float).
+    """
+
+    at_s: Fraction
+    kind: str
+    value: Any
+
+
+@dataclass
+class CueEntry:
+    """A cue in the list of a `ShowController`, whose lock protects it."""
+
+    number: int
+    label: str
+    parts: dict[str, Any]
+    at_s: Fraction = Fraction(0)  # of a timed cue
+    state: str = "preparing"
+    error: str = ""
+    scene: Scene | None = None
+    take_s: float | None = None  # length of the cross-fade if it is taken as soon as it is ready
+    has_been_on_air: bool = False
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it needs the picture that the live input shows when it is prepared."""
+        return isinstance(self.parts.get("image"), str) and self.parts["image"] == LIVE
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what the page and the HTTP API show."""
+        return {
+            "id": self.number,
+            "label": self.label,
+            "kind": next(kind for kind in ("clip", "image", "text", "seed") if kind in self.parts),
+            "state": self.state,
+            "error": self.error,
+            "is_next": self.take_s is not None,
+        }
+
+
+def to_prompts(cues: Iterable[Cue]) -> list[tuple[Fraction, dict[str, Any]]]:
+    """Combine the cues that share a time into one prompt; cues for controls are left out.
+
+    Returns:
+        (time in seconds, arguments of `Generator.prepare`) per prompt, in order of time.
+
+    Raises:
+        ValueError: a prompt has a part twice.
+    """
+    prompts = []
+    ordered = sorted((cue for cue in cues if cue.kind in PARTS), key=lambda cue: cue.at_s)
+    for at_s, group in groupby(ordered, key=lambda cue: cue.at_s):
+        parts: dict[str, Any] = {}
+        for cue in group:
+            if cue.kind in parts:
+                raise ValueError(f"the cues at {float(at_s):g} s give {cue.kind} twice: leave one out")
+            parts[cue.kind] = cue.value
+        prompts.append((at_s, parts))
+    return prompts
+
+
+def to_label(parts: Mapping[str, Any]) -> str:
+    """Return a prompt in a few words: its text and the names of its files, or its seed."""
+    words = [
+        value if part == "text" else Path(value).name if isinstance(value, (str, Path)) else part
+        for part in ("image", "clip", "text")
+        if (value := parts.get(part)) is not None
+    ]
+    return ", ".join(words) or f"seed {parts['seed']}"
+
+
+def with_text(parts: Mapping[str, Any], text: str | None) -> dict[str, Any]:
+    """Return a prompt that keeps the text on air if it holds a seed alone."""
+    return {**parts, "text": text} if parts.keys() == {"seed"} and text is not None else dict(parts)
