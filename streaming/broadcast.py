@@ -11,6 +11,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -155,9 +156,13 @@ def _to_status(end: ShowEnd, sinks: Sequence[SinkStats], frames: int) -> int:
 
 
 def _find_bundle(given: str | None) -> Path:
-    """Return the given bundle; the default one is searched here, then beside the installed package."""
+    """Return the given bundle; the default one is searched here, in the checkout, then in the installed package."""
     if given is not None:
         return Path(given)
-    beside = Path(__file__).resolve().parents[1] / DEFAULT_BUNDLE
-    here = Path(DEFAULT_BUNDLE)
-    return here if here.is_dir() or not beside.is_dir() else beside
+    here, checkout = Path(DEFAULT_BUNDLE), Path(__file__).resolve().parents[1] / DEFAULT_BUNDLE
+    for path in (here, checkout):
+        if path.is_dir():
+            return path
+    package = find_spec("everframe_bundles")
+    places = [] if package is None else package.submodule_search_locations or []
+    return next((Path(place) / here.name for place in places if (Path(place) / here.name).is_dir()), here)
