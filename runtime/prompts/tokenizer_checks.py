@@ -90,7 +90,7 @@ def _check_replacement(item: Mapping[str, Any]) -> None:
     if not (kind == "String" and is_short) and not (kind == "Regex" and wanted in _PATTERNS and len(content) <= 1):
         raise ValueError(
             f'its normalizer "Replace" puts {describe(content)} for {describe(pattern)}: the replacement must not '
-            f"be longer; only the patterns {' and '.join(map(repr, _PATTERNS))} are allowed, for one character"
+            f"be longer; the regular expressions allowed are {' and '.join(map(repr, _PATTERNS))}, for one character"
         )
 
 

@@ -127,8 +127,8 @@ def lying(shape: str, descr: str = "|i1") -> bytes:
 
 VECTORS = np.ones((7, 8), np.int8)
 BROKEN: list[tuple[str, bytes, str]] = [
-    ("vectors", b"", r"vectors\.npy is no \.npy file"),
-    ("vectors", b"\x93NUMPY\x01\x00", r"vectors\.npy is no \.npy file"),
+    ("vectors", b"", r"vectors\.npy is not a \.npy file"),
+    ("vectors", b"\x93NUMPY\x01\x00", r"vectors\.npy is not a \.npy file"),
     ("vectors", npy(VECTORS)[:-1], r"holds int8 \(7, 8\) in 55 bytes, expected int8 \(7, 8\)"),
     ("vectors", npy(VECTORS) + b"x", "in 57 bytes"),
     ("vectors", npy(VECTORS.astype(np.float32)), "holds float32"),
@@ -139,7 +139,7 @@ BROKEN: list[tuple[str, bytes, str]] = [
     ("vectors", lying("(7, 8000000000)"), "in 56 bytes"),
     ("vectors", lying("(7, 8)", "|O"), "holds object"),
     ("vectors", lying("(7, " + "9" * 90 + ")"), "in 56 bytes"),
-    ("vectors", lying("(7, 8"), r"vectors\.npy is no \.npy file"),
+    ("vectors", lying("(7, 8"), r"vectors\.npy is not a \.npy file"),
     ("vectors", lying("(-7, -8)"), "in 56 bytes"),
     ("scales", lying("(1000000000000000,)", "<f4"), r"scales\.npy holds float32"),
     ("scales", npy(np.ones((7, 1), np.float32)), r"scales\.npy holds float32 \(7, 1\)"),
@@ -219,8 +219,8 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
     ({"normalizer": replace_all(LETTERS, "a" * 1000, 2)}, "the replacement must not be longer"),
     ({"normalizer": replace_all(LETTERS, "aa")}, "the replacement must not be longer"),
     ({"normalizer": replace_all({"String": ""}, "a")}, "the replacement must not be longer"),
-    ({"normalizer": replace_all({"Regex": "(a+)+$"}, "")}, "of regular expressions only"),
-    ({"normalizer": replace_all({"Regex": r"\s+"}, "  ")}, "of regular expressions only"),
+    ({"normalizer": replace_all({"Regex": "(a+)+$"}, "")}, "the regular expressions allowed are"),
+    ({"normalizer": replace_all({"Regex": r"\s+"}, "  ")}, "the regular expressions allowed are"),
     ({"normalizer": replace_all(LETTERS, "a", 100)}, "it has 100 normalizers"),
     ({"normalizer": {"type": "Prepend", "prepend": "a" * 10**6}}, "its normalizer 'Prepend' is not one that is read"),
     ({"normalizer": {"type": "ByteLevel"}}, "its normalizer 'ByteLevel' is not one that is read"),
