@@ -54,7 +54,7 @@ def make_config(text: int = 0, run: dict[str, int] | None = None, **changes: Any
     return Config(
         model=Shape(64, 64, 4, 16, text_dimensions=text, components=4, encoder_scale=0.25),
         footage=FootageConfig(short_side=72, crop_min=64, crop_max=72, horizon_frames=12),
-        pretrain=PretrainConfig(weights={"position": 0.2, "alignment": 0.2 if text else 0.0}),
+        pretrain=PretrainConfig(weights={"position": 0.2, "reconstruction": 1.0, "alignment": 0.2 if text else 0.0}),
         finetune=replace(SMALL, **changes),
         run=RunConfig(precision="fp32", **{"log_every": 1, "checkpoint_every": 2, "evaluate_clips": 8} | (run or {})),
     )
@@ -217,7 +217,7 @@ def test_with_all_losses_nothing_starves(checkpoint: Path, words: WordVectors, f
         for name, value in module.named_parameters()
         if value.grad is None or not value.grad.isfinite().all() or not value.grad.abs().sum() > 0
     ]
-    assert starved == ["picture_discriminator.from_gap.weight"]  # a picture alone has no gap
+    assert starved == ["picture_critic.from_gap.weight"]  # a picture alone has no gap
     assert all(torch.isfinite(torch.tensor(value)) for value in metrics.values())
     expected = {
         "adversarial", "matching", "adversarial_picture", "own_features", "code_l1", "kl", "continuation", "look",

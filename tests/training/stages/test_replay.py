@@ -48,7 +48,7 @@ def test_what_is_drawn_is_taken_out() -> None:
 
 def test_every_entry_has_the_same_chance() -> None:
     torch.manual_seed(0)
-    counts = Counter(filled(4).draw(1, LAYOUT)[0].show.caption for _ in range(400))
+    counts = Counter(filled(4).draw(1, LAYOUT)[0].rollout.caption for _ in range(400))
     assert set(counts) == {"0", "1", "2", "3"}
     assert min(counts.values()) > 60  # of 100
 
