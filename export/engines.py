@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import onnx
 
-from export.commandline import ProgressTable
+from export.commandline import Advance, ProgressTable
 from runtime.bundle.graph_checks import prune
 from runtime.bundle.reader import open_bundle
 from runtime.bundle.strict_json import nearest
@@ -119,7 +120,7 @@ def build_engines(
                     name=name,
                     cache_dir=folder / "engines",
                     is_private=False,
-                    report=lambda share, _, advance=advance: advance(share),
+                    report=partial(_report, advance),
                 )
                 # Count in the engine if it can be loaded here, else in the strongly typed network.
                 share, counted = built.share, "network"
@@ -145,6 +146,10 @@ def build_engines(
                 }
             )
     return entries
+
+
+def _report(advance: Advance, share: float, phase: str) -> None:  # noqa: ARG001
+    advance(share)
 
 
 def _graphs(folder: Path, precisions: Sequence[str]) -> Iterator[tuple[str, str, bytes]]:
