@@ -38,7 +38,9 @@ def _read(file: IO[bytes], allocate: Callable[[int], Data] = bytearray) -> Messa
         fields = json.loads(line) if line.endswith(b"\n") else None
     except (OSError, ValueError):
         return None
-    size = fields.pop("size", 0) if isinstance(fields, dict) else None
+    if not isinstance(fields, dict):
+        return None
+    size = fields.pop("size", 0)
     if not isinstance(size, int) or not 0 <= size <= _MAX_BYTES:
         return None
     data = allocate(size)
