@@ -92,7 +92,7 @@ class ChildProcess:
         self.pid = self._process.pid
         if niceness and hasattr(os, "setpriority"):
             with contextlib.suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, self.pid, niceness)
+                os.setpriority(os.PRIO_PROCESS, self.pid, os.getpriority(os.PRIO_PROCESS, 0) + niceness)
         self._changed = threading.Condition()
         self._outbox: deque[tuple[Data, ...]] = deque([] if config is None else [(encode(config),)])
         self._inbox: deque[Message] = deque()

@@ -71,6 +71,7 @@ class Server:
                 self.end_headers()
                 self.wfile.write(body.encode())
 
+        self._tasks: list[asyncio.Task[None]] = []
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.place = f"127.0.0.1:{self._http.server_address[1]}"
         threading.Thread(target=self._http.serve_forever, daemon=True).start()
@@ -78,14 +79,7 @@ class Server:
     async def accept(self, offer: str) -> str:
         peer = make_peer()
         self.peers.append(peer)
-        tasks = set()
-
-        def receive(track: Any) -> None:
-            task = asyncio.ensure_future(self._receive(track))
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
-
-        peer.on("track", receive)
+        peer.on("track", lambda track: self._tasks.append(asyncio.ensure_future(self._receive(track))))
         await peer.setRemoteDescription(aiortc.RTCSessionDescription(offer, "offer"))
         await peer.setLocalDescription(await peer.createAnswer())
         return str(peer.localDescription.sdp)
@@ -117,7 +111,13 @@ class Server:
         asyncio.run_coroutine_threadsafe(ask(), self.loop).result(WAIT_S)
 
     def close(self) -> None:
+        async def end_tasks() -> None:
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
         self.hang_up()
+        asyncio.run_coroutine_threadsafe(end_tasks(), self.loop).result(WAIT_S)
         self._http.shutdown()
         self._http.server_close()
         self.loop.call_soon_threadsafe(self.loop.stop)

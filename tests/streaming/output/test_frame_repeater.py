@@ -105,7 +105,7 @@ class Now(BackgroundThread[Any]):
 
 
 def test_a_picture_stands_in_until_the_engine_is_back(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("streaming.show.fallback.Background", Now)
+    monkeypatch.setattr("streaming.show.fallback.BackgroundThread", Now)
     clock, said = FakeClock(0.0), list[str]()
     sources: list[Any] = [EngineError("still gone"), iter([numbered(7), numbered(8)])]
 
