@@ -91,7 +91,7 @@ crop_max = 72
 horizon_frames = 8
 [pretrain]
 iterations = 4
-batch = 4
+batch = 2
 [finetune]
 iterations = 4
 batch = 4
@@ -105,7 +105,7 @@ burn_in_frames = 4
 [run]
 threads = 1
 log_every = 2
-evaluate_clips = 8
+evaluate_clips = 4
 sample_every = 4
 checkpoint_every = 2
 """

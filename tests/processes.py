@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -49,4 +51,9 @@ def end_others(before: dict[int, str], grace_s: float) -> dict[int, str]:
     for pid in others:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    if others:  # close their pipes, too: whatever is collected unclosed fails a later test
+        for item in gc.get_objects():
+            if issubclass(type(item), subprocess.Popen) and item.pid in others:
+                with contextlib.suppress(OSError), item:
+                    pass
     return others

@@ -89,11 +89,10 @@ def test_tensorrt_rtx_builds_every_graph_mostly_in_half_precision(bundle: Path, 
 
 @every_bundle
 def test_it_moves_stays_in_range_and_renews_itself(bundle: Path, cache: Path) -> None:
-    with Generator.open(bundle, seed=3, cache_dir=cache) as generator:
+    with Generator.open(bundle, seed=3, cache_dir=cache, threads=1) as generator:
         renewal = generator.manifest.renewal
         assert renewal is not None
-        assert renewal.every_frames > 100
-        frames = [next(generator).astype(np.float32) for _ in range(100)]
+        frames = [next(generator).astype(np.float32) for _ in range(60)]
         generator.skip(renewal.every_frames + renewal.dissolve_frames + 1 - generator.frame_index)
         renewed = next(generator).astype(np.float32)
     motion = np.array([np.abs(b - a).mean() for a, b in pairwise(frames)])

@@ -215,6 +215,7 @@ def test_a_server_that_refuses_moves_leaves_and_returns(server: Server) -> None:
     server.status = 201
     show.write_until(lambda: show.sink.is_up())
     assert server.requests[-2:] == [("POST", "/moved", "Bearer TOKEN"), ("POST", "/whip/x", "Bearer TOKEN")]
+    show.write_until(lambda: server.frames)  # a peer that is not connected yet cannot say that it leaves
     server.hang_up()
     show.write_until(lambda: not show.sink.is_up())
     assert "the server has left" in show.sink.state()
