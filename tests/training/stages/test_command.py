@@ -338,7 +338,7 @@ def test_two_processes_have_the_loss_curve_of_one(
     words = make_words(tmp_path / "words", ["a square that moves right left down"])
     start("pretrain", config, footage, tmp_path / "run1", footage_cache, "--words", str(words))
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    program = str(Path(__file__).with_name("quick_training.py"))
+    program = str(Path(__file__).parents[1] / "quick_training.py")
     command = [
         sys.executable, *launch, program, "pretrain", str(config), "--data", str(footage),
         "--words", str(words), "--out", str(tmp_path / "run2"), "--cache", str(footage_cache),
