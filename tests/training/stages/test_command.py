@@ -363,7 +363,6 @@ def test_two_processes_have_the_loss_curve_of_one(
         (["pretrain", CONFIG, "--data", "n" * 300, "--out", "x"], f"training: the name {'n' * 60}... is too long"),
         (["pretrain", CONFIG, "--data", ".", "--out", "n" * 300], f"training: the name {'n' * 60}... is too long"),
         (["shard", "n" * 300, "--out", "x"], f"training: the name {'n' * 60}... is too long"),
-        (["pack", "n" * 300, "--out", "x"], f"training: the name {'n' * 60}... is too long"),
         (["words", "n" * 300, "--out", "x"], f"training: the name {'n' * 60}... is too long"),
         (["probe", "n" * 300], f"training: the name {'n' * 60}... is too long"),
         (["sample", "n" * 300], f"training: the name {'n' * 60}... is too long"),
