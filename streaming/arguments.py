@@ -14,7 +14,7 @@ from streaming.control.cues import MAX_DISSOLVE_S, MAX_SEED, PARTS, Cue
 from streaming.live.encoders import AUTO, ENCODERS
 from streaming.live.presets import PRESETS
 from streaming.masking import mask
-from streaming.sinks.table import KINDS
+from streaming.sinks.table import KINDS, RGB_FORMS
 
 DEFAULT_BUNDLE = "bundles/satellite-256"
 DEFAULT_SINK = "http://127.0.0.1:8000"
@@ -211,7 +211,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--log", choices=("text", "json"), default="text", help="status output format (default: text)")
     add("--verbose", action="store_true", help="print why the engine was chosen")
-    add("--pixels", choices=("i420", "rgb"), default="i420", help='rgb is for "-" and "null" alone (default: i420)')
+    add("--pixels", choices=("i420", "rgb"), default="i420", help=f"rgb only with {RGB_FORMS} (default: i420)")
     options = parser.parse_args(argv)
     if options.image == "input" and options.input is None:
         parser.error("--image input needs a live input: add --input, e.g. --input webcam")

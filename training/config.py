@@ -328,6 +328,8 @@ def _build(kind: type, data: Any, where: str, prefix: str) -> object:
     weights = task_weights() if kind is PretrainConfig else {}
     if weights:  # every task's weight is a key of [pretrain]
         del hints["weights"]
+        if taken := sorted(weights.keys() & hints.keys()):
+            raise ValueError(f"the pretraining task {taken[0]} has the name of another key of [pretrain]: rename it")
         hints |= dict.fromkeys(weights, float)
     for key in data:
         if key not in hints:

@@ -95,7 +95,7 @@ class Engine(Protocol):
         """Return None if the engine can run here, else one sentence: why not, and what to install."""
 
     def precisions(self) -> Sequence[str]:
-        """Return the `PRECISIONS` that this machine supports, fastest first; called only if the engine is available."""
+        """Return the `PRECISIONS` that this machine supports, fastest first, "fp32" among them; never raises."""
 
     def open(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> Session:
         """Compile a graph.

@@ -76,6 +76,8 @@ KINDS: tuple[SinkKind, ...] = (
     ),
 )
 
+RGB_FORMS = " and ".join(f"--to {kind.form}" for kind in KINDS if kind.takes_rgb)
+
 
 def make_sinks(specs: Sequence[str], pixels: str) -> list[Sink]:
     """Make the sinks that were requested, without opening them.
@@ -96,21 +98,10 @@ def make_sinks(specs: Sequence[str], pixels: str) -> list[Sink]:
         if spec in specs[:index]:
             raise SinkError(f"sink {mask(spec)} is given twice: give each --to once")
         if pixels == "rgb" and not kind.takes_rgb:
-            raise SinkError(
-                f"sink {mask(spec)} accepts i420, got --pixels rgb: use --pixels rgb only with --to - and --to null"
-            )
+            raise SinkError(f"sink {mask(spec)} accepts i420, got --pixels rgb: use it only with {RGB_FORMS}")
         module = importlib.import_module(f"streaming.sinks.{kind.module}")
         sinks.append(getattr(module, kind.cls)(spec))
     return sinks
-
-
-def encodes(spec: str) -> bool:
-    """Return whether a sink encodes H.264.
-
-    Raises:
-        SinkError: the spec is not a sink.
-    """
-    return _find(spec).encodes
 
 
 def _find(spec: str) -> SinkKind:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from training import config
 from training.config import Config, config_from_dict, load_config
 from training.tasks.table import TASKS
 
@@ -156,3 +157,10 @@ def test_the_small_configuration_trains_the_same_generator_for_a_third_as_long()
     assert (small.model, small.footage) == (whole.model, whole.footage)
     for stage in ("pretrain", "finetune", "polish"):
         assert 3 * getattr(small, stage).iterations == getattr(whole, stage).iterations
+
+
+def test_a_task_may_not_take_the_name_of_another_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = config.task_weights()
+    monkeypatch.setattr(config, "task_weights", lambda: {**weights, "batch": 0.0})
+    with pytest.raises(ValueError, match="the pretraining task batch has the name of another key"):
+        load_config(CONFIGS[0])

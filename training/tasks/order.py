@@ -105,7 +105,7 @@ class OrderTask(PretrainingTask):
         self.arrow = nn.Sequential(nn.Linear(64 + FRAMES * sum(channels[1:]), 96), nn.LeakyReLU(0.2), nn.Linear(96, 1))
 
     def views(self, clips: Clips, draw: Draw) -> Views:
-        """Return every clip twice: shuffled, and and in order, at random forwards or backwards."""
+        """Return every clip twice: shuffled, and in order, at random forwards or backwards."""
         return self.shown(clips, draw, SPLIT)
 
     def shown(self, clips: Clips, draw: Draw, share: float) -> Views:

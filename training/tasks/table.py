@@ -5,18 +5,24 @@ A task's name is its key in the configuration's `[pretrain]` section; the value 
 
 from __future__ import annotations
 
-from training.tasks.alignment import AlignmentTask
-from training.tasks.anticipation import AnticipationTask
-from training.tasks.order import OrderTask
-from training.tasks.position import PositionTask
-from training.tasks.reconstruction import ReconstructionTask
+from importlib import import_module
+
 from training.tasks.task import PretrainingTask
 
-_TASKS: tuple[type[PretrainingTask], ...] = (
-    OrderTask,
-    PositionTask,
-    ReconstructionTask,
-    AlignmentTask,
-    AnticipationTask,
+_CLASSES = (  # module in this folder, and class
+    ("order", "OrderTask"),
+    ("position", "PositionTask"),
+    ("reconstruction", "ReconstructionTask"),
+    ("alignment", "AlignmentTask"),
+    ("anticipation", "AnticipationTask"),
 )
-TASKS = {task.name: task for task in _TASKS}
+
+
+def _load() -> dict[str, type[PretrainingTask]]:
+    classes: list[type[PretrainingTask]] = [
+        getattr(import_module(f"training.tasks.{module}"), name) for module, name in _CLASSES
+    ]
+    return {task.name: task for task in classes}
+
+
+TASKS = _load()  # by name
