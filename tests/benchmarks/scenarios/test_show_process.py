@@ -15,8 +15,9 @@ from tests import tiny
 def test_a_real_show_is_sampled_and_ended(tmp_path: Path) -> None:
     with ShowProcess(str(tiny.build(tmp_path / "tiny")), ["null"], fps=30) as show:
         first = show.wait_begun()
-        last = first
+        last, deadline_s = first, time.monotonic() + 60
         while last["frames"] == first["frames"]:
+            assert time.monotonic() < deadline_s
             time.sleep(0.05)
             last = show.sample()
         assert show.is_running()
