@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import socket
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import Any
 
@@ -213,7 +214,14 @@ def test_the_default_bundle_is_found_here_or_beside_the_package(
     monkeypatch.chdir(tmp_path)
     package = tmp_path / "site" / "streaming" / "broadcast.py"
     monkeypatch.setattr(broadcast, "__file__", str(package))
+    installed = ModuleSpec("everframe_bundles", None, is_package=True)
+    monkeypatch.setattr(broadcast, "find_spec", {}.get)
     assert broadcast._find_bundle(None) == Path(DEFAULT_BUNDLE)  # nowhere: the error names the plain path
+    installed.submodule_search_locations = [str(tmp_path / "nothing"), str(tmp_path / "wheel")]
+    monkeypatch.setattr(broadcast, "find_spec", {"everframe_bundles": installed}.get)
+    in_wheel = tmp_path / "wheel" / Path(DEFAULT_BUNDLE).name
+    in_wheel.mkdir(parents=True)
+    assert broadcast._find_bundle(None) == in_wheel
     beside = tmp_path / "site" / DEFAULT_BUNDLE
     beside.mkdir(parents=True)
     assert broadcast._find_bundle(None) == beside
