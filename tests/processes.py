@@ -29,6 +29,11 @@ def adopt_orphans() -> None:
 
 def descendants(pid: int | str = "self") -> dict[int, str]:
     """Return the living descendants of a process: command lines by process id."""
+    if pid == "self" and sys.platform == "linux":
+        try:  # most often there is no child at all, which the kernel says quickly
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return {}
     found: dict[int, str] = {}
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError):  # the thread, or the child, has ended meanwhile

@@ -222,17 +222,23 @@ def half_against_half(x: npt.ArrayLike, groups: Sequence[str], seed: int = 0, sp
     return Estimate(float(np.mean(found)) if found else math.nan, *_percentiles(found))
 
 
-def draw_weights(groups: Sequence[str], rng: np.random.Generator) -> Values:
-    """Draw clips with replacement and return how often each was drawn: (n,).
+class Resampler:
+    """Draws clips with replacement.
 
     Clips of one scene are alike, so whole scenes are drawn. With fewer than `MIN_GROUPS` scenes, single clips are: the
     interval then holds for these scenes only.
     """
-    names, of_row = np.unique(groups, return_inverse=True)
-    if len(names) < MIN_GROUPS:
-        names, of_row = np.arange(len(groups)), np.arange(len(groups))
-    counts = np.bincount(rng.integers(len(names), size=len(names)), minlength=len(names))
-    return counts[of_row].astype(np.float64)
+
+    def __init__(self, groups: Sequence[str]) -> None:
+        names, of_row = np.unique(groups, return_inverse=True)
+        if len(names) < MIN_GROUPS:
+            names, of_row = np.arange(len(groups)), np.arange(len(groups))
+        self._count, self._of_row = len(names), of_row
+
+    def draw(self, rng: np.random.Generator) -> Values:
+        """Return how often each clip was drawn, (n,)."""
+        counts = np.bincount(rng.integers(self._count, size=self._count), minlength=self._count)
+        return counts[self._of_row].astype(np.float64)
 
 
 def _draws(
@@ -240,7 +246,8 @@ def _draws(
 ) -> list[float]:
     """Return a statistic of drawn weights, one array (n,) per set of groups."""
     rng = np.random.default_rng(seed)
-    return [statistic(*(draw_weights(names, rng) for names in groups)) for _ in range(resamples)]
+    resamplers = [Resampler(names) for names in groups]
+    return [statistic(*(resampler.draw(rng) for resampler in resamplers)) for _ in range(resamples)]
 
 
 def _percentile_interval(

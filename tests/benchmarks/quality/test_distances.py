@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from benchmarks.quality.distances import (
+    Resampler,
     bootstrap_frechet,
     bootstrap_mean,
     bootstrap_mmd2,
     bootstrap_mmd2_difference,
     covariance_rank,
-    draw_weights,
     frechet,
     half_against_half,
     mmd2,
@@ -103,10 +103,10 @@ def test_a_paired_difference_has_a_narrower_interval() -> None:
 
 def test_whole_scenes_are_drawn_where_there_are_enough() -> None:
     groups = [str(number // 3) for number in range(30)]
-    drawn = draw_weights(groups, np.random.default_rng(0)).reshape(10, 3)
+    drawn = Resampler(groups).draw(np.random.default_rng(0)).reshape(10, 3)
     assert (drawn == drawn[:, :1]).all()
     assert drawn[:, 0].sum() == 10
-    few = draw_weights(["a"] * 15 + ["b"] * 15, np.random.default_rng(0))
+    few = Resampler(["a"] * 15 + ["b"] * 15).draw(np.random.default_rng(0))
     assert few.sum() == 30
 
 
