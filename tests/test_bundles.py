@@ -25,13 +25,13 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("engines")
 
 
-def replay(generator: Generator, folder: Path) -> list[GoldenResult]:
-    """Return what `check_golden` returns, but make no more than two frames before each golden one.
+def replay(generator: Generator, folder: Path, files: int | None) -> list[GoldenResult]:
+    """Return what `check_golden` returns of the first files, but make no more than two frames before each golden one.
 
     What follows skipped frames is what would have followed had they been made: see tests/runtime/test_skip.py.
     """
     results = []
-    for spec in generator.manifest.golden:
+    for spec in generator.manifest.golden[:files]:
         content = load_golden(folder, spec, generator.manifest)
         generator.reset(seed=spec.seed)
         if spec.image or spec.clip or spec.text is not None:
@@ -62,9 +62,10 @@ def test_golden_frames_are_reproduced(bundle: Path, engine: str, precision: str,
     with Generator.open(
         bundle, engine=engine, precision=precision, renewal=False, cache_dir=cache, threads=1
     ) as generator:
-        results = replay(generator, bundle)
-    manifest = open_bundle(bundle).manifest
-    expected = [(spec.file, number) for spec in manifest.golden for number in spec.frames]
+        files = None if precision == "fp32" else 1  # what is given is another graph's business, in FP32 everywhere
+        results = replay(generator, bundle, files)
+    manifest = generator.manifest
+    expected = [(spec.file, number) for spec in manifest.golden[:files] for number in spec.frames]
     assert [(result.file, result.frame) for result in results] == expected
     assert manifest.golden[0].frames == (1, 10, 100, 300)
     assert manifest.condition is not None
@@ -92,25 +93,28 @@ def test_it_moves_stays_in_range_and_renews_itself(bundle: Path, cache: Path) ->
     with Generator.open(bundle, seed=3, cache_dir=cache, threads=1) as generator:
         renewal = generator.manifest.renewal
         assert renewal is not None
-        frames = [next(generator).astype(np.float32) for _ in range(60)]
+        frames = [next(generator).astype(np.float32) for _ in range(30)]
         generator.skip(renewal.every_frames + renewal.dissolve_frames + 1 - generator.frame_index)
         renewed = next(generator).astype(np.float32)
     motion = np.array([np.abs(b - a).mean() for a, b in pairwise(frames)])
     assert np.median(motion) > 0.2, "the picture stands still"
     assert motion.max() < 40, "the picture jumps"
-    assert all(frame.std() > 5 for frame in [*frames[::30], renewed]), "the picture has gone flat"
+    assert all(frame.std() > 5 for frame in [*frames[::15], renewed]), "the picture has gone flat"
     assert np.abs(renewed - frames[1]).mean() > 2, "the scene has not renewed itself"
 
 
 @every_bundle
 def test_seeds_give_different_pictures_and_the_same_seed_the_same(bundle: Path, cache: Path) -> None:
-    def tenth(seed: int) -> np.ndarray:
-        with Generator.open(bundle, engine="onnxruntime", seed=seed, cache_dir=cache, threads=1) as generator:
+    with Generator.open(bundle, engine="onnxruntime", seed=5, cache_dir=cache, threads=1) as generator:
+
+        def tenth(seed: int) -> np.ndarray:
+            generator.reset(seed)
             generator.skip(9)
             return next(generator).copy()
 
-    assert np.array_equal(tenth(5), tenth(5))
-    assert np.abs(tenth(5).astype(int) - tenth(6).astype(int)).mean() > 3
+        first, other, again = tenth(5), tenth(6), tenth(5)
+    assert np.array_equal(first, again)
+    assert np.abs(first.astype(int) - other.astype(int)).mean() > 3
 
 
 @every_bundle

@@ -436,17 +436,3 @@ def test_bad_input_ends_with_one_sentence_and_status_2(
     assert sentence in said
     assert "Traceback" not in said
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.usefixtures("short")
-def test_the_same_weights_at_another_size(text_run: Path, tmp_path: Path) -> None:
-    out = tmp_path / "wide"
-    checks = export_run(text_run, out, options=ExportOptions(frames=10, engines=(), size=(96, 64)))
-    assert all(check.passed for check in checks)
-    manifest = json.loads((out / "bundle.json").read_text())
-    assert (manifest["frame"]["width"], manifest["frame"]["height"]) == (96, 64)
-    assert manifest["provenance"]["training"]["trained_size"] == [64, 64]
-    results = check_golden(out, "onnxruntime", "fp32")
-    assert min(result.psnr_db for result in results) >= 60
-    with Generator.open(out, engine="onnxruntime") as generator:
-        assert next(generator).shape == (64, 96, 3)
