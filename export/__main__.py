@@ -11,6 +11,7 @@ from pathlib import Path
 
 from export.commandline import to_list, to_size
 from runtime.errors import BundleError, EngineError
+from runtime.pixels.assemble import check_size
 from training.atomic_file import to_sentence
 
 # First arguments that select another command (write ./check for a run folder of that name).
@@ -18,10 +19,13 @@ COMMANDS = {
     "from-onnx": "export.from_onnx.command",
     "import": "export.from_onnx.command",  # the old name of from-onnx, kept for one release
     "check": "export.check",
+    "upgrade": "export.upgrade",
 }
 PRECISIONS = ("fp32", "fp16")
 EXAMPLES = """files of a bundle:
-  condition.onnx, step.onnx   both graphs, from pixels to pixels; FP32 arithmetic, weights stored in FP16
+  paint.onnx                  makes pictures up from a seed or a text
+  condition-WxH.onnx          reads a picture, once per scene; FP32 arithmetic, weights stored in FP16, like the others
+  step-WxH.onnx               how the picture moves, for every frame; the runtime adds the pixels, at any size
   golden/                     PyTorch's frames from a seed, an image, a clip and (if the generator takes text) a text
   text/                       token vectors, if the generator takes text
   engines/                    TensorRT and TensorRT-RTX engines: optional; loaded only with --trust-engines
@@ -33,14 +37,14 @@ checks before BUNDLE is written:
   95 % of a frame's convolutions must run in FP16 in an FP16 engine. If a check fails, nothing is written.
 
 examples:
-  python -m export runs/landscape --out bundles/landscape-256
-  python -m export runs/landscape --out bundles/landscape-256 --force       replace it after all checks have passed
-  python -m export runs/landscape --out bundles/wide --size 384x256         the same weights at another size
+  python -m export runs/landscape --out bundles/landscape
+  python -m export runs/landscape --out bundles/landscape --force           replace it after all checks have passed
+  python -m export runs/landscape --out bundles/square --work 320x320       for square pictures
   python -m export runs/landscape --out bundles/rtx --engine tensorrt-rtx --target sm86,sm89,sm120
                                                                             one engine for each; needs no GPU
   python -m export runs/landscape --out bundles/small --engine none         no TensorRT engines
   python -m export from-onnx model.onnx --out bundles/mine                  an existing ONNX model
-  python -m export check bundles/landscape-256                              golden frames on this machine's engines
+  python -m export check bundles/landscape                                  golden frames on this machine's engines
   (see also `from-onnx --help` and `check --help`; `import` is the old name of from-onnx)
 
 exit status: 0 the bundle was written; 2 an error, in one sentence; 130 Ctrl-C. BUNDLE is complete or absent.
@@ -53,7 +57,8 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m export",
         usage="python -m export RUN --out BUNDLE [options]\n"
         "       python -m export from-onnx MODEL.onnx --out BUNDLE [options]\n"
-        "       python -m export check BUNDLE [options]",
+        "       python -m export check BUNDLE [options]\n"
+        "       python -m export upgrade OLD CONFIG --out BUNDLE",
         description="Write a trained generator as a bundle for the runtime, and check that it makes the same frames.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -62,7 +67,11 @@ def parser() -> argparse.ArgumentParser:
     add("run", type=Path, metavar="RUN", help="folder of a training run; its newest stage is exported")
     add("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write")
     add("--force", action="store_true", help="replace BUNDLE if it exists and is a bundle")
-    add("--size", metavar="WxH", help="frame size in pixels, multiples of 32 (default: the trained size)")
+    add("--size", default="1280x720", metavar="WxH", help="frame size in pixels if a show names none (%(default)s)")
+    add(
+        "--work", default="448x256,256x448", metavar="WxH,...",
+        help="sizes that the networks work at, multiples of 32; a show takes the one closest in shape (%(default)s)",
+    )  # fmt: skip
     add(
         "--precision", default="fp32,fp16", metavar="P,...",
         help="fp32, fp16: precisions of the TensorRT engines and of ONNX Runtime's parity (default: both)",
@@ -82,7 +91,10 @@ def parser() -> argparse.ArgumentParser:
 def run(argv: Sequence[str]) -> Path:
     """Export a run and return the bundle's folder."""
     arguments = parser().parse_args(argv)
-    size = None if arguments.size is None else to_size(arguments.size)
+    frame = check_size(to_size(arguments.size))
+    sizes = tuple(to_size(text) for text in to_list(arguments.work))
+    if not sizes or any(side % 32 or side < 64 for size in sizes for side in size):
+        raise ValueError(f"--work must be WxH,... in multiples of 32 from 64 up, got {arguments.work!r}")
     precisions = to_list(arguments.precision)
     if not precisions or not set(precisions) <= set(PRECISIONS):
         raise ValueError(f"--precision must be fp32, fp16 or both (fp32,fp16), got {arguments.precision!r}")
@@ -94,7 +106,12 @@ def run(argv: Sequence[str]) -> Path:
     from export.bundle_writer import ExportOptions, export_run
 
     options = ExportOptions(
-        words=arguments.words, size=size, precisions=precisions, engines=engines, targets=to_list(arguments.target)
+        words=arguments.words,
+        frame=frame,
+        sizes=sizes,
+        precisions=precisions,
+        engines=engines,
+        targets=to_list(arguments.target),
     )
     export_run(arguments.run, arguments.out, force=arguments.force, options=options)
     out: Path = arguments.out

@@ -20,7 +20,7 @@ from export.engines import EngineRequest, build_engines, fp16_share, plan_engine
 from export.folder_writer import atomic_folder
 from export.manifest_entries import Entry, write_golden
 from export.manifest_writer import build_manifest, provenance
-from export.onnx_writer import round_weights, write_graphs
+from export.onnx_writer import graph_file, round_weights, write_graphs
 from export.parity.checks import ParityCheck, available_engines, print_checks
 from export.parity.engines import compare_loop, compare_step
 from export.parity.reference import ReferencePrompt, StepEvaluation, reference_loop
@@ -51,7 +51,8 @@ class ExportOptions:
     Args:
         frames: length of the closed loops, at least 300 for the golden frames.
         words: folder of word vectors, for a generator that takes text; None for those of the training.
-        size: (width, height) in pixels; None for the trained size.
+        frame: (width, height) of the frames in pixels, if the user names no other size.
+        sizes: (width, height) that the networks work at, multiples of 32; golden frames have the first.
         precisions: "fp32", "fp16" or both: of the engines, and of the parity in ONNX Runtime (FP32 always runs).
         engines: TensorRT engines to build; None for those that can be built here, () for none.
         targets: compute capabilities for TensorRT-RTX; empty for engines that run on every GPU from Ampere on.
@@ -59,7 +60,8 @@ class ExportOptions:
 
     frames: int = 300
     words: Path | None = None
-    size: tuple[int, int] | None = None
+    frame: tuple[int, int] = (1280, 720)
+    sizes: tuple[tuple[int, int], ...] = ((448, 256), (256, 448))
     precisions: tuple[str, ...] = ("fp32", "fp16")
     engines: tuple[str, ...] | None = None
     targets: tuple[str, ...] = ()
@@ -106,7 +108,7 @@ def _write_bundle(
     run: Path, folder: Path, options: ExportOptions, requests: Sequence[EngineRequest], stages: ProgressTable
 ) -> list[ParityCheck]:
     with stages.stage("weights") as (row, _):
-        generator, config, facts = load_generator(run, options.size)
+        generator, config, facts = load_generator(run)
         round_weights(generator)
         row.note = f"{facts['stage']}, {facts['iteration']} iterations"
     entry = vocabulary = None
@@ -115,20 +117,24 @@ def _write_bundle(
             entry, vocabulary = _write_words(config, facts, folder, options.words)
             row.file, row.size_bytes = "text/", _folder_bytes(folder / "text")
     with stages.stage("ONNX") as (row, _):
-        write_graphs(generator, folder)
-        row.file = "condition.onnx, step.onnx"
-        row.size_bytes = sum((folder / f"{name}.onnx").stat().st_size for name in ("condition", "step"))
+        write_graphs(generator, folder, options.sizes)
+        graphs = sorted(folder.glob("*.onnx"))
+        row.file, row.size_bytes = f"{len(graphs)} graphs", sum(path.stat().st_size for path in graphs)
+        step_file = folder / graph_file("step", options.sizes[0])
         if "fp16" in options.precisions:
-            share = fp16_share(onnx.load(folder / "step.onnx"))
+            share = fp16_share(onnx.load(step_file))
             row.note = f"{share.half} of {share.half + share.full} weighted layers of a frame can run in FP16"
     with stages.stage("PyTorch, closed loops") as (row, advance):
-        loops, golden = _run_reference(generator, folder, vocabulary, options.frames, advance)
+        loops, golden = _run_reference(generator, options.sizes[0], folder, vocabulary, options.frames, advance)
         row.file, row.size_bytes = "golden/", _folder_bytes(folder / "golden")
-    manifest = build_manifest(config, folder, golden, entry)
+    manifest = build_manifest(config, folder, options.frame, options.sizes, golden, entry)
     manifest["provenance"] = provenance(config, facts)
     manifest["verified"] = {}
     write_manifest(folder, manifest)
-    checks = [compare_step(folder, loop.middle, name) for name, loop in loops.items()]
+    checks = [compare_step(step_file, loop.middle, name) for name, loop in loops.items()]
+    for size in options.sizes[1:]:
+        evaluation = next(islice(reference_loop(generator, size, GOLDEN_SEED, ReferencePrompt()), 1, None))
+        checks.append(compare_step(folder / graph_file("step", size), evaluation, f"{size[0]}x{size[1]}"))
     checks += _compare_engines(folder, loops, () if "fp16" in options.precisions else ("fp16",), stages)
     failed = [check for check in checks if not check.passed]
     if failed:
@@ -206,10 +212,15 @@ def _write_words(config: Config, facts: dict[str, Any], folder: Path, words: Pat
 
 
 def _run_reference(
-    generator: VideoGenerator, folder: Path, vocabulary: WordVectors | None, num_frames: int, advance: Advance
+    generator: VideoGenerator,
+    size: tuple[int, int],
+    folder: Path,
+    vocabulary: WordVectors | None,
+    num_frames: int,
+    advance: Advance,
 ) -> tuple[dict[str, ReferenceLoop], list[Entry]]:
     """Run the closed loops in PyTorch and write the golden files; return the loops and the manifest entries."""
-    own = islice(reference_loop(generator, IMAGE_SEED, ReferencePrompt()), CLIP)
+    own = islice(reference_loop(generator, size, IMAGE_SEED, ReferencePrompt()), CLIP)
     clip = np.stack([evaluation.frame.copy() for evaluation in own])
     padded = np.concatenate([clip[:1].repeat(CLIP - GOLDEN_CLIP, axis=0), clip[:GOLDEN_CLIP]])
     prompts = {
@@ -228,7 +239,7 @@ def _run_reference(
     for name, prompt in prompts.items():
         frames: list[npt.NDArray[np.uint8]] = []
         middle = None
-        for index, evaluation in enumerate(islice(reference_loop(generator, GOLDEN_SEED, prompt), lengths[name])):
+        for index, evaluation in enumerate(islice(reference_loop(generator, size, GOLDEN_SEED, prompt), lengths[name])):
             frames.append(evaluation.frame.copy())  # a copy, because an evaluation holds megabytes
             if index == lengths[name] // 2:
                 middle = evaluation

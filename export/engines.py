@@ -21,6 +21,7 @@ from runtime.engines import cuda, tensorrt_builder
 from runtime.engines.fp16 import Fp16Share, share_of, to_half
 from runtime.engines.tensorrt import graph_in, inspect, target_of
 from runtime.errors import EngineError
+from runtime.pixels.assemble import with_size
 
 EXPECTED_SHARE = 0.95  # share of a step graph's convolutions in FP16; the export fails below it
 FLAVOURS = tuple(tensorrt_builder.MODULES)
@@ -154,13 +155,19 @@ def _report(advance: Callable[[float], None], share: float, _phase: str) -> None
 
 def _graphs(folder: Path, precisions: Sequence[str]) -> Iterator[tuple[str, str, bytes]]:
     """Yield (name, precision, serialised graph) as the runtime compiles them (runtime/engines/opening.py)."""
-    bundle = open_bundle(folder)
-    condition = bundle.manifest.condition
-    if condition is not None and bundle.condition is not None:
-        yield "condition", "fp32", prune(bundle.condition, [item.name for item in condition.outputs])
-    step = bundle.manifest.step
-    states = [item.name for item in step.outputs_of("state")]
-    for frame in step.outputs_of("frame"):
-        graph = prune(bundle.step, [item.name for item in step.outputs if item.name in (*states, frame.name)])
-        for precision in precisions:
-            yield f"step, {frame.pixels}", precision, graph_in(graph, precision)
+    opened = open_bundle(folder)
+    bundle = with_size(opened, None, "rgb")
+    for name, model, spec in (
+        ("condition", bundle.condition, bundle.work or bundle.manifest.condition),
+        ("paint", bundle.paint, bundle.manifest.paint),
+    ):
+        if model is not None and spec is not None:
+            yield name, "fp32", prune(model, [item.name for item in spec.outputs])
+    for pixels in ("rgb", "i420"):
+        bundle = with_size(opened, None, pixels)
+        step = bundle.manifest.step
+        frames = [item.name for item in step.outputs_of("frame") if item.pixels == pixels]
+        if frames:
+            graph = prune(bundle.step, [item.name for item in step.outputs_of("state")] + frames)
+            for precision in precisions:
+                yield f"step, {pixels}", precision, graph_in(graph, precision)

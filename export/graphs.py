@@ -1,6 +1,6 @@
-"""The two graphs of a bundle as PyTorch modules, from pixels to pixels (docs/bundle.md).
+"""The graphs of a bundle as PyTorch modules (docs/bundle.md).
 
-Legend: H height, W width of a frame; the batch is 1.
+Legend: H height, W width of the work size; the batch is 1.
 TensorRT supports uint8 only for inputs and outputs: casts are the first and last nodes of a graph.
 """
 
@@ -10,88 +10,106 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.model.generator import ConditionMemory, StepState, VideoGenerator, dissolve
-
-# Recommendation ITU-R BT.709-6, items 3.2 to 3.4, limited range: Y' = 16 + 219 (0.2126 R' + 0.7152 G' + 0.0722 B').
-LUMA = (0.2126, 0.7152, 0.0722)
-
-
-def to_rgb(picture: Tensor) -> Tensor:
-    """Quantise (1, 3, H, W) in [0, 1] to uint8 (1, H, W, 3), rounding half up."""
-    return torch.floor(picture * 255.0 + 0.5).clamp(0, 255).permute(0, 2, 3, 1).to(torch.uint8)
+from runtime.bundle.tensors import MOVES
+from training.model.generator import CLIP, MotionMemory, StepState, VideoGenerator, detail_of, dissolve
+from training.model.painter import num_code_noise
 
 
-def to_i420(picture: Tensor) -> Tensor:
-    """Quantise (1, 3, H, W) in [0, 1] to planar I420, uint8 (1, H * 3 / 2, W), BT.709 limited range."""
-    _, _, height, width = picture.shape
-    red, green, blue = picture.split(1, dim=1)
-    luma = LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue  # (1, 1, H, W)
-    chroma = torch.cat([(blue - luma) / (2 * (1 - LUMA[2])), (red - luma) / (2 * (1 - LUMA[0]))], dim=1)
-    planes = torch.cat([(16 + 219 * luma).flatten(1), (128 + 224 * F.avg_pool2d(chroma, 2)).flatten(1)], dim=1)
-    return torch.floor(planes + 0.5).clamp(0, 255).reshape(1, height * 3 // 2, width).to(torch.uint8)
+class PaintGraph(nn.Module):
+    """paint.onnx: noise, and text if the generator takes it -> a picture of the trained size."""
 
-
-class ConditionGraph(nn.Module):
-    """condition.onnx: image, mask, clip, given, noise, and text if the generator takes it -> memory."""
+    image: Tensor
 
     def __init__(self, generator: VideoGenerator) -> None:
         super().__init__()
-        self.condition = generator.condition
+        condition, shape = generator.condition, generator.shape
+        self.prior, self.painter, self.sharpness = condition.prior, condition.painter, shape.painted_sharpness
+        self.register_buffer("image", torch.zeros(1, 3, shape.height, shape.width), persistent=False)
 
-    def forward(
-        self, image: Tensor, mask: Tensor, clip: Tensor, given: Tensor, noise: Tensor, text: Tensor | None = None
-    ) -> tuple[Tensor, ...]:
+    def forward(self, noise: Tensor, text: Tensor | None = None) -> Tensor:
+        """Return the picture, uint8 (1, h, w, 3) RGB.
+
+        Args:
+            noise: float32 (1, N).
+            text: float32 (1, D).
+        """
+        picture = self.painter(self.image, self.image[:, :1], self.prior(noise, text), text)
+        picture = (picture + (self.sharpness - 1) * detail_of(picture)).clamp(0.0, 1.0)
+        return torch.floor(picture * 255.0 + 0.5).permute(0, 2, 3, 1).to(torch.uint8)
+
+    def example_inputs(self, text_dimensions: int) -> tuple[Tensor, ...]:
+        """Return inputs of the right shapes."""
+        random = torch.Generator().manual_seed(0)
+        noise = torch.randn(1, num_code_noise(*self.image.shape[2:]), generator=random)
+        text = torch.randn(1, text_dimensions, generator=random)
+        return (noise, F.normalize(text, dim=1)) if text_dimensions else (noise,)
+
+
+class ConditionGraph(nn.Module):
+    """condition.onnx: a picture, where it may move, and the clip before it -> memory."""
+
+    def __init__(self, generator: VideoGenerator) -> None:
+        super().__init__()
+        self.encoder = generator.condition.encoder
+        self.height, self.width = generator.shape.height, generator.shape.width
+
+    def forward(self, image: Tensor, moving: Tensor, clip: Tensor, given: Tensor) -> MotionMemory:
         """Return the memory's slots.
 
         Args:
             image: uint8 (1, H, W, 3).
-            mask: uint8 (1, H, W, 1).
-            clip: uint8 (1, CLIP, H, W, 3), oldest frame first.
+            moving: uint8 (1, H, W, 1), 255 where things may move, 0 where nothing does.
+            clip: uint8 (1, CLIP, H, W, 3), oldest frame first; the last one is the image.
             given: float32 (1, 1), 1 with a clip, 0 without.
-            noise: float32 (1, N).
-            text: float32 (1, D).
         """
         picture = image.to(torch.float32).permute(0, 3, 1, 2) * (1.0 / 255.0)
-        known = mask.to(torch.float32).permute(0, 3, 1, 2) * (1.0 / 255.0)
+        freedom = moving.to(torch.float32).permute(0, 3, 1, 2) * (1.0 / 255.0)
         frames = clip.to(torch.float32).permute(0, 1, 4, 2, 3) * (1.0 / 255.0)
-        return tuple(self.condition(picture, known, frames, given, noise, text))
+        memory = self.encoder(picture, frames[:, :-1], given)
+        free = memory.flow[:, 2:] * F.avg_pool2d(freedom, 4)
+        return MotionMemory(memory.features8, memory.modes, torch.cat([memory.flow[:, :2], free], dim=1))
 
-
-def condition_inputs(generator: VideoGenerator) -> list[str]:
-    """Return the names of the condition graph's inputs in the order of `ConditionGraph`."""
-    return ["image", "mask", "clip", "given", "noise", *(["text"] if generator.shape.text_dimensions else [])]
+    def example_inputs(self) -> tuple[Tensor, ...]:
+        """Return inputs of the right shapes."""
+        random = torch.Generator().manual_seed(0)
+        size = (self.height, self.width)
+        clip = torch.randint(0, 256, (1, CLIP, *size, 3), generator=random, dtype=torch.uint8)
+        return clip[:, -1].clone(), torch.full((1, *size, 1), 255, dtype=torch.uint8), clip, torch.ones(1, 1)
 
 
 class StepGraph(nn.Module):
-    """step.onnx: two memories, mix, state, noise and controls -> frame in RGB and I420, and the next state."""
+    """step.onnx: two memories, mix, state, noise and controls -> moves, and the next state."""
 
     def __init__(self, generator: VideoGenerator) -> None:
         super().__init__()
         self.step = generator.step
 
     def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
-        """Return (picture, rgb, i420, *next state); arguments in the order of `step_inputs`."""
-        slots, parts = len(ConditionMemory._fields), len(StepState._fields)
-        a, b = ConditionMemory(*tensors[:slots]), ConditionMemory(*tensors[slots : 2 * slots])
-        mix = tensors[2 * slots]
+        """Return (moves, *next state); arguments in the order of `STEP_INPUTS`."""
+        slots, parts = len(MotionMemory._fields), len(StepState._fields)
+        a, b = MotionMemory(*tensors[:slots]), MotionMemory(*tensors[slots : 2 * slots])
+        memory = dissolve(a, b, tensors[2 * slots])
         state = StepState(*tensors[2 * slots + 1 : 2 * slots + 1 + parts])
-        noise, control = tensors[-2:]
-        picture, following = self.step(dissolve(a, b, mix), state, noise, control)
-        return picture, to_rgb(picture), to_i420(picture), *following
+        noise, control = tensors[-2], self.step.paced(tensors[-1])
+        state = self.step.advance(memory, state, noise, control)
+        return self.step.moves(memory, state, control)[:, :MOVES], *state
+
+    def example_inputs(self, memory: MotionMemory) -> tuple[Tensor, ...]:
+        """Return inputs of the right shapes, with a memory on both sides."""
+        random = torch.Generator().manual_seed(0)
+        kick = torch.randn(1, self.step.shape.num_noise, generator=random)
+        both = (*memory, *(part.clone() for part in memory))
+        return *both, torch.zeros(1), *self.step.initial_state(1), kick, torch.tensor([[1.0, 0.0, 0.0]])
 
 
-def step_inputs() -> list[str]:
-    """Return the names of the step graph's inputs in the order of `StepGraph`."""
-    return [
-        *(f"a_{slot}" for slot in ConditionMemory._fields),
-        *(f"b_{slot}" for slot in ConditionMemory._fields),
-        "mix",
-        *StepState._fields,
-        "noise",
-        "control",
-    ]
-
-
-def step_outputs() -> list[str]:
-    """Return the names of the step graph's outputs in the order of `StepGraph`."""
-    return ["picture", "rgb", "i420", *(f"next_{part}" for part in StepState._fields)]
+PAINT_INPUTS = ("noise", "text")  # the text only if the generator takes it
+CONDITION_INPUTS = ("image", "moving", "clip", "given")
+STEP_INPUTS = (
+    *(f"a_{slot}" for slot in MotionMemory._fields),
+    *(f"b_{slot}" for slot in MotionMemory._fields),
+    "mix",
+    *StepState._fields,
+    "noise",
+    "control",
+)
+STEP_OUTPUTS = ("moves", *(f"next_{part}" for part in StepState._fields))

@@ -7,6 +7,7 @@ import datetime
 import importlib.metadata
 import platform
 import subprocess
+from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,11 @@ import onnx
 from onnx import helper
 
 import runtime
-from export.graphs import step_inputs, step_outputs
+from export.graphs import CONDITION_INPUTS, PAINT_INPUTS
 from export.manifest_entries import Entry, control_entry, drift_control, seed_control
+from export.onnx_writer import graph_file
 from training.config import Config
-from training.model.generator import ConditionMemory, StepState
+from training.model.generator import MotionMemory, StepState
 
 CONTROLS = (
     ("motion", "how fast everything moves; 0 holds the picture", "times the footage's speed", 0.0, 2.0, 1.0),
@@ -27,12 +29,21 @@ CONTROLS = (
 )
 
 
-def build_manifest(config: Config, folder: Path, golden: list[Entry], text: Entry | None = None) -> Entry:
+def build_manifest(
+    config: Config,
+    folder: Path,
+    frame: tuple[int, int],
+    sizes: Sequence[tuple[int, int]],
+    golden: list[Entry],
+    text: Entry | None = None,
+) -> Entry:
     """Return the manifest of the graphs in a folder, without `files` and `sha256`, which `write_manifest` fills in.
 
     Args:
         config: the run's configuration.
-        folder: holds condition.onnx and step.onnx.
+        folder: holds the graphs.
+        frame: width and height of the frames in pixels, if the user names no other size.
+        sizes: work sizes of the graphs; golden frames have the first.
         golden: entries of the `golden` list.
         text: the entry `text`, for a generator that takes text.
     """
@@ -40,43 +51,23 @@ def build_manifest(config: Config, folder: Path, golden: list[Entry], text: Entr
     controls = [control_entry(*control, index=index) for index, control in enumerate(CONTROLS)]
     controls.append(drift_control("a seed or from text"))
     controls.append(seed_control("which scene is made up, and how it moves", default_seed))
-    condition = onnx.load(folder / "condition.onnx")
-    step = onnx.load(folder / "step.onnx")
     fps = Fraction(config.footage.fps).limit_denominator(1001)
     return {
-        "schema": 1,
+        "schema": 2,
         "name": config.name,
         "description": config.description,
-        "frame": {
-            "width": config.model.width,
-            "height": config.model.height,
-            "fps": str(fps),
-            "colour": "bt709",
-        },
+        "frame": {"width": frame[0], "height": frame[1], "fps": str(fps), "colour": "bt709"},
         "graphs": {
-            "condition": {
-                "file": "condition.onnx",
-                "inputs": _tensors(
-                    condition.graph.input,
-                    {
-                        "image": {"role": "image"},
-                        "mask": {"role": "mask", "of": "image"},
-                        "clip": {"role": "clip"},
-                        "given": {"role": "given", "of": ["clip"]},
-                        "noise": {"role": "noise"},
-                        "text": {"role": "text"},
-                    },
-                ),
-                "outputs": _tensors(
-                    condition.graph.output, {slot: {"role": "memory"} for slot in ConditionMemory._fields}
-                ),
-            },
-            "step": {
-                "file": "step.onnx",
-                "inputs": _tensors(step.graph.input, _step_input_roles()),
-                "outputs": _tensors(step.graph.output, _step_output_roles()),
-                "picture": "picture",
-            },
+            "shapes": [
+                {
+                    "width": size[0],
+                    "height": size[1],
+                    "condition": _graph(folder, graph_file("condition", size), _CONDITION_ROLES),
+                    "step": _graph(folder, graph_file("step", size), _STEP_ROLES),
+                }
+                for size in sizes
+            ],
+            "paint": _graph(folder, "paint.onnx", _PAINT_ROLES),
         },
         "controls": controls,
         "renewal": {
@@ -112,7 +103,7 @@ def provenance(config: Config, facts: dict[str, Any]) -> Entry:
             "stage": facts["stage"],
             "iterations": facts["iteration"],
             "seed": config.run.seed,
-            "trained_size": list(facts["trained_size"]),  # (width, height); the export may have another size
+            "trained_size": [config.model.width, config.model.height],
             "footage": dataclasses.asdict(config.footage),
         },
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -127,42 +118,32 @@ def _commit() -> str:
         return "not a git checkout"
 
 
+def _graph(folder: Path, file: str, roles: dict[str, Entry]) -> Entry:
+    """Return the entry of a graph."""
+    graph = onnx.load(folder / file).graph
+    return {"file": file, "inputs": _tensors(graph.input, roles), "outputs": _tensors(graph.output, roles)}
+
+
 def _tensors(values: Any, roles: dict[str, Entry]) -> list[Entry]:
     tensors = []
     for value in values:
-        if value.name not in roles:  # the float picture, which the watermark needs and which has no role
-            continue
         kind = value.type.tensor_type
         shape = [dimension.dim_value for dimension in kind.shape.dim]
-        tensors.append(
-            {
-                "name": value.name,
-                "dtype": helper.tensor_dtype_to_np_dtype(kind.elem_type).name,
-                "shape": shape,
-                **roles[value.name],
-            }
-        )
+        dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type).name
+        tensors.append({"name": value.name, "dtype": dtype, "shape": shape, **roles[value.name]})
     return tensors
 
 
-def _step_input_roles() -> dict[str, Entry]:
-    roles: dict[str, Entry] = {
-        "mix": {"role": "mix"},
-        "noise": {"role": "noise"},
-        "control": {"role": "control"},
-    }
-    for slot in ConditionMemory._fields:
-        roles[f"a_{slot}"] = {"role": "memory_a", "slot": slot}
-        roles[f"b_{slot}"] = {"role": "memory_b", "slot": slot}
-    for part in StepState._fields:
-        roles[part] = {"role": "state", "next": f"next_{part}"}
-    assert set(roles) == set(step_inputs())
-    return roles
-
-
-def _step_output_roles() -> dict[str, Entry]:
-    roles: dict[str, Entry] = {pixels: {"role": "frame", "pixels": pixels} for pixels in ("rgb", "i420")}
-    for part in StepState._fields:
-        roles[f"next_{part}"] = {"role": "state"}
-    assert set(roles) == set(step_outputs()) - {"picture"}
-    return roles
+_PAINT_ROLES: dict[str, Entry] = {name: {"role": name} for name in (*PAINT_INPUTS, "picture")}
+_CONDITION_ROLES: dict[str, Entry] = {
+    **{name: {"role": name} for name in CONDITION_INPUTS},
+    "given": {"role": "given", "of": ["clip"]},
+    **{slot: {"role": "memory"} for slot in MotionMemory._fields},
+}
+_STEP_ROLES: dict[str, Entry] = {
+    **{name: {"role": name} for name in ("mix", "noise", "control", "moves")},
+    **{f"a_{slot}": {"role": "memory_a", "slot": slot} for slot in MotionMemory._fields},
+    **{f"b_{slot}": {"role": "memory_b", "slot": slot} for slot in MotionMemory._fields},
+    **{part: {"role": "state", "next": f"next_{part}"} for part in StepState._fields},
+    **{f"next_{part}": {"role": "state"} for part in StepState._fields},
+}

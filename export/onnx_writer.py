@@ -1,4 +1,4 @@
-"""Exports the two graphs from PyTorch to ONNX: FP32 arithmetic, weights stored in FP16.
+"""Exports the graphs from PyTorch to ONNX: FP32 arithmetic, weights stored in FP16.
 
 The weights of the PyTorch model are rounded to FP16 before any comparison. In the file each is followed by a Cast to
 FP32, which engines fold when they load the graph. This halves the file and does not change a frame.
@@ -10,6 +10,7 @@ import contextlib
 import io
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,17 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from export.graphs import ConditionGraph, StepGraph, condition_inputs, step_inputs, step_outputs
-from training.model.generator import CLIP, ConditionMemory, VideoGenerator
-from training.model.painter import num_code_noise
+from export.graphs import (
+    CONDITION_INPUTS,
+    PAINT_INPUTS,
+    STEP_INPUTS,
+    STEP_OUTPUTS,
+    ConditionGraph,
+    PaintGraph,
+    StepGraph,
+)
+from training.model.generator import MotionMemory, VideoGenerator
+from training.model.resizing import at_work_size
 
 OPSET = 18
 MIN_HALVED = 256  # values; smaller constants (grid scales, biases) stay in FP32
@@ -37,39 +46,34 @@ def round_weights(generator: VideoGenerator) -> None:
             table.copy_(table.half().float())
 
 
-def example_inputs(generator: VideoGenerator) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Return example inputs for `ConditionGraph` and `StepGraph`."""
-    shape = generator.shape
-    random = torch.Generator().manual_seed(0)
-    clip = torch.randint(0, 256, (1, CLIP, shape.height, shape.width, 3), generator=random, dtype=torch.uint8)
-    mask = torch.full((1, shape.height, shape.width, 1), 255, dtype=torch.uint8)
-    noise = torch.randn(1, num_code_noise(shape.height, shape.width), generator=random)
-    condition: tuple[Tensor, ...] = (clip[:, -1].clone(), mask, clip, torch.ones(1, 1), noise)
-    if shape.text_dimensions:
-        condition = (*condition, torch.nn.functional.normalize(torch.randn(1, shape.text_dimensions), dim=1))
-    with torch.no_grad():
-        memory = ConditionGraph(generator)(*condition)
-    kick = torch.randn(1, shape.num_noise, generator=random)
-    control = torch.tensor([[1.0, 0.0, 0.0]])
-    state = generator.step.initial_state(1)
-    return condition, (*memory, *(part.clone() for part in memory), torch.zeros(1), *state, kick, control)
+def write_graphs(generator: VideoGenerator, folder: Path, sizes: Sequence[tuple[int, int]]) -> None:
+    """Write paint.onnx, and a condition and a step graph for each work size.
+
+    Args:
+        generator: at its trained size; its weights must have been rounded by `round_weights`.
+        folder: to write to.
+        sizes: (width, height) in pixels, multiples of 32; see `graph_file`.
+    """
+    paint, text_dimensions = PaintGraph(generator), generator.shape.text_dimensions
+    names = PAINT_INPUTS if text_dimensions else PAINT_INPUTS[:1]
+    _write(paint, paint.example_inputs(text_dimensions), folder / "paint.onnx", names, ["picture"])
+    for size in sizes:
+        sized = at_work_size(generator, size)
+        condition, step = ConditionGraph(sized), StepGraph(sized)
+        inputs = condition.example_inputs()
+        with torch.no_grad():
+            memory = condition(*inputs)
+        _write(condition, inputs, folder / graph_file("condition", size), CONDITION_INPUTS, MotionMemory._fields)
+        _write(step, step.example_inputs(memory), folder / graph_file("step", size), STEP_INPUTS, STEP_OUTPUTS)
 
 
-def write_graphs(generator: VideoGenerator, folder: Path) -> None:
-    """Write condition.onnx and step.onnx; the weights must have been rounded by `round_weights`."""
-    condition, step = example_inputs(generator)
-    _write(
-        ConditionGraph(generator),
-        condition,
-        folder / "condition.onnx",
-        condition_inputs(generator),
-        list(ConditionMemory._fields),
-    )
-    _write(StepGraph(generator), step, folder / "step.onnx", step_inputs(), step_outputs())
+def graph_file(graph: str, size: tuple[int, int]) -> str:
+    """Return the name of the file of a graph for a work size."""
+    return f"{graph}-{size[0]}x{size[1]}.onnx"
 
 
 def _write(
-    module: nn.Module, inputs: tuple[Tensor, ...], path: Path, names_in: list[str], names_out: list[str]
+    module: nn.Module, inputs: tuple[Tensor, ...], path: Path, names_in: Sequence[str], names_out: Sequence[str]
 ) -> None:
     logger = logging.getLogger("torch.onnx")
     level = logger.level
@@ -79,7 +83,12 @@ def _write(
         with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                module.eval(), inputs, input_names=names_in, output_names=names_out, opset_version=OPSET, dynamo=True
+                module.eval(),
+                inputs,
+                input_names=list(names_in),
+                output_names=list(names_out),
+                opset_version=OPSET,
+                dynamo=True,
             )
     finally:
         logger.setLevel(level)

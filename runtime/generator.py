@@ -23,6 +23,8 @@ from runtime.engines.table import EngineChoice
 from runtime.errors import EngineError
 from runtime.generator_inputs import FrameArray, GeneratorInputs
 from runtime.noise import FRAMES, check_seed, normals
+from runtime.pixels.assemble import with_size
+from runtime.pixels.picture_inputs import PictureInputs
 from runtime.prompts.conditioner import Conditioner
 from runtime.prompts.text_encoder import TextEncoder, prepare_text_encoder
 from runtime.step_runner import StepRunner
@@ -45,6 +47,7 @@ class Generator(GeneratorInputs):
         open_text_encoder: opens the text encoder when the first text arrives; None if the graph takes no text.
         open_spare: opens another session of the condition graph, for machines that are never idle; or None.
         fallbacks: opens the next engine each time an engine fails; raises EngineError if there is no other.
+        folder: of the bundle, for its scenes; None without scenes.
 
     Attributes:
         manifest, pixels: as above.
@@ -68,6 +71,7 @@ class Generator(GeneratorInputs):
         open_text_encoder: Callable[[], TextEncoder] | None = None,
         open_spare: Callable[[], Session] | None = None,
         fallbacks: Iterator[OpenedEngine] | None = None,
+        folder: Path | None = None,
     ) -> None:
         conditioner = None
         if manifest.condition is not None and condition is not None:
@@ -78,7 +82,7 @@ class Generator(GeneratorInputs):
                 open_text_encoder=open_text_encoder,
                 open_spare=open_spare,
             )
-        super().__init__(manifest, conditioner, seed, renewal=renewal)
+        super().__init__(manifest, conditioner, seed, renewal=renewal, folder=folder)
         self.width, self.height, self.fps = manifest.frame.width, manifest.frame.height, manifest.frame.fps
         self.pixels = pixels
         self.engine, self.precision, self.engine_reason = choice.engine.name, choice.precision, choice.reason
@@ -90,6 +94,7 @@ class Generator(GeneratorInputs):
         self._slots = {side: [(item.name, item.slot) for item in graph.inputs_of(f"memory_{side}")] for side in "ab"}
         self._mix_names = [item.name for item in graph.inputs_of("mix")]
         self._noises = [(item.name, item.shape[1]) for item in graph.inputs_of("noise")]
+        self._pictures = PictureInputs(graph)
         self._is_closed = self._has_frame = False
         self._fallbacks: Iterator[OpenedEngine] = iter(()) if fallbacks is None else fallbacks
         self.on_fall_back: Callable[[str], object] = lambda _: None
@@ -107,6 +112,7 @@ class Generator(GeneratorInputs):
         threads: int | None = None,
         cache_dir: str | Path | None = None,
         trust_engines: bool = False,
+        size: tuple[int, int] | None = None,
     ) -> Self:
         """Check a bundle, choose an engine, and compile the bundle's graphs.
 
@@ -123,19 +129,20 @@ class Generator(GeneratorInputs):
                 belongs to this user and nobody else can write to it, because compiled graphs are not checked.
             trust_engines: whether TensorRT may load the engines in the bundle's `engines/`. They are not checked and
                 can make any frames: use it only for your own bundles or those of somebody you trust.
+            size: (width, height) of the frames in pixels, even; None for the bundle's own.
 
         Returns:
             The generator, to be closed by the caller; use `with`.
 
         Raises:
-            BundleError: the bundle is damaged or not schema 1.
+            BundleError: the bundle is damaged or of an unknown schema.
             EngineError: the engine cannot run here, or not in this precision.
             ValueError: a name or number is wrong.
         """
         if seed is not None:
             check_seed(seed)
         try:
-            bundle = open_bundle(path, trust_engines=trust_engines)
+            bundle = with_size(open_bundle(path, trust_engines=trust_engines), size, pixels)
             encoder = None if bundle.manifest.text is None else prepare_text_encoder(bundle.path, bundle.manifest)
         except MemoryError as error:
             raise EngineError(f"there is not enough memory to open {path}: end other programs") from error
@@ -154,6 +161,7 @@ class Generator(GeneratorInputs):
             open_text_encoder=encoder,
             open_spare=first.open_spare,
             fallbacks=engines,
+            folder=bundle.path,
         )
 
     @property
@@ -292,6 +300,7 @@ class Generator(GeneratorInputs):
             if move.scene is not None:
                 for name, slot in self._slots[move.side]:
                     self._step.write(name, move.scene.tensors[slot])
+            self._pictures.write(move, self._step)
             for name in self._mix_names:
                 self._step.write(name, np.array([move.mix], np.float32))
         for name, count in self._noises:

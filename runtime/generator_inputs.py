@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from runtime.bundle.manifest import Manifest
 from runtime.noise import check_seed
+from runtime.prompts.bundle_scenes import load_scene, scene_thumbnail
 from runtime.prompts.conditioner import Conditioner, Picture, Prompt, Scene
 from runtime.scenes.cross_fade import SceneTimeline
 from runtime.scenes.renewal import Renewal
@@ -27,10 +29,20 @@ class GeneratorInputs:
         conditioner: makes scenes; None if the bundle has no condition graph. This object takes ownership.
         seed: of scenes without a seed of their own; None for the manifest's.
         renewal: whether scenes made from a seed (with or without a text) renew themselves as the manifest says.
+        folder: of the bundle, for its scenes.
     """
 
-    def __init__(self, manifest: Manifest, conditioner: Conditioner | None, seed: int | None, *, renewal: bool) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        conditioner: Conditioner | None,
+        seed: int | None,
+        *,
+        renewal: bool,
+        folder: Path | None = None,
+    ) -> None:
         self.manifest = manifest
+        self._folder = folder
         self._conditioner = conditioner
         spec = manifest.renewal if renewal else None
         renews = None
@@ -70,11 +82,8 @@ class GeneratorInputs:
     @property
     def takes(self) -> tuple[str, ...]:
         """The kinds of prompt that it takes: "text", "image", "clip", "seed"; empty without a condition graph."""
-        graph = self.manifest.condition
         roles = {"text": "text", "image": "image", "clip": "clip", "seed": "noise"}
-        return (
-            () if graph is None else tuple(kind for kind, role in roles.items() if graph.only_input(role) is not None)
-        )
+        return tuple(kind for kind, role in roles.items() if self.manifest.prompt_input(role) is not None)
 
     def set_control(self, name: str, value: float) -> None:
         """Set a control from the next frame on; returns at once.
@@ -112,6 +121,8 @@ class GeneratorInputs:
         clip: Picture | None = None,
         text: str | None = None,
         seed: int | None = None,
+        moving: Picture | None = None,
+        scene: str | None = None,
         dissolve_s: float = 0.0,
     ) -> None:
         """Prepare a scene and take it; blocks while it is made. Arguments as in `prepare`, and:
@@ -125,7 +136,8 @@ class GeneratorInputs:
             EngineError: the engine failed.
         """
         frames = self._to_frames(dissolve_s)
-        self._scenes.take(self.prepare(image=image, clip=clip, text=text, seed=seed), frames)
+        prepared = self.prepare(image=image, clip=clip, text=text, seed=seed, moving=moving, scene=scene)
+        self._scenes.take(prepared, frames)
 
     def prepare(
         self,
@@ -134,6 +146,8 @@ class GeneratorInputs:
         clip: Picture | None = None,
         text: str | None = None,
         seed: int | None = None,
+        moving: Picture | None = None,
+        scene: str | None = None,
     ) -> Scene:
         """Make a scene without playing it; may be called while frames are made and does not change them.
 
@@ -147,6 +161,9 @@ class GeneratorInputs:
                 repeated.
             text: description in English, at most 2,000 characters.
             seed: of the content code, [0, 2**64); None for the generator's own.
+            moving: mask of what may move: a path, or a uint8 (h, w) array of any size, white where things may move;
+                fitted like an image. None for everywhere.
+            scene: name of one of the manifest's scenes; it stands for its image and its mask.
 
         Returns:
             A scene for `take`; it may be taken several times.
@@ -156,9 +173,8 @@ class GeneratorInputs:
             BundleError: the files of the text encoder are damaged.
             EngineError: the engine failed, or a package for text is missing.
         """
-        conditioner = self._require_conditioner()
-        prompt = conditioner.load(image=image, clip=clip, text=text, seed=seed, default_seed=self._seed)
-        return conditioner.prepare(prompt, in_background=self._frame_index > 0)
+        prompt = self._load(image, clip, text, seed, moving, scene)
+        return self._require_conditioner().prepare(prompt, in_background=self._frame_index > 0)
 
     def check(
         self,
@@ -167,6 +183,8 @@ class GeneratorInputs:
         clip: Picture | None = None,
         text: str | None = None,
         seed: int | None = None,
+        moving: Picture | None = None,
+        scene: str | None = None,
     ) -> None:
         """Check a prompt as `prepare` does, including files and text, without making a scene; arguments as there.
 
@@ -175,7 +193,7 @@ class GeneratorInputs:
             BundleError: the files of the text encoder are damaged.
             EngineError: a package for text is missing.
         """
-        self._require_conditioner().load(image=image, clip=clip, text=text, seed=seed, default_seed=self._seed)
+        self._load(image, clip, text, seed, moving, scene)
 
     def take(self, scene: Scene, *, dissolve_s: float = 1.0) -> None:
         """Cross-fade to a scene from the next frame on; returns at once.
@@ -194,6 +212,17 @@ class GeneratorInputs:
             raise ValueError(f"this scene was made by another generator than {self.manifest.name}; prepare it again")
         self._scenes.take(scene, frames)
 
+    def scene_thumbnail(self, name: str) -> bytes:
+        """Return a small JPEG of one of the manifest's scenes.
+
+        Raises:
+            ValueError: there is no such scene.
+            BundleError: its file is damaged.
+        """
+        if self._folder is None:
+            raise ValueError(f'{self.manifest.name} has no scene "{name}"')
+        return scene_thumbnail(self._folder, self.manifest, name)
+
     def feed_live(self, frame: FrameArray, mask: FrameArray | None = None) -> None:
         """Set the frame of the live input; it is used from the next frame on until another one arrives.
 
@@ -205,6 +234,22 @@ class GeneratorInputs:
             ValueError: the generator has no live input, or an array has the wrong dtype or shape.
         """
         self._step_inputs.feed_live(frame, mask)
+
+    def _load(
+        self,
+        image: Picture | None,
+        clip: Picture | None,
+        text: str | None,
+        seed: int | None,
+        moving: Picture | None,
+        scene: str | None,
+    ) -> Prompt:
+        conditioner = self._require_conditioner()
+        if scene is not None:
+            if image is not None or moving is not None:
+                raise ValueError(f'the scene "{scene}" has an image and a mask of its own: leave the others out')
+            image, moving = load_scene(self._folder, self.manifest, scene)
+        return conditioner.load(image=image, clip=clip, text=text, seed=seed, default_seed=self._seed, moving=moving)
 
     def _require_conditioner(self) -> Conditioner:
         if self._conditioner is None:

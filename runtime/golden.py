@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from runtime.bundle.manifest import GoldenSpec, Manifest
 from runtime.bundle.npy import MAX_HEADER_BYTES, NpyHeader, read_header, to_array
-from runtime.bundle.reader import read_file
+from runtime.bundle.reader import read_file, read_manifest
 from runtime.errors import BundleError
 from runtime.generator import Generator
 
@@ -85,7 +85,10 @@ def check_golden(
         EngineError: the engine cannot run here, or a package for text is missing.
     """
     results: list[GoldenResult] = []
-    with Generator.open(bundle, engine=engine, precision=precision, renewal=False, cache_dir=cache_dir) as generator:
+    size = golden_size(read_manifest(Path(bundle)))
+    with Generator.open(
+        bundle, engine=engine, precision=precision, renewal=False, cache_dir=cache_dir, size=size
+    ) as generator:
         for spec in generator.manifest.golden:
             content = load_golden(Path(bundle), spec, generator.manifest)
             generator.reset(seed=spec.seed)
@@ -103,6 +106,13 @@ def check_golden(
                 if number in wanted:
                     results.append(GoldenResult(spec.file, number, psnr_db(frame, wanted[number])))
     return results
+
+
+def golden_size(manifest: Manifest) -> tuple[int, int]:
+    """Return the (width, height) of golden frames: that of the frames, in schema 2 that of the first shape."""
+    if manifest.shapes:
+        return manifest.shapes[0].width, manifest.shapes[0].height
+    return manifest.frame.width, manifest.frame.height
 
 
 def psnr_db(frame: npt.NDArray[np.uint8], reference: npt.NDArray[np.uint8]) -> float:
@@ -153,15 +163,16 @@ def load_golden(folder: Path, spec: GoldenSpec, manifest: Manifest) -> GoldenFil
 
 def _wanted(spec: GoldenSpec, manifest: Manifest) -> dict[str, _Wanted]:
     """Return the arrays that a golden file must hold, by name."""
-    shape = (manifest.frame.height, manifest.frame.width, 3)
+    width, height = golden_size(manifest)
+    shape = (height, width, 3)
     wanted = {
         "frames": _Wanted((len(spec.frames), *shape), "uint8"),
         "indices": _Wanted((len(spec.frames),), "int32"),
     }
     if spec.image:
         wanted["image"] = _Wanted(shape, "uint8")
-    if spec.clip and manifest.condition is not None and (tensor := manifest.condition.only_input("clip")) is not None:
-        wanted["clip"] = _Wanted(tensor.shape[1:], "uint8", 1, tensor.shape[1])  # a shorter one is padded
+    if spec.clip and (tensor := manifest.prompt_input("clip")) is not None:
+        wanted["clip"] = _Wanted((tensor.shape[1], *shape), "uint8", 1, tensor.shape[1])  # a shorter one is padded
     if spec.live and (tensor := manifest.step.only_input("live")) is not None:
         wanted["live"] = _Wanted((1, *tensor.shape[1:]), "uint8", 1, None)  # at least one frame
     return wanted
@@ -205,4 +216,4 @@ def _unpack(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, wanted: _Wanted, f
 
 
 def _takes_seed(manifest: Manifest) -> bool:
-    return manifest.condition is not None and manifest.condition.only_input("noise") is not None
+    return manifest.prompt_input("noise") is not None

@@ -72,7 +72,7 @@ live input:
 
 cues:
   --cue SECONDS:KIND=VALUE changes the show at that time. KIND is text, image,
-  clip or seed, or the name of a control. Cues for the same time are one
+  clip, seed or scene, or the name of a control. Cues for the same time are one
   prompt; a seed alone keeps the text. A prompt is prepared in the background,
   as soon as the one before it is on air, and fades in over --dissolve seconds.
   Cues are checked before the show as far as possible. A cue that fails during
@@ -129,9 +129,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         argv: arguments; None for the process's own.
 
     Returns:
-        bundle, image, clip, text, input, fallback (str or None), to (list of str or None), engine, precision,
-        pixels, preset, encoder, log (str), seed (int or None), seconds, fps (Fraction or None), dissolve (float),
-        trust_engines, verbose (bool), control (list of (name, value)), cue (list of Cue).
+        bundle, image, clip, text, moving, scene, input, fallback (str or None), to (list of str or None), engine,
+        precision, pixels, preset, encoder, log (str), seed (int or None), seconds, fps (Fraction or None),
+        size ((width, height) or None), dissolve (float), trust_engines, verbose (bool), control (list of
+        (name, value)), cue (list of Cue).
 
     Raises:
         ValueError: an argument is unknown or its value is bad; the message is one line.
@@ -156,6 +157,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--image", metavar="FILE", help='picture to animate; "input" for that of --input (default: none)')
     add("--clip", metavar="FILE", help="video to continue from its last frames")
+    add("--moving", metavar="FILE", help="mask of the picture: white where things may move, black where nothing does")
+    add(
+        "--scene", metavar="NAME", help="a picture of the bundle; all: one after the other (the default, if it has any)"
+    )
     add("--input", metavar="IN", help="live input: webcam[:DEVICE], testcard, a file or an address")
     add("--text", metavar="TEXT", help="what to show, in a few words of English")
     add(
@@ -167,6 +172,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--seed", type=_seed, metavar="N", help="the same seed gives the same show (default: the bundle's)")
     add("--seconds", type=_seconds, metavar="S", help="length of the show (default: no end)")
     add("--fps", type=_fps, metavar="F", help="frames per second, also as 30000/1001 (default: as trained)")
+    add("--size", type=_size, metavar="WxH", help="frame size in pixels, even (default: the bundle's)")
     add(
         "--control",
         type=_control,
@@ -254,6 +260,13 @@ def _fps(text: str) -> Fraction:
             f"got {text!r}, expected more than 0 and at most {_MAX_FPS}, e.g. 25 or 30000/1001"
         )
     return fps
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected WIDTHxHEIGHT in pixels, e.g. 1280x720")
+    return int(match[1]), int(match[2])
 
 
 def _seconds(text: str) -> Fraction:

@@ -79,11 +79,13 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
         ValueError, BundleError, EngineError, SinkError: as `stream`.
     """
     from runtime.bundle.reader import read_manifest
+    from runtime.pixels.assemble import frame_size
 
     sinks = sinks or make_sinks(options.to or [DEFAULT_SINK], options.pixels)
     bundle = _find_bundle(options.bundle)
     manifest = read_manifest(bundle)
-    width, height, fps = manifest.frame.width, manifest.frame.height, options.fps or manifest.frame.fps
+    width, height = frame_size(manifest, options.size)
+    fps = options.fps or manifest.frame.fps
     clock = SystemClock()
     fan_out = FanOut(list(sinks))
     pacer = Pacer(clock, fps)

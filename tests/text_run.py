@@ -58,5 +58,5 @@ def export(run: Path, out: Path) -> Path:
             "available_engines",
             lambda without: [pair for pair in available_engines(without) if pair[1] != "bf16"],
         )
-        export_run(run, out, options=ExportOptions(frames=30))
+        export_run(run, out, options=ExportOptions(frames=30, frame=(128, 64), sizes=((64, 64),)))
     return out

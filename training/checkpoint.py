@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from training.atomic_file import written
 from training.config import Config, config_from_dict
 from training.model.generator import VideoGenerator
-from training.model.resizing import resized
 
 VERSION = 3
 STAGES = ("pretrain", "finetune", "polish")
@@ -132,19 +131,11 @@ def newest_checkpoint(run: Path) -> Path:
     raise ValueError(f"no checkpoint in {run}: expected polish.pt, finetune.pt or pretrain.pt; train first")
 
 
-def load_generator(run: Path, size: tuple[int, int] | None = None) -> tuple[VideoGenerator, Config, dict[str, Any]]:
+def load_generator(run: Path) -> tuple[VideoGenerator, Config, dict[str, Any]]:
     """Return the averaged (EMA) generator of a run folder, its configuration and other facts of the checkpoint.
 
-    Another size changes no weight; see `training.model.resizing` for its effect on pictures and motion. In the
-    configuration, and so in its digest, it changes the frame's size and removes crops that no longer fit. The fact
-    "trained_size" is the trained size (width, height).
-
-    Args:
-        run: folder with at least one stage's checkpoint.
-        size: width and height of frames in pixels; None: the trained size.
-
     Raises:
-        ValueError: there is no such checkpoint, or the size is not of multiples of 32 from 64 up.
+        ValueError: there is no checkpoint in it.
     """
     path = newest_checkpoint(run)
     content = load_checkpoint(path)
@@ -153,13 +144,4 @@ def load_generator(run: Path, size: tuple[int, int] | None = None) -> tuple[Vide
     load_weights(generator, part_of(content["ema"], "generator."), path)
     facts = {key: content[key] for key in ("stage", "iteration", "footage", "data", "words")}
     facts["vocabulary"] = content.get("vocabulary", [])  # of captions, if there are any
-    facts["trained_size"] = config.model.width, config.model.height
-    if size is not None:
-        generator = resized(generator, size)
-        stages: dict[str, Any] = {
-            stage: dataclasses.replace(getattr(config, stage), crop=0)
-            for stage in ("pretrain", "finetune")
-            if getattr(config, stage).crop > min(size)
-        }
-        config = dataclasses.replace(config, model=generator.shape, **stages)
     return generator.eval(), config, facts

@@ -50,6 +50,7 @@ from benchmarks.latency.distribution import percentiles
 from benchmarks.latency.stages import STAGES, TimedSession, open_timed
 from benchmarks.machine import machine_card
 from benchmarks.report import BenchmarkReport
+from export.commandline import to_size
 from runtime.engines.table import ENGINES, PRECISIONS, count_cores
 from runtime.generator import Generator
 
@@ -76,6 +77,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--frames", type=int, default=600, metavar="N", help="frames to measure (600)")
     add("--warmup", type=int, default=60, metavar="N", help="frames before that (60)")
     add("--threads", type=int, metavar="T", help="CPU threads for a frame (every core)")
+    add("--size", metavar="WxH", help="frame size in pixels (the bundle's)")
     add("--prepare", action="store_true", help="prepare scenes in another thread at the same time")
     add("--compare", "--beside", metavar="NAMES", help=f"also measure all, or some of {', '.join(CONTENDERS)}")
     add("--run", dest="trained", metavar="RUN", help="with --compare: the run that the bundle was exported from")
@@ -104,6 +106,7 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
             precision=options.precision,
             pixels=options.pixels,
             threads=options.threads,
+            size=None if options.size is None else to_size(options.size),
         )
         timed.append(session)
         return generator
@@ -120,7 +123,7 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
         from rich.console import Console
 
         trained = [options.trained] if options.trained else []
-        arguments = [str(options.bundle), str(result["threads"]), options.pixels, *trained]
+        arguments = [str(options.bundle), str(result["threads"]), options.pixels, options.size or "", *trained]
         with Console(stderr=True).status("comparison") as status:
             result["comparison"] = compare(contenders, arguments, frames=options.frames, on_progress=status.update)
     title = f"{result['bundle']}, {result['width']} x {result['height']} {result['pixels']}"

@@ -30,6 +30,8 @@ from runtime.engines.table import choose_engine
 from runtime.errors import BundleError, EngineError
 from runtime.generator import Generator
 from runtime.noise import FRAMES, normals
+from runtime.pixels.assemble import with_size
+from runtime.pixels.planes import shifted_copies
 
 Array = npt.NDArray[Any]
 SEED = 7
@@ -37,22 +39,41 @@ SEED = 7
 
 @dataclass(frozen=True)
 class ContenderTask:
-    """Frames of a bundle, on some threads, as "rgb" or "i420"; `run` is the run that the bundle was exported from."""
+    """Frames of a bundle, on some threads, as "rgb" or "i420".
+
+    Args:
+        path: of the bundle.
+        bundle: opened for frames of `size`.
+        threads: CPU threads.
+        pixels: "rgb" or "i420".
+        run: that the bundle was exported from, or None.
+        size: (width, height) of the frames; None for the bundle's own.
+    """
 
     path: Path
     bundle: Bundle
     threads: int
     pixels: str
     run: Path | None
+    size: tuple[int, int] | None = None
 
     def inputs(self) -> dict[str, Array]:
         """Return the step graph's inputs for the first frame of a scene."""
         step, manifest = self.bundle.manifest.step, self.bundle.manifest
         values: dict[str, Array] = {item.name: np.zeros(item.shape, item.dtype) for item in step.inputs}
         if manifest.condition is not None:
-            with Generator.open(self.path, engine="onnxruntime", precision="fp32", renewal=False) as generator:
-                memory = generator.prepare(seed=SEED) if manifest.condition.only_input("noise") else None
+            with Generator.open(
+                self.path,
+                engine="onnxruntime",
+                precision="fp32",
+                renewal=False,
+                pixels=self.pixels,
+                size=self.size,
+            ) as generator:
+                memory = generator.prepare(seed=SEED) if manifest.prompt_input("noise") else None
             if memory is not None:
+                for item in step.inputs_of("picture"):
+                    values[item.name] = np.ascontiguousarray(shifted_copies(memory.tensors[item.name]))
                 for item in (*step.inputs_of("memory_a"), *step.inputs_of("memory_b")):
                     values[item.name] = memory.tensors[item.slot].copy()
         for item in step.inputs_of("noise"):
@@ -80,7 +101,13 @@ Frames = Callable[[], Array]  # makes one frame and returns it: uint8, valid unt
 def _everframe(precision: str, task: ContenderTask) -> tuple[Frames, str]:
     """Everframe's runtime without renewal: the step graph and everything that the runtime adds to it."""
     generator = Generator.open(
-        task.path, precision=precision, threads=task.threads, pixels=task.pixels, seed=SEED, renewal=False
+        task.path,
+        precision=precision,
+        threads=task.threads,
+        pixels=task.pixels,
+        seed=SEED,
+        renewal=False,
+        size=task.size,
     )
     return lambda: next(generator), f"{generator.engine} {generator.precision}"
 
@@ -180,14 +207,17 @@ CONTENDERS: dict[str, Callable[[ContenderTask], tuple[Frames, str]]] = {
 }
 
 
-def main(name: str, bundle: str, threads: str, pixels: str, run: str | None = None) -> int:
-    """Make frames on request; return the exit status."""
+def main(name: str, bundle: str, threads: str, pixels: str, size: str = "", run: str | None = None) -> int:
+    """Make frames on request; return the exit status. The size is WxH, or empty for the bundle's own."""
     start = time.perf_counter()
     try:
         # Libraries must not print between the lines of JSON.
         with contextlib.redirect_stdout(sys.stderr):
             trained = None if run is None else Path(run)
-            task = ContenderTask(Path(bundle), open_bundle(bundle), int(threads), pixels, trained)
+            width, _, height = size.partition("x")
+            wanted = (int(width), int(height)) if size else None
+            opened = with_size(open_bundle(bundle), wanted, pixels)
+            task = ContenderTask(Path(bundle), opened, int(threads), pixels, trained, wanted)
             make, what = CONTENDERS[name](task)
             make()
     except (ImportError, RuntimeError, ValueError, OSError, BundleError, EngineError) as error:

@@ -13,6 +13,7 @@ from runtime.engines.engine import Array, Session
 from runtime.engines.opening import open_condition, open_sessions
 from runtime.engines.table import choose_engine, failed_pairs
 from runtime.generator import Generator
+from runtime.pixels.assemble import with_size
 from runtime.prompts.text_encoder import open_text_encoder
 
 T = TypeVar("T")
@@ -71,13 +72,14 @@ def open_timed(
     precision: str,
     pixels: str,
     threads: int | None,
+    size: tuple[int, int] | None = None,
     wrap: Callable[[Session, Manifest], TimedSession] = lambda session, _: TimedSession(session),
 ) -> tuple[Generator, TimedSession]:
     """Open a bundle as `Generator.open` does, with a step session that measures its calls.
 
     Args: as of `Generator.open`; `wrap` makes that session from the engine's.
     """
-    bundle = open_bundle(path)
+    bundle = with_size(open_bundle(path), size, pixels)
     choice = choose_engine(engine, precision, failed_pairs(bundle.manifest.verified))
     step, condition = open_sessions(
         bundle, choice.engine, choice.precision, pixels=pixels, threads=threads, cache_dir=None
@@ -97,5 +99,6 @@ def open_timed(
         if bundle.manifest.text is None
         else lambda: open_text_encoder(bundle.path, bundle.manifest),
         open_spare=open_spare,
+        folder=bundle.path,
     )
     return generator, timed

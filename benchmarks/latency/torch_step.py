@@ -10,26 +10,38 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from export.graphs import StepGraph, step_inputs, to_i420, to_rgb
+from export.graphs import STEP_INPUTS, StepGraph
+from export.parity.reference import displaced_planes
 from runtime.bundle.manifest import Manifest
+from runtime.pixels.stage import plane_sets
 from training.checkpoint import load_generator
-from training.model.generator import ConditionMemory, Shape, StepState, VideoGenerator, dissolve
+from training.model.generator import MotionMemory, Shape, VideoGenerator
+from training.model.resizing import at_work_size
 
 
 class _Step(StepGraph):
-    """With one frame output."""
+    """With the pixel stage."""
 
-    def __init__(self, generator: VideoGenerator, pixels: str) -> None:
+    def __init__(self, generator: VideoGenerator, size: tuple[int, int], pixels: str) -> None:
         super().__init__(generator)
-        self.to_pixels = to_rgb if pixels == "rgb" else to_i420
+        self.size, self.pixels = size, pixels
+        self.margins = [item.margin for item in plane_sets(*size, pixels)]
+        self.work = generator.shape.width, generator.shape.height
 
     def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Return (frame, *next state)."""
-        slots, parts = len(ConditionMemory._fields), len(StepState._fields)
-        a, b = ConditionMemory(*tensors[:slots]), ConditionMemory(*tensors[slots : 2 * slots])
-        state = StepState(*tensors[2 * slots + 1 : 2 * slots + 1 + parts])
-        picture, following = self.step(dissolve(a, b, tensors[2 * slots]), state, *tensors[-2:])
-        return self.to_pixels(picture), *following
+        """Return (frame, *next state); the pictures' planes are the last arguments."""
+        names = len(STEP_INPUTS)
+        moves, *states = super().forward(*tensors[:names])
+        with torch.autocast("cpu", enabled=False):
+            planes = [
+                displaced_planes(planes, moves.float(), self.work, margin)
+                for planes, margin in zip(tensors[names:], self.margins, strict=True)
+            ]
+            if self.pixels == "rgb":
+                frame = planes[0].permute(0, 2, 3, 1)
+            else:
+                frame = torch.cat([part.flatten(1) for part in planes], 1).reshape(1, -1, self.size[0])
+            return torch.floor(frame + 0.5).to(torch.uint8), *states
 
 
 def open_step(
@@ -56,22 +68,24 @@ def open_step(
     Raises:
         ValueError: the bundle was not exported from Everframe's generator.
     """
-    names = step_inputs()
+    width, height = manifest.frame.width, manifest.frame.height
+    names = [*STEP_INPUTS, *(item.name for item in plane_sets(width, height, pixels))]
     if {item.name for item in manifest.step.inputs} != set(names):
         raise ValueError(
             f"{manifest.name} was not exported from Everframe's generator: there is no PyTorch network to compare with"
         )
     torch.set_num_threads(threads)
-    width, height = manifest.frame.width, manifest.frame.height
-    generator = VideoGenerator(Shape(height, width)) if run is None else load_generator(run, (width, height))[0]
-    step: Any = _Step(generator.eval(), pixels)
+    shapes = {(shape.width, shape.height): shape.step.file for shape in manifest.shapes}
+    work = next(size for size, file in shapes.items() if file == manifest.step.file)
+    generator = VideoGenerator(Shape(256, 256)) if run is None else load_generator(run)[0]
+    step: Any = _Step(at_work_size(generator, work).eval(), (width, height), pixels)
     is_half = precision == "bf16"
     if is_half:
         step = step.to(memory_format=torch.channels_last)
     if is_compiled:
         step = torch.compile(step)
     tensors = [torch.from_numpy(inputs[name]) for name in names]
-    first = len(ConditionMemory._fields) * 2 + 1  # of the states
+    first = len(MotionMemory._fields) * 2 + 1  # of the states
 
     def make() -> npt.NDArray[Any]:
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=is_half):

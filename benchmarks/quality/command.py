@@ -117,8 +117,8 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
                 "frame": f"{generator.width} x {generator.height}",
                 "fps": str(generator.fps),
             }
-            condition, renewal = generator.manifest.condition, generator.manifest.renewal
-            takes_text = condition is not None and condition.only_input("text") is not None
+            renewal = generator.manifest.renewal
+            takes_text = generator.manifest.prompt_input("text") is not None
         if "text" in (parts or ()) and not takes_text:
             raise ValueError(f"{target.name} does not take text: leave text out of --parts")
         needing = [part for part in ("memory", "text", "endless") if options.train_clips == 0]

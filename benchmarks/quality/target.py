@@ -75,11 +75,12 @@ def _export(run: Path, folder: Path, words: Path | None) -> QualityTarget:
 
     generator, config, facts = load_generator(run)
     round_weights(generator)
-    write_graphs(generator, folder)
+    size = config.model.width, config.model.height
+    write_graphs(generator, folder, [size])
     entry = None
     if config.model.text_dimensions:
         entry, _ = write_vocabulary(words or Path(facts["words"]), folder)
-    manifest = build_manifest(config, folder, [], entry)
+    manifest = build_manifest(config, folder, size, [size], [], entry)
     manifest["provenance"] = provenance(config, facts)
     manifest["verified"] = {}
     write_manifest(folder, manifest)

@@ -1,7 +1,7 @@
 """ONNX nodes around an imported model: uint8 frames in, uint8 RGB and I420 frames out (docs/bundle.md).
 
 Legend: H height, W width of a frame, C channels; the batch is 1. The outputs are bit-identical to those of
-export/graphs.py. TensorRT supports uint8 only for inputs and outputs: casts are the first and last nodes of a graph.
+docs/bundle.md. TensorRT supports uint8 only for inputs and outputs: casts are the first and last nodes of a graph.
 """
 
 from __future__ import annotations

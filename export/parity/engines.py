@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.graphs import step_inputs, step_outputs
+from export.graphs import STEP_INPUTS, STEP_OUTPUTS
 from export.parity.checks import ParityCheck
 from export.parity.reference import ReferencePrompt, StepEvaluation
 from runtime import Generator
@@ -21,20 +21,20 @@ from runtime.golden import psnr_db
 ONE_STEP_TOLERANCE = 2e-3  # of a tensor's largest value; pixels may round to the next level
 
 
-def compare_step(folder: Path, evaluation: StepEvaluation, run: str) -> ParityCheck:
-    """Compare every output of one evaluation of step.onnx in ONNX Runtime with PyTorch.
+def compare_step(step: Path, evaluation: StepEvaluation, run: str) -> ParityCheck:
+    """Compare every output of one evaluation of a step graph in ONNX Runtime with PyTorch.
 
     Args:
-        folder: holds step.onnx.
+        step: file of the graph.
         evaluation: PyTorch's, from the middle of a loop, so that no state is zero.
         run: name of the loop.
     """
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(folder / "step.onnx"), providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(step), providers=["CPUExecutionProvider"])
     wanted = {value.name for value in session.get_inputs()}
-    feeds = {name: value for name, value in zip(step_inputs(), evaluation.inputs, strict=True) if name in wanted}
-    found = session.run(step_outputs(), feeds)
+    feeds = {name: value for name, value in zip(STEP_INPUTS, evaluation.inputs, strict=True) if name in wanted}
+    found = session.run(STEP_OUTPUTS, feeds)
     errors = [_relative_error(ours, theirs) for ours, theirs in zip(found, evaluation.outputs, strict=True)]
     worst, mean = max(errors), float(np.mean(errors))
     return ParityCheck(
@@ -62,7 +62,7 @@ def compare_loop(
     threads: int | None = None,
     advance: Callable[[float], None] | None = None,
 ) -> ParityCheck:
-    """Run a bundle in the runtime and compare its frames with PyTorch's.
+    """Run a bundle in the runtime at the size of PyTorch's frames, and compare its frames with those.
 
     Args:
         bundle: a complete bundle.
@@ -76,7 +76,13 @@ def compare_loop(
         advance: called with the completed share, 0 to 1.
     """
     with Generator.open(
-        bundle, engine=engine, precision=precision, renewal=False, seed=seed, threads=threads
+        bundle,
+        engine=engine,
+        precision=precision,
+        renewal=False,
+        seed=seed,
+        threads=threads,
+        size=(frames[0].shape[1], frames[0].shape[0]),
     ) as generator:
         generator.condition(image=prompt.image, clip=prompt.clip, text=prompt.text, seed=seed)
         values = []

@@ -1,4 +1,4 @@
-"""bundle.json as frozen dataclasses (docs/bundle.md, schema 1); unknown keys are errors.
+"""bundle.json as frozen dataclasses (docs/bundle.md, schemas 1 and 2); unknown keys are errors.
 
 manifest = Manifest.parse(json.loads(text))
 manifest.frame.width, manifest.step.inputs, manifest.controls["wind"].maximum
@@ -15,19 +15,27 @@ from fractions import Fraction
 from typing import Any
 
 from runtime.bundle.controls import ControlSpec, parse_controls
-from runtime.bundle.manifest_checks import check_path, check_wiring
+from runtime.bundle.manifest_checks import check_files, check_frames, check_path, check_shapes, check_wiring
 from runtime.bundle.strict_json import StrictJson, describe
 from runtime.bundle.tensors import (
     CONDITION_INPUTS,
     CONDITION_OUTPUTS,
+    MOVING_CONDITION_INPUTS,
+    MOVING_STEP_INPUTS,
+    MOVING_STEP_OUTPUTS,
+    PAINT_INPUTS,
+    PAINT_OUTPUTS,
     STEP_INPUTS,
     STEP_OUTPUTS,
     GraphSpec,
+    TensorSpec,
     parse_tensors,
 )
 from runtime.errors import BundleError
 
-_SCHEMA = 1
+_SCHEMAS = (1, 2)
+_MAX_SHAPES = 8
+_MAX_SCENES = 64
 # All are required.
 _KEYS = ["schema", "name", "description", "frame", "graphs", "controls", "renewal", "text"]
 _KEYS += ["golden", "files", "provenance", "verified", "sha256"]
@@ -97,8 +105,42 @@ class FileSpec:
 
 
 @dataclass(frozen=True)
+class SceneSpec:
+    """A picture that comes with the bundle.
+
+    Args:
+        name: for users: `[a-z0-9-]`.
+        title: a few words.
+        picture: its file.
+        moving: file of the mask of what may move, or "".
+        credit, licence: of the picture.
+    """
+
+    name: str
+    title: str
+    picture: str
+    moving: str
+    credit: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class WorkShape:
+    """The two graphs of schema 2 for one work size: the width and height in pixels of the picture that they read."""
+
+    width: int
+    height: int
+    step: GraphSpec
+    condition: GraphSpec
+
+
+@dataclass(frozen=True)
 class Manifest:
-    """A bundle.json; `provenance` and `verified` are not checked."""
+    """A bundle.json; `provenance` and `verified` are not checked.
+
+    In schema 1 the step graph makes frames of the size of `frame`. In schema 2 it makes moves, and `frame` is the
+    default size: `step` and `condition` are those of the first of the `shapes`, and `paint` makes pictures.
+    """
 
     name: str
     description: str
@@ -113,6 +155,9 @@ class Manifest:
     provenance: Mapping[str, Any]
     verified: Mapping[str, Any]
     sha256: str
+    paint: GraphSpec | None = None
+    shapes: tuple[WorkShape, ...] = ()
+    scenes: tuple[SceneSpec, ...] = ()
     _source: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
@@ -122,22 +167,29 @@ class Manifest:
         Raises:
             BundleError: a key, role or value breaks schema 1; the message names it.
         """
-        if isinstance(value, Mapping) and value.get("schema", _SCHEMA) != _SCHEMA:
+        if isinstance(value, Mapping) and value.get("schema", 1) not in _SCHEMAS:
             raise BundleError(
-                f"bundle.json: this everframe reads schema {_SCHEMA}, got {describe(value['schema'])}; "
+                f"bundle.json: this everframe reads the schemas 1 and 2, got {describe(value['schema'])}; "
                 "install a newer everframe"
             )
-        fields = StrictJson(value, "bundle.json", _KEYS)
-        fields.integer("schema", _SCHEMA, _SCHEMA)
+        is_new = isinstance(value, Mapping) and value.get("schema") == _SCHEMAS[1]
+        fields = StrictJson(value, "bundle.json", [*_KEYS, "scenes"] if is_new else _KEYS)
+        schema = fields.integer("schema", *_SCHEMAS)
         frame = _parse_frame(fields)
-        size = (frame.width, frame.height)
-        graphs = StrictJson(fields.get("graphs"), "bundle.json: graphs", ("step", "condition"))
-        step = _parse_graph(graphs, "step", STEP_INPUTS, STEP_OUTPUTS, size)
-        condition = (
-            _parse_graph(graphs, "condition", CONDITION_INPUTS, CONDITION_OUTPUTS, size)
-            if graphs.has("condition")
-            else None
-        )
+        shapes: tuple[WorkShape, ...] = ()
+        paint = condition = None
+        if schema == 1:
+            size = (frame.width, frame.height)
+            graphs = StrictJson(fields.get("graphs"), "bundle.json: graphs", ("step", "condition"))
+            step = _parse_graph(graphs, "step", STEP_INPUTS, STEP_OUTPUTS, size)
+            if graphs.has("condition"):
+                condition = _parse_graph(graphs, "condition", CONDITION_INPUTS, CONDITION_OUTPUTS, size)
+        else:
+            graphs = StrictJson(fields.get("graphs"), "bundle.json: graphs", ("shapes", "paint"))
+            shapes = _parse_shapes(graphs)
+            step, condition = shapes[0].step, shapes[0].condition
+            if graphs.has("paint"):
+                paint = _parse_graph(graphs, "paint", PAINT_INPUTS, PAINT_OUTPUTS, (0, 0))
         manifest = cls(
             name=fields.text("name", r"[a-z0-9][a-z0-9._-]{0,63}"),
             description=fields.text("description"),
@@ -155,6 +207,9 @@ class Manifest:
             provenance=fields.mapping("provenance"),
             verified=fields.mapping("verified"),
             sha256=fields.text("sha256", _HASH),
+            paint=paint,
+            shapes=shapes,
+            scenes=_parse_scenes(fields.items("scenes")) if schema > 1 and fields.has("scenes") else (),
             _source=copy.deepcopy(dict(value)),
         )
         _check_whole(manifest)
@@ -164,6 +219,20 @@ class Manifest:
     def default_seed(self) -> int:
         """The default seed: that of the first golden file, so that frames can be compared, or 0."""
         return self.golden[0].seed if self.golden else 0
+
+    @property
+    def graphs(self) -> tuple[GraphSpec, ...]:
+        """All graphs of the bundle."""
+        pairs = [graph for shape in self.shapes for graph in (shape.step, shape.condition)]
+        graphs: tuple[GraphSpec | None, ...] = (*pairs, self.paint) if pairs else (self.step, self.condition)
+        return tuple(graph for graph in graphs if graph is not None)
+
+    def prompt_input(self, role: str) -> TensorSpec | None:
+        """Return the input with this role of the graphs that take prompts, or None."""
+        for graph in (self.condition, self.paint):
+            if graph is not None and (tensor := graph.only_input(role)) is not None:
+                return tensor
+        return None
 
     def to_json(self) -> dict[str, Any]:
         """Return a copy of the JSON object that this manifest was parsed from."""
@@ -186,9 +255,31 @@ def _parse_frame(fields: StrictJson) -> FrameSpec:
     return FrameSpec(width, height, Fraction(text), frame.choice("colour", ("bt709",)), text)
 
 
-def _parse_graph(graphs: StrictJson, name: str, inputs: Any, outputs: Any, size: tuple[int, int]) -> GraphSpec:
+def _parse_shapes(graphs: StrictJson) -> tuple[WorkShape, ...]:
+    items = graphs.items("shapes")
+    if not 1 <= len(items) <= _MAX_SHAPES:
+        raise BundleError(f'bundle.json: graphs: "shapes" must hold 1 to {_MAX_SHAPES} entries, got {len(items)}')
+    shapes = []
+    for index, item in enumerate(items):
+        fields = StrictJson(item, f"bundle.json: shapes[{index}]", ("width", "height", "step", "condition"))
+        width, height = (fields.integer(key, 16, 4096) for key in ("width", "height"))
+        step = _parse_graph(fields, "step", MOVING_STEP_INPUTS, MOVING_STEP_OUTPUTS, (width, height), has_picture=False)
+        condition = _parse_graph(fields, "condition", MOVING_CONDITION_INPUTS, CONDITION_OUTPUTS, (width, height))
+        shapes.append(WorkShape(width, height, step, condition))
+    return tuple(shapes)
+
+
+def _parse_graph(
+    graphs: StrictJson,
+    name: str,
+    inputs: Any,
+    outputs: Any,
+    size: tuple[int, int],
+    *,
+    has_picture: bool | None = None,
+) -> GraphSpec:
     where = f"bundle.json: {name}"
-    is_step = name == "step"
+    is_step = name == "step" if has_picture is None else has_picture
     fields = StrictJson(graphs.get(name), where, ("file", "inputs", "outputs", *(("picture",) if is_step else ())))
     return GraphSpec(
         file=check_path(fields.text("file")),
@@ -196,6 +287,27 @@ def _parse_graph(graphs: StrictJson, name: str, inputs: Any, outputs: Any, size:
         outputs=parse_tensors(fields.items("outputs"), f"{where} outputs", outputs, size),
         picture=fields.text("picture") if is_step else "",
     )
+
+
+def _parse_scenes(items: list[Any]) -> tuple[SceneSpec, ...]:
+    if len(items) > _MAX_SCENES:
+        raise BundleError(f'bundle.json: "scenes" must hold at most {_MAX_SCENES} entries, got {len(items)}')
+    scenes: list[SceneSpec] = []
+    for index, item in enumerate(items):
+        where = f"bundle.json: scenes[{index}]"
+        fields = StrictJson(item, where, ("name", "title", "picture", "moving", "credit", "licence"))
+        scene = SceneSpec(
+            name=fields.text("name", r"[a-z0-9][a-z0-9-]{0,39}"),
+            title=fields.text("title", r".{1,100}"),
+            picture=check_path(fields.text("picture")),
+            moving=check_path(fields.text("moving")) if fields.has("moving") else "",
+            credit=fields.text("credit", r".{1,300}"),
+            licence=fields.text("licence", r".{1,100}"),
+        )
+        if scene.name == "all" or any(scene.name == other.name for other in scenes):
+            raise BundleError(f'{where}: the name "{scene.name}" is taken; every scene needs its own, other than "all"')
+        scenes.append(scene)
+    return tuple(scenes)
 
 
 def _parse_renewal(value: Any) -> RenewalSpec | None:
@@ -246,10 +358,11 @@ def _check_whole(manifest: Manifest) -> None:
     """Check the parts of a manifest against each other."""
     needs = [("renewal", "noise")] if manifest.renewal is not None else []
     used = [item.file for item in manifest.golden]
+    used += [file for scene in manifest.scenes for file in (scene.picture, scene.moving) if file]
     if manifest.text is not None:
         needs.append(("text", "text"))
         used += [manifest.text.tokenizer, manifest.text.vectors, manifest.text.scales]
-    elif manifest.condition is not None and manifest.condition.only_input("text") is not None:
+    elif manifest.prompt_input("text") is not None:
         raise BundleError('bundle.json: condition has a text input, so "text" must name the files for it, got null')
     for control in manifest.controls.values():
         if control.target == "seed":
@@ -261,4 +374,12 @@ def _check_whole(manifest: Manifest) -> None:
         needs += [(f"golden[{index}]", "clip")] if golden.clip else []
         if golden.live and manifest.step.only_input("live") is None:
             raise BundleError(f"bundle.json: golden[{index}] needs a step graph with an input of the role live")
-    check_wiring(manifest.step, manifest.condition, needs=needs, used=used, files=manifest.files)
+    for part, role in needs:
+        if manifest.prompt_input(role) is None:
+            raise BundleError(f"bundle.json: {part} needs a condition graph with an input of the role {role}")
+    if manifest.shapes:
+        check_shapes([(shape.step, shape.condition) for shape in manifest.shapes], manifest.paint)
+    else:
+        check_frames(manifest.step)
+        check_wiring(manifest.step, manifest.condition)
+    check_files([*(graph.file for graph in manifest.graphs), *used], manifest.files)

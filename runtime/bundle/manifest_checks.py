@@ -9,45 +9,63 @@ from runtime.bundle.tensors import GraphSpec
 from runtime.errors import BundleError
 
 
-def check_wiring(
-    step: GraphSpec,
-    condition: GraphSpec | None,
-    *,
-    needs: Sequence[tuple[str, str]],
-    used: Sequence[str],
-    files: Collection[str],
-) -> None:
-    """Check slots, states, masks, frames, required inputs of the condition graph, and file names.
-
-    Args:
-        step: the step graph.
-        condition: the condition graph, or None.
-        needs: (part of the manifest, role of the condition input that it needs).
-        used: files that the manifest uses, besides those of the graphs.
-        files: files that the manifest lists.
+def check_wiring(step: GraphSpec, condition: GraphSpec | None) -> None:
+    """Check slots, states, masks and required inputs of a step graph and its condition graph.
 
     Raises:
         BundleError: a name is unknown, has the wrong kind, or is used twice.
     """
-    _check_frames(step)
     _check_states(step)
     _check_memories(step, condition)
     if condition is not None:
         _check_given(condition)
-    for part, role in needs:
-        if condition is None or condition.only_input(role) is None:
-            raise BundleError(f"bundle.json: {part} needs a condition graph with an input of the role {role}")
-    graphs = [graph.file for graph in (step, condition) if graph is not None]
-    for name in [*graphs, *used]:
+
+
+def check_shapes(shapes: Sequence[tuple[GraphSpec, GraphSpec]], paint: GraphSpec | None) -> None:
+    """Check the step and condition graphs of every work size, and that they differ in nothing else (schema 2).
+
+    Raises:
+        BundleError: a name is unknown, a graph lacks what it needs, or two sizes take different things.
+    """
+    for step, condition in shapes:
+        check_wiring(step, condition)
+        if not step.outputs_of("moves"):
+            raise BundleError("bundle.json: every step graph needs an output of the role moves")
+        if condition.only_input("image") is None:
+            raise BundleError("bundle.json: every condition graph needs an input of the role image")
+        if _kinds(step) != _kinds(shapes[0][0]) or _kinds(condition) != _kinds(shapes[0][1]):
+            raise BundleError("bundle.json: the graphs of all shapes must have the same tensors, but for their sizes")
+    if paint is not None and (paint.only_input("noise") is None or not paint.outputs):
+        raise BundleError("bundle.json: paint needs an input of the role noise and an output of the role picture")
+
+
+def check_files(used: Sequence[str], files: Collection[str]) -> None:
+    """Check that all files that the manifest uses are listed.
+
+    Raises:
+        BundleError: one is not.
+    """
+    for name in used:
         if name not in files:
             known = nearest(name, files)
             raise BundleError(f'bundle.json: the file "{name}" is used but not listed in "files" {known}')
 
 
-def _check_frames(step: GraphSpec) -> None:
+def check_frames(step: GraphSpec) -> None:
+    """Check that a step graph makes frames, and each kind once.
+
+    Raises:
+        BundleError: it does not.
+    """
     kinds = [tensor.pixels for tensor in step.outputs_of("frame")]
     if not kinds or len(set(kinds)) != len(kinds):
         raise BundleError(f"bundle.json: step outputs need one frame per kind of pixels (rgb, i420), got {kinds}")
+
+
+def _kinds(graph: GraphSpec) -> list[tuple[str, str, str, str, int]]:
+    """Return all of a graph's tensors but their sizes."""
+    both = (*graph.inputs, *graph.outputs)
+    return [(item.name, item.dtype, item.role, item.slot, len(item.shape)) for item in both]
 
 
 def _check_states(step: GraphSpec) -> None:

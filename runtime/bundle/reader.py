@@ -18,6 +18,7 @@ import onnx
 
 from runtime.bundle.graph_checks import parse_graph
 from runtime.bundle.manifest import FileSpec, Manifest, manifest_sha256
+from runtime.bundle.tensors import GraphSpec
 from runtime.errors import BundleError
 
 _MANIFEST = "bundle.json"
@@ -33,9 +34,12 @@ class Bundle:
     Args:
         path: its folder.
         manifest: the content of bundle.json.
-        step: the checked step graph.
-        condition: the checked condition graph, or None.
+        step: the checked step graph; in schema 2 that of the first shape.
+        condition: the checked condition graph, or None; in schema 2 that of the first shape.
         engines: folder of the bundle's compiled graphs, if the user trusts them; else None.
+        paint: the checked graph that makes pictures up, or None (schema 2).
+        shapes: the checked step and condition graph of each shape (schema 2).
+        work: tensors of the condition graph at its work size, once `with_size` has given the bundle a frame size.
     """
 
     path: Path
@@ -43,6 +47,9 @@ class Bundle:
     step: onnx.ModelProto
     condition: onnx.ModelProto | None
     engines: Path | None = None
+    paint: onnx.ModelProto | None = None
+    shapes: tuple[tuple[onnx.ModelProto, onnx.ModelProto], ...] = ()
+    work: GraphSpec | None = None
 
 
 def open_bundle(path: str | Path, *, trust_engines: bool = False) -> Bundle:
@@ -58,28 +65,33 @@ def open_bundle(path: str | Path, *, trust_engines: bool = False) -> Bundle:
         The checked bundle.
 
     Raises:
-        BundleError: something is missing, damaged, or not schema 1.
+        BundleError: something is missing, damaged, or of an unknown schema.
     """
     folder = Path(path)
     manifest = read_manifest(folder)
-    graphs = {graph.file for graph in (manifest.step, manifest.condition) if graph is not None}
+    graphs = {graph.file for graph in manifest.graphs}
     data: dict[str, bytes] = {}
     for name, spec in manifest.files.items():
         content = _check_file(folder, name, spec, keep=name in graphs)
         if content is not None:
             data[name] = content
-    step = parse_graph(data[manifest.step.file], manifest.step)
-    condition = None
-    if manifest.condition is not None:
-        condition = parse_graph(data[manifest.condition.file], manifest.condition)
-    return Bundle(folder, manifest, step, condition, folder / "engines" if trust_engines else None)
+    parsed = {graph.file: parse_graph(data[graph.file], graph) for graph in manifest.graphs}
+    return Bundle(
+        path=folder,
+        manifest=manifest,
+        step=parsed[manifest.step.file],
+        condition=None if manifest.condition is None else parsed[manifest.condition.file],
+        engines=folder / "engines" if trust_engines else None,
+        paint=None if manifest.paint is None else parsed[manifest.paint.file],
+        shapes=tuple((parsed[shape.step.file], parsed[shape.condition.file]) for shape in manifest.shapes),
+    )
 
 
 def read_manifest(folder: Path) -> Manifest:
     """Read and check bundle.json only.
 
     Raises:
-        BundleError: it is missing, not JSON, not schema 1, or its hash is wrong.
+        BundleError: it is missing, not JSON, of an unknown schema, or its hash is wrong.
     """
     if not os.path.isdir(folder):  # noqa: PTH112 - Path raises if a name is too long
         raise BundleError(f"{folder} is no folder; give the folder of a bundle, the one that holds {_MANIFEST}")

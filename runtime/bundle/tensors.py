@@ -37,11 +37,25 @@ CONDITION_INPUTS: dict[str, _Rule] = {
     "noise": ("float32", (1, "n"), ()),
 }
 CONDITION_OUTPUTS: dict[str, _Rule] = {"memory": (None, None, ())}
+MOVES = 5  # channels of `moves`: x and y of the first phase, x and y of the second, share of the first
+# Schema 2. "H" and "W" are the work size.
+MOVING_STEP_INPUTS = {role: STEP_INPUTS[role] for role in ("memory_a", "memory_b", "mix", "state", "noise", "control")}
+MOVING_STEP_OUTPUTS: dict[str, _Rule] = {"moves": ("float32", (1, MOVES, "h", "w"), ()), "state": (None, None, ())}
+MOVING_CONDITION_INPUTS: dict[str, _Rule] = {
+    "image": ("uint8", (1, "H", "W", 3), ()),
+    "moving": ("uint8", (1, "H", "W", 1), ()),
+    "clip": ("uint8", (1, "t", "H", "W", 3), ()),
+    "given": ("float32", (1, "n"), ("of",)),
+}
+PAINT_INPUTS = {role: CONDITION_INPUTS[role] for role in ("text", "noise")}
+PAINT_OUTPUTS: dict[str, _Rule] = {"picture": ("uint8", (1, "h", "w", 3), ())}
 _REPEATABLE = {
     "step inputs": {"memory_a", "memory_b", "state"},
     "step outputs": {"frame", "state"},
     "condition inputs": {"mask"},
     "condition outputs": {"memory"},
+    "paint inputs": set[str](),
+    "paint outputs": set[str](),
 }
 _MAX_ELEMENTS = 2**31  # elements of one tensor
 
@@ -117,7 +131,7 @@ def parse_tensors(
         value: the JSON list.
         where: path for messages; ends with, e.g., `step inputs`.
         rules: the allowed roles.
-        size: the frame's (width, height).
+        size: (width, height) of the frame, or in schema 2 of the picture that the network works on.
 
     Returns:
         The tensors, in the manifest's order.

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import onnx
 from google.protobuf.message import EncodeError
 
 from runtime.bundle.pruning import prune
@@ -18,6 +19,8 @@ from runtime.engines.cache import default_cache_dir
 from runtime.engines.engine import Engine, NullSession, Program, Session
 from runtime.engines.table import EngineChoice, choose_engine, count_cores, failed_pairs
 from runtime.errors import EngineError
+from runtime.pixels.scene_session import SceneSession
+from runtime.pixels.stage import plane_sets
 
 
 @dataclass(frozen=True)
@@ -123,14 +126,28 @@ def open_condition(
     condition = bundle.manifest.condition
     assert condition is not None, "open_condition() of a bundle without a condition graph"
     assert bundle.condition is not None, "open_condition() of a bundle without a condition graph"
-    names = [item.name for item in condition.outputs]
     # It runs while frames are made, so it gets a quarter of the threads. It runs rarely and its errors affect all
     # frames, so it runs in FP32 if possible.
     exact = "fp32" if "fp32" in engine.precisions() else precision
     few = max(1, _threads(threads) // 4)
     with _memory_errors(engine):
-        program = Program(prune(bundle.condition, names), condition.inputs, condition.outputs, engines=bundle.engines)
-        return engine.open(program, exact, few, _folder(cache_dir))
+
+        def open_graph(model: onnx.ModelProto, graph: GraphSpec) -> Session:
+            names = [item.name for item in graph.outputs]
+            program = Program(prune(model, names), graph.inputs, graph.outputs, engines=bundle.engines)
+            return engine.open(program, exact, few, _folder(cache_dir))
+
+        if bundle.work is None:
+            return open_graph(bundle.condition, condition)
+        session, painter, frame = open_graph(bundle.condition, bundle.work), None, bundle.manifest.frame
+        pixels = next(item.pixels for item in bundle.manifest.step.outputs_of("frame"))
+        if bundle.manifest.paint is not None and bundle.paint is not None:
+            try:
+                painter = (bundle.manifest.paint, open_graph(bundle.paint, bundle.manifest.paint))
+            except BaseException:
+                session.close()
+                raise
+        return SceneSession(condition, bundle.work, session, painter, plane_sets(frame.width, frame.height, pixels))
 
 
 def open_without_frames(

@@ -21,7 +21,7 @@ from runtime.errors import EngineError
 from runtime.noise import CODES, check_seed, normals
 from runtime.prompts.background import BackgroundThread
 from runtime.prompts.clips import load_clip
-from runtime.prompts.images import load_image
+from runtime.prompts.images import load_image, load_mask
 from runtime.prompts.text_encoder import TextEncoder
 
 Picture = str | Path | npt.NDArray[np.uint8]
@@ -40,6 +40,7 @@ class Prompt:
         text: the description.
         vector: of the text, float32 (D,).
         seed: of the content code; None if the graph takes no noise.
+        moving: uint8 (H, W, 1) of the frame's size, 255 where things may move; None for everywhere.
     """
 
     image: npt.NDArray[np.uint8] | None = None
@@ -47,6 +48,7 @@ class Prompt:
     text: str | None = None
     vector: npt.NDArray[np.float32] | None = None
     seed: int | None = None
+    moving: npt.NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +71,9 @@ class Scene:
     def is_for(self, step: GraphSpec) -> bool:
         """Return whether a step graph has exactly these slots."""
         slots = {tensor.slot: (tensor.dtype, tensor.shape) for tensor in step.inputs_of("memory_a")}
+        for tensor in step.inputs_of("picture"):
+            planes, *_, rows, columns = tensor.shape
+            slots[tensor.name] = (tensor.dtype, (planes, rows + 1, columns + 1))
         return {slot: (str(value.dtype), value.shape) for slot, value in self.tensors.items()} == slots
 
 
@@ -118,6 +123,7 @@ class Conditioner:
         text: str | None = None,
         seed: int | None = None,
         default_seed: int = 0,
+        moving: Picture | None = None,
     ) -> Prompt:
         """Check a prompt, read its files and encode its text.
 
@@ -127,6 +133,7 @@ class Conditioner:
             text: description, or None.
             seed: of the content code; None for `default_seed`.
             default_seed: used if no seed was given and the graph takes noise.
+            moving: path or uint8 (h, w) array of a mask of what may move, or None.
 
         Returns:
             The prompt; it shares no memory with the arguments.
@@ -138,15 +145,20 @@ class Conditioner:
         """
         given = {"image": image, "clip": clip, "text": text, "seed": seed}
         self._check_taken([role for role, value in given.items() if value is not None])
-        pixels = moving = vector = None
+        pixels = frames = vector = None
         if image is not None and (tensor := self._graph.only_input("image")) is not None:
             pixels = load_image(image, tensor.shape[2], tensor.shape[1])
         if clip is not None and (tensor := self._graph.only_input("clip")) is not None:
-            moving = load_clip(clip, tensor.shape[1], tensor.shape[3], tensor.shape[2])
+            frames = load_clip(clip, tensor.shape[1], tensor.shape[3], tensor.shape[2])
         if text is not None:
             vector = self._encode(text)
         used_seed = check_seed(default_seed if seed is None else seed)
-        return Prompt(pixels, moving, text, vector, used_seed if self._takes("seed") else None)
+        mask = None
+        if moving is not None:
+            if (tensor := self._graph.only_input("moving")) is None:
+                raise ValueError(f"{self._name} takes no mask of what may move: leave it out")
+            mask = load_mask(moving, tensor.shape[2], tensor.shape[1])
+        return Prompt(pixels, frames, text, vector, used_seed if self._takes("seed") else None, mask)
 
     def prepare(self, prompt: Prompt, *, in_background: bool) -> Scene:
         """Make a scene.
@@ -262,14 +274,20 @@ class Conditioner:
     def _run(self, prompt: Prompt, code: npt.NDArray[np.float32] | None, evaluate: _Evaluate) -> Scene:
         if code is None and prompt.seed is not None:
             code = self.draw(prompt.seed, 0)
-        values = {"image": prompt.image, "clip": prompt.clip, "text": prompt.vector, "noise": code}
+        values = {
+            "image": prompt.image,
+            "clip": prompt.clip,
+            "text": prompt.vector,
+            "noise": code,
+            "moving": prompt.moving,
+        }
         given = {tensor.name for tensor in self._graph.inputs if values.get(tensor.role) is not None}
         inputs: dict[str, Array] = {}
         for tensor in self._graph.inputs:
             inputs[tensor.name] = np.zeros(tensor.shape, tensor.dtype)
             if (content := values.get(tensor.role)) is not None:
                 inputs[tensor.name] = content[np.newaxis]
-            elif tensor.role == "mask" and tensor.of[0] in given:
+            elif tensor.role == "moving" or (tensor.role == "mask" and tensor.of[0] in given):
                 inputs[tensor.name] = np.full(tensor.shape, 255, np.uint8)
             elif tensor.role == "given":
                 inputs[tensor.name] = np.array([[name in given for name in tensor.of]], np.float32)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 from collections.abc import Iterator
@@ -47,6 +48,37 @@ def load_image(image: str | Path | npt.NDArray[np.uint8], width: int, height: in
     else:
         raise ValueError(f"an image must be a path or a uint8 array, got {type(image).__name__}")
     return fit(picture, width, height)
+
+
+def load_mask(mask: str | Path | npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:
+    """Load a mask and fit it to the frame by centre crop and resize, like the picture that it belongs to.
+
+    Args:
+        mask: path of an image file, or a uint8 (h, w) array of any size: white (255) where things may move, black (0)
+            where nothing does. Colours become grey.
+        width: of the result, in pixels.
+        height: of the result, in pixels.
+
+    Returns:
+        uint8 (height, width, 1), owned by the caller.
+
+    Raises:
+        ValueError: as for `load_image`.
+    """
+    if isinstance(mask, np.ndarray) and mask.ndim == 2:
+        mask = np.repeat(mask[..., np.newaxis], 3, axis=2)
+    fitted: npt.NDArray[np.uint8] = load_image(mask, width, height).max(axis=2, keepdims=True)
+    return fitted
+
+
+def decode_image(data: bytes, name: str) -> npt.NDArray[np.uint8]:
+    """Decode the content of an image file, named `name` in messages; result and errors as of `load_image`."""
+    from PIL import Image
+
+    with refusing(Path(name), "image"), Image.open(io.BytesIO(data)) as opened:
+        check_pixels(*opened.size)
+        opened.load()
+        return np.array(to_rgb(opened), np.uint8)
 
 
 def fit(picture: Picture, width: int, height: int) -> npt.NDArray[np.uint8]:

@@ -137,7 +137,7 @@ def open_text_encoder(folder: Path, manifest: Manifest) -> TextEncoder:
         EngineError: the package tokenizers is not installed.
     """
     spec = manifest.text
-    tensor = None if manifest.condition is None else manifest.condition.only_input("text")
+    tensor = manifest.prompt_input("text")
     assert spec is not None, "open_text_encoder() of a bundle without text"
     assert tensor is not None, "a manifest with text and without a text input"
     if manifest.files[spec.tokenizer].size_bytes > _MAX_TOKENIZER_BYTES:

@@ -10,9 +10,9 @@ Timed cues (`--cue`) use the same background queue. Each is prepared as soon as 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
-from itertools import count
+from itertools import count, cycle, islice
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,9 +55,13 @@ class ShowController:
         self._entries: dict[int, CueEntry] = {}
         self._numbers = count(1)
         self._on_air = ""
+        self._thumbnails: dict[str, bytes] = {}
+        self._thumbnail_lock = threading.Lock()  # one at a time
         self._timed: list[CueEntry] = []  # in order of time; only the first is prepared
         self._timed_controls: list[Cue] = []
         self._dissolve_s = 1.0
+        self._cycle: Iterator[str] | None = None  # names of scenes
+        self._cycle_s = Fraction(0)
         self._say: Callable[[str], None] = print
 
     def attach(self, generator: Generator, label: str) -> None:
@@ -102,6 +106,16 @@ class ShowController:
         self._timed, self._timed_controls, self._dissolve_s, self._say = timed, controls, dissolve_s, say
         self._prepare_timed()
 
+    def cycle(self, scenes: Sequence[str], every_s: Fraction) -> None:
+        """Show the bundle's scenes in turn, without an end, until somebody takes a cue.
+
+        Args:
+            scenes: names; the first is on air already.
+            every_s: seconds for which each is shown.
+        """
+        self._cycle, self._cycle_s = islice(cycle(scenes), 1, None), every_s
+        self._extend(every_s)
+
     def play(self, now_s: Fraction) -> None:
         """Apply the timed cues that are due. A prompt that is not ready yet is taken as soon as it is.
 
@@ -130,6 +144,7 @@ class ShowController:
                 entry.error = _to_line(error)
         if entry.error:
             self._report(entry.at_s, entry.error)
+        self._extend(entry.at_s + self._cycle_s)
         self._prepare_timed()
         self._notify()
 
@@ -145,7 +160,15 @@ class ShowController:
             generator, entries = self._generator, [entry.to_json() for entry in self._entries.values()]
             on_air = self._on_air
         if generator is None:
-            return {"is_ready": False, "takes": [], "controls": [], "cues": [], "on_air": "", "input": None}
+            return {
+                "is_ready": False,
+                "takes": [],
+                "controls": [],
+                "scenes": [],
+                "cues": [],
+                "on_air": "",
+                "input": None,
+            }
         values = generator.controls
         controls = [
             {
@@ -164,6 +187,7 @@ class ShowController:
             "is_ready": True,
             "takes": list(generator.takes),
             "controls": controls,
+            "scenes": [{"name": scene.name, "title": scene.title} for scene in generator.manifest.scenes],
             "cues": entries,
             "on_air": on_air,
             "input": None if self.input is None else self.input.to_json(),
@@ -189,8 +213,8 @@ class ShowController:
         """Check a prompt and begin to prepare its scene in the background.
 
         Args:
-            parts: text, image, clip or seed, as `Generator.prepare` takes them; at least one. A seed alone keeps the
-                text on air.
+            parts: text, image, clip, seed or scene, as `Generator.prepare` takes them; at least one. A seed alone keeps
+                the text on air.
             label: name of the cue; "" for its text or seed.
             take_s: seconds of the cross-fade if it is taken as soon as it is ready; None to wait for `take`.
 
@@ -255,11 +279,36 @@ class ShowController:
             del self._entries[number]
         self._notify()
 
+    def thumbnail(self, scene: str) -> bytes:
+        """Return a small JPEG of one of the bundle's scenes.
+
+        Raises:
+            UnknownError: there is no such scene.
+            BundleError: its file is damaged.
+            NotReadyError: the show has not begun.
+        """
+        with self._thumbnail_lock:
+            if scene not in self._thumbnails:
+                generator = self._ready()
+                if scene not in {item.name for item in generator.manifest.scenes}:
+                    raise UnknownError(f"there is no scene {scene}")
+                self._thumbnails[scene] = generator.scene_thumbnail(scene)
+            return self._thumbnails[scene]
+
     def animate(self, take_s: float | None = 1.0) -> dict[str, Any]:
         """Make a scene from the current picture of the live input; arguments and errors as in `prepare`."""
         if self.input is None:
             raise ValueError("this show has no live input: start it with --input")
         return self.prepare({"image": self.input.picture()}, label="live input", take_s=take_s)
+
+    def _extend(self, at_s: Fraction) -> None:
+        """Add the next scene of a cycle as a timed cue, if no other is left."""
+        with self._lock:
+            if self._cycle is None or self._timed:
+                return
+            name = next(self._cycle)
+            self._timed.append(CueEntry(0, name, {"scene": name}, at_s, "waiting"))
+        self._prepare_timed()
 
     def _notify(self) -> None:
         for listener in tuple(self.on_change):
@@ -321,6 +370,9 @@ class ShowController:
         assert entry.scene is not None, "the cue is not ready"
         self._ready().take(entry.scene, dissolve_s=dissolve_s)
         entry.take_s = None
+        if entry.number:  # not a timed cue
+            self._cycle = None
+            self._timed = [other for other in self._timed if "scene" not in other.parts]
         for other in self._entries.values():
             if other.state == "on air":
                 other.state = "ready"

@@ -136,12 +136,13 @@ _TEXT = ActionField("text", "string", "what to show, in a few words of English",
 _SEED = ActionField(
     "seed", "integer", "the same seed gives the same scene; alone it keeps the text on air", 0, MAX_SEED
 )
+_SCENE = ActionField("scene", "string", "one of the bundle's scenes", 1, 40)
 _DISSOLVE = ActionField("dissolve_s", "number", "length of the cross-fade in seconds; 0 cuts", 0, MAX_DISSOLVE_S, 1.0)
 _CUE = ActionField("cue", "integer", "the cue's id", 0, 2**53, is_required=True, is_in_path=True)
 
 
 def _parts(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: values[name] for name in ("text", "seed") if name in values}
+    return {name: values[name] for name in ("text", "seed", "scene") if name in values}
 
 
 def _set(controller: ShowController, values: dict[str, Any]) -> dict[str, Any]:
@@ -159,7 +160,7 @@ ACTIONS = (
         "POST",
         "/api/cues",
         "Prepare a scene in the background; it waits until it is taken.",
-        (_TEXT, _SEED),
+        (_TEXT, _SEED, _SCENE),
         lambda controller, values: controller.prepare(_parts(values)),
     ),
     Action(
@@ -167,7 +168,7 @@ ACTIONS = (
         "POST",
         "/api/prompt",
         "Prepare a scene and take it as soon as it is ready.",
-        (_TEXT, _SEED, _DISSOLVE),
+        (_TEXT, _SEED, _SCENE, _DISSOLVE),
         lambda controller, values: controller.prepare(_parts(values), take_s=values["dissolve_s"]),
     ),
     Action(

@@ -104,8 +104,20 @@ class ControlRoom:
         async def show_metrics(_request: Request) -> Response:
             return Response(to_prometheus(self._stats()), media_type=CONTENT_TYPE)
 
+        async def show_thumbnail(request: Request) -> Response:
+            try:
+                data = await run_in_threadpool(self._controller.thumbnail, request.path_params["scene"])
+            except UnknownError as error:
+                return Json({"error": str(error)}, 404)
+            except NotReadyError as error:
+                return Json({"error": str(error)}, 503)
+            except FAILURES as error:
+                return Json({"error": str(error)}, 400)
+            return Response(data, media_type="image/jpeg", headers={"Cache-Control": "max-age=3600"})
+
         return [
             Route("/api/state", show_state),
+            Route("/api/scenes/{scene:str}", show_thumbnail),
             Route("/api/openapi.json", show_api),
             Route("/metrics", show_metrics),
             Route("/api/cues/image", self._take_image, methods=["POST"]),

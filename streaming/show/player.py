@@ -5,19 +5,21 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from runtime import BundleError, EngineError, Generator
 from runtime.prompts.images import load_image
 from streaming.control.controller import ShowController
-from streaming.control.cues import LIVE, to_label
+from streaming.control.cues import LIVE, PARTS, to_label
 from streaming.inputs.live_input import LiveInput
 from streaming.output.pacing import Clock, Pacer
 from streaming.show.fallback import FallbackFrames, load_fallback
 from streaming.sinks.sink import Picture
 
-PROMPT = ("image", "clip", "text")
+PROMPT = ("image", "clip", "text", "moving", "scene")
+SCENE_S = Fraction(20)  # for which each scene is shown with --scene all
 _INPUT_S = 15.0  # for an input's first frame
 
 
@@ -96,6 +98,12 @@ class Player:
             generator.check_control(name, value)
         self._open_input()
         prompt: dict[str, Any] = {part: getattr(options, part) for part in PROMPT}
+        names = [scene.name for scene in generator.manifest.scenes]
+        shows_all = prompt["scene"] == "all" or (names and options.seed is None and not any(prompt.values()))
+        if shows_all:
+            if not names:
+                raise ValueError(f"{generator.manifest.name} has no scenes: leave --scene out")
+            prompt["scene"] = names[0]
         if self._input is not None and prompt["image"] == LIVE:
             generator.condition(**{**prompt, "image": self._input.wait_picture(_INPUT_S)})
         elif any(value is not None for value in prompt.values()):
@@ -105,6 +113,8 @@ class Player:
         seed = generator.manifest.default_seed if options.seed is None else options.seed
         self._controller.attach(generator, to_label({**prompt, "seed": seed}))
         self._controller.schedule(options.cue, dissolve_s=options.dissolve, say=self._say)
+        if shows_all and not any(cue.kind in PARTS for cue in options.cue):
+            self._controller.cycle(names, SCENE_S)
 
     def _open_input(self) -> None:
         generator, options = self.generator, self._options
@@ -143,6 +153,7 @@ class Player:
             pixels=options.pixels,
             seed=options.seed,
             trust_engines=options.trust_engines,
+            size=options.size,
         )
         generator.on_fall_back = self._say
         return generator

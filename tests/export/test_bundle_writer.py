@@ -24,7 +24,7 @@ from export import engines
 from export.__main__ import main
 from export.bundle_writer import ExportError, ExportOptions, export_run
 from export.folder_writer import atomic_folder
-from export.graphs import condition_inputs, step_inputs
+from export.graphs import STEP_INPUTS
 from export.manifest_writer import provenance
 from export.onnx_writer import round_weights
 from export.parity.checks import ParityCheck
@@ -35,12 +35,16 @@ from runtime.bundle.reader import open_bundle
 from runtime.engines.tensorrt import graph_in
 from runtime.engines.tensorrt_builder import PORTABLE, cache_entry
 from runtime.golden import check_golden, psnr_db
+from runtime.pixels.assemble import with_size
 from tests.export.wordpiece import make_wordpieces
 from training.checkpoint import load_checkpoint, load_generator, save_checkpoint
 from training.data.words import WordVectors
 from training.model.generator import CLIP
 
-SHORT = ExportOptions(frames=10, engines=())
+WORK = (64, 64)
+STEP = "step-64x64.onnx"
+AT_64 = ("--work", "64x64")
+SHORT = ExportOptions(frames=10, engines=(), sizes=(WORK,), frame=(128, 64))
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +65,8 @@ def test_a_bundle_is_complete(bundle: Path) -> None:
     files = {path.as_posix() for path in written if path.parts[0] != "engines"}
     golden = {f"golden/{name}.npz" for name in ("noise", "image", "clip", "text")}
     text = {f"text/{name}" for name in ("tokenizer.json", "vectors.npy", "scales.npy")}
-    assert files == {"bundle.json", "condition.onnx", "step.onnx", *golden, *text}
+    graphs = {"condition-64x64.onnx", STEP, "paint.onnx"}
+    assert files == {"bundle.json", *graphs, *golden, *text}
     assert [path.name for path in bundle.parent.iterdir()] == ["tiny"], "no temporary folder is left"
     manifest = json.loads((bundle / "bundle.json").read_text())
     assert set(manifest["files"]) == files - {"bundle.json"}
@@ -93,27 +98,26 @@ def test_a_bundle_is_complete(bundle: Path) -> None:
     assert loops == {"noise": 30, "image": 20, "clip": 20, "text": 20}
 
 
-def test_the_manifest_names_exactly_the_graphs_inputs(bundle: Path, text_run: Path) -> None:
-    generator, _, _ = load_generator(text_run)
+def test_the_manifest_names_exactly_the_graphs_tensors(bundle: Path) -> None:
     manifest = json.loads((bundle / "bundle.json").read_text())
-    for name, inputs in (("condition", condition_inputs(generator)), ("step", step_inputs())):
-        graph = onnx.load(bundle / f"{name}.onnx").graph
-        found = {
-            value.name: [dimension.dim_value for dimension in value.type.tensor_type.shape.dim] for value in graph.input
-        }
-        assert list(found) == inputs
-        entry = manifest["graphs"][name]
-        assert {item["name"]: item["shape"] for item in entry["inputs"]} == found
-        written = [item["name"] for item in entry["outputs"]]
-        assert written == [value.name for value in graph.output if value.name != "picture" or name == "condition"]
-    inputs = {item["name"]: item for item in manifest["graphs"]["condition"]["inputs"]}
-    assert {name: item["role"] for name, item in inputs.items()} == {
-        "image": "image", "mask": "mask", "clip": "clip", "given": "given", "noise": "noise", "text": "text",
-    }  # fmt: skip
-    assert inputs["mask"]["of"] == "image"
-    assert inputs["given"]["of"] == ["clip"]
-    assert inputs["clip"]["shape"] == [1, CLIP, 64, 64, 3]
-    assert inputs["text"]["shape"] == [1, 16]
+    assert manifest["frame"] == {"width": 128, "height": 64, "fps": "25", "colour": "bt709"}
+    (shape,) = manifest["graphs"]["shapes"]
+    assert (shape["width"], shape["height"]) == WORK
+    entries = {"condition": shape["condition"], "step": shape["step"], "paint": manifest["graphs"]["paint"]}
+    for entry in entries.values():
+        graph = onnx.load(bundle / entry["file"]).graph
+        for side, values in (("inputs", graph.input), ("outputs", graph.output)):
+            sizes = [[part.dim_value for part in value.type.tensor_type.shape.dim] for value in values]
+            assert {item["name"]: item["shape"] for item in entry[side]} == dict(
+                zip((value.name for value in values), sizes, strict=True)
+            )
+    roles = {name: [item["role"] for item in entry["inputs"]] for name, entry in entries.items()}
+    assert roles["condition"] == ["image", "moving", "clip", "given"]
+    assert roles["paint"] == ["noise", "text"]
+    assert [item["name"] for item in entries["step"]["inputs"]] == list(STEP_INPUTS)
+    assert entries["condition"]["inputs"][3]["of"] == ["clip"]
+    assert entries["condition"]["inputs"][2]["shape"] == [1, CLIP, 64, 64, 3]
+    assert entries["paint"]["inputs"][1]["shape"] == [1, 16]
 
 
 def test_controls_steer_the_step_the_renewal_and_the_seed(bundle: Path) -> None:
@@ -121,13 +125,14 @@ def test_controls_steer_the_step_the_renewal_and_the_seed(bundle: Path) -> None:
     targets = {entry["name"]: entry.get("target", "step") for entry in manifest["controls"]}
     expected = {"motion": "step", "wind_x": "step", "wind_y": "step", "drift": "renewal", "seed": "seed"}
     assert targets == expected
-    control = next(item for item in manifest["graphs"]["step"]["inputs"] if item["role"] == "control")
+    inputs = manifest["graphs"]["shapes"][0]["step"]["inputs"]
+    control = next(item for item in inputs if item["role"] == "control")
     assert [entry["index"] for entry in manifest["controls"] if "index" in entry] == list(range(control["shape"][1]))
     for entry in manifest["controls"]:
         assert entry["minimum"] <= entry["default"] <= entry["maximum"]
     with Generator.open(bundle, engine="onnxruntime") as generator:
         assert set(generator.controls) == set(expected)
-        assert next(generator).shape == (64, 64, 3)
+        assert next(generator).shape == (64, 128, 3)
 
 
 def test_the_runtime_plays_it_and_matches_the_golden_frames(bundle: Path) -> None:
@@ -156,10 +161,10 @@ def test_the_runtime_makes_pytorchs_frames_for_every_prompt(bundle: Path, text_r
     }
     seconds = {}
     for name, prompt in prompts.items():
-        with Generator.open(bundle, engine="onnxruntime", renewal=False, seed=5) as generator:
+        with Generator.open(bundle, engine="onnxruntime", renewal=False, seed=5, size=WORK) as generator:
             generator.condition(image=prompt.image, clip=prompt.clip, text=prompt.text, seed=5)
             frames = [next(generator).copy() for _ in range(3)]
-        expected = [evaluation.frame for evaluation in islice(reference_loop(reference, 5, prompt), 3)]
+        expected = [evaluation.frame for evaluation in islice(reference_loop(reference, WORK, 5, prompt), 3)]
         worst = min(psnr_db(frame, wanted) for frame, wanted in zip(frames, expected, strict=True))
         assert worst >= 60, name
         seconds[name] = frames[1].astype(int)
@@ -172,19 +177,19 @@ def test_tensorrt_rtx_builds_every_graph(bundle: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed", exc_type=ImportError)
     entries = json.loads((bundle / "bundle.json").read_text())["verified"]["engines"]
     steps = [(f"step, {pixels}", precision) for pixels in ("rgb", "i420") for precision in ("fp32", "fp16")]
-    assert [(entry["graph"], entry["precision"]) for entry in entries] == [("condition", "fp32"), *steps]
+    found = [(entry["graph"], entry["precision"]) for entry in entries]
+    assert found == [("condition", "fp32"), ("paint", "fp32"), *steps]
     for entry in entries:
         assert entry["half_convolutions"] == (entry["convolutions"] if entry["precision"] == "fp16" else 0)
-        assert entry["convolutions"] >= 10
+        assert entry["convolutions"] >= 3
 
 
 def test_the_runtime_finds_the_exported_engines(bundle: Path) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed", exc_type=ImportError)
     entries = json.loads((bundle / "bundle.json").read_text())["verified"]["engines"]
     assert {entry["engine"] for entry in entries} == {"tensorrt-rtx"}
-    opened = open_bundle(bundle)
-    states = [item.name for item in opened.manifest.step.outputs_of("state")]
-    graph = graph_in(prune(opened.step, ["rgb", *states]), "fp16")
+    opened = with_size(open_bundle(bundle), None, "rgb")
+    graph = graph_in(prune(opened.step, [item.name for item in opened.manifest.step.outputs]), "fp16")
     entry = cache_entry(graph, "tensorrt-rtx", PORTABLE, bundle / "engines", is_private=False)
     plan = entry.load()
     size = next(e["size_bytes"] for e in entries if (e["graph"], e["precision"]) == ("step, rgb", "fp16"))
@@ -194,9 +199,7 @@ def test_the_runtime_finds_the_exported_engines(bundle: Path) -> None:
 
 @pytest.mark.usefixtures("short")
 def test_wrong_or_missing_words_fail_early(text_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        assembly, "write_graphs", lambda generator, folder: pytest.fail("the graphs were written first")
-    )
+    monkeypatch.setattr(assembly, "write_graphs", lambda *_: pytest.fail("the graphs were written first"))
     other = make_wordpieces(tmp_path / "words", ["sea"], dimensions=12)
     with pytest.raises(ValueError, match="text vectors of 16 values and the words have 12: pass those of the training"):
         export_run(text_run, tmp_path / "out", options=ExportOptions(words=other))
@@ -223,9 +226,9 @@ def test_weights_are_stored_in_half_precision(bundle: Path) -> None:
 def copied(bundle: Path) -> Callable[[object, Path], None]:
     """Return a `write_graphs` that copies a bundle's graphs."""
 
-    def write(generator: object, folder: Path) -> None:
-        for name in ("condition.onnx", "step.onnx"):
-            shutil.copy(bundle / name, folder / name)
+    def write(_generator: object, folder: Path, _sizes: object) -> None:
+        for path in bundle.glob("*.onnx"):
+            shutil.copy(path, folder)
 
     return write
 
@@ -250,11 +253,11 @@ def test_a_wrong_graph_is_not_written(
             node = next(node for node in model.graph.node if node.op_type == "Sigmoid")
             node.op_type = "Tanh"
 
-    def write_damaged(generator: object, folder: Path) -> None:
-        copied(bundle)(generator, folder)
-        model = onnx.load(folder / "step.onnx")
+    def write_damaged(generator: object, folder: Path, sizes: object) -> None:
+        copied(bundle)(generator, folder, sizes)
+        model = onnx.load(folder / STEP)
         damage(model)
-        onnx.save(model, folder / "step.onnx")
+        onnx.save(model, folder / STEP)
 
     monkeypatch.setattr(assembly, "write_graphs", write_damaged)
     with pytest.raises(ExportError, match="no bundle was written"):
@@ -268,9 +271,11 @@ def test_an_export_in_fp32_by_mistake_leaves_nothing(
 ) -> None:  # fmt: skip
     monkeypatch.setattr(assembly, "write_graphs", copied(bundle))
     monkeypatch.setattr(engines, "to_half", lambda model: model)  # a conversion without effect
-    monkeypatch.setattr(sys, "argv", ["export", str(text_run), "--out", str(tmp_path / "out"), "--engine", "none"])
+    monkeypatch.setattr(
+        sys, "argv", ["export", str(text_run), "--out", str(tmp_path / "out"), "--engine", "none", *AT_64]
+    )
     assert main() == 2
-    assert "only 0 of 13 layers of the step graph that multiply by weights run in FP16" in capsys.readouterr().err
+    assert "only 0 of 3 layers of the step graph that multiply by weights run in FP16" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -314,8 +319,8 @@ def test_a_full_disk_leaves_the_bundle_from_before(
     copy = tmp_path / "tiny"
     shutil.copytree(bundle, copy)
 
-    def fill(generator: object, folder: Path) -> None:
-        (folder / "condition.onnx").write_bytes(b"half")
+    def fill(_generator: object, folder: Path, _sizes: object) -> None:
+        (folder / "paint.onnx").write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(assembly, "write_graphs", fill)
@@ -398,8 +403,7 @@ def test_gates_point_the_right_way() -> None:
 
 
 def test_without_text_there_are_no_words(tiny_run: Path) -> None:
-    generator, _, facts = load_generator(tiny_run)
-    assert condition_inputs(generator) == ["image", "mask", "clip", "given", "noise"]
+    _, _, facts = load_generator(tiny_run)
     assert facts["words"] == ""
 
 

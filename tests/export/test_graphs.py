@@ -1,124 +1,102 @@
-"""Pixels at the end of the graph: against a library's conversion and against values worked out by hand."""
+"""The graphs that are exported: what they take and give."""
 
 from __future__ import annotations
 
-import av
 import numpy as np
 import pytest
 import torch
 
-from export.graphs import (
-    ConditionGraph,
-    StepGraph,
-    condition_inputs,
-    step_inputs,
-    step_outputs,
-    to_i420,
-    to_rgb,
-)
-from export.onnx_writer import example_inputs, round_weights
-from training.model.generator import CLIP, ConditionMemory, Shape, VideoGenerator
+from export.graphs import CONDITION_INPUTS, STEP_INPUTS, STEP_OUTPUTS, ConditionGraph, PaintGraph, StepGraph
+from export.onnx_writer import round_weights
+from export.parity.reference import displaced
+from tests import moving
+from training.model.generator import CLIP, MotionMemory, Shape, VideoGenerator
 
 
-def test_rgb_rounds_to_the_nearest_level_and_clamps() -> None:
-    values = torch.tensor([0.0, 0.4 / 255, 0.6 / 255, 1.0, 1.2, -0.1]).reshape(1, 1, 2, 3).expand(1, 3, 2, 3)
-    assert to_rgb(values)[0, :, :, 0].flatten().tolist() == [0, 0, 1, 255, 255, 0]
-    assert to_rgb(values).shape == (1, 2, 3, 3)
-
-
-@pytest.mark.parametrize(
-    ("colour", "yuv"),
-    [
-        # ITU-R BT.709, limited range: black, white, and the primaries to the nearest level.
-        ((0.0, 0.0, 0.0), (16, 128, 128)),
-        ((1.0, 1.0, 1.0), (235, 128, 128)),
-        ((1.0, 0.0, 0.0), (63, 102, 240)),
-        ((0.0, 1.0, 0.0), (173, 42, 26)),
-        ((0.0, 0.0, 1.0), (32, 240, 118)),
-    ],
-)
-def test_i420_of_plain_colours(colour: tuple[float, ...], yuv: tuple[int, ...]) -> None:
-    picture = torch.tensor(colour).reshape(1, 3, 1, 1).expand(1, 3, 8, 10)
-    planes = to_i420(picture)[0].numpy()
-    assert planes.shape == (12, 10)
-    flat = planes.reshape(-1)
-    assert set(flat[:80]) == {yuv[0]}
-    assert set(flat[80:100]) == {yuv[1]}
-    assert set(flat[100:]) == {yuv[2]}
-
-
-def test_i420_agrees_with_a_library_on_a_smooth_picture() -> None:
-    y, x = np.mgrid[0:64, 0:96] / 96.0
-    picture = np.stack([x, y, 0.5 + 0.4 * np.sin(6 * x)], axis=-1)
-    rgb = (picture * 255 + 0.5).astype(np.uint8)
-    ours = to_i420(torch.from_numpy(rgb.astype(np.float32) / 255).permute(2, 0, 1)[None])[0].numpy()
-    frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
-    theirs = frame.reformat(format="yuv420p", dst_colorspace="ITU709", src_color_range="JPEG", dst_color_range="MPEG")
-    difference = np.abs(ours.astype(int) - theirs.to_ndarray().astype(int))
-    assert difference.mean() < 0.6
-    assert difference.max() <= 3
-
-
-def test_the_step_graph_names_what_it_takes_and_gives() -> None:
+@pytest.fixture(scope="module")
+def generator() -> VideoGenerator:
     torch.manual_seed(0)
-    generator = VideoGenerator(Shape(64, 64, 4)).eval()
-    round_weights(generator)
-    condition, step = example_inputs(generator)
-    assert len(step) == len(step_inputs())
-    with torch.no_grad():
-        outputs = StepGraph(generator)(*step)
-        memory = ConditionGraph(generator)(*condition)
-    named = dict(zip(step_outputs(), outputs, strict=True))
-    assert named["rgb"].shape == (1, 64, 64, 3)
-    assert named["i420"].shape == (1, 96, 64)
-    assert torch.equal(named["rgb"], to_rgb(named["picture"]))
-    # The image was given whole, so the memory's picture is it.
-    assert torch.equal(to_rgb(memory[0]), condition[0])
+    made = VideoGenerator(Shape(64, 96, 4, text_dimensions=8, encoder_scale=0.25)).eval().requires_grad_(False)
+    made.step.to_displacement.weight.mul_(10)
+    made.condition.prior.means.normal_()
+    made.condition.painter.to_rgb.weight.mul_(10)
+    round_weights(made)
+    return made
 
 
-def test_mix_chooses_the_memory() -> None:
-    torch.manual_seed(0)
-    generator = VideoGenerator(Shape(64, 64, 4)).eval()
-    _, step = example_inputs(generator)
-    inputs = dict(zip(step_inputs(), step, strict=True))
-    inputs["b_picture"] = 1 - inputs["a_picture"]
+def memory_of(generator: VideoGenerator, **changes: torch.Tensor) -> MotionMemory:
+    graph = ConditionGraph(generator)
+    inputs = dict(zip(CONDITION_INPUTS, graph.example_inputs(), strict=True))
+    return graph(*{**inputs, **changes}.values())
+
+
+def test_the_step_graph_names_what_it_takes_and_gives(generator: VideoGenerator) -> None:
     graph = StepGraph(generator)
+    inputs = graph.example_inputs(memory_of(generator))
+    assert len(inputs) == len(STEP_INPUTS)
+    outputs = dict(zip(STEP_OUTPUTS, graph(*inputs), strict=True))
+    assert outputs["moves"].shape == (1, 5, 16, 24)
+    assert 0 <= outputs["moves"][:, 4].min() <= outputs["moves"][:, 4].max() <= 1
+    for before, after in zip(("oscillators", "clock", "hidden"), STEP_OUTPUTS[1:], strict=True):
+        assert outputs[after].shape == inputs[STEP_INPUTS.index(before)].shape
 
-    def frame(mix: float) -> torch.Tensor:
+
+def test_mix_chooses_the_memory(generator: VideoGenerator) -> None:
+    graph = StepGraph(generator)
+    one = memory_of(generator)
+    other = memory_of(generator, image=255 - ConditionGraph(generator).example_inputs()[0])
+    inputs = dict(zip(STEP_INPUTS, graph.example_inputs(one), strict=True))
+    inputs |= {f"b_{slot}": part for slot, part in zip(MotionMemory._fields, other, strict=True)}
+    alone = graph(*graph.example_inputs(other))[0]
+
+    def moves(mix: float) -> torch.Tensor:
         return graph(*{**inputs, "mix": torch.tensor([mix])}.values())[0]
 
-    with torch.no_grad():
-        swapped = graph(*{**inputs, "a_picture": inputs["b_picture"], "mix": torch.zeros(1)}.values())[0]
-        assert torch.allclose(frame(1.0), swapped, atol=1e-5)
-        assert not torch.allclose(frame(0.0), swapped, atol=1e-2)
-        assert not torch.allclose(frame(0.5), frame(0.0), atol=1e-2)
+    assert torch.allclose(moves(1.0), alone, atol=1e-5)
+    assert not torch.allclose(moves(0.0), alone, atol=1e-3)
+    assert not torch.allclose(moves(0.5), moves(0.0), atol=1e-4)
 
 
-@pytest.mark.parametrize("text", [0, 8])
-def test_the_condition_graph_takes_what_it_names(text: int) -> None:
-    torch.manual_seed(0)
-    generator = VideoGenerator(Shape(64, 64, 4, text_dimensions=text, encoder_scale=0.25)).eval()
-    names = condition_inputs(generator)
-    assert names == ["image", "mask", "clip", "given", "noise"] + ["text"] * bool(text)
-    condition, _ = example_inputs(generator)
-    inputs = dict(zip(names, condition, strict=True))
-    assert [tuple(inputs[name].shape) for name in names[:4]] == [
-        (1, 64, 64, 3),
-        (1, 64, 64, 1),
-        (1, 4, 64, 64, 3),
-        (1, 1),
-    ]
+def test_the_condition_graph_reads_picture_clip_and_mask(generator: VideoGenerator) -> None:
     assert CLIP == 4
-    graph = ConditionGraph(generator)
-    with torch.no_grad():
-        made = ConditionMemory(*graph(*condition))
-        # Pixels are turned the right way round: of a clip without an image the last frame is the picture.
-        alone = ConditionMemory(*graph(*{**inputs, "mask": 0 * inputs["mask"]}.values()))
-        untold = ConditionMemory(*graph(*{**inputs, "given": torch.zeros(1, 1)}.values()))
-    assert torch.equal(to_rgb(alone.picture), inputs["clip"][:, -1])
-    assert torch.equal(to_rgb(made.picture), inputs["image"])
+    made, untold = memory_of(generator), memory_of(generator, given=torch.zeros(1, 1))
     assert not torch.allclose(made.features8, untold.features8, atol=1e-4), "the clip is read"
-    assert torch.equal(made.picture, untold.picture)
+    half = torch.full((1, 64, 96, 1), 255, dtype=torch.uint8)
+    half[:, :, :48] = 0
+    masked = memory_of(generator, moving=half)
+    assert torch.equal(masked.flow[:, 2, :, 12:], made.flow[:, 2, :, 12:])
+    assert masked.flow[:, 2, :, :12].abs().max() == 0
+    assert torch.equal(masked.flow[:, :2], made.flow[:, :2])
+
+
+def test_what_must_not_move_stands_still(generator: VideoGenerator) -> None:
+    half = torch.full((1, 64, 96, 1), 255, dtype=torch.uint8)
+    half[:, :, :48] = 0
+    graph = StepGraph(generator)
+    inputs = list(graph.example_inputs(memory_of(generator, moving=half)))
+    for _ in range(5):
+        moves, *states = graph(*inputs)
+        inputs[7:10] = states
+    assert moves[:, :4, :, :12].abs().max() == 0
+    assert moves[:, :4, :, 12:].abs().max() > 0.01
+
+
+def test_a_painted_picture_is_that_of_its_noise_and_text(generator: VideoGenerator) -> None:
+    graph = PaintGraph(generator)
+    noise, text = graph.example_inputs(8)
+    picture = graph(noise, text)
+    assert (picture.shape, picture.dtype) == ((1, 64, 96, 3), torch.uint8)
+    assert not torch.equal(graph(-noise, text), picture)
+    assert len(graph.example_inputs(0)) == 1
+
+
+def test_the_reference_moves_whole_pixels_exactly() -> None:
+    picture = moving.picture_of(64, 32)
+    moves = torch.zeros(1, 5, 8, 16)
+    moves[:, 0], moves[:, 1], moves[:, 4] = 3, -2, 1
+    frame = displaced(picture, moves)
+    assert np.array_equal(frame[4:-4, 4:-4], np.roll(picture, (-2, 3), axis=(0, 1))[4:-4, 4:-4])
+    assert np.array_equal(displaced(picture, torch.zeros(1, 5, 8, 16)), picture)
 
 
 def test_rounding_reaches_weights_and_the_prior() -> None:

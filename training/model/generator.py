@@ -41,6 +41,14 @@ class ConditionMemory(NamedTuple):
     flow: Tensor  # (B, 3, H/4, W/4): steady flow x, y in pixels per frame, and how free to move, in [0, 1]
 
 
+class MotionMemory(NamedTuple):
+    """The part of a `ConditionMemory` that decides how a picture moves."""
+
+    features8: Tensor  # (B, 64, H/8, W/8)
+    modes: Tensor  # (B, 4K, H/8, W/8)
+    flow: Tensor  # (B, 3, H/4, W/4)
+
+
 class StepState(NamedTuple):
     """What `StepModel` carries from frame to frame; zeros at the start."""
 
@@ -305,7 +313,7 @@ class StepModel(nn.Module):
             torch.zeros(batch, 32, h8, w8, device=device),
         )
 
-    def sway(self, memory: ConditionMemory, state: StepState) -> Tensor:
+    def sway(self, memory: ConditionMemory | MotionMemory, state: StepState) -> Tensor:
         """Return the modal displacement (B, 2, H/8, W/8) in pixels: the modes weighted by the oscillators."""
         batch, _, h8, w8 = memory.modes.shape
         modes = memory.modes.float().reshape(batch, 2 * self.shape.num_modes, 2 * h8 * w8)
@@ -334,7 +342,9 @@ class StepModel(nn.Module):
         total = (power * share[:, None, None]).sum(dim=1, keepdim=True) / self.shape.num_modes
         return torch.sqrt(total + 1e-6)
 
-    def advance(self, memory: ConditionMemory, state: StepState, noise: Tensor, control: Tensor) -> StepState:
+    def advance(
+        self, memory: ConditionMemory | MotionMemory, state: StepState, noise: Tensor, control: Tensor
+    ) -> StepState:
         """Move the state on by one frame: cheap, at 1/8 of the size, without a picture.
 
         Args:
@@ -375,7 +385,7 @@ class StepModel(nn.Module):
         hidden = state.hidden + update * (candidate - state.hidden)
         return StepState(oscillators, clock, hidden)
 
-    def transport(self, memory: ConditionMemory, control: Tensor, age: Tensor) -> Tensor:
+    def transport(self, memory: ConditionMemory | MotionMemory, control: Tensor, age: Tensor) -> Tensor:
         """Return the displacement (B, 2, H/4, W/4) of a phase of `age` (B, 1, H/4, W/4) frames along the steady flow.
 
         The flow is followed by the midpoint rule: straight steps would unwind a storm's spiral.
@@ -384,12 +394,15 @@ class StepModel(nn.Module):
         flow = (flow + control[:, 1:3, None, None].float()) * free
         return self.warp4(flow, flow * (0.5 * age)) * age
 
-    def render(self, memory: ConditionMemory, state: StepState, control: Tensor, sharpness: float = 1.0) -> Tensor:
-        """Return the frame (B, 3, H, W), RGB in [0, 1], of a state; `sharpness` is a gain on the warped detail."""
-        height, width = self.height, self.width
+    def moves(self, memory: ConditionMemory | MotionMemory, state: StepState, control: Tensor) -> Tensor:
+        """Return how the picture moves, (B, 6, H/4, W/4) float32.
+
+        Channels: x and y of the first phase, x and y of the second (pixels of the frame, positive right and down),
+        share of the first in [0, 1], gain on detail while both show.
+        """
         with torch.autocast(state.clock.device.type, enabled=False):
             swayed = self.sway(memory, state) + MAX_LEARNED * torch.tanh(self.to_displacement(state.hidden.float()))
-            swayed = resize(swayed, height // 4, width // 4) * memory.flow[:, 2:].float()
+            swayed = resize(swayed, self.height // 4, self.width // 4) * memory.flow[:, 2:].float()
             # At the start every place is at clock 0: the first phase is in the middle of its life, age 0, full weight,
             # the anchor itself. From then on places drift apart, so that they do not all cross-fade at once.
             clock = state.clock[:, :1, None, None] + state.clock[:, 1:, None, None] * self.phases
@@ -402,7 +415,15 @@ class StepModel(nn.Module):
             move_b = swayed + self.transport(memory, control, (second - 0.5) * period)
             apart = (move_a - move_b).square().sum(dim=1, keepdim=True)
             gain = contrast_gain(weight, torch.exp(-apart / (2 * GRAIN_SIZE**2)))
-            moves = resize(torch.cat([move_a, move_b, weight, gain], dim=1), height, width)
+            return torch.cat([move_a, move_b, weight, gain], dim=1)
+
+    def render(self, memory: ConditionMemory, state: StepState, control: Tensor, sharpness: float = 1.0) -> Tensor:
+        """Return the frame (B, 3, H, W), RGB in [0, 1], of a state; `sharpness` is a gain on the warped detail."""
+        height, width = self.height, self.width
+        coarse = self.moves(memory, state, control)
+        move_a, move_b, weight = coarse[:, :2], coarse[:, 2:4], coarse[:, 4:5]
+        with torch.autocast(state.clock.device.type, enabled=False):
+            moves = resize(coarse, height, width)
             picture_a = self.warp1(memory.picture.float(), moves[:, :2])
             picture_b = self.warp1(memory.picture.float(), moves[:, 2:4])
             picture = picture_b + moves[:, 4:5] * (picture_a - picture_b)
@@ -438,9 +459,9 @@ class StepModel(nn.Module):
         return self.render(memory, state, control, self.shape.sharpness), state
 
 
-def dissolve(a: ConditionMemory, b: ConditionMemory, mix: Tensor) -> ConditionMemory:
+def dissolve(a: MotionMemory, b: MotionMemory, mix: Tensor) -> MotionMemory:
     """Return a + mix * (b - a) for every part of two memories; mix is (1,) or (B,) in [0, 1]."""
-    return ConditionMemory(*(x + mix.reshape(-1, *([1] * (x.dim() - 1))) * (y - x) for x, y in zip(a, b, strict=True)))
+    return MotionMemory(*(x + mix.reshape(-1, *([1] * (x.dim() - 1))) * (y - x) for x, y in zip(a, b, strict=True)))
 
 
 class VideoGenerator(nn.Module):

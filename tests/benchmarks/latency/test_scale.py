@@ -1,4 +1,4 @@
-"""Cost against pixels: counting, fitting, finding bundles, and one real run of it."""
+"""Cost against pixels: counting, fitting, finding sizes, and one real run of it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from benchmarks import __main__ as command
-from benchmarks.latency.scale import count_flop, exponent, find_bundles, to_markdown
-from tests import tiny
+from benchmarks.latency.scale import count_flop, exponent, find_sizes, measure, to_markdown
+from tests import moving, tiny
 from tests.tiny import GraphBuilder, tensor
 
 
@@ -32,17 +32,14 @@ def test_the_exponent_is_that_of_the_line() -> None:
     assert exponent(rows[:1]) is None
 
 
-def test_sources_are_bundles_or_one_run(tmp_path: Path) -> None:
-    bundle = tiny.build(tmp_path / "tiny")
-    (tmp_path / "run").mkdir()
-    assert find_bundles([str(bundle)], None, "", print) == ([bundle], {})
-    with pytest.raises(ValueError, match="run is not a bundle: give bundles of several sizes, or one run alone"):
-        find_bundles([str(bundle), str(tmp_path / "run")], None, "", print)
-    with pytest.raises(ValueError, match="name a folder for its exports with --keep"):
-        find_bundles([str(tmp_path / "run")], None, "", print)
-    kept = tmp_path / "sizes" / "run-64x64"
-    tiny.build(kept)
-    assert find_bundles([str(tmp_path / "run")], str(kept.parent), "64x64", print) == ([kept], {})  # not exported again
+def test_a_bundle_of_any_size_is_measured_at_each(tmp_path: Path) -> None:
+    fixed, free = tiny.build(tmp_path / "tiny"), moving.build(tmp_path / "moving")
+    wanted = [(fixed, ""), (free, "64x32"), (free, "128x72")]
+    assert find_sizes([fixed, free], "64x32,128x72") == wanted
+    with pytest.raises(ValueError, match="width and height must be even"):
+        find_sizes([free], "65x32")
+    row = measure(free, "64x32", 1, 20)
+    assert (row["width"], row["height"]) == (64, 32)
 
 
 def test_bundles_are_measured_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,7 +52,5 @@ def test_bundles_are_measured_and_drawn(tmp_path: Path, capsys: pytest.CaptureFi
     assert [(row["width"], row["height"]) for row in result["sizes"]] == [(64, 48), (128, 96)]
     assert result["sizes"][0]["gflop"] <= result["sizes"][1]["gflop"]
     assert to_markdown(result).count("\n| ") == 2
-    result["refused"] = {"32x32": "too small"}
-    assert "| 32x32 | refused: too small |" in to_markdown(result)
     with Image.open(plot) as picture:
         assert picture.width >= 800

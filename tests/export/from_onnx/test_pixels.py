@@ -1,16 +1,16 @@
-"""The nodes around an imported model: the same pixels as our own export, and golden runs with live input."""
+"""The nodes around an imported model: the same pixels as in PyTorch, and golden runs with live input."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import onnxruntime
 import pytest
 import torch
 
-from export import graphs
 from export.from_onnx import pixels as import_pixels
 from export.from_onnx.importer import ImportOptions, import_model
 from export.from_onnx.pixels import GraphFragment, PictureSpec, from_pixels, to_i420, to_picture, to_rgb
@@ -18,6 +18,7 @@ from export.parity.checks import available_engines
 from runtime import BundleError, Generator
 from runtime.bundle.reader import open_bundle, write_manifest
 from runtime.golden import check_golden
+from tests.export import pixels as reference
 from tests.export.from_onnx import foreign
 
 OPSET, IR = 18, 9
@@ -29,7 +30,7 @@ def run(graph: GraphFragment, feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
 
 
 def test_frames_are_bit_identical_to_our_own_export() -> None:
-    assert import_pixels.LUMA == graphs.LUMA
+    assert import_pixels.LUMA == reference.LUMA
     picture = np.random.default_rng(0).uniform(-0.1, 1.1, (1, 3, 32, 48)).astype(np.float32)
     graph = GraphFragment()
     graph.add_input("values", "float32", picture.shape)
@@ -40,8 +41,47 @@ def test_frames_are_bit_identical_to_our_own_export() -> None:
     graph.add_output("i420", "uint8", (1, 48, 48))
     rgb, i420 = run(graph, {"values": picture})
     clipped = torch.from_numpy(picture).clamp(0, 1)
-    assert np.array_equal(rgb, graphs.to_rgb(clipped).numpy())
-    assert np.array_equal(i420, graphs.to_i420(clipped).numpy())
+    assert np.array_equal(rgb, reference.to_rgb(clipped).numpy())
+    assert np.array_equal(i420, reference.to_i420(clipped).numpy())
+
+
+def test_rgb_rounds_to_the_nearest_level_and_clamps() -> None:
+    values = torch.tensor([0.0, 0.4 / 255, 0.6 / 255, 1.0, 1.2, -0.1]).reshape(1, 1, 2, 3).expand(1, 3, 2, 3)
+    assert reference.to_rgb(values)[0, :, :, 0].flatten().tolist() == [0, 0, 1, 255, 255, 0]
+    assert reference.to_rgb(values).shape == (1, 2, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("colour", "yuv"),
+    [
+        # ITU-R BT.709, limited range: black, white, and the primaries to the nearest level.
+        ((0.0, 0.0, 0.0), (16, 128, 128)),
+        ((1.0, 1.0, 1.0), (235, 128, 128)),
+        ((1.0, 0.0, 0.0), (63, 102, 240)),
+        ((0.0, 1.0, 0.0), (173, 42, 26)),
+        ((0.0, 0.0, 1.0), (32, 240, 118)),
+    ],
+)
+def test_i420_of_plain_colours(colour: tuple[float, ...], yuv: tuple[int, ...]) -> None:
+    picture = torch.tensor(colour).reshape(1, 3, 1, 1).expand(1, 3, 8, 10)
+    planes = reference.to_i420(picture)[0].numpy()
+    assert planes.shape == (12, 10)
+    flat = planes.reshape(-1)
+    assert set(flat[:80]) == {yuv[0]}
+    assert set(flat[80:100]) == {yuv[1]}
+    assert set(flat[100:]) == {yuv[2]}
+
+
+def test_i420_agrees_with_a_library_on_a_smooth_picture() -> None:
+    y, x = np.mgrid[0:64, 0:96] / 96.0
+    picture = np.stack([x, y, 0.5 + 0.4 * np.sin(6 * x)], axis=-1)
+    rgb = (picture * 255 + 0.5).astype(np.uint8)
+    ours = reference.to_i420(torch.from_numpy(rgb.astype(np.float32) / 255).permute(2, 0, 1)[None])[0].numpy()
+    frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+    theirs = frame.reformat(format="yuv420p", dst_colorspace="ITU709", src_color_range="JPEG", dst_color_range="MPEG")
+    difference = np.abs(ours.astype(int) - theirs.to_ndarray().astype(int))
+    assert difference.mean() < 0.6
+    assert difference.max() <= 3
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from training.model.generator import (
     CLIP,
     SPREADING,
     ConditionMemory,
+    MotionMemory,
     Shape,
     StepModel,
     StepState,
@@ -435,7 +436,8 @@ def test_what_learned_on_a_crop_works_on_the_whole_frame() -> None:
 
 
 def test_dissolve_goes_from_a_to_b(memory: ConditionMemory) -> None:
-    other = ConditionMemory(*(part + 1 for part in memory))
+    memory = MotionMemory(memory.features8, memory.modes, memory.flow)
+    other = MotionMemory(*(part + 1 for part in memory))
     assert all(torch.equal(a, b) for a, b in zip(dissolve(memory, other, torch.zeros(1)), memory, strict=True))
     middle = dissolve(memory, other, torch.tensor([0.25]))
     assert torch.allclose(middle.flow, memory.flow + 0.25, atol=1e-6)

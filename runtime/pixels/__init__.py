@@ -1,0 +1,1 @@
+"""The pixel stage: a picture of any size and the moves of its parts, to a frame."""

@@ -1,0 +1,103 @@
+"""Makes scenes for frames of any size: the picture, and what the condition graph says about a small copy."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.bundle.tensors import GraphSpec
+from runtime.engines.engine import Array, Session
+from runtime.pixels.planes import to_planes
+from runtime.pixels.stage import PlaneSet
+from runtime.prompts.images import load_image
+
+
+class SceneSession:
+    """A condition graph that reads and makes pictures of the frame's size; a `Session`.
+
+    Its picture is the given image, else the last frame of the given clip, else one that is made up.
+
+    Args:
+        spec: its own tensors, at the frame's size.
+        graph: the tensors of the condition graph, at its work size.
+        condition: session of the condition graph; this object takes ownership.
+        painter: the tensors and a session of the graph that makes pictures up, or None.
+        planes: of the frame.
+    """
+
+    def __init__(
+        self,
+        spec: GraphSpec,
+        graph: GraphSpec,
+        condition: Session,
+        painter: tuple[GraphSpec, Session] | None,
+        planes: tuple[PlaneSet, ...],
+    ) -> None:
+        self._spec, self._graph, self._condition, self._painter, self._planes = spec, graph, condition, painter, planes
+        self._values: dict[str, Array] = {item.name: np.zeros(item.shape, item.dtype) for item in spec.inputs}
+        self._results: dict[str, Array] = {}
+
+    def write(self, name: str, value: Array) -> None:
+        """Set an input."""
+        self._values[name] = value
+
+    def run(self) -> None:
+        """Choose or make the picture, and run the condition graph on a small copy of it."""
+        picture = self._picture()
+        for item in self._graph.inputs:
+            value = self._values[item.name]
+            if item.role == "image":
+                value = squeezed(picture, *item.shape[1:3])[np.newaxis]
+            elif item.role == "clip":
+                value = np.stack([squeezed(frame, *item.shape[2:4]) for frame in value[0]])[np.newaxis]
+            elif item.role == "moving":
+                value = squeezed(value[0], *item.shape[1:3])[np.newaxis]
+            self._condition.write(item.name, value)
+        self._condition.run()
+        self._results = {item.name: self._condition.read(item.name) for item in self._graph.outputs}
+        self._results |= to_planes(picture, self._planes)
+
+    def read(self, name: str) -> Array:
+        """Return a memory of the last run."""
+        return self._results[name]
+
+    def reset(self) -> None:
+        """Do nothing: there are no states."""
+
+    def close(self) -> None:
+        """Free the engine's memory."""
+        self._condition.close()
+        if self._painter is not None:
+            self._painter[1].close()
+
+    def _picture(self) -> npt.NDArray[np.uint8]:
+        """Return the picture to animate, uint8 (H, W, 3)."""
+        given = {
+            item.of[index]: bool(np.ravel(self._values[item.name])[index])
+            for item in self._spec.inputs
+            if item.role in ("mask", "given")
+            for index in range(len(item.of))
+        }
+        image, clip = self._spec.only_input("image"), self._spec.only_input("clip")
+        assert image is not None, "a condition graph without an image"
+        picture: npt.NDArray[np.uint8] = self._values[image.name][0]
+        if not given[image.name] and clip is not None and given[clip.name]:
+            picture = self._values[clip.name][0, -1]
+        elif not given[image.name] and self._painter is not None:
+            graph, session = self._painter
+            for item in graph.inputs:
+                session.write(item.name, self._values[item.name])
+            session.run()
+            picture = load_image(session.read(graph.outputs[0].name)[0], *picture.shape[1::-1])
+        return picture
+
+
+def squeezed(picture: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Resize all of a picture, uint8 (H, W, 3) or (H, W, 1), to another size; its aspect ratio may change."""
+    from PIL import Image
+
+    if picture.shape[:2] == (height, width):
+        return picture
+    shaped = picture[..., 0] if picture.shape[2] == 1 else picture
+    small = Image.fromarray(shaped).resize((width, height), Image.Resampling.LANCZOS)
+    return np.asarray(small).reshape(height, width, picture.shape[2])
