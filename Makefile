@@ -3,7 +3,7 @@
 PYTHON ?= python3
 DEMO_ENV := .venv-demo
 TEST_ENV := .venv
-BUNDLE ?= bundles/satellite-256
+BUNDLE ?= bundles/landscape
 APT_PACKAGES := nginx libnginx-mod-rtmp chromium srt-tools
 
 # Training on an accelerator. No environment is created: TRAIN_PYTHON is a Python that has PyTorch.

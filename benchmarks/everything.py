@@ -48,7 +48,7 @@ _SCALE = ("scale", "runs/satellite-256", "--keep", "runs/sizes", "--sizes", _SIZ
 
 ENTRIES = (
     Measurement("latency-satellite-256", ("latency", "bundles/satellite-256", *_LATENCY)),
-    Measurement("latency-landscape-256", ("latency", "bundles/landscape-256", *_LATENCY)),
+    Measurement("latency-landscape", ("latency", "bundles/landscape", *_LATENCY)),
     Measurement("live-satellite-256", ("live", "bundles/satellite-256")),
     Measurement("scale-satellite", _SCALE, needs="runs/satellite-256"),
     Measurement("soak-satellite-256", ("soak", "bundles/satellite-256")),

@@ -1,7 +1,7 @@
 """An endless generator as a MoviePy clip, with a title on it.
 
 pip install 'everframe[cpu]' moviepy
-python examples/moviepy_clip.py bundles/landscape-256 "a calm lake" title.mp4
+python examples/moviepy_clip.py bundles/landscape "a calm lake" title.mp4
 """
 
 import sys

@@ -1,7 +1,7 @@
 """A sink of your own: this one prints how bright each frame is.
 
 pip install 'everframe[cpu]'
-python examples/own_sink.py bundles/satellite-256
+python examples/own_sink.py bundles/landscape
 """
 
 import sys

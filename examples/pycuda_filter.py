@@ -1,7 +1,7 @@
 """A CUDA kernel between the generator and the webcam: it darkens the corners of each frame in GPU memory.
 
 pip install 'everframe[gpu,pycuda,webcam]'      (and a virtual camera, as for webcam.py)
-python examples/pycuda_filter.py bundles/satellite-256
+python examples/pycuda_filter.py bundles/landscape
 """
 
 import sys

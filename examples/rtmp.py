@@ -1,7 +1,7 @@
 """A live stream to an RTMP server, recorded at the same time.
 
 pip install 'everframe[cpu]'
-python examples/rtmp.py bundles/satellite-256 rtmp://live.twitch.tv/app/KEY recording.mkv 60
+python examples/rtmp.py bundles/landscape rtmp://live.twitch.tv/app/KEY recording.mkv 60
 """
 
 import sys

@@ -1,7 +1,7 @@
 """Generated video as a webcam.
 
 pip install 'everframe[cpu,webcam]'      (and a virtual camera: v4l2loopback on Linux, OBS on macOS and Windows)
-python examples/webcam.py bundles/satellite-256
+python examples/webcam.py bundles/landscape
 """
 
 import sys

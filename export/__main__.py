@@ -20,6 +20,7 @@ COMMANDS = {
     "import": "export.from_onnx.command",  # the old name of from-onnx, kept for one release
     "check": "export.check",
     "upgrade": "export.upgrade",
+    "scenes": "export.scenes",
 }
 PRECISIONS = ("fp32", "fp16")
 EXAMPLES = """files of a bundle:
@@ -58,6 +59,7 @@ def parser() -> argparse.ArgumentParser:
         usage="python -m export RUN --out BUNDLE [options]\n"
         "       python -m export from-onnx MODEL.onnx --out BUNDLE [options]\n"
         "       python -m export check BUNDLE [options]\n"
+        "       python -m export scenes BUNDLE FILE.toml [options]\n"
         "       python -m export upgrade OLD CONFIG --out BUNDLE",
         description="Write a trained generator as a bundle for the runtime, and check that it makes the same frames.",
         epilog=EXAMPLES,

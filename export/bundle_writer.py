@@ -52,7 +52,7 @@ class ExportOptions:
         frames: length of the closed loops, at least 300 for the golden frames.
         words: folder of word vectors, for a generator that takes text; None for those of the training.
         frame: (width, height) of the frames in pixels, if the user names no other size.
-        sizes: (width, height) that the networks work at, multiples of 32; golden frames have the first.
+        sizes: (width, height) that the networks work at, multiples of 32; golden frames have half the first.
         precisions: "fp32", "fp16" or both: of the engines, and of the parity in ONNX Runtime (FP32 always runs).
         engines: TensorRT engines to build; None for those that can be built here, () for none.
         targets: compute capabilities for TensorRT-RTX; empty for engines that run on every GPU from Ampere on.
@@ -133,7 +133,7 @@ def _write_bundle(
     write_manifest(folder, manifest)
     checks = [compare_step(step_file, loop.middle, name) for name, loop in loops.items()]
     for size in options.sizes[1:]:
-        evaluation = next(islice(reference_loop(generator, size, GOLDEN_SEED, ReferencePrompt()), 1, None))
+        evaluation = next(islice(reference_loop(generator, size, size, GOLDEN_SEED, ReferencePrompt()), 1, None))
         checks.append(compare_step(folder / graph_file("step", size), evaluation, f"{size[0]}x{size[1]}"))
     checks += _compare_engines(folder, loops, () if "fp16" in options.precisions else ("fp16",), stages)
     failed = [check for check in checks if not check.passed]
@@ -220,7 +220,8 @@ def _run_reference(
     advance: Advance,
 ) -> tuple[dict[str, ReferenceLoop], list[Entry]]:
     """Run the closed loops in PyTorch and write the golden files; return the loops and the manifest entries."""
-    own = islice(reference_loop(generator, size, IMAGE_SEED, ReferencePrompt()), CLIP)
+    frame = size[0] // 2, size[1] // 2  # smaller golden files
+    own = islice(reference_loop(generator, size, frame, IMAGE_SEED, ReferencePrompt()), CLIP)
     clip = np.stack([evaluation.frame.copy() for evaluation in own])
     padded = np.concatenate([clip[:1].repeat(CLIP - GOLDEN_CLIP, axis=0), clip[:GOLDEN_CLIP]])
     prompts = {
@@ -239,7 +240,9 @@ def _run_reference(
     for name, prompt in prompts.items():
         frames: list[npt.NDArray[np.uint8]] = []
         middle = None
-        for index, evaluation in enumerate(islice(reference_loop(generator, size, GOLDEN_SEED, prompt), lengths[name])):
+        for index, evaluation in enumerate(
+            islice(reference_loop(generator, size, frame, GOLDEN_SEED, prompt), lengths[name])
+        ):
             frames.append(evaluation.frame.copy())  # a copy, because an evaluation holds megabytes
             if index == lengths[name] // 2:
                 middle = evaluation

@@ -18,9 +18,9 @@ from runtime.golden import check_golden
 from training.atomic_file import write_text
 
 EXAMPLES = """examples:
-  python -m export check bundles/satellite-256                      every engine of this machine
-  python -m export check bundles/satellite-256 --engine openvino    this engine, or an error if it cannot run
-  python -m export check bundles/satellite-256 --json - | jq .      only JSON on stdout, for scripts
+  python -m export check bundles/landscape                          every engine of this machine
+  python -m export check bundles/landscape     --engine openvino    this engine, or an error if it cannot run
+  python -m export check bundles/landscape     --json - | jq .      only JSON on stdout, for scripts
 
 The golden frames were made by PyTorch during the export: frames 1, 10, 100 and 300 from a seed, and frame 100 from an
 image, a clip and a text. Each engine replays the same prompts, and its frames are compared with them (PSNR). Stored

@@ -10,21 +10,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from runtime.bundle.tensors import MOVES
 from training.model.generator import CLIP, MotionMemory, StepState, VideoGenerator, detail_of, dissolve
 from training.model.painter import num_code_noise
+
+CROSS_FADE = 0.5  # part of a phase's life in which it fades; two phases at once lose detail
 
 
 class PaintGraph(nn.Module):
     """paint.onnx: noise, and text if the generator takes it -> a picture of the trained size."""
 
-    image: Tensor
-
     def __init__(self, generator: VideoGenerator) -> None:
         super().__init__()
         condition, shape = generator.condition, generator.shape
         self.prior, self.painter, self.sharpness = condition.prior, condition.painter, shape.painted_sharpness
-        self.register_buffer("image", torch.zeros(1, 3, shape.height, shape.width), persistent=False)
+        self.height, self.width = shape.height, shape.width
 
     def forward(self, noise: Tensor, text: Tensor | None = None) -> Tensor:
         """Return the picture, uint8 (1, h, w, 3) RGB.
@@ -33,14 +32,16 @@ class PaintGraph(nn.Module):
             noise: float32 (1, N).
             text: float32 (1, D).
         """
-        picture = self.painter(self.image, self.image[:, :1], self.prior(noise, text), text)
+        # Nothing is given: zeros that depend on an input, or what is computed from them would be stored as constants.
+        nothing = (noise[:, :1, None, None] * 0).expand(1, 3, self.height, self.width)
+        picture = self.painter(nothing, nothing[:, :1], self.prior(noise, text), text)
         picture = (picture + (self.sharpness - 1) * detail_of(picture)).clamp(0.0, 1.0)
         return torch.floor(picture * 255.0 + 0.5).permute(0, 2, 3, 1).to(torch.uint8)
 
     def example_inputs(self, text_dimensions: int) -> tuple[Tensor, ...]:
         """Return inputs of the right shapes."""
         random = torch.Generator().manual_seed(0)
-        noise = torch.randn(1, num_code_noise(*self.image.shape[2:]), generator=random)
+        noise = torch.randn(1, num_code_noise(self.height, self.width), generator=random)
         text = torch.randn(1, text_dimensions, generator=random)
         return (noise, F.normalize(text, dim=1)) if text_dimensions else (noise,)
 
@@ -91,8 +92,10 @@ class StepGraph(nn.Module):
         memory = dissolve(a, b, tensors[2 * slots])
         state = StepState(*tensors[2 * slots + 1 : 2 * slots + 1 + parts])
         noise, control = tensors[-2], self.step.paced(tensors[-1])
-        state = self.step.advance(memory, state, noise, control)
-        return self.step.moves(memory, state, control)[:, :MOVES], *state
+        moves = self.step.moves(memory, state, control)  # of zeros: none, so the picture itself comes first
+        share = ((moves[:, 4:] - 0.5) * (1 / CROSS_FADE) + 0.5).clamp(0.0, 1.0)
+        moves = torch.cat([moves[:, :4], share[:, :1]], dim=1)
+        return moves, *self.step.advance(memory, state, noise, control)
 
     def example_inputs(self, memory: MotionMemory) -> tuple[Tensor, ...]:
         """Return inputs of the right shapes, with a memory on both sides."""

@@ -43,7 +43,7 @@ def build_manifest(
         config: the run's configuration.
         folder: holds the graphs.
         frame: width and height of the frames in pixels, if the user names no other size.
-        sizes: work sizes of the graphs; golden frames have the first.
+        sizes: work sizes of the graphs; golden frames have half the first.
         golden: entries of the `golden` list.
         text: the entry `text`, for a generator that takes text.
     """
@@ -56,7 +56,13 @@ def build_manifest(
         "schema": 2,
         "name": config.name,
         "description": config.description,
-        "frame": {"width": frame[0], "height": frame[1], "fps": str(fps), "colour": "bt709"},
+        "frame": {
+            "width": frame[0],
+            "height": frame[1],
+            "fps": str(fps),
+            "colour": "bt709",
+            "sharpness": config.model.sharpness,
+        },
         "graphs": {
             "shapes": [
                 {

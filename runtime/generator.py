@@ -53,8 +53,8 @@ class Generator(GeneratorInputs):
         manifest, pixels: as above.
         width, height, fps: of the frames, in pixels and frames per second (a `Fraction`).
         engine, precision: e.g. "openvino" and "fp32".
-        engine_reason: one sentence that says why this engine and precision run, and why others cannot.
-        on_fall_back: called with one sentence whenever another engine takes over, in the thread that makes frames.
+        engine_reason: one sentence: why this engine and precision run, and why others cannot.
+        on_fall_back: called with a sentence when another engine takes over, in the thread that makes frames.
     """
 
     def __init__(
@@ -89,13 +89,11 @@ class Generator(GeneratorInputs):
         self._step = StepRunner(step, state_pairs(manifest.step), open_without_frames)
         self._frame_name = frame_output(manifest.step, pixels)
         self._frame_shape = next(item.shape[1:] for item in manifest.step.outputs if item.name == self._frame_name)
-        # Looked up once, because Python time is most of the overhead per frame.
-        graph = manifest.step
+        graph = manifest.step  # looked up once, because Python time is most of the overhead per frame
         self._slots = {side: [(item.name, item.slot) for item in graph.inputs_of(f"memory_{side}")] for side in "ab"}
         self._mix_names = [item.name for item in graph.inputs_of("mix")]
         self._noises = [(item.name, item.shape[1]) for item in graph.inputs_of("noise")]
-        self._pictures = PictureInputs(graph)
-        self._is_closed = self._has_frame = False
+        self._pictures, self._is_closed, self._has_frame = PictureInputs(graph), False, False
         self._fallbacks: Iterator[OpenedEngine] = iter(()) if fallbacks is None else fallbacks
         self.on_fall_back: Callable[[str], object] = lambda _: None
 
@@ -125,10 +123,10 @@ class Generator(GeneratorInputs):
             seed: of the noise, [0, 2**64); None for the seed of the first golden file, or 0.
             renewal: whether scenes made from a seed (with or without a text) renew themselves as the manifest says.
             threads: CPU threads per frame; None for all cores.
-            cache_dir: folder for compiled graphs; None for everframe/engines in the user's cache. It is used only if it
-                belongs to this user and nobody else can write to it, because compiled graphs are not checked.
-            trust_engines: whether TensorRT may load the engines in the bundle's `engines/`. They are not checked and
-                can make any frames: use it only for your own bundles or those of somebody you trust.
+            cache_dir: folder for compiled graphs, used only if nobody but this user can write to it; None for
+                everframe/engines in the user's cache.
+            trust_engines: whether TensorRT may load the engines in the bundle's `engines/`, which are not checked and
+                can make any frames: only for your own bundles or those of somebody you trust.
             size: (width, height) of the frames in pixels, even; None for the bundle's own.
 
         Returns:
@@ -164,17 +162,11 @@ class Generator(GeneratorInputs):
             folder=bundle.path,
         )
 
-    @property
-    def engine_summary(self) -> str:
-        """The engine and its precision, e.g. "openvino, bf16"."""
-        return f"{self.engine}, {self.precision}"
-
     def skip(self, frames: int) -> None:
         """Equivalent to discarding the next `frames` frames, at a fraction of the cost.
 
         Scenes, renewals, noise and controls advance as usual; only the picture is not computed. In FP32 the following
-        frames are identical to the last bit on both CPU engines. In bf16 the shorter graph may round differently; the
-        difference is as small as that between bf16 and FP32.
+        frames are identical to the last bit on both CPU engines; in bf16 they may round differently.
 
         Args:
             frames: number of frames, at least 0.

@@ -109,9 +109,9 @@ def check_golden(
 
 
 def golden_size(manifest: Manifest) -> tuple[int, int]:
-    """Return the (width, height) of golden frames: that of the frames, in schema 2 that of the first shape."""
+    """Return the (width, height) of golden frames: that of the frames, in schema 2 half that of the first shape."""
     if manifest.shapes:
-        return manifest.shapes[0].width, manifest.shapes[0].height
+        return manifest.shapes[0].width // 2, manifest.shapes[0].height // 2
     return manifest.frame.width, manifest.frame.height
 
 

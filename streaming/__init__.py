@@ -2,7 +2,7 @@
 
 from streaming import stream
 
-stream("bundles/satellite-256", to=["rtmp://HOST/APP/KEY", "recording.mkv"], seconds=60)
+stream("bundles/landscape", to=["rtmp://HOST/APP/KEY", "recording.mkv"], seconds=60)
 
 Names are imported when they are first used.
 """

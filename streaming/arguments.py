@@ -16,7 +16,7 @@ from streaming.live.presets import PRESETS
 from streaming.masking import mask
 from streaming.sinks.table import KINDS, RGB_FORMS
 
-DEFAULT_BUNDLE = "bundles/satellite-256"
+DEFAULT_BUNDLE = "bundles/landscape"
 DEFAULT_SINK = "http://127.0.0.1:8000"
 _MAX_FPS = 1000
 _MAX_CUE_S = 10**9
@@ -32,12 +32,12 @@ examples:
   python -m streaming
       the bundle that ships with the project, on a page at
       {page}
-  python -m streaming bundles/landscape-256 --image photo.jpg --to clip.mp4 \\
+  python -m streaming bundles/landscape --image photo.jpg --to clip.mp4 \\
           --seconds 20
       animate a photo and record it for 20 seconds
-  python -m streaming bundles/landscape-256 --clip holiday.mp4 --to longer.mp4
+  python -m streaming bundles/landscape --clip holiday.mp4 --to longer.mp4
       continue a video where it ends
-  python -m streaming bundles/landscape-256 --text "calm sea" \\
+  python -m streaming bundles/landscape --text "calm sea" \\
           --cue 20:text="storm clouds" --cue 20:wind_x=0.5 \\
           --cue 60:image=photo.jpg --dissolve 3
       change the weather after 20 seconds, and the place after a minute
@@ -55,9 +55,11 @@ prompts:
   --image animates a picture, --clip continues a video or an animated GIF from
   its last frames, and --text describes the scene in English. A bundle takes
   some of them, alone or together, and decides how they combine. The shipped
-  landscape-256 uses the text only without an image or clip. With an image and
+  landscape uses the text only without an image or clip. With an image and
   a clip, the clip sets the motion of the image; both should show the same
-  place. Without a prompt the seed decides. A scene from a seed or a text
+  place. Without a prompt the bundle's scenes follow one another, 20 seconds
+  each; without scenes, or with --seed, the seed decides. --moving says what of
+  the picture may move. A scene from a seed or a text
   changes over time as the bundle specifies; a scene from an image or a clip
   stays.
 

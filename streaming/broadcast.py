@@ -1,7 +1,7 @@
 """A show from a bundle to its sinks: `stream` is the Python API, and `python -m streaming` uses the same code.
 
 from streaming import stream
-stream("bundles/satellite-256", to=["clip.mp4"], seconds=10)
+stream("bundles/landscape", to=["clip.mp4"], seconds=10)
 """
 
 from __future__ import annotations

@@ -10,9 +10,11 @@ import onnx
 import pytest
 
 from runtime import Generator
-from runtime.bundle.reader import open_bundle
+from runtime.bundle.reader import open_bundle, read_manifest
 from runtime.engines.table import open_engine
-from runtime.golden import GoldenResult, load_golden, psnr_db
+from runtime.golden import GoldenResult, golden_size, load_golden, psnr_db
+from runtime.prompts.bundle_scenes import load_scene
+from runtime.prompts.images import load_image, load_mask
 from tests.export.rtx import require_builds
 
 BUNDLES = sorted((Path(__file__).parent.parent / "bundles").iterdir())
@@ -44,10 +46,15 @@ def replay(generator: Generator, folder: Path, files: int | None) -> list[Golden
     return results
 
 
+def small(bundle: Path) -> tuple[int, int]:
+    """Return the size of a bundle's golden frames."""
+    return golden_size(read_manifest(bundle))
+
+
 def test_bundles_ship() -> None:
-    assert {path.name for path in BUNDLES} >= {"satellite-256", "landscape-256"}
+    assert {path.name for path in BUNDLES} >= {"satellite-256", "landscape"}
     for path in BUNDLES:
-        files = [file for file in path.rglob("*") if file.is_file() and "engines" not in file.parts]
+        files = [file for file in path.rglob("*") if file.is_file() and not {"engines", "scenes"} & set(file.parts)]
         assert sum(file.stat().st_size for file in files) < 10e6, f"{path.name} is over 10 MB"
 
 
@@ -60,7 +67,7 @@ def test_golden_frames_are_reproduced(bundle: Path, engine: str, precision: str,
     if precision not in open_engine(engine).precisions():
         pytest.skip(f"this CPU has no {precision}")
     with Generator.open(
-        bundle, engine=engine, precision=precision, renewal=False, cache_dir=cache, threads=1
+        bundle, engine=engine, precision=precision, renewal=False, cache_dir=cache, threads=1, size=small(bundle)
     ) as generator:
         files = None if precision == "fp32" else 1  # what is given is another graph's business, in FP32 everywhere
         results = replay(generator, bundle, files)
@@ -70,7 +77,7 @@ def test_golden_frames_are_reproduced(bundle: Path, engine: str, precision: str,
     assert manifest.golden[0].frames == (1, 10, 100, 300)
     assert manifest.condition is not None
     for role in ("image", "clip", "text"):  # whatever can be given has been
-        takes = manifest.condition.only_input(role) is not None
+        takes = manifest.prompt_input(role) is not None
         assert takes == any(getattr(spec, role) not in (False, None) for spec in manifest.golden), role
     worst = min(results, key=lambda result: result.psnr_db)
     assert worst.psnr_db >= gate_db, worst
@@ -81,23 +88,24 @@ def test_tensorrt_rtx_builds_every_graph_mostly_in_half_precision(bundle: Path, 
     entries = require_builds(bundle, tmp_path / bundle.name)
     found = [(entry["graph"], entry["precision"]) for entry in entries]
     steps = [(f"step, {pixels}", precision) for pixels in ("rgb", "i420") for precision in ("fp32", "fp16")]
-    assert found == [("condition", "fp32"), *steps]
+    paint = [] if read_manifest(bundle).paint is None else [("paint", "fp32")]
+    assert found == [("condition", "fp32"), *paint, *steps]
     for entry in entries:
         assert entry["half_convolutions"] == (entry["convolutions"] if entry["precision"] == "fp16" else 0)
-        assert entry["convolutions"] >= 10
+        assert entry["convolutions"] >= 3
         assert entry["size_bytes"] > 100_000
 
 
 @every_bundle
 def test_it_moves_stays_in_range_and_renews_itself(bundle: Path, cache: Path) -> None:
-    with Generator.open(bundle, seed=3, cache_dir=cache, threads=1) as generator:
+    with Generator.open(bundle, seed=3, cache_dir=cache, threads=1, size=small(bundle)) as generator:
         renewal = generator.manifest.renewal
         assert renewal is not None
         frames = [next(generator).astype(np.float32) for _ in range(30)]
         generator.skip(renewal.every_frames + renewal.dissolve_frames + 1 - generator.frame_index)
         renewed = next(generator).astype(np.float32)
     motion = np.array([np.abs(b - a).mean() for a, b in pairwise(frames)])
-    assert np.median(motion) > 0.2, "the picture stands still"
+    assert np.median(motion) > 0.1, "the picture stands still"
     assert motion.max() < 40, "the picture jumps"
     assert all(frame.std() > 5 for frame in [*frames[::15], renewed]), "the picture has gone flat"
     assert np.abs(renewed - frames[1]).mean() > 2, "the scene has not renewed itself"
@@ -105,7 +113,9 @@ def test_it_moves_stays_in_range_and_renews_itself(bundle: Path, cache: Path) ->
 
 @every_bundle
 def test_seeds_give_different_pictures_and_the_same_seed_the_same(bundle: Path, cache: Path) -> None:
-    with Generator.open(bundle, engine="onnxruntime", seed=5, cache_dir=cache, threads=1) as generator:
+    with Generator.open(
+        bundle, engine="onnxruntime", seed=5, cache_dir=cache, threads=1, size=small(bundle)
+    ) as generator:
 
         def tenth(seed: int) -> np.ndarray:
             generator.reset(seed)
@@ -121,7 +131,7 @@ def test_seeds_give_different_pictures_and_the_same_seed_the_same(bundle: Path, 
 def test_a_picture_is_animated(bundle: Path, cache: Path) -> None:
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 255, (8, 8, 3)).astype(np.uint8)
-    with Generator.open(bundle, engine="onnxruntime", cache_dir=cache, threads=1) as generator:
+    with Generator.open(bundle, engine="onnxruntime", cache_dir=cache, threads=1, size=small(bundle)) as generator:
         picture = np.kron(coarse, np.ones((generator.height // 8, generator.width // 8, 1))).astype(np.uint8)
         generator.condition(image=picture, seed=1)
         first = next(generator).astype(np.float32)
@@ -133,10 +143,8 @@ def test_a_picture_is_animated(bundle: Path, cache: Path) -> None:
 
 @every_bundle
 def test_a_clip_goes_on_and_a_text_chooses(bundle: Path, cache: Path) -> None:
-    with Generator.open(bundle, engine="onnxruntime", cache_dir=cache, threads=1) as generator:
-        condition = generator.manifest.condition
-        assert condition is not None
-        if condition.only_input("clip") is None:
+    with Generator.open(bundle, engine="onnxruntime", cache_dir=cache, threads=1, size=small(bundle)) as generator:
+        if "clip" not in generator.takes:
             pytest.skip("it takes no clip")
         rng = np.random.default_rng(0)
         coarse = rng.integers(0, 255, (8, 8, 3)).astype(np.uint8)
@@ -145,7 +153,7 @@ def test_a_clip_goes_on_and_a_text_chooses(bundle: Path, cache: Path) -> None:
         generator.condition(clip=clip, seed=1)
         first = next(generator).astype(np.float32)
         assert np.corrcoef(first.ravel(), clip[-1].ravel())[0, 1] > 0.9
-        if condition.only_input("text") is None:
+        if "text" not in generator.takes:
             return
         firsts = []
         for text in ("a waterfall", "a burning candle"):
@@ -158,6 +166,28 @@ def test_a_clip_goes_on_and_a_text_chooses(bundle: Path, cache: Path) -> None:
 @every_bundle
 def test_a_watermark_has_its_place(bundle: Path) -> None:
     opened = open_bundle(bundle)
+    if opened.manifest.shapes:
+        return  # its place is the pixel stage
     picture = opened.manifest.step.picture
     value = next(value for value in opened.step.graph.output if value.name == picture)
     assert value.type.tensor_type.elem_type == onnx.TensorProto.FLOAT
+
+
+def test_every_scene_begins_with_its_picture_and_moves_where_it_may(cache: Path) -> None:
+    bundle = BUNDLES[0]
+    assert bundle.name == "landscape"
+    with Generator.open(bundle, engine="onnxruntime", seed=3, cache_dir=cache, size=(320, 180)) as generator:
+        scenes = generator.manifest.scenes
+        assert len(scenes) >= 6
+        for scene in scenes:
+            assert scene.licence == "CC0-1.0"
+            picture, moving = load_scene(bundle, generator.manifest, scene.name)
+            assert moving is not None
+            shown, mask = load_image(picture, 320, 180), load_mask(moving, 320, 180)[..., 0]
+            generator.reset(seed=3)
+            generator.condition(scene=scene.name)
+            assert np.array_equal(next(generator), shown), scene.name
+            generator.skip(58)
+            change = np.abs(next(generator).astype(float) - shown).mean(axis=2)
+            assert change[mask > 250].mean() > 0.3, scene.name
+            assert change[mask < 5].mean() < 0.1 * change[mask > 250].mean(), scene.name

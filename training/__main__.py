@@ -12,10 +12,10 @@ from training.atomic_file import to_sentence
 EXAMPLES = """examples:
   python -m training shard    FOOTAGE --out SHARDS
   python -m training words    MODEL --out WORDS
-  python -m training pretrain training/configs/landscape-256.toml --data SHARDS --words WORDS --out runs/landscape
+  python -m training pretrain training/configs/landscape.toml --data SHARDS --words WORDS --out runs/landscape
   python -m training probe    runs/landscape
-  python -m training finetune training/configs/landscape-256.toml --data SHARDS --out runs/landscape
-  python -m training polish   training/configs/landscape-256.toml --data SHARDS --out runs/landscape
+  python -m training finetune training/configs/landscape.toml --data SHARDS --out runs/landscape
+  python -m training polish   training/configs/landscape.toml --data SHARDS --out runs/landscape
   python -m training sample   runs/landscape
 
 FOOTAGE is a folder of videos, optionally with captions.csv (file,caption[,scene,class,licence,source]). Sharding is

@@ -61,7 +61,7 @@ def rollout(
         kick = torch.randn(len(image), generator.shape.num_noise, generator=random).to(device)
         state = generator.step.advance(memory, state, kick, control)
         if number in wanted:
-            frames[number] = generator.step.render(memory, state, control, generator.shape.sharpness)
+            frames[number] = generator.step.render(memory, state, control)
     return {number: frame.cpu() for number, frame in frames.items()}
 
 

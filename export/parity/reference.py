@@ -14,6 +14,8 @@ from torch import Tensor
 
 from export.graphs import ConditionGraph, PaintGraph, StepGraph
 from runtime.noise import CODES, FRAMES, normals
+from runtime.pixels.picture_inputs import SHARPENING
+from runtime.pixels.scene_session import sharpened, squeezed
 from runtime.prompts.images import load_image
 from training.model.generator import CLIP, VideoGenerator
 from training.model.layers import pixel_grid
@@ -29,7 +31,7 @@ class StepEvaluation:
 
     Args:
         inputs, outputs: of the step graph.
-        frame: of the pixel stage at the work size, uint8 (H, W, 3) RGB.
+        frame: of the pixel stage, uint8 (H, W, 3) RGB.
     """
 
     inputs: tuple[npt.NDArray[Any], ...]
@@ -41,28 +43,29 @@ class StepEvaluation:
 class ReferencePrompt:
     """The prompt of a golden run; only a seed if all fields are None."""
 
-    image: Pixels | None = None  # uint8 (H, W, 3) RGB of the work size
+    image: Pixels | None = None  # uint8 (H, W, 3) RGB of the frame's size
     clip: Pixels | None = None  # uint8 (CLIP, H, W, 3)
     text: str | None = None
     vector: npt.NDArray[np.float32] | None = None  # (D,), of the text
 
 
 def reference_loop(
-    generator: VideoGenerator, size: tuple[int, int], seed: int, prompt: ReferencePrompt
+    generator: VideoGenerator, work: tuple[int, int], frame: tuple[int, int], seed: int, prompt: ReferencePrompt
 ) -> Iterator[StepEvaluation]:
-    """Run a generator without end from a seed and a prompt, with frames of the work size.
+    """Run a generator without end from a seed and a prompt.
 
     Args:
         generator: at its trained size; its weights must be rounded.
-        size: width and height that it works at.
+        work: width and height that it works at.
+        frame: width and height of the frames.
         seed: [0, 2**64); of the content code and of every frame's noise (docs/bundle.md).
         prompt: image, clip, text or none.
 
     Yields:
         One evaluation per frame, with default controls and no renewal.
     """
-    width, height = size
-    sized = at_work_size(generator, size)
+    width, height = frame
+    sized = at_work_size(generator, work)
     step = StepGraph(sized)
     with torch.no_grad():
         if prompt.image is not None:
@@ -72,30 +75,34 @@ def reference_loop(
         else:
             picture = load_image(_paint(generator, seed, prompt.vector), width, height)
         clip = np.zeros((CLIP, height, width, 3), np.uint8) if prompt.clip is None else prompt.clip
+        small, *past = (squeezed(part, work[1], work[0]) for part in (picture, *clip))
         given = np.array([[0 if prompt.clip is None else 1]], np.float32)
-        moving = np.full((1, height, width, 1), 255, np.uint8)
-        inputs = (picture[None], moving, clip[None], given)
+        moving = np.full((1, work[1], work[0], 1), 255, np.uint8)
+        inputs = (small[None], moving, np.stack(past)[None], given)
         memory = ConditionGraph(sized)(*(torch.from_numpy(array.copy()) for array in inputs))
+    sharp = sharpened(picture, sized.shape.sharpness, None).astype(np.float32)
     state = tuple(sized.step.initial_state(1))
     control = torch.tensor([[1.0, 0.0, 0.0]])
-    frame = 0
+    index = 0
     while True:
-        noise = torch.from_numpy(normals(seed, FRAMES, frame, sized.shape.num_noise)[None])
+        noise = torch.from_numpy(normals(seed, FRAMES, index, sized.shape.num_noise)[None])
         tensors = (*memory, *memory, torch.zeros(1), *state, noise, control)
         with torch.no_grad():
             outputs = step(*tensors)
-            pixels = displaced(picture, outputs[0])
+            share = np.float32(min(1.0, index / SHARPENING))
+            pixels = displaced(picture + share * (sharp - picture), outputs[0], work)
         yield StepEvaluation(tuple(part.numpy() for part in tensors), tuple(part.numpy() for part in outputs), pixels)
         state = outputs[1:]
-        frame += 1
+        index += 1
 
 
-def displaced(picture: Pixels, moves: Tensor) -> Pixels:
-    """Return the frame that the pixel stage makes of a picture of the work size (docs/bundle.md, "Pixel stage").
+def displaced(picture: npt.NDArray[Any], moves: Tensor, work: tuple[int, int]) -> Pixels:
+    """Return the frame that the pixel stage makes of a picture (docs/bundle.md, "Pixel stage").
 
     Args:
-        picture: uint8 (H, W, 3) RGB, H and W even.
-        moves: float32 (1, MOVES, h, w), in pixels of the picture.
+        picture: uint8 or float32 (H, W, 3) RGB, 0 to 255, H and W even.
+        moves: float32 (1, MOVES, h, w), in pixels of `work`.
+        work: width and height.
     """
     height, width = picture.shape[:2]
     margin = 2 * max(4, max(width, height) // 64)
@@ -103,7 +110,7 @@ def displaced(picture: Pixels, moves: Tensor) -> Pixels:
     rows, columns = height + 2 * margin, width + 2 * margin
     copies = [torch.from_numpy(planes[:, y : y + rows, x : x + columns]) for y in (0, 1) for x in (0, 1)]
     shifted = torch.stack(copies, dim=1).unflatten(1, (2, 2)).float()
-    frame = displaced_planes(shifted, moves, (width, height), margin)
+    frame = displaced_planes(shifted, moves, work, margin)
     rounded: Pixels = torch.floor(frame + 0.5)[0].permute(1, 2, 0).to(torch.uint8).numpy()
     return rounded
 

@@ -51,6 +51,7 @@ class FrameSpec:
     fps: Fraction
     colour: str
     fps_text: str  # as written: "30000/1001"
+    sharpness: float = 1.0  # gain on the finest detail of a displaced picture (schema 2)
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ class Manifest:
         is_new = isinstance(value, Mapping) and value.get("schema") == _SCHEMAS[1]
         fields = StrictJson(value, "bundle.json", [*_KEYS, "scenes"] if is_new else _KEYS)
         schema = fields.integer("schema", *_SCHEMAS)
-        frame = _parse_frame(fields)
+        frame = _parse_frame(fields, schema)
         shapes: tuple[WorkShape, ...] = ()
         paint = condition = None
         if schema == 1:
@@ -246,13 +247,15 @@ def manifest_sha256(value: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def _parse_frame(fields: StrictJson) -> FrameSpec:
-    frame = StrictJson(fields.get("frame"), "bundle.json: frame", ("width", "height", "fps", "colour"))
+def _parse_frame(fields: StrictJson, schema: int) -> FrameSpec:
+    keys = ("width", "height", "fps", "colour", *(("sharpness",) if schema > 1 else ()))
+    frame = StrictJson(fields.get("frame"), "bundle.json: frame", keys)
     width, height = (frame.integer(key, 16, 4096) for key in ("width", "height"))
     if width % 2 or height % 2:
         raise BundleError(f"bundle.json: frame: width and height must be even, got {width} x {height}")
     text = frame.text("fps", r"[1-9][0-9]{0,8}(/[1-9][0-9]{0,8})?")
-    return FrameSpec(width, height, Fraction(text), frame.choice("colour", ("bt709",)), text)
+    sharpness = float(frame.number("sharpness", 0.5, 3)) if frame.has("sharpness") else 1.0
+    return FrameSpec(width, height, Fraction(text), frame.choice("colour", ("bt709",)), text, sharpness)
 
 
 def _parse_shapes(graphs: StrictJson) -> tuple[WorkShape, ...]:
@@ -374,12 +377,12 @@ def _check_whole(manifest: Manifest) -> None:
         needs += [(f"golden[{index}]", "clip")] if golden.clip else []
         if golden.live and manifest.step.only_input("live") is None:
             raise BundleError(f"bundle.json: golden[{index}] needs a step graph with an input of the role live")
-    for part, role in needs:
-        if manifest.prompt_input(role) is None:
-            raise BundleError(f"bundle.json: {part} needs a condition graph with an input of the role {role}")
     if manifest.shapes:
         check_shapes([(shape.step, shape.condition) for shape in manifest.shapes], manifest.paint)
     else:
         check_frames(manifest.step)
         check_wiring(manifest.step, manifest.condition)
+    for part, role in needs:
+        if manifest.prompt_input(role) is None:
+            raise BundleError(f"bundle.json: {part} needs a condition graph with an input of the role {role}")
     check_files([*(graph.file for graph in manifest.graphs), *used], manifest.files)

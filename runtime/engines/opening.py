@@ -147,7 +147,8 @@ def open_condition(
             except BaseException:
                 session.close()
                 raise
-        return SceneSession(condition, bundle.work, session, painter, plane_sets(frame.width, frame.height, pixels))
+        planes = plane_sets(frame.width, frame.height, pixels)
+        return SceneSession(condition, bundle.work, session, painter, planes, frame.sharpness)
 
 
 def open_without_frames(

@@ -16,7 +16,7 @@ from runtime.bundle.pruning import pruned_model
 from runtime.bundle.reader import Bundle
 from runtime.bundle.tensors import GraphSpec, TensorSpec
 from runtime.errors import BundleError
-from runtime.pixels.planes import padded_shape
+from runtime.pixels.planes import SHARP, padded_shape
 from runtime.pixels.stage import PREFIX, build_pixel_stage, plane_sets
 
 MIN_SIDE, MAX_SIDE = 16, 4096  # pixels of a frame
@@ -111,7 +111,9 @@ def _scene_spec(manifest: Manifest, condition: GraphSpec, width: int, height: in
     if manifest.paint is not None:
         inputs += manifest.paint.inputs
     planes = tuple(
-        TensorSpec(item.name, "float32", padded_shape(item), "memory") for item in plane_sets(width, height, pixels)
+        TensorSpec(item.name + ending, "uint8", padded_shape(item), "memory")
+        for item in plane_sets(width, height, pixels)
+        for ending in ("", SHARP)
     )
     return GraphSpec(condition.file, tuple(inputs), (*condition.outputs, *planes))
 

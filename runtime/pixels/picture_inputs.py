@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from runtime.bundle.tensors import GraphSpec
-from runtime.engines.engine import Array
-from runtime.pixels.planes import Planes, shifted_copies
+from runtime.pixels.planes import SHARP, Planes, shifted_copies
 from runtime.scenes.cross_fade import SceneMix
 from runtime.step_runner import StepRunner
+
+SHARPENING = 8  # frames over which the first picture becomes its sharpened copy
 
 
 class PictureInputs:
     """The pictures of the two scenes that a step graph knows; for one thread.
 
     Pictures are blended here, not in the graph: that takes as long as sampling one of them, and only while it is
-    needed.
+    needed. The first frame of a scene that is cut to shows the picture itself. Displaced pictures lose detail, so it
+    then becomes its sharpened copy; a scene that fades in is sharpened from the start.
 
     Args:
         step: the step graph; without inputs of the role `picture`, nothing is written.
@@ -24,26 +27,47 @@ class PictureInputs:
     def __init__(self, step: GraphSpec) -> None:
         self._names = [item.name for item in step.inputs_of("picture")]
         self._sides: dict[str, Planes] = {}
-        self._shown = ""  # the side that is written, or "" for a blend
-        self._blend: dict[str, Array] = {}
+        self._cut_side, self._age = "", 0  # the side that was cut to, and how many frames ago
+        self._shown = ""  # the side that is written with its sharpened copy alone, or ""
+        self._scratch: dict[str, npt.NDArray[np.float32]] = {}
 
     def write(self, move: SceneMix, session: StepRunner) -> None:
         """Write what has changed since the last frame."""
-        if move.scene is not None:
-            self._sides[move.side] = {name: move.scene.tensors[name] for name in self._names}
-            self._shown = "" if self._shown == move.side else self._shown
-        if move.mix in (0.0, 1.0):
-            side = "b" if move.mix else "a"
-            if self._shown != side:
-                for name in self._names:
-                    session.write(name, shifted_copies(self._sides[side][name]))
-                self._shown = side
+        if not self._names:
             return
-        self._shown = ""
+        playing = "b" if move.mix == 1 else "a" if move.mix == 0 else ""
+        if move.scene is not None:
+            self._sides[move.side] = {key: move.scene.tensors[key] for key in _keys(self._names)}
+            self._shown = ""
+            if playing == move.side:
+                self._cut_side, self._age = move.side, 0
+        if not playing:
+            self._cut_side = ""
+        if playing and self._shown == playing:
+            return
+        sharpened = min(1.0, self._age / SHARPENING) if playing == self._cut_side else 1.0
         for name in self._names:
-            a, b = self._sides["a"][name], self._sides["b"][name]
-            blend = self._blend.setdefault(name, np.empty_like(a))
-            np.subtract(b, a, out=blend)
-            blend *= np.float32(move.mix)
-            blend += a
-            session.write(name, shifted_copies(blend))
+            if playing:
+                planes = self._sides[playing]
+                self._write(name, planes[name], planes[name + SHARP], sharpened, session)
+            else:
+                self._write(name, self._sides["a"][name + SHARP], self._sides["b"][name + SHARP], move.mix, session)
+        self._age += 1
+        self._shown = playing if sharpened == 1 else ""
+
+    def _write(
+        self, name: str, one: npt.NDArray[np.uint8], two: npt.NDArray[np.uint8], share: float, session: StepRunner
+    ) -> None:
+        """Write `one + share * (two - one)`."""
+        scratch = self._scratch.setdefault(name, np.empty(one.shape, np.float32))
+        if share in (0.0, 1.0):
+            np.copyto(scratch, two if share else one)
+        else:
+            np.subtract(two, one, out=scratch, dtype=np.float32)
+            scratch *= np.float32(share)
+            scratch += one
+        session.write(name, shifted_copies(scratch))
+
+
+def _keys(names: list[str]) -> list[str]:
+    return [*names, *(name + SHARP for name in names)]

@@ -19,6 +19,7 @@ from runtime.engines.engine import Array, Session
 from runtime.engines.shared_session import SharedSession
 from runtime.errors import EngineError
 from runtime.noise import CODES, check_seed, normals
+from runtime.pixels.planes import SHARP
 from runtime.prompts.background import BackgroundThread
 from runtime.prompts.clips import load_clip
 from runtime.prompts.images import load_image, load_mask
@@ -73,7 +74,8 @@ class Scene:
         slots = {tensor.slot: (tensor.dtype, tensor.shape) for tensor in step.inputs_of("memory_a")}
         for tensor in step.inputs_of("picture"):
             planes, *_, rows, columns = tensor.shape
-            slots[tensor.name] = (tensor.dtype, (planes, rows + 1, columns + 1))
+            for ending in ("", SHARP):
+                slots[tensor.name + ending] = ("uint8", (planes, rows + 1, columns + 1))
         return {slot: (str(value.dtype), value.shape) for slot, value in self.tensors.items()} == slots
 
 

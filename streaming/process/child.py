@@ -118,11 +118,11 @@ class ChildProcess:
 
         Raises:
             TimeoutError: the child has not read earlier messages in time.
-            BrokenPipeError: the child has ended.
+            BrokenPipeError: the child has ended, or `finish` was called.
         """
         with self._changed:
             is_free = self._changed.wait_for(lambda: self._is_broken or len(self._outbox) < _QUEUE_LENGTH, timeout_s)
-            if self._is_broken:
+            if self._is_broken or self._is_finished:
                 raise BrokenPipeError("the child process has ended")
             if not is_free:
                 raise TimeoutError("the child process takes no more messages")

@@ -97,16 +97,16 @@ class Player:
         for name, value in options.control:
             generator.check_control(name, value)
         self._open_input()
-        prompt: dict[str, Any] = {part: getattr(options, part) for part in PROMPT}
+        prompt: dict[str, Any] = {part: value for part in PROMPT if (value := getattr(options, part)) is not None}
         names = [scene.name for scene in generator.manifest.scenes]
-        shows_all = prompt["scene"] == "all" or (names and options.seed is None and not any(prompt.values()))
+        shows_all = prompt.get("scene") == "all" or (names and options.seed is None and not prompt)
         if shows_all:
             if not names:
                 raise ValueError(f"{generator.manifest.name} has no scenes: leave --scene out")
             prompt["scene"] = names[0]
-        if self._input is not None and prompt["image"] == LIVE:
+        if self._input is not None and prompt.get("image") == LIVE:
             generator.condition(**{**prompt, "image": self._input.wait_picture(_INPUT_S)})
-        elif any(value is not None for value in prompt.values()):
+        elif prompt:
             generator.condition(**prompt)
         for name, value in options.control:  # after the prompt: one for the seed then keeps its text
             generator.set_control(name, value)

@@ -71,7 +71,8 @@ def test_ctrl_c_is_one_line_and_status_130(
     ("words", "sentence"),
     [
         (["--size", "big"], "--size must be WxH in pixels, e.g. 640x360, got 'big'"),
-        (["--size", "100x64"], "frame size is 100x64, expected multiples of 32 from 64 up"),
+        (["--size", "101x64"], "the frame size is 101x64: width and height must be even"),
+        (["--work", "100x64"], "--work must be WxH,... in multiples of 32 from 64 up, got '100x64'"),
         (["--precision", "fp8"], "--precision must be fp32, fp16 or both (fp32,fp16), got 'fp8'"),
         (["--precision", ""], "--precision must be fp32, fp16 or both (fp32,fp16), got ''"),
         (["--engine", "onnx"], 'there is no engine "onnx" to build'),
@@ -93,5 +94,5 @@ def test_bad_options_are_one_line_and_nothing_is_written(
 
 def test_the_help_has_an_example_of_every_option() -> None:
     text = parser().format_help()
-    for word in ("--size 384x256", "--engine tensorrt-rtx --target sm86,sm89,sm120", "--engine none", "exit status"):
+    for word in ("--work 320x320", "--engine tensorrt-rtx --target sm86,sm89,sm120", "--engine none", "exit status"):
         assert word in text

@@ -94,9 +94,9 @@ def test_the_reference_moves_whole_pixels_exactly() -> None:
     picture = moving.picture_of(64, 32)
     moves = torch.zeros(1, 5, 8, 16)
     moves[:, 0], moves[:, 1], moves[:, 4] = 3, -2, 1
-    frame = displaced(picture, moves)
+    frame = displaced(picture, moves, (64, 32))
     assert np.array_equal(frame[4:-4, 4:-4], np.roll(picture, (-2, 3), axis=(0, 1))[4:-4, 4:-4])
-    assert np.array_equal(displaced(picture, torch.zeros(1, 5, 8, 16)), picture)
+    assert np.array_equal(displaced(picture, torch.zeros(1, 5, 8, 16), (64, 32)), picture)
 
 
 def test_rounding_reaches_weights_and_the_prior() -> None:

@@ -33,7 +33,7 @@ def test_a_show_has_frames_in_order(bundle: Path, engine: str) -> None:
         assert (generator.width, generator.height, generator.fps) == (64, 48, Fraction(30))
         assert (generator.engine, generator.precision, generator.pixels) == (engine, "fp32", "rgb")
         assert engine in generator.engine_reason
-        assert generator.engine_summary == f"{engine}, fp32"
+        assert (generator.engine, generator.precision) == (engine, "fp32")
         assert generator.manifest.name == "tiny"
         for index in range(5):
             assert generator.frame_index == index

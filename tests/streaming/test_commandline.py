@@ -112,7 +112,7 @@ def test_any_prompt_goes_on_air(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(files)
-    status, error = run(capsys, prompted_bundle, "--to", "show.mkv", "--seconds", 0.4, *given)
+    status, error = run(capsys, prompted_bundle, "--to", "show.mkv", "--seconds", 2, *given)
     assert status == 0
     assert "ended: time is up" in error
     assert "left out" not in error
@@ -129,7 +129,7 @@ def test_what_is_given_reaches_the_generator(
     show = ("--to", "null", "--seconds", 0.1, "--engine", "onnxruntime", "--control", "gain=2", "--clip", "c")
     monkeypatch.setattr("streaming.show.show.Show.run", lambda self, frames, **options: ShowEnd.TIME_IS_UP)
     assert run(capsys, prompted_bundle, *show, "--text", "sea")[0] == 0
-    assert seen == [{"image": None, "clip": "c", "text": "sea"}]
+    assert seen == [{"clip": "c", "text": "sea"}]
     assert controls == [("gain", 2.0)]
 
 

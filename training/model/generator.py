@@ -69,7 +69,7 @@ class Shape:
     components: int = 128  # of the mixture that content codes are drawn from
     mixing: float = 0.5  # how readily a scene is put together from two components: 0 never, 1 always
     pace: float = 1.0  # speed of playing at motion 1, calibrated so that footage and what is made move alike
-    sharpness: float = 1.0  # gain of detail in what is played, calibrated like the pace: crossing phases blur
+    sharpness: float = 1.0  # gain on the finest detail of a picture that a bundle displaces, calibrated like the pace
     painted_sharpness: float = 1.0  # gain of detail in pictures that are made up, before they are played
     encoder_scale: float = 1.0  # factor on the encoder's channels
     encoder_depth: int = 1  # residual blocks at each of its four levels
@@ -394,6 +394,13 @@ class StepModel(nn.Module):
         flow = (flow + control[:, 1:3, None, None].float()) * free
         return self.warp4(flow, flow * (0.5 * age)) * age
 
+    def learned(self, hidden: Tensor) -> Tensor:
+        """Return the recurrent displacement (B, 2, H/8, W/8) in pixels: none for a hidden state of zeros."""
+        bias = self.to_displacement.bias
+        assert bias is not None
+        moved = torch.tanh(self.to_displacement(hidden.float())) - torch.tanh(bias)[None, :, None, None]
+        return MAX_LEARNED * moved
+
     def moves(self, memory: ConditionMemory | MotionMemory, state: StepState, control: Tensor) -> Tensor:
         """Return how the picture moves, (B, 6, H/4, W/4) float32.
 
@@ -401,7 +408,7 @@ class StepModel(nn.Module):
         share of the first in [0, 1], gain on detail while both show.
         """
         with torch.autocast(state.clock.device.type, enabled=False):
-            swayed = self.sway(memory, state) + MAX_LEARNED * torch.tanh(self.to_displacement(state.hidden.float()))
+            swayed = self.sway(memory, state) + self.learned(state.hidden)
             swayed = resize(swayed, self.height // 4, self.width // 4) * memory.flow[:, 2:].float()
             # At the start every place is at clock 0: the first phase is in the middle of its life, age 0, full weight,
             # the anchor itself. From then on places drift apart, so that they do not all cross-fade at once.
@@ -417,8 +424,8 @@ class StepModel(nn.Module):
             gain = contrast_gain(weight, torch.exp(-apart / (2 * GRAIN_SIZE**2)))
             return torch.cat([move_a, move_b, weight, gain], dim=1)
 
-    def render(self, memory: ConditionMemory, state: StepState, control: Tensor, sharpness: float = 1.0) -> Tensor:
-        """Return the frame (B, 3, H, W), RGB in [0, 1], of a state; `sharpness` is a gain on the warped detail."""
+    def render(self, memory: ConditionMemory, state: StepState, control: Tensor) -> Tensor:
+        """Return the frame (B, 3, H, W), RGB in [0, 1], of a state."""
         height, width = self.height, self.width
         coarse = self.moves(memory, state, control)
         move_a, move_b, weight = coarse[:, :2], coarse[:, 2:4], coarse[:, 4:5]
@@ -427,9 +434,7 @@ class StepModel(nn.Module):
             picture_a = self.warp1(memory.picture.float(), moves[:, :2])
             picture_b = self.warp1(memory.picture.float(), moves[:, 2:4])
             picture = picture_b + moves[:, 4:5] * (picture_a - picture_b)
-            detail = detail_of(picture)
-            picture = picture + (moves[:, 5:] - 1) * detail
-            shown = picture if sharpness == 1 else picture + (sharpness - 1) * moves[:, 5:] * detail
+            picture = picture + (moves[:, 5:] - 1) * detail_of(picture)
         features_a, features_b = self.warp4(memory.features4, move_a), self.warp4(memory.features4, move_b)
         features = features_b + weight.to(features_a.dtype) * (features_a - features_b)
         move8 = F.avg_pool2d(move_b + weight * (move_a - move_b), 2)
@@ -441,10 +446,9 @@ class StepModel(nn.Module):
         x = self.merge2(torch.cat([x, F.pixel_unshuffle(2 * seen - 1, 2).to(x.dtype)], dim=1))
         x = self.refine2(F.leaky_relu(x, 0.2))
         made = F.pixel_shuffle(self.to_residual(F.leaky_relu(x, 0.2)), 2).float()  # (B, 4, H, W)
-        # Where the mask opens, a synthesised colour replaces the warped one; elsewhere the picture stays sharp. The
-        # layers above know no other sharpness than the learned one: only what is shown is sharpened.
+        # Where the mask opens, a synthesised colour replaces the warped one; elsewhere the picture stays sharp.
         mask = torch.sigmoid(made[:, 3:] - 2.0)
-        return (shown + mask * (0.5 + 0.5 * torch.tanh(made[:, :3]) - shown)).clamp(0.0, 1.0)
+        return (picture + mask * (0.5 + 0.5 * torch.tanh(made[:, :3]) - picture)).clamp(0.0, 1.0)
 
     def paced(self, control: Tensor) -> Tensor:
         """Return controls (B, 3) as `advance` and `render` want them: motion 1 at the shape's pace, wind as it was."""
@@ -453,10 +457,10 @@ class StepModel(nn.Module):
     def forward(
         self, memory: ConditionMemory, state: StepState, noise: Tensor, control: Tensor
     ) -> tuple[Tensor, StepState]:
-        """Return the next frame (B, 3, H, W) in [0, 1] and its state, at the shape's `pace` and `sharpness`."""
+        """Return the next frame (B, 3, H, W) in [0, 1] and its state, at the shape's `pace`."""
         control = self.paced(control)
         state = self.advance(memory, state, noise, control)
-        return self.render(memory, state, control, self.shape.sharpness), state
+        return self.render(memory, state, control), state
 
 
 def dissolve(a: MotionMemory, b: MotionMemory, mix: Tensor) -> MotionMemory:

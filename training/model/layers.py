@@ -102,14 +102,18 @@ class Warp(nn.Module):
     grid and only displacements are resized.
     """
 
-    grid: Tensor
+    rows: Tensor
+    columns: Tensor
 
     def __init__(self, height: int, width: int, frame_height: int, frame_width: int) -> None:
         super().__init__()
-        self.register_buffer("grid", pixel_grid(height, width), persistent=False)
+        grid = pixel_grid(height, width)
+        # One row and one column: a whole grid would be most of what a graph stores.
+        self.register_buffer("rows", grid[:, :, :1, 1].clone(), persistent=False)
+        self.register_buffer("columns", grid[:, :1, :, 0].clone(), persistent=False)
         # Displacements are in pixels of the frame whatever the resolution: one frame is 2 units wide.
         scale = torch.tensor([2.0 / frame_width, 2.0 / frame_height])
-        self.register_buffer("scale", scale.reshape(1, 1, 1, 2), persistent=False)
+        self.register_buffer("scale", scale.reshape(1, 2, 1, 1), persistent=False)
 
     def forward(self, x: Tensor, displacement: Tensor) -> Tensor:
         """Move the picture by `displacement`, in FP32 whatever the autocast.
@@ -122,6 +126,7 @@ class Warp(nn.Module):
             (B, C, H, W) of the dtype of x; what comes from outside the border repeats its edge.
         """
         with torch.autocast(x.device.type, enabled=False):
-            grid = self.grid - displacement.float().permute(0, 2, 3, 1) * self.scale
+            moved = displacement.float() * self.scale
+            grid = torch.stack([self.columns - moved[:, 0], self.rows - moved[:, 1]], dim=-1)
             warped = F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
         return warped.to(x.dtype)

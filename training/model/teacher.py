@@ -60,7 +60,7 @@ class Teacher(nn.Module):
         Args:
             clips: what is judged.
             alone: encode every frame by itself, as the position task does; a frame that sees the one before it is
-                found again less well (3.5 pixels off instead of 2.2, landscape-256 after 600 iterations).
+                found again less well (3.5 pixels off instead of 2.2, landscape after 600 iterations).
         """
         chain = None if alone else previous_rows(*clips.shape[:2]).to(clips.device)
         levels: Levels = self.trunk(clips.flatten(0, 1), chain)

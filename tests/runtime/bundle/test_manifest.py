@@ -103,7 +103,7 @@ STEP, CONDITION = "graphs/step", "graphs/condition"
 MIX = f"{STEP}/inputs/4"  # a_picture, a_style, b_picture, b_style, mix, wave, clock, noise, control
 WAVE, CLOCK = f"{STEP}/inputs/5", f"{STEP}/inputs/6"
 BROKEN: list[tuple[Callable[[Json], None], str]] = [
-    (_set("schema", 2), "reads schema 1, got 2; install a newer everframe"),
+    (_set("schema", 3), "reads the schemas 1 and 2, got 3; install a newer everframe"),
     (_set("schema", True), '"schema" must be a whole number'),
     (_set("nmae", "x"), 'unknown key "nmae" .did you mean "name"'),
     (_delete("provenance"), 'lacks the key "provenance"'),

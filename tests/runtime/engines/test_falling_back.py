@@ -81,7 +81,7 @@ def test_a_show_goes_on_where_its_engine_failed(bundle: Path, monkeypatch: pytes
     with Generator.open(bundle, engine="onnxruntime,openvino", precision="fp32", threads=1) as generator:
         generator.on_fall_back = told.append
         found = [next(generator).copy() for _ in range(30)]
-        assert (generator.engine, generator.engine_summary) == ("openvino", "openvino, fp32")
+        assert (generator.engine, generator.precision) == ("openvino", "fp32")
     assert max(int(np.abs(a.astype(int) - b).max()) for a, b in zip(found, expected, strict=True)) <= 1
     (reason,) = told
     assert reason == generator.engine_reason

@@ -267,23 +267,7 @@ def test_only_what_is_made_up_is_sharpened_before_it_is_played() -> None:
     torch.testing.assert_close(one.flow, two.flow)
 
 
-def test_sharpness_is_a_gain_on_detail_and_leaves_the_coarse_picture_alone(memory: ConditionMemory) -> None:
-    plain, sharp = (VideoGenerator(Shape(64, 96, 4, 16, sharpness=gain)).step.eval() for gain in (1.0, 1.5))
-    sharp.load_state_dict(plain.state_dict())
-    for step in (plain, sharp):
-        torch.nn.init.zeros_(step.to_residual.weight)
-        torch.nn.init.constant_(step.to_residual.bias, -20.0)  # the mask is shut: what is left is the warped picture
-    calm = ConditionMemory(**{**memory._asdict(), "picture": 0.3 + 0.4 * memory.picture})
-    state, control = plain.initial_state(1), torch.tensor([[1.0, 0.0, 0.0]])
-    with torch.no_grad():
-        noise = torch.zeros(1, SHAPE.num_noise)
-        one, two = plain(calm, state, noise, control)[0], sharp(calm, state, noise, control)[0]
-    blocks = [F.avg_pool2d(frame, 8) for frame in (one, two)]
-    details = [
-        (frame - F.interpolate(mean, scale_factor=8)).std() for frame, mean in zip((one, two), blocks, strict=True)
-    ]
-    assert (blocks[0] - blocks[1]).abs().mean() < 0.2 * blocks[0].std()
-    assert 1.3 < details[1] / details[0] < 1.6
+def test_gains_on_detail_have_a_range() -> None:
     with pytest.raises(ValueError, match=r"sharpness is 3\.0 .*expected 0\.5 to 2"):
         Shape(64, 64, sharpness=3.0)
 

@@ -1,0 +1,131 @@
+"""`python -m export scenes BUNDLE FILE.toml`: puts pictures, with masks of what may move, into a bundle."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from export.folder_writer import atomic_folder
+from runtime.bundle.reader import open_bundle, write_manifest
+from runtime.prompts.images import load_image, load_mask
+
+SIZE = (1920, 1080)  # of the pictures in a bundle
+FEATHER = 6  # pixels at 1280 x 720: standard deviation of the blur of a mask's edges
+_QUALITY = 84  # of JPEG
+_KEYS = {"name", "title", "picture", "credit", "licence", "moving", "areas", "feather"}
+EXAMPLE = """example of FILE.toml:
+  [[scene]]
+  name = "lake"
+  title = "a lake below snowy mountains"
+  picture = "lake.jpg"                    # relative to this file, or to --photos
+  credit = "Jane Doe"
+  licence = "CC0-1.0"
+  moving = "lake-mask.png"                # white where things may move; or, in fractions of the picture:
+  areas = [[[0, 0.76], [1, 0.76], [1, 1], [0, 1]]]
+  feather = 6                             # blur of the areas' edges in pixels at 1280 x 720
+
+Pictures are cropped to 16:9 around their centre first. Scenes of the same name are replaced.
+"""
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    scenes = argparse.ArgumentParser(
+        prog="python -m export scenes",
+        description="Put pictures, with masks of what may move, into a bundle of schema 2.",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = scenes.add_argument
+    add("bundle", type=Path, metavar="BUNDLE", help="folder of a bundle")
+    add("file", type=Path, metavar="FILE.toml", help="the scenes")
+    add("--photos", type=Path, metavar="DIR", help="folder of the pictures (default: that of FILE.toml)")
+    return scenes
+
+
+def run(argv: Sequence[str]) -> Path:
+    """Add the scenes and return the bundle's folder.
+
+    Raises:
+        ValueError: the file or a picture cannot be read, or a value is wrong; the bundle is as it was.
+        BundleError: the bundle is damaged, or of schema 1.
+    """
+    arguments = parser().parse_args(argv)
+    bundle: Path = arguments.bundle
+    add_scenes(bundle, arguments.file, arguments.photos or arguments.file.parent)
+    return bundle
+
+
+def add_scenes(bundle: Path, file: Path, photos: Path) -> None:
+    """Add scenes to a bundle; arguments and errors as of `run`."""
+    manifest = open_bundle(bundle).manifest
+    if not manifest.shapes:
+        raise ValueError(f"{bundle} is of schema 1, which has no scenes: export the generator again")
+    entries = [_checked(entry, file) for entry in _read(file)]
+    value = manifest.to_json()
+    names = {entry["name"] for entry in entries}
+    kept = [scene for scene in value.get("scenes", []) if scene["name"] not in names]
+    with atomic_folder(bundle, force=True) as folder:
+        for path in bundle.iterdir():
+            copy = shutil.copytree if path.is_dir() else shutil.copy2
+            copy(path, folder / path.name)
+        (folder / "scenes").mkdir(exist_ok=True)
+        value["scenes"] = [*kept, *(_write(folder, entry, photos) for entry in entries)]
+        write_manifest(folder, value)
+        open_bundle(folder)
+
+
+def _read(file: Path) -> list[dict[str, Any]]:
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{file} cannot be read as TOML: {error}") from error
+    scenes = content.get("scene")
+    if not isinstance(scenes, list) or not scenes or set(content) != {"scene"}:
+        raise ValueError(f"{file} must hold [[scene]] tables and nothing else; see python -m export scenes --help")
+    return scenes
+
+
+def _checked(entry: dict[str, Any], file: Path) -> dict[str, Any]:
+    name = entry.get("name", "?")
+    if unknown := set(entry) - _KEYS:
+        raise ValueError(f'{file}: the scene "{name}" has the unknown key "{min(unknown)}"')
+    for key in ("name", "title", "picture", "credit", "licence"):
+        if not isinstance(entry.get(key), str):
+            raise ValueError(f'{file}: the scene "{name}" needs the text "{key}"')
+    if "moving" in entry and "areas" in entry:
+        raise ValueError(f'{file}: the scene "{name}" has both moving and areas: leave one out')
+    for area in entry.get("areas", []):
+        if len(area) < 3 or any(len(point) != 2 or not all(0 <= side <= 1 for side in point) for point in area):
+            raise ValueError(
+                f'{file}: the scene "{name}" has a wrong area: give three points or more, each x and y from 0 to 1'
+            )
+    return entry
+
+
+def _write(folder: Path, entry: dict[str, Any], photos: Path) -> dict[str, str]:
+    """Write a scene's files and return its entry of the manifest."""
+    from PIL import Image, ImageDraw, ImageFilter
+
+    name = entry["name"]
+    picture = load_image(photos / entry["picture"], *SIZE)
+    scene = {key: entry[key] for key in ("name", "title", "credit", "licence")}
+    scene["picture"] = f"scenes/{name}.jpg"
+    Image.fromarray(picture).save(folder / scene["picture"], "JPEG", quality=_QUALITY, optimize=True, progressive=True)
+    mask = None
+    if "moving" in entry:
+        mask = Image.fromarray(load_mask(photos / entry["moving"], *SIZE)[..., 0])
+    elif "areas" in entry:
+        mask = Image.new("L", SIZE)
+        for area in entry["areas"]:
+            points = [(x * SIZE[0], y * SIZE[1]) for x, y in area]
+            ImageDraw.Draw(mask).polygon(points, fill=255)
+        mask = mask.filter(ImageFilter.GaussianBlur(float(entry.get("feather", FEATHER)) * SIZE[0] / 1280))
+    if mask is not None:
+        scene["moving"] = f"scenes/{name}-moving.png"
+        mask.resize((SIZE[0] // 4, SIZE[1] // 4), Image.Resampling.BOX).save(folder / scene["moving"], optimize=True)
+    return scene
