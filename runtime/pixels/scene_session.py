@@ -126,5 +126,7 @@ def squeezed(picture: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDA
     if picture.shape[:2] == (height, width):
         return picture
     shaped = picture[..., 0] if picture.shape[2] == 1 else picture
-    small = Image.fromarray(shaped).resize((width, height), Image.Resampling.LANCZOS)
+    # Lanczos rings, which would move what must not.
+    how = Image.Resampling.LANCZOS if picture.shape[2] == 3 else Image.Resampling.BOX
+    small = Image.fromarray(shaped).resize((width, height), how)
     return np.asarray(small).reshape(height, width, picture.shape[2])

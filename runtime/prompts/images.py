@@ -40,11 +40,10 @@ def load_image(image: str | Path | npt.NDArray[np.uint8], width: int, height: in
     if isinstance(image, (str, Path)):
         picture = _open_picture(Path(image))
     elif isinstance(image, np.ndarray):
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-            raise ValueError(f"an image array must be uint8 (height, width, 3) RGB, got {image.dtype} {image.shape}")
-        if image.shape[:2] == (height, width):
-            return np.array(image, np.uint8, order="C")
-        picture = Image.fromarray(np.ascontiguousarray(image), "RGB")
+        checked = _checked_array(image)
+        if checked.shape[:2] == (height, width):
+            return np.array(checked, np.uint8, order="C")
+        picture = Image.fromarray(checked, "RGB")
     else:
         raise ValueError(f"an image must be a path or a uint8 array, got {type(image).__name__}")
     return fit(picture, width, height)
@@ -65,10 +64,16 @@ def load_mask(mask: str | Path | npt.NDArray[np.uint8], width: int, height: int)
     Raises:
         ValueError: as for `load_image`.
     """
-    if isinstance(mask, np.ndarray) and mask.ndim == 2:
-        mask = np.repeat(mask[..., np.newaxis], 3, axis=2)
-    fitted: npt.NDArray[np.uint8] = load_image(mask, width, height).max(axis=2, keepdims=True)
-    return fitted
+    from PIL import Image
+
+    if isinstance(mask, np.ndarray):
+        grey = mask[..., np.newaxis].repeat(3, axis=2) if mask.ndim == 2 else mask
+        picture = Image.fromarray(_checked_array(grey), "RGB")
+    else:
+        picture = _open_picture(Path(mask))
+    box = _centre_box(picture.size, width / height)
+    small = picture.convert("L").resize((width, height), Image.Resampling.BILINEAR, box=box)  # without ringing
+    return np.array(small, np.uint8)[..., np.newaxis]
 
 
 def decode_image(data: bytes, name: str) -> npt.NDArray[np.uint8]:
@@ -139,6 +144,12 @@ def to_rgb(picture: Picture) -> Picture:
         layer = picture.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer).convert("RGB")
     return picture.convert("RGB")
+
+
+def _checked_array(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise ValueError(f"an image array must be uint8 (height, width, 3) RGB, got {image.dtype} {image.shape}")
+    return np.ascontiguousarray(image)
 
 
 def _open_picture(path: Path) -> Picture:

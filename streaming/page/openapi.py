@@ -41,6 +41,7 @@ def describe(title: str, *, has_webrtc: bool) -> dict[str, Any]:
     for action in ACTIONS:
         paths.setdefault(action.path, {})[action.method.lower()] = _operation(action)
     paths["/api/state"] = {"get": _get("state", "What can be controlled, and its state.")}
+    paths["/api/scenes/{scene}"] = {"get": _thumbnail()}
     paths["/stats"] = {"get": _get("stats", "The show's statistics: frame times, late and dropped frames, sinks.")}
     paths["/api/cues/image"] = {"post": _upload()}
     if has_webrtc:
@@ -80,7 +81,7 @@ def _operation(action: Action) -> dict[str, Any]:
             "additionalProperties": False,
         }
         if {"text", "seed"} <= {field.name for field in in_body}:
-            schema["anyOf"] = [{"required": ["text"]}, {"required": ["seed"]}]
+            schema["anyOf"] = [{"required": [part]} for part in ("text", "seed", "scene")]
         is_required = any(field.is_required for field in in_body) or "anyOf" in schema
         operation["requestBody"] = {"required": is_required, "content": {"application/json": {"schema": schema}}}
     return operation
@@ -95,6 +96,17 @@ def _schema(field: ActionField) -> dict[str, Any]:
 
 def _get(name: str, summary: str) -> dict[str, Any]:
     return {"operationId": name, "summary": summary, "responses": _responses("")}
+
+
+def _thumbnail() -> dict[str, Any]:
+    name = {"type": "string", "minLength": 1, "maxLength": 40}
+    picture = {"description": "done", "content": {"image/jpeg": {"schema": {"type": "string", "format": "binary"}}}}
+    return {
+        "operationId": "thumbnail",
+        "summary": "A small picture of one of the state's scenes.",
+        "parameters": [{"name": "scene", "in": "path", "required": True, "schema": name}],
+        "responses": {**_responses(""), "200": picture},
+    }
 
 
 def _upload() -> dict[str, Any]:

@@ -117,6 +117,7 @@ def test_a_show_is_controlled_over_http(room: Room, generator: Generator) -> Non
     assert status == 422
     assert f"{name} must be from" in refusal["error"]
     assert room.ask("PUT", "/api/controls/nothing", {"value": 1})[0] == 404
+    assert (state["scenes"], room.ask("GET", "/api/scenes/lake")[0]) == ([], 404)
     assert room.ask("PUT", f"/api/controls/{name}", {"value": None})[0] == 422
     assert room.ask("POST", "/api/prompt", {"seed": 4, "text": None})[0] == 422
     with room.listen() as socket:

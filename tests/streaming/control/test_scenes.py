@@ -1,0 +1,117 @@
+"""Scenes of a bundle on air: one after the other, and those that somebody chooses."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from export.scenes import add_scenes
+from runtime import Generator
+from streaming.control.controller import ShowController, UnknownError
+from streaming.control.cues import Cue
+from tests import moving
+from tests.streaming.control.test_controller import Waiting
+from tests.streaming.page.test_control_room import Room, state_where
+
+COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle with three plain scenes."""
+    folder = tmp_path_factory.mktemp("scenes")
+    tables = []
+    for name, colour in COLOURS.items():
+        Image.new("RGB", (64, 36), colour).save(folder / f"{name}.png")
+        tables.append(
+            f'[[scene]]\nname = "{name}"\ntitle = "plain {name}"\npicture = "{name}.png"\n'
+            'credit = "the tests"\nlicence = "CC0-1.0"'
+        )
+    (folder / "scenes.toml").write_text("\n".join(tables))
+    path = moving.build(folder / "moving", frame=(64, 36))
+    add_scenes(path, folder / "scenes.toml", folder)
+    return path
+
+
+@pytest.fixture
+def generator(bundle: Path) -> Iterator[Generator]:
+    with Generator.open(bundle, engine="onnxruntime", threads=1) as generator:
+        generator.condition(scene="red")
+        yield generator
+
+
+@pytest.fixture
+def controller(generator: Generator) -> Iterator[ShowController]:
+    controller = ShowController()
+    controller.attach(generator, "red")
+    yield controller
+    controller.close()
+
+
+def colour_of(frame: np.ndarray) -> str:
+    return min(COLOURS, key=lambda name: float(np.abs(frame.mean(axis=(0, 1)) - COLOURS[name]).sum()))
+
+
+def shown(controller: ShowController, generator: Generator, second: int) -> str:
+    """Play one frame at a time of the show; returns its colour."""
+    waiting = Waiting(controller)
+    waiting.until(lambda _: not controller._timed or controller._timed[0].state in ("ready", "waiting"))
+    controller.play(Fraction(second))
+    return colour_of(next(generator))
+
+
+def test_scenes_follow_one_another_without_an_end(controller: ShowController, generator: Generator) -> None:
+    controller.schedule([], dissolve_s=0.0, say=pytest.fail)
+    controller.cycle(list(COLOURS), Fraction(20))
+    found = [shown(controller, generator, second) for second in (0, 19, 20, 39, 41, 60, 80, 99, 100)]
+    assert found == ["red", "red", "green", "green", "blue", "red", "green", "green", "blue"]
+
+
+def test_a_scene_that_is_taken_ends_the_turns(controller: ShowController, generator: Generator) -> None:
+    controller.schedule([], dissolve_s=0.0, say=pytest.fail)
+    controller.cycle(list(COLOURS), Fraction(20))
+    waiting = Waiting(controller)
+    controller.prepare({"scene": "blue"}, take_s=0.0)
+    (cue,) = waiting.until(lambda cues: cues[0]["state"] == "on air")
+    assert (cue["label"], cue["kind"]) == ("blue", "scene")
+    assert [shown(controller, generator, second) for second in (1, 20, 60)] == ["blue"] * 3
+
+
+def test_a_scene_may_be_a_cue(controller: ShowController, generator: Generator) -> None:
+    controller.schedule([Cue(Fraction(2), "scene", "green")], dissolve_s=0.0, say=pytest.fail)
+    assert [shown(controller, generator, second) for second in (0, 2, 3)] == ["red", "green", "green"]
+    with pytest.raises(ValueError, match=r'moving has no scene "gren" \(did you mean "green"'):
+        controller.schedule([Cue(Fraction(2), "scene", "gren")], dissolve_s=0.0, say=pytest.fail)
+
+
+def test_the_state_and_thumbnails_are_those_of_the_bundle(controller: ShowController) -> None:
+    assert controller.state()["scenes"] == [{"name": name, "title": f"plain {name}"} for name in COLOURS]
+    with Image.open(io.BytesIO(controller.thumbnail("green"))) as picture:
+        assert picture.format == "JPEG"
+        assert picture.width <= 192
+        assert colour_of(np.asarray(picture)) == "green"
+    with pytest.raises(UnknownError, match="there is no scene gren"):
+        controller.thumbnail("gren")
+
+
+@pytest.mark.live
+def test_the_page_serves_thumbnails_and_shows_what_is_chosen(generator: Generator) -> None:
+    room = Room(generator)
+    try:
+        status, picture = room.ask("GET", "/api/scenes/blue")
+        assert status == 200
+        assert colour_of(np.asarray(Image.open(io.BytesIO(picture)))) == "blue"
+        with room.listen() as socket:
+            assert room.ask("POST", "/api/prompt", {"scene": "blue", "dissolve_s": 0})[0] == 201
+            assert state_where(socket, lambda state: state["on_air"] == "blue")["cues"][0]["kind"] == "scene"
+        assert colour_of(next(generator)) == "blue"
+        status, answer = room.ask("POST", "/api/prompt", {"scene": "blu"})
+        assert (status, "has no scene" in answer["error"]) == (422, True)
+    finally:
+        room.close()
