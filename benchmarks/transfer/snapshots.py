@@ -69,7 +69,7 @@ def held_out_clips(
             trained = {row[0] for row in load_generator(folders[-1])[2]["footage"]}
             if known := {window.video for window in windows} & trained:
                 raise ValueError(f"{run} was trained on {min(known)}, which is held out in {data}: name its footage")
-    return read_clips(library, windows, **size)
+    return read_clips(library, windows, height=config.model.height, width=config.model.width)
 
 
 def judge(

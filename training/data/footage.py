@@ -124,9 +124,9 @@ class FootageLibrary:
     def take(self, index: int) -> Take:
         """Return the metadata of take number `index`."""
         row = int(self._takes["video"][index])
-        video = {key: column[row] for key, column in self._videos.items()}
-        numbers = {key: int(self._takes[key][index]) for key in ("first", "length", "height", "width")}
-        return Take(video=video.pop("file"), total=video.pop("frames"), **video, **numbers)
+        facts: dict[str, Any] = {key: column[row] for key, column in self._videos.items()}
+        facts |= {key: int(self._takes[key][index]) for key in ("first", "length", "height", "width")}
+        return Take(video=facts.pop("file"), total=facts.pop("frames"), **facts)
 
     def scenes(self) -> list[str]:
         """Return the scene of every take."""

@@ -65,7 +65,7 @@ def optical_flow(frames: Sequence[np.ndarray]) -> np.ndarray:
     Returns:
         (T - 1, h // 4, w // 4, 2) float16, x and y, in pixels of the frames given.
     """
-    dis = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     dis.setFinestScale(0)
     height, width = frames[0].shape[0] // 4, frames[0].shape[1] // 4
     out = np.empty((len(frames) - 1, height, width, 2), np.float16)

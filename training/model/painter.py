@@ -118,10 +118,10 @@ class ContentPrior(nn.Module):
                 like = torch.matmul(torch.matmul(first, self.texts), self.texts.T)
                 bias = bias + AFFINITY * like - ANOTHER * first
             second = self.choose(noise[:, KEYS : 2 * KEYS], bias)
-            picked = [torch.matmul(weights, self.means) for weights in (first, second)]
+            one, other = (torch.matmul(weights, self.means) for weights in (first, second))
             last = 2 * KEYS + SEAM * SEAM + 1
             share = seam(noise[:, 2 * KEYS : last], self.height // 8, self.width // 8, self.mixing, alone)
-            return put_together(*picked, share) + self.spreads * noise[:, last:]
+            return put_together(one, other, share) + self.spreads * noise[:, last:]
 
 
 def filled_in(image: Tensor, mask: Tensor) -> Tensor:

@@ -51,7 +51,7 @@ class Teacher(nn.Module):
             teacher.position.load_state_dict(position)
         if teacher.alignment is not None:
             teacher.alignment.load_state_dict(alignment)
-        teacher.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        teacher.to(memory_format=torch.channels_last)
         return teacher.eval().requires_grad_(False)
 
     def forward(self, clips: Tensor, alone: bool = False) -> Levels:

@@ -87,7 +87,7 @@ class Trunk(nn.Module):
         levels = []
         for down, blocks in zip(self.downs, self.blocks, strict=True):
             x = down(F.leaky_relu(x, 0.2))
-            for block in blocks:  # type: ignore[union-attr]
+            for block in blocks:
                 x = block(x, previous)
             levels.append(x)
         return Levels(*levels)

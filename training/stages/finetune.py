@@ -176,7 +176,7 @@ class FinetuneStage:
             self.clip_discriminator,
             self.picture_discriminator,
         ):
-            module.trunk.load_state_dict(trunk)  # type: ignore[union-attr]
+            module.trunk.load_state_dict(trunk)
 
     def setup(self, fabric: Fabric) -> None:
         """Move everything to the engine's device.
@@ -277,7 +277,7 @@ class FinetuneStage:
             partly = slice(rows.given, rows.given + rows.parts)
             if rows.parts:
                 draw = Draw((self.config.run.seed, "parts", iteration), rows.parts, 0, rows.parts, device)
-                mask[partly] = draw_tubes(draw, *first.shape[2:], 0.3, 0.9)
+                mask[partly] = draw_tubes(draw, first.shape[2], first.shape[3], 0.3, 0.9)
             has_past = torch.zeros(count, 1, device=device)
             has_past[: rows.given] = (torch.rand(rows.given, 1, device=device) < 0.75).float()
             memory = self.generator.condition.from_code(
@@ -445,9 +445,11 @@ class FinetuneStage:
         count = max(1, round(self.config.finetune.replay_share * rows.given))
         for row in range(min(2 * count, rows.given)):  # what was drawn goes back, and as many new ones come
             # Copies: a view would keep (and write into every checkpoint) the whole batch.
-            clip = (part[row].clone() for part in (batch.frames, batch.flow, batch.sway))
+            frames, flow, sway = (part[row].clone() for part in (batch.frames, batch.flow, batch.sway))
             reached = StepState(*(part[row : row + 1].cpu().clone() for part in state))
-            self.aged.put(ReplayEntry(ReplayedRollout(*clip, batch.captions[row], gap), reached, int(ages[row])))
+            self.aged.put(
+                ReplayEntry(ReplayedRollout(frames, flow, sway, batch.captions[row], gap), reached, int(ages[row]))
+            )
 
     def _update_discriminators(
         self, real: Tensor, fake: Tensor, real_pictures: Tensor, fake_pictures: Tensor, texts: Tensor, gap: int,

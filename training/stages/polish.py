@@ -63,7 +63,7 @@ class PolishStage:
         if content["stage"] != "finetune":
             raise ValueError(f"{source} is of the stage {content['stage']}, expected finetune: run finetune first")
         self.source = f"{content['stage']} {content['iteration']}"
-        self.facts = {key: content[key] for key in ("words", "vocabulary") if key in content}
+        self.facts: dict[str, Any] = {key: content[key] for key in ("words", "vocabulary") if key in content}
         self.generator = VideoGenerator(config.model)
         load_weights(self.generator, part_of(content["ema"], "generator."), source)
         # What a frame's colours are synthesised from has four parts per pixel, and discriminators grow a grid in them.
@@ -153,7 +153,7 @@ class PolishStage:
         wanted = torch.cat([self.pictures[rows[:count]], batch.frames[:, 0]]).to(device).float() / 255.0
         mask = torch.zeros_like(wanted[:, :1])
         draw = Draw((self.config.run.seed, "parts", iteration), parts, 0, parts, device)
-        mask[count:] = draw_tubes(draw, *wanted.shape[2:], 0.3, 0.9)
+        mask[count:] = draw_tubes(draw, wanted.shape[2], wanted.shape[3], 0.3, 0.9)
         rows = rows.to(device)
         jitter = torch.randn(len(rows), self.table.means.shape[1], device=device)
         codes = self.table.means[rows] + self.spreads * jitter

@@ -169,7 +169,7 @@ class ReconstructionTask(PretrainingTask):
         for number, clips in enumerate(held.batches):
             count = len(clips.frames)
             draw = Draw((held.seed, "parts", number), count, 0, count, clips.frames.device)
-            tubes = draw_tubes(draw, *clips.frames.shape[-2:], HELD_OUT_HIDDEN, HELD_OUT_HIDDEN)
+            tubes = draw_tubes(draw, clips.frames.shape[-2], clips.frames.shape[-1], HELD_OUT_HIDDEN, HELD_OUT_HIDDEN)
             parts = torch.ones(count, dtype=torch.bool, device=tubes.device)
             views = self.seen(clips, ~parts, parts, tubes)
             out.append((clips, views, held.generator.condition.encoder.trunk(views.frames, views.previous)))
@@ -178,7 +178,7 @@ class ReconstructionTask(PretrainingTask):
     @torch.no_grad()
     def measure(self, held: TaskEvaluation) -> list[TaskMeasure]:
         """Return the PSNR of what was hidden: of the first frame, and of the frames after it."""
-        ours, copied, filled = ([], []), ([], []), ([], [])
+        ours, copied, filled = [tuple[list[float], list[float]](([], [])) for _ in range(3)]
         for clips, views, levels in self.in_parts(held):
             made = self.completed(held.generator, levels, views, clips)
             mask = views.truth["mask"]
