@@ -26,7 +26,7 @@ TRAIN_WORDS = $(if $(WORDS),--words '$(WORDS)')
 .PHONY: help demo test gpu-check train check-python servers clean
 
 help:
-	@echo "make demo   install the light CPU set and put $(BUNDLE) on air for 20 s (http://127.0.0.1:8000, demo.mp4)"
+	@echo "make demo   install the light CPU set and put $(BUNDLE) on air for 35 s (http://127.0.0.1:8000, demo.mp4)"
 	@echo "make test   install the development set; run format, lint, types and tests"
 	@echo "make train  DATA=FOLDER [GENERATOR=$(GENERATOR) or TRAIN_CONFIG=FILE] [RUN=$(RUN)] [WORDS=...] [PERCEPTUAL=...] [SET='KEY=VALUE ...']:"
 	@echo "            shard, pretrain, finetune, polish and export on an accelerator; the same command resumes where it was stopped"
@@ -34,7 +34,7 @@ help:
 	@echo "make clean  remove both environments and caches"
 
 demo: $(DEMO_ENV)/installed
-	$(DEMO_ENV)/bin/python -m streaming $(BUNDLE) --to http://127.0.0.1:8000 --to demo.mp4 --seconds 20
+	$(DEMO_ENV)/bin/python -m streaming $(BUNDLE) --to http://127.0.0.1:8000 --to demo.mp4 --every 5 --seconds 35
 
 test: $(TEST_ENV)/installed servers
 	$(TEST_ENV)/bin/ruff format --check .

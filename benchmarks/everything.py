@@ -43,14 +43,12 @@ class Measurement:
 
 
 _LATENCY = ("--pixels", "i420", "--frames", "600", "--compare", "all")
-_SIZES = "192x192,256x256,384x384,512x512,768x768,1024x1024"  # 128 is refused (docs/log.md)
-_SCALE = ("scale", "runs/satellite-256", "--keep", "runs/sizes", "--sizes", _SIZES)
 
 ENTRIES = (
     Measurement("latency-satellite-256", ("latency", "bundles/satellite-256", *_LATENCY)),
     Measurement("latency-landscape", ("latency", "bundles/landscape", *_LATENCY)),
     Measurement("live-satellite-256", ("live", "bundles/satellite-256")),
-    Measurement("scale-satellite", _SCALE, needs="runs/satellite-256"),
+    Measurement("scale-landscape", ("scale", "bundles/landscape")),
     Measurement("soak-satellite-256", ("soak", "bundles/satellite-256")),
     Measurement("reconnect-satellite-256", ("reconnect", "bundles/satellite-256")),
     Measurement("endurance-satellite-256", ("endurance", "bundles/satellite-256")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import tomllib
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from export.folder_writer import atomic_folder
+from runtime.bundle.manifest import SCENE_NAME
 from runtime.bundle.reader import open_bundle, write_manifest
 from runtime.prompts.images import load_image, load_mask
 
@@ -51,8 +53,9 @@ def run(argv: Sequence[str]) -> Path:
     """Add the scenes and return the bundle's folder.
 
     Raises:
-        ValueError: the file or a picture cannot be read, or a value is wrong; the bundle is as it was.
-        BundleError: the bundle is damaged, or of schema 1.
+        ValueError: the bundle is of schema 1, the file or a picture cannot be read, or a value is wrong; the bundle is
+            as it was.
+        BundleError: the bundle is damaged.
     """
     arguments = parser().parse_args(argv)
     bundle: Path = arguments.bundle
@@ -74,6 +77,9 @@ def add_scenes(bundle: Path, file: Path, photos: Path) -> None:
             copy = shutil.copytree if path.is_dir() else shutil.copy2
             copy(path, folder / path.name)
         (folder / "scenes").mkdir(exist_ok=True)
+        for name in names:
+            for old in (f"{name}.jpg", f"{name}-moving.png"):
+                (folder / "scenes" / old).unlink(missing_ok=True)
         value["scenes"] = [*kept, *(_write(folder, entry, photos) for entry in entries)]
         write_manifest(folder, value)
         open_bundle(folder)
@@ -91,20 +97,33 @@ def _read(file: Path) -> list[dict[str, Any]]:
 
 
 def _checked(entry: dict[str, Any], file: Path) -> dict[str, Any]:
-    name = entry.get("name", "?")
+    where = f'{file}: the scene "{entry.get("name", "?")}"'
     if unknown := set(entry) - _KEYS:
-        raise ValueError(f'{file}: the scene "{name}" has the unknown key "{min(unknown)}"')
+        raise ValueError(f'{where} has the unknown key "{min(unknown)}"')
     for key in ("name", "title", "picture", "credit", "licence"):
         if not isinstance(entry.get(key), str):
-            raise ValueError(f'{file}: the scene "{name}" needs the text "{key}"')
+            raise ValueError(f'{where} needs the text "{key}"')
+    if re.fullmatch(SCENE_NAME, entry["name"]) is None:
+        raise ValueError(f"{where} has a wrong name: use small letters, digits and -, at most 40")
     if "moving" in entry and "areas" in entry:
-        raise ValueError(f'{file}: the scene "{name}" has both moving and areas: leave one out')
-    for area in entry.get("areas", []):
-        if len(area) < 3 or any(len(point) != 2 or not all(0 <= side <= 1 for side in point) for point in area):
-            raise ValueError(
-                f'{file}: the scene "{name}" has a wrong area: give three points or more, each x and y from 0 to 1'
-            )
+        raise ValueError(f"{where} has both moving and areas: leave one out")
+    if not isinstance(entry.get("moving", ""), str) or not isinstance(entry.get("feather", FEATHER), (int, float)):
+        raise ValueError(f"{where} has a wrong value: moving is a file, feather a number")
+    if not _are_areas(entry.get("areas", [])):
+        raise ValueError(f"{where} has a wrong area: give three points or more, each x and y from 0 to 1")
     return entry
+
+
+def _are_areas(areas: Any) -> bool:
+    """Return whether a value is a list of polygons in fractions of the picture."""
+
+    def is_point(value: Any) -> bool:
+        numbers = isinstance(value, list) and len(value) == 2 and all(isinstance(side, (int, float)) for side in value)
+        return numbers and all(0 <= side <= 1 for side in value)
+
+    return isinstance(areas, list) and all(
+        isinstance(area, list) and len(area) >= 3 and all(map(is_point, area)) for area in areas
+    )
 
 
 def _write(folder: Path, entry: dict[str, Any], photos: Path) -> dict[str, str]:

@@ -52,6 +52,11 @@ def run(argv: Sequence[str]) -> Path:
     """
     arguments = parser().parse_args(argv)
     bundle, config = open_bundle(arguments.bundle), load_config(arguments.config)
+    manifest = bundle.manifest
+    if manifest.shapes or bundle.condition is None or "stage" not in manifest.provenance.get("training", {}):
+        raise ValueError(
+            f"{arguments.bundle} is not a bundle of schema 1 that Everframe trained: give one, or export the run again"
+        )
     out: Path = arguments.out
     with tempfile.TemporaryDirectory(prefix="everframe-upgrade-") as folder:
         words = _write_words(bundle, Path(folder) / "words")

@@ -11,7 +11,7 @@ with Generator.open("bundles/NAME", engine="auto") as generator:
 from runtime.bundle.manifest import Manifest
 from runtime.errors import BundleError, EngineError
 from runtime.generator import Generator
-from runtime.prompts.conditioner import Scene
+from runtime.prompts.scene import Scene
 
 Memory = Scene  # deprecated alias
 

@@ -12,7 +12,9 @@ import numpy.typing as npt
 from runtime.bundle.manifest import Manifest
 from runtime.noise import check_seed
 from runtime.prompts.bundle_scenes import load_scene, scene_thumbnail
-from runtime.prompts.conditioner import Conditioner, Picture, Prompt, Scene
+from runtime.prompts.conditioner import Conditioner
+from runtime.prompts.images import FITS
+from runtime.prompts.scene import Picture, Prompt, Scene
 from runtime.scenes.cross_fade import SceneTimeline
 from runtime.scenes.renewal import Renewal
 from runtime.step_inputs import StepInputs
@@ -84,6 +86,18 @@ class GeneratorInputs:
         """The kinds of prompt that it takes: "text", "image", "clip", "seed"; empty without a condition graph."""
         roles = {"text": "text", "image": "image", "clip": "clip", "seed": "noise"}
         return tuple(kind for kind, role in roles.items() if self.manifest.prompt_input(role) is not None)
+
+    @property
+    def fit(self) -> str:
+        """How pictures of another shape fit the frame: one of `runtime.prompts.images.FITS`; "cover" at first."""
+        return "cover" if self._conditioner is None else self._conditioner.fit
+
+    @fit.setter
+    def fit(self, how: str) -> None:
+        if how not in FITS:
+            raise ValueError(f"pictures fit by {', '.join(FITS)}, got {how!r}")
+        if self._conditioner is not None:
+            self._conditioner.fit = how
 
     def set_control(self, name: str, value: float) -> None:
         """Set a control from the next frame on; returns at once.

@@ -57,8 +57,8 @@ prompts:
   some of them, alone or together, and decides how they combine. The shipped
   landscape uses the text only without an image or clip. With an image and
   a clip, the clip sets the motion of the image; both should show the same
-  place. Without a prompt the bundle's scenes follow one another, 20 seconds
-  each; without scenes, or with --seed, the seed decides. --moving says what of
+  place. Without a prompt the bundle's scenes follow one another (--every);
+  without scenes, or with --seed, the seed decides. --moving says what of
   the picture may move. A scene from a seed or a text
   changes over time as the bundle specifies; a scene from an image or a clip
   stays.
@@ -132,7 +132,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
     Returns:
         bundle, image, clip, text, moving, scene, input, fallback (str or None), to (list of str or None), engine,
-        precision, pixels, preset, encoder, log (str), seed (int or None), seconds, fps (Fraction or None),
+        precision, pixels, fit, every, preset, encoder, log (str), seed (int or None), seconds, fps (Fraction or None),
         size ((width, height) or None), dissolve (float), trust_engines, verbose (bool), control (list of
         (name, value)), cue (list of Cue).
 
@@ -162,6 +162,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--moving", metavar="FILE", help="mask of the picture: white where things may move, black where nothing does")
     add(
         "--scene", metavar="NAME", help="a picture of the bundle; all: one after the other (the default, if it has any)"
+    )
+    add("--every", type=_seconds, default=Fraction(20), metavar="S", help="with --scene all: seconds of each (20)")
+    add(
+        "--fit",
+        choices=("cover", "contain", "blur"),
+        default="cover",
+        help="pictures of another shape: cropped, on black, or on a blurred copy (default: cover)",
     )
     add("--input", metavar="IN", help="live input: webcam[:DEVICE], testcard, a file or an address")
     add("--text", metavar="TEXT", help="what to show, in a few words of English")

@@ -36,6 +36,7 @@ from runtime.errors import BundleError
 _SCHEMAS = (1, 2)
 _MAX_SHAPES = 8
 _MAX_SCENES = 64
+SCENE_NAME = r"[a-z0-9][a-z0-9-]{0,39}"
 # All are required.
 _KEYS = ["schema", "name", "description", "frame", "graphs", "controls", "renewal", "text"]
 _KEYS += ["golden", "files", "provenance", "verified", "sha256"]
@@ -166,7 +167,7 @@ class Manifest:
         """Parse the result of `json.loads`, without checking any file or the manifest's own hash.
 
         Raises:
-            BundleError: a key, role or value breaks schema 1; the message names it.
+            BundleError: a key, role or value breaks a rule of docs/bundle.md; the message names it.
         """
         if isinstance(value, Mapping) and value.get("schema", 1) not in _SCHEMAS:
             raise BundleError(
@@ -254,7 +255,7 @@ def _parse_frame(fields: StrictJson, schema: int) -> FrameSpec:
     if width % 2 or height % 2:
         raise BundleError(f"bundle.json: frame: width and height must be even, got {width} x {height}")
     text = frame.text("fps", r"[1-9][0-9]{0,8}(/[1-9][0-9]{0,8})?")
-    sharpness = float(frame.number("sharpness", 0.5, 3)) if frame.has("sharpness") else 1.0
+    sharpness = float(frame.number("sharpness", 0.5, 2)) if frame.has("sharpness") else 1.0
     return FrameSpec(width, height, Fraction(text), frame.choice("colour", ("bt709",)), text, sharpness)
 
 
@@ -300,7 +301,7 @@ def _parse_scenes(items: list[Any]) -> tuple[SceneSpec, ...]:
         where = f"bundle.json: scenes[{index}]"
         fields = StrictJson(item, where, ("name", "title", "picture", "moving", "credit", "licence"))
         scene = SceneSpec(
-            name=fields.text("name", r"[a-z0-9][a-z0-9-]{0,39}"),
+            name=fields.text("name", SCENE_NAME),
             title=fields.text("title", r".{1,100}"),
             picture=check_path(fields.text("picture")),
             moving=check_path(fields.text("moving")) if fields.has("moving") else "",

@@ -128,7 +128,9 @@ def _with_pixel_stage(
             f"{spec.file} has the opset {opset}, expected {_OPSETS[0]} to {_OPSETS[-1]} of a graph that makes moves: "
             "export it with one of these"
         )
-    if any(name.startswith(PREFIX) for node in step.graph.node for name in node.output):
+    names = [name for node in step.graph.node for name in (node.name, *node.output)]
+    names += [item.name for item in (*step.graph.input, *step.graph.initializer)]
+    if any(name.startswith(PREFIX) for name in names):
         raise BundleError(f"{spec.file} has a tensor whose name begins with {PREFIX}, which the runtime uses itself")
     stage = build_pixel_stage(*size, pixels, work, moves)
     merged = pruned_model(step, [item.name for item in spec.outputs])

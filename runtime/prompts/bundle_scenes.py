@@ -11,7 +11,7 @@ import numpy.typing as npt
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.reader import read_file
 from runtime.bundle.strict_json import nearest
-from runtime.prompts.images import check_pixels, decode_image, refusing, to_rgb
+from runtime.prompts.images import STORED, check_pixels, decode_image, refusing, to_rgb
 
 
 def load_scene(
@@ -57,7 +57,7 @@ def scene_thumbnail(folder: Path, manifest: Manifest, name: str, width: int = 19
     if scene is None:
         raise ValueError(f'{manifest.name} has no scene "{name}"')
     data = read_file(folder, scene.picture, manifest.files[scene.picture])
-    with refusing(Path(scene.picture), "image"), Image.open(io.BytesIO(data)) as opened:
+    with refusing(Path(scene.picture), "image"), Image.open(io.BytesIO(data), formats=STORED) as opened:
         check_pixels(*opened.size)
         opened.draft("RGB", (2 * width, 2 * width))  # a JPEG is decoded at a fraction of its size
         picture = to_rgb(opened)

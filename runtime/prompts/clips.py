@@ -53,8 +53,10 @@ def open_video(path: str | Path) -> Iterator[Any]:
         yield container
 
 
-def load_clip(clip: str | Path | npt.NDArray[np.uint8], frames: int, width: int, height: int) -> npt.NDArray[np.uint8]:
-    """Load the end of a clip and fit it to the frame by centre crop and resize.
+def load_clip(
+    clip: str | Path | npt.NDArray[np.uint8], frames: int, width: int, height: int, how: str = "cover"
+) -> npt.NDArray[np.uint8]:
+    """Load the end of a clip and fit it to the frame.
 
     Args:
         clip: path of a video or picture (a still picture is a clip of one frame), or a uint8 RGB array (t, h, w, 3), or
@@ -62,6 +64,7 @@ def load_clip(clip: str | Path | npt.NDArray[np.uint8], frames: int, width: int,
         frames: T, the number of frames to return; the oldest frame of a shorter clip is repeated.
         width: of the result, in pixels.
         height: of the result, in pixels.
+        how: as for `runtime.prompts.images.fit`.
 
     Returns:
         uint8 (T, height, width, 3), RGB, 0 to 255, oldest first, owned by the caller.
@@ -70,20 +73,20 @@ def load_clip(clip: str | Path | npt.NDArray[np.uint8], frames: int, width: int,
         ValueError: the file is missing, holds no video, is damaged, or is too large; or the array is not as above.
     """
     if isinstance(clip, (str, Path)):
-        fitted = _load_file(Path(clip), frames, width, height)
+        fitted = _load_file(Path(clip), frames, width, height, how)
     elif isinstance(clip, np.ndarray):
         if clip.dtype != np.uint8 or clip.ndim not in (3, 4) or clip.shape[-1] != 3 or 0 in clip.shape:
             raise ValueError(
                 f"a clip array must be uint8 (frames, height, width, 3) RGB, got {clip.dtype} {clip.shape}"
             )
         last = clip[np.newaxis] if clip.ndim == 3 else clip[-frames:]
-        fitted = [load_image(frame, width, height) for frame in last]
+        fitted = [load_image(frame, width, height, how) for frame in last]
     else:
         raise ValueError(f"a clip must be a path or a uint8 array, got {type(clip).__name__}")
     return np.stack([fitted[0]] * (frames - len(fitted)) + fitted)
 
 
-def _load_file(path: Path, frames: int, width: int, height: int) -> list[npt.NDArray[np.uint8]]:
+def _load_file(path: Path, frames: int, width: int, height: int, how: str) -> list[npt.NDArray[np.uint8]]:
     from PIL import Image, UnidentifiedImageError
 
     if not os.path.isfile(path):  # noqa: PTH113 - Path raises if a name is too long
@@ -91,8 +94,8 @@ def _load_file(path: Path, frames: int, width: int, height: int) -> list[npt.NDA
     with refusing(path, "clip"):
         with suppress(UnidentifiedImageError), Image.open(path) as opened:
             if opened.format != "MPEG":  # Pillow opens MPEG videos but cannot decode them
-                return [fit(picture, width, height) for picture in _pictures(opened, frames)]
-        return [fit(picture, width, height) for picture in _video(path, frames)]
+                return [fit(picture, width, height, how) for picture in _pictures(opened, frames)]
+        return [fit(picture, width, height, how) for picture in _video(path, frames)]
 
 
 def _pictures(opened: Picture, frames: int) -> Iterator[Picture]:

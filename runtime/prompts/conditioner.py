@@ -6,8 +6,6 @@ import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -19,64 +17,15 @@ from runtime.engines.engine import Array, Session
 from runtime.engines.shared_session import SharedSession
 from runtime.errors import EngineError
 from runtime.noise import CODES, check_seed, normals
-from runtime.pixels.planes import SHARP
 from runtime.prompts.background import BackgroundThread
 from runtime.prompts.clips import load_clip
 from runtime.prompts.images import load_image, load_mask
+from runtime.prompts.scene import Picture, Prompt, Scene
 from runtime.prompts.text_encoder import TextEncoder
 
-Picture = str | Path | npt.NDArray[np.uint8]
 _Evaluate = Callable[[Mapping[str, Array]], dict[str, Array]]
 _IDLE_TIMEOUT_S = 1.0  # time for the idle thread to make a scene that a caller waits for
 _IDLE_SHARE = 0.75  # of the time until a renewal is due, for the idle thread
-
-
-@dataclass(frozen=True, eq=False)
-class Prompt:
-    """A checked prompt, loaded and fitted to the frame; a part that is None is zeros in the graph.
-
-    Args:
-        image: uint8 (H, W, 3) RGB of the frame's size.
-        clip: uint8 (T, H, W, 3) RGB of the frame's size, oldest first.
-        text: the description.
-        vector: of the text, float32 (D,).
-        seed: of the content code; None if the graph takes no noise.
-        moving: uint8 (H, W, 1) of the frame's size, 255 where things may move; None for everywhere.
-    """
-
-    image: npt.NDArray[np.uint8] | None = None
-    clip: npt.NDArray[np.uint8] | None = None
-    text: str | None = None
-    vector: npt.NDArray[np.float32] | None = None
-    seed: int | None = None
-    moving: npt.NDArray[np.uint8] | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class Scene:
-    """A scene that a generator can play: the memories that the condition graph made from a prompt.
-
-    Args:
-        tensors: slot -> read-only array of that slot's dtype and shape.
-        seed: the seed that made it, with or without a text, and that renews it; None for a scene from an image or a
-            clip, which is not renewed.
-        text: the text it was made from, or None; renewals keep it.
-        vector: of the text, float32 (D,), read-only; or None.
-    """
-
-    tensors: Mapping[str, Array]
-    seed: int | None
-    text: str | None = None
-    vector: npt.NDArray[np.float32] | None = None
-
-    def is_for(self, step: GraphSpec) -> bool:
-        """Return whether a step graph has exactly these slots."""
-        slots = {tensor.slot: (tensor.dtype, tensor.shape) for tensor in step.inputs_of("memory_a")}
-        for tensor in step.inputs_of("picture"):
-            planes, *_, rows, columns = tensor.shape
-            for ending in ("", SHARP):
-                slots[tensor.name + ending] = ("uint8", (planes, rows + 1, columns + 1))
-        return {slot: (str(value.dtype), value.shape) for slot, value in self.tensors.items()} == slots
 
 
 class Conditioner:
@@ -102,6 +51,7 @@ class Conditioner:
         open_spare: Callable[[], Session] | None = None,
         idle_timeout_s: float = _IDLE_TIMEOUT_S,
     ) -> None:
+        self.fit = "cover"
         self._graph = graph
         self._first = SharedSession(session, graph)
         self._open_spare = open_spare
@@ -149,9 +99,9 @@ class Conditioner:
         self._check_taken([role for role, value in given.items() if value is not None])
         pixels = frames = vector = None
         if image is not None and (tensor := self._graph.only_input("image")) is not None:
-            pixels = load_image(image, tensor.shape[2], tensor.shape[1])
+            pixels = load_image(image, tensor.shape[2], tensor.shape[1], self.fit)
         if clip is not None and (tensor := self._graph.only_input("clip")) is not None:
-            frames = load_clip(clip, tensor.shape[1], tensor.shape[3], tensor.shape[2])
+            frames = load_clip(clip, tensor.shape[1], tensor.shape[3], tensor.shape[2], self.fit)
         if text is not None:
             vector = self._encode(text)
         used_seed = check_seed(default_seed if seed is None else seed)
@@ -159,7 +109,7 @@ class Conditioner:
         if moving is not None:
             if (tensor := self._graph.only_input("moving")) is None:
                 raise ValueError(f"{self._name} takes no mask of what may move: leave it out")
-            mask = load_mask(moving, tensor.shape[2], tensor.shape[1])
+            mask = load_mask(moving, tensor.shape[2], tensor.shape[1], self.fit)
         return Prompt(pixels, frames, text, vector, used_seed if self._takes("seed") else None, mask)
 
     def prepare(self, prompt: Prompt, *, in_background: bool) -> Scene:

@@ -17,10 +17,15 @@ if TYPE_CHECKING:  # Pillow takes 30 ms to import
     from PIL.Image import Image as Picture
 
 MAX_PIXELS = 80_000_000  # 240 MB decoded
+FITS = ("cover", "contain", "blur")  # how a picture of another shape fits the frame; see `fit`
+STORED = ("JPEG", "PNG", "WEBP")  # formats of pictures that come with a bundle
+_BLUR = 1 / 24  # deviation of the blur behind a picture, of the frame's longer side
 
 
-def load_image(image: str | Path | npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:
-    """Load a picture and fit it to the frame by centre crop and resize.
+def load_image(
+    image: str | Path | npt.NDArray[np.uint8], width: int, height: int, how: str = "cover"
+) -> npt.NDArray[np.uint8]:
+    """Load a picture and fit it to the frame.
 
     Args:
         image: path of an image file, or a uint8 (h, w, 3) RGB array of any size. EXIF orientation is applied;
@@ -28,6 +33,7 @@ def load_image(image: str | Path | npt.NDArray[np.uint8], width: int, height: in
             animation is used.
         width: of the result, in pixels.
         height: of the result, in pixels.
+        how: one of `FITS`.
 
     Returns:
         uint8 (height, width, 3), RGB, 0 to 255, owned by the caller.
@@ -46,17 +52,20 @@ def load_image(image: str | Path | npt.NDArray[np.uint8], width: int, height: in
         picture = Image.fromarray(checked, "RGB")
     else:
         raise ValueError(f"an image must be a path or a uint8 array, got {type(image).__name__}")
-    return fit(picture, width, height)
+    return fit(picture, width, height, how)
 
 
-def load_mask(mask: str | Path | npt.NDArray[np.uint8], width: int, height: int) -> npt.NDArray[np.uint8]:
-    """Load a mask and fit it to the frame by centre crop and resize, like the picture that it belongs to.
+def load_mask(
+    mask: str | Path | npt.NDArray[np.uint8], width: int, height: int, how: str = "cover"
+) -> npt.NDArray[np.uint8]:
+    """Load a mask and fit it to the frame like the picture that it belongs to; what is beside it is 0.
 
     Args:
         mask: path of an image file, or a uint8 (h, w) array of any size: white (255) where things may move, black (0)
             where nothing does. Colours become grey.
         width: of the result, in pixels.
         height: of the result, in pixels.
+        how: one of `FITS`.
 
     Returns:
         uint8 (height, width, 1), owned by the caller.
@@ -71,29 +80,50 @@ def load_mask(mask: str | Path | npt.NDArray[np.uint8], width: int, height: int)
         picture = Image.fromarray(_checked_array(grey), "RGB")
     else:
         picture = _open_picture(Path(mask))
-    box = _centre_box(picture.size, width / height)
-    small = picture.convert("L").resize((width, height), Image.Resampling.BILINEAR, box=box)  # without ringing
-    return np.array(small, np.uint8)[..., np.newaxis]
+    shown = picture.convert("L")
+    if how == "cover":
+        box = _centre_box(picture.size, width / height)
+        fitted = shown.resize((width, height), Image.Resampling.BILINEAR, box=box)  # without ringing
+    else:
+        size, corner = _inside(picture.size, width, height)
+        fitted = Image.new("L", (width, height))
+        fitted.paste(shown.resize(size, Image.Resampling.BILINEAR), corner)
+    return np.array(fitted, np.uint8)[..., np.newaxis]
 
 
 def decode_image(data: bytes, name: str) -> npt.NDArray[np.uint8]:
     """Decode the content of an image file, named `name` in messages; result and errors as of `load_image`."""
     from PIL import Image
 
-    with refusing(Path(name), "image"), Image.open(io.BytesIO(data)) as opened:
+    with refusing(Path(name), "image"), Image.open(io.BytesIO(data), formats=STORED) as opened:
         check_pixels(*opened.size)
         opened.load()
         return np.array(to_rgb(opened), np.uint8)
 
 
-def fit(picture: Picture, width: int, height: int) -> npt.NDArray[np.uint8]:
-    """Fit a Pillow RGB picture to a size by centre crop and resize.
+def fit(picture: Picture, width: int, height: int, how: str = "cover") -> npt.NDArray[np.uint8]:
+    """Fit a Pillow RGB picture to a size.
+
+    Args:
+        picture: of any size.
+        width: of the result, in pixels.
+        height: of the result, in pixels.
+        how: "cover": fill the frame and crop around the centre; "contain": show all of it, on black; "blur": show all
+            of it, on a blurred copy that fills the frame.
 
     Returns:
         uint8 (height, width, 3), owned by the caller.
     """
-    from PIL import Image
+    from PIL import Image, ImageFilter
 
+    size, corner = _inside(picture.size, width, height)
+    if how != "cover" and size != (width, height):
+        back = Image.new("RGB", (width, height))
+        if how == "blur":
+            cover = Image.fromarray(fit(picture, width, height))
+            back = cover.filter(ImageFilter.GaussianBlur(_BLUR * max(width, height)))
+        back.paste(picture.resize(size, Image.Resampling.LANCZOS), corner)
+        picture = back
     if picture.size != (width, height):
         picture = picture.resize(
             (width, height), Image.Resampling.LANCZOS, box=_centre_box(picture.size, width / height)
@@ -161,6 +191,13 @@ def _open_picture(path: Path) -> Picture:
         check_pixels(*opened.size)
         opened.load()
         return to_rgb(opened)
+
+
+def _inside(size: tuple[int, int], width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the size of a whole picture inside a frame, and its top left corner there."""
+    scale = min(width / size[0], height / size[1])
+    inner = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    return inner, ((width - inner[0]) // 2, (height - inner[1]) // 2)
 
 
 def _centre_box(size: tuple[int, int], aspect: float) -> tuple[float, float, float, float]:

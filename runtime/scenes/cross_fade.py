@@ -19,7 +19,7 @@ import threading
 from concurrent.futures import Future
 from dataclasses import dataclass
 
-from runtime.prompts.conditioner import Scene
+from runtime.prompts.scene import Scene
 from runtime.scenes.renewal import Renewal
 
 

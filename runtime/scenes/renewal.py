@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from runtime.bundle.manifest import RenewalSpec
 from runtime.errors import EngineError
-from runtime.prompts.conditioner import Conditioner, Prompt, Scene
+from runtime.prompts.conditioner import Conditioner
+from runtime.prompts.scene import Prompt, Scene
 
 
 class Renewal:

@@ -129,13 +129,15 @@ class ShowController:
             except FAILURES as error:
                 self._report(cue.at_s, _to_line(error))
             self._notify()
-        if not self._timed or self._timed[0].at_s > now_s:
+        with self._lock:
+            is_due = bool(self._timed) and self._timed[0].at_s <= now_s
+        if not is_due:
             return
         self._prepare_timed(is_due=True)
-        entry = self._timed[0]
-        if entry.state == "preparing":
-            return
         with self._lock:
+            entry = self._timed[0] if self._timed else None
+            if entry is None or entry.at_s > now_s or entry.state == "preparing":
+                return
             self._timed.pop(0)
             try:
                 if entry.state == "ready":
@@ -192,6 +194,12 @@ class ShowController:
             "on_air": on_air,
             "input": None if self.input is None else self.input.to_json(),
         }
+
+    @property
+    def fit(self) -> str:
+        """How pictures of another shape fit the frame."""
+        generator = self._generator
+        return "cover" if generator is None else generator.fit
 
     def set_control(self, name: str, value: float) -> float:
         """Set a control from the next frame on; returns the value.
@@ -370,9 +378,8 @@ class ShowController:
         assert entry.scene is not None, "the cue is not ready"
         self._ready().take(entry.scene, dissolve_s=dissolve_s)
         entry.take_s = None
-        if entry.number:  # not a timed cue
-            self._cycle = None
-            self._timed = [other for other in self._timed if "scene" not in other.parts]
+        if entry.number and self._cycle is not None:  # somebody chose it; only scenes of the sequence are timed
+            self._cycle, self._timed = None, []
         for other in self._entries.values():
             if other.state == "on air":
                 other.state = "ready"

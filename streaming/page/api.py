@@ -203,7 +203,7 @@ class ControlRoom:
             self._num_undecoded += 1
             try:
                 async with self._decoding:
-                    return await run_in_threadpool(decode_picture, data, *self._size)
+                    return await run_in_threadpool(decode_picture, data, *self._size, self._controller.fit)
             finally:
                 self._num_undecoded -= 1
         finally:

@@ -15,13 +15,16 @@ _PATIENCE_S = 20.0  # for the child, which may use 10 s of CPU time
 _NICENESS = 10  # the show has priority
 
 
-def decode_picture(data: bytes, width: int, height: int, *, patience_s: float = _PATIENCE_S) -> npt.NDArray[np.uint8]:
-    """Decode a picture and fit it to a size by centre crop and resize, in a child process.
+def decode_picture(
+    data: bytes, width: int, height: int, fit: str = "cover", *, patience_s: float = _PATIENCE_S
+) -> npt.NDArray[np.uint8]:
+    """Decode a picture and fit it to a size, in a child process.
 
     Args:
         data: JPEG, PNG, WebP, GIF or BMP, at most `MAX_BYTES`.
         width: of the result in pixels.
         height: of the result in pixels.
+        fit: as for `runtime.prompts.images.fit`.
         patience_s: how long the child may take.
 
     Returns:
@@ -36,7 +39,7 @@ def decode_picture(data: bytes, width: int, height: int, *, patience_s: float = 
     try:
         child = ChildProcess("streaming.page.uploads_child", environment=threads, niceness=_NICENESS, is_quiet=True)
         with closing(child):
-            child.send({"width": width, "height": height}, data)
+            child.send({"width": width, "height": height, "fit": fit}, data)
             message = child.receive(patience_s)
     except ConnectionError:
         raise ValueError("this picture cannot be used: decoding it took too much") from None

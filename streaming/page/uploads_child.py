@@ -2,8 +2,8 @@
 
 python -m streaming.page.uploads_child      (started by `streaming.page.uploads`)
 
-It receives {"width": W, "height": H} with the picture's file. It sends a message with height x width x 3 bytes of RGB,
-or {"error": REASON}.
+It receives {"width": W, "height": H, "fit": HOW} with the picture's file. It sends a message with height x width x 3
+bytes of RGB, or {"error": REASON}.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
                 return
             opened.draft("RGB", (2 * width, 2 * height))  # a JPEG can be decoded at a half, a quarter, an eighth
             opened.load()
-            pixels = fit(to_rgb(opened), width, height)
+            pixels = fit(to_rgb(opened), width, height, fields["fit"])
         parent.send({}, pixels.tobytes())
     except MemoryError:
         parent.send({"error": "it needs too much memory"})

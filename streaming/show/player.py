@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from streaming.show.fallback import FallbackFrames, load_fallback
 from streaming.sinks.sink import Picture
 
 PROMPT = ("image", "clip", "text", "moving", "scene")
-SCENE_S = Fraction(20)  # for which each scene is shown with --scene all
 _INPUT_S = 15.0  # for an input's first frame
 
 
@@ -114,7 +112,7 @@ class Player:
         self._controller.attach(generator, to_label({**prompt, "seed": seed}))
         self._controller.schedule(options.cue, dissolve_s=options.dissolve, say=self._say)
         if shows_all and not any(cue.kind in PARTS for cue in options.cue):
-            self._controller.cycle(names, SCENE_S)
+            self._controller.cycle(names, options.every)
 
     def _open_input(self) -> None:
         generator, options = self.generator, self._options
@@ -155,7 +153,7 @@ class Player:
             trust_engines=options.trust_engines,
             size=options.size,
         )
-        generator.on_fall_back = self._say
+        generator.on_fall_back, generator.fit = self._say, options.fit
         return generator
 
     def _reopen(self) -> None:

@@ -47,6 +47,8 @@ def test_scenes_are_added_replaced_and_shown(bundle: Path, tmp_path: Path) -> No
     assert [(scene.name, scene.title, bool(scene.moving)) for scene in manifest.scenes] == [
         ("left", "a test", True), ("png", "a test", True), ("free", "again", False),
     ]  # fmt: skip
+    add_scenes(bundle, write(tmp_path, f'name = "png"\n{HEAD}'), tmp_path)
+    assert not (bundle / "scenes" / "png-moving.png").exists(), "what is replaced leaves nothing behind"
     assert {scene.credit for scene in manifest.scenes} == {"the tests"}
     picture, mask = load_scene(bundle, manifest, "left")
     assert mask is not None
@@ -76,7 +78,10 @@ def test_scenes_are_added_replaced_and_shown(bundle: Path, tmp_path: Path) -> No
         (f'name = "a"\n{HEAD}\nareas = [[[0, 0], [1, 1]]]', "give three points or more, each x and y from 0 to 1"),
         (f'name = "a"\n{HEAD}\nmoving = "m.png"\n{LEFT}', "has both moving and areas: leave one out"),
         (f'name = "a"\n{HEAD.replace("a.png", "b.png")}', "there is no image file"),
-        (f'name = "All"\n{HEAD}', "a string like"),
+        (f'name = "All"\n{HEAD}', "has a wrong name: use small letters, digits and -, at most 40"),
+        (f'name = "../x"\n{HEAD}', "has a wrong name"),
+        (f'name = "a"\n{HEAD}\nareas = [["x", "y", "z"]]', "has a wrong area"),
+        (f'name = "a"\n{HEAD}\nfeather = "x"', "has a wrong value"),
         (f'name = "all"\n{HEAD}', 'the name "all" is taken'),
         ("name = ", "cannot be read as TOML"),
     ],

@@ -52,7 +52,7 @@ BROKEN: list[tuple[Callable[[Json], None], str]] = [
     (set_value("graphs/shapes/1/condition/inputs/1/name", "mask"), "the same tensors, but for their sizes"),
     (set_value("graphs/paint/outputs/0/dtype", "float32"), "must be uint8"),
     (delete_value("graphs/paint"), "renewal needs a condition graph with an input of the role noise"),
-    (set_value("frame/sharpness", 9), '"sharpness" must be a finite number from 0.5 to 3'),
+    (set_value("frame/sharpness", 9), '"sharpness" must be a finite number from 0.5 to 2'),
     (set_value("graphs/step", {}), 'unknown key "step"'),
     (set_value("scenes", [{"name": "a"}]), 'lacks the key "title"'),
     (set_value("scenes", [scene_entry("a"), scene_entry("a")]), 'the name "a" is taken'),

@@ -159,3 +159,28 @@ def test_copies_are_shifted_by_the_pixels_of_a_block(pixels: str) -> None:
         for y in (0, 1):
             for x in (0, 1):
                 assert np.array_equal(copies[:, y, x], planes[:, y : y + item.rows, x : x + item.columns])
+
+
+def test_what_a_mask_hides_stands_still_and_bars_do_too(bundle: Path) -> None:
+    picture = moving.picture_of(64, 72)
+    mask = np.zeros((72, 64), np.uint8)
+    mask[:36] = 255
+    with Generator.open(bundle, engine="onnxruntime", size=(128, 72)) as generator:
+        generator.fit = "contain"
+        generator.condition(image=picture, moving=mask)
+        generator.set_control("y_a", 3)
+        generator.set_control("share", 1)
+        first = next(generator)
+        assert np.array_equal(first[48:, 32:96], picture[48:])
+        assert not np.array_equal(first[8:24, 32:96], picture[8:24])
+        assert first[:, :20].max() == first[:, 108:].max() == 0
+        with pytest.raises(ValueError, match="pictures fit by cover, contain, blur, got 'crop'"):
+            generator.fit = "crop"
+
+
+def test_a_generator_without_masks_refuses_one(tmp_path: Path) -> None:
+    with (
+        Generator.open(tiny.build(tmp_path / "tiny"), engine="onnxruntime") as generator,
+        pytest.raises(ValueError, match="tiny takes no mask of what may move: leave it out"),
+    ):
+        generator.condition(image=moving.picture_of(64, 48), moving=np.zeros((4, 4), np.uint8))

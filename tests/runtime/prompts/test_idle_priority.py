@@ -13,7 +13,8 @@ import pytest
 from runtime import EngineError, Manifest
 from runtime.engines.engine import Array, Program
 from runtime.noise import CODES, normals
-from runtime.prompts.conditioner import Conditioner, Prompt
+from runtime.prompts.conditioner import Conditioner
+from runtime.prompts.scene import Prompt
 from tests import tiny
 from tests.fakes import FakeSession
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from runtime.prompts import images
-from runtime.prompts.images import load_image
+from runtime.prompts.images import load_image, load_mask
 
 
 @pytest.fixture
@@ -185,3 +185,31 @@ def test_a_video_is_no_image(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(b"\0\0\0\x20ftypisom")
     with pytest.raises(ValueError, match=r"a\.mp4 is not an image that Pillow can read; .*, and a video as a clip"):
         load_image(tmp_path / "a.mp4", 8, 8)
+
+
+@pytest.mark.parametrize(("size", "bars"), [((40, 80), "sides"), ((160, 40), "ends"), ((64, 36), "")])
+def test_a_picture_of_another_shape_fits_in_three_ways(size: tuple[int, int], bars: str) -> None:
+    width, height = 64, 36
+    picture = np.full((size[1], size[0], 3), 200, np.uint8)
+    assert load_image(picture, width, height).min() == 200
+    contained, blurred = (load_image(picture, width, height, how) for how in ("contain", "blur"))
+    shown = load_mask(np.full(size[::-1], 255, np.uint8), width, height, "contain")[..., 0] > 0
+    assert contained[shown].min() == 200
+    assert (contained[~shown] == 0).all()
+    assert blurred.min() >= 199
+    inner = min(width / size[0], height / size[1])
+    assert shown.sum() == round(size[0] * inner) * round(size[1] * inner)
+    assert shown.all() == (bars == "")
+    if bars:
+        edge = shown[:, 0] if bars == "sides" else shown[0]
+        assert not edge.any()
+
+
+def test_masks_do_not_ring() -> None:
+    mask = np.zeros((100, 100), np.uint8)
+    mask[:, 50:] = 255
+    small = load_mask(mask, 30, 30)[..., 0]
+    assert small[:, :14].max() == 0
+    assert small[:, 16:].min() == 255
+    with pytest.raises(ValueError, match="an image array must be uint8"):
+        load_mask(np.zeros((4, 4), np.float32), 30, 30)

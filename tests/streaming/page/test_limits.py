@@ -250,7 +250,7 @@ def test_an_unread_body_has_to_arrive_in_time(serve: Callable[..., Page]) -> Non
 def test_a_stalled_upload_holds_no_other_up(
     serve: Callable[..., Page], controller: ShowController, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(control_app, "decode_picture", lambda data, width, height: colour_card(128, 96))
+    monkeypatch.setattr(control_app, "decode_picture", lambda data, width, height, fit: colour_card(128, 96))
     page = serve(controller=controller)
     stalled = page.answered(
         request("/api/cues/image", "Content-Length: 9", "Expect: 100-continue", method="POST"), 100

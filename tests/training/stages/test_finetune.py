@@ -217,7 +217,8 @@ def test_with_all_losses_nothing_starves(checkpoint: Path, words: WordVectors, f
         for name, value in module.named_parameters()
         if value.grad is None or not value.grad.isfinite().all() or not value.grad.abs().sum() > 0
     ]
-    assert starved == ["picture_critic.from_gap.weight"]  # a picture alone has no gap
+    # A picture alone has no gap. The last bias cancels between real and made, but for rounding.
+    assert {name for name in starved if not name.endswith("to_whole.bias")} == {"picture_critic.from_gap.weight"}
     assert all(torch.isfinite(torch.tensor(value)) for value in metrics.values())
     expected = {
         "adversarial", "matching", "adversarial_picture", "own_features", "code_l1", "kl", "continuation", "look",

@@ -1,0 +1,64 @@
+"""A prompt, and the scene that is made from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.bundle.tensors import GraphSpec
+from runtime.engines.engine import Array
+from runtime.pixels.planes import SHARP
+
+Picture = str | Path | npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Prompt:
+    """A checked prompt, loaded and fitted to the frame; a part that is None is zeros in the graph.
+
+    Args:
+        image: uint8 (H, W, 3) RGB of the frame's size.
+        clip: uint8 (T, H, W, 3) RGB of the frame's size, oldest first.
+        text: the description.
+        vector: of the text, float32 (D,).
+        seed: of the content code; None if the graph takes no noise.
+        moving: uint8 (H, W, 1) of the frame's size, 255 where things may move; None for everywhere.
+    """
+
+    image: npt.NDArray[np.uint8] | None = None
+    clip: npt.NDArray[np.uint8] | None = None
+    text: str | None = None
+    vector: npt.NDArray[np.float32] | None = None
+    seed: int | None = None
+    moving: npt.NDArray[np.uint8] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A scene that a generator can play: the memories that the condition graph made from a prompt.
+
+    Args:
+        tensors: slot -> read-only array of that slot's dtype and shape.
+        seed: the seed that made it, with or without a text, and that renews it; None for a scene from an image or a
+            clip, which is not renewed.
+        text: the text it was made from, or None; renewals keep it.
+        vector: of the text, float32 (D,), read-only; or None.
+    """
+
+    tensors: Mapping[str, Array]
+    seed: int | None
+    text: str | None = None
+    vector: npt.NDArray[np.float32] | None = None
+
+    def is_for(self, step: GraphSpec) -> bool:
+        """Return whether a step graph has exactly these slots."""
+        slots = {tensor.slot: (tensor.dtype, tensor.shape) for tensor in step.inputs_of("memory_a")}
+        for tensor in step.inputs_of("picture"):
+            planes, *_, rows, columns = tensor.shape
+            for ending in ("", SHARP):
+                slots[tensor.name + ending] = ("uint8", (planes, rows + 1, columns + 1))
+        return {slot: (str(value.dtype), value.shape) for slot, value in self.tensors.items()} == slots
