@@ -266,7 +266,7 @@ def test_uploads_are_bounded_together(
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
 
-    def decode(data: bytes, width: int, height: int) -> Any:
+    def decode(data: bytes, width: int, height: int, fit: str) -> Any:
         begun.set()
         assert go_on.wait(WAIT_S)
         raise ValueError("it is no picture")
