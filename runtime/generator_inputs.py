@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Unpack
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,7 @@ from runtime.noise import check_seed
 from runtime.prompts.bundle_scenes import load_scene, scene_thumbnail
 from runtime.prompts.conditioner import Conditioner
 from runtime.prompts.images import FITS
-from runtime.prompts.scene import Picture, Prompt, Scene
+from runtime.prompts.scene import Prompt, PromptParts, Scene
 from runtime.scenes.cross_fade import SceneTimeline
 from runtime.scenes.renewal import Renewal
 from runtime.step_inputs import StepInputs
@@ -128,86 +129,48 @@ class GeneratorInputs:
         """
         self._step_inputs.check_control(name, value)
 
-    def condition(
-        self,
-        *,
-        image: Picture | None = None,
-        clip: Picture | None = None,
-        text: str | None = None,
-        seed: int | None = None,
-        moving: Picture | None = None,
-        scene: str | None = None,
-        dissolve_s: float = 0.0,
-    ) -> None:
-        """Prepare a scene and take it; blocks while it is made. Arguments as in `prepare`, and:
+    def condition(self, *, dissolve_s: float = 0.0, **parts: Unpack[PromptParts]) -> None:
+        """Prepare a scene and take it; blocks while it is made.
 
         Args:
             dissolve_s: length of the cross-fade in seconds; 0 cuts at the next frame.
+            parts: as in `prepare`.
 
         Raises:
             ValueError: a value is wrong, or the generator does not take it.
-            BundleError: the files of the text encoder are damaged.
+            BundleError: the files of the text encoder or of a scene are damaged.
             EngineError: the engine failed.
         """
         frames = self._to_frames(dissolve_s)
-        prepared = self.prepare(image=image, clip=clip, text=text, seed=seed, moving=moving, scene=scene)
-        self._scenes.take(prepared, frames)
+        self._scenes.take(self.prepare(**parts), frames)
 
-    def prepare(
-        self,
-        *,
-        image: Picture | None = None,
-        clip: Picture | None = None,
-        text: str | None = None,
-        seed: int | None = None,
-        moving: Picture | None = None,
-        scene: str | None = None,
-    ) -> Scene:
+    def prepare(self, **parts: Unpack[PromptParts]) -> Scene:
         """Make a scene without playing it; may be called while frames are made and does not change them.
 
-        The parts can be combined if the generator takes them; without any of them, the seed decides.
-
         Args:
-            image: picture to animate: a path, or a uint8 (h, w, 3) RGB array of any size; fitted by centre crop and
-                resize.
-            clip: clip to continue: a path of a video or an animated picture, or a uint8 (t, h, w, 3) RGB array, oldest
-                frame first, fitted like an image. Its last frames are used; if it is too short, its oldest frame is
-                repeated.
-            text: description in English, at most 2,000 characters.
-            seed: of the content code, [0, 2**64); None for the generator's own.
-            moving: mask of what may move: a path, or a uint8 (h, w) array of any size, white where things may move;
-                fitted like an image. None for everywhere.
-            scene: name of one of the manifest's scenes; it stands for its image and its mask.
+            parts: see `PromptParts`; they can be combined if the generator takes them. Without any of them, the seed
+                decides.
 
         Returns:
             A scene for `take`; it may be taken several times.
 
         Raises:
             ValueError: a value is wrong, or the generator does not take it.
-            BundleError: the files of the text encoder are damaged.
+            BundleError: the files of the text encoder or of a scene are damaged.
             EngineError: the engine failed, or a package for text is missing.
         """
-        prompt = self._load(image, clip, text, seed, moving, scene)
+        prompt = self._load(parts)
         return self._require_conditioner().prepare(prompt, in_background=self._frame_index > 0)
 
-    def check(
-        self,
-        *,
-        image: Picture | None = None,
-        clip: Picture | None = None,
-        text: str | None = None,
-        seed: int | None = None,
-        moving: Picture | None = None,
-        scene: str | None = None,
-    ) -> None:
-        """Check a prompt as `prepare` does, including files and text, without making a scene; arguments as there.
+    def check(self, **parts: Unpack[PromptParts]) -> None:
+        """Check a prompt as `prepare` does, including files and text, without making a scene.
 
         Raises:
             ValueError: a value is wrong, or the generator does not take it.
-            BundleError: the files of the text encoder are damaged.
+            BundleError: the files of the text encoder or of a scene are damaged.
             EngineError: a package for text is missing.
         """
-        self._load(image, clip, text, seed, moving, scene)
+        self._load(parts)
 
     def take(self, scene: Scene, *, dissolve_s: float = 1.0) -> None:
         """Cross-fade to a scene from the next frame on; returns at once.
@@ -249,21 +212,15 @@ class GeneratorInputs:
         """
         self._step_inputs.feed_live(frame, mask)
 
-    def _load(
-        self,
-        image: Picture | None,
-        clip: Picture | None,
-        text: str | None,
-        seed: int | None,
-        moving: Picture | None,
-        scene: str | None,
-    ) -> Prompt:
+    def _load(self, parts: PromptParts) -> Prompt:
         conditioner = self._require_conditioner()
-        if scene is not None:
-            if image is not None or moving is not None:
-                raise ValueError(f'the scene "{scene}" has an image and a mask of its own: leave the others out')
-            image, moving = load_scene(self._folder, self.manifest, scene)
-        return conditioner.load(image=image, clip=clip, text=text, seed=seed, default_seed=self._seed, moving=moving)
+        given = dict(parts)
+        if (name := parts.get("scene")) is not None:
+            if parts.get("image") is not None or parts.get("moving") is not None:
+                raise ValueError(f'the scene "{name}" has an image and a mask of its own: leave the others out')
+            given["image"], given["moving"] = load_scene(self._folder, self.manifest, name)
+        given.pop("scene", None)
+        return conditioner.load(**given, default_seed=self._seed)  # type: ignore[arg-type]
 
     def _require_conditioner(self) -> Conditioner:
         if self._conditioner is None:

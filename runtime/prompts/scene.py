@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,29 @@ from runtime.engines.engine import Array
 from runtime.pixels.planes import SHARP
 
 Picture = str | Path | npt.NDArray[np.uint8]
+
+
+class PromptParts(TypedDict, total=False):
+    """What a scene can be made from; None is the same as leaving a part out.
+
+    Attributes:
+        image: picture to animate: a path, or a uint8 (h, w, 3) RGB array of any size; see `Generator.fit`.
+        clip: clip to continue: a path of a video or an animated picture, or a uint8 (t, h, w, 3) RGB array, oldest
+            frame first, fitted like an image. Its last frames are used; if it is too short, its oldest frame is
+            repeated.
+        text: description in English, at most 2,000 characters.
+        seed: of the content code, [0, 2**64); by default the generator's own.
+        moving: mask of what may move: a path, or a uint8 (h, w) array of any size, white where things may move; fitted
+            like an image. By default everything may.
+        scene: name of one of the manifest's scenes; it stands for its image and its mask.
+    """
+
+    image: Picture | None
+    clip: Picture | None
+    text: str | None
+    seed: int | None
+    moving: Picture | None
+    scene: str | None
 
 
 @dataclass(frozen=True, eq=False)
