@@ -17,9 +17,7 @@ import numpy as np
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.reader import open_bundle
 from runtime.engines.cuda_frame import CudaFrame
-from runtime.engines.engine import Session
 from runtime.engines.opening import OpenedEngine, frame_output, open_engines, state_pairs
-from runtime.engines.table import EngineChoice
 from runtime.errors import EngineError
 from runtime.generator_inputs import FrameArray, GeneratorInputs
 from runtime.noise import FRAMES, check_seed, normals
@@ -37,15 +35,11 @@ class Generator(GeneratorInputs):
 
     Args:
         manifest: of the bundle.
-        choice: the engine of the sessions.
-        step: session of the step graph, pruned to the frame output in `pixels`; the generator takes ownership.
-        condition: session of the condition graph, or None if the manifest has none; the generator takes ownership.
+        opened: the engine and its sessions, of which the generator takes ownership.
         pixels: "rgb" or "i420".
         seed: of the frames' noise, and of scenes without a seed of their own.
         renewal: whether scenes made from a seed (with or without a text) renew themselves as the manifest says.
-        open_without_frames: opens a session of the step graph without frames, for `skip`; None to use `step`.
         open_text_encoder: opens the text encoder when the first text arrives; None if the graph takes no text.
-        open_spare: opens another session of the condition graph, for machines that are never idle; or None.
         fallbacks: opens the next engine each time an engine fails; raises EngineError if there is no other.
         folder: of the bundle, for its scenes; None without scenes.
 
@@ -60,33 +54,29 @@ class Generator(GeneratorInputs):
     def __init__(
         self,
         manifest: Manifest,
-        choice: EngineChoice,
-        step: Session,
-        condition: Session | None,
+        opened: OpenedEngine,
         *,
         pixels: str = "rgb",
         seed: int | None = None,
         renewal: bool = True,
-        open_without_frames: Callable[[], Session] | None = None,
         open_text_encoder: Callable[[], TextEncoder] | None = None,
-        open_spare: Callable[[], Session] | None = None,
         fallbacks: Iterator[OpenedEngine] | None = None,
         folder: Path | None = None,
     ) -> None:
         conditioner = None
-        if manifest.condition is not None and condition is not None:
+        if manifest.condition is not None and opened.condition is not None:
             conditioner = Conditioner(
                 manifest.condition,
-                condition,
+                opened.condition,
                 name=manifest.name,
                 open_text_encoder=open_text_encoder,
-                open_spare=open_spare,
+                open_spare=opened.open_spare,
             )
         super().__init__(manifest, conditioner, seed, renewal=renewal, folder=folder)
         self.width, self.height, self.fps = manifest.frame.width, manifest.frame.height, manifest.frame.fps
         self.pixels = pixels
+        choice, self._step = opened.choice, _step_runner(opened, manifest)
         self.engine, self.precision, self.engine_reason = choice.engine.name, choice.precision, choice.reason
-        self._step = StepRunner(step, state_pairs(manifest.step), open_without_frames)
         self._frame_name = frame_output(manifest.step, pixels)
         self._frame_shape = next(item.shape[1:] for item in manifest.step.outputs if item.name == self._frame_name)
         graph = manifest.step  # looked up once, because Python time is most of the overhead per frame
@@ -149,18 +139,19 @@ class Generator(GeneratorInputs):
         first = next(engines)
         return cls(
             bundle.manifest,
-            first.choice,
-            first.step,
-            first.condition,
+            first,
             pixels=pixels,
             seed=seed,
             renewal=renewal,
-            open_without_frames=first.open_without_frames,
             open_text_encoder=encoder,
-            open_spare=first.open_spare,
             fallbacks=engines,
             folder=bundle.path,
         )
+
+    @property
+    def has_half_detail(self) -> bool:
+        """Whether `detail` may be "half"."""
+        return self._step.has_half
 
     def skip(self, frames: int) -> None:
         """Equivalent to discarding the next `frames` frames, at a fraction of the cost.
@@ -259,6 +250,7 @@ class Generator(GeneratorInputs):
     def _advance(self) -> None:
         if self._conditioner is not None and self._scenes.is_empty:
             self.condition()
+        self._step.use_half(self._wants_half)
         self._write_inputs()
         try:
             self._step.run()
@@ -275,7 +267,7 @@ class Generator(GeneratorInputs):
             raise EngineError(f"{error}; {another}") from error
         if fallback is None:
             raise error
-        step = StepRunner(fallback.step, state_pairs(self.manifest.step), fallback.open_without_frames)
+        step = _step_runner(fallback, self.manifest)
         has_states = step.take_over(self._step)
         if self._conditioner is not None and fallback.condition is not None:
             self._conditioner.replace(fallback.condition, fallback.open_spare)
@@ -298,3 +290,7 @@ class Generator(GeneratorInputs):
         for name, count in self._noises:
             self._step.write(name, normals(self._seed, FRAMES, self._frame_index, count)[np.newaxis])
         self._step_inputs.write(self._step)
+
+
+def _step_runner(opened: OpenedEngine, manifest: Manifest) -> StepRunner:
+    return StepRunner(opened.step, state_pairs(manifest.step), opened.open_without_frames, opened.open_half)

@@ -55,6 +55,7 @@ class GeneratorInputs:
         self._step_inputs = StepInputs(manifest)
         self._seed = check_seed(manifest.default_seed if seed is None else seed)
         self._frame_index = 0
+        self._wants_half = False
 
     @property
     def frame_index(self) -> int:
@@ -99,6 +100,21 @@ class GeneratorInputs:
             raise ValueError(f"pictures fit by {', '.join(FITS)}, got {how!r}")
         if self._conditioner is not None:
             self._conditioner.fit = how
+
+    @property
+    def detail(self) -> str:
+        """What frames are made with from the next one on: "full", or "half", which takes less than half the time.
+
+        Bundles of schema 2 have both on a CPU. Frames keep their size; after the first switch to "half" they come with
+        full detail until that graph has been compiled in the background.
+        """
+        return "half" if self._wants_half else "full"
+
+    @detail.setter
+    def detail(self, detail: str) -> None:
+        if detail not in ("full", "half"):
+            raise ValueError(f'the detail is "full" or "half", got {detail!r}')
+        self._wants_half = detail == "half"
 
     def set_control(self, name: str, value: float) -> None:
         """Set a control from the next frame on; returns at once.

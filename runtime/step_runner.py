@@ -6,7 +6,9 @@ Both sessions use the same states and inputs, so the later frames do not depend 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
+from threading import Thread
 from typing import Protocol, runtime_checkable
 
 from runtime.engines.engine import Array, Session
@@ -28,6 +30,7 @@ class StepRunner:
         session: of the step graph with one frame output; the runner takes ownership.
         pairs: (state input, state output) names.
         open_without_frames: opens a session of the step graph without frame outputs; None to use `session` instead.
+        open_half: opens a session of the step graph with half the detail; None if there is none.
     """
 
     def __init__(
@@ -35,8 +38,11 @@ class StepRunner:
         session: Session,
         pairs: Sequence[tuple[str, str]],
         open_without_frames: Callable[[], Session] | None = None,
+        open_half: Callable[[], Session] | None = None,
     ) -> None:
-        self._session = session
+        self._full = self._session = session  # the second one makes the frames now
+        self._open_half = open_half
+        self._half: Future[Session] | None = None
         self._pairs = pairs
         self._open_without_frames = open_without_frames
         self._frameless: Session | None = None
@@ -55,6 +61,26 @@ class StepRunner:
             EngineError: the engine failed.
         """
         self._active.run()
+
+    @property
+    def has_half(self) -> bool:
+        """Whether frames can be made with half the detail."""
+        return self._open_half is not None
+
+    def use_half(self, is_wanted: bool) -> None:
+        """Make frames with half the detail from the next run on, once its session has been opened; or with all of it.
+
+        Raises:
+            EngineError: the engine refused the graph.
+        """
+        if is_wanted and self._half is None and self._open_half is not None:
+            self._half = Future()
+            Thread(target=_open, args=(self._open_half, self._half), daemon=True).start()
+        is_ready = is_wanted and self._half is not None and self._half.done()
+        session = self._half.result() if is_ready and self._half is not None else self._full
+        if session is not self._session:
+            self._hand_over(session)
+            self._session = session
 
     def read(self, name: str) -> Array:
         """Return a view of an output of the last step that made a frame; valid until the next one."""
@@ -104,8 +130,11 @@ class StepRunner:
             self._hand_over(self._session)
 
     def close(self) -> None:
-        """Free both sessions."""
-        self._session.close()
+        """Free all sessions; waits for one that is being opened."""
+        self._full.close()
+        if self._half is not None:
+            with suppress(EngineError):
+                self._half.result().close()
         if self._frameless is not None:
             self._frameless.close()
 
@@ -117,3 +146,10 @@ class StepRunner:
         for before, after in self._pairs:
             session.write(before, self._active.read(after))
         self._active = session
+
+
+def _open(opener: Callable[[], Session], future: Future[Session]) -> None:
+    try:
+        future.set_result(opener())
+    except BaseException as error:  # noqa: BLE001 - whoever asks gets it
+        future.set_exception(error)

@@ -132,8 +132,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
     Returns:
         bundle, image, clip, text, moving, scene, input, fallback (str or None), to (list of str or None), engine,
-        precision, pixels, fit, every, preset, encoder, log (str), seed (int or None), seconds, fps (Fraction or None),
-        size ((width, height) or None), dissolve (float), trust_engines, verbose (bool), control (list of
+        precision, pixels, fit, adapt, preset, encoder, log (str), seed (int or None), every, seconds, fps (Fraction or
+        None), size ((width, height) or None), dissolve (float), trust_engines, verbose (bool), control (list of
         (name, value)), cue (list of Cue).
 
     Raises:
@@ -169,6 +169,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         choices=("cover", "contain", "blur"),
         default="cover",
         help="pictures of another shape: cropped, on black, or on a blurred copy (default: cover)",
+    )
+    add(
+        "--adapt",
+        choices=("on", "off"),
+        default="on",
+        help="while frames run late, make them with half the detail (default: on)",
     )
     add("--input", metavar="IN", help="live input: webcam[:DEVICE], testcard, a file or an address")
     add("--text", metavar="TEXT", help="what to show, in a few words of English")

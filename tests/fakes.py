@@ -11,6 +11,7 @@ import numpy as np
 
 from runtime.bundle.manifest import Manifest
 from runtime.engines.engine import Array, BufferedSession, Program
+from runtime.engines.opening import OpenedEngine
 from runtime.engines.table import EngineChoice
 from runtime.generator import Generator
 from streaming.sinks.sink import Frame, Sink, StreamFormat
@@ -135,8 +136,10 @@ def fake_generator(manifest: Manifest, compute: Compute = count_frames, **option
         condition = engine.open(Program(b"", manifest.condition.inputs, manifest.condition.outputs), "fp32", 1, None)
     states = tuple(manifest.step.outputs_of("state"))
     frameless = Program(b"", manifest.step.inputs, states, pairs)
-    options.setdefault("open_without_frames", lambda: engine.open(frameless, "fp32", 1, None))
-    return Generator(manifest, EngineChoice(engine, "fp32", "a fake"), step, condition, **options), engine
+    open_without_frames = options.pop("open_without_frames", lambda: engine.open(frameless, "fp32", 1, None))
+    choice = EngineChoice(engine, "fp32", "a fake")
+    opened = OpenedEngine(choice, step, condition, open_without_frames, options.pop("open_spare", None))
+    return Generator(manifest, opened, **options), engine
 
 
 class RecordingSink(Sink):

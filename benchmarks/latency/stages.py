@@ -10,7 +10,7 @@ from typing import TypeVar
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.reader import open_bundle
 from runtime.engines.engine import Array, Session
-from runtime.engines.opening import open_condition, open_sessions
+from runtime.engines.opening import OpenedEngine, open_condition, open_sessions
 from runtime.engines.table import choose_engine, failed_pairs
 from runtime.generator import Generator
 from runtime.pixels.assemble import with_size
@@ -91,14 +91,11 @@ def open_timed(
 
     generator = Generator(
         bundle.manifest,
-        choice,
-        timed,
-        condition,
+        OpenedEngine(choice, timed, condition, open_spare=open_spare),
         pixels=pixels,
         open_text_encoder=None
         if bundle.manifest.text is None
         else lambda: open_text_encoder(bundle.path, bundle.manifest),
-        open_spare=open_spare,
         folder=bundle.path,
     )
     return generator, timed

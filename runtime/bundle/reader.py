@@ -40,6 +40,7 @@ class Bundle:
         paint: the checked graph that makes pictures up, or None (schema 2).
         shapes: the checked step and condition graph of each shape (schema 2).
         work: tensors of the condition graph at its work size, once `with_size` has given the bundle a frame size.
+        half: the step graph with half the detail, likewise.
     """
 
     path: Path
@@ -50,6 +51,7 @@ class Bundle:
     paint: onnx.ModelProto | None = None
     shapes: tuple[tuple[onnx.ModelProto, onnx.ModelProto], ...] = ()
     work: GraphSpec | None = None
+    half: onnx.ModelProto | None = None
 
 
 def open_bundle(path: str | Path, *, trust_engines: bool = False) -> Bundle:

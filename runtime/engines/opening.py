@@ -22,6 +22,8 @@ from runtime.errors import EngineError
 from runtime.pixels.scene_session import SceneSession
 from runtime.pixels.stage import plane_sets
 
+_ON_CPU = ("openvino", "onnxruntime")
+
 
 @dataclass(frozen=True)
 class OpenedEngine:
@@ -33,13 +35,16 @@ class OpenedEngine:
         condition: session of the condition graph, or None if the bundle has none.
         open_without_frames: opens a session of the step graph without frame outputs.
         open_spare: opens another session of the condition graph.
+        open_half: opens a session of the step graph with half the detail; None if there is none, or if the engine is on
+            a GPU, which needs minutes to compile and has time to spare.
     """
 
     choice: EngineChoice
     step: Session
     condition: Session | None
-    open_without_frames: Callable[[], Session]
-    open_spare: Callable[[], Session]
+    open_without_frames: Callable[[], Session] | None = None
+    open_spare: Callable[[], Session] | None = None
+    open_half: Callable[[], Session] | None = None
 
 
 def open_engines(
@@ -83,6 +88,9 @@ def open_engines(
             condition,
             partial(open_without_frames, *chosen, threads=threads, cache_dir=cache_dir),
             partial(open_condition, *chosen, threads=threads, cache_dir=cache_dir),
+            partial(_open_half, *chosen, pixels=pixels, threads=threads, cache_dir=cache_dir)
+            if bundle.half is not None and choice.engine.name in _ON_CPU
+            else None,
         )
         reasons.clear()
     raise EngineError("; ".join(reasons) if reasons else "no other engine was named to go on with")
@@ -158,6 +166,15 @@ def open_without_frames(
     if not bundle.manifest.step.outputs_of("state"):
         return NullSession()
     return _open_step(bundle, engine, precision, "", threads=threads, cache_dir=cache_dir)
+
+
+def _open_half(
+    bundle: Bundle, engine: Engine, precision: str, *, pixels: str, threads: int | None, cache_dir: str | Path | None
+) -> Session:
+    """Compile the step graph with half the detail; arguments and errors as in `open_sessions`."""
+    assert bundle.half is not None, "_open_half() of a bundle that has no such graph"
+    frame = frame_output(bundle.manifest.step, pixels)
+    return _open_step(replace(bundle, step=bundle.half), engine, precision, frame, threads=threads, cache_dir=cache_dir)
 
 
 def frame_output(step: GraphSpec, pixels: str) -> str:

@@ -81,8 +81,11 @@ def with_size(bundle: Bundle, size: tuple[int, int] | None, pixels: str) -> Bund
         step=_step_spec(shape.step, width, height, pixels),
         condition=_scene_spec(manifest, shape.condition, width, height, pixels),
     )
-    merged = _with_pixel_stage(step, shape.step, (width, height), pixels, (shape.width, shape.height))
-    return replace(bundle, manifest=assembled, step=merged, condition=condition, work=shape.condition)
+    merged, half = (
+        _with_pixel_stage(step, shape.step, (width, height), pixels, (shape.width, shape.height), half=half)
+        for half in (False, True)
+    )
+    return replace(bundle, manifest=assembled, step=merged, half=half, condition=condition, work=shape.condition)
 
 
 def _nearest_shape(manifest: Manifest, aspect: float) -> int:
@@ -119,7 +122,7 @@ def _scene_spec(manifest: Manifest, condition: GraphSpec, width: int, height: in
 
 
 def _with_pixel_stage(
-    step: onnx.ModelProto, spec: GraphSpec, size: tuple[int, int], pixels: str, work: tuple[int, int]
+    step: onnx.ModelProto, spec: GraphSpec, size: tuple[int, int], pixels: str, work: tuple[int, int], *, half: bool
 ) -> onnx.ModelProto:
     moves = spec.outputs_of("moves")[0]
     opset = next((item.version for item in step.opset_import if item.domain in ("", "ai.onnx")), 0)
@@ -132,7 +135,7 @@ def _with_pixel_stage(
     names += [item.name for item in (*step.graph.input, *step.graph.initializer)]
     if any(name.startswith(PREFIX) for name in names):
         raise BundleError(f"{spec.file} has a tensor whose name begins with {PREFIX}, which the runtime uses itself")
-    stage = build_pixel_stage(*size, pixels, work, moves)
+    stage = build_pixel_stage(*size, pixels, work, moves, half=half)
     merged = pruned_model(step, [item.name for item in spec.outputs])
     merged.graph.node.extend(stage.node)
     merged.graph.initializer.extend(stage.initializer)

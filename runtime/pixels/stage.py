@@ -67,7 +67,7 @@ def plane_sets(width: int, height: int, pixels: str) -> tuple[PlaneSet, ...]:
 
 
 def build_pixel_stage(
-    width: int, height: int, pixels: str, work: tuple[int, int], moves: TensorSpec
+    width: int, height: int, pixels: str, work: tuple[int, int], moves: TensorSpec, *, half: bool = False
 ) -> onnx.GraphProto:
     """Build the graph.
 
@@ -76,6 +76,8 @@ def build_pixel_stage(
         pixels: "rgb" or "i420".
         work: (width, height) of the picture in whose pixels the moves are given.
         moves: the tensor that holds them, float32 (1, MOVES, h, w).
+        half: whether frames have half the detail: a quarter of their pixels is sampled, and enlarged. It takes less
+            than half the time.
 
     Returns:
         A graph with the inputs `moves` and those of `plane_sets`. Its output, PREFIX + `pixels`, is uint8 (1, H, W, 3)
@@ -87,7 +89,7 @@ def build_pixel_stage(
     shape = (1, height, width, 3) if pixels == "rgb" else (1, height * 3 // 2, width)
     for item in plane_sets(width, height, pixels):
         inputs.append(helper.make_tensor_value_info(item.name, TensorProto.FLOAT, item.shape))
-        planes.append(_sample(graph, item, moves, work))
+        planes.append(_sample(graph, item, moves, work, half=half))
     if pixels == "rgb":
         frame = graph.add("Transpose", planes, perm=[0, 2, 3, 1])
     else:
@@ -119,24 +121,29 @@ class _Graph:
         return name
 
 
-def _sample(graph: _Graph, item: PlaneSet, moves: TensorSpec, work: tuple[int, int]) -> str:
+def _sample(graph: _Graph, item: PlaneSet, moves: TensorSpec, work: tuple[int, int], *, half: bool) -> str:
     """Add the sampling of some planes; returns the blended planes (1, planes, height, width), rounded, as float."""
     rows, columns = -(-item.height // BLOCK), -(-item.width // BLOCK)
     enlarged = moves.name
     if moves.shape[2:] != (rows, columns):
-        sizes = graph.constant(np.array([1, MOVES, rows, columns], np.int64))
-        how = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
-        enlarged = graph.add("Resize", [moves.name, "", "", sizes], **how)
+        enlarged = _enlarged(graph, moves.name, [1, MOVES, rows, columns])
     shape = graph.constant(np.array([1, item.planes * BLOCK * BLOCK, item.rows, item.columns], np.int64))
     picture = graph.add("Reshape", [item.name, shape])
+    if half:  # the first copy of each plane, sampled between the pixels of a block: their average
+        picture = _slice(graph, picture, 0, item.planes * BLOCK * BLOCK, step=BLOCK * BLOCK)
+    corner = item.margin + (BLOCK / 2 if half else 0.5)
     phases = []
     for first in (0, 2):
         displacement = _slice(graph, enlarged, first, first + 2)
-        phases.append(_phase(graph, item, picture, displacement, (rows, columns), work))
+        phases.append(_phase(graph, item, picture, displacement, (rows, columns), work, corner))
     share = _slice(graph, enlarged, MOVES - 1, MOVES)
     change = graph.add("Mul", [share, graph.add("Sub", phases)])
     blended = graph.add("Add", [phases[1], change])
+    if half:
+        blended = _enlarged(graph, blended, [1, item.planes, item.height, item.width])
     rounded = graph.add("Floor", [graph.add("Add", [blended, graph.constant(np.array(0.5, np.float32))])])
+    if half:
+        return rounded
     whole = graph.add("DepthToSpace", [rounded], blocksize=BLOCK, mode="CRD")
     if (rows * BLOCK, columns * BLOCK) == (item.height, item.width):
         return whole
@@ -145,11 +152,17 @@ def _sample(graph: _Graph, item: PlaneSet, moves: TensorSpec, work: tuple[int, i
 
 
 def _phase(
-    graph: _Graph, item: PlaneSet, picture: str, displacement: str, size: tuple[int, int], work: tuple[int, int]
+    graph: _Graph,
+    item: PlaneSet,
+    picture: str,
+    displacement: str,
+    size: tuple[int, int],
+    work: tuple[int, int],
+    corner: float,
 ) -> str:
-    """Add the sampling of one phase at the first pixel of every block."""
-    rows = (BLOCK * np.arange(size[0]) + item.margin + 0.5) * (2 / item.rows) - 1
-    columns = (BLOCK * np.arange(size[1]) + item.margin + 0.5) * (2 / item.columns) - 1
+    """Add the sampling of one phase at one place of every block; `corner` is that of the first block, in pixels."""
+    rows = (BLOCK * np.arange(size[0]) + corner) * (2 / item.rows) - 1
+    columns = (BLOCK * np.arange(size[1]) + corner) * (2 / item.columns) - 1
     base = np.stack(np.meshgrid(columns, rows), axis=-1)[np.newaxis].astype(np.float32)
     scale = np.array([2 * item.width / (work[0] * item.columns), 2 * item.height / (work[1] * item.rows)], np.float32)
     placed = graph.add("Transpose", [displacement], perm=[0, 2, 3, 1])
@@ -158,6 +171,12 @@ def _phase(
     return graph.add("GridSample", [picture, grid], mode="bilinear", padding_mode="border", align_corners=0)
 
 
-def _slice(graph: _Graph, name: str, start: int, stop: int) -> str:
-    bounds = (graph.constant(np.array([value], np.int64)) for value in (start, stop, 1))
+def _enlarged(graph: _Graph, name: str, shape: list[int]) -> str:
+    how = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    return graph.add("Resize", [name, "", "", graph.constant(np.array(shape, np.int64))], **how)
+
+
+def _slice(graph: _Graph, name: str, start: int, stop: int, step: int = 1) -> str:
+    """Add a slice of the channels."""
+    bounds = [graph.constant(np.array([value], np.int64)) for value in (start, stop, 1, step)]
     return graph.add("Slice", [name, *bounds])

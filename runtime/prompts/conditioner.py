@@ -149,7 +149,7 @@ class Conditioner:
         thread = self._background if ahead_s is None else self._ahead
         return thread.submit(lambda: self._run(prompt, code, lambda inputs: self._evaluate_beside(inputs, ahead_s)))
 
-    def replace(self, session: Session, open_spare: Callable[[], Session]) -> None:
+    def replace(self, session: Session, open_spare: Callable[[], Session] | None) -> None:
         """Continue with a session of another engine after the previous one failed.
 
         Args:

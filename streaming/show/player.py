@@ -14,6 +14,7 @@ from streaming.control.controller import ShowController
 from streaming.control.cues import LIVE, PARTS, to_label
 from streaming.inputs.live_input import LiveInput
 from streaming.output.pacing import Clock, Pacer
+from streaming.show.adaptation import Adaptation
 from streaming.show.fallback import FallbackFrames, load_fallback
 from streaming.sinks.sink import Picture
 
@@ -55,7 +56,8 @@ class Player:
         """Name and precision of the engine, to be shown."""
         if self._fallback is not None and not self._fallback.is_up:
             return "none: the fallback picture is shown"
-        return f"{self.generator.engine} {self.generator.precision}"
+        generator = self.generator
+        return f"{generator.engine} {generator.precision}" + ("" if generator.detail == "full" else ", half the detail")
 
     def frames(self, pacer: Pacer, clock: Clock) -> Iterator[Picture]:
         """Return the show's frames; with --fallback they never end.
@@ -133,13 +135,15 @@ class Player:
 
     def _play(self, pacer: Pacer) -> Iterator[Picture]:
         """Yield frames; each uses the live input's latest frame and the cues that are due."""
-        latest = None
+        latest, adaptation = None, Adaptation(pacer.fps, self._say)
         while True:
             source = self._input if self.generator.has_live_input else None
             if source is not None and (frame := source.frame()) is not latest:
                 self.generator.feed_live(frame)
                 latest = frame
             self._controller.play(pacer.next_slot / pacer.fps)
+            if self._options.adapt == "on":
+                adaptation.update(self.generator, pacer.next_slot, pacer.num_late + pacer.num_dropped)
             yield next(self.generator)
 
     def _open(self) -> Generator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -184,3 +185,55 @@ def test_a_generator_without_masks_refuses_one(tmp_path: Path) -> None:
         pytest.raises(ValueError, match="tiny takes no mask of what may move: leave it out"),
     ):
         generator.condition(image=moving.picture_of(64, 48), moving=np.zeros((4, 4), np.uint8))
+
+
+def wait_for_half(generator: Generator) -> np.ndarray:
+    """Return the first frame with half the detail, once its graph has been compiled."""
+    full = next(generator).copy()
+    generator.detail = "half"
+    for _ in range(10_000):
+        frame = next(generator)
+        if not np.array_equal(frame, full):
+            return frame.copy()
+        time.sleep(0.001)
+    raise AssertionError("it never came")
+
+
+@pytest.mark.parametrize("pixels", ["rgb", "i420"])
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("size", [(128, 72), (130, 74)])
+def test_half_the_detail_is_the_same_frame_softer(
+    bundle: Path, engine: str, pixels: str, size: tuple[int, int]
+) -> None:
+    fine = moving.picture_of(*size)
+    fine[::2, ::2] = 255 - fine[::2, ::2]  # detail that is lost
+    with Generator.open(bundle, engine=engine, precision="fp32", pixels=pixels, size=size) as generator:
+        assert generator.has_half_detail
+        generator.condition(image=fine)
+        half = wait_for_half(generator)
+        count = generator._step._active.read("next_count").item()
+        assert count == generator.frame_index, "the state goes on"
+        generator.detail = "full"
+        full = next(generator).copy()
+        assert full.shape == half.shape
+        lines = size[1] if pixels == "i420" else None
+        blocks = [
+            frame[:lines]
+            .astype(float)[: size[1] // 2 * 2, : size[0] // 2 * 2]
+            .reshape(size[1] // 2, 2, size[0] // 2, 2, -1)
+            for frame in (full, half)
+        ]
+        wanted, found = (block.mean(axis=(1, 3)) for block in blocks)
+        assert np.abs(found - wanted)[2:-2, 2:-2].mean() < 6
+        assert blocks[1].std(axis=(1, 3)).mean() < 0.3 * blocks[0].std(axis=(1, 3)).mean()
+        assert generator._step._active.read("next_count").item() == generator.frame_index
+
+
+def test_a_bundle_of_schema_1_has_full_detail_only(tmp_path: Path) -> None:
+    with Generator.open(tiny.build(tmp_path / "tiny"), engine="onnxruntime") as generator:
+        before = next(generator).copy()
+        generator.detail = "half"
+        assert not generator.has_half_detail
+        assert next(generator).shape == before.shape
+        with pytest.raises(ValueError, match="""the detail is "full" or "half", got 'low'"""):
+            generator.detail = "low"
