@@ -133,8 +133,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     Returns:
         bundle, image, clip, text, moving, scene, input, fallback (str or None), to (list of str or None), engine,
         precision, pixels, fit, adapt, preset, encoder, log (str), seed (int or None), every, seconds, fps (Fraction or
-        None), size ((width, height) or None), dissolve (float), trust_engines, verbose (bool), control (list of
-        (name, value)), cue (list of Cue).
+        None), size ((width, height) or None), cpu_share (float or None), dissolve (float), trust_engines, verbose
+        (bool), control (list of (name, value)), cue (list of Cue).
 
     Raises:
         ValueError: an argument is unknown or its value is bad; the message is one line.
@@ -217,6 +217,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="E",
         help="engine; E,F: F if E is missing or fails (default: the fastest here)",
     )
+    add(
+        "--cpu-share",
+        type=_share,
+        metavar="S",
+        help="share of the CPU's cores that frames may take, at least one core, e.g. 0.5 (default: all)",
+    )
     add("--fallback", metavar="FILE", help="picture to show while every engine has failed")
     add(
         "--trust-engines",
@@ -282,6 +288,13 @@ def _size(text: str) -> tuple[int, int]:
     if match is None:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected WIDTHxHEIGHT in pixels, e.g. 1280x720")
     return int(match[1]), int(match[2])
+
+
+def _share(text: str) -> float:
+    share = _fraction(text)
+    if share is None or not 0 < share <= 1:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected more than 0 and at most 1, e.g. 0.5")
+    return float(share)
 
 
 def _seconds(text: str) -> Fraction:

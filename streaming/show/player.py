@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from runtime import BundleError, EngineError, Generator
+from runtime.engines.table import count_cores
 from runtime.prompts.images import load_image
 from streaming.control.controller import ShowController
 from streaming.control.cues import LIVE, PARTS, to_label
@@ -156,6 +157,7 @@ class Player:
             seed=options.seed,
             trust_engines=options.trust_engines,
             size=options.size,
+            threads=None if options.cpu_share is None else max(1, int(count_cores() * options.cpu_share)),
         )
         generator.on_fall_back, generator.fit = self._say, options.fit
         return generator

@@ -324,3 +324,21 @@ def test_what_the_system_refuses_is_one_line(
 
     monkeypatch.setattr(Generator, "open", fail)
     assert message in refusal(capsys, bundle, "--to", "null")
+
+
+def test_a_share_of_the_cores_is_a_number_of_threads(
+    bundle: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[int | None] = []
+    open_generator = Generator.open
+
+    def remember(path: Path, **options: Any) -> Generator:
+        opened.append(options["threads"])
+        return open_generator(path, **options)
+
+    monkeypatch.setattr(Generator, "open", remember)
+    monkeypatch.setattr("streaming.show.player.count_cores", lambda: 8)
+    for share in ("1", "0.5", "0.05"):
+        assert run(capsys, bundle, "--to", "null", "--seconds", 0.1, "--cpu-share", share)[0] in (0, 1)
+    assert run(capsys, bundle, "--to", "null", "--seconds", 0.1)[0] in (0, 1)
+    assert opened == [8, 4, 1, None]
