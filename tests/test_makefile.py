@@ -139,7 +139,7 @@ def test_all_of_it_runs(footage: Path, tmp_path: Path, monkeypatch: pytest.Monke
     # Checks and samples have tests of their own.
     monkeypatch.setattr(assembly, "GOLDEN_FRAMES", (1, 4))
     monkeypatch.setattr(assembly, "FEW_FRAMES", (4,))
-    short = assembly.ExportOptions(frames=4, engines=(), precisions=("fp32",), sizes=((96, 64), (64, 96)))
+    short = assembly.ExportOptions(frames=4, engines=(), precisions=("fp32",), sizes=((96, 64),))
     monkeypatch.setattr(assembly, "ExportOptions", lambda **_: short)
     monkeypatch.setattr(sampling, "rollout", lambda _, image, *rest: dict.fromkeys(rest[2], image))
     monkeypatch.setattr(signal, "signal", lambda *_: None)
@@ -168,8 +168,8 @@ def test_all_of_it_runs(footage: Path, tmp_path: Path, monkeypatch: pytest.Monke
                 command.send(carry_out(words, monkeypatch))
     thread.join()
     assert finished[0].returncode == 0, finished[0].stderr
-    manifest = open_bundle(run / "bundle").manifest  # of the same weights at other work sizes
-    assert [(shape.width, shape.height) for shape in manifest.shapes] == [(96, 64), (64, 96)]
+    manifest = open_bundle(run / "bundle").manifest  # of the same weights at another work size
+    assert [(shape.width, shape.height) for shape in manifest.shapes] == [(96, 64)]
     assert manifest.provenance["training"]["trained_size"] == [64, 64]
     assert min(result.psnr_db for result in check_golden(run / "bundle", "onnxruntime", "fp32")) >= 60
     assert {path.name for path in run.glob("*.pt")} == {"pretrain.pt", "finetune.pt", "polish.pt"}

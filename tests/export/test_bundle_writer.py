@@ -9,6 +9,7 @@ import shutil
 import sys
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -305,8 +306,10 @@ def test_force_replaces_the_whole_folder(
     copy = tmp_path / "tiny"
     shutil.copytree(bundle, copy)
     (copy / "stale").write_text("")
-    export_run(text_run, copy, force=True, options=SHORT)
+    checks = export_run(text_run, copy, force=True, options=replace(SHORT, sizes=(WORK, WORK)))
     assert not (copy / "stale").exists()
+    assert [(shape.width, shape.height) for shape in open_bundle(copy).manifest.shapes] == [WORK, WORK]
+    assert checks[4].run == "64x64, one step", "every work size is compared"
     assert open_bundle(copy).manifest.golden[0].frames == (1, 10)
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
 

@@ -153,7 +153,7 @@ def test_a_control_is_noted_with_the_frame_that_it_reaches(tmp_path: Path) -> No
     control = manifest.step.only_input("control")
     assert control is not None
     session = ControlledSession(generator._step._session, control.name)
-    generator._step._session = generator._step._active = session
+    generator._step._full = generator._step._session = generator._step._active = session
     frames = NumberedFrames(generator, session, Notes())
     name, item = next((name, item) for name, item in manifest.controls.items() if item.index is not None)
     numbers = []
