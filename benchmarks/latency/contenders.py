@@ -73,7 +73,7 @@ class ContenderTask:
                 memory = generator.prepare(seed=SEED) if manifest.prompt_input("noise") else None
             if memory is not None:
                 for item in step.inputs_of("picture"):
-                    values[item.name] = np.ascontiguousarray(shifted_copies(memory.tensors[item.name]))
+                    values[item.name] = shifted_copies(memory.tensors[item.name]).astype(np.float32)
                 for item in (*step.inputs_of("memory_a"), *step.inputs_of("memory_b")):
                     values[item.name] = memory.tensors[item.slot].copy()
         for item in step.inputs_of("noise"):
