@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 
 from streaming.arguments import parse
-from streaming.broadcast import run_show
 from streaming.errors import SinkError, explain
 from streaming.process.interruption import Interruption
 
@@ -26,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         return _refuse(error)
     try:
-        from runtime import BundleError, EngineError  # after --help, which needs no runtime
+        from runtime import BundleError, EngineError  # after --help, which needs neither of them
+        from streaming.broadcast import run_show
     except (ImportError, MemoryError) as error:
         return _refuse(error)
 
