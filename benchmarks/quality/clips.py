@@ -22,8 +22,8 @@ def take_frames(show: Generator, count: int) -> Clip:
 def image_to_video(show: Generator, clips: Sequence[Clip], seed: int, advance: Callable[[], None]) -> list[Clip]:
     """Continue each real clip from its first frame alone; clip i has the seed `seed + i`.
 
-    A generator's first frame is one step after its picture, so the picture is put before it: frame k of the result
-    corresponds to frame k of the real clip.
+    Frame k of the result corresponds to frame k of the real clip. The first frame of schema 1 is one step after its
+    picture, so the picture is put before it; that of schema 2 is the picture.
 
     Args:
         show: the generator.
@@ -38,7 +38,10 @@ def image_to_video(show: Generator, clips: Sequence[Clip], seed: int, advance: C
     for number, clip in enumerate(clips):
         show.reset(seed=seed + number)
         show.condition(image=clip[0])
-        made.append(np.concatenate([clip[:1], take_frames(show, len(clip) - 1)]))
+        frames = np.concatenate([clip[:1], take_frames(show, len(clip) - 1)])
+        if np.array_equal(frames[0], frames[1]):
+            frames = np.concatenate([frames[1:], take_frames(show, 1)])
+        made.append(frames)
         advance()
     return made
 
