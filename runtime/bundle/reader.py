@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ class Bundle:
         paint: the checked graph that makes pictures up, or None (schema 2).
         shapes: the checked step and condition graph of each shape (schema 2).
         work: tensors of the condition graph at its work size, once `with_size` has given the bundle a frame size.
-        half: the step graph with half the detail, likewise.
+        build_half: returns the step graph with half the detail, likewise.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class Bundle:
     paint: onnx.ModelProto | None = None
     shapes: tuple[tuple[onnx.ModelProto, onnx.ModelProto], ...] = ()
     work: GraphSpec | None = None
-    half: onnx.ModelProto | None = None
+    build_half: Callable[[], onnx.ModelProto] | None = None
 
 
 def open_bundle(path: str | Path, *, trust_engines: bool = False) -> Bundle:

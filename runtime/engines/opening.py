@@ -89,7 +89,7 @@ def open_engines(
             partial(open_without_frames, *chosen, threads=threads, cache_dir=cache_dir),
             partial(open_condition, *chosen, threads=threads, cache_dir=cache_dir),
             partial(_open_half, *chosen, pixels=pixels, threads=threads, cache_dir=cache_dir)
-            if bundle.half is not None and choice.engine.name in _ON_CPU
+            if bundle.build_half is not None and choice.engine.name in _ON_CPU
             else None,
         )
         reasons.clear()
@@ -172,9 +172,11 @@ def _open_half(
     bundle: Bundle, engine: Engine, precision: str, *, pixels: str, threads: int | None, cache_dir: str | Path | None
 ) -> Session:
     """Compile the step graph with half the detail; arguments and errors as in `open_sessions`."""
-    assert bundle.half is not None, "_open_half() of a bundle that has no such graph"
+    assert bundle.build_half is not None, "_open_half() of a bundle that has no such graph"
     frame = frame_output(bundle.manifest.step, pixels)
-    return _open_step(replace(bundle, step=bundle.half), engine, precision, frame, threads=threads, cache_dir=cache_dir)
+    return _open_step(
+        replace(bundle, step=bundle.build_half()), engine, precision, frame, threads=threads, cache_dir=cache_dir
+    )
 
 
 def frame_output(step: GraphSpec, pixels: str) -> str:

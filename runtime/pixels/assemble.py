@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 
 import onnx
 
@@ -81,11 +82,15 @@ def with_size(bundle: Bundle, size: tuple[int, int] | None, pixels: str) -> Bund
         step=_step_spec(shape.step, width, height, pixels),
         condition=_scene_spec(manifest, shape.condition, width, height, pixels),
     )
-    merged, half = (
-        _with_pixel_stage(step, shape.step, (width, height), pixels, (shape.width, shape.height), half=half)
-        for half in (False, True)
+    merge = partial(_with_pixel_stage, step, shape.step, (width, height), pixels, (shape.width, shape.height))
+    return replace(
+        bundle,
+        manifest=assembled,
+        step=merge(half=False),
+        condition=condition,
+        work=shape.condition,
+        build_half=partial(merge, half=True),
     )
-    return replace(bundle, manifest=assembled, step=merged, half=half, condition=condition, work=shape.condition)
 
 
 def _nearest_shape(manifest: Manifest, aspect: float) -> int:

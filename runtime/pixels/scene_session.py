@@ -60,8 +60,9 @@ class SceneSession:
         self._results = {item.name: self._condition.read(item.name) for item in self._graph.outputs}
         self._results |= to_planes(picture, self._planes)
         moving = next((self._values[item.name][0, ..., 0] for item in self._spec.inputs_of("moving")), None)
-        sharp = to_planes(sharpened(picture, self._sharpness, moving), self._planes)
-        self._results |= {name + SHARP: planes for name, planes in sharp.items()}
+        sharp = sharpened(picture, self._sharpness, moving)
+        planes = self._results if sharp is picture else to_planes(sharp, self._planes)
+        self._results |= {item.name + SHARP: planes[item.name] for item in self._planes}
 
     def read(self, name: str) -> Array:
         """Return a memory of the last run."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from runtime.golden import psnr_db
 from runtime.pixels.planes import shifted_copies, to_planes
 from runtime.pixels.stage import plane_sets
 from tests import moving, tiny
-from tests.streaming.doubles import to_i420
+from tests.streaming.doubles import WAIT_S, to_i420
 
 SIZES = [(128, 72), (64, 32), (130, 74), (72, 128), (66, 66)]  # the sides of some chroma planes are odd
 
@@ -189,14 +188,12 @@ def test_a_generator_without_masks_refuses_one(tmp_path: Path) -> None:
 
 def wait_for_half(generator: Generator) -> np.ndarray:
     """Return the first frame with half the detail, once its graph has been compiled."""
-    full = next(generator).copy()
     generator.detail = "half"
-    for _ in range(10_000):
-        frame = next(generator)
-        if not np.array_equal(frame, full):
-            return frame.copy()
-        time.sleep(0.001)
-    raise AssertionError("it never came")
+    next(generator)  # begins to compile it
+    compiled = generator._step._half
+    assert compiled is not None
+    compiled.result(WAIT_S)
+    return next(generator).copy()
 
 
 @pytest.mark.parametrize("pixels", ["rgb", "i420"])
