@@ -160,10 +160,12 @@ class GeneratorInputs:
         frames = self._to_frames(dissolve_s)
         self._scenes.take(self.prepare(**parts), frames)
 
-    def prepare(self, **parts: Unpack[PromptParts]) -> Scene:
+    def prepare(self, *, ahead_s: float | None = None, **parts: Unpack[PromptParts]) -> Scene:
         """Make a scene without playing it; may be called while frames are made and does not change them.
 
         Args:
+            ahead_s: seconds until it is needed: for 3/4 of that time it is made only while the CPU is idle, which
+                hardly delays a frame. None if somebody waits for it: it then waits 2 s at most for idle moments.
             parts: see `PromptParts`; they can be combined if the generator takes them. Without any of them, the seed
                 decides.
 
@@ -176,7 +178,8 @@ class GeneratorInputs:
             EngineError: the engine failed, or a package for text is missing.
         """
         prompt = self._load(parts)
-        return self._require_conditioner().prepare(prompt, in_background=self._frame_index > 0)
+        is_playing = self._frame_index > 0
+        return self._require_conditioner().prepare(prompt, in_background=is_playing, ahead_s=ahead_s)
 
     def check(self, **parts: Unpack[PromptParts]) -> None:
         """Check a prompt as `prepare` does, including files and text, without making a scene.

@@ -174,7 +174,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--adapt",
         choices=("on", "off"),
         default="on",
-        help="while frames run late, make them with half the detail (default: on)",
+        help="if frames run late, make each one ahead; if that is not enough, with half the detail (default: on)",
     )
     add("--input", metavar="IN", help="live input: webcam[:DEVICE], testcard, a file or an address")
     add("--text", metavar="TEXT", help="what to show, in a few words of English")

@@ -24,7 +24,7 @@ from runtime.prompts.scene import Picture, Prompt, Scene
 from runtime.prompts.text_encoder import TextEncoder
 
 _Evaluate = Callable[[Mapping[str, Array]], dict[str, Array]]
-_IDLE_TIMEOUT_S = 1.0  # time for the idle thread to make a scene that a caller waits for
+_IDLE_TIMEOUT_S = 2.0  # time for the idle thread to make a scene that a caller waits for
 _IDLE_SHARE = 0.75  # of the time until a renewal is due, for the idle thread
 
 
@@ -112,12 +112,13 @@ class Conditioner:
             mask = load_mask(moving, tensor.shape[2], tensor.shape[1], self.fit)
         return Prompt(pixels, frames, text, vector, used_seed if self._takes("seed") else None, mask)
 
-    def prepare(self, prompt: Prompt, *, in_background: bool) -> Scene:
+    def prepare(self, prompt: Prompt, *, in_background: bool, ahead_s: float | None = None) -> Scene:
         """Make a scene.
 
         Args:
             prompt: from `load`.
             in_background: whether frames are being made, so that this must run at a low priority.
+            ahead_s: seconds until it is needed; None if somebody waits for it.
 
         Returns:
             The scene, independent of this object.
@@ -126,7 +127,9 @@ class Conditioner:
             EngineError: the engine failed.
             ValueError: this object is closed.
         """
-        return self.submit(prompt).result() if in_background else self._run(prompt, None, self._first.evaluate)
+        if not in_background:
+            return self._run(prompt, None, self._first.evaluate)
+        return self.submit(prompt, ahead_s=ahead_s).result()
 
     def draw(self, seed: int, renewal: int) -> npt.NDArray[np.float32]:
         """Return the noise `e_k` of content code number `renewal`: float32 (N,)."""

@@ -4,7 +4,8 @@ A cue's scene is prepared in the background and waits until it is taken. It stay
 
     prepare -> preparing -> ready -> on air -> ready ...      (or failed, with the reason)
 
-Timed cues (`--cue`) use the same background queue. Each is prepared as soon as the one before it is on air.
+Timed cues (`--cue`) use the same background queue. Each is prepared when the one before it has faded in, or 2 s before
+it is due if that comes first.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from streaming.inputs.live_input import LiveInput
 
 MAX_CUES = 24  # each holds a scene of about a megabyte
+PREPARING_S = 2  # a timed cue is prepared at least this long before it is due
 FAILURES = (ValueError, BundleError, EngineError)
 
 
@@ -60,6 +62,8 @@ class ShowController:
         self._timed: list[CueEntry] = []  # in order of time; only the first is prepared
         self._timed_controls: list[Cue] = []
         self._dissolve_s = 1.0
+        self._now_s = Fraction(0)  # time of the show
+        self._busy_s = Fraction(1)  # until then frames need the CPU: the show begins, or a scene fades in
         self._cycle: Iterator[str] | None = None  # names of scenes
         self._cycle_s = Fraction(0)
         self._say: Callable[[str], None] = print
@@ -130,8 +134,10 @@ class ShowController:
                 self._report(cue.at_s, _to_line(error))
             self._notify()
         with self._lock:
+            self._now_s = now_s
             is_due = bool(self._timed) and self._timed[0].at_s <= now_s
         if not is_due:
+            self._prepare_timed()
             return
         self._prepare_timed(is_due=True)
         with self._lock:
@@ -142,6 +148,7 @@ class ShowController:
             try:
                 if entry.state == "ready":
                     self._show(entry, self._dissolve_s)
+                    self._busy_s = now_s + Fraction(self._dissolve_s)
             except FAILURES as error:
                 entry.error = _to_line(error)
         if entry.error:
@@ -326,11 +333,15 @@ class ShowController:
         self._say(f"the cue at {float(at_s):g} s is left out: {error}")
 
     def _prepare_timed(self, *, is_due: bool = False) -> None:
-        """Begin to prepare the next timed prompt; one that needs the live input only when it is due."""
+        """Begin to prepare the next timed prompt if it is time; one that needs the live input only when it is due."""
         with self._lock:
-            if self._timed and self._timed[0].state == "waiting" and (is_due or not self._timed[0].is_live):
+            if not self._timed or self._timed[0].state != "waiting":
+                return
+            entry = self._timed[0]
+            is_time = self._now_s >= min(self._busy_s, entry.at_s - PREPARING_S) and not entry.is_live
+            if is_due or is_time:
                 self._start()
-                self._timed[0].state = "preparing"
+                entry.state = "preparing"
 
     def _start(self) -> None:
         """Start `_work` unless it runs; needs the lock."""
@@ -363,7 +374,8 @@ class ShowController:
             if entry.is_live:
                 assert self.input is not None, "checked before the show"
                 parts = {**parts, "image": self.input.picture()}
-            scene = generator.prepare(**with_text(parts, generator.text))
+            ahead_s = None if entry.number else max(0.0, float(entry.at_s - self._now_s))
+            scene = generator.prepare(ahead_s=ahead_s, **with_text(parts, generator.text))
             with self._lock:
                 entry.scene, entry.state = scene, "ready"
                 if entry.take_s is not None and entry.number in self._entries:

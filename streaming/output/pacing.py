@@ -49,12 +49,18 @@ class Pacer:
     Args:
         clock: the clock of the deadlines.
         fps: slots per second, above 0.
+
+    Attributes:
+        num_late: late frames so far.
+        num_dropped: slots without a frame so far.
+        num_ahead: slots by which frames are made ahead.
     """
 
     def __init__(self, clock: Clock, fps: Fraction) -> None:
         self.fps = fps
         self.num_late = 0
         self.num_dropped = 0
+        self.num_ahead = 0
         self._clock = clock
         self._start: Fraction | None = None
         self._next = 0
@@ -64,13 +70,19 @@ class Pacer:
         """The slot of the next frame, unless the engine falls behind."""
         return self._next
 
+    def make_ahead(self, slots: int) -> None:
+        """Make later frames `slots` slots ahead, and show them as many later; a frame must have been paced before."""
+        assert self._start is not None, "no frame has been paced yet"
+        self.num_ahead += slots
+        self._start += slots / self.fps
+
     def deadline(self, slot: int) -> Fraction:
         """Return when a slot is due, as an exact time of the clock in seconds; a frame must have been paced before."""
         assert self._start is not None, "no frame has been paced yet"
         return self._start + slot / self.fps
 
     def pace(self, is_stopped: Callable[[], bool] = lambda: False) -> int:
-        """Wait until the frame that is now ready is due.
+        """Wait until the frame that is now ready is due, or may be passed on to be shown `num_ahead` slots later.
 
         Args:
             is_stopped: called at least every quarter of a second; the wait ends when it returns True.
@@ -86,8 +98,9 @@ class Pacer:
             self.num_dropped += behind
             self._next += behind
         slot, due = self._next, self.deadline(self._next)
-        while (now := Fraction(self._clock.now())) < due and not is_stopped():
-            self._clock.sleep_until(_not_before(min(due, now + _NAP)))
+        ready = due - self.num_ahead / self.fps
+        while (now := Fraction(self._clock.now())) < ready and not is_stopped():
+            self._clock.sleep_until(_not_before(min(ready, now + _NAP)))
         if (now - due) * self.fps > Fraction(1, 2):
             self.num_late += 1
         self._next = slot + 1

@@ -45,6 +45,7 @@ class Player:
         self._options, self._bundle, self._controller, self._say = options, bundle, controller, say
         self._fallback: FallbackFrames | None = None
         self._input: LiveInput | None = None
+        self._pacer: Pacer | None = None
         self.generator = self._open()
         try:
             self._begin()
@@ -58,7 +59,9 @@ class Player:
         if self._fallback is not None and not self._fallback.is_up:
             return "none: the fallback picture is shown"
         generator = self.generator
-        return f"{generator.engine} {generator.precision}" + ("" if generator.detail == "full" else ", half the detail")
+        ahead = ", one frame ahead" if self._pacer is not None and self._pacer.num_ahead else ""
+        detail = "" if generator.detail == "full" else ", half the detail"
+        return f"{generator.engine} {generator.precision}{ahead}{detail}"
 
     def frames(self, pacer: Pacer, clock: Clock) -> Iterator[Picture]:
         """Return the show's frames; with --fallback they never end.
@@ -66,7 +69,7 @@ class Player:
         Raises:
             ValueError: the fallback picture cannot be read.
         """
-        generator = self.generator
+        generator, self._pacer = self.generator, pacer
         if self._options.fallback is None:
             return self._play(pacer)
         picture = load_fallback(self._options.fallback, generator.width, generator.height, self._options.pixels)
@@ -136,7 +139,7 @@ class Player:
 
     def _play(self, pacer: Pacer) -> Iterator[Picture]:
         """Yield frames; each uses the live input's latest frame and the cues that are due."""
-        latest, adaptation = None, Adaptation(pacer.fps, self._say)
+        latest, adaptation = None, Adaptation(pacer, self._say)
         while True:
             source = self._input if self.generator.has_live_input else None
             if source is not None and (frame := source.frame()) is not latest:
@@ -144,7 +147,7 @@ class Player:
                 latest = frame
             self._controller.play(pacer.next_slot / pacer.fps)
             if self._options.adapt == "on":
-                adaptation.update(self.generator, pacer.next_slot, pacer.num_late + pacer.num_dropped)
+                adaptation.update(self.generator)
             yield next(self.generator)
 
     def _open(self) -> Generator:

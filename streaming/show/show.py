@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from typing import Any
 
+from streaming.output.delivery import Delivery
 from streaming.output.fan_out import FanOut
 from streaming.output.frame_repeater import FrameRepeater
 from streaming.output.pacing import Clock, Pacer
@@ -45,6 +46,7 @@ class Show:
         self._clock = clock
         self._filler = filler
         self._put = fan_out.put if filler is None else filler.put
+        self._delivery: Delivery | None = None  # while frames are made ahead
         self._times = FrameTimes(pacer.fps)
         self._recent_s: deque[float] = deque(maxlen=_RECENT)
         self._latest: Mapping[str, Any] = {"engine": self.engine, **self.stats().to_json()}
@@ -75,13 +77,15 @@ class Show:
         Returns:
             Why it ended.
         """
-        if self._filler is None:
-            return self._run(frames, num_slots, is_stopped, on_refresh)
-        self._filler.start()
+        if self._filler is not None:
+            self._filler.start()
         try:
             return self._run(frames, num_slots, is_stopped, on_refresh)
         finally:
-            self._filler.close()
+            if self._delivery is not None:
+                self._delivery.close()
+            if self._filler is not None:
+                self._filler.close()
 
     def _run(
         self,
@@ -104,7 +108,7 @@ class Show:
                 break
             if num_slots is not None and slot >= num_slots:
                 return ShowEnd.TIME_IS_UP
-            self._put(picture, slot)
+            self._pass_on(picture, slot)
             now_s = self._clock.now()
             if self.first_frame_s is None:
                 self.first_frame_s = now_s
@@ -123,13 +127,21 @@ class Show:
             return ShowEnd.READER_GONE
         return ShowEnd.INTERRUPTED if is_stopped() else ShowEnd.ALL_DEAD
 
+    def _pass_on(self, picture: Picture, slot: int) -> None:
+        if self._pacer.num_ahead == 0:
+            self._put(picture, slot)
+            return
+        if self._delivery is None:
+            self._delivery = Delivery(self._put, self._pacer, self._clock)
+        self._delivery.put(picture, slot)
+
     def _delay(self) -> None:
         """Begin a frame a little later if there is time, so that it uses the latest values of the controls.
 
         A control that is set right after a frame was begun affects only the next one, which is delivered two intervals
         later. Half an interval is kept in reserve for frames that are slower than the recent ones.
         """
-        if self._recent_s:
+        if self._recent_s and not self._pacer.num_ahead:
             interval_s = float(1 / self._pacer.fps)
             delay_s = min(_MAX_DELAY * interval_s, interval_s / 2 - max(self._recent_s))
             self._clock.sleep_until(float(self._pacer.deadline(self._pacer.next_slot - 1)) + delay_s)

@@ -73,6 +73,33 @@ def test_scenes_follow_one_another_without_an_end(controller: ShowController, ge
     assert found == ["red", "red", "green", "green", "blue", "red", "green", "green", "blue"]
 
 
+def test_the_next_scene_is_not_prepared_while_one_fades_in(
+    controller: ShowController, generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both need the CPU: frames would be late."""
+    asked: list[float | None] = []
+    prepare = generator.prepare
+    monkeypatch.setattr(
+        generator, "prepare", lambda *, ahead_s, **parts: asked.append(ahead_s) or prepare(ahead_s=ahead_s, **parts)
+    )
+    controller.schedule([], dissolve_s=3.0, say=pytest.fail)
+    controller.cycle(list(COLOURS), Fraction(20))
+    waiting = Waiting(controller)
+    begun = []
+    for second in (0, 1, 20, 22, 23):
+        controller.play(Fraction(second))
+        waiting.until(lambda _: not controller._timed or controller._timed[0].state in ("ready", "waiting"))
+        begun.append(len(asked))
+        next(generator)
+    assert begun == [0, 1, 1, 1, 2]  # the first one a second after the start, the second one when the first is in
+    assert asked == [19.0, 17.0]  # seconds that there are for it
+
+
+def test_a_cue_that_is_due_soon_is_prepared_at_once(controller: ShowController, generator: Generator) -> None:
+    controller.schedule([Cue(Fraction(2), "scene", "green")], dissolve_s=1.0, say=pytest.fail)
+    assert controller._timed[0].state in ("preparing", "ready")
+
+
 def test_a_scene_that_is_taken_ends_the_turns(controller: ShowController, generator: Generator) -> None:
     controller.schedule([], dissolve_s=0.0, say=pytest.fail)
     controller.cycle(list(COLOURS), Fraction(20))

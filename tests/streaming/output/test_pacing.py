@@ -111,3 +111,19 @@ def test_system_clock_is_monotonic_and_never_wakes_early() -> None:
     before = time.monotonic()
     clock.sleep_until(before - 100)  # a deadline that has passed
     assert clock.now() >= before
+
+
+def test_a_frame_that_is_made_ahead_is_passed_on_early_and_shown_later() -> None:
+    clock = FakeClock(0.0)
+    pacer = Pacer(clock, Fraction(10))
+    pacer.pace()
+    pacer.make_ahead(1)
+    assert (pacer.pace(), clock.now()) == (1, pytest.approx(0.1))  # and it is due at 0.2
+    assert pacer.deadline(1) == Fraction(2, 10)
+    clock.advance(0.17)  # longer than its slot
+    assert (pacer.pace(), clock.now()) == (2, pytest.approx(0.27))
+    clock.advance(0.02)  # the one after it makes up for that
+    assert (pacer.pace(), clock.now()) == (3, pytest.approx(0.3))
+    assert (pacer.num_late, pacer.num_dropped) == (0, 0)
+    clock.advance(0.26)
+    assert (pacer.pace(), pacer.num_late) == (4, 1)

@@ -24,7 +24,8 @@ class Stage:
         self.clock = FakeClock(0.0)
         self.sink = sink
         self.fan_out = FanOut([sink])
-        self.show = Show(self.fan_out, Pacer(self.clock, Fraction(fps)), self.clock)
+        self.pacer = Pacer(self.clock, Fraction(fps))
+        self.show = Show(self.fan_out, self.pacer, self.clock)
         self.fan_out.open(feed())
         self.fan_out.wait_ready()
 
@@ -136,3 +137,46 @@ def test_one_slow_frame_ends_the_delay_for_a_while() -> None:
     delays = [round(moment - begun[0] - 0.01 - 0.1 * number, 6) for number, moment in enumerate(begun[1:])]
     assert delays[:3] == [0.008, 0, 0]
     assert delays[-1] == 0.008
+
+
+def test_frames_that_are_made_ahead_all_arrive_in_order_when_they_are_due() -> None:
+    stage = Stage(ScriptedSink())
+    delivered: list[tuple[int, float]] = []
+
+    def frames() -> Iterator[Picture]:
+        for index, picture in enumerate(endless()):
+            if index == 1:
+                stage.pacer.make_ahead(1)
+            yield picture
+
+    put = stage.fan_out.put
+
+    def watched(picture: Picture, slot: int) -> None:
+        delivered.append((slot, stage.clock.now()))
+        put(picture, slot)
+
+    stage.fan_out.put = watched  # type: ignore[method-assign]
+    show = Show(stage.fan_out, stage.pacer, stage.clock)
+    assert show.run(frames(), num_slots=12) is ShowEnd.TIME_IS_UP
+    assert [slot for slot, _ in delivered] == list(range(12))  # the last ones too: the show waits for them
+    assert all(at_s >= float(stage.pacer.deadline(slot)) - 1e-9 for slot, at_s in delivered[1:])
+    stage.fan_out.close()
+
+
+def test_what_a_delivery_raises_reaches_the_show() -> None:
+    stage = Stage(ScriptedSink())
+
+    def refuse(picture: Picture, slot: int) -> None:
+        if slot:
+            raise MemoryError("no memory for a copy")
+
+    def frames() -> Iterator[Picture]:
+        for index, picture in enumerate(endless()):
+            if index == 1:
+                stage.pacer.make_ahead(1)
+            yield picture
+
+    stage.fan_out.put = refuse  # type: ignore[method-assign]
+    with pytest.raises(MemoryError, match="no memory"):
+        Show(stage.fan_out, stage.pacer, stage.clock).run(frames(), is_stopped=lambda: stage.clock.now() > 1000)
+    stage.fan_out.close()
