@@ -1,4 +1,4 @@
-"""The command line of training: `python -m training shard|words|pretrain|probe|finetune|polish|sample`."""
+"""The command line of training: `python -m training shard|words|pretrain|probe|finetune|polish|enlarge|sample`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ EXAMPLES = """examples:
   python -m training probe    runs/landscape
   python -m training finetune training/configs/landscape.toml --data SHARDS --out runs/landscape
   python -m training polish   training/configs/landscape.toml --data SHARDS --out runs/landscape
+  python -m training enlarge  training/configs/landscape.toml --photos PHOTOS --out runs/landscape
   python -m training sample   runs/landscape
 
 FOOTAGE is a folder of videos, optionally with captions.csv (file,caption[,scene,class,licence,source]). Sharding is
@@ -27,6 +28,7 @@ pretrain.pt, finetune.pt and polish.pt, metrics.jsonl, heldout.jsonl, tensorboar
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     from training.data import shards, words
+    from training.stages import enlarge
     from training.tasks import probe
 
     main_parser = argparse.ArgumentParser(
@@ -63,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
             stage.add_argument(
                 "--pretrained", type=Path, metavar="FILE", help="checkpoint to start from (RUN/pretrain.pt)"
             )
+    enlarge.add_arguments(commands.add_parser("enlarge", help="train the network that enlarges painted pictures"))
     probe.add_arguments(commands.add_parser("probe", help="measure a pretrained encoder on held-out footage"))
     sample = commands.add_parser("sample", help="write samples of a run's generator")
     sample.add_argument("run", type=Path, metavar="RUN", help="the run's folder")
@@ -74,11 +77,12 @@ def parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> None:
     """Run one command; raises ValueError for a mistake of the user."""
     from training.data import shards, words
+    from training.stages import enlarge
     from training.tasks import probe
 
     commands = {
         "shard": shards.run, "words": words.run, "probe": probe.run, "sample": show_samples,
-        "pretrain": train_stage, "finetune": train_stage, "polish": train_stage,
+        "pretrain": train_stage, "finetune": train_stage, "polish": train_stage, "enlarge": enlarge.run,
     }  # fmt: skip
     commands[arguments.command](arguments)
 

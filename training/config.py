@@ -183,6 +183,33 @@ class PolishConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class EnlargeConfig:
+    """The enlarger of painted pictures, trained on photographs; it depends on no other stage."""
+
+    iterations: int = 2400
+    batch: int = 8
+    side: int = 192  # of the large crops in pixels
+    channels: int = 32
+    layers: int = 10
+    learning_rate: float = 1e-3
+    critic_learning_rate: float = 5e-4
+    critic_scale: float = 0.5  # of the encoder's channels
+    warm_up: int = 200  # iterations before the discriminator joins
+    l1: float = 1.0
+    perceptual: float = 0.5  # LPIPS; only with --perceptual
+    adversarial: float = 0.02
+    penalty: float = 2.0  # finite-difference R1 and R2
+    penalty_sigma: float = 0.02
+    penalty_every: int = 4  # iterations; the weight is scaled to match
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1 or self.batch < 1 or self.penalty_every < 1 or self.channels < 1 or self.layers < 1:
+            raise ValueError("enlarge.iterations, batch, penalty_every, channels and layers must be 1 or more")
+        if self.side % 32 or self.side < 64:
+            raise ValueError(f"enlarge.side is {self.side}, expected a multiple of 32 of at least 64")
+
+
+@dataclasses.dataclass(frozen=True)
 class RunConfig:
     """Settings of all stages."""
 
@@ -219,6 +246,7 @@ class Config:
     pretrain: PretrainConfig = dataclasses.field(default_factory=PretrainConfig)
     finetune: FinetuneConfig = dataclasses.field(default_factory=FinetuneConfig)
     polish: PolishConfig = dataclasses.field(default_factory=PolishConfig)
+    enlarge: EnlargeConfig = dataclasses.field(default_factory=EnlargeConfig)
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
     renewal_every_frames: int = 240
     renewal_dissolve_frames: int = 90
