@@ -26,18 +26,20 @@ _VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif"}
 
 
 class NamedPicture(NamedTuple):
-    """A picture, uint8 (H, W, 3) RGB, with the name of its file and its scene."""
+    """A picture, uint8 (H, W, 3) RGB, with the name of its file, its scene, licence and source."""
 
     name: str
     scene: str
+    licence: str
+    source: str
     pixels: npt.NDArray[np.uint8]
 
 
 def read_pictures(folders: Sequence[Path], min_side: int) -> list[NamedPicture]:
     """Read the photographs, and the first frame of each video, of some folders.
 
-    A `scene` column of a CSV file beside them (`file,...,scene,...`) groups what shows the same place; otherwise each
-    file is a scene of its own.
+    A CSV file beside them (`file[,scene,licence,source,...]`) says what shows the same scene, and where pictures are
+    from; otherwise each file is a scene of its own.
 
     Args:
         folders: searched without their subfolders.
@@ -50,11 +52,13 @@ def read_pictures(folders: Sequence[Path], min_side: int) -> list[NamedPicture]:
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"no folder {folder}: name one with photographs or videos")
-        scenes = _scenes(folder)
+        rows = _rows(folder)
         for path in sorted(folder.iterdir()):
             pixels = _read(path)
             if pixels is not None and min(pixels.shape[:2]) >= min_side:
-                found.append(NamedPicture(path.name, scenes.get(path.name, path.stem), pixels))
+                row = rows.get(path.name, {})
+                texts = (row.get(key) or "" for key in ("licence", "source"))
+                found.append(NamedPicture(path.name, row.get("scene") or path.stem, *texts, pixels))
     if not found:
         names = ", ".join(map(str, folders))
         raise ValueError(f"{names} has no picture with sides of at least {min_side} pixels: add larger ones")
@@ -127,13 +131,11 @@ def to_tensor(pictures: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
     return torch.from_numpy(stacked).float() / 255.0
 
 
-def _scenes(folder: Path) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _rows(folder: Path) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
     for path in sorted(folder.glob("*.csv")):
         with path.open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                if row.get("file") and row.get("scene"):
-                    found[row["file"]] = row["scene"]
+            found |= {row["file"]: row for row in csv.DictReader(file) if row.get("file")}
     return found
 
 

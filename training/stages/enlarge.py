@@ -115,7 +115,10 @@ class _Training:
         }
         self.pairs = PairSampler(trained, settings.side, config.run.seed)
         self.held = PairSampler(held, settings.side, config.run.seed + 1).batch(0, _HELD_OUT_PAIRS)
-        self.facts = {"trained": sorted({p.name for p in trained}), "held": sorted({p.name for p in held})}
+        self.facts: dict[str, Any] = {
+            "footage": sorted((picture.name, picture.licence, picture.source) for picture in trained),
+            "held": sorted(picture.name for picture in held),
+        }
 
     def run(self) -> None:
         start = self._resume()
@@ -252,7 +255,7 @@ class _Training:
         content = load_checkpoint(self.path)
         theirs = content["config"].get("enlarge")
         ours = self.config.to_dict()["enlarge"]
-        if content["stage"] != NAME or theirs != ours or content.get("trained") != self.facts["trained"]:
+        if content["stage"] != NAME or theirs != ours or content.get("footage") != self.facts["footage"]:
             raise ValueError(
                 f"{self.path} is of other settings or pictures: name another --out, or delete it to train again"
             )
