@@ -31,6 +31,7 @@ from training.checkpoint import load_generator
 from training.config import Config
 from training.data.words import WordVectors
 from training.model.generator import CLIP, VideoGenerator
+from training.stages.enlarge import load_enlarger
 
 GOLDEN_FRAMES = (1, 10, 100, 300)
 FEW_FRAMES = (100,)  # of the loops with an image, a clip or a text
@@ -109,8 +110,12 @@ def _write_bundle(
 ) -> list[ParityCheck]:
     with stages.stage("weights") as (row, _):
         generator, config, facts = load_generator(run)
-        round_weights(generator)
         row.note = f"{facts['stage']}, {facts['iteration']} iterations"
+        if (enlarger := run / "enlarge.pt").is_file():
+            generator.enlarger, pictures = load_enlarger(enlarger)
+            facts["footage"] = sorted({*map(tuple, facts["footage"]), *pictures})
+            row.note += ", with an enlarger"
+        round_weights(generator)
     entry = vocabulary = None
     if config.model.text_dimensions:
         with stages.stage("words") as (row, _):

@@ -11,19 +11,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.model.generator import CLIP, MotionMemory, StepState, VideoGenerator, detail_of, dissolve
-from training.model.painter import num_code_noise
+from training.model.painter import Seen, num_code_noise
 
 CROSS_FADE = 0.5  # part of a phase's life in which it fades; two phases at once lose detail
 
 
 class PaintGraph(nn.Module):
-    """paint.onnx: noise, and text if the generator takes it -> a picture of the trained size."""
+    """paint.onnx: noise, and text if the generator takes it -> a picture of the trained size, or enlarged."""
 
     def __init__(self, generator: VideoGenerator) -> None:
         super().__init__()
         condition, shape = generator.condition, generator.shape
         self.prior, self.painter, self.sharpness = condition.prior, condition.painter, shape.painted_sharpness
+        self.enlarger = generator.enlarger
         self.height, self.width = shape.height, shape.width
+        # Nothing is given, so what the painter sees is constant: one value per channel instead of 0.3 M weights.
+        for name, level in condition.painter.seen_nothing()._asdict().items():
+            self.register_buffer(name, level)
 
     def forward(self, noise: Tensor, text: Tensor | None = None) -> Tensor:
         """Return the picture, uint8 (1, h, w, 3) RGB.
@@ -32,10 +36,19 @@ class PaintGraph(nn.Module):
             noise: float32 (1, N).
             text: float32 (1, D).
         """
-        # Nothing is given: zeros that depend on an input, or what is computed from them would be stored as constants.
-        nothing = (noise[:, :1, None, None] * 0).expand(1, 3, self.height, self.width)
-        picture = self.painter(nothing, nothing[:, :1], self.prior(noise, text), text)
+        sizes = {"smooth": 1, "x32": 32, "x16": 16, "x8": 8, "x4": 4}
+        # Zeros that depend on an input, or whole planes would be stored as constants.
+        zero = noise[:, :1, None, None] * 0
+        seen = Seen(
+            *(
+                self.get_buffer(name) + zero.expand(1, 1, self.height // size, self.width // size)
+                for name, size in sizes.items()
+            )
+        )
+        picture = self.painter.paint(seen, self.prior(noise, text), text)
         picture = (picture + (self.sharpness - 1) * detail_of(picture)).clamp(0.0, 1.0)
+        if self.enlarger is not None:
+            picture = self.enlarger.whole(picture)
         return torch.floor(picture * 255.0 + 0.5).permute(0, 2, 3, 1).to(torch.uint8)
 
     def example_inputs(self, text_dimensions: int) -> tuple[Tensor, ...]:

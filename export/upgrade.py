@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from training.checkpoint import save_checkpoint
 from training.config import Config, load_config
 from training.data.words import write_words
 from training.model.generator import VideoGenerator
+from training.stages.enlarge import load_enlarger
 
 # Constants that the exporter has computed from a parameter: name -> (parameter, sign of its exponential).
 _COMPUTED = {"unsqueeze": ("log_rate", 1.0), "neg": ("log_damping", -1.0)}
@@ -37,6 +39,9 @@ def parser() -> argparse.ArgumentParser:
     add = upgrade.add_argument
     add("bundle", type=Path, metavar="OLD", help="folder of the bundle of schema 1")
     add("config", type=Path, metavar="CONFIG", help="configuration that it was trained with; it may have a new name")
+    add(
+        "--enlarger", type=Path, metavar="FILE", help="enlarge.pt of `python -m training enlarge`, for painted pictures"
+    )
     add("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write")
     add("--force", action="store_true", help="replace BUNDLE if it exists and is a bundle")
     return upgrade
@@ -61,6 +66,9 @@ def run(argv: Sequence[str]) -> Path:
     with tempfile.TemporaryDirectory(prefix="everframe-upgrade-") as folder:
         words = _write_words(bundle, Path(folder) / "words")
         _write_checkpoint(bundle, config, Path(folder) / "polish.pt", words)
+        if arguments.enlarger is not None:
+            load_enlarger(arguments.enlarger)
+            shutil.copyfile(arguments.enlarger, Path(folder) / "enlarge.pt")
         export_run(Path(folder), out, force=arguments.force, options=ExportOptions())
     return out
 

@@ -10,6 +10,7 @@ from export.graphs import CONDITION_INPUTS, STEP_INPUTS, STEP_OUTPUTS, Condition
 from export.onnx_writer import round_weights
 from export.parity.reference import displaced
 from tests import moving
+from training.model.enlarger import Enlarger
 from training.model.generator import CLIP, MotionMemory, Shape, VideoGenerator
 
 
@@ -88,6 +89,31 @@ def test_a_painted_picture_is_that_of_its_noise_and_text(generator: VideoGenerat
     assert (picture.shape, picture.dtype) == ((1, 64, 96, 3), torch.uint8)
     assert not torch.equal(graph(-noise, text), picture)
     assert len(graph.example_inputs(0)) == 1
+
+
+def test_what_the_painter_sees_of_nothing_is_constant(generator: VideoGenerator) -> None:
+    """The exported graph has these constants instead of the layers that compute them."""
+    graph = PaintGraph(generator)
+    noise, text = graph.example_inputs(8)
+    condition = generator.condition
+    nothing = torch.zeros(1, 3, 64, 96)
+    whole = condition.painter(nothing, nothing[:, :1], condition.prior(noise, text), text)
+    picture = graph(noise, text).permute(0, 3, 1, 2) / 255.0
+    assert generator.shape.painted_sharpness == 1
+    assert (picture - whole).abs().max() < 0.003
+
+
+def test_an_enlarger_enlarges_what_is_painted(generator: VideoGenerator) -> None:
+    small = PaintGraph(generator)
+    inputs = small.example_inputs(8)
+    generator.enlarger = Enlarger(4, 1).eval().requires_grad_(False)
+    try:
+        large = PaintGraph(generator)(*inputs)
+    finally:
+        generator.enlarger = None
+    assert large.shape == (1, 256, 384, 3)
+    blocks = large.float().unflatten(1, (64, 4)).unflatten(3, (96, 4)).mean(dim=(2, 4))
+    assert (blocks - small(*inputs).float()).abs().mean() < 6
 
 
 def test_the_reference_moves_whole_pixels_exactly() -> None:

@@ -57,8 +57,8 @@ def read_pictures(folders: Sequence[Path], min_side: int) -> list[NamedPicture]:
             pixels = _read(path)
             if pixels is not None and min(pixels.shape[:2]) >= min_side:
                 row = rows.get(path.name, {})
-                texts = (row.get(key) or "" for key in ("licence", "source"))
-                found.append(NamedPicture(path.name, row.get("scene") or path.stem, *texts, pixels))
+                scene, licence, source = (row.get(key) or "" for key in ("scene", "licence", "source"))
+                found.append(NamedPicture(path.name, scene or path.stem, licence, source, pixels))
     if not found:
         names = ", ".join(map(str, folders))
         raise ValueError(f"{names} has no picture with sides of at least {min_side} pixels: add larger ones")

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from training.model.enlarger import Enlarger
 from training.model.layers import FiLMBlock, Warp, conv, repeat_subpixels, resize, upsample
 from training.model.motion import ObservedFlow
 from training.model.painter import ContentPrior, Painter
@@ -482,3 +483,4 @@ class VideoGenerator(nn.Module):
         self.shape = shape
         self.condition = ConditionModel(shape, crop)
         self.step = StepModel(shape, crop)
+        self.enlarger: Enlarger | None = None  # of painted pictures; trained by itself, and added for export

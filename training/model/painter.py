@@ -6,6 +6,7 @@ Legend: B batch, C channels, H height, W width. It runs once per prompt, never p
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -149,6 +150,16 @@ def filled_in(image: Tensor, mask: Tensor) -> Tensor:
     return value
 
 
+class Seen(NamedTuple):
+    """What the painter has seen of a picture."""
+
+    smooth: Tensor  # (B, 3, H, W) the picture, filled in
+    x32: Tensor  # (B, 96, H/32, W/32), and the ways past the levels between:
+    x16: Tensor  # (B, 96, H/16, W/16)
+    x8: Tensor  # (B, 96, H/8, W/8)
+    x4: Tensor  # (B, 64, H/4, W/4)
+
+
 class Painter(nn.Module):
     """A U-Net from (picture, mask) and a content code to the whole picture.
 
@@ -211,7 +222,11 @@ class Painter(nn.Module):
         Returns:
             (B, 3, H, W) RGB in [0, 1]; equal to `image` where the mask is 1.
         """
-        batch = image.shape[0]
+        painted = self.paint(self.see(image, mask), code, text)
+        return image * mask + painted * (1 - mask)
+
+    def see(self, image: Tensor, mask: Tensor) -> Seen:
+        """Return what is seen of a picture; arguments as in `forward`."""
         with torch.autocast(image.device.type, enabled=False):
             smooth = filled_in(image.float(), mask.float())
         known = torch.cat([(2 * image - 1) * mask, mask, 2 * smooth - 1], dim=1)
@@ -219,22 +234,32 @@ class Painter(nn.Module):
         x8 = self.down8(F.leaky_relu(x4, 0.2))
         x16 = self.down16(F.leaky_relu(x8, 0.2))
         x32 = self.down32(F.leaky_relu(x16, 0.2))
+        return Seen(smooth, self.bottom(F.leaky_relu(x32, 0.2)), self.skip16(x16), self.skip8(x8), self.skip4(x4))
+
+    def paint(self, seen: Seen, code: Tensor, text: Tensor | None = None) -> Tensor:
+        """Return a picture, (B, 3, H, W) RGB in [0, 1]; arguments as in `forward`."""
+        batch = code.shape[0]
         local = code[:, GLOBAL_CODES:].reshape(batch, LOCAL_CODES, self.height // 8, self.width // 8)
         style = self.from_code(code[:, :GLOBAL_CODES])
         if self.from_text is not None and text is not None:
             style = style + self.from_text(text)
         style = self.mapping(style)
-        x = self.block32(self.bottom(F.leaky_relu(x32, 0.2)), style)
-        x = self.block16(self.merge16(enlarge(x) + self.skip16(x16)), style)
-        x = self.merge8(torch.cat([enlarge(x) + self.skip8(x8), local.to(x.dtype)], dim=1))
+        x = self.block32(seen.x32, style)
+        x = self.block16(self.merge16(enlarge(x) + seen.x16), style)
+        x = self.merge8(torch.cat([enlarge(x) + seen.x8, local.to(x.dtype)], dim=1))
         x = self.again8(self.block8(x, style), style)
         grain4, grain2 = (grain.expand(batch, -1, -1, -1).to(x.dtype) for grain in (self.grain4, self.grain2))
-        x = self.block4(self.narrow4(torch.cat([enlarge(x), grain4], dim=1)) + self.skip4(x4), style)
+        x = self.block4(self.narrow4(torch.cat([enlarge(x), grain4], dim=1)) + seen.x4, style)
         # Enlarged, not shuffled: sub-pixels of their own are where a discriminator's first gradients grow a grid.
         x = self.block2(self.narrow2(torch.cat([enlarge(F.leaky_relu(x, 0.2)), grain2], dim=1)))
         x = F.leaky_relu(self.narrow1(enlarge(F.leaky_relu(x, 0.2))), 0.2)
-        painted = torch.sigmoid(self.to_rgb(x).float() + torch.logit(smooth.clamp(0.02, 0.98)))  # (B, 3, H, W)
-        return image * mask + painted * (1 - mask)
+        return torch.sigmoid(self.to_rgb(x).float() + torch.logit(seen.smooth.clamp(0.02, 0.98)))
+
+    @torch.no_grad()
+    def seen_nothing(self) -> Seen:
+        """Return what is seen if nothing is given, with one value per channel: it is the same everywhere."""
+        nothing = torch.zeros(1, 3, 64, 64)
+        return Seen(*(level.mean(dim=(2, 3), keepdim=True) for level in self.see(nothing, nothing[:, :1])))
 
 
 class CodeHead(nn.Module):

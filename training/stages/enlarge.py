@@ -75,8 +75,8 @@ def run(arguments: argparse.Namespace) -> None:
     _Training(config, fabric, trained, held, perceptual, arguments.out).run()
 
 
-def load_enlarger(path: Path) -> Enlarger:
-    """Read the trained enlarger from a checkpoint.
+def load_enlarger(path: Path) -> tuple[Enlarger, list[tuple[str, str, str]]]:
+    """Read the trained enlarger from a checkpoint, and (file, licence, source) of the pictures it was trained on.
 
     Raises:
         ValueError: it is missing, damaged or of another stage.
@@ -87,7 +87,7 @@ def load_enlarger(path: Path) -> Enlarger:
     settings = content["config"]["enlarge"]
     enlarger = Enlarger(settings["channels"], settings["layers"])
     load_weights(enlarger, content["ema"], path)
-    return enlarger.eval().requires_grad_(False)
+    return enlarger.eval().requires_grad_(False), [tuple(row) for row in content["footage"]]
 
 
 class _Training:
