@@ -24,6 +24,9 @@ examples:
   python -m benchmarks quality bundles/satellite-256 --data FOOTAGE --i3d I3D \\
       --config training/configs/satellite-256.toml
       a bundle without its training's [footage]
+  python -m benchmarks quality bundles/landscape --data FOOTAGE --i3d I3D --size 256x256 \\
+      --parts i2v --without transport
+      with one part of the motion switched off, and what that changes
 
 Finished measurements are kept in the output folder: the same command resumes.
 Features of clips are kept in the user's cache, by content.
@@ -34,7 +37,10 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from benchmarks import plots
@@ -48,13 +54,17 @@ from benchmarks.quality.store import ResultStore
 from benchmarks.quality.table import print_sets, summary
 from benchmarks.quality.target import QualityTarget, open_target, state_norm
 from benchmarks.quality.text import PROMPTS, read_prompts
+from benchmarks.quality.without import PARTS as PARTS_OF_MOTION
+from benchmarks.quality.without import what_it_changes, without_rows, write_without
 from benchmarks.report import BenchmarkReport, command_line, progress_bars, write_beside, write_text
+from export.commandline import to_size
 from runtime.generator import Generator
 
 _MINIMA = {
     "clips": 4, "frames": MIN_FRAMES, "train_clips": 0, "horizon": 0, "shows": 1, "windows": 1, "probe_every": 3,
     "seed": 0, "threads": 1,
 }  # fmt: skip
+_COMPARED = 8  # pictures, with and without a part
 _LONG = ("per_clip", "per_prompt", "probes")  # lists that are left out of the line of JSON
 
 
@@ -80,6 +90,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--probe-every", type=int, default=50, metavar="N", help="frames between probes of the show (50)")
     add("--engine", default="auto", metavar="E", help="see `latency` (auto)")
     add("--precision", default="auto", metavar="P", help="see `latency` (auto)")
+    add("--size", metavar="WxH", help="frame size in pixels (the bundle's)")
+    add("--without", choices=PARTS_OF_MOTION, metavar="PART", help=f"switch off one of {', '.join(PARTS_OF_MOTION)}")
     add("--threads", type=int, metavar="T", help="CPU threads for everything (every core)")
     add("--cache", type=Path, metavar="DIR", help="where features are kept")
     add = parser.add_argument_group("how the footage was split in training, if the bundle does not say").add_argument
@@ -106,7 +118,16 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
     lpips = Lpips(options.lpips, options.threads) if options.lpips is not None else None
     prompts = read_prompts(options.prompts)
     plan = QualityPlan(options.seed, options.horizon, options.shows, options.windows, options.probe_every, prompts)
-    with open_target(options.target, options.words) as target, progress_bars() as progress:
+    with ExitStack() as stack:
+        target = whole = stack.enter_context(open_target(options.target, options.words))
+        if options.without is not None:
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="everframe-without-"))) / "bundle"
+            bundle, name = (
+                write_without(whole.bundle, options.without, folder),
+                f"{whole.name} without {options.without}",
+            )
+            target = replace(whole, bundle=bundle, name=name, key=f"{whole.key} without {options.without}")
+        progress = stack.enter_context(progress_bars())
         with _open(target, options) as generator:
             facts = {
                 "name": target.name,
@@ -145,6 +166,8 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
             progress=progress,
         )
         result = {"benchmark": "quality", **facts, **evaluate(context, parts)}
+        if options.without is not None:
+            result["without"] = {"part": options.without, **_compare(whole, target, context, options)}
         result["ledger"] = {extractor.name: {"sha256": extractor.sha256, "independent": True}}
         if lpips is not None:
             trained = True if options.trained_with_lpips else target.trained_with_lpips
@@ -153,7 +176,7 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
     result |= {"machine": machine, "command": command_line()}
     publish(result, context, out)
     print_sets(result)
-    rows = [*summary(result), ("page", "", str(out / "quality.html"))]
+    rows = [*summary(result), *without_rows(result), ("page", "", str(out / "quality.html"))]
     short = {name: {k: v for k, v in part.items() if k not in _LONG} for name, part in result["parts"].items()}
     return BenchmarkReport(f"quality of {target.name}", rows, {**result, "parts": short}, {"parts": result["parts"]})
 
@@ -208,5 +231,23 @@ def _check(options: argparse.Namespace) -> list[str] | None:
 
 def _open(target: QualityTarget, options: argparse.Namespace) -> Generator:
     return Generator.open(
-        target.bundle, engine=options.engine, precision=options.precision, seed=options.seed, threads=options.threads
+        target.bundle,
+        engine=options.engine,
+        precision=options.precision,
+        seed=options.seed,
+        threads=options.threads,
+        size=None if options.size is None else to_size(options.size),
     )
+
+
+def _compare(
+    whole: QualityTarget, without: QualityTarget, context: QualityContext, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Return `what_it_changes` on the first frames of real clips."""
+    pictures = [clip[0] for clip in context.real.clips[:_COMPARED]]
+    with (
+        _open(whole, options) as one,
+        _open(without, options) as other,
+        context.progress("without the part", len(pictures)) as advance,
+    ):
+        return what_it_changes(one, other, pictures, lambda: advance(1))
