@@ -33,6 +33,9 @@ BENCHMARKS = {
     "latency": Benchmark("benchmarks.latency.command", "time per frame, its stages, and other runtimes next to it"),
     "live": Benchmark("benchmarks.live.command", "glass-to-glass latency through RTMP, the page and ffmpeg"),
     "loading": Benchmark("benchmarks.training.loading", "sharding many short clips, then an epoch of batches"),
+    "photos": Benchmark(
+        "benchmarks.quality.photos", "photographs animated: first frame, detail, what must stand still"
+    ),
     "pictures": Benchmark("benchmarks.pictures", "a sheet of frames over time and a clip, made by bundles"),
     "pretraining": Benchmark("benchmarks.training.pretraining", "pretraining: clips per second, waiting, TFLOP/s"),
     "quality": Benchmark("benchmarks.quality.command", "distances to held-out footage, motion, text, memory, drift"),

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
-from export.commandline import to_list, to_size
+from export.commandline import add_sizes, sizes_of, to_list
 from runtime.errors import BundleError, EngineError
-from runtime.pixels.assemble import check_size
 from training.atomic_file import to_sentence
 
 # First arguments that select another command (write ./check for a run folder of that name).
@@ -69,11 +68,7 @@ def parser() -> argparse.ArgumentParser:
     add("run", type=Path, metavar="RUN", help="folder of a training run; its newest stage is exported")
     add("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write")
     add("--force", action="store_true", help="replace BUNDLE if it exists and is a bundle")
-    add("--size", default="1280x720", metavar="WxH", help="frame size in pixels if a show names none (%(default)s)")
-    add(
-        "--work", default="448x256,256x448", metavar="WxH,...",
-        help="sizes that the networks work at, multiples of 32; a show takes the one closest in shape (%(default)s)",
-    )  # fmt: skip
+    add_sizes(main_parser)
     add(
         "--precision", default="fp32,fp16", metavar="P,...",
         help="fp32, fp16: precisions of the TensorRT engines and of ONNX Runtime's parity (default: both)",
@@ -93,10 +88,7 @@ def parser() -> argparse.ArgumentParser:
 def run(argv: Sequence[str]) -> Path:
     """Export a run and return the bundle's folder."""
     arguments = parser().parse_args(argv)
-    frame = check_size(to_size(arguments.size))
-    sizes = tuple(to_size(text) for text in to_list(arguments.work))
-    if not sizes or any(side % 32 or side < 64 for size in sizes for side in size):
-        raise ValueError(f"--work must be WxH,... in multiples of 32 from 64 up, got {arguments.work!r}")
+    frame, sizes = sizes_of(arguments)
     precisions = to_list(arguments.precision)
     if not precisions or not set(precisions) <= set(PRECISIONS):
         raise ValueError(f"--precision must be fp32, fp16 or both (fp32,fp16), got {arguments.precision!r}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -13,6 +14,8 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+
+from runtime.pixels.assemble import check_size
 
 Advance = Callable[[float], None]
 LOG_WIDTH = 140  # columns where the output is not a terminal: rich would fold tables at 80
@@ -34,6 +37,29 @@ def to_size(text: str) -> tuple[int, int]:
 def to_list(text: str) -> tuple[str, ...]:
     """Parse names separated by commas; duplicates are removed."""
     return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+
+
+def add_sizes(parser: argparse.ArgumentParser) -> None:
+    """Add --size and --work, which `sizes_of` reads."""
+    add = parser.add_argument
+    add("--size", default="1280x720", metavar="WxH", help="frame size in pixels if a show names none (%(default)s)")
+    add(
+        "--work", default="448x256,256x448", metavar="WxH,...",
+        help="sizes that the networks work at, multiples of 32; a show takes the one closest in shape (%(default)s)",
+    )  # fmt: skip
+
+
+def sizes_of(arguments: argparse.Namespace) -> tuple[tuple[int, int], tuple[tuple[int, int], ...]]:
+    """Return the frame size and the work sizes, (width, height) in pixels.
+
+    Raises:
+        ValueError: one is not allowed.
+    """
+    frame = check_size(to_size(arguments.size))
+    work = tuple(to_size(text) for text in to_list(arguments.work))
+    if not work or any(side % 32 or side < 64 for size in work for side in size):
+        raise ValueError(f"--work must be WxH,... in multiples of 32 from 64 up, got {arguments.work!r}")
+    return frame, work
 
 
 def print_table(

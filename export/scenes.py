@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from export.areas import are_areas, filled
 from export.folder_writer import atomic_folder
 from runtime.bundle.manifest import SCENE_NAME
 from runtime.bundle.reader import open_bundle, write_manifest
@@ -109,26 +110,14 @@ def _checked(entry: dict[str, Any], file: Path) -> dict[str, Any]:
         raise ValueError(f"{where} has both moving and areas: leave one out")
     if not isinstance(entry.get("moving", ""), str) or not isinstance(entry.get("feather", FEATHER), (int, float)):
         raise ValueError(f"{where} has a wrong value: moving is a file, feather a number")
-    if not _are_areas(entry.get("areas", [])):
+    if not are_areas(entry.get("areas", [])):
         raise ValueError(f"{where} has a wrong area: give three points or more, each x and y from 0 to 1")
     return entry
 
 
-def _are_areas(areas: Any) -> bool:
-    """Return whether a value is a list of polygons in fractions of the picture."""
-
-    def is_point(value: Any) -> bool:
-        numbers = isinstance(value, list) and len(value) == 2 and all(isinstance(side, (int, float)) for side in value)
-        return numbers and all(0 <= side <= 1 for side in value)
-
-    return isinstance(areas, list) and all(
-        isinstance(area, list) and len(area) >= 3 and all(map(is_point, area)) for area in areas
-    )
-
-
 def _write(folder: Path, entry: dict[str, Any], photos: Path) -> dict[str, str]:
     """Write a scene's files and return its entry of the manifest."""
-    from PIL import Image, ImageDraw, ImageFilter
+    from PIL import Image, ImageFilter
 
     name = entry["name"]
     picture = load_image(photos / entry["picture"], *SIZE)
@@ -139,11 +128,9 @@ def _write(folder: Path, entry: dict[str, Any], photos: Path) -> dict[str, str]:
     if "moving" in entry:
         mask = Image.fromarray(load_mask(photos / entry["moving"], *SIZE)[..., 0])
     elif "areas" in entry:
-        mask = Image.new("L", SIZE)
-        for area in entry["areas"]:
-            points = [(x * SIZE[0], y * SIZE[1]) for x, y in area]
-            ImageDraw.Draw(mask).polygon(points, fill=255)
-        mask = mask.filter(ImageFilter.GaussianBlur(float(entry.get("feather", FEATHER)) * SIZE[0] / 1280))
+        mask = Image.fromarray(filled(entry["areas"], *SIZE)).filter(
+            ImageFilter.GaussianBlur(float(entry.get("feather", FEATHER)) * SIZE[0] / 1280)
+        )
     if mask is not None:
         scene["moving"] = f"scenes/{name}-moving.png"
         mask.resize((SIZE[0] // 4, SIZE[1] // 4), Image.Resampling.BOX).save(folder / scene["moving"], optimize=True)

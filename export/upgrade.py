@@ -18,6 +18,7 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from export.bundle_writer import ExportOptions, export_run
+from export.commandline import add_sizes, sizes_of
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.reader import Bundle, open_bundle
 from training.checkpoint import save_checkpoint
@@ -43,6 +44,7 @@ def parser() -> argparse.ArgumentParser:
         "--enlarger", type=Path, metavar="FILE", help="enlarge.pt of `python -m training enlarge`, for painted pictures"
     )
     add("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write")
+    add_sizes(upgrade)
     add("--force", action="store_true", help="replace BUNDLE if it exists and is a bundle")
     return upgrade
 
@@ -56,6 +58,7 @@ def run(argv: Sequence[str]) -> Path:
         ExportError: the new bundle's frames differ from PyTorch's.
     """
     arguments = parser().parse_args(argv)
+    frame, sizes = sizes_of(arguments)
     bundle, config = open_bundle(arguments.bundle), load_config(arguments.config)
     manifest = bundle.manifest
     if manifest.shapes or bundle.condition is None or "stage" not in manifest.provenance.get("training", {}):
@@ -69,7 +72,7 @@ def run(argv: Sequence[str]) -> Path:
         if arguments.enlarger is not None:
             load_enlarger(arguments.enlarger)
             shutil.copyfile(arguments.enlarger, Path(folder) / "enlarge.pt")
-        export_run(Path(folder), out, force=arguments.force, options=ExportOptions())
+        export_run(Path(folder), out, force=arguments.force, options=ExportOptions(frame=frame, sizes=sizes))
     return out
 
 

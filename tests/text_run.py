@@ -13,6 +13,7 @@ from tests.export.wordpiece import make_wordpieces
 from training.checkpoint import load_checkpoint, save_checkpoint
 from training.config import Config, FootageConfig
 from training.data.words import WordVectors
+from training.model.enlarger import Enlarger
 from training.model.generator import Shape, VideoGenerator
 
 WORDS = ["a", "the", "waterfall", "in", "mountains", "sea", "burning", "candle"]
@@ -44,6 +45,10 @@ def write_run(out: Path, tiny_run: Path) -> Path:
     ema = {f"generator.{key}": value for key, value in generator.state_dict().items()}
     facts = {"config": config.to_dict(), "ema": ema, "words": str(place), "vocabulary": ["sea", "candle"]}
     save_checkpoint(out / "finetune.pt", {**load_checkpoint(tiny_run / "finetune.pt"), **facts})
+    enlarger, settings = Enlarger(4, 1), {"enlarge": {"channels": 4, "layers": 1}}
+    picture = ("photo.png", "CC0-1.0", "made by the tests")
+    content = {"stage": "enlarge", "iteration": 1, "config": settings, "ema": enlarger.state_dict()}
+    save_checkpoint(out / "enlarge.pt", {**content, "footage": [picture]})
     return out
 
 

@@ -72,7 +72,7 @@ def test_a_bundle_is_complete(bundle: Path) -> None:
     manifest = json.loads((bundle / "bundle.json").read_text())
     assert set(manifest["files"]) == files - {"bundle.json"}
     assert manifest["provenance"]["data"] == [
-        {"name": "made by the tests", "licence": "CC0-1.0", "source": "made by the tests", "clips": 3}
+        {"name": "made by the tests", "licence": "CC0-1.0", "source": "made by the tests", "clips": 4}
     ]
     training = manifest["provenance"]["training"]
     assert (training["stage"], training["iterations"], training["seed"]) == ("finetune", 4, 0)

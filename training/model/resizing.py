@@ -25,5 +25,6 @@ def at_work_size(generator: VideoGenerator, size: tuple[int, int]) -> VideoGener
     width, height = size
     made = VideoGenerator(dataclasses.replace(generator.shape, height=height, width=width))
     made.condition.prior, made.condition.painter = generator.condition.prior, generator.condition.painter
+    made.enlarger = generator.enlarger
     made.load_state_dict(generator.state_dict())
     return made.to(next(generator.parameters()).device).train(generator.training)
