@@ -105,17 +105,27 @@ def export_run(run: Path, out: Path, *, force: bool = False, options: ExportOpti
     return checks
 
 
+def load_run(run: Path) -> tuple[VideoGenerator, Config, dict[str, Any]]:
+    """Return what `load_generator` does, with the enlarger if the run has one, and with rounded weights.
+
+    Raises:
+        ValueError: there is no checkpoint, or one is damaged.
+    """
+    generator, config, facts = load_generator(run)
+    if (enlarger := run / "enlarge.pt").is_file():
+        generator.enlarger, pictures = load_enlarger(enlarger)
+        facts["footage"] = sorted({*map(tuple, facts["footage"]), *pictures})
+    round_weights(generator)
+    return generator, config, facts
+
+
 def _write_bundle(
     run: Path, folder: Path, options: ExportOptions, requests: Sequence[EngineRequest], stages: ProgressTable
 ) -> list[ParityCheck]:
     with stages.stage("weights") as (row, _):
-        generator, config, facts = load_generator(run)
+        generator, config, facts = load_run(run)
         row.note = f"{facts['stage']}, {facts['iteration']} iterations"
-        if (enlarger := run / "enlarge.pt").is_file():
-            generator.enlarger, pictures = load_enlarger(enlarger)
-            facts["footage"] = sorted({*map(tuple, facts["footage"]), *pictures})
-            row.note += ", with an enlarger"
-        round_weights(generator)
+        row.note += "" if generator.enlarger is None else ", with an enlarger"
     entry = vocabulary = None
     if config.model.text_dimensions:
         with stages.stage("words") as (row, _):

@@ -68,13 +68,13 @@ def open_target(path: Path, words: Path | None = None) -> Iterator[QualityTarget
 
 def _export(run: Path, folder: Path, words: Path | None) -> QualityTarget:
     """Write a run's graphs and manifest, without golden frames and parity checks: for measuring only."""
+    from export.bundle_writer import load_run
     from export.manifest_writer import build_manifest, provenance
-    from export.onnx_writer import round_weights, write_graphs
+    from export.onnx_writer import write_graphs
     from export.vocabulary import write_vocabulary
-    from training.checkpoint import load_generator, newest_checkpoint
+    from training.checkpoint import newest_checkpoint
 
-    generator, config, facts = load_generator(run)
-    round_weights(generator)
+    generator, config, facts = load_run(run)
     size = config.model.width, config.model.height
     write_graphs(generator, folder, [size])
     entry = None

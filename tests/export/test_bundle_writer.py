@@ -23,11 +23,10 @@ import runtime
 from export import bundle_writer as assembly
 from export import engines
 from export.__main__ import main
-from export.bundle_writer import ExportError, ExportOptions, export_run
+from export.bundle_writer import ExportError, ExportOptions, export_run, load_run
 from export.folder_writer import atomic_folder
 from export.graphs import STEP_INPUTS
 from export.manifest_writer import provenance
-from export.onnx_writer import round_weights
 from export.parity.checks import ParityCheck
 from export.parity.reference import ReferencePrompt, reference_loop
 from runtime import Generator
@@ -145,8 +144,7 @@ def test_the_runtime_plays_it_and_matches_the_golden_frames(bundle: Path) -> Non
 
 
 def test_the_runtime_makes_pytorchs_frames_for_every_prompt(bundle: Path, text_run: Path) -> None:
-    reference, _, facts = load_generator(text_run)
-    round_weights(reference)
+    reference, _, facts = load_run(text_run)
     words = WordVectors.open(Path(facts["words"]))
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 255, (8, 8, 3)).astype(np.uint8)
