@@ -29,6 +29,7 @@ BENCHMARKS = {
     "all": Benchmark("benchmarks.everything", "every benchmark in docs/results.md, and its tables"),
     "attack": Benchmark("benchmarks.scenarios.attack", "a show whose page is attacked, next to a quiet one"),
     "endurance": Benchmark("benchmarks.scenarios.endurance", "a long show to RTMP, a recording and the page at once"),
+    "enlarging": Benchmark("benchmarks.quality.enlarging", "the enlarger of painted pictures beside other methods"),
     "gpu-check": Benchmark("benchmarks.gpu_check", "engines, CUDA graphs, parity and latency on an NVIDIA GPU"),
     "latency": Benchmark("benchmarks.latency.command", "time per frame, its stages, and other runtimes next to it"),
     "live": Benchmark("benchmarks.live.command", "glass-to-glass latency through RTMP, the page and ffmpeg"),
