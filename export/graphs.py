@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from training.model.generator import CLIP, MotionMemory, StepState, VideoGenerator, detail_of, dissolve
 from training.model.painter import Seen, num_code_noise
 
-CROSS_FADE = 0.5  # part of a phase's life in which it fades; two phases at once lose detail
-
 
 class PaintGraph(nn.Module):
     """paint.onnx: noise, and text if the generator takes it -> a picture of the trained size, or enlarged."""
@@ -106,8 +104,6 @@ class StepGraph(nn.Module):
         state = StepState(*tensors[2 * slots + 1 : 2 * slots + 1 + parts])
         noise, control = tensors[-2], self.step.paced(tensors[-1])
         moves = self.step.moves(memory, state, control)  # of zeros: none, so the picture itself comes first
-        share = ((moves[:, 4:] - 0.5) * (1 / CROSS_FADE) + 0.5).clamp(0.0, 1.0)
-        moves = torch.cat([moves[:, :4], share[:, :1]], dim=1)
         return moves, *self.step.advance(memory, state, noise, control)
 
     def example_inputs(self, memory: MotionMemory) -> tuple[Tensor, ...]:

@@ -36,7 +36,7 @@ def write_run(out: Path, tiny_run: Path) -> Path:
         for name, weight in generator.named_parameters():
             if "modulation" in name:  # they start at zero, and text would go unheard
                 weight.normal_(0, 0.1)
-            if name.endswith(("painter.to_rgb.weight", "merge8.weight")):
+            if name.endswith(("painter.to_rgb.weight", "painter.merge8.weight")):
                 weight.mul_(3)
     prior = generator.condition.prior
     prior.means.normal_(0, 1.5)

@@ -14,7 +14,7 @@ from training.atomic_file import written
 from training.config import Config, config_from_dict
 from training.model.generator import VideoGenerator
 
-VERSION = 3
+VERSION = 4
 STAGES = ("pretrain", "finetune", "polish")
 
 

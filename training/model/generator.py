@@ -16,34 +16,31 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.model.enlarger import Enlarger
-from training.model.layers import FiLMBlock, Warp, conv, repeat_subpixels, resize, upsample
+from training.model.layers import Warp, conv, resize, upsample
 from training.model.motion import ObservedFlow
 from training.model.painter import ContentPrior, Painter
 from training.model.trunk import Levels, Trunk, previous_rows
 
-STYLE = 64
 CLIP = 4  # frames of a clip to go on from; the last one is the present
 MAX_FLOW = 12.0  # pixels per frame
 MAX_MODE = 8.0  # pixels, of one oscillator mode
 MAX_LEARNED = 4.0  # pixels, of the recurrent displacement
 SPREADING = 2.0  # periods after the start until places' clocks are as far apart as they get
-GRAIN_SIZE = 2.0  # pixels by which two phases must differ to be textures of their own
+CROSS_FADE = 0.5  # part of a phase's life in which it fades; two phases at once lose detail
 SMOOTH = 8  # side of the blocks whose mean is not detail
 
 
 class ConditionMemory(NamedTuple):
-    """What `ConditionModel` hands to `StepModel`; the field names are the slots of the bundle."""
+    """What `ConditionModel` hands to `StepModel`: a picture, and how it moves."""
 
     picture: Tensor  # (B, 3, H, W) RGB in [0, 1]
-    features4: Tensor  # (B, 32, H/4, W/4)
     features8: Tensor  # (B, 64, H/8, W/8)
-    style: Tensor  # (B, STYLE)
     modes: Tensor  # (B, 4K, H/8, W/8): real and imaginary part, x and y, of each oscillator mode, pixels
     flow: Tensor  # (B, 3, H/4, W/4): steady flow x, y in pixels per frame, and how free to move, in [0, 1]
 
 
 class MotionMemory(NamedTuple):
-    """The part of a `ConditionMemory` that decides how a picture moves."""
+    """The part of a `ConditionMemory` that decides how a picture moves; the field names are slots of the bundle."""
 
     features8: Tensor  # (B, 64, H/8, W/8)
     modes: Tensor  # (B, 4K, H/8, W/8)
@@ -109,7 +106,7 @@ class Shape:
 
 
 class FrameEncoder(nn.Module):
-    """Picture -> features, style and motion: what pretraining starts and everything else reuses."""
+    """Picture -> features and motion: what pretraining starts and everything else reuses."""
 
     def __init__(self, shape: Shape, crop: int | None = None) -> None:
         super().__init__()
@@ -119,9 +116,7 @@ class FrameEncoder(nn.Module):
         c4, c8, c16, c32 = self.trunk.channels
         self.up16 = conv(c32, c16, 1)
         self.up8 = conv(c16, c8)
-        self.to_features4 = conv(c4, 32, 1)
         self.to_features8 = conv(c8, 64, 1)
-        self.to_style = nn.Linear(c32, STYLE)
         self.motion8 = conv(c8, 64)
         self.to_modes = conv(64, 4 * shape.num_modes, 1)
         self.motion4 = conv(64 + c4 + 3, 48)
@@ -171,9 +166,7 @@ class FrameEncoder(nn.Module):
         raw = self.to_flow(motion4).float()
         return ConditionMemory(
             picture=picture,
-            features4=self.to_features4(x4),
             features8=self.to_features8(y8),
-            style=torch.tanh(self.to_style(x32.mean(dim=(2, 3)))),
             modes=MAX_MODE * torch.tanh(self.to_modes(motion8).float() / 2),
             flow=torch.cat([MAX_FLOW * torch.tanh(raw[:, :2] / 4), torch.sigmoid(raw[:, 2:] + 1)], dim=1),
         )
@@ -256,20 +249,6 @@ def phase_field(height: int, width: int) -> Tensor:
     return (0.25 / len(waves)) * total[None, None]
 
 
-def contrast_gain(weight: Tensor, alike: Tensor) -> Tensor:
-    """Return the factor on detail that keeps its contrast while two phases cross-fade.
-
-    The variance of w a + (1 - w) b is w^2 + (1 - w)^2 + 2 w (1 - w) rho times theirs (variance-preserving blending,
-    Heitz and Neyret 2018, eq. 2, for textures of correlation rho).
-
-    Args:
-        weight: of the first phase, in [0, 1].
-        alike: correlation of the phases, in [0, 1]; same shape.
-    """
-    other = 1 - weight
-    return torch.rsqrt(weight * weight + other * other + 2 * alike * weight * other + 1e-6)
-
-
 class StepModel(nn.Module):
     """The second graph: memory, state, noise and controls -> a frame and the next state."""
 
@@ -289,21 +268,9 @@ class StepModel(nn.Module):
         self.candidate = conv(64 + 4 + 32, 32)
         self.to_displacement = conv(32, 2)
         self.warp4 = Warp(height // 4, width // 4, height, width)
-        self.warp8 = Warp(height // 8, width // 8, height, width)
         self.warp1 = Warp(height, width, height, width)
-        self.merge8 = conv(64 + 32, 64)
-        self.block8 = FiLMBlock(64, STYLE)
-        self.merge4 = conv(64 + 32, 64)
-        self.block4 = FiLMBlock(64, STYLE)
-        self.expand2 = conv(64, 64, 1)  # 16 channels at 1/2
-        self.merge2 = conv(16 + 24, 32)
-        self.refine2 = conv(32, 32)
-        self.to_residual = conv(32, 16)  # 4 channels at 1/1
         with torch.no_grad():
             self.to_displacement.weight.mul_(0.1)
-            self.to_residual.weight.mul_(0.1)
-        for layer in (self.expand2, self.to_residual):
-            repeat_subpixels(layer)
 
     def initial_state(self, batch: int, device: torch.device | str = "cpu") -> StepState:
         """Return the state before the first frame: zeros, as the bundle's contract says."""
@@ -403,10 +370,10 @@ class StepModel(nn.Module):
         return MAX_LEARNED * moved
 
     def moves(self, memory: ConditionMemory | MotionMemory, state: StepState, control: Tensor) -> Tensor:
-        """Return how the picture moves, (B, 6, H/4, W/4) float32.
+        """Return how the picture moves, (B, 5, H/4, W/4) float32.
 
-        Channels: x and y of the first phase, x and y of the second (pixels of the frame, positive right and down),
-        share of the first in [0, 1], gain on detail while both show.
+        Channels: x and y of the first phase, x and y of the second (pixels of the frame, positive right and down), and
+        the share of the first in [0, 1].
         """
         with torch.autocast(state.clock.device.type, enabled=False):
             swayed = self.sway(memory, state) + self.learned(state.hidden)
@@ -418,38 +385,19 @@ class StepModel(nn.Module):
             first = second + 0.5
             first = first - torch.floor(first)
             weight = 1.0 - torch.abs(2.0 * first - 1.0)  # (B, 1, H/4, W/4)
+            share = ((weight - 0.5) * (1 / CROSS_FADE) + 0.5).clamp(0.0, 1.0)
             period = float(self.shape.period_frames)
             move_a = swayed + self.transport(memory, control, (first - 0.5) * period)
             move_b = swayed + self.transport(memory, control, (second - 0.5) * period)
-            apart = (move_a - move_b).square().sum(dim=1, keepdim=True)
-            gain = contrast_gain(weight, torch.exp(-apart / (2 * GRAIN_SIZE**2)))
-            return torch.cat([move_a, move_b, weight, gain], dim=1)
+            return torch.cat([move_a, move_b, share], dim=1)
 
     def render(self, memory: ConditionMemory, state: StepState, control: Tensor) -> Tensor:
-        """Return the frame (B, 3, H, W), RGB in [0, 1], of a state."""
-        height, width = self.height, self.width
-        coarse = self.moves(memory, state, control)
-        move_a, move_b, weight = coarse[:, :2], coarse[:, 2:4], coarse[:, 4:5]
+        """Return the frame (B, 3, H, W), RGB in [0, 1], of a state: the picture, displaced."""
         with torch.autocast(state.clock.device.type, enabled=False):
-            moves = resize(coarse, height, width)
+            moves = resize(self.moves(memory, state, control), self.height, self.width)
             picture_a = self.warp1(memory.picture.float(), moves[:, :2])
             picture_b = self.warp1(memory.picture.float(), moves[:, 2:4])
-            picture = picture_b + moves[:, 4:5] * (picture_a - picture_b)
-            picture = picture + (moves[:, 5:] - 1) * detail_of(picture)
-        features_a, features_b = self.warp4(memory.features4, move_a), self.warp4(memory.features4, move_b)
-        features = features_b + weight.to(features_a.dtype) * (features_a - features_b)
-        move8 = F.avg_pool2d(move_b + weight * (move_a - move_b), 2)
-        x = torch.cat([self.warp8(memory.features8, move8), state.hidden.to(memory.features8.dtype)], dim=1)
-        x = self.block8(self.merge8(x), memory.style)
-        x = self.block4(self.merge4(torch.cat([upsample(x), features], dim=1)), memory.style)
-        x = F.pixel_shuffle(self.expand2(F.leaky_relu(x, 0.2)), 2)
-        seen = torch.cat([picture, picture_a - picture_b], dim=1)
-        x = self.merge2(torch.cat([x, F.pixel_unshuffle(2 * seen - 1, 2).to(x.dtype)], dim=1))
-        x = self.refine2(F.leaky_relu(x, 0.2))
-        made = F.pixel_shuffle(self.to_residual(F.leaky_relu(x, 0.2)), 2).float()  # (B, 4, H, W)
-        # Where the mask opens, a synthesised colour replaces the warped one; elsewhere the picture stays sharp.
-        mask = torch.sigmoid(made[:, 3:] - 2.0)
-        return (picture + mask * (0.5 + 0.5 * torch.tanh(made[:, :3]) - picture)).clamp(0.0, 1.0)
+            return picture_b + moves[:, 4:] * (picture_a - picture_b)
 
     def paced(self, control: Tensor) -> Tensor:
         """Return controls (B, 3) as `advance` and `render` want them: motion 1 at the shape's pace, wind as it was."""

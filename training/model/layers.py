@@ -25,15 +25,6 @@ def repeat_subpixels(layer: nn.Conv2d, factor: int = 2) -> None:
     layer.weight.copy_(blocks.repeat_interleave(factor**2, dim=0))
 
 
-@torch.no_grad()
-def average_subpixels(layer: nn.Conv2d, factor: int = 2) -> None:
-    """Make a layer before a pixel shuffle repeat pixels: each of a pixel's parts becomes their mean."""
-    for part in (layer.weight, layer.bias):
-        if part is not None:
-            groups = part.unflatten(0, (-1, factor**2))
-            part.copy_(groups.mean(dim=1, keepdim=True).expand_as(groups).flatten(0, 1))
-
-
 class FiLMBlock(nn.Module):
     """Residual block of two 3x3 convolutions, modulated between them (FiLM, Perez et al. 2018, eq. 1).
 

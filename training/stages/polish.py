@@ -2,8 +2,7 @@
 
 Scenes are generated from a mixture of codes that fine-tuning reads from footage with its recogniser; a code that is
 read in one pass loses most of the detail. Here codes and painter are optimised together until each code reproduces its
-own frame (GLO, Bojanowski et al. 2018, arXiv 1707.05776, eq. 2), on whole frames. Motion does not change; a grid that
-fine-tuning may have left in the step's last layer is removed.
+own frame (GLO, Bojanowski et al. 2018, arXiv 1707.05776, eq. 2), on whole frames. Motion does not change.
 
 Legend: B pictures of a batch, H height, W width.
 """
@@ -21,7 +20,6 @@ from training.checkpoint import load_checkpoint, load_weights, part_of, require_
 from training.config import Config
 from training.data.footage import Batch, ClipSampler
 from training.model.generator import VideoGenerator
-from training.model.layers import average_subpixels
 from training.model.perceptual import PerceptualDistance
 from training.stages.finetune import MIXTURE, in_proportion
 from training.stages.losses import require_finite
@@ -66,8 +64,6 @@ class PolishStage:
         self.facts: dict[str, Any] = {key: content[key] for key in ("words", "vocabulary") if key in content}
         self.generator = VideoGenerator(config.model)
         load_weights(self.generator, part_of(content["ema"], "generator."), source)
-        # What a frame's colours are synthesised from has four parts per pixel, and discriminators grow a grid in them.
-        average_subpixels(self.generator.step.to_residual)
         self.generator.requires_grad_(False)
         self.painter, self.prior = self.generator.condition.painter, self.generator.condition.prior
         self.painter.requires_grad_(True)

@@ -28,9 +28,9 @@ def test_weights_stay_and_what_is_in_pixels_is_built_for_the_size(size: tuple[in
     assert all(torch.equal(kept[key], state[key]) for key in kept)
     assert made.condition.painter is generator.condition.painter
     assert torch.equal(made.step.phases, phase_field(height // 4, width // 4))
-    grid = pixel_grid(height // 8, width // 8)
-    assert torch.equal(made.step.warp8.columns.expand(1, height // 8, -1), grid[..., 0])
-    assert torch.equal(made.step.warp8.rows.expand(1, -1, width // 8), grid[..., 1])
+    grid = pixel_grid(height // 4, width // 4)
+    assert torch.equal(made.step.warp4.columns.expand(1, height // 4, -1), grid[..., 0])
+    assert torch.equal(made.step.warp4.rows.expand(1, -1, width // 4), grid[..., 1])
     assert made.step.warp4.scale.flatten().tolist() == pytest.approx([2 / width, 2 / height])
     assert made.condition.encoder.observed.height == height
 

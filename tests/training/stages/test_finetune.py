@@ -159,7 +159,6 @@ def test_offsets_stay_within_the_horizon(horizon: int, fabric: Fabric) -> None:
 # What each loss reaches.
 
 GROUPS = {
-    "picture": "generator.step.refine2.weight",
     "state": "generator.step.update.weight",
     "flow": "generator.condition.encoder.to_flow.weight",
     "modes": "generator.condition.encoder.to_modes.weight",
@@ -168,7 +167,7 @@ GROUPS = {
     "code": "recogniser.head.to_global.weight",
     "place": "recogniser.head.to_local.weight",
 }
-MOVING = {"picture", "state", "flow", "modes"}
+MOVING = {"state", "flow", "modes"}
 PAINTED = {"painter", "text", "code", "place"}
 REACHED = {
     "adversarial": MOVING | PAINTED,

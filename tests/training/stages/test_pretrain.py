@@ -202,7 +202,7 @@ def test_decay_leaves_alone_what_no_loss_reaches(words: WordVectors) -> None:
     assert decayed[id(step.log_damping)] == 0
     task = stage.pretrainer.tasks["alignment"]
     assert decayed[id(task.log_scale)] == 0
-    assert decayed[id(step.merge8.weight)] > 0
+    assert decayed[id(step.update.weight)] > 0
 
 
 def test_offsets_are_four_frames_at_an_equal_distance_and_one_farther_ahead() -> None:
