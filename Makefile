@@ -7,7 +7,7 @@ BUNDLE ?= bundles/landscape
 APT_PACKAGES := nginx libnginx-mod-rtmp chromium srt-tools
 
 # Training on an accelerator. No environment is created: TRAIN_PYTHON is a Python that has PyTorch.
-GENERATOR ?= satellite-256
+GENERATOR ?= satellite
 RUN ?= runs/$(GENERATOR)
 TRAIN_PYTHON ?= $(PYTHON)
 TRAIN_CONFIG ?= training/configs/$(GENERATOR).toml

@@ -60,7 +60,7 @@ standard output.
 """
 _EPILOG = """\
 examples:
-  python -m benchmarks latency bundles/satellite-256
+  python -m benchmarks latency bundles/satellite
   python -m benchmarks latency bundles/mine --json mine.json --plot mine.png
   python -m benchmarks latency bundles/mine 2>/dev/null | tail -n 1 | jq .ms.p99
 

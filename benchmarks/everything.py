@@ -9,7 +9,7 @@ is skipped without it, and its table stays as it is.
 
 examples:
   python -m benchmarks all
-  python -m benchmarks all --only soak-satellite-256
+  python -m benchmarks all --only soak-satellite
   python -m benchmarks all --render
       write the tables again without measuring
 """
@@ -45,13 +45,13 @@ class Measurement:
 _LATENCY = ("--pixels", "i420", "--frames", "600", "--compare", "all")
 
 ENTRIES = (
-    Measurement("latency-satellite-256", ("latency", "bundles/satellite-256", *_LATENCY)),
+    Measurement("latency-satellite", ("latency", "bundles/satellite", *_LATENCY)),
     Measurement("latency-landscape", ("latency", "bundles/landscape", *_LATENCY)),
-    Measurement("live-satellite-256", ("live", "bundles/satellite-256")),
+    Measurement("live-satellite", ("live", "bundles/satellite")),
     Measurement("scale-landscape", ("scale", "bundles/landscape")),
-    Measurement("soak-satellite-256", ("soak", "bundles/satellite-256")),
-    Measurement("reconnect-satellite-256", ("reconnect", "bundles/satellite-256")),
-    Measurement("endurance-satellite-256", ("endurance", "bundles/satellite-256")),
+    Measurement("soak-satellite", ("soak", "bundles/satellite")),
+    Measurement("reconnect-satellite", ("reconnect", "bundles/satellite")),
+    Measurement("endurance-satellite", ("endurance", "bundles/satellite")),
 )
 
 

@@ -9,7 +9,7 @@ ONNX Runtime on the CPU, the first ten with graphs and without, and times what
 runs. Exit status 1 if something makes wrong frames, 2 without a CUDA device.
 
 examples:
-  python -m benchmarks gpu-check bundles/satellite-256
+  python -m benchmarks gpu-check bundles/satellite
   make gpu-check
 """
 

@@ -17,7 +17,7 @@ figures:
                 includes the wait
 
 examples:
-  python -m benchmarks latency bundles/satellite-256
+  python -m benchmarks latency bundles/satellite
       the fastest engine in its fastest precision, on every core
   python -m benchmarks latency bundles/mine --engine onnxruntime --threads 1
       one engine on one core

@@ -22,7 +22,7 @@ targets at 30 fps: RTMP glass to glass p99 under 100 ms; a control takes effect
 in a frame that is sent within two intervals
 
 examples:
-  python -m benchmarks live bundles/satellite-256
+  python -m benchmarks live bundles/satellite
   python -m benchmarks live bundles/mine --seconds 60 --roads rtmp --plot a.png
 """
 

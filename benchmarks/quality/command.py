@@ -21,8 +21,8 @@ examples:
       everything; quality.json, quality.png and quality.html in runs/quality/mine
   python -m benchmarks quality runs/mine --data FOOTAGE --i3d I3D --parts i2v --clips 16
       a training run, in a few minutes; with --train-clips 0 in less
-  python -m benchmarks quality bundles/satellite-256 --data FOOTAGE --i3d I3D \\
-      --config training/configs/satellite-256.toml
+  python -m benchmarks quality bundles/satellite --data FOOTAGE --i3d I3D \\
+      --config training/configs/satellite.toml
       a bundle without its training's [footage]
   python -m benchmarks quality bundles/landscape --data FOOTAGE --i3d I3D --size 256x256 \\
       --parts i2v --without transport

@@ -11,9 +11,9 @@ if a request of the operator fails, if descriptors or memory grow, or if the
 stream or the recording loses a frame.
 
 examples:
-  python -m benchmarks attack bundles/satellite-256
+  python -m benchmarks attack bundles/satellite
       ten minutes each
-  python -m benchmarks attack bundles/satellite-256 --seconds 60
+  python -m benchmarks attack bundles/satellite --seconds 60
 """
 
 from __future__ import annotations

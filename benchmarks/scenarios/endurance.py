@@ -9,9 +9,9 @@ the RTMP reader end within 40 ms of each other; memory does not grow. Exit
 status 1 if a check fails.
 
 examples:
-  python -m benchmarks endurance bundles/satellite-256
+  python -m benchmarks endurance bundles/satellite
       an hour
-  python -m benchmarks endurance bundles/satellite-256 --seconds 300
+  python -m benchmarks endurance bundles/satellite --seconds 300
 """
 
 from __future__ import annotations

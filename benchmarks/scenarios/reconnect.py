@@ -10,8 +10,8 @@ old), and whether the stream decodes again. Exit status 1 if a return takes more
 than 2 s, does not decode, or the other sink loses a frame.
 
 examples:
-  python -m benchmarks reconnect bundles/satellite-256
-  python -m benchmarks reconnect bundles/satellite-256 --kills 5
+  python -m benchmarks reconnect bundles/satellite
+  python -m benchmarks reconnect bundles/satellite --kills 5
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ after it; exit status 1 if one fails:
   picture   no window is black, white, of one colour or still
 
 examples:
-  python -m benchmarks soak bundles/satellite-256
+  python -m benchmarks soak bundles/satellite
       100,000 frames
   python -m benchmarks soak bundles/mine --frames 20000 --switch-every 200
       another scene every 200 frames

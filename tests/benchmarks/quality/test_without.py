@@ -66,9 +66,9 @@ def test_what_a_part_changes_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
     assert without_rows({}) == []
 
 
-def test_a_bundle_of_schema_1_is_refused(tmp_path: Path) -> None:
+def test_a_bundle_of_schema_1_is_refused(prompted_bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is of schema 1, expected schema 2"):
-        write_without(LANDSCAPE.parent / "satellite-256", "transport", tmp_path / "without")
+        write_without(prompted_bundle, "transport", tmp_path / "without")
 
 
 def test_a_bundle_of_another_origin_is_refused(tmp_path: Path) -> None:
