@@ -88,6 +88,11 @@ def test_a_table_and_a_picture(tmp_path: Path) -> None:
         assert image.width > 1000
 
 
+def test_a_show_without_a_recording_is_judged_without_it() -> None:
+    ends = {key: value for key, value in ENDS.items() if not key.startswith("recorded")}
+    assert passed(judge(samples(), ends, warm_up_s=10)) == {"frames": True, "sound": True, "memory": True}
+
+
 def test_the_ends_of_a_stream(tmp_path: Path) -> None:
     stream = FFmpegStream(PublishJob(str(tmp_path / "a.mkv"), "matroska", 64, 48, "30", "aac"))
     for slot in range(60):
