@@ -17,6 +17,7 @@ from training.atomic_file import to_sentence
 COMMANDS = {
     "from-onnx": "export.from_onnx.command",
     "import": "export.from_onnx.command",  # the old name of from-onnx, kept for one release
+    "from-tflite": "export.from_tflite",
     "check": "export.check",
     "upgrade": "export.upgrade",
     "scenes": "export.scenes",
@@ -57,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m export",
         usage="python -m export RUN --out BUNDLE [options]\n"
         "       python -m export from-onnx MODEL.onnx --out BUNDLE [options]\n"
+        "       python -m export from-tflite MODEL.tflite --out MODEL.onnx\n"
         "       python -m export check BUNDLE [options]\n"
         "       python -m export scenes BUNDLE FILE.toml [options]\n"
         "       python -m export upgrade OLD CONFIG --out BUNDLE",
@@ -127,6 +129,9 @@ def main() -> int:
         return 2
     if isinstance(out, int):
         return out
+    if out.is_file():
+        print(f"wrote {out} ({out.stat().st_size / 1e6:.1f} MB)")
+        return 0
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file() and file.parent != out / "engines")
     print(f"wrote {out} ({size / 1e6:.1f} MB without its engines)")
     return 0

@@ -1,0 +1,145 @@
+"""TensorFlow Lite networks as ONNX: each operation against PyTorch, and files that are none."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+
+from export.from_tflite import Network, Operation, read_network, run, to_onnx
+
+RANDOM = np.random.default_rng(0)
+
+
+class Options:
+    """Options as the schema's reader gives them: a method each."""
+
+    def __init__(self, **values: int) -> None:
+        self._values = values
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda: self._values.get(name, 0)
+
+
+def weights(*shape: int) -> np.ndarray:
+    return RANDOM.normal(size=shape).astype(np.float32)
+
+
+def network_of(operation: Operation, picture: np.ndarray, constants: dict[int, np.ndarray], shape: tuple) -> Network:
+    """A network of one operation: tensor 0 is the input, 9 the output."""
+    shapes: list[tuple[int, ...]] = [picture.shape, *((),) * 8, shape]
+    for number, array in constants.items():
+        shapes[number] = array.shape
+    return Network(shapes, constants, [(0, "in")], [(9, "out")], [operation])
+
+
+def played(operation: Operation, picture: np.ndarray, constants: dict[int, np.ndarray], shape: tuple) -> np.ndarray:
+    """Return the output (NHWC) of one operation in ONNX Runtime."""
+    model = to_onnx(network_of(operation, picture, constants, shape))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    found = session.run(None, {"in": np.ascontiguousarray(picture.transpose(0, 3, 1, 2))})[0]
+    assert found.shape == (shape[0], shape[3], shape[1], shape[2])
+    return found.transpose(0, 2, 3, 1)
+
+
+def planes(picture: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(picture.transpose(0, 3, 1, 2)))
+
+
+def nhwc(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.permute(0, 2, 3, 1).numpy()
+
+
+def test_a_strided_convolution_pads_below_and_to_the_right() -> None:
+    picture, kernel, bias = weights(1, 8, 6, 3), weights(5, 3, 3, 3), weights(5)
+    operation = Operation(
+        "CONV_2D", [0, 1, 2], [9], Options(StrideH=2, StrideW=2, DilationHFactor=1, DilationWFactor=1), b""
+    )
+    found = played(operation, picture, {1: kernel, 2: bias}, (1, 4, 3, 5))
+    padded = F.pad(planes(picture), (0, 1, 0, 1))  # SAME: a single row goes below
+    wanted = F.conv2d(padded, torch.from_numpy(kernel.transpose(0, 3, 1, 2).copy()), torch.from_numpy(bias), 2)
+    np.testing.assert_allclose(found, nhwc(wanted), atol=1e-5)
+
+
+@pytest.mark.parametrize(("padding", "size"), [(0, (8, 6)), (1, (4, 2))])
+def test_a_depthwise_convolution_with_an_activation(padding: int, size: tuple[int, int]) -> None:
+    picture, kernel = weights(1, 8, 6, 4), weights(1, 5, 5, 4)
+    options = Options(
+        StrideH=1, StrideW=1, DilationHFactor=1, DilationWFactor=1, Padding=padding, FusedActivationFunction=3
+    )
+    found = played(Operation("DEPTHWISE_CONV_2D", [0, 1, -1], [9], options, b""), picture, {1: kernel}, (1, *size, 4))
+    whole = torch.from_numpy(kernel.transpose(3, 0, 1, 2).copy())
+    wanted = F.conv2d(planes(picture), whole, padding=0 if padding else 2, groups=4).clamp(0, 6)
+    np.testing.assert_allclose(found, nhwc(wanted), atol=1e-5)
+
+
+def test_mediapipes_transposed_convolution() -> None:
+    picture, kernel, bias = weights(1, 3, 4, 6), weights(2, 2, 2, 6), weights(2)
+    operation = Operation("Convolution2DTransposeBias", [0, 1, 2], [9], None, struct.pack("<3i", 1, 2, 2))
+    found = played(operation, picture, {1: kernel, 2: bias}, (1, 6, 8, 2))
+    wanted = F.conv_transpose2d(
+        planes(picture), torch.from_numpy(kernel.transpose(3, 0, 1, 2).copy()), torch.from_numpy(bias), 2
+    )
+    np.testing.assert_allclose(found, nhwc(wanted), atol=1e-5)
+
+
+@pytest.mark.parametrize(("how", "corners"), [({"HalfPixelCenters": 1}, False), ({"AlignCorners": 1}, True)])
+def test_enlargement(how: dict[str, int], corners: bool) -> None:
+    picture = weights(1, 3, 4, 2)
+    operation = Operation("RESIZE_BILINEAR", [0, 1], [9], Options(**how), b"")
+    found = played(operation, picture, {1: np.array([6, 8], np.int32)}, (1, 6, 8, 2))
+    wanted = F.interpolate(planes(picture), (6, 8), mode="bilinear", align_corners=corners)
+    np.testing.assert_allclose(found, nhwc(wanted), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [("RELU", F.relu), ("LOGISTIC", torch.sigmoid), ("HARD_SWISH", F.hardswish)],
+)
+def test_functions_of_single_values(name: str, function: Any) -> None:
+    picture = 4 * weights(1, 3, 4, 2)
+    found = played(Operation(name, [0], [9], None, b""), picture, {}, picture.shape)
+    np.testing.assert_allclose(found, nhwc(function(planes(picture))), atol=1e-5)
+
+
+def test_means_pools_sums_and_joins() -> None:
+    picture, other = weights(1, 4, 6, 2), weights(1, 4, 6, 2)
+    mean = played(Operation("MEAN", [0, 1], [9], None, b""), picture, {1: np.array([1, 2], np.int32)}, (1, 1, 1, 2))
+    np.testing.assert_allclose(mean, picture.mean(axis=(1, 2), keepdims=True), atol=1e-6)
+    pool = Options(FilterHeight=4, FilterWidth=6, StrideH=4, StrideW=6, Padding=1)
+    pooled = played(Operation("AVERAGE_POOL_2D", [0], [9], pool, b""), picture, {}, (1, 1, 1, 2))
+    np.testing.assert_allclose(pooled, mean, atol=1e-6)
+    total = played(
+        Operation("ADD", [0, 1], [9], Options(FusedActivationFunction=1), b""), picture, {1: other}, picture.shape
+    )
+    np.testing.assert_allclose(total, np.maximum(picture + other, 0), atol=1e-6)
+    joined = played(Operation("CONCATENATION", [0, 1], [9], Options(Axis=3), b""), picture, {1: other}, (1, 4, 6, 4))
+    np.testing.assert_array_equal(joined, np.concatenate([picture, other], axis=3))
+
+
+def test_what_is_not_supported_is_refused() -> None:
+    picture = weights(1, 4, 6, 2)
+    with pytest.raises(ValueError, match="the operation LSTM is not supported, only CONV_2D"):
+        to_onnx(network_of(Operation("LSTM", [0], [9], None, b""), picture, {}, picture.shape))
+    options = Options(StrideH=1, StrideW=1, DilationHFactor=2, DilationWFactor=2)
+    dilated = Operation("CONV_2D", [0, 1, -1], [9], options, b"")
+    with pytest.raises(ValueError, match="dilated convolutions are not supported"):
+        to_onnx(network_of(dilated, picture, {1: weights(2, 3, 3, 2)}, picture.shape))
+    mean = Operation("MEAN", [0, 1], [9], None, b"")
+    with pytest.raises(ValueError, match="a mean over the axes"):
+        to_onnx(network_of(mean, picture, {1: np.array([3], np.int32)}, (1, 4, 6, 1)))
+
+
+def test_a_file_that_is_none_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    (tmp_path / "a.tflite").write_bytes(b"no network at all")
+    with pytest.raises(ValueError, match="pip install tflite|is no TensorFlow Lite file that can be read"):  # noqa: RUF043
+        run([str(tmp_path / "a.tflite"), "--out", str(tmp_path / "a.onnx")])
+    with pytest.raises(ValueError, match="pip install tflite|is no TensorFlow Lite file that can be read"):  # noqa: RUF043
+        read_network(tmp_path / "none.tflite")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tflite"]
