@@ -113,8 +113,7 @@ def load_run(run: Path) -> tuple[VideoGenerator, Config, dict[str, Any]]:
     """
     generator, config, facts = load_generator(run)
     if (enlarger := run / "enlarge.pt").is_file():
-        generator.enlarger, pictures = load_enlarger(enlarger)
-        facts["footage"] = sorted({*map(tuple, facts["footage"]), *pictures})
+        generator.enlarger, facts["pictures"] = load_enlarger(enlarger)
     round_weights(generator)
     return generator, config, facts
 

@@ -7,7 +7,8 @@ import datetime
 import importlib.metadata
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -88,15 +89,10 @@ def build_manifest(
 
 def provenance(config: Config, facts: dict[str, Any]) -> Entry:
     """Return the provenance of a bundle: footage and licences, configuration, software, training."""
-    data: dict[tuple[str, str], int] = {}
-    for _, licence, source in facts["footage"]:
-        key = (licence or "not stated", source or "not stated")
-        data[key] = data.get(key, 0) + 1
+    pictures = {"pictures": _counted(facts["pictures"], "pictures")} if facts.get("pictures") else {}
     return {
-        "data": [
-            {"name": source, "licence": licence, "source": source, "clips": clips}
-            for (licence, source), clips in sorted(data.items())
-        ],
+        "data": _counted(facts["footage"], "clips"),
+        **pictures,  # that the enlarger was trained on
         "config_sha256": config.digest(),
         "commit": _commit(),
         "software": {
@@ -114,6 +110,15 @@ def provenance(config: Config, facts: dict[str, Any]) -> Entry:
         },
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def _counted(files: Iterable[Sequence[str]], unit: str) -> list[dict[str, Any]]:
+    """Return how many files of each licence and source there are; each file is (name, licence, source)."""
+    found = Counter((licence or "not stated", source or "not stated") for _, licence, source in files)
+    return [
+        {"name": source, "licence": licence, "source": source, unit: count}
+        for (licence, source), count in sorted(found.items())
+    ]
 
 
 def _commit() -> str:

@@ -70,9 +70,9 @@ def test_a_bundle_is_complete(bundle: Path) -> None:
     assert [path.name for path in bundle.parent.iterdir()] == ["tiny"], "no temporary folder is left"
     manifest = json.loads((bundle / "bundle.json").read_text())
     assert set(manifest["files"]) == files - {"bundle.json"}
-    assert manifest["provenance"]["data"] == [
-        {"name": "made by the tests", "licence": "CC0-1.0", "source": "made by the tests", "clips": 4}
-    ]
+    source = {"name": "made by the tests", "licence": "CC0-1.0", "source": "made by the tests"}
+    assert manifest["provenance"]["data"] == [{**source, "clips": 3}]
+    assert manifest["provenance"]["pictures"] == [{**source, "pictures": 1}]
     training = manifest["provenance"]["training"]
     assert (training["stage"], training["iterations"], training["seed"]) == ("finetune", 4, 0)
     assert training["footage"]["short_side"] == 72
