@@ -177,6 +177,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="if frames run late, make each one ahead; if that is not enough, with half the detail (default: on)",
     )
     add("--input", metavar="IN", help="live input: webcam[:DEVICE], testcard, a file or an address")
+    add("--matte", metavar="BUNDLE", help="put the person of --input over the show, e.g. bundles/person")
+    add("--mirror", action="store_true", help="with --matte: mirror the person")
     add("--text", metavar="TEXT", help="what to show, in a few words of English")
     add(
         "--preset",

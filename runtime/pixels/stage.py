@@ -12,11 +12,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from runtime.bundle.tensors import MOVES, TensorSpec
+from runtime.pixels.graph import GraphBuilder
 
 BLOCK = 2  # side of the squares of pixels that move together
 PREFIX = "pixel_stage."  # of the names of its tensors
@@ -83,7 +83,7 @@ def build_pixel_stage(
         A graph with the inputs `moves` and those of `plane_sets`. Its output, PREFIX + `pixels`, is uint8 (1, H, W, 3)
         RGB, or (1, H * 3 / 2, W) I420. Planes hold what the frame holds, 0 to 255.
     """
-    graph = _Graph()
+    graph = GraphBuilder(PREFIX)
     inputs = [helper.make_tensor_value_info(moves.name, TensorProto.FLOAT, moves.shape)]
     planes: list[str] = []
     shape = (1, height, width, 3) if pixels == "rgb" else (1, height * 3 // 2, width)
@@ -101,27 +101,7 @@ def build_pixel_stage(
     return helper.make_graph(graph.nodes, "pixel_stage", inputs, [output], graph.constants)
 
 
-class _Graph:
-    """Nodes and constants of a graph that is being built; names are numbered."""
-
-    def __init__(self) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-
-    def constant(self, value: npt.NDArray[np.generic]) -> str:
-        """Add a constant and return its name."""
-        name = f"{PREFIX}constant{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(value, name))
-        return name
-
-    def add(self, operation: str, inputs: list[str], *, output: str = "", **attributes: object) -> str:
-        """Add a node of one output and return the output's name."""
-        name = output or f"{PREFIX}{operation.lower()}{len(self.nodes)}"
-        self.nodes.append(helper.make_node(operation, inputs, [name], name=f"{name}.node", **attributes))
-        return name
-
-
-def _sample(graph: _Graph, item: PlaneSet, moves: TensorSpec, work: tuple[int, int], *, half: bool) -> str:
+def _sample(graph: GraphBuilder, item: PlaneSet, moves: TensorSpec, work: tuple[int, int], *, half: bool) -> str:
     """Add the sampling of some planes; returns the blended planes (1, planes, height, width), rounded, as float."""
     rows, columns = -(-item.height // BLOCK), -(-item.width // BLOCK)
     enlarged = moves.name
@@ -130,13 +110,13 @@ def _sample(graph: _Graph, item: PlaneSet, moves: TensorSpec, work: tuple[int, i
     shape = graph.constant(np.array([1, item.planes * BLOCK * BLOCK, item.rows, item.columns], np.int64))
     picture = graph.add("Reshape", [item.name, shape])
     if half:  # the first copy of each plane, sampled between the pixels of a block: their average
-        picture = _slice(graph, picture, 0, item.planes * BLOCK * BLOCK, step=BLOCK * BLOCK)
+        picture = graph.slice(picture, 0, item.planes * BLOCK * BLOCK, step=BLOCK * BLOCK)
     corner = item.margin + (BLOCK / 2 if half else 0.5)
     phases = []
     for first in (0, 2):
-        displacement = _slice(graph, enlarged, first, first + 2)
+        displacement = graph.slice(enlarged, first, first + 2)
         phases.append(_phase(graph, item, picture, displacement, (rows, columns), work, corner))
-    share = _slice(graph, enlarged, MOVES - 1, MOVES)
+    share = graph.slice(enlarged, MOVES - 1, MOVES)
     change = graph.add("Mul", [share, graph.add("Sub", phases)])
     blended = graph.add("Add", [phases[1], change])
     if half:
@@ -150,7 +130,7 @@ def _sample(graph: _Graph, item: PlaneSet, moves: TensorSpec, work: tuple[int, i
 
 
 def _phase(
-    graph: _Graph,
+    graph: GraphBuilder,
     item: PlaneSet,
     picture: str,
     displacement: str,
@@ -169,7 +149,7 @@ def _phase(
     return graph.add("GridSample", [picture, grid], mode="bilinear", padding_mode="border", align_corners=0)
 
 
-def _doubled(graph: _Graph, name: str, rows: int, columns: int) -> str:
+def _doubled(graph: GraphBuilder, name: str, rows: int, columns: int) -> str:
     """Add a bilinear enlargement by 2, before DepthToSpace: (1, C, rows, columns) -> (1, 4 C, rows, columns).
 
     As sums of shifted copies: OpenVINO's own takes four times as long.
@@ -184,19 +164,13 @@ def _doubled(graph: _Graph, name: str, rows: int, columns: int) -> str:
     return graph.add("Reshape", [graph.add("Concat", stacked, axis=2), shape])
 
 
-def _pairs(graph: _Graph, name: str, axis: int, count: int, near: str, far: str) -> list[str]:
+def _pairs(graph: GraphBuilder, name: str, axis: int, count: int, near: str, far: str) -> list[str]:
     """Add the two values that each of `count` values becomes along an axis, which is padded by 1."""
-    before, here, after = (_slice(graph, name, start, start + count, axis=axis) for start in range(3))
+    before, here, after = (graph.slice(name, start, start + count, axis=axis) for start in range(3))
     middle = graph.add("Mul", [here, near])
     return [graph.add("Add", [middle, graph.add("Mul", [side, far])]) for side in (before, after)]
 
 
-def _enlarged(graph: _Graph, name: str, shape: list[int]) -> str:
+def _enlarged(graph: GraphBuilder, name: str, shape: list[int]) -> str:
     how = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
     return graph.add("Resize", [name, "", "", graph.constant(np.array(shape, np.int64))], **how)
-
-
-def _slice(graph: _Graph, name: str, start: int, stop: int, step: int = 1, axis: int = 1) -> str:
-    """Add a slice, of the channels unless another axis is named."""
-    bounds = [graph.constant(np.array([value], np.int64)) for value in (start, stop, axis, step)]
-    return graph.add("Slice", [name, *bounds])

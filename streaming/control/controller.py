@@ -23,6 +23,7 @@ from runtime.prompts.background import BackgroundThread
 from streaming.control.cues import PARTS, Cue, CueEntry, to_label, to_prompts, with_text
 
 if TYPE_CHECKING:
+    from runtime.compositing.composite import Composite
     from streaming.inputs.live_input import LiveInput
 
 MAX_CUES = 24  # each holds a scene of about a megabyte
@@ -43,11 +44,13 @@ class ShowController:
 
     Attributes:
         input: the live input, or None.
+        composite: puts the person of the live input over frames, or None; its controls are the show's, too.
         on_change: each is called without arguments when `state` has changed, by the thread that changed it.
     """
 
     def __init__(self) -> None:
         self.input: LiveInput | None = None
+        self.composite: Composite | None = None
         self.on_change: list[Callable[[], object]] = []
         self._lock = threading.Lock()
         self._generator: Generator | None = None
@@ -178,7 +181,10 @@ class ShowController:
                 "on_air": "",
                 "input": None,
             }
-        values = generator.controls
+        values, specs = generator.controls, list(generator.manifest.controls.values())
+        if self.composite is not None:
+            values |= self.composite.controls
+            specs += self.composite.control_specs
         controls = [
             {
                 "name": control.name,
@@ -190,7 +196,7 @@ class ShowController:
                 "value": values[control.name],
                 "is_whole": control.target == "seed",
             }
-            for control in generator.manifest.controls.values()
+            for control in specs
         ]
         return {
             "is_ready": True,
@@ -216,11 +222,13 @@ class ShowController:
             ValueError: the value is out of range.
             NotReadyError: the show has not begun.
         """
-        generator = self._ready()
+        target: Generator | Composite = self._ready()
+        if self.composite is not None and name in self.composite.controls:
+            target = self.composite
         try:
-            generator.set_control(name, value)
+            target.set_control(name, value)
         except ValueError as error:
-            raise error if name in generator.controls else UnknownError(str(error)) from error
+            raise error if name in target.controls else UnknownError(str(error)) from error
         self._notify()
         return value
 

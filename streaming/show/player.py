@@ -6,7 +6,7 @@ import argparse
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime import BundleError, EngineError, Generator
 from runtime.engines.table import count_cores
@@ -18,6 +18,9 @@ from streaming.output.pacing import Clock, Pacer
 from streaming.show.adaptation import Adaptation
 from streaming.show.fallback import FallbackFrames, load_fallback
 from streaming.sinks.sink import Picture
+
+if TYPE_CHECKING:
+    from runtime.compositing.composite import Composite
 
 PROMPT = ("image", "clip", "text", "moving", "scene")
 _INPUT_S = 15.0  # for an input's first frame
@@ -46,6 +49,7 @@ class Player:
         self._fallback: FallbackFrames | None = None
         self._input: LiveInput | None = None
         self._pacer: Pacer | None = None
+        self._composite: Composite | None = None
         self.generator = self._open()
         try:
             self._begin()
@@ -89,6 +93,8 @@ class Player:
         self.generator.close()
         if self._input is not None:
             self._input.close()
+        if self._composite is not None:
+            self._composite.close()
 
     def __enter__(self) -> Player:
         return self
@@ -98,8 +104,9 @@ class Player:
 
     def _begin(self) -> None:
         generator, options = self.generator, self._options
+        self._open_composite()
         for name, value in options.control:
-            generator.check_control(name, value)
+            self._target(name).check_control(name, value)
         self._open_input()
         prompt: dict[str, Any] = {part: value for part in PROMPT if (value := getattr(options, part)) is not None}
         names = [scene.name for scene in generator.manifest.scenes]
@@ -113,12 +120,39 @@ class Player:
         elif prompt:
             generator.condition(**prompt)
         for name, value in options.control:  # after the prompt: one for the seed then keeps its text
-            generator.set_control(name, value)
+            self._target(name).set_control(name, value)
         seed = generator.manifest.default_seed if options.seed is None else options.seed
         self._controller.attach(generator, to_label({**prompt, "seed": seed}))
         self._controller.schedule(options.cue, dissolve_s=options.dissolve, say=self._say)
         if shows_all and not any(cue.kind in PARTS for cue in options.cue):
             self._controller.cycle(names, options.every)
+
+    def _target(self, control: str) -> Generator | Composite:
+        """Return what has a control of this name; the generator if nothing has."""
+        if self._composite is not None and control in self._composite.controls:
+            return self._composite
+        return self.generator
+
+    def _open_composite(self) -> None:
+        generator, options = self.generator, self._options
+        if options.matte is None:
+            if options.mirror:
+                raise ValueError("--mirror turns the person of --matte round: add --matte BUNDLE")
+            return
+        if options.input is None:
+            raise ValueError("--matte cuts a person out of a live input: add --input webcam, a file or an address")
+        from runtime.compositing.composite import Composite
+
+        self._composite = Composite.open(
+            options.matte,
+            generator.width,
+            generator.height,
+            pixels=options.pixels,
+            engine=options.engine,
+            threads=self._threads(),
+        )
+        self._composite.is_mirrored = options.mirror
+        self._controller.composite = self._composite
 
     def _open_input(self) -> None:
         generator, options = self.generator, self._options
@@ -130,7 +164,7 @@ class Player:
                     "--input testcard, or a file or an address"
                 )
             return
-        if not is_fed and "image" not in generator.takes:
+        if not is_fed and self._composite is None and "image" not in generator.takes:
             raise ValueError(f"{generator.manifest.name} takes no pictures: leave --input out")
         stand_in = None if options.fallback is None else load_image(options.fallback, *size)
         self._input = self._controller.input = LiveInput(options.input, *size, stand_in=stand_in)
@@ -139,16 +173,24 @@ class Player:
 
     def _play(self, pacer: Pacer) -> Iterator[Picture]:
         """Yield frames; each uses the live input's latest frame and the cues that are due."""
-        latest, adaptation = None, Adaptation(pacer, self._say)
+        latest, adaptation, composite = None, Adaptation(pacer, self._say), self._composite
         while True:
-            source = self._input if self.generator.has_live_input else None
+            is_used = self.generator.has_live_input or composite is not None
+            source = self._input if is_used else None
             if source is not None and (frame := source.frame()) is not latest:
-                self.generator.feed_live(frame)
+                for receiver in (self.generator if self.generator.has_live_input else None, composite):
+                    if receiver is not None:
+                        receiver.feed_live(frame)
                 latest = frame
             self._controller.play(pacer.next_slot / pacer.fps)
             if self._options.adapt == "on":
                 adaptation.update(self.generator)
-            yield next(self.generator)
+            picture = next(self.generator)
+            yield picture if composite is None else composite.over(picture)
+
+    def _threads(self) -> int | None:
+        share = self._options.cpu_share
+        return None if share is None else max(1, int(count_cores() * share))
 
     def _open(self) -> Generator:
         options = self._options
@@ -160,7 +202,7 @@ class Player:
             seed=options.seed,
             trust_engines=options.trust_engines,
             size=options.size,
-            threads=None if options.cpu_share is None else max(1, int(count_cores() * options.cpu_share)),
+            threads=self._threads(),
         )
         generator.on_fall_back, generator.fit = self._say, options.fit
         return generator

@@ -1,0 +1,1 @@
+"""A person before a generated picture: the matte, and the blend."""

@@ -1,0 +1,42 @@
+"""A small ONNX graph that is being built node by node."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper, numpy_helper
+
+
+class GraphBuilder:
+    """Nodes and constants of a graph; names are numbered.
+
+    Args:
+        prefix: of all names.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self._prefix = prefix
+
+    def constant(self, value: npt.NDArray[np.generic]) -> str:
+        """Add a constant and return its name."""
+        name = f"{self._prefix}constant{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(value, name))
+        return name
+
+    def number(self, value: float) -> str:
+        """Add a float32 scalar and return its name."""
+        return self.constant(np.array(value, np.float32))
+
+    def add(self, operation: str, inputs: list[str], *, output: str = "", **attributes: object) -> str:
+        """Add a node of one output and return the output's name."""
+        name = output or f"{self._prefix}{operation.lower()}{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operation, inputs, [name], name=f"{name}.node", **attributes))
+        return name
+
+    def slice(self, name: str, start: int, stop: int, step: int = 1, axis: int = 1) -> str:
+        """Add a slice, of the channels unless another axis is named."""
+        bounds = [self.constant(np.array([value], np.int64)) for value in (start, stop, axis, step)]
+        return self.add("Slice", [name, *bounds])

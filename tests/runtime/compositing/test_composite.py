@@ -1,0 +1,119 @@
+"""A person over frames, cut out by a bundle whose matte is its live input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+
+from runtime.bundle.reader import write_manifest
+from runtime.compositing.composite import Composite
+from tests import tiny
+
+SIZE = (64, 48)
+BEHIND = np.full((72, 64), 90, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def matte(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose frames are its live input."""
+    folder = tmp_path_factory.mktemp("matte")
+    graph = tiny.GraphBuilder()
+    planar = graph.add("Transpose", graph.add("Cast", "live", to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
+    graph.add("Mul", planar, graph.constant(1 / 255), out="picture")
+    levels = graph.add("Add", graph.add("Mul", "picture", graph.constant(255)), graph.constant(0.5))
+    graph.add("Cast", graph.add("Transpose", levels, perm=[0, 2, 3, 1]), to=TensorProto.UINT8, out="rgb")
+    inputs = [tiny.tensor("live", "uint8", (1, 24, 32, 3), "live")]
+    outputs = [tiny.tensor("rgb", "uint8", (1, 24, 32, 3), "frame", pixels="rgb")]
+    onnx.save(graph.to_model(inputs, outputs), folder / "step.onnx")
+    step = {"file": "step.onnx", "inputs": inputs, "outputs": outputs, "picture": "picture"}
+    write_manifest(folder, {**tiny.manifest_json({"step": step}, 32, 24, "30", None), "controls": []})
+    return folder
+
+
+@pytest.fixture
+def composite(matte: Path) -> Iterator[Composite]:
+    with Composite.open(matte, *SIZE, engine="onnxruntime", threads=1) as composite:
+        yield composite
+
+
+def half_white() -> np.ndarray:
+    picture = np.zeros((48, 64, 3), np.uint8)
+    picture[:, :32] = 255
+    return picture
+
+
+def settled(composite: Composite) -> np.ndarray:
+    for _ in range(8):
+        frame = composite.over(BEHIND).copy()
+    return frame
+
+
+def test_the_frame_itself_comes_before_the_first_live_frame(composite: Composite) -> None:
+    assert composite.over(BEHIND) is BEHIND
+
+
+def test_a_person_stands_before_the_frame(composite: Composite) -> None:
+    composite.feed_live(half_white())
+    frame = settled(composite)
+    assert frame.shape == BEHIND.shape
+    assert np.all(frame[:48, :20] == 235), "white, in limited range"
+    assert np.all(frame[:48, 44:] == 90)
+    chroma = frame[48:].reshape(2, 24, 32)
+    assert np.all(chroma[:, :, :10] == 128)
+    assert np.all(chroma[:, :, 22:] == 90)
+
+
+def test_the_person_may_be_mirrored(composite: Composite) -> None:
+    composite.is_mirrored = True
+    composite.feed_live(half_white())
+    frame = settled(composite)
+    assert np.all(frame[:48, :20] == 90)
+    assert np.all(frame[:48, 44:] == 235)
+
+
+def test_pictures_of_any_size_are_fitted(composite: Composite) -> None:
+    composite.feed_live(np.full((30, 90, 3), 255, np.uint8))
+    assert np.all(settled(composite)[:48] == 235)
+
+
+def test_controls_change_the_edge(composite: Composite) -> None:
+    ramp = np.linspace(255, 0, 64).astype(np.uint8)
+    composite.feed_live(np.repeat(np.repeat(ramp[None], 48, axis=0)[..., None], 3, axis=2))
+    composite.set_control("matte.feather", 1.0)
+    wide = settled(composite)[24]
+    composite.set_control("matte.feather", 0.0)
+    hard = settled(composite)[24]
+    assert composite.controls == {"matte.feather": 0.0, "matte.threshold": 0.5}
+
+    assert np.all(hard[36:] == 90), "nothing is left of the person where the matte is below the threshold"
+    assert np.any(wide[36:48] != 90)
+    assert np.array_equal(hard[:28], np.round(16 + ramp[:28] / 255 * 219)), "and all of it where the matte is above"
+    for name, value, sentence in (
+        ("matte.feather", 2.0, "must be from 0.0 to 1.0, got 2.0"),
+        ("matte.fether", 0.5, "there is no control matte.fether; expected matte.feather"),
+        ("matte.feather", float("nan"), "must be from"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            composite.set_control(name, value)
+
+
+def test_rgb_frames_work_too(matte: Path) -> None:
+    behind = np.full((48, 64, 3), 90, np.uint8)
+    with Composite.open(matte, *SIZE, pixels="rgb", engine="onnxruntime", threads=1) as composite:
+        composite.feed_live(half_white())
+        for _ in range(8):
+            frame = composite.over(behind)
+        assert np.all(frame[:, :20] == 255)
+        assert np.all(frame[:, 44:] == 90)
+
+
+def test_a_bundle_that_is_no_matte_and_an_odd_size_are_refused(matte: Path, prompted_bundle: Path) -> None:
+    with pytest.raises(ValueError, match="is no matte: it must turn a live input into frames"):
+        Composite.open(prompted_bundle, *SIZE, engine="onnxruntime")
+    with pytest.raises(ValueError, match="width and height must be even"):
+        Composite.open(matte, 63, 48, engine="onnxruntime")
