@@ -8,16 +8,21 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from PIL import Image, ImageDraw, ImageFilter
 
 from runtime import Generator
 from runtime.bundle.reader import open_bundle, read_manifest
+from runtime.compositing.stage import build_composite_stage
 from runtime.engines.table import open_engine
-from runtime.golden import GoldenResult, golden_size, load_golden, psnr_db
+from runtime.engines.tensorrt_builder import PORTABLE, build
+from runtime.golden import GoldenResult, check_golden, golden_size, load_golden, psnr_db
 from runtime.prompts.bundle_scenes import load_scene
 from runtime.prompts.images import load_image, load_mask
 from tests.export.rtx import require_builds
 
-BUNDLES = sorted((Path(__file__).parent.parent / "bundles").iterdir())
+ALL = sorted((Path(__file__).parent.parent / "bundles").iterdir())
+BUNDLES = [path for path in ALL if path.name != "person"]  # our own generators
+PERSON = ALL[0].parent / "person"
 every_bundle = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
 
 
@@ -52,8 +57,8 @@ def small(bundle: Path) -> tuple[int, int]:
 
 
 def test_bundles_ship() -> None:
-    assert {path.name for path in BUNDLES} >= {"satellite", "landscape"}
-    for path in BUNDLES:
+    assert {path.name for path in ALL} == {"landscape", "person", "satellite"}
+    for path in ALL:
         files = [file for file in path.rglob("*") if file.is_file() and not {"engines", "scenes"} & set(file.parts)]
         assert sum(file.stat().st_size for file in files) < 10e6, f"{path.name} is over 10 MB"
 
@@ -191,3 +196,44 @@ def test_every_scene_begins_with_its_picture_and_moves_where_it_may(cache: Path)
             change = np.abs(next(generator).astype(float) - shown).mean(axis=2)
             assert change[mask > 250].mean() > 0.3, scene.name
             assert change[mask < 5].mean() < 0.1 * change[mask > 250].mean(), scene.name
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_the_matte_reproduces_its_golden_frames(engine: str, cache: Path) -> None:
+    results = check_golden(PERSON, engine, "fp32", cache_dir=cache)
+    assert len(results) > 1
+    assert min(result.psnr_db for result in results) >= 60
+
+
+def test_the_matte_finds_a_person_and_nothing_else(cache: Path) -> None:
+    """A figure of skin colour before a plain wall, drawn here: head, neck and shoulders."""
+    figure = Image.new("RGB", (256, 144), (90, 120, 150))
+    draw = ImageDraw.Draw(figure)
+    draw.ellipse((60, 100, 196, 240), fill=(40, 40, 60))
+    draw.rectangle((114, 84, 142, 110), fill=(205, 160, 130))
+    draw.ellipse((98, 22, 158, 98), fill=(220, 175, 145))
+    draw.pieslice((94, 14, 162, 78), 180, 360, fill=(60, 40, 30))
+    for x in (114, 140):
+        draw.ellipse((x - 5, 52, x + 5, 58), fill=(250, 250, 250))
+        draw.ellipse((x - 2, 53, x + 2, 57), fill=(40, 30, 30))
+    draw.arc((116, 66, 140, 82), 20, 160, fill=(150, 60, 60), width=3)
+    with Generator.open(PERSON, engine="onnxruntime", cache_dir=cache, threads=1) as generator:
+        generator.feed_live(np.asarray(figure.filter(ImageFilter.GaussianBlur(1))))
+        matte = next(generator)[..., 0].copy()
+        generator.feed_live(np.full((144, 256, 3), 120, np.uint8))
+        empty = next(generator)[..., 0]
+    assert matte[30:90, 110:146].mean() > 200
+    assert matte[:, :40].mean() < 20
+    assert empty.mean() < 20
+
+
+def test_tensorrt_rtx_builds_the_matte(tmp_path: Path) -> None:
+    found = [(entry["graph"], entry["precision"]) for entry in require_builds(PERSON, tmp_path / "person")]
+    assert found == [(f"step, {pixels}", precision) for pixels in ("rgb", "i420") for precision in ("fp32", "fp16")]
+
+
+@pytest.mark.parametrize("pixels", ["rgb", "i420"])
+def test_tensorrt_rtx_builds_the_compositing_stage(pixels: str) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed", exc_type=ImportError)
+    graph = build_composite_stage(1280, 720, pixels, (256, 144)).SerializeToString()
+    assert len(build(graph, "tensorrt-rtx", PORTABLE, name="composite").plan) > 10_000

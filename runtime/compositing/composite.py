@@ -109,7 +109,10 @@ class Composite:
         Raises:
             BundleError, EngineError, ValueError: as `Generator.open` and the constructor.
         """
-        matte = Generator.open(bundle, engine=engine, pixels="rgb", threads=threads, cache_dir=cache_dir)
+        # FP32: a matte is small, and reduced precision shows at its edges.
+        matte = Generator.open(
+            bundle, engine=engine, precision="fp32", pixels="rgb", threads=threads, cache_dir=cache_dir
+        )
         try:
             return cls(matte, width, height, pixels=pixels, threads=threads, cache_dir=cache_dir)
         except BaseException:

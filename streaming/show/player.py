@@ -128,8 +128,8 @@ class Player:
             self._controller.cycle(names, options.every)
 
     def _target(self, control: str) -> Generator | Composite:
-        """Return what has a control of this name; the generator if nothing has."""
-        if self._composite is not None and control in self._composite.controls:
+        """Return what a control of this name belongs to."""
+        if self._composite is not None and control.startswith("matte."):
             return self._composite
         return self.generator
 

@@ -18,10 +18,9 @@ SIZE = (64, 48)
 BEHIND = np.full((72, 64), 90, np.uint8)
 
 
-@pytest.fixture(scope="module")
-def matte(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle whose frames are its live input."""
-    folder = tmp_path_factory.mktemp("matte")
+def build_matte(folder: Path) -> Path:
+    """Write a bundle whose frames are its live input, and return its folder."""
+    folder.mkdir()
     graph = tiny.GraphBuilder()
     planar = graph.add("Transpose", graph.add("Cast", "live", to=TensorProto.FLOAT), perm=[0, 3, 1, 2])
     graph.add("Mul", planar, graph.constant(1 / 255), out="picture")
@@ -33,6 +32,11 @@ def matte(tmp_path_factory: pytest.TempPathFactory) -> Path:
     step = {"file": "step.onnx", "inputs": inputs, "outputs": outputs, "picture": "picture"}
     write_manifest(folder, {**tiny.manifest_json({"step": step}, 32, 24, "30", None), "controls": []})
     return folder
+
+
+@pytest.fixture(scope="module")
+def matte(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_matte(tmp_path_factory.mktemp("composite") / "matte")
 
 
 @pytest.fixture

@@ -1,16 +1,23 @@
-"""The generator of a show, opened again."""
+"""The generator of a show, opened again, and a person over it."""
 
 from __future__ import annotations
 
+from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from runtime import BundleError
 from streaming.arguments import parse
 from streaming.control.controller import ShowController
+from streaming.output.pacing import Pacer
 from streaming.show.player import Player
 from tests import tiny
+from tests.fakes import FakeClock
+from tests.runtime.compositing.test_composite import build_matte
 
 
 def test_only_the_bundle_of_the_show_is_opened_again(tmp_path: Path) -> None:
@@ -25,3 +32,47 @@ def test_only_the_bundle_of_the_show_is_opened_again(tmp_path: Path) -> None:
         with pytest.raises(BundleError, match="was changed during the show"):
             player._reopen()
         assert player.generator is again
+
+
+def test_a_person_of_the_input_stands_before_the_show(tmp_path: Path) -> None:
+    show, matte = tiny.build(tmp_path / "tiny"), build_matte(tmp_path / "matte")
+    white = np.zeros((48, 64, 3), np.uint8)
+    white[:, :32] = 255
+    Image.fromarray(white).save(tmp_path / "half.png")
+    words = ["--engine", "onnxruntime", "--input", str(tmp_path / "half.png"), "--matte", str(matte)]
+    options = parse([str(show), *words, "--control", "matte.feather=0.3", "--mirror"])
+    controller, clock = ShowController(), FakeClock()
+    with Player(options, show, controller, lambda _: None) as player:
+        assert {"matte.feather", "matte.threshold", "sway"} <= {item["name"] for item in controller.state()["controls"]}
+        controller.set_control("matte.threshold", 0.4)
+        assert player._composite is not None
+        assert player._composite.controls == {"matte.feather": 0.3, "matte.threshold": 0.4}
+        player._input.wait_picture(30.0)  # type: ignore[union-attr]
+        frames = [frame.copy() for frame in islice(player.frames(Pacer(clock, Fraction(30)), clock), 12)]
+    assert frames[-1].shape == (72, 64)
+    assert np.all(frames[-1][:48, 44:] == 235), "white, and mirrored"
+    assert frames[-1][:48, :20].std() > 3, "the show is seen beside it"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--mirror"], "--mirror turns the person of --matte round: add --matte BUNDLE"),
+        (["--matte", "M"], "--matte cuts a person out of a live input: add --input webcam"),
+        (["--matte", "SHOW", "--input", "testcard"], "tiny is no matte: it must turn a live input into frames"),
+        (
+            ["--matte", "M", "--input", "testcard", "--control", "matte.fether=1"],
+            "there is no control matte.fether; expected matte.feather",
+        ),
+        (
+            ["--matte", "M", "--input", "testcard", "--control", "matte.feather=2"],
+            "matte.feather must be from 0.0 to 1.0",
+        ),
+    ],
+)
+def test_what_does_not_fit_is_refused(words: list[str], sentence: str, tmp_path: Path) -> None:
+    show, matte = tiny.build(tmp_path / "tiny"), build_matte(tmp_path / "matte")
+    words = [{"M": str(matte), "SHOW": str(show)}.get(word, word) for word in words]
+    options = parse([str(show), "--engine", "onnxruntime", *words])
+    with pytest.raises(ValueError, match=sentence):
+        Player(options, show, ShowController(), lambda _: None)
