@@ -178,6 +178,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--input", metavar="IN", help="live input: webcam[:DEVICE], testcard, a file or an address")
     add("--matte", metavar="BUNDLE", help="put the person of --input over the show, e.g. bundles/person")
+    add("--behind", metavar="WHAT", help="behind the person: show, blur, green or RRGGBB (default: show)")
     add("--mirror", action="store_true", help="with --matte: mirror the person")
     add("--text", metavar="TEXT", help="what to show, in a few words of English")
     add(

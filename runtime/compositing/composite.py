@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import re
 import threading
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,7 @@ _SPECS = (
         "matte.threshold", "where the person ends; higher cuts closer", "of the matte", 0.1, 0.9, 0.5, "step", 1
     ),
 )
+_BLUR = 24  # a blurred background is reduced by this, and enlarged again
 assert len(_SPECS) == len(CONTROLS), "a control without a description"
 
 
@@ -82,6 +84,7 @@ class Composite:
         self._is_changed = True
         self._fresh: tuple[FrameArray, FrameArray] | None = None
         self._has_person = False
+        self._behind, self._instead = "show", np.zeros(0, np.uint8)  # what is shown, and its frame
         self.is_mirrored = False
 
     @classmethod
@@ -118,6 +121,31 @@ class Composite:
         except BaseException:
             matte.close()
             raise
+
+    @property
+    def behind(self) -> str:
+        """What is shown behind the person: "show", "blur" (the live input, blurred) or a colour as "RRGGBB".
+
+        "green" is short for "00b140", a common green for keying.
+        """
+        return self._behind
+
+    @behind.setter
+    def behind(self, what: str) -> None:
+        colour = {"green": "00b140"}.get(what, what)
+        if what not in ("show", "blur") and re.fullmatch("[0-9A-Fa-f]{6}", colour) is None:
+            raise ValueError(f"behind the person is show, blur, green or a colour as RRGGBB, got {what!r}")
+        if what not in ("show", "blur"):
+            plain = np.zeros((self.height, self.width, 3), np.uint8)
+            plain[:] = tuple(bytes.fromhex(colour))
+            self._instead = _to_pixels(_to_video(plain), self.pixels)
+        self._behind = what
+
+    @property
+    def needs_show(self) -> bool:
+        """Whether the next frame shows what `over` is given; otherwise it needs not be made."""
+        with self._lock:
+            return self._behind == "show" or not (self._has_person or self._fresh is not None)
 
     @property
     def control_specs(self) -> tuple[ControlSpec, ...]:
@@ -158,9 +186,17 @@ class Composite:
         picture = load_image(frame, self.width, self.height)
         if self.is_mirrored:
             picture = np.ascontiguousarray(picture[:, ::-1])
-        person, guide = _converted(picture, self.pixels, self._guide_size)
+        frame = _to_video(picture)
+        person = picture if self.pixels == "rgb" else _to_pixels(frame, self.pixels)
+        guide = _resized(frame, *self._guide_size).to_ndarray()
+        blurred = None
+        if self._behind == "blur":
+            small = _resized(frame, max(2, self.width // _BLUR), max(2, self.height // _BLUR))
+            blurred = _to_pixels(small, self.pixels, (self.width, self.height))
         with self._lock:
             self._fresh = person, guide
+            if blurred is not None:
+                self._instead = blurred
 
     def over(self, behind: FrameArray) -> FrameArray:
         """Return a frame with the person over it; the frame itself before the first live frame.
@@ -178,6 +214,8 @@ class Composite:
             fresh, self._fresh = self._fresh, None
             changed = [self._values[spec.name] for spec in _SPECS] if self._is_changed else None
             self._is_changed = False
+            if self._behind != "show" and (self._has_person or fresh is not None):
+                behind = self._instead
         if fresh is not None:
             person, guide = fresh
             self._matte.feed_live(guide)
@@ -208,15 +246,25 @@ class Composite:
         self.close()
 
 
-def _converted(picture: FrameArray, pixels: str, guide_size: tuple[int, int]) -> tuple[FrameArray, FrameArray]:
-    """Return an RGB picture in a frame's pixels (BT.709, limited range in "i420"), and reduced to the guide's size."""
+def _to_video(picture: FrameArray) -> Any:
+    """Return an RGB picture as a frame of the video library, which converts faster than NumPy."""
     import av
+
+    return av.VideoFrame.from_ndarray(picture, format="rgb24")
+
+
+def _resized(frame: Any, width: int, height: int) -> Any:
+    from av.video.reformatter import Interpolation
+
+    return frame.reformat(width, height, "rgb24", interpolation=Interpolation.AREA)
+
+
+def _to_pixels(frame: Any, pixels: str, size: tuple[int, int] | None = None) -> FrameArray:
+    """Return an RGB frame as "rgb" or "i420" (BT.709, limited range), enlarged to a size."""
     from av.video.reformatter import Colorspace, Interpolation
 
-    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-    width, height = guide_size
-    guide: FrameArray = frame.reformat(width, height, "rgb24", interpolation=Interpolation.AREA).to_ndarray()
-    if pixels == "rgb":
-        return picture, guide
-    person: FrameArray = frame.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709).to_ndarray()
-    return person, guide
+    width, height = size or (frame.width, frame.height)
+    kind = "rgb24" if pixels == "rgb" else "yuv420p"
+    how = {"interpolation": Interpolation.BICUBIC, "dst_colorspace": Colorspace.ITU709}
+    found: FrameArray = frame.reformat(width, height, kind, **how).to_ndarray()
+    return found

@@ -136,8 +136,9 @@ class Player:
     def _open_composite(self) -> None:
         generator, options = self.generator, self._options
         if options.matte is None:
-            if options.mirror:
-                raise ValueError("--mirror turns the person of --matte round: add --matte BUNDLE")
+            for name, is_given in (("mirror", options.mirror), ("behind", options.behind is not None)):
+                if is_given:
+                    raise ValueError(f"--{name} is for the person of --matte: add --matte BUNDLE")
             return
         if options.input is None:
             raise ValueError("--matte cuts a person out of a live input: add --input webcam, a file or an address")
@@ -152,6 +153,7 @@ class Player:
             threads=self._threads(),
         )
         self._composite.is_mirrored = options.mirror
+        self._composite.behind = options.behind or "show"
         self._controller.composite = self._composite
 
     def _open_input(self) -> None:
@@ -174,6 +176,7 @@ class Player:
     def _play(self, pacer: Pacer) -> Iterator[Picture]:
         """Yield frames; each uses the live input's latest frame and the cues that are due."""
         latest, adaptation, composite = None, Adaptation(pacer, self._say), self._composite
+        picture: Picture | None = None
         while True:
             is_used = self.generator.has_live_input or composite is not None
             source = self._input if is_used else None
@@ -185,8 +188,11 @@ class Player:
             self._controller.play(pacer.next_slot / pacer.fps)
             if self._options.adapt == "on":
                 adaptation.update(self.generator)
-            picture = next(self.generator)
-            yield picture if composite is None else composite.over(picture)
+            if composite is None:
+                yield next(self.generator)
+            else:
+                picture = next(self.generator) if picture is None or composite.needs_show else picture
+                yield composite.over(picture)
 
     def _threads(self) -> int | None:
         share = self._options.cpu_share

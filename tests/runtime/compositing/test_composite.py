@@ -80,6 +80,31 @@ def test_the_person_may_be_mirrored(composite: Composite) -> None:
     assert np.all(frame[:48, 44:] == 235)
 
 
+def test_a_colour_or_the_blurred_input_may_be_behind(composite: Composite) -> None:
+    assert composite.needs_show
+    composite.behind = "green"
+    assert composite.needs_show, "there is no person yet"
+    composite.feed_live(half_white())
+    assert not composite.needs_show
+    frame = settled(composite)
+    assert np.all(frame[:48, :20] == 235)
+    green = frame[:48, 44:]
+    assert np.all(green == green[0, 0])
+    assert 100 < green[0, 0] < 130
+    composite.behind = "0000ff"
+    assert settled(composite)[:48, 44:].max() < 40
+    composite.behind = "blur"
+    stripes = np.zeros((48, 64, 3), np.uint8)
+    stripes[:, 40::4] = 120  # too dark for a person
+    composite.feed_live(stripes)
+    blurred = settled(composite)[:48, 44:]
+    assert blurred.std() < 0.3 * np.where(np.arange(20) % 4 == 0, 119, 16).std()
+    composite.behind = "show"
+    assert np.all(settled(composite)[:48, :30] == 90)
+    with pytest.raises(ValueError, match="behind the person is show, blur, green or a colour as RRGGBB, got 'grene'"):
+        composite.behind = "grene"
+
+
 def test_pictures_of_any_size_are_fitted(composite: Composite) -> None:
     composite.feed_live(np.full((30, 90, 3), 255, np.uint8))
     assert np.all(settled(composite)[:48] == 235)

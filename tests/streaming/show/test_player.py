@@ -57,7 +57,9 @@ def test_a_person_of_the_input_stands_before_the_show(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--mirror"], "--mirror turns the person of --matte round: add --matte BUNDLE"),
+        (["--mirror"], "--mirror is for the person of --matte: add --matte BUNDLE"),
+        (["--behind", "blur"], "--behind is for the person of --matte: add --matte BUNDLE"),
+        (["--matte", "M", "--input", "testcard", "--behind", "grey"], "behind the person is show, blur, green or"),
         (["--matte", "M"], "--matte cuts a person out of a live input: add --input webcam"),
         (["--matte", "SHOW", "--input", "testcard"], "tiny is no matte: it must turn a live input into frames"),
         (
