@@ -1,0 +1,77 @@
+"""Mattes beside known ones."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.quality import matte
+from tests.runtime.compositing.test_composite import build_matte
+
+
+def write(path: Path, frames: list[np.ndarray]) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=24, options={"crf": "1"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv444p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode(None))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A matte bundle that finds what is white, and a clip of a white square that moves over black."""
+    build_matte(tmp_path / "matte")
+    (tmp_path / "alpha").mkdir()
+    frames = []
+    for number in range(8):
+        frame = np.zeros((48, 64, 3), np.uint8)
+        frame[12:36, 12 + 2 * number : 36 + 2 * number] = 255
+        frames.append(frame)
+    write(tmp_path / "square.mp4", frames)
+    write(tmp_path / "alpha" / "square_alpha.mp4", frames)
+    return tmp_path
+
+
+def options(folder: Path, *words: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    matte.add_arguments(parser)
+    always = ["--clips", str(folder), "--frames", "8", "--engine", "onnxruntime"]
+    return parser.parse_args([str(folder / "matte"), *always, *words])
+
+
+def test_a_refined_matte_is_closer_than_an_enlarged_one(folder: Path) -> None:
+    report = matte.run(options(folder, "--sheet", str(folder / "sheet.png")))
+    (found,) = report.result["clips"].values()
+    assert found["refined"]["at edges"] < 0.7 * found["enlarged"]["at edges"]
+    assert found["refined"]["difference"] < found["enlarged"]["difference"] < 100
+    assert report.result["means"] == found
+    assert "| square | " in matte.to_markdown(report.result)
+    with Image.open(folder / "sheet.png") as sheet:
+        assert sheet.size == (4 * 384, 288)
+
+
+def test_edges_are_near_the_border_of_the_known_matte() -> None:
+    known = np.zeros((60, 80), np.float32)
+    known[20:40, 30:50] = 1
+    edge = matte.edge_of(known)
+    assert edge[20, 30]
+    assert edge[13, 30]
+    assert not edge[10, 30]
+    assert not edge[30, 40]
+    everywhere, at_edge = matte.difference(known, np.where(edge, known, known + 0.5).astype(np.float32), edge)
+    assert at_edge == 0
+    assert everywhere > 0
+
+
+def test_clips_without_mattes_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="has no file NAME_alpha"):
+        matte.run(options(folder, "--clips", str(tmp_path / "none")))
+    (folder / "square.mp4").write_bytes(b"no video")
+    with pytest.raises(ValueError, match="is no video that can be read"):
+        matte.run(options(folder))
