@@ -28,9 +28,9 @@ from runtime.prompts.images import load_image
 
 FrameArray = npt.NDArray[np.uint8]
 _SPECS = (
-    ControlSpec("matte.feather", "width of the person's edge; 0 is hard", "of the matte", 0.0, 1.0, 0.6, "step", 0),
+    ControlSpec("matte.feather", "width of the person's edge; 0 is hard", "of the matte", 0.0, 1.0, 0.5, "step", 0),
     ControlSpec(
-        "matte.threshold", "where the person ends; higher cuts closer", "of the matte", 0.1, 0.9, 0.5, "step", 1
+        "matte.threshold", "where the person ends; higher cuts closer", "of the matte", 0.1, 0.9, 0.35, "step", 1
     ),
 )
 _BLUR = 24  # a blurred background is reduced by this, and enlarged again
@@ -71,8 +71,8 @@ class Composite:
                 "person is"
             )
         self.width, self.height, self.pixels, self._matte = width, height, pixels, matte
-        self._guide_size = matte.width, matte.height
-        spec = (width, height, pixels, self._guide_size)
+        self._matte_size = matte.width, matte.height
+        spec = (width, height, pixels, self._matte_size)
         states = ((f"{PREFIX}before", f"{PREFIX}after"),)
         graph = build_composite_stage(*spec).SerializeToString()
         program = Program(graph, composite_inputs(*spec), composite_outputs(*spec), states)
@@ -188,13 +188,13 @@ class Composite:
             picture = np.ascontiguousarray(picture[:, ::-1])
         frame = _to_video(picture)
         person = picture if self.pixels == "rgb" else _to_pixels(frame, self.pixels)
-        guide = _resized(frame, *self._guide_size).to_ndarray()
+        small = _resized(frame, *self._matte_size).to_ndarray()
         blurred = None
         if self._behind == "blur":
-            small = _resized(frame, max(2, self.width // _BLUR), max(2, self.height // _BLUR))
-            blurred = _to_pixels(small, self.pixels, (self.width, self.height))
+            tiny = _resized(frame, max(2, self.width // _BLUR), max(2, self.height // _BLUR))
+            blurred = _to_pixels(tiny, self.pixels, (self.width, self.height))
         with self._lock:
-            self._fresh = person, guide
+            self._fresh = person, small
             if blurred is not None:
                 self._instead = blurred
 
@@ -217,10 +217,9 @@ class Composite:
             if self._behind != "show" and (self._has_person or fresh is not None):
                 behind = self._instead
         if fresh is not None:
-            person, guide = fresh
-            self._matte.feed_live(guide)
+            person, small = fresh
+            self._matte.feed_live(small)
             self._session.write(f"{PREFIX}person", person[np.newaxis])
-            self._session.write(f"{PREFIX}guide", guide[np.newaxis])
             self._has_person = True
         if not self._has_person:
             if changed is not None:

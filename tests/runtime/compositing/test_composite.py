@@ -117,11 +117,11 @@ def test_controls_change_the_edge(composite: Composite) -> None:
     wide = settled(composite)[24]
     composite.set_control("matte.feather", 0.0)
     hard = settled(composite)[24]
-    assert composite.controls == {"matte.feather": 0.0, "matte.threshold": 0.5}
+    assert composite.controls == {"matte.feather": 0.0, "matte.threshold": 0.35}
 
-    assert np.all(hard[36:] == 90), "nothing is left of the person where the matte is below the threshold"
-    assert np.any(wide[36:48] != 90)
-    assert np.array_equal(hard[:28], np.round(16 + ramp[:28] / 255 * 219)), "and all of it where the matte is above"
+    assert np.all(hard[44:] == 90), "nothing is left of the person where the matte is below the threshold"
+    assert np.any(wide[44:56] != 90)
+    assert np.array_equal(hard[:36], np.round(16 + ramp[:36] / 255 * 219)), "and all of it where the matte is above"
     for name, value, sentence in (
         ("matte.feather", 2.0, "must be from 0.0 to 1.0, got 2.0"),
         ("matte.fether", 0.5, "there is no control matte.fether; expected matte.feather"),
