@@ -165,6 +165,12 @@ class _Graph:
             self.names[number] = self.constant(array.transpose(0, 3, 1, 2) if array.ndim == 4 else array)
         return self.names[number]
 
+    def per_channel(self, number: int, rank: int) -> str:
+        """Return the name of a tensor; a constant vector beside pictures belongs to their channels."""
+        if rank == 4 and number in self.network.constants and self.value(number).ndim == 1:
+            return self.constant(self.value(number).reshape(1, -1, 1, 1))
+        return self.name(number)
+
     def add(self, kind: str, inputs: list[str], output: int, **attributes: Any) -> None:
         name = f"t{output}" if output not in self.names else f"t{output}.{len(self.nodes)}"
         self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
@@ -200,7 +206,8 @@ def _read_graph(schema: Any, model: Any) -> Network:
     for index in range(graph.OperatorsLength()):
         item = graph.Operators(index)
         code = model.OperatorCodes(item.OpcodeIndex())
-        name = names[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
+        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        name = names.get(number, f"number {number}")
         inputs = [int(item.Inputs(k)) for k in range(item.InputsLength())]
         outputs = [int(item.Outputs(k)) for k in range(item.OutputsLength())]
         custom = b""
@@ -300,6 +307,8 @@ def _resize(graph: _Graph, operation: Operation) -> None:
 
 def _transposed_conv(graph: _Graph, operation: Operation) -> None:
     """Add MediaPipe's Convolution2DTransposeBias: its options are padding, stride width and stride height."""
+    if len(operation.custom) < 12:
+        raise ValueError("a transposed convolution has no strides")
     padding, stride_width, stride_height = struct.unpack("<3i", operation.custom[:12])
     weights = graph.value(operation.inputs[1])  # (output channels, height, width, input channels)
     kernel = weights.shape[1], weights.shape[2]
@@ -312,7 +321,8 @@ def _transposed_conv(graph: _Graph, operation: Operation) -> None:
 
 def _pairwise(kind: str) -> Callable[[_Graph, Operation], None]:
     def emit(graph: _Graph, operation: Operation) -> None:
-        graph.add(kind, [graph.name(number) for number in operation.inputs], operation.outputs[0])
+        rank = len(graph.network.shapes[operation.outputs[0]])
+        graph.add(kind, [graph.per_channel(number, rank) for number in operation.inputs], operation.outputs[0])
         graph.activate(operation.outputs[0], operation.options.FusedActivationFunction() if operation.options else 0)
 
     return emit

@@ -76,13 +76,15 @@ cues:
   --cue SECONDS:KIND=VALUE changes the show at that time. KIND is text, image,
   clip, seed or scene, or the name of a control. Cues for the same time are one
   prompt; a seed alone keeps the text. A prompt is prepared in the background,
-  as soon as the one before it is on air, and fades in over --dissolve seconds.
+  when the one before it has faded in or 2 s before it is due, and fades in over
+  --dissolve seconds.
   Cues are checked before the show as far as possible. A cue that fails during
   the show, e.g. because its file is gone, is left out and reported in one
   line.
 
 frame rate:
-  Frame k is due k / fps seconds after the first. A frame is late if it is
+  Frame k is due k / fps seconds after the first, and one interval later once
+  frames are made ahead (--adapt). A frame is late if it is
   delayed by more than half an interval. If the engine is whole intervals
   behind, these slots are dropped. Each sink has its own thread and a queue of
   two frames: a slow sink drops frames, which are counted, and never affects
@@ -131,10 +133,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         argv: arguments; None for the process's own.
 
     Returns:
-        bundle, image, clip, text, moving, scene, input, fallback (str or None), to (list of str or None), engine,
-        precision, pixels, fit, adapt, preset, encoder, log (str), seed (int or None), every, seconds, fps (Fraction or
-        None), size ((width, height) or None), cpu_share (float or None), dissolve (float), trust_engines, verbose
-        (bool), control (list of (name, value)), cue (list of Cue).
+        bundle, image, clip, text, moving, scene, input, matte, behind, fallback (str or None), to (list of str or
+        None), engine, precision, pixels, fit, adapt, preset, encoder, log (str), seed (int or None), every, seconds,
+        fps (Fraction or None), size ((width, height) or None), cpu_share (float or None), dissolve (float), mirror,
+        trust_engines, verbose (bool), control (list of (name, value)), cue (list of Cue).
 
     Raises:
         ValueError: an argument is unknown or its value is bad; the message is one line.

@@ -11,7 +11,6 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from importlib.util import find_spec
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from streaming.output.fan_out import FanOut, SinkStats
 from streaming.output.frame_repeater import FrameRepeater
 from streaming.output.pacing import Pacer, SystemClock
 from streaming.process.interruption import Interruption, process_start_s
+from streaming.shipped import find_shipped
 from streaming.show.show import Show, ShowEnd
 from streaming.show.stats import ShowStats
 from streaming.show.status import StatusLine, to_summary
@@ -82,7 +82,7 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
     from runtime.pixels.assemble import frame_size
 
     sinks = sinks or make_sinks(options.to or [DEFAULT_SINK], options.pixels)
-    bundle = _find_bundle(options.bundle)
+    bundle = find_shipped(Path(DEFAULT_BUNDLE)) if options.bundle is None else Path(options.bundle)
     manifest = read_manifest(bundle)
     width, height = frame_size(manifest, options.size)
     fps = options.fps or manifest.frame.fps
@@ -155,16 +155,3 @@ def _to_status(end: ShowEnd, sinks: Sequence[SinkStats], frames: int) -> int:
     is_vain = frames > 0 and all(sink.is_dead or not sink.written for sink in sinks)
     is_dead = end is ShowEnd.ALL_DEAD and any(sink.is_dead for sink in sinks)  # not all were closed by the user
     return 1 if is_vain or is_dead else 0
-
-
-def _find_bundle(given: str | None) -> Path:
-    """Return the given bundle; the default one is searched here, in the checkout, then in the installed package."""
-    if given is not None:
-        return Path(given)
-    here, checkout = Path(DEFAULT_BUNDLE), Path(__file__).resolve().parents[1] / DEFAULT_BUNDLE
-    for path in (here, checkout):
-        if path.is_dir():
-            return path
-    package = find_spec("everframe_bundles")
-    places = [] if package is None else package.submodule_search_locations or []
-    return next((Path(place) / here.name for place in places if (Path(place) / here.name).is_dir()), here)

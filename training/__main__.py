@@ -21,7 +21,7 @@ EXAMPLES = """examples:
 
 FOOTAGE is a folder of videos, optionally with captions.csv (file,caption[,scene,class,licence,source]). Sharding is
 optional: --data also takes the folder itself. The same command resumes a stopped run. The folder of a run holds
-pretrain.pt, finetune.pt and polish.pt, metrics.jsonl, heldout.jsonl, tensorboard/ and samples/.
+pretrain.pt, finetune.pt, polish.pt and enlarge.pt, metrics.jsonl, heldout.jsonl, tensorboard/ and samples/.
 """
 
 

@@ -151,7 +151,7 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
         out = options.out or Path("runs") / "quality" / target.name
         context = QualityContext(
             name=target.name,
-            key={key: facts[key] for key in ("kind", "key", "engine", "precision")},
+            key={key: facts[key] for key in ("kind", "key", "engine", "precision", "frame")},
             open_show=lambda: _open(target, options),
             norm=state_norm,
             fps=float(generator.fps),

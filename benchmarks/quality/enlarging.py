@@ -61,8 +61,13 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
         raise ValueError("--side must be a multiple of 4 of at least 64, and --pictures 4 or more")
     lpips = None if options.lpips is None else Lpips(options.lpips)
     methods = _methods(options)
-    held = split_pictures(read_pictures(options.photos, options.side))[1]
-    stored = load_checkpoint(options.checkpoint).get("held", [])
+    content = load_checkpoint(options.checkpoint)
+    # Split as in training; pictures that are too small for these crops are then left out.
+    held = split_pictures(read_pictures(options.photos, int(content["config"]["enlarge"].get("side", options.side))))[1]
+    held = [picture for picture in held if min(picture.pixels.shape[:2]) >= options.side]
+    if not held:
+        raise ValueError(f"no held-out picture has sides of {options.side} pixels: lower --side")
+    stored = content.get("held", [])
     if foreign := sorted({picture.name for picture in held} - set(stored)):
         raise ValueError(f"{foreign[0]} was not held out of this training: name the folders that it was trained on")
     small, large = PairSampler(held, options.side, options.seed).batch(0, options.pictures)

@@ -4,8 +4,8 @@ python -m benchmarks matte bundles/person --clips DIR
 
 DIR holds NAME.mp4, and alpha/NAME_alpha.mp4 of the same size and length: grey,
 white where the person is. Every clip is played through `Composite`, over black
-and over white, which gives the refined matte; the raw one is the bundle's own
-frame, enlarged bilinearly. Figures are means over frames:
+and over white, which gives the matte as it is used ("refined": smoothed in time,
+with an edge of its own); beside it the bundle's own frame, enlarged bilinearly. Figures are means over frames:
 
   difference   mean absolute difference to the known matte, x 1000
   at edges     the same within 8 pixels of the known matte's edge, x 1000
@@ -115,7 +115,10 @@ def _measure(clip: Path, matte: Path, options: argparse.Namespace) -> tuple[dict
     from PIL import Image
 
     frames = _frames(clip)
-    height, width = next(_frames(clip)).shape[:2]
+    first = next(_frames(clip), None)
+    if first is None:
+        raise ValueError(f"{clip} has no picture: replace it")
+    height, width = first.shape[:2]
     width, height = width // 2 * 2, height // 2 * 2
     values: dict[str, dict[str, list[float]]] = {
         kind: {name: [] for name in _FIGURES} for kind in ("enlarged", "refined")

@@ -138,11 +138,12 @@ def to_markdown(result: Mapping[str, Any]) -> str:
 
 
 def _measure(path: Path, entry: Mapping[str, Any], options: argparse.Namespace) -> tuple[dict[str, Any], list[Pixels]]:
-    from PIL import Image
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as picture:
-            aspect = picture.height / picture.width
+            turned = ImageOps.exif_transpose(picture)
+            aspect = turned.height / turned.width
     except OSError as error:
         raise ValueError(f"{path} is no picture that can be read: {error}") from error
     width, height = options.width // 2 * 2, round(options.width * aspect / 2) * 2

@@ -86,6 +86,8 @@ def _export(run: Path, folder: Path, words: Path | None) -> QualityTarget:
     write_manifest(folder, manifest)
     footage = dataclasses.asdict(config.footage)
     checkpoint = file_sha256(newest_checkpoint(run))
+    if (enlarger := run / "enlarge.pt").is_file():
+        checkpoint += f" {file_sha256(enlarger)}"
     return QualityTarget(folder, run.resolve().name, checkpoint, "run", footage, _used_lpips(facts))
 
 

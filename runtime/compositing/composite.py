@@ -135,17 +135,19 @@ class Composite:
         colour = {"green": "00b140"}.get(what, what)
         if what not in ("show", "blur") and re.fullmatch("[0-9A-Fa-f]{6}", colour) is None:
             raise ValueError(f"behind the person is show, blur, green or a colour as RRGGBB, got {what!r}")
+        instead = np.zeros(0, np.uint8)
         if what not in ("show", "blur"):
             plain = np.zeros((self.height, self.width, 3), np.uint8)
             plain[:] = tuple(bytes.fromhex(colour))
-            self._instead = _to_pixels(_to_video(plain), self.pixels)
-        self._behind = what
+            instead = _to_pixels(_to_video(plain), self.pixels)
+        with self._lock:
+            self._behind, self._instead = what, instead
 
     @property
     def needs_show(self) -> bool:
         """Whether the next frame shows what `over` is given; otherwise it needs not be made."""
         with self._lock:
-            return self._behind == "show" or not (self._has_person or self._fresh is not None)
+            return self._behind == "show" or not self._instead.size or not (self._has_person or self._fresh is not None)
 
     @property
     def control_specs(self) -> tuple[ControlSpec, ...]:
@@ -195,7 +197,7 @@ class Composite:
             blurred = _to_pixels(tiny, self.pixels, (self.width, self.height))
         with self._lock:
             self._fresh = person, small
-            if blurred is not None:
+            if blurred is not None and self._behind == "blur":
                 self._instead = blurred
 
     def over(self, behind: FrameArray) -> FrameArray:
@@ -214,7 +216,7 @@ class Composite:
             fresh, self._fresh = self._fresh, None
             changed = [self._values[spec.name] for spec in _SPECS] if self._is_changed else None
             self._is_changed = False
-            if self._behind != "show" and (self._has_person or fresh is not None):
+            if self._behind != "show" and self._instead.size and (self._has_person or fresh is not None):
                 behind = self._instead
         if fresh is not None:
             person, small = fresh

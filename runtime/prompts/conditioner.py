@@ -25,7 +25,7 @@ from runtime.prompts.text_encoder import TextEncoder
 
 _Evaluate = Callable[[Mapping[str, Array]], dict[str, Array]]
 _IDLE_TIMEOUT_S = 2.0  # time for the idle thread to make a scene that a caller waits for
-_IDLE_SHARE = 0.75  # of the time until a renewal is due, for the idle thread
+_IDLE_SHARE = 0.75  # of the time until a scene is needed, for the idle thread
 
 
 class Conditioner:
@@ -63,7 +63,9 @@ class Conditioner:
         self._text_encoder: TextEncoder | None = None
         self._text_encoder_lock = threading.Lock()
         self._background: BackgroundThread[Scene] = BackgroundThread()
-        self._ahead: BackgroundThread[Scene] = BackgroundThread()  # renewals, so that they do not delay a caller
+        # What waits long for idle moments has threads of its own: scenes that are needed later, and renewals.
+        self._later: BackgroundThread[Scene] = BackgroundThread()
+        self._ahead: BackgroundThread[Scene] = BackgroundThread()
         self._idle: BackgroundThread[dict[str, Array]] = BackgroundThread(only_idle=True)
         self._closing: Future[dict[str, Array]] = Future()  # done once `close` was called
 
@@ -129,7 +131,8 @@ class Conditioner:
         """
         if not in_background:
             return self._run(prompt, None, self._first.evaluate)
-        return self.submit(prompt, ahead_s=ahead_s).result()
+        thread = self._background if ahead_s is None else self._later
+        return self._submit(thread, prompt, None, ahead_s).result()
 
     def draw(self, seed: int, renewal: int) -> npt.NDArray[np.float32]:
         """Return the noise `e_k` of content code number `renewal`: float32 (N,)."""
@@ -139,7 +142,7 @@ class Conditioner:
     def submit(
         self, prompt: Prompt, code: npt.NDArray[np.float32] | None = None, *, ahead_s: float | None = None
     ) -> Future[Scene]:
-        """Make a scene in a thread of low priority.
+        """Make a scene in a thread of low priority, for a renewal or a control.
 
         Args:
             prompt: from `load`, or the parts of one that a renewal keeps.
@@ -149,7 +152,15 @@ class Conditioner:
         Returns:
             The future scene; it raises EngineError, or ValueError after `close`.
         """
-        thread = self._background if ahead_s is None else self._ahead
+        return self._submit(self._background if ahead_s is None else self._ahead, prompt, code, ahead_s)
+
+    def _submit(
+        self,
+        thread: BackgroundThread[Scene],
+        prompt: Prompt,
+        code: npt.NDArray[np.float32] | None,
+        ahead_s: float | None,
+    ) -> Future[Scene]:
         return thread.submit(lambda: self._run(prompt, code, lambda inputs: self._evaluate_beside(inputs, ahead_s)))
 
     def replace(self, session: Session, open_spare: Callable[[], Session] | None) -> None:
@@ -171,8 +182,8 @@ class Conditioner:
         """Wait for the current run, then free the sessions; waiting renewals are cancelled."""
         if not self._closing.done():
             self._closing.set_result({})
-        self._background.close()
-        self._ahead.close()
+        for thread in (self._background, self._later, self._ahead):
+            thread.close()
         if self._idle.close(
             self._idle_timeout_s
         ):  # otherwise it still runs, and the session is freed at the end of the process

@@ -4,8 +4,8 @@ A cue's scene is prepared in the background and waits until it is taken. It stay
 
     prepare -> preparing -> ready -> on air -> ready ...      (or failed, with the reason)
 
-Timed cues (`--cue`) use the same background queue. Each is prepared when the one before it has faded in, or 2 s before
-it is due if that comes first.
+Timed cues (`--cue`) have a background thread of their own, as they wait for idle moments. Each is prepared when the one
+before it has faded in, or 2 s before it is due if that comes first.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ class ShowController:
         self._lock = threading.Lock()
         self._generator: Generator | None = None
         self._background: BackgroundThread[None] = BackgroundThread()
+        self._timed_background: BackgroundThread[None] = BackgroundThread()  # waits long for idle moments
         self._is_closed = False
         self._is_working = False  # whether the background thread is preparing cues
         self._entries: dict[int, CueEntry] = {}
@@ -84,7 +85,7 @@ class ShowController:
         self._notify()
 
     def schedule(self, cues: Sequence[Cue], *, dissolve_s: float, say: Callable[[str], None]) -> None:
-        """Add timed cues, before the show begins, and prepare the first prompt.
+        """Add timed cues, before the show begins; a prompt that is due within `PREPARING_S` is prepared at once.
 
         Args:
             cues: in any order; the parts of a prompt that share a time are one prompt.
@@ -100,7 +101,7 @@ class ShowController:
         generator = self._ready()
         controls = sorted((cue for cue in cues if cue.kind not in PARTS), key=lambda cue: cue.at_s)
         for cue in controls:
-            generator.check_control(cue.kind, cue.value)
+            self._target(cue.kind).check_control(cue.kind, cue.value)
         timed = [CueEntry(0, to_label(parts), parts, at_s, "waiting") for at_s, parts in to_prompts(cues)]
         for entry in timed:
             if entry.is_live and self.input is None:
@@ -132,7 +133,7 @@ class ShowController:
         while self._timed_controls and self._timed_controls[0].at_s <= now_s:
             cue = self._timed_controls.pop(0)
             try:
-                self._ready().set_control(cue.kind, cue.value)
+                self._target(cue.kind).set_control(cue.kind, cue.value)
             except FAILURES as error:
                 self._report(cue.at_s, _to_line(error))
             self._notify()
@@ -165,6 +166,7 @@ class ShowController:
         with self._lock:
             self._is_closed = True
         self._background.close()
+        self._timed_background.close()
 
     def state(self) -> dict[str, Any]:
         """Return what can be controlled, and its state, ready for JSON."""
@@ -214,6 +216,14 @@ class ShowController:
         generator = self._generator
         return "cover" if generator is None else generator.fit
 
+    def check_control(self, name: str, value: float) -> None:
+        """Check a control as `set_control` does, without setting it.
+
+        Raises:
+            ValueError: there is no such control, or the value is out of range.
+        """
+        self._target(name).check_control(name, value)
+
     def set_control(self, name: str, value: float) -> float:
         """Set a control from the next frame on; returns the value.
 
@@ -222,9 +232,7 @@ class ShowController:
             ValueError: the value is out of range.
             NotReadyError: the show has not begun.
         """
-        target: Generator | Composite = self._ready()
-        if self.composite is not None and name in self.composite.controls:
-            target = self.composite
+        target = self._target(name)
         try:
             target.set_control(name, value)
         except ValueError as error:
@@ -348,8 +356,14 @@ class ShowController:
             entry = self._timed[0]
             is_time = self._now_s >= min(self._busy_s, entry.at_s - PREPARING_S) and not entry.is_live
             if is_due or is_time:
-                self._start()
+                self._timed_background.submit(lambda: self._make_timed(entry))
                 entry.state = "preparing"
+
+    def _make_timed(self, entry: CueEntry) -> None:
+        """Prepare a timed cue; on its own background thread."""
+        if not self._is_closed:
+            self._make(entry)
+            self._notify()
 
     def _start(self) -> None:
         """Start `_work` unless it runs; needs the lock."""
@@ -358,7 +372,7 @@ class ShowController:
             self._is_working = True
 
     def _work(self) -> None:
-        """Prepare one cue after the other; on the background thread."""
+        """Prepare one cue of the list after the other; on the background thread."""
         try:
             while (entry := self._next()) is not None:
                 self._make(entry)
@@ -369,9 +383,9 @@ class ShowController:
             raise
 
     def _next(self) -> CueEntry | None:
-        """Return the next cue to prepare: a timed one first, as it has a deadline, then the oldest."""
+        """Return the oldest cue of the list that is to be prepared."""
         with self._lock:
-            waiting = (entry for entry in (*self._timed[:1], *self._entries.values()) if entry.state == "preparing")
+            waiting = (entry for entry in self._entries.values() if entry.state == "preparing")
             entry = None if self._is_closed else next(waiting, None)
             self._is_working = entry is not None
             return entry
@@ -382,8 +396,8 @@ class ShowController:
             if entry.is_live:
                 assert self.input is not None, "checked before the show"
                 parts = {**parts, "image": self.input.picture()}
-            ahead_s = None if entry.number else max(0.0, float(entry.at_s - self._now_s))
-            scene = generator.prepare(ahead_s=ahead_s, **with_text(parts, generator.text))
+            left_s = 0.0 if entry.number else float(entry.at_s - self._now_s)
+            scene = generator.prepare(ahead_s=left_s if left_s > 0 else None, **with_text(parts, generator.text))
             with self._lock:
                 entry.scene, entry.state = scene, "ready"
                 if entry.take_s is not None and entry.number in self._entries:
@@ -418,6 +432,12 @@ class ShowController:
         if number not in self._entries:
             raise UnknownError(f"there is no cue {number}")
         return self._entries[number]
+
+    def _target(self, control: str) -> Generator | Composite:
+        """Return what a control of this name belongs to."""
+        if self.composite is not None and control.startswith("matte."):
+            return self.composite
+        return self._ready()
 
     def _ready(self) -> Generator:
         if self._generator is None:

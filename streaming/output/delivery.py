@@ -41,8 +41,10 @@ class Delivery:
         self._coming.append(self._thread.submit(self._deliver, self._pool.copy(picture), slot))
 
     def close(self) -> None:
-        """Deliver the frames that are left, then end the thread."""
+        """Deliver the frames that are left, then end the thread; raises what `put` of one of them raised."""
         self._thread.shutdown()
+        for coming in self._coming:
+            coming.result()
 
     def _deliver(self, picture: Picture, slot: int) -> None:
         self._clock.sleep_until(float(self._pacer.deadline(slot)))

@@ -15,6 +15,7 @@ from streaming.control.controller import ShowController
 from streaming.control.cues import LIVE, PARTS, to_label
 from streaming.inputs.live_input import LiveInput
 from streaming.output.pacing import Clock, Pacer
+from streaming.shipped import find_shipped
 from streaming.show.adaptation import Adaptation
 from streaming.show.fallback import FallbackFrames, load_fallback
 from streaming.sinks.sink import Picture
@@ -87,14 +88,15 @@ class Player:
 
     def close(self) -> None:
         """Wait for the scene that is being prepared, and free the engine."""
-        if self._fallback is not None:
-            self._fallback.close()
-        self._controller.close()
-        self.generator.close()
-        if self._input is not None:
-            self._input.close()
-        if self._composite is not None:
-            self._composite.close()
+        with contextlib.ExitStack() as stack:  # the last one first; the rest even if one fails
+            if self._composite is not None:
+                stack.callback(self._composite.close)
+            if self._input is not None:
+                stack.callback(self._input.close)
+            stack.callback(self._controller.close)
+            stack.callback(self.generator.close)  # first: it ends what the controller waits for
+            if self._fallback is not None:
+                stack.callback(self._fallback.close)
 
     def __enter__(self) -> Player:
         return self
@@ -105,8 +107,9 @@ class Player:
     def _begin(self) -> None:
         generator, options = self.generator, self._options
         self._open_composite()
+        self._controller.attach(generator, "")
         for name, value in options.control:
-            self._target(name).check_control(name, value)
+            self._controller.check_control(name, value)
         self._open_input()
         prompt: dict[str, Any] = {part: value for part in PROMPT if (value := getattr(options, part)) is not None}
         names = [scene.name for scene in generator.manifest.scenes]
@@ -120,18 +123,13 @@ class Player:
         elif prompt:
             generator.condition(**prompt)
         for name, value in options.control:  # after the prompt: one for the seed then keeps its text
-            self._target(name).set_control(name, value)
+            self._controller.set_control(name, value)
         seed = generator.manifest.default_seed if options.seed is None else options.seed
         self._controller.attach(generator, to_label({**prompt, "seed": seed}))
         self._controller.schedule(options.cue, dissolve_s=options.dissolve, say=self._say)
-        if shows_all and not any(cue.kind in PARTS for cue in options.cue):
+        is_seen = options.behind in (None, "show")
+        if shows_all and is_seen and not any(cue.kind in PARTS for cue in options.cue):
             self._controller.cycle(names, options.every)
-
-    def _target(self, control: str) -> Generator | Composite:
-        """Return what a control of this name belongs to."""
-        if self._composite is not None and control.startswith("matte."):
-            return self._composite
-        return self.generator
 
     def _open_composite(self) -> None:
         generator, options = self.generator, self._options
@@ -145,7 +143,7 @@ class Player:
         from runtime.compositing.composite import Composite
 
         self._composite = Composite.open(
-            options.matte,
+            find_shipped(Path(options.matte)),
             generator.width,
             generator.height,
             pixels=options.pixels,
@@ -170,7 +168,7 @@ class Player:
             raise ValueError(f"{generator.manifest.name} takes no pictures: leave --input out")
         stand_in = None if options.fallback is None else load_image(options.fallback, *size)
         self._input = self._controller.input = LiveInput(options.input, *size, stand_in=stand_in)
-        if is_fed:
+        if is_fed or self._composite is not None:
             self._input.wait_picture(_INPUT_S)
 
     def _play(self, pacer: Pacer) -> Iterator[Picture]:
@@ -192,7 +190,11 @@ class Player:
                 yield next(self.generator)
             else:
                 picture = next(self.generator) if picture is None or composite.needs_show else picture
-                yield composite.over(picture)
+                try:
+                    yield composite.over(picture)
+                except EngineError as error:
+                    self._say(f"the person is left out from now on: {error}")
+                    composite = None
 
     def _threads(self) -> int | None:
         share = self._options.cpu_share

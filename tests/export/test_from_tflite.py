@@ -123,6 +123,12 @@ def test_means_pools_sums_and_joins() -> None:
     np.testing.assert_array_equal(joined, np.concatenate([picture, other], axis=3))
 
 
+def test_a_vector_beside_a_picture_belongs_to_its_channels() -> None:
+    picture, factor = weights(1, 4, 2, 2), weights(2)
+    found = played(Operation("MUL", [0, 1], [9], None, b""), picture, {1: factor}, picture.shape)
+    np.testing.assert_allclose(found, picture * factor, atol=1e-6)
+
+
 def test_what_is_not_supported_is_refused() -> None:
     picture = weights(1, 4, 6, 2)
     with pytest.raises(ValueError, match="the operation LSTM is not supported, only CONV_2D"):

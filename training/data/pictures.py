@@ -134,7 +134,7 @@ def to_tensor(pictures: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
 def _rows(folder: Path) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for path in sorted(folder.glob("*.csv")):
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             found |= {row["file"]: row for row in csv.DictReader(file) if row.get("file")}
     return found
 
@@ -143,7 +143,8 @@ def _read(path: Path) -> npt.NDArray[np.uint8] | None:
     """Return the picture in a file, None if it has none."""
     pixels: npt.NDArray[np.uint8] | None = None
     if path.suffix.lower() in _PHOTOS:
-        data = cv2.imdecode(np.fromfile(path, np.uint8), cv2.IMREAD_COLOR)
+        content = np.fromfile(path, np.uint8)
+        data = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
         pixels = None if data is None else np.asarray(cv2.cvtColor(data, cv2.COLOR_BGR2RGB), np.uint8)
     elif path.suffix.lower() in _VIDEOS:
         try:

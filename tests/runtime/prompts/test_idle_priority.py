@@ -14,7 +14,7 @@ from runtime import EngineError, Manifest
 from runtime.engines.engine import Array, Program
 from runtime.noise import CODES, normals
 from runtime.prompts.conditioner import Conditioner
-from runtime.prompts.scene import Prompt
+from runtime.prompts.scene import Prompt, Scene
 from tests import tiny
 from tests.fakes import FakeSession
 
@@ -120,6 +120,25 @@ def test_renewals_do_not_delay_callers(manifest: Manifest) -> None:
     assert not ahead.done()
     stage.may_run.set()
     assert np.array_equal(ahead.result(WAIT_S).tensors["style_slot"], expected(3))
+    stage.conditioner.close()
+
+
+def test_a_scene_that_is_needed_later_does_not_delay_renewals(manifest: Manifest) -> None:
+    stage = Stage(manifest, idle_timeout_s=0.0)
+    later: list[Scene] = []
+
+    def prepare() -> None:
+        later.append(stage.conditioner.prepare(Prompt(seed=3), in_background=True, ahead_s=1000.0))
+
+    caller = threading.Thread(target=prepare)
+    caller.start()
+    assert stage.has_begun.wait(WAIT_S)  # and no idle moment comes
+    renewal = stage.conditioner.submit(Prompt(seed=4), ahead_s=0.0)
+    assert np.array_equal(renewal.result(WAIT_S).tensors["style_slot"], expected(4))
+    assert not later
+    stage.may_run.set()
+    caller.join(WAIT_S)
+    assert np.array_equal(later[0].tensors["style_slot"], expected(3))
     stage.conditioner.close()
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtime import BundleError
+from runtime import BundleError, EngineError
 from streaming.arguments import parse
 from streaming.control.controller import ShowController
 from streaming.output.pacing import Pacer
@@ -52,6 +52,59 @@ def test_a_person_of_the_input_stands_before_the_show(tmp_path: Path) -> None:
     assert frames[-1].shape == (72, 64)
     assert np.all(frames[-1][:48, 44:] == 235), "white, and mirrored"
     assert frames[-1][:48, :20].std() > 3, "the show is seen beside it"
+
+
+def test_a_control_of_the_matte_may_be_a_cue(tmp_path: Path) -> None:
+    show, matte = tiny.build(tmp_path / "tiny"), build_matte(tmp_path / "matte")
+    words = [
+        "--engine",
+        "onnxruntime",
+        "--input",
+        "testcard",
+        "--matte",
+        str(matte),
+        "--cue",
+        "0.1:matte.threshold=0.7",
+    ]
+    controller, clock = ShowController(), FakeClock()
+    with Player(parse([str(show), *words]), show, controller, lambda _: None) as player:
+        pacer = Pacer(clock, Fraction(30))
+        for _ in islice(player.frames(pacer, clock), 8):
+            pacer.pace()
+        assert player._composite is not None
+        assert player._composite.controls["matte.threshold"] == 0.7
+
+
+def test_the_show_goes_on_without_the_person_if_the_composite_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show, matte = tiny.build(tmp_path / "tiny"), build_matte(tmp_path / "matte")
+    options = parse([str(show), "--engine", "onnxruntime", "--input", "testcard", "--matte", str(matte)])
+    said: list[str] = []
+    clock = FakeClock()
+    with Player(options, show, ShowController(), said.append) as player:
+
+        def fail(frame: object) -> None:
+            raise EngineError("the graphics card is gone")
+
+        assert player._composite is not None
+        monkeypatch.setattr(player._composite, "over", fail)
+        frames = list(islice(player.frames(Pacer(clock, Fraction(30)), clock), 3))
+    assert [frame.shape for frame in frames] == [(72, 64)] * 3
+    assert said == ["the person is left out from now on: the graphics card is gone"]
+
+
+def test_the_generator_is_closed_first_because_the_controller_may_wait_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    show, controller = tiny.build(tmp_path / "tiny"), ShowController()
+    closed: list[str] = []
+    player = Player(parse([str(show), "--engine", "onnxruntime"]), show, controller, lambda _: None)
+    close_generator, close_controller = player.generator.close, controller.close
+    monkeypatch.setattr(player.generator, "close", lambda: (closed.append("generator"), close_generator()))
+    monkeypatch.setattr(controller, "close", lambda: (closed.append("controller"), close_controller()))
+    player.close()
+    assert closed == ["generator", "controller"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,20 @@
+"""Where the bundles that come with Everframe are: here, in the checkout, or in the installed package."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+
+def find_shipped(path: Path) -> Path:
+    """Return a bundle's folder: the path itself, or a shipped bundle of that path if there is nothing at it."""
+    checkout = Path(__file__).resolve().parents[1] / path
+    for place in (path, checkout):
+        if place.is_dir():
+            return place
+    package = find_spec("everframe_bundles")
+    places = [] if package is None else package.submodule_search_locations or []
+    is_shipped = path.parent.name == "bundles"
+    return next(
+        (Path(place) / path.name for place in places if is_shipped and (Path(place) / path.name).is_dir()), path
+    )
