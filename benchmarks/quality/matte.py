@@ -10,6 +10,9 @@ with an edge of its own); beside it the bundle's own frame, enlarged bilinearly.
   difference   mean absolute difference to the known matte, x 1000
   at edges     the same within 8 pixels of the known matte's edge, x 1000
   flicker      mean absolute difference of the changes from frame to frame, x 1000
+
+examples:
+  python -m benchmarks matte bundles/person --clips DIR --sheet sheet.png
 """
 
 from __future__ import annotations

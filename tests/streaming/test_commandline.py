@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from runtime import EngineError, Generator
-from streaming import broadcast
+from streaming import shipped
 from streaming.arguments import DEFAULT_BUNDLE
 from streaming.commandline import main
 from streaming.show.show import ShowEnd
@@ -212,22 +212,22 @@ def test_the_default_bundle_is_found_here_or_beside_the_package(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    package = tmp_path / "site" / "streaming" / "broadcast.py"
-    monkeypatch.setattr(broadcast, "__file__", str(package))
+    package = tmp_path / "site" / "streaming" / "shipped.py"
+    monkeypatch.setattr(shipped, "__file__", str(package))
     installed = ModuleSpec("everframe_bundles", None, is_package=True)
-    monkeypatch.setattr(broadcast, "find_spec", {}.get)
-    assert broadcast._find_bundle(None) == Path(DEFAULT_BUNDLE)  # nowhere: the error names the plain path
+    monkeypatch.setattr(shipped, "find_spec", {}.get)
+    assert shipped.find_shipped(Path(DEFAULT_BUNDLE)) == Path(DEFAULT_BUNDLE)  # nowhere: the error names the plain path
     installed.submodule_search_locations = [str(tmp_path / "nothing"), str(tmp_path / "wheel")]
-    monkeypatch.setattr(broadcast, "find_spec", {"everframe_bundles": installed}.get)
+    monkeypatch.setattr(shipped, "find_spec", {"everframe_bundles": installed}.get)
     in_wheel = tmp_path / "wheel" / Path(DEFAULT_BUNDLE).name
     in_wheel.mkdir(parents=True)
-    assert broadcast._find_bundle(None) == in_wheel
+    assert shipped.find_shipped(Path(DEFAULT_BUNDLE)) == in_wheel
     beside = tmp_path / "site" / DEFAULT_BUNDLE
     beside.mkdir(parents=True)
-    assert broadcast._find_bundle(None) == beside
+    assert shipped.find_shipped(Path(DEFAULT_BUNDLE)) == beside
     (tmp_path / DEFAULT_BUNDLE).mkdir(parents=True)
-    assert broadcast._find_bundle(None) == Path(DEFAULT_BUNDLE)
-    assert broadcast._find_bundle("mine") == Path("mine")
+    assert shipped.find_shipped(Path(DEFAULT_BUNDLE)) == Path(DEFAULT_BUNDLE)
+    assert shipped.find_shipped(Path("mine")) == Path("mine")
 
 
 def test_with_a_fallback_a_show_outlives_its_engine(

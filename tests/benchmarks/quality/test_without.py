@@ -11,7 +11,7 @@ import pytest
 
 from benchmarks.quality.without import PARTS, what_it_changes, without_rows, write_without
 from runtime import Generator
-from tests import moving
+from tests import moving, tiny
 
 LANDSCAPE = Path(__file__).parents[3] / "bundles" / "landscape"
 SIZE = (96, 64)
@@ -66,9 +66,9 @@ def test_what_a_part_changes_is_reported(tmp_path: Path, monkeypatch: pytest.Mon
     assert without_rows({}) == []
 
 
-def test_a_bundle_of_schema_1_is_refused(prompted_bundle: Path, tmp_path: Path) -> None:
+def test_a_bundle_of_schema_1_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="is of schema 1, expected schema 2"):
-        write_without(prompted_bundle, "transport", tmp_path / "without")
+        write_without(tiny.build(tmp_path / "tiny"), "transport", tmp_path / "without")
 
 
 def test_a_bundle_of_another_origin_is_refused(tmp_path: Path) -> None:
