@@ -1,11 +1,12 @@
-"""How well a matte cuts people out: refined to the frame's size, and merely enlarged, beside mattes that are known.
+"""How well a matte cuts people out, as it is used and merely enlarged, beside known mattes.
 
 python -m benchmarks matte bundles/person --clips DIR
 
 DIR holds NAME.mp4, and alpha/NAME_alpha.mp4 of the same size and length: grey,
 white where the person is. Every clip is played through `Composite`, over black
 and over white, which gives the matte as it is used ("refined": smoothed in time,
-with an edge of its own); beside it the bundle's own frame, enlarged bilinearly. Figures are means over frames:
+with an edge of its own); beside it the bundle's own frame, enlarged bilinearly.
+Figures are means over frames:
 
   difference   mean absolute difference to the known matte, x 1000
   at edges     the same within 8 pixels of the known matte's edge, x 1000

@@ -1,4 +1,4 @@
-"""Photographs on air: is the first frame the photograph, do later ones stay sharp, does what is rigid stand still?
+"""Photographs on air: the first frame, the detail of later ones, and what must stand still.
 
 python -m benchmarks photos bundles/landscape --areas examples/photo-areas.toml --photos DIR
 
