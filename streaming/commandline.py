@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from streaming.arguments import parse
 from streaming.errors import SinkError, explain
 from streaming.process.interruption import Interruption
+from streaming.process.memory import return_large_blocks
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ImportError, MemoryError) as error:
         return _refuse(error)
 
+    return_large_blocks()
     interruption = Interruption()
     try:
         with interruption:
