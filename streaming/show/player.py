@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,8 @@ class Player:
         self._input: LiveInput | None = None
         self._pacer: Pacer | None = None
         self._composite: Composite | None = None
+        self._feeder = ThreadPoolExecutor(1, "composite input")
+        self._feeding: Future[None] | None = None
         self.generator = self._open()
         try:
             self._begin()
@@ -91,6 +94,7 @@ class Player:
         with contextlib.ExitStack() as stack:  # the last one first; the rest even if one fails
             if self._composite is not None:
                 stack.callback(self._composite.close)
+            stack.callback(self._feeder.shutdown)
             if self._input is not None:
                 stack.callback(self._input.close)
             stack.callback(self._controller.close)
@@ -179,9 +183,10 @@ class Player:
             is_used = self.generator.has_live_input or composite is not None
             source = self._input if is_used else None
             if source is not None and (frame := source.frame()) is not latest:
-                for receiver in (self.generator if self.generator.has_live_input else None, composite):
-                    if receiver is not None:
-                        receiver.feed_live(frame)
+                if self.generator.has_live_input:
+                    self.generator.feed_live(frame)
+                if composite is not None:
+                    self._feed(composite, frame)
                 latest = frame
             self._controller.play(pacer.next_slot / pacer.fps)
             if self._options.adapt == "on":
@@ -195,6 +200,16 @@ class Player:
                 except EngineError as error:
                     self._say(f"the person is left out from now on: {error}")
                     composite = None
+
+    def _feed(self, composite: Composite, frame: Picture) -> None:
+        """Convert a live frame for the composite beside the frame that is being made; the first one at once."""
+        if self._feeding is None:
+            composite.feed_live(frame)
+            self._feeding = Future()
+            self._feeding.set_result(None)
+        elif self._feeding.done():  # otherwise this one is left out: the next one is newer
+            self._feeding.result()
+            self._feeding = self._feeder.submit(composite.feed_live, frame)
 
     def _threads(self) -> int | None:
         share = self._options.cpu_share
