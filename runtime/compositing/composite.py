@@ -222,14 +222,12 @@ class Composite:
             person, small = fresh
             self._matte.feed_live(small)
             self._session.write(f"{PREFIX}person", person[np.newaxis])
+            self._session.write(f"{PREFIX}matte", next(self._matte)[np.newaxis])
             self._has_person = True
-        if not self._has_person:
-            if changed is not None:
-                self._is_changed = True
-            return behind
         if changed is not None:
             self._session.write(f"{PREFIX}control", np.array([changed], np.float32))
-        self._session.write(f"{PREFIX}matte", next(self._matte)[np.newaxis])
+        if not self._has_person:
+            return behind
         self._session.write(f"{PREFIX}behind", behind[np.newaxis])
         self._session.run()
         frame: FrameArray = self._session.read(f"{PREFIX}frame")[0]

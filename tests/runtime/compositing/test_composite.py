@@ -146,3 +146,16 @@ def test_a_bundle_that_is_no_matte_and_an_odd_size_are_refused(matte: Path, prom
         Composite.open(prompted_bundle, *SIZE, engine="onnxruntime")
     with pytest.raises(ValueError, match="width and height must be even"):
         Composite.open(matte, 63, 48, engine="onnxruntime")
+
+
+def test_the_matte_runs_once_per_live_frame(composite: Composite, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[int] = []
+    step = composite._matte._step
+    run = step.run
+    monkeypatch.setattr(step, "run", lambda: (runs.append(1), run()))
+    composite.feed_live(half_white())
+    first = settled(composite)
+    assert len(runs) == 1
+    composite.feed_live(half_white()[:, ::-1])
+    assert not np.array_equal(settled(composite), first)
+    assert len(runs) == 2
