@@ -10,6 +10,7 @@ from typing import Unpack
 import numpy as np
 import numpy.typing as npt
 
+from runtime.bundle.controls import ControlSpec
 from runtime.bundle.manifest import Manifest
 from runtime.noise import check_seed
 from runtime.prompts.bundle_scenes import load_scene, scene_thumbnail
@@ -66,6 +67,11 @@ class GeneratorInputs:
     def controls(self) -> dict[str, float]:
         """A copy of the controls' values."""
         return self._step_inputs.values
+
+    @property
+    def control_specs(self) -> tuple[ControlSpec, ...]:
+        """The controls, in the manifest's order."""
+        return tuple(self.manifest.controls.values())
 
     @property
     def text(self) -> str | None:

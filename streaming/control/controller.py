@@ -20,10 +20,10 @@ import numpy as np
 
 from runtime import BundleError, EngineError, Generator
 from runtime.prompts.background import BackgroundThread
+from streaming.control.controls import ControlHolder, describe_controls, find_holder
 from streaming.control.cues import PARTS, Cue, CueEntry, to_label, to_prompts, with_text
 
 if TYPE_CHECKING:
-    from runtime.compositing.composite import Composite
     from streaming.inputs.live_input import LiveInput
 
 MAX_CUES = 24  # each holds a scene of about a megabyte
@@ -44,13 +44,13 @@ class ShowController:
 
     Attributes:
         input: the live input, or None.
-        composite: puts the person of the live input over frames, or None; its controls are the show's, too.
+        others: what else has controls, e.g. the composite and the sound.
         on_change: each is called without arguments when `state` has changed, by the thread that changed it.
     """
 
     def __init__(self) -> None:
         self.input: LiveInput | None = None
-        self.composite: Composite | None = None
+        self.others: list[ControlHolder] = []
         self.on_change: list[Callable[[], object]] = []
         self._lock = threading.Lock()
         self._generator: Generator | None = None
@@ -183,27 +183,10 @@ class ShowController:
                 "on_air": "",
                 "input": None,
             }
-        values, specs = generator.controls, list(generator.manifest.controls.values())
-        if self.composite is not None:
-            values |= self.composite.controls
-            specs += self.composite.control_specs
-        controls = [
-            {
-                "name": control.name,
-                "description": control.description,
-                "unit": control.unit,
-                "minimum": control.minimum,
-                "maximum": control.maximum,
-                "default": control.default,
-                "value": values[control.name],
-                "is_whole": control.target == "seed",
-            }
-            for control in specs
-        ]
         return {
             "is_ready": True,
             "takes": list(generator.takes),
-            "controls": controls,
+            "controls": describe_controls([generator, *self.others]),
             "scenes": [{"name": scene.name, "title": scene.title} for scene in generator.manifest.scenes],
             "cues": entries,
             "on_air": on_air,
@@ -433,11 +416,9 @@ class ShowController:
             raise UnknownError(f"there is no cue {number}")
         return self._entries[number]
 
-    def _target(self, control: str) -> Generator | Composite:
+    def _target(self, control: str) -> ControlHolder:
         """Return what a control of this name belongs to."""
-        if self.composite is not None and control.startswith("matte."):
-            return self.composite
-        return self._ready()
+        return find_holder(control, self._ready(), tuple(self.others))
 
     def _ready(self) -> Generator:
         if self._generator is None:

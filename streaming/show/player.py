@@ -156,7 +156,7 @@ class Player:
         )
         self._composite.is_mirrored = options.mirror
         self._composite.behind = options.behind or "show"
-        self._controller.composite = self._composite
+        self._controller.others.append(self._composite)
 
     def _open_input(self) -> None:
         generator, options = self.generator, self._options

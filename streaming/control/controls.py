@@ -1,0 +1,56 @@
+"""The controls of a show: the generator's, and those of what else it has, e.g. the composite and the sound."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from runtime.bundle.controls import ControlSpec
+
+
+class ControlHolder(Protocol):
+    """What has controls. Names are unique within a show: those of a holder begin with its own name and a dot."""
+
+    @property
+    def controls(self) -> dict[str, float]:
+        """A copy of the controls' values."""
+        ...
+
+    @property
+    def control_specs(self) -> Sequence[ControlSpec]:
+        """The controls, in the order in which people see them."""
+        ...
+
+    def check_control(self, name: str, value: float) -> None:
+        """Raise ValueError unless there is such a control and the value is in its range."""
+        ...
+
+    def set_control(self, name: str, value: float) -> None:
+        """Set a control from the next frame on; raises ValueError as `check_control` does."""
+        ...
+
+
+def find_holder(name: str, generator: ControlHolder, others: Iterable[ControlHolder]) -> ControlHolder:
+    """Return what has a control of this name; the generator if nothing has, whose error then says so."""
+    return next((holder for holder in others if name in holder.controls), generator)
+
+
+def describe_controls(holders: Iterable[ControlHolder]) -> list[dict[str, Any]]:
+    """Return all controls and their values, ready for JSON."""
+    described = []
+    for holder in holders:
+        values = holder.controls
+        described += [
+            {
+                "name": control.name,
+                "description": control.description,
+                "unit": control.unit,
+                "minimum": control.minimum,
+                "maximum": control.maximum,
+                "default": control.default,
+                "value": values[control.name],
+                "is_whole": control.target == "seed",
+            }
+            for control in holder.control_specs
+        ]
+    return described
