@@ -19,6 +19,7 @@ from streaming.sinks.table import KINDS, RGB_FORMS
 DEFAULT_BUNDLE = "bundles/landscape"
 DEFAULT_SINK = "http://127.0.0.1:8000"
 _MAX_FPS = 1000
+_MAX_SOUND_DELAY_MS = 2000
 _MAX_CUE_S = 10**9
 
 _DESCRIPTION = """\
@@ -71,6 +72,15 @@ live input:
   current picture. A bundle with a live input, such as an imported one, gets
   every frame. If the input fails, its last frame is shown; after five seconds
   the --fallback picture, or black. It is reopened until it works again.
+
+sound:
+  --sound mic, mic:DEVICE (its number or part of its name), a file, which is
+  repeated, or an address. --sound input is the sound of the file or address of
+  --input, in step with its picture. Without --sound, live streams are silent
+  and recordings have no sound. Recordings, RTMP, SRT and HLS get AAC, WHIP and
+  the page Opus. The controls sound.gain and sound.mute, and a meter, are on the
+  page. If the source fails, there is silence until it works again. If the
+  sound is ahead of a camera's picture, make --sound-delay longer.
 
 cues:
   --cue SECONDS:KIND=VALUE changes the show at that time. KIND is text, image,
@@ -133,9 +143,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         argv: arguments; None for the process's own.
 
     Returns:
-        bundle, image, clip, text, moving, scene, input, matte, behind, fallback (str or None), to (list of str or
+        bundle, image, clip, text, moving, scene, input, matte, behind, sound, fallback (str or None), to (list of str or
         None), engine, precision, pixels, fit, adapt, preset, encoder, log (str), seed (int or None), every, seconds,
-        fps (Fraction or None), size ((width, height) or None), cpu_share (float or None), dissolve (float), mirror,
+        fps, sound_delay (Fraction or None), size ((width, height) or None), cpu_share (float or None), dissolve (float), mirror,
         trust_engines, verbose (bool), control (list of (name, value)), cue (list of Cue).
 
     Raises:
@@ -182,6 +192,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--matte", metavar="BUNDLE", help="put the person of --input over the show, e.g. bundles/person")
     add("--behind", metavar="WHAT", help="behind the person: show, blur, green or RRGGBB (default: show)")
     add("--mirror", action="store_true", help="with --matte: mirror the person")
+    add("--sound", metavar="IN", help="sound of the streams: mic[:DEVICE], a file, an address, or input (default: silence)")
+    add(
+        "--sound-delay",
+        type=_milliseconds,
+        metavar="MS",
+        help="how much later the sound comes (default: two frames for live sound, 0 for a file)",
+    )
     add("--text", metavar="TEXT", help="what to show, in a few words of English")
     add(
         "--preset",
@@ -300,6 +317,13 @@ def _share(text: str) -> float:
     if share is None or not 0 < share <= 1:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected more than 0 and at most 1, e.g. 0.5")
     return float(share)
+
+
+def _milliseconds(text: str) -> Fraction:
+    delay = _fraction(text)
+    if delay is None or not 0 <= delay <= _MAX_SOUND_DELAY_MS:
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected 0 to {_MAX_SOUND_DELAY_MS} milliseconds, e.g. 80")
+    return delay
 
 
 def _seconds(text: str) -> Fraction:

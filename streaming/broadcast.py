@@ -27,6 +27,7 @@ from streaming.show.stats import ShowStats
 from streaming.show.status import StatusLine, to_summary
 from streaming.sinks.sink import Sink, StreamFormat
 from streaming.sinks.table import KINDS, make_sinks
+from streaming.sound.opening import make_sound
 
 
 def stream(
@@ -97,14 +98,18 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
     encoding = {kind.cls for kind in KINDS if kind.encodes}
     needs_encoder = any(type(sink).__name__ in encoding for sink in sinks)
     encoder = choose(options.encoder, width, height, fps) if needs_encoder else ""
-    latest, pixels = show.latest, options.pixels
-    stream_format = StreamFormat(manifest.name, width, height, fps, pixels, latest, controller, preset, encoder)
-    fan_out.open(stream_format)
+    sound = make_sound(options, fps)
+    stream_format = StreamFormat(
+        manifest.name, width, height, fps, options.pixels, show.latest, controller, preset, encoder, sound
+    )
     try:
+        fan_out.open(stream_format)
         from streaming.show.player import Player  # while the sinks start on their threads
 
-        with Player(options, bundle, controller, status.say) as player:
+        with Player(options, bundle, controller, status.say, sound) as player:
             frames = player.frames(pacer, clock)
+            if sound is not None:
+                sound.wait_ready()
             fan_out.wait_ready()
 
             def refresh(stats: ShowStats) -> None:
@@ -116,6 +121,8 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
             if options.verbose:
                 status.say(player.generator.engine_reason)
             status.say(f"on air: {', '.join(sink.name for sink in sinks)}. Ctrl-C ends the show.")
+            if sound is not None:
+                status.say(f"sound: {sound.name}")
             if encoder:
                 status.say(f"H.264 by {ENCODERS[encoder].title}")
             for invitation in filter(None, (sink.invitation for sink in sinks)):
@@ -128,6 +135,8 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
                 hung = fan_out.close(keep=True)
     finally:
         fan_out.close(keep=False)  # does nothing if the show has closed it
+        if sound is not None:
+            sound.close()
     stats = show.stats(of_all=True)
     for name in hung:
         status.say(f"sink {name} did not close in time and was abandoned")

@@ -15,6 +15,7 @@ import numpy.typing as npt
 from streaming.masking import mask
 from streaming.output.pacing import Clock, SystemClock
 from streaming.process.child import ChildProcess
+from streaming.sound.timeline import OnSound, to_samples
 
 Rgb = npt.NDArray[np.uint8]
 FROZEN_S, LOST_S = 1.0, 5.0  # without a frame, the input counts as frozen, then as lost
@@ -39,21 +40,25 @@ class ChildInputReader:
         spec: the input.
         width: of a frame in pixels.
         height: of a frame in pixels.
+        on_sound: called with samples and their time, by the thread that reads; None leaves the sound out.
     """
 
-    def __init__(self, spec: str, width: int, height: int) -> None:
-        self._shape = height, width, 3
-        config = {"spec": spec, "width": width, "height": height}
+    def __init__(self, spec: str, width: int, height: int, on_sound: OnSound | None = None) -> None:
+        self._shape, self._on_sound = (height, width, 3), on_sound
+        config = {"spec": spec, "width": width, "height": height, "with_sound": on_sound is not None}
         self._child = ChildProcess("streaming.inputs.live_input_child", config, is_quiet=True)
 
     def read(self, timeout_s: float) -> Rgb | None:
         """Return the next frame, None if there is none in time; raises OSError with the reason once it has ended."""
-        if (message := self._child.receive(timeout_s)) is None:
-            return None
-        fields, data = message
-        if "error" in fields:
-            raise ConnectionError(fields["error"])
-        return np.frombuffer(data, np.uint8).reshape(self._shape)
+        while (message := self._child.receive(timeout_s)) is not None:
+            fields, data = message
+            if "error" in fields:
+                raise ConnectionError(fields["error"])
+            if "at" not in fields:
+                return np.frombuffer(data, np.uint8).reshape(self._shape)
+            if self._on_sound is not None:
+                self._on_sound(to_samples(data), fields["at"])
+        return None
 
     def close(self) -> None:
         """End the child at once."""
@@ -68,6 +73,7 @@ class LiveInput:
         width: of a frame in pixels.
         height: of a frame in pixels.
         stand_in: uint8 (height, width, 3) RGB, used while the input is lost; None for black.
+        on_sound: called with the input's sound and its time, by the input's thread; None leaves the sound out.
         dial: makes a reader.
         clock: measures how old the latest frame is.
         wait: waits for some seconds and returns whether the input is closed; None waits for `close`.
@@ -83,12 +89,14 @@ class LiveInput:
         height: int,
         *,
         stand_in: Rgb | None = None,
-        dial: Callable[[str, int, int], InputReader] = ChildInputReader,
+        on_sound: OnSound | None = None,
+        dial: Callable[[str, int, int], InputReader] | None = None,
         clock: Clock | None = None,
         wait: Callable[[float], bool] | None = None,
     ) -> None:
         self.name = mask(spec) if "://" in spec else spec
-        self._spec, self._size, self._dial = spec, (width, height), dial
+        self._spec, self._size = spec, (width, height)
+        self._dial = dial or (lambda *about: ChildInputReader(*about, on_sound))
         self._stand_in: Rgb = np.zeros((height, width, 3), np.uint8) if stand_in is None else stand_in
         self._clock = clock or SystemClock()
         self._news = threading.Condition()

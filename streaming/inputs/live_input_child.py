@@ -2,8 +2,8 @@
 
 python -m streaming.inputs.live_input_child      (started by `streaming.inputs.live_input`)
 
-The first message has spec, width and height. It sends a message with height x width x 3 bytes for each frame, and
-{"error": REASON} before it ends. It is a process because PyAV holds Python's lock while it connects, and a camera's
+The first message has spec, width, height and with_sound. It sends a message with height x width x 3 bytes for each
+frame, {"at": SECONDS} with int16 samples for each block of sound, and {"error": REASON} before it ends. It is a process because PyAV holds Python's lock while it connects, and a camera's
 driver may hang.
 """
 
@@ -22,6 +22,7 @@ import numpy.typing as npt
 from runtime.prompts.clips import open_video
 from runtime.prompts.images import load_image
 from streaming.process.child import ParentPipe
+from streaming.sound.decoding import Block, check_sound, converted, make_converter
 
 _CARD_FPS = 25
 _BARS = ((191, 191, 191), (191, 191, 0), (0, 191, 191), (0, 191, 0), (191, 0, 191), (191, 0, 0), (0, 0, 191))
@@ -31,6 +32,7 @@ _NETWORK = (  # FFmpeg's protocols except those that read files of this machine
     "mmsh,mmst,crypto,data"
 )
 _LATE_S = 0.5  # a file's clock is reset when reading falls this far behind
+_AHEAD_S = 0.3  # by which sound is read before it is to be heard; a file's pictures and sound do not lie side by side
 
 Rgb = npt.NDArray[np.uint8]
 
@@ -85,14 +87,17 @@ def read_camera(device: str, width: int, height: int) -> Iterator[Rgb]:
         yield load_image(np.ascontiguousarray(picture[..., ::-1]), width, height)
 
 
-def read_media(place: str, width: int, height: int) -> Iterator[Rgb]:
+def read_media(place: str, width: int, height: int, *, with_sound: bool = False) -> Iterator[Rgb | Block]:
     """Yield the frames of a stream as they arrive, or those of a file in real time, repeatedly.
 
     Args:
         place: the path of a video, or an address, which contains "://".
+        width, height: of a frame in pixels.
+        with_sound: whether to yield the sound, too, as blocks with the time at which each is to be heard. A frame with
+            the same time is yielded at that time; a block up to `_AHEAD_S` before.
 
     Raises:
-        ValueError: it cannot be opened, has no video, or has ended.
+        ValueError: it cannot be opened, has no video or no sound, or has ended.
     """
     import av
 
@@ -101,18 +106,14 @@ def read_media(place: str, width: int, height: int) -> Iterator[Rgb]:
     has_frames = False
     while is_file or not has_frames:
         try:
-            with open_video(place) if is_file else _open_address(place) as container:
+            with open_video(place) if is_file else open_address(place) as container:
                 if not container.streams.video:
                     raise ValueError("it has no video")
-                start_s: float | None = None
-                for frame in container.decode(video=0):
-                    if is_file and frame.time is not None:
-                        start_s = time.monotonic() - frame.time if start_s is None else start_s
-                        early_s = start_s + frame.time - time.monotonic()
-                        start_s = None if early_s < -_LATE_S else start_s
-                        time.sleep(max(0.0, early_s))
-                    has_frames = True
-                    yield load_image(frame.to_ndarray(format="rgb24"), width, height)
+                if with_sound:
+                    check_sound(container)
+                for item in _played(container, width, height, with_sound=with_sound, is_paced=is_file):
+                    has_frames = has_frames or not isinstance(item, tuple)
+                    yield item
         except (av.FFmpegError, OSError) as error:
             raise ValueError(getattr(error, "strerror", None) or str(error)) from error
         if not has_frames:
@@ -120,21 +121,42 @@ def read_media(place: str, width: int, height: int) -> Iterator[Rgb]:
     raise ValueError("the stream has ended")
 
 
-def _open_address(url: str) -> Any:
+def _played(container: Any, width: int, height: int, *, with_sound: bool, is_paced: bool) -> Iterator[Rgb | Block]:
+    """Yield one passage of a file or stream."""
+    import av
+
+    converter = make_converter() if with_sound else None
+    ahead_s = _AHEAD_S if with_sound else 0.0
+    zero_s: float | None = None  # of the file's time, on the clock
+    for frame in container.decode(video=0, audio=0) if with_sound else container.decode(video=0):
+        now_s = time.monotonic()
+        is_far = zero_s is not None and frame.time is not None and zero_s + frame.time - now_s < -_LATE_S
+        if frame.time is not None and (zero_s is None or is_far):
+            zero_s = now_s + ahead_s - frame.time
+        if isinstance(frame, av.AudioFrame):
+            for samples, moment_s in converted(converter, frame):
+                yield samples, (now_s if zero_s is None else zero_s + moment_s)
+            continue
+        if (is_paced or with_sound) and zero_s is not None and frame.time is not None:
+            time.sleep(max(0.0, zero_s + frame.time - now_s))
+        yield load_image(frame.to_ndarray(format="rgb24"), width, height)
+
+
+def open_address(url: str) -> Any:
     """Open an address; a playlist from there may refer to other addresses, but not to files of this machine."""
     import av
 
     return av.open(url, timeout=(_OPEN_S, _READ_S), container_options={"protocol_whitelist": _NETWORK})
 
 
-def read(spec: str, width: int, height: int) -> Iterator[Rgb]:
-    """Yield the frames of an input; raises ValueError with the reason when it ends."""
+def read(spec: str, width: int, height: int, *, with_sound: bool = False) -> Iterator[Rgb | Block]:
+    """Yield the frames of an input, and its sound if it is wanted; raises ValueError with the reason when it ends."""
     kind, _, rest = spec.partition(":")
     if spec == "testcard":
         return read_card(width, height)
     if kind == "webcam" and not rest.startswith("//"):
         return read_camera(rest, width, height)
-    return read_media(spec.removeprefix("file://"), width, height)
+    return read_media(spec.removeprefix("file://"), width, height, with_sound=with_sound)
 
 
 def main() -> None:
@@ -145,8 +167,12 @@ def main() -> None:
     parent.exit_with_parent()
     with contextlib.suppress(OSError):  # the parent has ended
         try:
-            for frame in read(**message[0]):
-                parent.send({}, frame.reshape(-1).data)
+            for item in read(**message[0]):
+                if isinstance(item, tuple):
+                    samples, at_s = item
+                    parent.send({"at": at_s}, np.ascontiguousarray(samples).reshape(-1).view(np.uint8).data)
+                else:
+                    parent.send({}, item.reshape(-1).data)
         except Exception as error:  # noqa: BLE001 - OpenCV and FFmpeg raise more types than are documented
             parent.send({"error": " ".join(str(error).split()) or type(error).__name__})
 

@@ -44,6 +44,7 @@ class PageWebRTC:
         self.num = 0
         self._limits = limits
         self._feed, self._is_local = feed, is_local
+        self._sound = None if feed.sound is None else feed.sound.reader(feed.fps)
         self._lock = threading.Lock()  # held while a message is sent to the child
         self._child: ViewersProcess | None = None
         self._loop = asyncio.get_running_loop()
@@ -76,8 +77,11 @@ class PageWebRTC:
         """
         child = self._child
         if child is not None and self.num:
+            sound = None if self._sound is None else self._sound.read(frame.slot)
             with self._lock, contextlib.suppress(OSError):  # `_listen` sees that it has ended
-                child.show(frame)
+                child.show(frame, sound)
+        elif self._sound is not None:
+            self._sound.restart()
 
     def close(self) -> None:
         """End the child; may be called from any thread."""
@@ -130,7 +134,7 @@ def check(given: Any) -> str:
     """Return an offer's SDP.
 
     Raises:
-        ValueError: it is not an offer, or asks for more than the video.
+        ValueError: it is not an offer, or asks for more than the video and the sound.
     """
     if not isinstance(given, dict) or given.get("type") != "offer" or not isinstance(given.get("sdp"), str):
         raise ValueError('an offer is an object, {"type": "offer", "sdp": "v=0..."}')
@@ -138,8 +142,9 @@ def check(given: Any) -> str:
     if not is_text(sdp):
         raise ValueError("this offer's sdp holds half of a surrogate pair")
     media = re.findall(r"(?m)^m=(\w+)", sdp)
-    if media != ["video"]:
-        raise ValueError(f"an offer asks for video, once; this one asks for {', '.join(media[:5])[:60] or 'nothing'}")
+    if media not in (["video"], ["video", "audio"]):
+        asked = ", ".join(media[:5])[:60] or "nothing"
+        raise ValueError(f"an offer asks for video, or for video and audio; this one asks for {asked}")
     if len(re.findall(r"(?m)^a=candidate", sdp)) > _MAX_CANDIDATES:
         raise ValueError(f"an offer has at most {_MAX_CANDIDATES} candidates")
     return sdp

@@ -20,6 +20,7 @@ from streaming.shipped import find_shipped
 from streaming.show.adaptation import Adaptation
 from streaming.show.fallback import FallbackFrames, load_fallback
 from streaming.sinks.sink import Picture
+from streaming.sound.sound import INPUT, Sound
 
 if TYPE_CHECKING:
     from runtime.compositing.composite import Composite
@@ -36,6 +37,7 @@ class Player:
         bundle: folder of the bundle.
         controller: controls the generator from now on, and is closed with it.
         say: called with one line for each event.
+        sound: of the show; None for silence. It begins with the first frame.
 
     Attributes:
         generator: makes the frames now.
@@ -45,9 +47,17 @@ class Player:
     """
 
     def __init__(
-        self, options: argparse.Namespace, bundle: Path, controller: ShowController, say: Callable[[str], None]
+        self,
+        options: argparse.Namespace,
+        bundle: Path,
+        controller: ShowController,
+        say: Callable[[str], None],
+        sound: Sound | None = None,
     ) -> None:
         self._options, self._bundle, self._controller, self._say = options, bundle, controller, say
+        self._sound = sound
+        if sound is not None:
+            controller.others.append(sound)
         self._fallback: FallbackFrames | None = None
         self._input: LiveInput | None = None
         self._pacer: Pacer | None = None
@@ -171,7 +181,8 @@ class Player:
         if not is_fed and self._composite is None and "image" not in generator.takes:
             raise ValueError(f"{generator.manifest.name} takes no pictures: leave --input out")
         stand_in = None if options.fallback is None else load_image(options.fallback, *size)
-        self._input = self._controller.input = LiveInput(options.input, *size, stand_in=stand_in)
+        on_sound = self._sound.write if self._sound is not None and options.sound == INPUT else None
+        self._input = self._controller.input = LiveInput(options.input, *size, stand_in=stand_in, on_sound=on_sound)
         if is_fed or self._composite is not None:
             self._input.wait_picture(_INPUT_S)
 
@@ -188,6 +199,8 @@ class Player:
                 if composite is not None:
                     self._feed(composite, frame)
                 latest = frame
+            if self._sound is not None and pacer.next_slot:
+                self._follow(self._sound, pacer)
             self._controller.play(pacer.next_slot / pacer.fps)
             if self._options.adapt == "on":
                 adaptation.update(self.generator)
@@ -200,6 +213,12 @@ class Player:
                 except EngineError as error:
                     self._say(f"the person is left out from now on: {error}")
                     composite = None
+
+    def _follow(self, sound: Sound, pacer: Pacer) -> None:
+        """Let the sound begin with the show's first frame, and measure its levels."""
+        if not sound.has_begun:
+            sound.begin(float(pacer.deadline(0)))
+        sound.follow()
 
     def _feed(self, composite: Composite, frame: Picture) -> None:
         """Convert a live frame for the composite beside the frame that is being made; the first one at once."""

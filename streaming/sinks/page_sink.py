@@ -208,6 +208,8 @@ class PageSink(Sink):
         feed = self._feed
         about = {"title": feed.title, "width": feed.width, "height": feed.height, "wanted_fps": float(feed.fps)}
         about["has_webrtc"] = self._webrtc is not None
+        if feed.sound is not None:
+            about["sound"] = feed.sound.to_json()
         return {**about, **feed.stats()}
 
     def _jpeg(self) -> bytes | None:
