@@ -37,6 +37,7 @@ ONLY_IN = {
     "openvino": ("runtime/engines/openvino.py", "runtime/engines/openvino_layout.py", "benchmarks/"),
     "aiortc": ("streaming/live/webrtc.py",),
     "aioice": ("streaming/live/webrtc.py",),
+    "sounddevice": ("streaming/sound/source_child.py",),
     "pyvirtualcam": ("streaming/sinks/webcam_sink.py",),
 }
 
