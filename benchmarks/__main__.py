@@ -44,6 +44,7 @@ BENCHMARKS = {
     "reconnect": Benchmark("benchmarks.scenarios.reconnect", "a stream whose server is killed, or never reads"),
     "scale": Benchmark("benchmarks.latency.scale", "time per frame from 128 to 1024 pixels, same weights"),
     "soak": Benchmark("benchmarks.scenarios.soak", "memory, latency and pictures over 100,000 frames"),
+    "sound": Benchmark("benchmarks.live.sound", "sound against picture: flashes and clicks through a live stream"),
     "transfer": Benchmark("benchmarks.transfer.command", "whether pretraining helps fine-tuning, over several seeds"),
 }
 ALIASES = {"kills": "reconnect"}  # for one release
@@ -67,7 +68,8 @@ examples:
 
 exit status:
   0  measured
-  1  measured, and a check failed (attack, endurance, gpu-check, reconnect, soak)
+  1  measured, and a check failed (attack, endurance, gpu-check, reconnect, soak,
+     sound)
   2  invalid arguments, bundle or engine: one line on standard error says what
 """
 
