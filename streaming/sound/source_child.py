@@ -28,6 +28,7 @@ from streaming.sound.timeline import CHANNELS, RATE
 
 AHEAD_S = 0.3  # by which files are read before they are heard
 _BLOCK = RATE // 100  # samples; of a microphone
+_SILENT_S = 2.0  # without a block, a microphone is opened again
 _LATE_S = 1.0  # an address further behind than this is placed anew
 _HELD_S = 0.1  # for which the sound of an address is held back, so that it comes evenly
 
@@ -55,9 +56,7 @@ def read_microphone(device: str, on_open: Callable[[], object]) -> Iterator[Bloc
         blocks.put((samples, time.monotonic() - frames / RATE))
 
     try:
-        chosen: int | str | None = (int(device) if device.isdigit() else device) or None
-        if device == "0":
-            chosen = 0
+        chosen = int(device) if device.isdigit() else device or None
         channels = min(CHANNELS, sounddevice.query_devices(chosen, "input")["max_input_channels"])
         stream = sounddevice.InputStream(
             RATE,
@@ -71,8 +70,10 @@ def read_microphone(device: str, on_open: Callable[[], object]) -> Iterator[Bloc
         )
         with stream:
             on_open()
-            while (block := blocks.get()) is not None:
+            while (block := blocks.get(timeout=_SILENT_S)) is not None:
                 yield block
+    except queue.Empty:
+        pass  # unplugged: some systems say nothing
     except (sounddevice.PortAudioError, ValueError) as error:
         known = [item["name"] for item in sounddevice.query_devices() if item["max_input_channels"]]
         there = f"there are {', '.join(known)}" if known else "there is no microphone"
