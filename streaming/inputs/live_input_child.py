@@ -32,6 +32,7 @@ _NETWORK = (  # FFmpeg's protocols except those that read files of this machine
     "mmsh,mmst,crypto,data"
 )
 _LATE_S = 0.5  # a file's clock is reset when reading falls this far behind
+_EARLY_S = 2.0
 _AHEAD_S = 0.3  # by which sound is read before it is to be heard; a file's pictures and sound do not lie side by side
 
 Rgb = npt.NDArray[np.uint8]
@@ -130,7 +131,8 @@ def _played(container: Any, width: int, height: int, *, with_sound: bool, is_pac
     zero_s: float | None = None  # of the file's time, on the clock
     for frame in container.decode(video=0, audio=0) if with_sound else container.decode(video=0):
         now_s = time.monotonic()
-        is_far = zero_s is not None and frame.time is not None and zero_s + frame.time - now_s < -_LATE_S
+        early_s = 0.0 if zero_s is None or frame.time is None else zero_s + frame.time - now_s
+        is_far = early_s < -_LATE_S or (early_s > _EARLY_S and not is_paced)  # a stream's clock may jump
         if frame.time is not None and (zero_s is None or is_far):
             zero_s = now_s + ahead_s - frame.time
         if isinstance(frame, av.AudioFrame):
