@@ -82,6 +82,15 @@ sound:
   page. If the source fails, there is silence until it works again. If the
   sound is ahead of a camera's picture, make --sound-delay longer.
 
+chains:
+  --then BUNDLE feeds each frame of the show into the live input of the next
+  bundle, e.g. an imported model that changes pictures; several make a longer
+  chain. Prompts, --input and the frame rate are the first bundle's; the size of
+  the frames is the last one's. The controls of a later bundle are called
+  NAME.CONTROL, with -2, -3 ... behind the NAME of a bundle that occurs again. A
+  later bundle that fails in every engine is left out; with --fallback, the
+  fallback picture is shown until all bundles are back.
+
 cues:
   --cue SECONDS:KIND=VALUE changes the show at that time. KIND is text, image,
   clip, seed or scene, or the name of a control. Cues for the same time are one
@@ -143,9 +152,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         argv: arguments; None for the process's own.
 
     Returns:
-        bundle, image, clip, text, moving, scene, input, matte, behind, sound, fallback (str or None), to (list of str or
-        None), engine, precision, pixels, fit, adapt, preset, encoder, log (str), seed (int or None), every, seconds,
-        fps, sound_delay (Fraction or None), size ((width, height) or None), cpu_share (float or None), dissolve (float), mirror,
+        bundle, image, clip, text, moving, scene, input, matte, behind, sound, fallback (str or None), to (list of str
+        or None), then (list of str), engine, precision, pixels, fit, adapt, preset, encoder, log (str), seed (int or
+        None), every, seconds, fps, sound_delay (Fraction or None), size ((width, height) or None), cpu_share (float or
+        None), dissolve (float), mirror,
         trust_engines, verbose (bool), control (list of (name, value)), cue (list of Cue).
 
     Raises:
@@ -168,6 +178,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         type=_sink,
         metavar="SINK",
         help=f"where frames go, or env:NAME for the value of that variable; may be repeated (default: {DEFAULT_SINK})",
+    )
+    add(
+        "--then",
+        action="append",
+        default=[],
+        metavar="BUNDLE",
+        help="a bundle whose live input gets the frames of the one before; may be repeated",
     )
     add("--image", metavar="FILE", help='picture to animate; "input" for that of --input (default: none)')
     add("--clip", metavar="FILE", help="video to continue from its last frames")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from streaming.arguments import DEFAULT_BUNDLE, DEFAULT_SINK, parse
+from streaming.circle import refuse_circle
 from streaming.live.encoders import ENCODERS, choose
 from streaming.output.fan_out import FanOut, SinkStats
 from streaming.output.frame_repeater import FrameRepeater
@@ -80,12 +81,16 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
         ValueError, BundleError, EngineError, SinkError: as `stream`.
     """
     from runtime.bundle.reader import read_manifest
+    from runtime.chaining.checks import check_links, describe_rates
     from runtime.pixels.assemble import frame_size
 
+    refuse_circle(options.input, options.to or ([] if sinks else [DEFAULT_SINK]))
     sinks = sinks or make_sinks(options.to or [DEFAULT_SINK], options.pixels)
     bundle = find_shipped(Path(DEFAULT_BUNDLE)) if options.bundle is None else Path(options.bundle)
-    manifest = read_manifest(bundle)
-    width, height = frame_size(manifest, options.size)
+    manifests = [read_manifest(path) for path in (bundle, *(find_shipped(Path(then)) for then in options.then))]
+    check_links(manifests, options.size)
+    manifest = manifests[0]
+    width, height = frame_size(manifests[-1], options.size)
     fps = options.fps or manifest.frame.fps
     clock = SystemClock()
     fan_out = FanOut(list(sinks))
@@ -113,11 +118,13 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
             fan_out.wait_ready()
 
             def refresh(stats: ShowStats) -> None:
-                show.engine = player.engine
+                show.engine, show.link_ms = player.engine, player.link_ms
                 status.refresh(stats)
 
             show.engine = player.engine
             status.say(f"{manifest.name}: {width} x {height}, {float(fps):g} fps, {player.engine}")
+            if options.fps is None and (rates := describe_rates(manifests)):
+                status.say(rates)
             if options.verbose:
                 status.say(player.generator.engine_reason)
             status.say(f"on air: {', '.join(sink.name for sink in sinks)}. Ctrl-C ends the show.")
@@ -141,7 +148,10 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
     for name in hung:
         status.say(f"sink {name} did not close in time and was abandoned")
     first_s = None if show.first_frame_s is None else show.first_frame_s - process_start_s()
-    status.say(to_summary(stats, reason=end.value, engine=show.engine, first_frame_s=first_s))
+    about = to_summary(
+        stats, reason=end.value, engine=show.engine, first_frame_s=first_s, link_ms=show.link_ms
+    )
+    status.say(about)
     return _to_status(end, stats.sinks, stats.frames)
 
 

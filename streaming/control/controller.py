@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from runtime import BundleError, EngineError, Generator
+from runtime import BundleError, EngineError
 from runtime.prompts.background import BackgroundThread
 from streaming.control.controls import ControlHolder, describe_controls, find_holder
 from streaming.control.cues import PARTS, Cue, CueEntry, to_label, to_prompts, with_text
 
 if TYPE_CHECKING:
+    from runtime.chain import FrameSource
     from streaming.inputs.live_input import LiveInput
 
 MAX_CUES = 24  # each holds a scene of about a megabyte
@@ -53,7 +54,7 @@ class ShowController:
         self.others: list[ControlHolder] = []
         self.on_change: list[Callable[[], object]] = []
         self._lock = threading.Lock()
-        self._generator: Generator | None = None
+        self._generator: FrameSource | None = None
         self._background: BackgroundThread[None] = BackgroundThread()
         self._timed_background: BackgroundThread[None] = BackgroundThread()  # waits long for idle moments
         self._is_closed = False
@@ -72,7 +73,7 @@ class ShowController:
         self._cycle_s = Fraction(0)
         self._say: Callable[[str], None] = print
 
-    def attach(self, generator: Generator, label: str) -> None:
+    def attach(self, generator: FrameSource, label: str) -> None:
         """Control this generator from now on.
 
         Args:
@@ -420,7 +421,7 @@ class ShowController:
         """Return what a control of this name belongs to."""
         return find_holder(control, self._ready(), tuple(self.others))
 
-    def _ready(self) -> Generator:
+    def _ready(self) -> FrameSource:
         if self._generator is None:
             raise NotReadyError("the show has not begun; try again in a moment")
         return self._generator

@@ -187,7 +187,7 @@ ACTIONS = (
         "/api/controls/{name}",
         "Set a control from the next frame on.",
         (
-            ActionField("name", "string", "one of the state's controls", 1, 64, is_required=True, is_in_path=True),
+            ActionField("name", "string", "one of the state's controls", 1, 160, is_required=True, is_in_path=True),
             ActionField("value", "number", "within the control's range", -1e300, 1e300, is_required=True),
         ),
         _set,

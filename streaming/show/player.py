@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime import BundleError, EngineError, Generator
+from runtime.chain import Chain, FrameSource
 from runtime.engines.table import count_cores
 from runtime.prompts.images import load_image
 from streaming.control.controller import ShowController
@@ -80,6 +81,11 @@ class Player:
         ahead = ", one frame ahead" if self._pacer is not None and self._pacer.num_ahead else ""
         detail = "" if generator.detail == "full" else ", half the detail"
         return f"{generator.engine} {generator.precision}{ahead}{detail}"
+
+    @property
+    def link_ms(self) -> dict[str, float]:
+        """Name of each bundle of a chain -> its milliseconds per frame; empty without --then."""
+        return self.generator.link_ms if isinstance(self.generator, Chain) else {}
 
     def frames(self, pacer: Pacer, clock: Clock) -> Iterator[Picture]:
         """Return the show's frames; with --fallback they never end.
@@ -170,7 +176,9 @@ class Player:
 
     def _open_input(self) -> None:
         generator, options = self.generator, self._options
-        size, is_fed = (generator.width, generator.height), generator.has_live_input
+        # What uses the pictures: the composite, else the first bundle of a chain.
+        user = generator.links[0] if isinstance(generator, Chain) and self._composite is None else generator
+        size, is_fed = (user.width, user.height), generator.has_live_input
         if options.input is None:
             if is_fed:
                 raise ValueError(
@@ -234,31 +242,43 @@ class Player:
         share = self._options.cpu_share
         return None if share is None else max(1, int(count_cores() * share))
 
-    def _open(self) -> Generator:
+    def _open(self) -> FrameSource:
         options = self._options
-        generator = Generator.open(
-            self._bundle,
-            engine=options.engine,
-            precision=options.precision,
-            pixels=options.pixels,
-            seed=options.seed,
-            trust_engines=options.trust_engines,
-            size=options.size,
-            threads=self._threads(),
-        )
+        how: dict[str, Any] = {
+            "engine": options.engine,
+            "precision": options.precision,
+            "pixels": options.pixels,
+            "seed": options.seed,
+            "trust_engines": options.trust_engines,
+            "size": options.size,
+            "threads": self._threads(),
+        }
+        generator: FrameSource
+        if options.then:
+            generator = Chain.open([self._bundle, *(find_shipped(Path(then)) for then in options.then)], **how)
+            if options.fallback is None:  # which is shown until all links are back
+                generator.on_left_out = self._tell_left_out
+        else:
+            generator = Generator.open(self._bundle, **how)
         generator.on_fall_back, generator.fit = self._say, options.fit
         return generator
+
+    def _tell_left_out(self, sentence: str) -> None:
+        self._say(sentence)
+        self._controller.attach(self.generator, "")  # its controls are gone
 
     def _reopen(self) -> None:
         """Open the generator again with the scene and the controls of the one that failed, and free that one."""
         failed, fresh = self.generator, self._open()
         try:
-            if fresh.manifest.sha256 != failed.manifest.sha256:
-                raise BundleError(f"{self._bundle} was changed during the show: put the old bundle back")
+            if _hashes(fresh) != _hashes(failed):
+                folders = " or ".join([str(self._bundle), *self._options.then])
+                raise BundleError(f"{folders} was changed during the show: put the old bundle back")
             if failed.scene is not None:
                 fresh.take(failed.scene, dissolve_s=0.0)
             for name, value in failed.controls.items():
-                if failed.manifest.controls[name].target != "seed":  # which the scene has
+                control = failed.manifest.controls.get(name)
+                if control is None or control.target != "seed":  # which the scene has
                     fresh.set_control(name, value)
         except BaseException:
             fresh.close()
@@ -267,3 +287,9 @@ class Player:
         self._controller.attach(fresh, "")
         with contextlib.suppress(EngineError):  # freeing a failed engine may fail too
             failed.close()
+
+
+def _hashes(generator: FrameSource) -> list[str]:
+    """Return the hashes of the bundles."""
+    links = generator.links if isinstance(generator, Chain) else (generator,)
+    return [link.manifest.sha256 for link in links]
