@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from streaming.arguments import DEFAULT_BUNDLE, DEFAULT_SINK, parse
+from streaming.inputs.page_camera import PAGE
 from streaming.live.encoders import ENCODERS, choose
 from streaming.output.fan_out import FanOut, SinkStats
 from streaming.output.frame_repeater import FrameRepeater
@@ -82,6 +83,8 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
     from runtime.pixels.assemble import frame_size
 
     sinks = sinks or make_sinks(options.to or [DEFAULT_SINK], options.pixels)
+    if options.input == PAGE and not any(type(sink).__name__ == "PageSink" for sink in sinks):
+        raise ValueError(f"--input page is the camera of a browser on the page: add --to {DEFAULT_SINK}")
     bundle = find_shipped(Path(DEFAULT_BUNDLE)) if options.bundle is None else Path(options.bundle)
     manifest = read_manifest(bundle)
     width, height = frame_size(manifest, options.size)

@@ -71,6 +71,7 @@ class LiveInput:
         dial: makes a reader.
         clock: measures how old the latest frame is.
         wait: waits for some seconds and returns whether the input is closed; None waits for `close`.
+        stall_s: without a frame for so long, the reader is replaced.
 
     Attributes:
         name: the input without secrets.
@@ -86,9 +87,10 @@ class LiveInput:
         dial: Callable[[str, int, int], InputReader] = ChildInputReader,
         clock: Clock | None = None,
         wait: Callable[[float], bool] | None = None,
+        stall_s: float = STALL_S,
     ) -> None:
         self.name = mask(spec) if "://" in spec else spec
-        self._spec, self._size, self._dial = spec, (width, height), dial
+        self._spec, self._size, self._dial, self._stall_s = spec, (width, height), dial, stall_s
         self._stand_in: Rgb = np.zeros((height, width, 3), np.uint8) if stand_in is None else stand_in
         self._clock = clock or SystemClock()
         self._news = threading.Condition()
@@ -187,7 +189,7 @@ class LiveInput:
                         self._num_frames += 1
                         self._error = ""
                         self._news.notify_all()
-                elif now_s - since_s >= STALL_S:
+                elif now_s - since_s >= self._stall_s:
                     self._note("no frames arrive")
                     return
         except OSError as error:
