@@ -65,13 +65,15 @@ prompts:
   stays.
 
 live input:
-  --input webcam, webcam:DEVICE, testcard, a video file, or an address that
-  FFmpeg opens (rtsp://, http://, rtmp:// ...). A file is repeated. --image
-  input animates the picture at the start of the show, --cue
-  SECONDS:image=input the picture at that time, and the page or its API the
-  current picture. A bundle with a live input, such as an imported one, gets
-  every frame. If the input fails, its last frame is shown; after five seconds
-  the --fallback picture, or black. It is reopened until it works again.
+  --input webcam, webcam:DEVICE, page, testcard, a video file, or an address
+  that FFmpeg opens (rtsp://, http://, rtmp:// ...). A file is repeated. With
+  page, a browser that has the page open is the camera, e.g. that of a phone;
+  the show begins without it. --image input animates the picture at the start
+  of the show, --cue SECONDS:image=input the picture at that time, and the page
+  or its API the current picture. A bundle with a live input, such as an
+  imported one, gets every frame. If the input fails, its last frame is shown;
+  after five seconds the --fallback picture, or black. It is reopened until it
+  works again.
 
 sound:
   --sound mic, mic:DEVICE (its number or part of its name), a file, which is
@@ -205,7 +207,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default="on",
         help="if frames run late, make each one ahead; if that is not enough, with half the detail (default: on)",
     )
-    add("--input", metavar="IN", help="live input: webcam[:DEVICE], testcard, a file or an address")
+    add("--input", metavar="IN", help="live input: webcam[:DEVICE], page, testcard, a file or an address")
     add("--matte", metavar="BUNDLE", help="put the person of --input over the show, e.g. bundles/person")
     add("--behind", metavar="WHAT", help="behind the person: show, blur, green or RRGGBB (default: show)")
     add("--mirror", action="store_true", help="with --matte: mirror the person")

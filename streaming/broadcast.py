@@ -17,6 +17,7 @@ from typing import Any
 
 from streaming.arguments import DEFAULT_BUNDLE, DEFAULT_SINK, parse
 from streaming.circle import refuse_circle
+from streaming.inputs.page_camera import PAGE
 from streaming.live.encoders import ENCODERS, choose
 from streaming.output.fan_out import FanOut, SinkStats
 from streaming.output.frame_repeater import FrameRepeater
@@ -86,6 +87,8 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
 
     refuse_circle(options.input, options.to or ([] if sinks else [DEFAULT_SINK]))
     sinks = sinks or make_sinks(options.to or [DEFAULT_SINK], options.pixels)
+    if options.input == PAGE and not any(type(sink).__name__ == "PageSink" for sink in sinks):
+        raise ValueError(f"--input page is the camera of a browser on the page: add --to {DEFAULT_SINK}")
     bundle = find_shipped(Path(DEFAULT_BUNDLE)) if options.bundle is None else Path(options.bundle)
     manifests = [read_manifest(path) for path in (bundle, *(find_shipped(Path(then)) for then in options.then))]
     check_links(manifests, options.size)

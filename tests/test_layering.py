@@ -35,7 +35,7 @@ ONLY_IN = {
         "benchmarks/",
     ),
     "openvino": ("runtime/engines/openvino.py", "runtime/engines/openvino_layout.py", "benchmarks/"),
-    "aiortc": ("streaming/live/webrtc.py",),
+    "aiortc": ("streaming/live/webrtc.py", "streaming/inputs/webrtc_receiver.py"),
     "aioice": ("streaming/live/webrtc.py",),
     "sounddevice": ("streaming/sound/source_child.py",),
     "pyvirtualcam": ("streaming/sinks/webcam_sink.py",),

@@ -77,6 +77,7 @@ class LiveInput:
         dial: makes a reader.
         clock: measures how old the latest frame is.
         wait: waits for some seconds and returns whether the input is closed; None waits for `close`.
+        stall_s: without a frame for so long, the reader is replaced.
 
     Attributes:
         name: the input without secrets.
@@ -93,9 +94,10 @@ class LiveInput:
         dial: Callable[[str, int, int], InputReader] | None = None,
         clock: Clock | None = None,
         wait: Callable[[float], bool] | None = None,
+        stall_s: float = STALL_S,
     ) -> None:
         self.name = mask(spec) if "://" in spec else spec
-        self._spec, self._size = spec, (width, height)
+        self._spec, self._size, self._stall_s = spec, (width, height), stall_s
         self._dial = dial or (lambda *about: ChildInputReader(*about, on_sound))
         self._stand_in: Rgb = np.zeros((height, width, 3), np.uint8) if stand_in is None else stand_in
         self._clock = clock or SystemClock()
@@ -195,7 +197,7 @@ class LiveInput:
                         self._num_frames += 1
                         self._error = ""
                         self._news.notify_all()
-                elif now_s - since_s >= STALL_S:
+                elif now_s - since_s >= self._stall_s:
                     self._note("no frames arrive")
                     return
         except OSError as error:

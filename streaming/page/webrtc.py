@@ -7,6 +7,7 @@ import contextlib
 import importlib.util
 import re
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -131,20 +132,33 @@ class PageWebRTC:
 
 
 def check(given: Any) -> str:
-    """Return an offer's SDP.
+    """Return the SDP of an offer to watch.
 
     Raises:
         ValueError: it is not an offer, or asks for more than the video and the sound.
+    """
+    sdp, media = read_offer(given)
+    if media not in (["video"], ["video", "audio"]):
+        raise ValueError(f"an offer asks for video, or for video and audio; this one asks for {to_words(media)}")
+    return sdp
+
+
+def read_offer(given: Any) -> tuple[str, list[str]]:
+    """Return an offer's SDP, and the kind of each of its media, e.g. "video".
+
+    Raises:
+        ValueError: it is not an offer, or has too many candidates.
     """
     if not isinstance(given, dict) or given.get("type") != "offer" or not isinstance(given.get("sdp"), str):
         raise ValueError('an offer is an object, {"type": "offer", "sdp": "v=0..."}')
     sdp: str = given["sdp"]
     if not is_text(sdp):
         raise ValueError("this offer's sdp holds half of a surrogate pair")
-    media = re.findall(r"(?m)^m=(\w+)", sdp)
-    if media not in (["video"], ["video", "audio"]):
-        asked = ", ".join(media[:5])[:60] or "nothing"
-        raise ValueError(f"an offer asks for video, or for video and audio; this one asks for {asked}")
     if len(re.findall(r"(?m)^a=candidate", sdp)) > _MAX_CANDIDATES:
         raise ValueError(f"an offer has at most {_MAX_CANDIDATES} candidates")
-    return sdp
+    return sdp, re.findall(r"(?m)^m=(\w+)", sdp)
+
+
+def to_words(media: Sequence[str]) -> str:
+    """Name the media of an offer in an error."""
+    return ", ".join(media[:5])[:60] or "nothing"

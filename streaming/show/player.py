@@ -16,6 +16,7 @@ from runtime.prompts.images import load_image
 from streaming.control.controller import ShowController
 from streaming.control.cues import LIVE, PARTS, to_label
 from streaming.inputs.live_input import LiveInput
+from streaming.inputs.page_camera import PAGE, PageCamera
 from streaming.output.pacing import Clock, Pacer
 from streaming.shipped import find_shipped
 from streaming.show.adaptation import Adaptation
@@ -189,7 +190,10 @@ class Player:
         if not is_fed and self._composite is None and "image" not in generator.takes:
             raise ValueError(f"{generator.manifest.name} takes no pictures: leave --input out")
         stand_in = None if options.fallback is None else load_image(options.fallback, *size)
-        on_sound = self._sound.write if self._sound is not None and options.sound == INPUT else None
+        on_sound = self._sound.write if self._sound is not None and options.sound in (INPUT, PAGE) else None
+        if options.input == PAGE:  # which comes and goes
+            self._input = self._controller.input = PageCamera(*size, stand_in=stand_in, on_sound=on_sound)
+            return
         self._input = self._controller.input = LiveInput(options.input, *size, stand_in=stand_in, on_sound=on_sound)
         if is_fed or self._composite is not None:
             self._input.wait_picture(_INPUT_S)
@@ -204,7 +208,7 @@ class Player:
             if source is not None and (frame := source.frame()) is not latest:
                 if self.generator.has_live_input:
                     self.generator.feed_live(frame)
-                if composite is not None:
+                if composite is not None and source.num_frames:  # not the stand-in before the first one
                     self._feed(composite, frame)
                 latest = frame
             if self._sound is not None and pacer.next_slot:

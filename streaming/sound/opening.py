@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from fractions import Fraction
 
-from streaming.sound.sound import INPUT, PAGE, Sound
+from streaming.inputs.page_camera import PAGE
+from streaming.sound.sound import INPUT, Sound
 from streaming.sound.source import SoundSourceThread
 
 _PICTURE_INTERVALS = 2  # between a live picture's arrival and the slot in which it is shown

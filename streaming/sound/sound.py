@@ -14,7 +14,7 @@ from streaming.sound.levels import LevelFollower
 from streaming.sound.reader import SoundReader
 from streaming.sound.timeline import RATE, Samples, SoundTimeline
 
-INPUT, PAGE = "input", "page"  # sources that are part of the show's live input
+INPUT = "input"  # the source that is part of the show's live input
 SILENT_S = 1.0  # without a block, the source counts as silent
 _SPECS = (
     ControlSpec("sound.gain", "loudness of the sound", "times that of the source", 0.0, 4.0, 1.0, "step", 0),
