@@ -9,11 +9,12 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
 import aiortc
+import numpy as np
 import pytest
 
 from streaming.live.webrtc import make_peer, offer_loopback
@@ -22,6 +23,9 @@ from streaming.page.viewers import MAX_VIEWERS
 from streaming.page.webrtc import check
 from streaming.sinks.page_sink import PageSink
 from streaming.sinks.sink import Frame, StreamFormat
+from streaming.sound.sound import Sound
+from streaming.sound.timeline import RATE
+from tests.fakes import FakeClock
 from tests.streaming.doubles import WAIT_S, card_error, colour_card, to_i420
 
 pytestmark = pytest.mark.live
@@ -32,10 +36,10 @@ GOOD = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=video 9 UDP/TLS/RTP
 class Page:
     """A page sink that is on air, and an event loop for those who watch it."""
 
-    def __init__(self) -> None:
+    def __init__(self, sound: Sound | None = None) -> None:
         offer_loopback(alone=True)
         self.sink = PageSink("http://127.0.0.1:0")
-        self.sink.open(StreamFormat("a show", 128, 96, Fraction(30), "i420", dict))
+        self.sink.open(StreamFormat("a show", 128, 96, Fraction(30), "i420", dict, sound=sound))
         self.sink.start()
         self.port = int(self.sink.name.rpartition(":")[2])
         self.loop = asyncio.new_event_loop()
@@ -74,16 +78,20 @@ class Page:
 class Viewer:
     """One who watches through WebRTC."""
 
-    def __init__(self, page: Page) -> None:
+    def __init__(self, page: Page, kinds: Sequence[str] = ("video",)) -> None:
         self.frames: list[Any] = []
+        self.heard: list[np.ndarray] = []
+        self._kinds = kinds
+        self._tasks: list[Any] = []
         self._page = page
         self._peer: Any = None
         page.do(self._connect())
 
     async def _connect(self) -> None:
         self._peer = make_peer()
-        self._peer.addTransceiver("video", direction="recvonly")
-        self._peer.on("track", lambda track: setattr(self, "_task", asyncio.ensure_future(self._receive(track))))
+        for kind in self._kinds:
+            self._peer.addTransceiver(kind, direction="recvonly")
+        self._peer.on("track", lambda track: self._tasks.append(asyncio.ensure_future(self._receive(track))))
         await self._peer.setLocalDescription(await self._peer.createOffer())
         offer = {"type": "offer", "sdp": self._peer.localDescription.sdp}
         status, answer = await asyncio.to_thread(self._page.ask, offer)
@@ -93,7 +101,11 @@ class Viewer:
     async def _receive(self, track: Any) -> None:
         try:
             while True:
-                self.frames.append(await track.recv())
+                frame = await track.recv()
+                if track.kind == "video":
+                    self.frames.append(frame)
+                else:
+                    self.heard.append(frame.to_ndarray().reshape(-1, 2)[:, 0])
         except aiortc.mediastreams.MediaStreamError:
             return
 
@@ -123,6 +135,42 @@ def test_two_peers_see_the_picture_in_its_colours(page: Page) -> None:
     first.leave()
     page.show_until(lambda: page.sink.state() == "1 watching")
     second.leave()
+
+
+def add_second(sound: Sound) -> None:
+    """Add a second of 1000 Hz, whose end goes over into the next one."""
+    wave = np.rint(16_000 * np.sin(2 * np.pi * 1000 * np.arange(RATE) / RATE)).astype(np.int16)
+    sound.timeline.write(np.repeat(wave[:, np.newaxis], 2, axis=1), sound.timeline.end)
+
+
+def test_who_asks_for_sound_hears_it_and_who_does_not_sees_the_picture() -> None:
+    sound = Sound("a tone", clock=FakeClock(0.0))
+    page = Page(sound)
+    try:
+        assert page.ask(None, "/stats")[1]["sound"]["name"] == "a tone"
+        listener, viewer = Viewer(page, ("video", "audio")), Viewer(page)
+
+        def hears() -> bool:
+            if sound.timeline.end < (page.slot + 2) * RATE // 30:
+                add_second(sound)
+            return len(listener.heard) > 60 and bool(viewer.frames)
+
+        page.show_until(hears)
+        heard = np.concatenate(listener.heard)[-RATE // 2 :]
+        assert np.argmax(np.abs(np.fft.rfft(heard))) == pytest.approx(500, abs=5)  # in half a second
+        assert listener.frames
+        assert not viewer.heard
+        listener.leave()
+        viewer.leave()
+    finally:
+        page.close()
+
+
+def test_without_a_sound_an_offer_for_it_gets_the_picture(page: Page) -> None:
+    viewer = Viewer(page, ("video", "audio"))
+    page.show_until(lambda: viewer.frames)
+    assert "sound" not in page.ask(None, "/stats")[1]
+    viewer.leave()
 
 
 def test_a_child_that_is_killed_is_replaced(page: Page) -> None:
