@@ -211,7 +211,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--matte", metavar="BUNDLE", help="put the person of --input over the show, e.g. bundles/person")
     add("--behind", metavar="WHAT", help="behind the person: show, blur, green or RRGGBB (default: show)")
     add("--mirror", action="store_true", help="with --matte: mirror the person")
-    add("--sound", metavar="IN", help="sound of the streams: mic[:DEVICE], a file, an address, or input (default: silence)")
+    add("--sound", metavar="IN", help="sound: mic[:DEVICE], a file, an address, input or page (default: silence)")
     add(
         "--sound-delay",
         type=_milliseconds,

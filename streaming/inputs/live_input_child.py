@@ -3,8 +3,8 @@
 python -m streaming.inputs.live_input_child      (started by `streaming.inputs.live_input`)
 
 The first message has spec, width, height and with_sound. It sends a message with height x width x 3 bytes for each
-frame, {"at": SECONDS} with int16 samples for each block of sound, and {"error": REASON} before it ends. It is a process because PyAV holds Python's lock while it connects, and a camera's
-driver may hang.
+frame, {"at": SECONDS} with int16 samples for each block of sound, and {"error": REASON} before it ends. It is a process
+because PyAV holds Python's lock while it connects, and a camera's driver may hang.
 """
 
 from __future__ import annotations

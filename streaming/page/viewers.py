@@ -37,7 +37,7 @@ class ViewersProcess(ChildProcess):
         super().__init__("streaming.page.viewers_child", config, niceness=_NICENESS, is_quiet=True)
 
     def show(self, frame: Frame, sound: Samples | None) -> None:
-        """Send an I420 frame, and its sound, to all viewers; raises OSError, and kills the child, if it does not take the frame."""
+        """Send an I420 frame and its sound to all viewers; raises OSError, and kills the child, if it takes neither."""
         try:
             self.send(*to_message(frame, sound), timeout_s=_SEND_S)
         except TimeoutError:

@@ -3,8 +3,8 @@
 python -m streaming.page.viewers_child      (started by `streaming.page.viewers`)
 
 The first message has width, height, fps, is_local and has_sound. Then come frames, {"slot": N} with I420 data, with
-{"sound": BYTES} if as many bytes of sound follow them, and browsers' offers, {"id": N, "sdp": ...}. It sends {"id": N, "sdp": ...} or {"id": N, "error": ...} for each offer, and {"num": N}
-when the number of connected browsers changes.
+{"sound": BYTES} if as many bytes of sound follow them, and browsers' offers, {"id": N, "sdp": ...}. It sends {"id": N,
+"sdp": ...} or {"id": N, "error": ...} for each offer, and {"num": N} when the number of connected browsers changes.
 """
 
 from __future__ import annotations

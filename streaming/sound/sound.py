@@ -170,4 +170,3 @@ class Sound:
     def _gain(self) -> float:
         with self._lock:
             return 0.0 if self._values["sound.mute"] >= 0.5 else self._values["sound.gain"]
-

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from typing import Protocol
@@ -141,11 +142,10 @@ class SoundSourceThread:
 
     def _send_start(self) -> None:
         """Needs the lock."""
-        assert self._child is not None and self._start_s is not None, "the source is not open, or the show not begun"
-        try:
+        assert self._child is not None, "the source is not open"
+        assert self._start_s is not None, "the show has not begun"
+        with contextlib.suppress(OSError):  # the reading thread sees that the child has ended
             self._child.send({"start": self._start_s})
-        except OSError:
-            pass  # the reading thread sees that the child has ended
 
 
 def _start_child(spec: str) -> SoundProcess:

@@ -284,9 +284,7 @@ def test_a_failed_link_ends_the_frames_unless_somebody_wants_it_left_out(
         assert len(chain.links) == 2, "nothing replaces the first link"
 
 
-def test_the_chain_goes_on_without_its_last_link(
-    bundle: Path, trail: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_chain_goes_on_without_its_last_link(bundle: Path, trail: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     with failing_chain([bundle, trail], 1, monkeypatch) as chain, Generator.open(bundle, engine="onnxruntime") as alone:
         chain.on_left_out = said.append

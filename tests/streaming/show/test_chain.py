@@ -60,9 +60,10 @@ def test_each_bundle_gets_the_frames_of_the_one_before(bundle: Path, trail: Path
         assert [item["name"] for item in controller.state()["controls"]] == ["sway", "drift", "trailing.share"]
         controller.set_control("trailing.share", 0.3)
         assert player.generator.controls["trailing.share"] == 0.3
-    with Generator.open(bundle, engine="onnxruntime") as first, Generator.open(
-        trail, engine="onnxruntime", pixels="i420"
-    ) as second:
+    with (
+        Generator.open(bundle, engine="onnxruntime") as first,
+        Generator.open(trail, engine="onnxruntime", pixels="i420") as second,
+    ):
         second.set_control("share", 0.2)
         for frame in shown:
             second.feed_live(next(first))
@@ -101,9 +102,7 @@ def test_a_person_stands_over_the_last_bundles_frames(bundle: Path, trail: Path,
     assert frame[:48, 44:].std() > 3, "the chain is seen beside it"
 
 
-def test_the_show_goes_on_without_a_later_bundle(
-    bundle: Path, trail: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_show_goes_on_without_a_later_bundle(bundle: Path, trail: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     options = parse([str(bundle), "--then", str(trail), *ENGINE])
     controller = ShowController()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -60,14 +60,14 @@ class Library:
 
 
 @pytest.fixture
-def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[list[np.ndarray]], Library]]:
+def install(monkeypatch: pytest.MonkeyPatch) -> Callable[[list[np.ndarray]], Library]:
     def do(blocks: list[np.ndarray]) -> Library:
         library = Library(blocks)
         monkeypatch.setitem(sys.modules, "sounddevice", library)
         return library
 
     monkeypatch.setattr(time, "monotonic", FakeClock(20.0).now)
-    yield do
+    return do
 
 
 def record(device: str) -> tuple[list[tuple[np.ndarray, float]], str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
+from typing import ClassVar
 
 import pytest
 
@@ -19,7 +20,7 @@ FPS = Fraction(25)
 class Source:
     """Stands for what records, and notes what it was asked for."""
 
-    made: list[str] = []
+    made: ClassVar[list[str]] = []
 
     def __init__(self, spec: str, on_sound: Callable[..., object]) -> None:
         self.name = spec.upper()
