@@ -36,7 +36,7 @@ class HlsStream(FFmpegStream):
         )
 
     def send(self, frame: Frame, sound: Samples | None = None) -> None:
-        """Encode a frame and its sound, and write them; raises OSError if a segment or the playlist cannot be written."""
+        """Encode a frame and its sound, and write them; raises OSError if a segment or the playlist fails."""
         super().send(frame, sound)
         self._folder.check()
         if self._keys.last == frame.slot and self._folder.num_segments:  # the frames before this key frame are complete

@@ -1,8 +1,8 @@
 """The show's sound as samples with positions: a source writes them, sinks read them.
 
 Position n belongs to the moment n / 48,000 s after the show's first frame. A source knows when a block was recorded;
-its clock and the machine's drift apart by up to a second in an hour. Blocks arrive late by chance and never early, so the
-smallest delay within a second shows the drift, and a few samples are added or left out until it is gone.
+its clock and the machine's drift apart by up to a second in an hour. Blocks arrive late by chance and never early, so
+the smallest delay within a second shows the drift, and a few samples are added or left out until it is gone.
 """
 
 from __future__ import annotations

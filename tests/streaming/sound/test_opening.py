@@ -26,6 +26,9 @@ class Source:
         self.name = spec.upper()
         self.made.append(spec)
 
+    def begin(self, start_s: float) -> None:
+        """Do nothing."""
+
     def close(self) -> None:
         self.made.append("closed")
 
