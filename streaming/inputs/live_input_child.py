@@ -22,7 +22,7 @@ import numpy.typing as npt
 from runtime.prompts.clips import open_video
 from runtime.prompts.images import load_image
 from streaming.process.child import ParentPipe
-from streaming.sound.decoding import Block, check_sound, converted, make_converter
+from streaming.sound.decoding import Block, Converter, check_sound
 
 _CARD_FPS = 25
 _BARS = ((191, 191, 191), (191, 191, 0), (0, 191, 191), (0, 191, 0), (191, 0, 191), (191, 0, 0), (0, 0, 191))
@@ -126,7 +126,7 @@ def _played(container: Any, width: int, height: int, *, with_sound: bool, is_pac
     """Yield one passage of a file or stream."""
     import av
 
-    converter = make_converter() if with_sound else None
+    converter = Converter()
     ahead_s = _AHEAD_S if with_sound else 0.0
     zero_s: float | None = None  # of the file's time, on the clock
     for frame in container.decode(video=0, audio=0) if with_sound else container.decode(video=0):
@@ -136,7 +136,7 @@ def _played(container: Any, width: int, height: int, *, with_sound: bool, is_pac
         if frame.time is not None and (zero_s is None or is_far):
             zero_s = now_s + ahead_s - frame.time
         if isinstance(frame, av.AudioFrame):
-            for samples, moment_s in converted(converter, frame):
+            for samples, moment_s in converter.convert(frame):
                 yield samples, (now_s if zero_s is None else zero_s + moment_s)
             continue
         if (is_paced or with_sound) and zero_s is not None and frame.time is not None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from streaming.sound.timeline import CHANNELS, RATE, Samples
 
 Block = tuple[Samples, float]  # and its time in seconds
@@ -18,20 +20,28 @@ def check_sound(container: Any) -> None:
 
 def decoded(container: Any) -> Iterator[Block]:
     """Yield the sound of an opened file or stream as blocks and their time in it in seconds."""
-    converter = make_converter()
+    converter = Converter()
     for frame in container.decode(audio=0):
-        yield from converted(converter, frame)
+        yield from converter.convert(frame)
 
 
-def make_converter() -> Any:
-    """Return what converts frames of sound to 48 kHz stereo."""
-    import av
+class Converter:
+    """Converts decoded frames of sound to 48 kHz stereo; one side becomes two at the same loudness."""
 
-    return av.AudioResampler("s16", "stereo", RATE)
+    def __init__(self) -> None:
+        self._resampler: Any = None
+        self._is_mono: bool | None = None
 
+    def convert(self, frame: Any) -> Iterator[Block]:
+        """Yield a frame as blocks and their time in seconds."""
+        import av
 
-def converted(converter: Any, frame: Any) -> Iterator[Block]:
-    """Yield a decoded frame of sound as blocks and their time in seconds."""
-    for part in converter.resample(frame):
-        samples = part.to_ndarray().reshape(-1, CHANNELS)
-        yield samples, 0.0 if part.time is None else float(part.time)
+        is_mono = frame.layout.nb_channels == 1
+        if is_mono is not self._is_mono:  # FFmpeg would make one side quieter
+            self._resampler, self._is_mono = av.AudioResampler("s16", "mono" if is_mono else "stereo", RATE), is_mono
+        for part in self._resampler.resample(frame):
+            samples = part.to_ndarray().reshape(-1, 1 if is_mono else CHANNELS)
+            yield (
+                np.repeat(samples, CHANNELS // samples.shape[1], axis=1),
+                0.0 if part.time is None else float(part.time),
+            )
