@@ -29,6 +29,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import av
 import numpy as np
@@ -43,7 +44,6 @@ from streaming.arguments import parse
 from streaming.broadcast import run_show
 from streaming.inputs.live_input import ChildInputReader, LiveInput, Rgb
 from streaming.process.interruption import Interruption
-from streaming.show import player
 from streaming.sinks.page_sink import PageSink
 from streaming.sinks.sink import Frame, StreamFormat
 
@@ -187,9 +187,5 @@ class _NotedReader(ChildInputReader):
 @contextmanager
 def _noted_camera(seen: list[tuple[int, int]]) -> Iterator[None]:
     """Let shows note the numbers of their live input."""
-    original = player.LiveInput
-    player.LiveInput = partial(LiveInput, dial=partial(_NotedReader, seen))  # type: ignore[misc, assignment]
-    try:
+    with mock.patch("streaming.show.player.LiveInput", partial(LiveInput, dial=partial(_NotedReader, seen))):
         yield
-    finally:
-        player.LiveInput = original  # type: ignore[misc]

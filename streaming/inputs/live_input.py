@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -98,7 +99,7 @@ class LiveInput:
     ) -> None:
         self.name = mask(spec) if "://" in spec else spec
         self._spec, self._size, self._stall_s = spec, (width, height), stall_s
-        self._dial = dial or (lambda *about: ChildInputReader(*about, on_sound))
+        self._dial = dial or partial(ChildInputReader, on_sound=on_sound)
         self._stand_in: Rgb = np.zeros((height, width, 3), np.uint8) if stand_in is None else stand_in
         self._clock = clock or SystemClock()
         self._news = threading.Condition()

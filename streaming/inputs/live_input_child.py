@@ -13,7 +13,7 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from runtime.prompts.clips import open_video
 from runtime.prompts.images import load_image
 from streaming.process.child import ParentPipe
 from streaming.sound.decoding import Block, Converter, check_sound
+from streaming.sound.timeline import RATE
 
 _CARD_FPS = 25
 _BARS = ((191, 191, 191), (191, 191, 0), (0, 191, 191), (0, 191, 0), (191, 0, 191), (191, 0, 0), (0, 0, 191))
@@ -104,44 +105,56 @@ def read_media(place: str, width: int, height: int, *, with_sound: bool = False)
 
     av.logging.set_level(av.logging.PANIC)
     is_file = "://" not in place
-    has_frames = False
-    while is_file or not has_frames:
+    begins_s: float | None = None
+    while True:
         try:
             with open_video(place) if is_file else open_address(place) as container:
                 if not container.streams.video:
                     raise ValueError("it has no video")
                 if with_sound:
                     check_sound(container)
-                for item in _played(container, width, height, with_sound=with_sound, is_paced=is_file):
-                    has_frames = has_frames or not isinstance(item, tuple)
-                    yield item
+                passage = _played(container, width, height, begins_s, with_sound=with_sound, is_paced=is_file)
+                has_frames, begins_s = yield from passage
         except (av.FFmpegError, OSError) as error:
             raise ValueError(getattr(error, "strerror", None) or str(error)) from error
         if not has_frames:
             raise ValueError("it has no video")
-    raise ValueError("the stream has ended")
+        if not is_file:
+            raise ValueError("the stream has ended")
 
 
-def _played(container: Any, width: int, height: int, *, with_sound: bool, is_paced: bool) -> Iterator[Rgb | Block]:
-    """Yield one passage of a file or stream."""
+def _played(
+    container: Any, width: int, height: int, begins_s: float | None, *, with_sound: bool, is_paced: bool
+) -> Generator[Rgb | Block, None, tuple[bool, float | None]]:
+    """Yield one passage of a file or stream, which begins at a time of the clock, or now.
+
+    Returns:
+        Whether it had frames; when the next passage with sound begins, so that there is no gap.
+    """
     import av
 
-    converter = Converter()
+    converter, has_frames = Converter(), False
     ahead_s = _AHEAD_S if with_sound else 0.0
     zero_s: float | None = None  # of the file's time, on the clock
+    ends_s = begins_s
     for frame in container.decode(video=0, audio=0) if with_sound else container.decode(video=0):
         now_s = time.monotonic()
         early_s = 0.0 if zero_s is None or frame.time is None else zero_s + frame.time - now_s
         is_far = early_s < -_LATE_S or (early_s > _EARLY_S and not is_paced)  # a stream's clock may jump
         if frame.time is not None and (zero_s is None or is_far):
-            zero_s = now_s + ahead_s - frame.time
+            is_next = zero_s is None and begins_s is not None and begins_s > now_s
+            zero_s = (begins_s if is_next and begins_s is not None else now_s + ahead_s) - frame.time
         if isinstance(frame, av.AudioFrame):
             for samples, moment_s in converter.convert(frame):
-                yield samples, (now_s if zero_s is None else zero_s + moment_s)
+                at_s = now_s if zero_s is None else zero_s + moment_s
+                ends_s = at_s + len(samples) / RATE
+                yield samples, at_s
             continue
+        has_frames = True
         if (is_paced or with_sound) and zero_s is not None and frame.time is not None:
             time.sleep(max(0.0, zero_s + frame.time - now_s))
         yield load_image(frame.to_ndarray(format="rgb24"), width, height)
+    return has_frames, ends_s
 
 
 def open_address(url: str) -> Any:

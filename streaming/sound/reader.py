@@ -60,4 +60,5 @@ class SoundReader:
         if not len(samples) or before == self._last_gain == 1:
             return samples
         factors = np.linspace(before, self._last_gain, len(samples), dtype=np.float32)[:, np.newaxis]
-        return np.clip(np.rint(samples * factors), -32768, 32767).astype(np.int16)
+        louder: Samples = np.clip(np.rint(samples * factors), -32768, 32767).astype(np.int16)
+        return louder
