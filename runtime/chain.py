@@ -85,7 +85,7 @@ class Chain(ChainInputs):
             BundleError, EngineError: as `Generator.open`.
             ValueError: as `Generator.open`, or a bundle does not fit.
         """
-        check_links([read_manifest(path) for path in paths], size)
+        check_links([read_manifest(Path(path)) for path in paths], size)
         with ExitStack() as stack:
             generators = [
                 stack.enter_context(Generator.open(path, pixels="rgb", size=None, **options)) for path in paths[:-1]

@@ -143,9 +143,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
     Returns:
         bundle, image, clip, text, moving, scene, input, matte, behind, fallback (str or None), to (list of str or
-        None), then (list of str), engine, precision, pixels, fit, adapt, preset, encoder, log (str), seed (int or None), every, seconds,
-        fps (Fraction or None), size ((width, height) or None), cpu_share (float or None), dissolve (float), mirror,
-        trust_engines, verbose (bool), control (list of (name, value)), cue (list of Cue).
+        None), then (list of str), engine, precision, pixels, fit, adapt, preset, encoder, log (str), seed (int or
+        None), every, seconds, fps (Fraction or None), size ((width, height) or None), cpu_share (float or None),
+        dissolve (float), mirror, trust_engines, verbose (bool), control (list of (name, value)), cue (list of Cue).
 
     Raises:
         ValueError: an argument is unknown or its value is bad; the message is one line.

@@ -139,9 +139,7 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
     for name in hung:
         status.say(f"sink {name} did not close in time and was abandoned")
     first_s = None if show.first_frame_s is None else show.first_frame_s - process_start_s()
-    about = to_summary(
-        stats, reason=end.value, engine=show.engine, first_frame_s=first_s, link_ms=show.link_ms
-    )
+    about = to_summary(stats, reason=end.value, engine=show.engine, first_frame_s=first_s, link_ms=show.link_ms)
     status.say(about)
     return _to_status(end, stats.sinks, stats.frames)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from runtime.bundle.manifest import Manifest
 
@@ -19,7 +20,7 @@ def check_links(manifests: Sequence[Manifest], size: tuple[int, int] | None = No
     """
     if not manifests:
         raise ValueError("a chain has at least one bundle, got none")
-    for before, manifest in zip(manifests[:-1], manifests[1:], strict=True):
+    for before, manifest in pairwise(manifests):
         if manifest.step.only_input("live") is None:
             raise ValueError(
                 f"{manifest.name} cannot follow {before.name}, as it has no live input: use it as the first bundle, "

@@ -103,9 +103,7 @@ class ChainInputs:
     def controls(self) -> dict[str, float]:
         """A copy of the controls' values."""
         return {
-            prefix + name: value
-            for link, prefix in self._prefixes()
-            for name, value in link.generator.controls.items()
+            prefix + name: value for link, prefix in self._prefixes() for name, value in link.generator.controls.items()
         }
 
     def check_control(self, name: str, value: float) -> None:

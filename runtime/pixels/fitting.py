@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import numpy.typing as npt
 
@@ -50,14 +52,14 @@ class FrameFitter:
         from av.video.reformatter import Colorspace, Interpolation
 
         np.copyto(self._memory, frame[self._rows, self._columns])
-        how = {"interpolation": Interpolation.AREA}
+        how: dict[str, Any] = {"interpolation": Interpolation.AREA}
         if self._pixels == "rgb":
             fitted = self._reformatter.reformat(self._cropped, *self._target, "rgb24", **how)
         else:
             how["dst_colorspace"] = Colorspace.ITU709
             fitted = self._reformatter.reformat(self._cropped, *self._target, "yuv420p", **how)
-        made: FrameArray = fitted.to_ndarray()
-        return made
+        made: Any = fitted.to_ndarray()
+        return cast(FrameArray, made)
 
 
 def centre_crop(size: tuple[int, int], aspect: float) -> tuple[int, int, int, int]:

@@ -185,7 +185,7 @@ def test_the_first_link_takes_prompts_and_the_live_input(prompted_bundle: Path, 
 def test_a_bad_control_is_one_sentence(prompted_bundle: Path, trail: Path) -> None:
     with Chain.open([prompted_bundle, trail], engine="onnxruntime") as chain:
         for name, value, sentence in (
-            ("share", 1, r'there is no control "share" \(did you mean'),
+            ("share", 1, r'there is no control "share" \(known: drift, gain, seed, trailing.share\)'),
             ("trailing.shar", 1, r'there is no control "trailing.shar" \(did you mean "trailing.share"\?\)'),
             ("trailing.share", 2, "^trailing.share must be from 0 to 1, got 2$"),
             ("gain", 3, "^gain must be from 0 to 2, got 3$"),
@@ -284,9 +284,7 @@ def test_a_failed_link_ends_the_frames_unless_somebody_wants_it_left_out(
         assert len(chain.links) == 2, "nothing replaces the first link"
 
 
-def test_the_chain_goes_on_without_its_last_link(
-    bundle: Path, trail: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_chain_goes_on_without_its_last_link(bundle: Path, trail: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     with failing_chain([bundle, trail], 1, monkeypatch) as chain, Generator.open(bundle, engine="onnxruntime") as alone:
         chain.on_left_out = said.append

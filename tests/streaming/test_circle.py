@@ -26,7 +26,7 @@ from streaming.circle import refuse_circle
     ],
 )
 def test_an_input_that_is_the_output_is_refused(source: str, sink: str) -> None:
-    with pytest.raises(ValueError, match="is the show's own output to .*: give another --input, or leave that sink"):
+    with pytest.raises(ValueError, match=r"is the show's own output to .*: give another --input, or leave that sink"):
         refuse_circle(source, ["null", sink])
 
 
