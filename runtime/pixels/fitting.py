@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -59,7 +59,7 @@ class FrameFitter:
             how["dst_colorspace"] = Colorspace.ITU709
             fitted = self._reformatter.reformat(self._cropped, *self._target, "yuv420p", **how)
         made: Any = fitted.to_ndarray()
-        return np.asarray(made, np.uint8)
+        return cast(FrameArray, made)
 
 
 def centre_crop(size: tuple[int, int], aspect: float) -> tuple[int, int, int, int]:

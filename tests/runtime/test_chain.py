@@ -185,7 +185,7 @@ def test_the_first_link_takes_prompts_and_the_live_input(prompted_bundle: Path, 
 def test_a_bad_control_is_one_sentence(prompted_bundle: Path, trail: Path) -> None:
     with Chain.open([prompted_bundle, trail], engine="onnxruntime") as chain:
         for name, value, sentence in (
-            ("share", 1, r'there is no control "share" \(did you mean'),
+            ("share", 1, r'there is no control "share" \(known: drift, gain, seed, trailing.share\)'),
             ("trailing.shar", 1, r'there is no control "trailing.shar" \(did you mean "trailing.share"\?\)'),
             ("trailing.share", 2, "^trailing.share must be from 0 to 1, got 2$"),
             ("gain", 3, "^gain must be from 0 to 2, got 3$"),

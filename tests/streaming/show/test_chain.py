@@ -70,17 +70,37 @@ def test_each_bundle_gets_the_frames_of_the_one_before(bundle: Path, trail: Path
             assert np.array_equal(frame, next(second))
 
 
-def test_the_input_has_the_size_of_the_first_bundle(trail: Path, tmp_path: Path) -> None:
-    Image.new("RGB", (64, 48), (200, 200, 200)).save(tmp_path / "grey.png")
+class PlainInput:
+    """A live input that shows one picture: half white, half grey."""
+
+    def __init__(self, spec: str, width: int, height: int, *, stand_in: object = None) -> None:
+        self._picture = np.full((height, width, 3), 80, np.uint8)
+        self._picture[:, : width // 2] = 255
+
+    def frame(self) -> np.ndarray:
+        return self._picture
+
+    def wait_picture(self, timeout_s: float) -> np.ndarray:
+        return self._picture
+
+    def close(self) -> None:
+        pass
+
+
+def test_the_input_has_the_size_of_the_first_bundle(
+    trail: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streaming.show.player.LiveInput", PlainInput)
     small = trailing.build(tmp_path / "small", name="small")
-    words = ["--then", str(small), *ENGINE, "--input", str(tmp_path / "grey.png"), "--pixels", "rgb"]
+    words = ["--then", str(small), *ENGINE, "--input", "testcard", "--pixels", "rgb"]
     options = parse([str(trail), *words, "--control", "share=1", "--control", "small.share=1"])
     with Player(options, trail, ShowController(), lambda _: None) as player:
         assert player._input is not None
-        assert player._input.picture().shape == (48, 64, 3)
+        assert player._input.frame().shape == (48, 64, 3)
         frame = next(frames_of(player, 1))
     assert frame.shape == (16, 32, 3)
-    assert np.abs(frame.astype(int) - 200).max() <= 2
+    assert np.abs(frame[:, :14].astype(int) - 255).max() <= 2
+    assert np.abs(frame[:, 18:].astype(int) - 80).max() <= 2
 
 
 def test_controls_of_later_bundles_may_be_cues(bundle: Path, trail: Path) -> None:
@@ -90,11 +110,11 @@ def test_controls_of_later_bundles_may_be_cues(bundle: Path, trail: Path) -> Non
         assert player.generator.controls["trailing.share"] == 0.7
 
 
-def test_a_person_stands_over_the_last_bundles_frames(bundle: Path, trail: Path, tmp_path: Path) -> None:
-    white = np.zeros((48, 64, 3), np.uint8)
-    white[:, :32] = 255
-    Image.fromarray(white).save(tmp_path / "half.png")
-    words = ["--input", str(tmp_path / "half.png"), "--matte", str(build_matte(tmp_path / "matte"))]
+def test_a_person_stands_over_the_last_bundles_frames(
+    bundle: Path, trail: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("streaming.show.player.LiveInput", PlainInput)
+    words = ["--input", "testcard", "--matte", str(build_matte(tmp_path / "matte"))]
     options = parse([str(bundle), "--then", str(trail), *ENGINE, *words])
     with Player(options, bundle, ShowController(), lambda _: None) as player:
         frame = list(frames_of(player, 12))[-1]
