@@ -39,11 +39,12 @@ class ChildInputReader:
         spec: the input.
         width: of a frame in pixels.
         height: of a frame in pixels.
+        fit: how pictures of another shape fit the frame, one of `runtime.prompts.images.FITS`.
     """
 
-    def __init__(self, spec: str, width: int, height: int) -> None:
+    def __init__(self, spec: str, width: int, height: int, fit: str = "cover") -> None:
         self._shape = height, width, 3
-        config = {"spec": spec, "width": width, "height": height}
+        config = {"spec": spec, "width": width, "height": height, "fit": fit}
         self._child = ChildProcess("streaming.inputs.live_input_child", config, is_quiet=True)
 
     def read(self, timeout_s: float) -> Rgb | None:
@@ -110,6 +111,11 @@ class LiveInput:
         """Return the latest frame, or the stand-in while the input is lost."""
         latest = self._frame
         return self._stand_in if latest is None or self._age_s() >= LOST_S else latest
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether no frame has arrived for 5 s, or none ever."""
+        return self._frame is None or self._age_s() >= LOST_S
 
     def picture(self) -> Rgb:
         """Return the latest frame.

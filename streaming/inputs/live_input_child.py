@@ -2,7 +2,7 @@
 
 python -m streaming.inputs.live_input_child      (started by `streaming.inputs.live_input`)
 
-The first message has spec, width and height. It sends a message with height x width x 3 bytes for each frame, and
+The first message has spec, width, height and fit. It sends a message with height x width x 3 bytes for each frame, and
 {"error": REASON} before it ends. It is a process because PyAV holds Python's lock while it connects, and a camera's
 driver may hang.
 """
@@ -85,11 +85,12 @@ def read_camera(device: str, width: int, height: int) -> Iterator[Rgb]:
         yield load_image(np.ascontiguousarray(picture[..., ::-1]), width, height)
 
 
-def read_media(place: str, width: int, height: int) -> Iterator[Rgb]:
+def read_media(place: str, width: int, height: int, fit: str = "cover") -> Iterator[Rgb]:
     """Yield the frames of a stream as they arrive, or those of a file in real time, repeatedly.
 
     Args:
         place: the path of a video, or an address, which contains "://".
+        fit: how frames of another shape fit, one of `runtime.prompts.images.FITS`.
 
     Raises:
         ValueError: it cannot be opened, has no video, or has ended.
@@ -112,7 +113,7 @@ def read_media(place: str, width: int, height: int) -> Iterator[Rgb]:
                         start_s = None if early_s < -_LATE_S else start_s
                         time.sleep(max(0.0, early_s))
                     has_frames = True
-                    yield load_image(frame.to_ndarray(format="rgb24"), width, height)
+                    yield load_image(frame.to_ndarray(format="rgb24"), width, height, fit)
         except (av.FFmpegError, OSError) as error:
             raise ValueError(getattr(error, "strerror", None) or str(error)) from error
         if not has_frames:
@@ -127,14 +128,14 @@ def _open_address(url: str) -> Any:
     return av.open(url, timeout=(_OPEN_S, _READ_S), container_options={"protocol_whitelist": _NETWORK})
 
 
-def read(spec: str, width: int, height: int) -> Iterator[Rgb]:
-    """Yield the frames of an input; raises ValueError with the reason when it ends."""
+def read(spec: str, width: int, height: int, fit: str = "cover") -> Iterator[Rgb]:
+    """Yield the frames of an input; raises ValueError with the reason when it ends. `fit`: see `read_media`."""
     kind, _, rest = spec.partition(":")
     if spec == "testcard":
         return read_card(width, height)
     if kind == "webcam" and not rest.startswith("//"):
         return read_camera(rest, width, height)
-    return read_media(spec.removeprefix("file://"), width, height)
+    return read_media(spec.removeprefix("file://"), width, height, fit)
 
 
 def main() -> None:
