@@ -35,11 +35,9 @@ class Backdrop:
         self._clip = LiveInput(f"file://{path.absolute()}", width, height, dial=dial)
         try:
             self._picture = self._clip.wait_picture(_FIRST_S)
-        except BaseException as error:
+        except ValueError as error:
             self._clip.close()
-            if isinstance(error, ValueError):
-                raise ValueError(f"{path} is neither a picture nor a clip that can be read: {error}") from error
-            raise
+            raise ValueError(f"{path} is neither a picture nor a clip that can be read: {error}") from error
 
     def news(self) -> Rgb | None:
         """Return the picture, uint8 (height, width, 3) RGB, if it is another one than in the last call, else None."""

@@ -143,19 +143,22 @@ class Presenter:
         if self._backdrop is not None and self.behind == "picture" and self._is_idle("behind"):
             news = self._backdrop.news()
             if news is not None:
-                self._feeding["behind"] = self._feeder.submit(self.composite.feed_behind, news)
+                self._submit("behind", self.composite.feed_behind, news)
         frame = source.frame()
         if self._is_broken or source.is_lost:  # the frame may be a stand-in, which is no person
             self.composite.forget_live()
         elif frame is not self._latest and self._is_idle("live"):  # otherwise left out: the next one is newer
             self._latest = frame
-            if "live" not in self._feeding:
-                self._feeding["live"] = Future()
-                self._feeding["live"].set_result(None)
-                self._try(lambda: self.composite.feed_live(frame))
-            else:
+            is_first = "live" not in self._feeding
+            self._try(lambda: self._submit("live", self.composite.feed_live, frame))
+            if is_first:
                 self._try(self._feeding["live"].result)
-                self._feeding["live"] = self._feeder.submit(self.composite.feed_live, frame)
+
+    def _submit(self, name: str, act: Callable[[Rgb], None], picture: Rgb) -> None:
+        """Convert a picture beside the frame that is being made; raises what the conversion before it raised."""
+        if name in self._feeding:
+            self._feeding[name].result()
+        self._feeding[name] = self._feeder.submit(act, picture)
 
     def _is_idle(self, name: str) -> bool:
         return name not in self._feeding or self._feeding[name].done()

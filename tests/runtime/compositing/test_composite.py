@@ -227,7 +227,7 @@ def test_light_from_behind_is_seen_at_the_edge_and_tone_everywhere(matte: Path, 
     bright = np.full((48, 64, 3), 250, np.uint8)
     behind = bright if pixels == "rgb" else np.concatenate([np.full((48, 64), 230, np.uint8), BEHIND[48:]])
     figure = np.zeros((48, 64, 3), np.uint8)
-    figure[:, :32] = 140  # a grey that the matte takes for a person
+    figure[:, :32] = 200  # a grey that the matte takes for a person
 
     def shown(**values: float) -> np.ndarray:
         with Composite.open(matte, *SIZE, pixels=pixels, engine="onnxruntime", threads=1) as composite:
@@ -240,9 +240,9 @@ def test_light_from_behind_is_seen_at_the_edge_and_tone_everywhere(matte: Path, 
 
     plain, wrapped, toned = shown(), shown(wrap=1.0), shown(tone=0.5)
     assert np.all(np.abs(wrapped - plain)[:, :10] <= 1), "deep inside nothing changes"
-    assert np.all(wrapped[:, 29] > plain[:, 29] + 5)
+    assert np.all(wrapped[:, 30] > plain[:, 30] + 4)
     assert np.array_equal(wrapped[:, 40:], plain[:, 40:])
-    assert np.all(toned[:, :20] > plain[:, :20] + 20)
+    assert np.all(toned[:, :20] > plain[:, :20] + 15)
     assert np.array_equal(toned[:, 40:], plain[:, 40:])
 
 

@@ -154,18 +154,17 @@ def test_if_the_matte_fails_the_live_input_is_not_shown(
 ) -> None:
     played = stand("--behind", behind)
     played.play("0.8")
-    sharp = played.presenter.composite.over(played.made())[:48, 44:].astype(float)
+    blurred = played.presenter.composite.blurred
     monkeypatch.setattr(played.presenter.composite._matte._step, "run", failing)
-    for _ in range(4):
-        frame = played.play("0.1")
-        shown = frame[:48].astype(float)
-        if behind == "0000ff":
-            assert np.all(shown == shown[0, 0]), "the colour alone"
-        elif behind == "blur":
-            assert shown[:, 44:].std(axis=1).max() <= sharp.std(axis=1).max(), "as blurred as before"
-        assert not np.all(shown[:, :20] == 235), "no person"
-    if behind != "0000ff":
-        assert np.array_equal(frame, played.made()), "the show alone"
+    frames = [played.play("0.1") for _ in range(4)]
+    if behind == "0000ff":
+        assert all(np.all(frame[:48] == frame[0, 0]) for frame in frames), "the colour alone"
+    else:
+        assert np.array_equal(frames[-1], played.made()), "the show alone"
+    if behind == "blur":
+        assert blurred is not None
+        assert any(np.array_equal(frame, blurred) for frame in frames[:2])
+        assert not np.array_equal(frames[-1], blurred)
     assert played.said == ["the person is left out from now on: the graphics card is gone"]
 
 
@@ -245,7 +244,7 @@ def test_a_scene_is_shown_while_nobody_is_there(stand: Opener, scenes_bundle: Pa
     frame = played.play("1.5")
     assert np.all(frame[:, 50:] == 0)
     played.controller.set_behind("show")
-    frame = played.play("0.3")
+    frame = played.play("2.0")
     assert np.abs(frame[18, 50].astype(int) - (200, 30, 30)).max() <= 2, "the scene that was on air is back"
 
 
