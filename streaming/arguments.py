@@ -74,6 +74,9 @@ live input:
   imported one, gets every frame. If the input fails, its last frame is shown;
   after five seconds the --fallback picture, or black. It is reopened until it
   works again.
+  --matte puts the person of the input over the show, at matte.x and matte.y, as
+  large as matte.size says. A clip of --behind is repeated; what is behind may
+  be changed on the page. While the input is lost, nobody is shown.
 
 sound:
   --sound mic, mic:DEVICE (its number or part of its name), a file, which is
@@ -154,8 +157,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         argv: arguments; None for the process's own.
 
     Returns:
-        bundle, image, clip, text, moving, scene, input, matte, behind, sound, fallback (str or None), to (list of str
-        or None), then (list of str), engine, precision, pixels, fit, adapt, preset, encoder, log (str), seed (int or
+        bundle, image, clip, text, moving, scene, input, matte, behind, away, sound, fallback (str or None), to (list of
+        str or None), then (list of str), engine, precision, pixels, fit, adapt, preset, encoder, log (str), seed (int or
         None), every, seconds, fps, sound_delay (Fraction or None), size ((width, height) or None), cpu_share (float or
         None), dissolve (float), mirror,
         trust_engines, verbose (bool), control (list of (name, value)), cue (list of Cue).
@@ -209,7 +212,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--input", metavar="IN", help="live input: webcam[:DEVICE], page, testcard, a file or an address")
     add("--matte", metavar="BUNDLE", help="put the person of --input over the show, e.g. bundles/person")
-    add("--behind", metavar="WHAT", help="behind the person: show, blur, green or RRGGBB (default: show)")
+    add(
+        "--behind",
+        metavar="WHAT",
+        help="behind the person: show, blur, green, RRGGBB, a picture or a clip (default: show)",
+    )
+    add("--away", metavar="WHAT", help="after 5 s without a person: a picture, a scene of the bundle, or blur")
     add("--mirror", action="store_true", help="with --matte: mirror the person")
     add("--sound", metavar="IN", help="sound: mic[:DEVICE], a file, an address, input or page (default: silence)")
     add(

@@ -232,8 +232,9 @@ def test_tensorrt_rtx_builds_the_matte(tmp_path: Path) -> None:
     assert found == [(f"step, {pixels}", precision) for pixels in ("rgb", "i420") for precision in ("fp32", "fp16")]
 
 
+@pytest.mark.parametrize("is_lit", [False, True])
 @pytest.mark.parametrize("pixels", ["rgb", "i420"])
-def test_tensorrt_rtx_builds_the_compositing_stage(pixels: str) -> None:
+def test_tensorrt_rtx_builds_the_compositing_stage(pixels: str, is_lit: bool) -> None:
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed", exc_type=ImportError)
-    graph = build_composite_stage(1280, 720, pixels, (256, 144)).SerializeToString()
+    graph = build_composite_stage(1280, 720, pixels, (256, 144), is_lit=is_lit).SerializeToString()
     assert len(build(graph, "tensorrt-rtx", PORTABLE, name="composite").plan) > 10_000

@@ -5,8 +5,10 @@ python -m benchmarks matte bundles/person --clips DIR
 DIR holds NAME.mp4, and alpha/NAME_alpha.mp4 of the same size and length: grey,
 white where the person is. Every clip is played through `Composite`, over black
 and over white, which gives the matte as it is used ("refined": smoothed in time,
-with an edge of its own); beside it the bundle's own frame, enlarged bilinearly.
-Figures are means over frames:
+with an edge of its own); beside it the bundle's own frame, enlarged bilinearly,
+and the refined matte with one part left out, computed with NumPy:
+smoothing in time, the edge's ramp, or bilinear instead of nearest enlargement.
+A part's gain has an interval over clips. Figures are means over frames:
 
   difference   mean absolute difference to the known matte, x 1000
   at edges     the same within 8 pixels of the known matte's edge, x 1000
@@ -26,6 +28,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.quality.distances import bootstrap_mean
+from benchmarks.quality.matte_parts import PARTS, PartialMatte
 from benchmarks.report import BenchmarkReport, progress_bars, write_beside
 from runtime.compositing.composite import Composite
 from runtime.generator import Generator
@@ -36,6 +40,8 @@ EDGE = 8  # pixels from the known matte's edge
 _SHEET_HEIGHT = 288
 _SCALE = np.float32(1 / 255)
 _FIGURES = ("difference", "at edges", "flicker")
+_WITHOUT = {f"without {part}": part for part in PARTS}
+_KINDS = ("enlarged", "refined", *_WITHOUT)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -78,7 +84,7 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
         write_beside(options.sheet, lambda beside: sheet.save(beside, "PNG"))
     means = {
         kind: {name: float(np.mean([one[kind][name] for one in found.values()])) for name in _FIGURES}
-        for kind in ("enlarged", "refined")
+        for kind in _KINDS
     }
     result = {
         "benchmark": "matte",
@@ -86,8 +92,9 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
         "frames": options.frames,
         "clips": found,
         "means": means,
+        "gains": {part: _gains(kind, found) for kind, part in _WITHOUT.items()},
     }
-    return BenchmarkReport(f"mattes of {options.bundle.name}", _rows(found, means), result)
+    return BenchmarkReport(f"mattes of {options.bundle.name}", _rows(found, means, result["gains"]), result)
 
 
 def to_markdown(result: Mapping[str, Any]) -> str:
@@ -97,6 +104,9 @@ def to_markdown(result: Mapping[str, Any]) -> str:
     for clip, one in [*result["clips"].items(), ("mean", result["means"])]:
         cells = (f"{one['enlarged'][name]:.1f} and {one['refined'][name]:.1f}" for name in _FIGURES)
         lines.append(f"| {clip} | {' | '.join(cells)} |")
+    lines += ["", f"| what a part takes away | {' | '.join(_FIGURES)} |", "|---" * (len(_FIGURES) + 1) + "|"]
+    for part, one in result["gains"].items():
+        lines.append(f"| {part} | {' | '.join(_gain(one[name]) for name in _FIGURES)} |")
     return "\n".join(lines) + "\n"
 
 
@@ -124,9 +134,8 @@ def _measure(clip: Path, matte: Path, options: argparse.Namespace) -> tuple[dict
         raise ValueError(f"{clip} has no picture: replace it")
     height, width = first.shape[:2]
     width, height = width // 2 * 2, height // 2 * 2
-    values: dict[str, dict[str, list[float]]] = {
-        kind: {name: [] for name in _FIGURES} for kind in ("enlarged", "refined")
-    }
+    values: dict[str, dict[str, list[float]]] = {kind: {name: [] for name in _FIGURES} for kind in _KINDS}
+    partial = {kind: PartialMatte(part, width, height, options.feather) for kind, part in _WITHOUT.items()}
     before: dict[str, Alpha] = {}
     shown: list[Pixels] = []
     opened = {"engine": options.engine, "pixels": "rgb"}
@@ -147,10 +156,12 @@ def _measure(clip: Path, matte: Path, options: argparse.Namespace) -> tuple[dict
             over_white.feed_live(picture)
             raw.feed_live(np.asarray(Image.fromarray(picture).resize((raw.width, raw.height), Image.Resampling.BOX)))
             change = over_white.over(white).astype(np.float32) - over_black.over(black)
-            small = Image.fromarray(np.ascontiguousarray(next(raw)[..., 0]))
+            matte_now = np.ascontiguousarray(next(raw)[..., 0])
+            small = Image.fromarray(matte_now)
             made: dict[str, Alpha] = {
                 "refined": (1 - change.mean(axis=2) / 255).astype(np.float32),
                 "enlarged": np.asarray(small.resize((width, height), Image.Resampling.BILINEAR), np.float32) * _SCALE,
+                **{kind: one.refine(matte_now) for kind, one in partial.items()},
             }
             edge = edge_of(known)
             for kind, alpha in made.items():
@@ -185,11 +196,27 @@ def _frames(path: Path) -> Iterator[Pixels]:
         raise ValueError(f"{path} is no video that can be read: {error}") from error
 
 
+def _gains(kind: str, found: Mapping[str, Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float | None]]:
+    """Return by how much each figure falls with the part that `kind` leaves out, with intervals over clips."""
+    gains = {name: [one[kind][name] - one["refined"][name] for one in found.values()] for name in _FIGURES}
+    return {name: bootstrap_mean(values).to_json() for name, values in gains.items()}
+
+
+def _gain(one: Mapping[str, float | None]) -> str:
+    value, low, high = (one[name] for name in ("value", "low", "high"))
+    interval = "" if low is None or high is None else f" ({low:.2f} to {high:.2f})"
+    return f"{value:.2f}{interval}"
+
+
 def _rows(
-    found: Mapping[str, Mapping[str, Mapping[str, float]]], means: Mapping[str, Mapping[str, float]]
+    found: Mapping[str, Mapping[str, Mapping[str, float]]],
+    means: Mapping[str, Mapping[str, float]],
+    gains: Mapping[str, Mapping[str, Mapping[str, float | None]]],
 ) -> list[tuple[str, str, str]]:
     rows = []
     for clip, one in [*found.items(), ("mean", means)]:
         parts = [f"{name} {one['enlarged'][name]:.1f} -> {one['refined'][name]:.1f}" for name in _FIGURES]
         rows.append((clip, "", "; ".join(parts)))
+    for part, one in gains.items():
+        rows.append((part, "", "; ".join(f"{name} less {_gain(one[name])}" for name in _FIGURES)))
     return rows

@@ -2,45 +2,46 @@
 
 from __future__ import annotations
 
-import math
 import re
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from runtime.bundle.controls import ControlSpec
-from runtime.compositing.stage import (
-    CONTROLS,
-    PREFIX,
-    build_composite_stage,
-    composite_inputs,
-    composite_outputs,
-)
+from runtime.compositing.controls import SPECS, ControlValues, edge_of
+from runtime.compositing.light import Light, light_size
+from runtime.compositing.pictures import resized, to_pixels, to_video
+from runtime.compositing.placement import Placement, matrices, moved, place
+from runtime.compositing.stage import PREFIX, build_composite_stage, composite_inputs, composite_outputs
 from runtime.engines.cache import default_cache_dir
-from runtime.engines.engine import Program
+from runtime.engines.engine import Program, Session
 from runtime.engines.table import count_cores, open_engine
 from runtime.generator import Generator
 from runtime.pixels.assemble import check_size
 from runtime.prompts.images import load_image
 
 FrameArray = npt.NDArray[np.uint8]
-_SPECS = (
-    ControlSpec("matte.feather", "width of the person's edge; 0 is hard", "of the matte", 0.0, 1.0, 0.5, "step", 0),
-    ControlSpec(
-        "matte.threshold", "where the person ends; higher cuts closer", "of the matte", 0.1, 0.9, 0.35, "step", 1
-    ),
-)
 _BLUR = 24  # a blurred background is reduced by this, and enlarged again
-assert len(_SPECS) == len(CONTROLS), "a control without a description"
+
+
+class _LiveFrame(NamedTuple):
+    """A live frame, converted: the person's frame, what the matte sees, its place, and whether it is to be lit."""
+
+    person: FrameArray
+    small: FrameArray
+    to: Placement
+    is_lit: bool
 
 
 class Composite:
     """Blends a person over frames; use `open`.
 
-    Everything but `over` may be called from any thread. Colours are BT.709, limited range in "i420".
+    `update`, `over`, `background` and `close` belong to one thread, everything else to any thread. Colours are BT.709,
+    limited range in "i420".
 
     Args:
         matte: generator whose live input becomes a matte: frames that are white where the person is.
@@ -48,6 +49,11 @@ class Composite:
         pixels: format of the frames, "rgb" or "i420".
         threads: CPU threads per frame; None for all cores.
         cache_dir: folder for compiled graphs; None for the default.
+
+    Attributes:
+        is_mirrored: whether the live input is mirrored.
+        keeps_blurred: whether `blurred` is kept up to date although it is not behind the person.
+        person_share: share of the live picture that the person takes, 0 to 1; 0 before the first live frame.
 
     Raises:
         EngineError: the matte's engine refused the graph.
@@ -72,20 +78,21 @@ class Composite:
             )
         self.width, self.height, self.pixels, self._matte = width, height, pixels, matte
         self._matte_size = matte.width, matte.height
-        spec = (width, height, pixels, self._matte_size)
-        states = ((f"{PREFIX}before", f"{PREFIX}after"),)
-        graph = build_composite_stage(*spec).SerializeToString()
-        program = Program(graph, composite_inputs(*spec), composite_outputs(*spec), states)
         folder = Path(cache_dir) if cache_dir is not None else default_cache_dir()
-        engine = open_engine(matte.engine)
-        self._session = engine.open(program, "fp32", threads or count_cores(), folder)
+        self._open_stage = self._stage_opener(matte.engine, threads or count_cores(), folder)
+        self._stages = {False: self._open_stage(False)}  # by whether it is lit; the lit one is opened when it is needed
+        self._is_lit = False
+        self._light = Light(width, height, pixels, self._matte_size)
+        self._share = np.zeros(light_size(self._matte_size)[::-1], np.float32)  # of the person, for the light
         self._lock = threading.Lock()
-        self._values = {spec.name: spec.default for spec in _SPECS}
-        self._is_changed = True
-        self._fresh: tuple[FrameArray, FrameArray] | None = None
-        self._has_person = False
-        self._behind, self._instead = "show", np.zeros(0, np.uint8)  # what is shown, and its frame
-        self.is_mirrored = False
+        self._controls = ControlValues()
+        self._written: dict[str, object] = {}  # what the stage in use was told last
+        self._fresh: _LiveFrame | None = None
+        self._person: FrameArray | None = None
+        self._behind = "show"
+        self._frames: dict[str, FrameArray] = {}  # behind the person instead of the show: "blur", "picture", "colour"
+        self.is_mirrored = self.keeps_blurred = False
+        self.person_share = 0.0
 
     @classmethod
     def open(
@@ -124,87 +131,147 @@ class Composite:
 
     @property
     def behind(self) -> str:
-        """What is shown behind the person: "show", "blur" (the live input, blurred) or a colour as "RRGGBB".
+        """What is behind the person: "show", "blur" (the live input, blurred), "picture" or a colour as "RRGGBB".
 
-        "green" is short for "00b140", a common green for keying.
+        "green" is short for "00b140", a common green for keying. "picture" is what `feed_behind` was given last.
         """
         return self._behind
 
     @behind.setter
     def behind(self, what: str) -> None:
         colour = {"green": "00b140"}.get(what, what)
-        if what not in ("show", "blur") and re.fullmatch("[0-9A-Fa-f]{6}", colour) is None:
+        is_known = what in ("show", "blur") or (what == "picture" and what in self._frames)
+        if not is_known and re.fullmatch("[0-9A-Fa-f]{6}", colour) is None:
             raise ValueError(f"behind the person is show, blur, green or a colour as RRGGBB, got {what!r}")
-        instead = np.zeros(0, np.uint8)
-        if what not in ("show", "blur"):
-            plain = np.zeros((self.height, self.width, 3), np.uint8)
-            plain[:] = tuple(bytes.fromhex(colour))
-            instead = _to_pixels(_to_video(plain), self.pixels)
+        plain = None
+        if not is_known:
+            picture = np.zeros((self.height, self.width, 3), np.uint8)
+            picture[:] = tuple(bytes.fromhex(colour))
+            plain = to_pixels(to_video(picture), self.pixels)
         with self._lock:
-            self._behind, self._instead = what, instead
+            self._behind = what
+            if plain is not None:
+                self._frames["colour"] = plain
 
     @property
     def needs_show(self) -> bool:
         """Whether the next frame shows what `over` is given; otherwise it needs not be made."""
-        with self._lock:
-            return self._behind == "show" or not self._instead.size or not (self._has_person or self._fresh is not None)
+        return self._instead() is None
+
+    @property
+    def blurred(self) -> FrameArray | None:
+        """The live input, blurred, as a frame; None before the first one, and where nothing keeps it."""
+        return self._frames.get("blur")
 
     @property
     def control_specs(self) -> tuple[ControlSpec, ...]:
         """The controls."""
-        return _SPECS
+        return SPECS
 
     @property
     def controls(self) -> dict[str, float]:
         """A copy of the controls' values."""
-        with self._lock:
-            return dict(self._values)
+        return self._controls.copy()
 
     def check_control(self, name: str, value: float) -> None:
         """Raise ValueError unless there is such a control and the value is in its range."""
-        spec = next((spec for spec in _SPECS if spec.name == name), None)
-        if spec is None:
-            raise ValueError(f"there is no control {name}; expected {', '.join(spec.name for spec in _SPECS)}")
-        if not math.isfinite(value) or not spec.minimum <= value <= spec.maximum:
-            raise ValueError(f"{name} must be from {spec.minimum} to {spec.maximum}, got {value}")
+        self._controls.check(name, value)
 
     def set_control(self, name: str, value: float) -> None:
-        """Set a control from the next frame on.
+        """Set a control from the next frame on; place, size and light from the next live frame on.
 
         Raises:
             ValueError: see `check_control`.
         """
-        self.check_control(name, value)
-        with self._lock:
-            self._values[name] = float(value)
-            self._is_changed = True
+        self._controls.set(name, value)
 
     def feed_live(self, frame: FrameArray) -> None:
         """Set the live input's frame; it is used from the next frame on until another one arrives.
 
         Args:
             frame: uint8 (h, w, 3) RGB of any size; copied, and fitted by centre crop and resize.
+
+        Raises:
+            EngineError: the engine refused the graph for light, which is opened when it is needed first.
         """
+        values = self._controls.copy()
+        to = place(self.width, self.height, values["matte.x"], values["matte.y"], values["matte.size"])
+        is_lit = values["matte.wrap"] > 0 or values["matte.tone"] > 0
+        if is_lit and True not in self._stages:
+            self._stages[True] = self._open_stage(True)
         picture = load_image(frame, self.width, self.height)
         if self.is_mirrored:
             picture = np.ascontiguousarray(picture[:, ::-1])
-        frame = _to_video(picture)
-        person = picture if self.pixels == "rgb" else _to_pixels(frame, self.pixels)
-        small = _resized(frame, *self._matte_size).to_ndarray()
+        video = to_video(picture)
+        small = resized(video, *self._matte_size).to_ndarray()
         blurred = None
-        if self._behind == "blur":
-            tiny = _resized(frame, max(2, self.width // _BLUR), max(2, self.height // _BLUR))
-            blurred = _to_pixels(tiny, self.pixels, (self.width, self.height))
+        if self._behind == "blur" or self.keeps_blurred:
+            tiny = resized(video, max(2, self.width // _BLUR), max(2, self.height // _BLUR))
+            blurred = to_pixels(tiny, self.pixels, (self.width, self.height))
+        if to != (0, 0, self.width, self.height):
+            picture = moved(picture, to)
+            video = to_video(picture)
+        person = picture if self.pixels == "rgb" else to_pixels(video, self.pixels)
         with self._lock:
-            self._fresh = person, small
-            if blurred is not None and self._behind == "blur":
-                self._instead = blurred
+            self._fresh = _LiveFrame(person, small, to, is_lit)
+            if blurred is not None:
+                self._frames["blur"] = blurred
 
-    def over(self, behind: FrameArray) -> FrameArray:
-        """Return a frame with the person over it; the frame itself before the first live frame.
+    def feed_behind(self, picture: FrameArray) -> None:
+        """Set the picture that `behind` calls "picture", until another one arrives.
 
         Args:
-            behind: uint8 frame of the composite's size and pixels.
+            picture: uint8 (h, w, 3) RGB of any size; copied, and fitted by centre crop and resize.
+        """
+        fitted = load_image(picture, self.width, self.height)
+        frame = fitted if self.pixels == "rgb" else to_pixels(to_video(fitted), self.pixels)
+        with self._lock:
+            self._frames["picture"] = frame
+
+    def forget_live(self) -> None:
+        """Forget the live input, e.g. because it is lost: no person and nothing blurred until the next `feed_live`."""
+        with self._lock:
+            self._fresh = self._person = None
+            self._frames.pop("blur", None)
+        self.person_share = 0.0
+
+    def update(self) -> None:
+        """Find the person in the live frame, if there is a new one; `over` does this as well.
+
+        Raises:
+            EngineError: an engine failed.
+        """
+        with self._lock:
+            fresh, self._fresh = self._fresh, None
+        if fresh is None:
+            return
+        self._matte.feed_live(fresh.small)
+        matte = next(self._matte)
+        stage = self._switch(fresh.is_lit)
+        stage.write(f"{PREFIX}person", fresh.person[np.newaxis])
+        stage.write(f"{PREFIX}matte", matte[np.newaxis])
+        frame, half = (self.width, self.height), (self.width // 2, self.height // 2)
+        if self._is_new("to", fresh.to):
+            for name, value in zip(("rows", "columns"), matrices(fresh.to, frame, self._matte_size, half), strict=True):
+                stage.write(PREFIX + name, value[np.newaxis, np.newaxis])
+        if fresh.is_lit:
+            rows, columns = matrices(fresh.to, frame, self._matte_size, light_size(self._matte_size))
+            feather, threshold = edge_of(self._controls.copy())
+            ramp = (matte[..., 0] * np.float32(1 / 255) - np.float32(threshold)) / np.float32(max(feather, 0.02))
+            self._share = rows @ np.clip(ramp + np.float32(0.5), 0, 1) @ columns
+        self.person_share = float(np.count_nonzero(matte[..., 0] > 127)) / matte[..., 0].size
+        self._person = fresh.person
+
+    def background(self, show: FrameArray) -> FrameArray:
+        """Return what `over` blends the person over: the given frame of the show, or what is shown instead."""
+        instead = self._instead()
+        return show if instead is None else instead
+
+    def over(self, show: FrameArray) -> FrameArray:
+        """Return a frame with the person over it; without a person what is behind.
+
+        Args:
+            show: uint8 frame of the composite's size and pixels; not shown if something else is behind the person.
 
         Returns:
             A view, valid until the next call.
@@ -212,30 +279,27 @@ class Composite:
         Raises:
             EngineError: an engine failed.
         """
-        with self._lock:
-            fresh, self._fresh = self._fresh, None
-            changed = [self._values[spec.name] for spec in _SPECS] if self._is_changed else None
-            self._is_changed = False
-            if self._behind != "show" and self._instead.size and (self._has_person or fresh is not None):
-                behind = self._instead
-        if fresh is not None:
-            person, small = fresh
-            self._matte.feed_live(small)
-            self._session.write(f"{PREFIX}person", person[np.newaxis])
-            self._session.write(f"{PREFIX}matte", next(self._matte)[np.newaxis])
-            self._has_person = True
-        if changed is not None:
-            self._session.write(f"{PREFIX}control", np.array([changed], np.float32))
-        if not self._has_person:
+        self.update()
+        behind, person = self.background(show), self._person
+        if person is None:
             return behind
-        self._session.write(f"{PREFIX}behind", behind[np.newaxis])
-        self._session.run()
-        frame: FrameArray = self._session.read(f"{PREFIX}frame")[0]
+        stage, values = self._stages[self._is_lit], self._controls.copy()
+        if self._is_new("edge", edge := edge_of(values)):
+            stage.write(f"{PREFIX}control", np.array([edge], np.float32))
+        if self._is_lit:
+            amounts = values["matte.wrap"], values["matte.tone"]
+            light, gain = self._light.update(behind, person, self._share, *amounts)
+            stage.write(f"{PREFIX}light", light)
+            stage.write(f"{PREFIX}gain", gain)
+        stage.write(f"{PREFIX}behind", behind[np.newaxis])
+        stage.run()
+        frame: FrameArray = stage.read(f"{PREFIX}frame")[0]
         return frame
 
     def close(self) -> None:
         """Free the engines' memory."""
-        self._session.close()
+        for stage in self._stages.values():
+            stage.close()
         self._matte.close()
 
     def __enter__(self) -> Self:
@@ -244,26 +308,35 @@ class Composite:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _instead(self) -> FrameArray | None:
+        """Return what is behind the person instead of the show; None for the show."""
+        with self._lock:
+            what = self._behind
+            return self._frames.get(what if what in ("show", "blur", "picture") else "colour")
 
-def _to_video(picture: FrameArray) -> Any:
-    """Return an RGB picture as a frame of the video library, which converts faster than NumPy."""
-    import av
+    def _stage_opener(self, engine_name: str, threads: int, folder: Path) -> Callable[[bool], Session]:
+        spec = (self.width, self.height, self.pixels, self._matte_size)
+        engine, states = open_engine(engine_name), ((f"{PREFIX}before", f"{PREFIX}after"),)
 
-    return av.VideoFrame.from_ndarray(picture, format="rgb24")
+        def open_stage(is_lit: bool) -> Session:
+            graph = build_composite_stage(*spec, is_lit=is_lit).SerializeToString()
+            inputs = composite_inputs(*spec, is_lit=is_lit)
+            return engine.open(Program(graph, inputs, composite_outputs(*spec), states), "fp32", threads, folder)
 
+        return open_stage
 
-def _resized(frame: Any, width: int, height: int) -> Any:
-    from av.video.reformatter import Interpolation
+    def _switch(self, is_lit: bool) -> Session:
+        """Return the lit or the other stage, which continues where the one in use stands."""
+        stage = self._stages[is_lit]
+        if is_lit != self._is_lit:
+            if self._person is not None:
+                stage.write(f"{PREFIX}before", self._stages[self._is_lit].read(f"{PREFIX}after"))
+            self._is_lit = is_lit
+            self._written.clear()
+        return stage
 
-    return frame.reformat(width, height, "rgb24", interpolation=Interpolation.AREA)
-
-
-def _to_pixels(frame: Any, pixels: str, size: tuple[int, int] | None = None) -> FrameArray:
-    """Return an RGB frame as "rgb" or "i420" (BT.709, limited range), enlarged to a size."""
-    from av.video.reformatter import Colorspace, Interpolation
-
-    width, height = size or (frame.width, frame.height)
-    kind = "rgb24" if pixels == "rgb" else "yuv420p"
-    how = {"interpolation": Interpolation.BICUBIC, "dst_colorspace": Colorspace.ITU709}
-    found: FrameArray = frame.reformat(width, height, kind, **how).to_ndarray()
-    return found
+    def _is_new(self, name: str, value: object) -> bool:
+        """Return whether the stage in use has another value, and note this one."""
+        is_new = self._written.get(name) != value
+        self._written[name] = value
+        return is_new

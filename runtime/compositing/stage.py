@@ -1,20 +1,24 @@
 """Builds the compositing stage: an ONNX graph that puts a person, cut out by a small matte, over a frame.
 
 In time the matte is smoothed where it hardly changes, and follows at once where it changes much, so that fast hands do
-not trail. It is enlarged bilinearly, and a ramp makes its edge narrower. A guided filter was tried, and was no closer
-to known mattes (docs/log.md). The share of the person holds for blocks of 2 x 2 pixels: luma is blended as four planes
-of half the size, as enlarging to the whole size costs more than all the rest.
+not trail. Two matrices enlarge it bilinearly and move it to its place in the frame, and a ramp makes its edge narrower.
+A guided filter was tried, and was no closer to known mattes (docs/log.md). The share of the person holds for blocks of
+2 x 2 pixels: luma is blended as four planes of half the size, as enlarging to the whole size costs more than all the
+rest. In a lit stage the person gets a gain, and light that changes slowly over the frame (`runtime.compositing.light`).
 
 Legend: H height, W width of a frame; h, w of the matte.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
 from runtime.bundle.tensors import TensorSpec
+from runtime.compositing.light import light_size
 from runtime.pixels.graph import GraphBuilder
 
 PREFIX = "composite."
@@ -24,60 +28,81 @@ CONTROLS = ("feather", "threshold")
 OPSET = 17
 
 
-def composite_inputs(width: int, height: int, pixels: str, matte: tuple[int, int]) -> tuple[TensorSpec, ...]:
-    """Return the graph's inputs; `matte` is (width, height)."""
+def composite_inputs(
+    width: int, height: int, pixels: str, matte: tuple[int, int], *, is_lit: bool = False
+) -> tuple[TensorSpec, ...]:
+    """Return the graph's inputs; arguments as of `build_composite_stage`."""
     shape = (1, height, width, 3) if pixels == "rgb" else (1, height * 3 // 2, width)
     small = (1, matte[1], matte[0])
-    return (
+    inputs = (
         TensorSpec(f"{PREFIX}behind", "uint8", shape, "live"),
         TensorSpec(f"{PREFIX}person", "uint8", shape, "live"),
         TensorSpec(f"{PREFIX}matte", "uint8", (*small, 3), "live"),
         TensorSpec(f"{PREFIX}control", "float32", (1, len(CONTROLS)), "control"),
+        TensorSpec(f"{PREFIX}rows", "float32", (1, 1, height // 2, matte[1]), "live"),
+        TensorSpec(f"{PREFIX}columns", "float32", (1, 1, matte[0], width // 2), "live"),
         TensorSpec(f"{PREFIX}before", "float32", (1, 1, *small[1:]), "state", next=f"{PREFIX}after"),
+    )
+    if not is_lit:
+        return inputs
+    wide, high = light_size(matte)
+    return (
+        *inputs,
+        TensorSpec(f"{PREFIX}light", "float32", (1, 3, high, wide), "live"),
+        TensorSpec(f"{PREFIX}gain", "float32", (1, 1), "live"),
     )
 
 
 def composite_outputs(width: int, height: int, pixels: str, matte: tuple[int, int]) -> tuple[TensorSpec, ...]:
-    """Return the graph's outputs; `matte` is (width, height)."""
-    inputs = composite_inputs(width, height, pixels, matte)
+    """Return the graph's outputs; arguments as of `build_composite_stage`."""
+    frame = composite_inputs(width, height, pixels, matte)[0]
     return (
-        TensorSpec(f"{PREFIX}frame", "uint8", inputs[0].shape, "frame", pixels=pixels),
-        TensorSpec(f"{PREFIX}after", "float32", inputs[-1].shape, "state"),
+        TensorSpec(f"{PREFIX}frame", "uint8", frame.shape, "frame", pixels=pixels),
+        TensorSpec(f"{PREFIX}after", "float32", (1, 1, matte[1], matte[0]), "state"),
     )
 
 
-def build_composite_stage(width: int, height: int, pixels: str, matte: tuple[int, int]) -> onnx.ModelProto:
+def build_composite_stage(
+    width: int, height: int, pixels: str, matte: tuple[int, int], *, is_lit: bool = False
+) -> onnx.ModelProto:
     """Build the graph.
 
     Args:
         width, height: of a frame, even.
         pixels: "rgb" or "i420".
         matte: (width, height) of the matte.
+        is_lit: whether the person gets a gain and light.
 
     Returns:
         A model with the tensors of `composite_inputs` and `composite_outputs`. `behind` and `person` are frames;
-        `matte` has 255 in its first channel where the person is. The controls are: `feather`, the width of the edge, 0
-        (hard) to 1; `threshold`, the matte's value at which the edge lies, 0 to 1.
+        `matte` has 255 in its first channel where the person is; `rows` and `columns` move it to the frame
+        (`runtime.compositing.placement.matrices`, of half the frame's size). The controls are: `feather`, the width of
+        the edge, 0 (hard) to 1; `threshold`, the matte's value at which the edge lies, 0 to 1. `light` and `gain` are
+        as `runtime.compositing.light.Light.update` returns them.
     """
     graph = GraphBuilder(PREFIX)
-    sizes = graph.constant(np.array([1, 1, height // 2, width // 2], np.int64))
-    how = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
-    share = _edge(graph, graph.add("Resize", [_smoothed(graph), "", "", sizes], **how))
+    placed = graph.add("MatMul", [f"{PREFIX}rows", graph.add("MatMul", [_smoothed(graph), f"{PREFIX}columns"])])
+    share = _edge(graph, placed)
+    lights: Sequence[str | None] = _lights(graph, width, height, pixels) if is_lit else (None, None)
+
+    def mix(behind: str, person: str, light: str | None) -> str:
+        lit = person if light is None else _lit(graph, person, light)
+        return _rounded(graph, _blend(graph, behind, lit, share), is_bounded=light is not None)
+
     names = [f"{PREFIX}behind", f"{PREFIX}person"]
     if pixels == "rgb":
         behind, person = (_rgb_blocks(graph, name) for name in names)
-        blended = _rounded(graph, _blend(graph, behind, person, share))
-        whole = graph.add("DepthToSpace", [blended], blocksize=2, mode="CRD")
+        whole = graph.add("DepthToSpace", [mix(behind, person, lights[0])], blocksize=2, mode="CRD")
         frame = graph.add("Transpose", [whole], perm=[0, 2, 3, 1])
     else:
-        sides = zip(*(_yuv_blocks(graph, name, width, height) for name in names), strict=True)
-        luma, chroma = (_rounded(graph, _blend(graph, behind, person, share)) for behind, person in sides)
+        behinds, persons = (_yuv_blocks(graph, name, width, height) for name in names)
+        luma, chroma = (mix(*side) for side in zip(behinds, persons, lights, strict=True))
         luma = graph.add("DepthToSpace", [luma], blocksize=2, mode="CRD")
         rows = [graph.add("Reshape", [name, graph.constant(np.array([1, -1], np.int64))]) for name in (luma, chroma)]
         joined = graph.add("Concat", rows, axis=1)
         frame = graph.add("Reshape", [joined, graph.constant(np.array([1, height * 3 // 2, width], np.int64))])
     graph.add("Cast", [frame], output=f"{PREFIX}frame", to=TensorProto.UINT8)
-    inputs = [_info(item) for item in composite_inputs(width, height, pixels, matte)]
+    inputs = [_info(item) for item in composite_inputs(width, height, pixels, matte, is_lit=is_lit)]
     outputs = [_info(item) for item in composite_outputs(width, height, pixels, matte)]
     proto = helper.make_graph(graph.nodes, "composite", inputs, outputs, graph.constants)
     model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
@@ -145,5 +170,23 @@ def _blend(graph: GraphBuilder, behind: str, person: str, share: str) -> str:
     return graph.add("Add", [behind, graph.add("Mul", [share, graph.add("Sub", [person, behind])])])
 
 
-def _rounded(graph: GraphBuilder, name: str) -> str:
-    return graph.add("Floor", [graph.add("Add", [name, graph.number(0.5)])])
+def _lights(graph: GraphBuilder, width: int, height: int, pixels: str) -> list[str]:
+    """Add the light, enlarged: (1, 12, H / 2, W / 2) as of `_rgb_blocks`, or that of luma and that of chroma."""
+    sizes = graph.constant(np.array([1, 3, height // 2, width // 2], np.int64))
+    how = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
+    light = graph.add("Resize", [f"{PREFIX}light", "", "", sizes], **how)
+    if pixels == "i420":
+        return [graph.slice(light, 0, 1), graph.slice(light, 1, 3)]
+    channels = [graph.slice(light, index, index + 1) for index in range(3)]
+    return [graph.add("Concat", [channel for channel in channels for _ in range(4)], axis=1)]
+
+
+def _lit(graph: GraphBuilder, person: str, light: str) -> str:
+    shape = graph.constant(np.array([1, 1, 1, 1], np.int64))
+    gain = graph.add("Reshape", [f"{PREFIX}gain", shape])
+    return graph.add("Add", [graph.add("Mul", [person, gain]), light])
+
+
+def _rounded(graph: GraphBuilder, name: str, *, is_bounded: bool) -> str:
+    rounded = graph.add("Floor", [graph.add("Add", [name, graph.number(0.5)])])
+    return graph.add("Clip", [rounded, graph.number(0), graph.number(255)]) if is_bounded else rounded

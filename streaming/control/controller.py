@@ -26,6 +26,7 @@ from streaming.control.cues import PARTS, Cue, CueEntry, to_label, to_prompts, w
 if TYPE_CHECKING:
     from runtime.chain import FrameSource
     from streaming.inputs.live_input import LiveInput
+    from streaming.show.presenter import Presenter
 
 MAX_CUES = 24  # each holds a scene of about a megabyte
 PREPARING_S = 2  # a timed cue is prepared at least this long before it is due
@@ -46,12 +47,14 @@ class ShowController:
     Attributes:
         input: the live input, or None.
         others: what else has controls, e.g. the composite and the sound.
+        presenter: the person over the show, or None.
         on_change: each is called without arguments when `state` has changed, by the thread that changed it.
     """
 
     def __init__(self) -> None:
         self.input: LiveInput | None = None
         self.others: list[ControlHolder] = []
+        self.presenter: Presenter | None = None
         self.on_change: list[Callable[[], object]] = []
         self._lock = threading.Lock()
         self._generator: FrameSource | None = None
@@ -183,6 +186,8 @@ class ShowController:
                 "cues": [],
                 "on_air": "",
                 "input": None,
+                "person": None,
+                "behind": None,
             }
         return {
             "is_ready": True,
@@ -192,6 +197,8 @@ class ShowController:
             "cues": entries,
             "on_air": on_air,
             "input": None if self.input is None else self.input.to_json(),
+            "person": None if self.presenter is None else self.presenter.person,
+            "behind": None if self.presenter is None else self.presenter.to_json(),
         }
 
     @property
@@ -315,6 +322,21 @@ class ShowController:
         if self.input is None:
             raise ValueError("this show has no live input: start it with --input")
         return self.prepare({"image": self.input.picture()}, label="live input", take_s=take_s)
+
+    def set_behind(self, what: str) -> dict[str, Any]:
+        """Choose what is behind the person: show, blur, green, a colour as RRGGBB, or the picture of --behind.
+
+        Returns:
+            The choice and all choices, as in `state`.
+
+        Raises:
+            ValueError: it is none of these, or the show has no person.
+        """
+        if self.presenter is None:
+            raise ValueError("this show has no person: start it with --input and --matte")
+        self.presenter.behind = what
+        self._notify()
+        return self.presenter.to_json()
 
     def _extend(self, at_s: Fraction) -> None:
         """Add the next scene of a cycle as a timed cue, if no other is left."""

@@ -42,11 +42,20 @@ class ChildInputReader:
         width: of a frame in pixels.
         height: of a frame in pixels.
         on_sound: called with samples and their time, by the thread that reads; None leaves the sound out.
+        fit: how pictures of another shape fit the frame, one of `runtime.prompts.images.FITS`.
     """
 
-    def __init__(self, spec: str, width: int, height: int, on_sound: OnSound | None = None) -> None:
+    def __init__(
+        self, spec: str, width: int, height: int, on_sound: OnSound | None = None, *, fit: str = "cover"
+    ) -> None:
         self._shape, self._on_sound = (height, width, 3), on_sound
-        config = {"spec": spec, "width": width, "height": height, "with_sound": on_sound is not None}
+        config = {
+            "spec": spec,
+            "width": width,
+            "height": height,
+            "fit": fit,
+            "with_sound": on_sound is not None,
+        }
         self._child = ChildProcess("streaming.inputs.live_input_child", config, is_quiet=True)
 
     def read(self, timeout_s: float) -> Rgb | None:
@@ -121,6 +130,11 @@ class LiveInput:
         """Return the latest frame, or the stand-in while the input is lost."""
         latest = self._frame
         return self._stand_in if latest is None or self._age_s() >= LOST_S else latest
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether no frame has arrived for 5 s, or none ever."""
+        return self._frame is None or self._age_s() >= LOST_S
 
     def picture(self) -> Rgb:
         """Return the latest frame.

@@ -2,8 +2,8 @@
 
 python -m streaming.inputs.live_input_child      (started by `streaming.inputs.live_input`)
 
-The first message has spec, width, height and with_sound. It sends a message with height x width x 3 bytes for each
-frame, {"at": SECONDS} with int16 samples for each block of sound, and {"error": REASON} before it ends. It is a process
+The first message has spec, width, height, fit and with_sound. It sends height x width x 3 bytes for each frame,
+{"at": SECONDS} with int16 samples for each block of sound, and {"error": REASON} before it ends. It is a process
 because PyAV holds Python's lock while it connects, and a camera's driver may hang.
 """
 
@@ -89,12 +89,15 @@ def read_camera(device: str, width: int, height: int) -> Iterator[Rgb]:
         yield load_image(np.ascontiguousarray(picture[..., ::-1]), width, height)
 
 
-def read_media(place: str, width: int, height: int, *, with_sound: bool = False) -> Iterator[Rgb | Block]:
+def read_media(
+    place: str, width: int, height: int, fit: str = "cover", *, with_sound: bool = False
+) -> Iterator[Rgb | Block]:
     """Yield the frames of a stream as they arrive, or those of a file in real time, repeatedly.
 
     Args:
         place: the path of a video, or an address, which contains "://".
         width, height: of a frame in pixels.
+        fit: how frames of another shape fit, one of `runtime.prompts.images.FITS`.
         with_sound: whether to yield the sound, too, as blocks with the time at which each is to be heard. A frame with
             the same time is yielded at that time; a block up to `_AHEAD_S` before.
 
@@ -113,7 +116,7 @@ def read_media(place: str, width: int, height: int, *, with_sound: bool = False)
                     raise ValueError("it has no video")
                 if with_sound:
                     check_sound(container)
-                passage = _played(container, width, height, begins_s, with_sound=with_sound, is_paced=is_file)
+                passage = _played(container, width, height, fit, begins_s, with_sound=with_sound, is_paced=is_file)
                 has_frames, begins_s = yield from passage
         except (av.FFmpegError, OSError) as error:
             raise ValueError(getattr(error, "strerror", None) or str(error)) from error
@@ -124,7 +127,7 @@ def read_media(place: str, width: int, height: int, *, with_sound: bool = False)
 
 
 def _played(
-    container: Any, width: int, height: int, begins_s: float | None, *, with_sound: bool, is_paced: bool
+    container: Any, width: int, height: int, fit: str, begins_s: float | None, *, with_sound: bool, is_paced: bool
 ) -> Generator[Rgb | Block, None, tuple[bool, float | None]]:
     """Yield one passage of a file or stream, which begins at a time of the clock, or now.
 
@@ -153,7 +156,7 @@ def _played(
         has_frames = True
         if (is_paced or with_sound) and zero_s is not None and frame.time is not None:
             time.sleep(max(0.0, zero_s + frame.time - now_s))
-        yield load_image(frame.to_ndarray(format="rgb24"), width, height)
+        yield load_image(frame.to_ndarray(format="rgb24"), width, height, fit)
     return has_frames, ends_s
 
 
@@ -164,14 +167,18 @@ def open_address(url: str) -> Any:
     return av.open(url, timeout=(_OPEN_S, _READ_S), container_options={"protocol_whitelist": _NETWORK})
 
 
-def read(spec: str, width: int, height: int, *, with_sound: bool = False) -> Iterator[Rgb | Block]:
-    """Yield the frames of an input, and its sound if it is wanted; raises ValueError with the reason when it ends."""
+def read(spec: str, width: int, height: int, fit: str = "cover", *, with_sound: bool = False) -> Iterator[Rgb | Block]:
+    """Yield the frames of an input, and its sound if it is wanted; raises ValueError with the reason when it ends.
+
+    Args:
+        spec, width, height, fit, with_sound: as in `read_media`.
+    """
     kind, _, rest = spec.partition(":")
     if spec == "testcard":
         return read_card(width, height)
     if kind == "webcam" and not rest.startswith("//"):
         return read_camera(rest, width, height)
-    return read_media(spec.removeprefix("file://"), width, height, with_sound=with_sound)
+    return read_media(spec.removeprefix("file://"), width, height, fit, with_sound=with_sound)
 
 
 def main() -> None:

@@ -201,6 +201,14 @@ ACTIONS = (
         (_DISSOLVE,),
         lambda controller, values: controller.animate(values["dissolve_s"]),
     ),
+    Action(
+        "behind",
+        "PUT",
+        "/api/behind",
+        "Choose what is behind the person.",
+        (ActionField("what", "string", "one of the state's choices, or a colour as RRGGBB", 1, 20, is_required=True),),
+        lambda controller, values: controller.set_behind(values["what"]),
+    ),
 )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,7 @@ from streaming.sinks.sink import Picture
 from streaming.sound.sound import INPUT, Sound
 
 if TYPE_CHECKING:
-    from runtime.compositing.composite import Composite
+    from streaming.show.presenter import Presenter
 
 PROMPT = ("image", "clip", "text", "moving", "scene")
 _INPUT_S = 15.0  # for an input's first frame
@@ -63,9 +62,7 @@ class Player:
         self._fallback: FallbackFrames | None = None
         self._input: LiveInput | None = None
         self._pacer: Pacer | None = None
-        self._composite: Composite | None = None
-        self._feeder = ThreadPoolExecutor(1, "composite input")
-        self._feeding: Future[None] | None = None
+        self._presenter: Presenter | None = None
         self.generator = self._open()
         try:
             self._begin()
@@ -109,9 +106,8 @@ class Player:
     def close(self) -> None:
         """Wait for the scene that is being prepared, and free the engine."""
         with contextlib.ExitStack() as stack:  # the last one first; the rest even if one fails
-            if self._composite is not None:
-                stack.callback(self._composite.close)
-            stack.callback(self._feeder.shutdown)
+            if self._presenter is not None:
+                stack.callback(self._presenter.close)
             if self._input is not None:
                 stack.callback(self._input.close)
             stack.callback(self._controller.close)
@@ -127,7 +123,7 @@ class Player:
 
     def _begin(self) -> None:
         generator, options = self.generator, self._options
-        self._open_composite()
+        self._open_presenter()
         self._controller.attach(generator, "")
         for name, value in options.control:
             self._controller.check_control(name, value)
@@ -152,33 +148,23 @@ class Player:
         if shows_all and is_seen and not any(cue.kind in PARTS for cue in options.cue):
             self._controller.cycle(names, options.every)
 
-    def _open_composite(self) -> None:
-        generator, options = self.generator, self._options
+    def _open_presenter(self) -> None:
+        options = self._options
         if options.matte is None:
-            for name, is_given in (("mirror", options.mirror), ("behind", options.behind is not None)):
-                if is_given:
+            for name in ("mirror", "behind", "away"):
+                if getattr(options, name):
                     raise ValueError(f"--{name} is for the person of --matte: add --matte BUNDLE")
             return
         if options.input is None:
             raise ValueError("--matte cuts a person out of a live input: add --input webcam, a file or an address")
-        from runtime.compositing.composite import Composite
+        from streaming.show.presenter import Presenter
 
-        self._composite = Composite.open(
-            find_shipped(Path(options.matte)),
-            generator.width,
-            generator.height,
-            pixels=options.pixels,
-            engine=options.engine,
-            threads=self._threads(),
-        )
-        self._composite.is_mirrored = options.mirror
-        self._composite.behind = options.behind or "show"
-        self._controller.others.append(self._composite)
+        self._presenter = Presenter(options, self.generator, self._controller, self._threads(), self._say)
 
     def _open_input(self) -> None:
         generator, options = self.generator, self._options
         # What uses the pictures: the composite, else the first bundle of a chain.
-        user = generator.links[0] if isinstance(generator, Chain) and self._composite is None else generator
+        user = generator.links[0] if isinstance(generator, Chain) and self._presenter is None else generator
         size, is_fed = (user.width, user.height), generator.has_live_input
         if options.input is None:
             if is_fed:
@@ -187,7 +173,7 @@ class Player:
                     "--input testcard, or a file or an address"
                 )
             return
-        if not is_fed and self._composite is None and "image" not in generator.takes:
+        if not is_fed and self._presenter is None and "image" not in generator.takes:
             raise ValueError(f"{generator.manifest.name} takes no pictures: leave --input out")
         stand_in = None if options.fallback is None else load_image(options.fallback, *size)
         on_sound = self._sound.write if self._sound is not None and options.sound in (INPUT, PAGE) else None
@@ -195,52 +181,33 @@ class Player:
             self._input = self._controller.input = PageCamera(*size, stand_in=stand_in, on_sound=on_sound)
             return
         self._input = self._controller.input = LiveInput(options.input, *size, stand_in=stand_in, on_sound=on_sound)
-        if is_fed or self._composite is not None:
+        if is_fed or self._presenter is not None:
             self._input.wait_picture(_INPUT_S)
 
     def _play(self, pacer: Pacer) -> Iterator[Picture]:
         """Yield frames; each uses the live input's latest frame and the cues that are due."""
-        latest, adaptation, composite = None, Adaptation(pacer, self._say), self._composite
-        picture: Picture | None = None
+        latest, adaptation = None, Adaptation(pacer, self._say)
         while True:
-            is_used = self.generator.has_live_input or composite is not None
-            source = self._input if is_used else None
+            source = self._input if self.generator.has_live_input else None
             if source is not None and (frame := source.frame()) is not latest:
-                if self.generator.has_live_input:
-                    self.generator.feed_live(frame)
-                if composite is not None and source.num_frames:  # not the stand-in before the first one
-                    self._feed(composite, frame)
+                self.generator.feed_live(frame)
                 latest = frame
             if self._sound is not None and pacer.next_slot:
                 self._follow(self._sound, pacer)
-            self._controller.play(pacer.next_slot / pacer.fps)
+            now_s = pacer.next_slot / pacer.fps
+            self._controller.play(now_s)
             if self._options.adapt == "on":
                 adaptation.update(self.generator)
-            if composite is None:
+            if self._presenter is None or self._input is None:
                 yield next(self.generator)
             else:
-                picture = next(self.generator) if picture is None or composite.needs_show else picture
-                try:
-                    yield composite.over(picture)
-                except EngineError as error:
-                    self._say(f"the person is left out from now on: {error}")
-                    composite = None
+                yield self._presenter.frame(self.generator, self._input, now_s)
 
     def _follow(self, sound: Sound, pacer: Pacer) -> None:
         """Let the sound begin with the show's first frame, and measure its levels."""
         if not sound.has_begun:
             sound.begin(float(pacer.deadline(0)))
         sound.follow()
-
-    def _feed(self, composite: Composite, frame: Picture) -> None:
-        """Convert a live frame for the composite beside the frame that is being made; the first one at once."""
-        if self._feeding is None:
-            composite.feed_live(frame)
-            self._feeding = Future()
-            self._feeding.set_result(None)
-        elif self._feeding.done():  # otherwise this one is left out: the next one is newer
-            self._feeding.result()
-            self._feeding = self._feeder.submit(composite.feed_live, frame)
 
     def _threads(self) -> int | None:
         share = self._options.cpu_share

@@ -11,6 +11,9 @@ import pytest
 from PIL import Image
 
 from benchmarks.quality import matte
+from benchmarks.quality.matte_parts import PARTS, PartialMatte
+from runtime.compositing.composite import Composite
+from runtime.compositing.pictures import resized, to_video
 from tests.runtime.compositing.test_composite import build_matte
 
 
@@ -51,9 +54,46 @@ def test_a_refined_matte_is_closer_than_an_enlarged_one(folder: Path) -> None:
     assert found["refined"]["at edges"] < 0.7 * found["enlarged"]["at edges"]
     assert found["refined"]["difference"] < found["enlarged"]["difference"] < 100
     assert report.result["means"] == found
+    gains = report.result["gains"]
+    assert list(gains) == list(PARTS)
+    assert gains["the ramp"]["at edges"]["value"] > 0
+    assert gains["bilinear enlargement"]["difference"]["value"] == pytest.approx(
+        found["without bilinear enlargement"]["difference"] - found["refined"]["difference"]
+    )
+    assert "| the ramp | " in matte.to_markdown(report.result)
     assert "| square | " in matte.to_markdown(report.result)
     with Image.open(folder / "sheet.png") as sheet:
         assert sheet.size == (4 * 384, 288)
+
+
+def test_with_every_part_it_is_the_matte_of_the_composite(folder: Path) -> None:
+    random = np.random.default_rng(0)
+    partial = PartialMatte("", 64, 48)
+    black, white = (np.full((48, 64, 3), level, np.uint8) for level in (0, 255))
+    opened = {"engine": "onnxruntime", "pixels": "rgb", "threads": 1}
+    with (
+        Composite.open(folder / "matte", 64, 48, **opened) as over_black,
+        Composite.open(folder / "matte", 64, 48, **opened) as over_white,
+    ):
+        for _ in range(3):
+            picture = random.integers(0, 256, (48, 64, 3), np.uint8)
+            for composite in (over_black, over_white):
+                composite.feed_live(picture)
+            change = over_white.over(white).astype(float) - over_black.over(black)
+            over_black._matte.feed_live(resized(to_video(picture), 32, 24).to_ndarray())
+            alpha = partial.refine(np.ascontiguousarray(next(over_black._matte)[..., 0]))
+            assert np.abs(1 - change.mean(axis=2) / 255 - alpha).max() < 0.01
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_each_part_may_be_left_out(part: str) -> None:
+    random = np.random.default_rng(1)
+    whole, partial = PartialMatte("", 64, 48), PartialMatte(part, 64, 48)
+    for _ in range(2):
+        matte = random.integers(0, 256, (12, 16), np.uint8)
+        one, other = whole.refine(matte), partial.refine(matte)
+    assert other.shape == (48, 64)
+    assert np.abs(one - other).max() > 0.05
 
 
 def test_edges_are_near_the_border_of_the_known_matte() -> None:

@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 
+from runtime import EngineError
 from runtime.bundle.reader import write_manifest
 from runtime.compositing.composite import Composite
 from tests import tiny
@@ -83,9 +84,8 @@ def test_the_person_may_be_mirrored(composite: Composite) -> None:
 def test_a_colour_or_the_blurred_input_may_be_behind(composite: Composite) -> None:
     assert composite.needs_show
     composite.behind = "green"
-    assert composite.needs_show, "there is no person yet"
-    composite.feed_live(half_white())
     assert not composite.needs_show
+    composite.feed_live(half_white())
     frame = settled(composite)
     assert np.all(frame[:48, :20] == 235)
     green = frame[:48, 44:]
@@ -117,7 +117,7 @@ def test_controls_change_the_edge(composite: Composite) -> None:
     wide = settled(composite)[24]
     composite.set_control("matte.feather", 0.0)
     hard = settled(composite)[24]
-    assert composite.controls == {"matte.feather": 0.0, "matte.threshold": 0.35}
+    assert composite.controls["matte.feather"] == 0.0
 
     assert np.all(hard[44:] == 90), "nothing is left of the person where the matte is below the threshold"
     assert np.any(wide[44:56] != 90)
@@ -159,3 +159,118 @@ def test_the_matte_runs_once_per_live_frame(composite: Composite, monkeypatch: p
     composite.feed_live(half_white()[:, ::-1])
     assert not np.array_equal(settled(composite), first)
     assert len(runs) == 2
+
+
+def test_a_picture_may_be_behind(composite: Composite) -> None:
+    with pytest.raises(ValueError, match="got 'picture'"):
+        composite.behind = "picture"
+    composite.feed_behind(np.full((48, 64, 3), 255, np.uint8))
+    assert composite.needs_show, "it has not been chosen yet"
+    composite.behind = "picture"
+    assert not composite.needs_show
+    assert np.all(composite.over(BEHIND)[:48] == 235)
+    composite.feed_live(np.zeros((48, 64, 3), np.uint8))
+    composite.feed_behind(np.zeros((20, 30, 3), np.uint8))
+    assert np.all(settled(composite)[:48] == 16)
+
+
+def test_without_a_live_input_there_is_neither_a_person_nor_a_blur(composite: Composite) -> None:
+    composite.behind = "blur"
+    composite.feed_live(half_white())
+    assert not composite.needs_show
+    assert not np.array_equal(settled(composite), BEHIND)
+    assert composite.person_share == pytest.approx(0.5)
+    composite.feed_live(half_white())
+    composite.forget_live()
+    assert composite.needs_show
+    assert composite.over(BEHIND) is BEHIND
+    assert composite.person_share == 0
+    composite.feed_live(half_white())
+    assert not np.array_equal(settled(composite), BEHIND)
+
+
+@pytest.mark.parametrize("feather", [0.5, 1.0])
+@pytest.mark.parametrize("threshold", [0.1, 0.35, 0.9])
+def test_nobody_is_invisible_and_a_person_is_solid(composite: Composite, feather: float, threshold: float) -> None:
+    composite.set_control("matte.feather", feather)
+    composite.set_control("matte.threshold", threshold)
+    composite.feed_live(half_white())
+    frame = settled(composite)
+    assert np.all(frame[:48, :20] == 235)
+    assert np.all(frame[:48, 44:] == 90)
+
+
+def test_a_person_may_stand_small_in_the_corner(composite: Composite) -> None:
+    composite.set_control("matte.x", 0.25)
+    composite.set_control("matte.size", 0.5)
+    composite.feed_live(np.full((48, 64, 3), 255, np.uint8))
+    frame = settled(composite)
+    expected = BEHIND.copy()
+    expected[24:48, 32:] = 235
+    chroma = expected[48:].reshape(2, 24, 32)
+    chroma[:, 12:, 16:] = 128
+    assert np.array_equal(frame, expected)
+    composite.set_control("matte.size", 2.0)
+    composite.set_control("matte.x", 0.0)
+    composite.set_control("matte.y", 1.0)
+    composite.feed_live(np.full((48, 64, 3), 255, np.uint8))
+    frame = settled(composite)
+    assert np.all(frame[:48] == 235), "twice as large and moved down by a frame, it still fills the frame"
+    composite.set_control("matte.x", 1.0)
+    composite.set_control("matte.size", 0.5)
+    composite.feed_live(np.full((48, 64, 3), 255, np.uint8))
+    assert np.array_equal(settled(composite), BEHIND), "outside the frame"
+
+
+@pytest.mark.parametrize("pixels", ["rgb", "i420"])
+def test_light_from_behind_is_seen_at_the_edge_and_tone_everywhere(matte: Path, pixels: str) -> None:
+    bright = np.full((48, 64, 3), 250, np.uint8)
+    behind = bright if pixels == "rgb" else np.concatenate([np.full((48, 64), 230, np.uint8), BEHIND[48:]])
+    figure = np.zeros((48, 64, 3), np.uint8)
+    figure[:, :32] = 200  # a grey that the matte takes for a person
+
+    def shown(**values: float) -> np.ndarray:
+        with Composite.open(matte, *SIZE, pixels=pixels, engine="onnxruntime", threads=1) as composite:
+            for name, value in values.items():
+                composite.set_control(f"matte.{name}", value)
+            composite.feed_live(figure)
+            for _ in range(8):
+                frame = composite.over(behind).copy()
+        return frame[:48, :, 0].astype(int) if pixels == "rgb" else frame[:48].astype(int)
+
+    plain, wrapped, toned = shown(), shown(wrap=1.0), shown(tone=0.5)
+    assert np.all(np.abs(wrapped - plain)[:, :10] <= 1), "deep inside nothing changes"
+    assert np.all(wrapped[:, 30] > plain[:, 30] + 4)
+    assert np.array_equal(wrapped[:, 40:], plain[:, 40:])
+    assert np.all(toned[:, :20] > plain[:, :20] + 15)
+    assert np.array_equal(toned[:, 40:], plain[:, 40:])
+
+
+def test_the_lit_stage_continues_where_the_other_one_stands(composite: Composite) -> None:
+    composite.feed_live(half_white())
+    before = settled(composite)
+    composite.set_control("matte.wrap", 1e-6)
+    composite.feed_live(half_white())
+    assert np.abs(composite.over(BEHIND).astype(int) - before).max() <= 1
+    assert composite._is_lit
+    composite.set_control("matte.wrap", 0.0)
+    composite.feed_live(half_white())
+    assert np.array_equal(composite.over(BEHIND), before)
+    assert not composite._is_lit
+
+
+def test_a_person_is_shown_only_with_its_own_matte(composite: Composite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the matte of a new live frame fails, that frame is not shown, not even through the old matte."""
+    composite.feed_live(np.zeros((48, 64, 3), np.uint8))
+    settled(composite)
+    written: list[str] = []
+    monkeypatch.setattr(composite._stages[False], "write", lambda name, value: written.append(name))
+
+    def fail() -> None:
+        raise EngineError("the graphics card is gone")
+
+    monkeypatch.setattr(composite._matte._step, "run", fail)
+    composite.feed_live(half_white())
+    with pytest.raises(EngineError):
+        composite.over(BEHIND)
+    assert written == []

@@ -1,4 +1,4 @@
-"""The compositing stage against NumPy: smoothing in time, edge, blend."""
+"""The compositing stage against NumPy: smoothing in time, place, edge, light, blend; and the same in each engine."""
 
 from __future__ import annotations
 
@@ -6,28 +6,51 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from runtime.compositing.stage import CALM, HASTE, PREFIX, build_composite_stage
+from runtime.compositing.light import light_size
+from runtime.compositing.placement import matrices, place
+from runtime.compositing.stage import (
+    CALM,
+    HASTE,
+    PREFIX,
+    build_composite_stage,
+    composite_inputs,
+    composite_outputs,
+)
+from runtime.engines.engine import Program
+from runtime.engines.table import open_engine
 
 SIZE, MATTE = (64, 48), (16, 12)
+HALF = (SIZE[0] // 2, SIZE[1] // 2)
 
 
 class Stage:
     """A session of the graph; `before` is the state."""
 
-    def __init__(self, pixels: str) -> None:
-        model = build_composite_stage(*SIZE, pixels, MATTE)
+    def __init__(self, pixels: str, *, is_lit: bool = False) -> None:
+        model = build_composite_stage(*SIZE, pixels, MATTE, is_lit=is_lit)
         self.session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
         self.before = np.zeros((1, 1, *MATTE[::-1]), np.float32)
 
     def run(
-        self, behind: np.ndarray, person: np.ndarray, matte: np.ndarray, feather: float = 1.0, threshold: float = 0.5
+        self,
+        behind: np.ndarray,
+        person: np.ndarray,
+        matte: np.ndarray,
+        feather: float = 1.0,
+        threshold: float = 0.5,
+        to: tuple[float, float, float] = (0.0, 0.0, 1.0),
+        **light: np.ndarray,
     ) -> np.ndarray:
+        rows, columns = matrices(place(*SIZE, *to), SIZE, MATTE, HALF)
         values = {
             "behind": behind[None],
             "person": person[None],
             "matte": np.repeat(matte[None, ..., None], 3, axis=3),
             "control": np.array([[feather, threshold]], np.float32),
+            "rows": rows[None, None],
+            "columns": columns[None, None],
             "before": self.before,
+            **light,
         }
         frame, self.before = self.session.run(None, {PREFIX + name: value for name, value in values.items()})
         return frame[0]
@@ -91,3 +114,102 @@ def test_what_hardly_changes_is_smoothed_and_what_changes_much_is_not() -> None:
     stage.before[:] = 0
     stage.run(plain, plain, np.full(MATTE[::-1], 255, np.uint8))
     assert np.all(stage.before == 1), "a hand that appears is there at once"
+
+
+def test_two_people_are_both_shown() -> None:
+    matte = np.zeros(MATTE[::-1], np.uint8)
+    matte[4:, 1:5] = matte[4:, 11:15] = 255
+    stage = Stage("rgb")
+    stage.settle(matte)
+    frame = stage.run(np.zeros((48, 64, 3), np.uint8), np.full((48, 64, 3), 200, np.uint8), matte, feather=0.3)
+    for left, right, level in ((6, 18, 200), (24, 40, 0), (46, 58, 200)):
+        assert np.all(frame[22:, left:right] == level)
+    assert np.all(frame[:12] == 0)
+
+
+def test_the_matte_moves_and_shrinks_with_the_person() -> None:
+    person, behind = np.full((48, 64, 3), 200, np.uint8), np.full((48, 64, 3), 10, np.uint8)
+    matte = np.full(MATTE[::-1], 255, np.uint8)
+    stage = Stage("rgb")
+    stage.settle(matte)
+    frame = stage.run(behind, person, matte, 0.3, to=(0.25, -0.125, 0.5))
+    expected = behind.copy()
+    expected[18:42, 32:] = 200  # 32 x 24 pixels, its lower edge 6 pixels above the frame's
+    assert np.array_equal(frame, expected)
+
+
+def light_of(pixels: str) -> tuple[np.ndarray, np.ndarray]:
+    wide, high = light_size(MATTE)
+    light = np.zeros((1, 3, high, wide), np.float32)
+    light[0] = np.array([20.0, -10.0, 5.0], np.float32)[:, None, None] * np.linspace(0, 1, wide, dtype=np.float32)
+    return light, np.array([[0.8]], np.float32)
+
+
+@pytest.mark.parametrize("pixels", ["rgb", "i420"])
+def test_a_lit_person_gets_a_gain_and_light_and_the_rest_stays(pixels: str) -> None:
+    random = np.random.default_rng(2)
+    shape = (48, 64, 3) if pixels == "rgb" else (72, 64)
+    behind, person = random.integers(60, 196, (2, *shape), np.uint8)
+    light, gain = light_of(pixels)
+    matte = np.zeros(MATTE[::-1], np.uint8)
+    matte[:, 8:] = 255
+    stage = Stage(pixels, is_lit=True)
+    stage.settle(matte)
+    frame = stage.run(behind, person, matte, feather=0.3, light=light, gain=gain).astype(float)
+    large = [np.kron(enlarged(plane, HALF), np.ones((2, 2))) for plane in light[0]]
+    if pixels == "rgb":
+        expected = 0.8 * person + np.stack(large, axis=2)
+    else:
+        chroma = np.stack([plane[::2, ::2] for plane in large[1:]])
+        parts = [0.8 * person[:48] + large[0], 0.8 * person[48:] + chroma.reshape(24, 64)]
+        expected = np.concatenate(parts)
+    assert np.array_equal(frame[:48, :28], behind[:48, :28])
+    assert np.abs(frame - expected)[:48, 36:].max() <= 0.51
+    if pixels == "i420":
+        made, wanted, back = (part[48:].reshape(48, 32) for part in (frame, expected, behind))
+        assert np.abs(made - wanted)[:, 18:].max() <= 0.51
+        assert np.array_equal(made[:, :14], back[:, :14])
+
+
+def test_light_stays_within_the_levels() -> None:
+    stage = Stage("rgb", is_lit=True)
+    wide, high = light_size(MATTE)
+    plain = np.full((48, 64, 3), 200, np.uint8)
+    for added, level in ((90.0, 255), (-250.0, 0)):
+        light, gain = np.full((1, 3, high, wide), added, np.float32), np.array([[1.0]], np.float32)
+        stage.settle(np.full(MATTE[::-1], 255, np.uint8))
+        frame = stage.run(plain, plain, np.full(MATTE[::-1], 255, np.uint8), light=light, gain=gain)
+        assert np.all(frame == level)
+
+
+@pytest.mark.parametrize("is_lit", [False, True])
+@pytest.mark.parametrize("pixels", ["rgb", "i420"])
+def test_every_engine_makes_the_same_frames(pixels: str, is_lit: bool) -> None:
+    random = np.random.default_rng(3)
+    shape = (48, 64, 3) if pixels == "rgb" else (72, 64)
+    behind, person = random.integers(0, 256, (2, *shape), np.uint8)
+    mattes = random.integers(0, 256, (3, *MATTE[::-1]), np.uint8)
+    rows, columns = matrices(place(*SIZE, 0.1, 0.05, 0.7), SIZE, MATTE, HALF)
+    light, gain = light_of(pixels)
+    inputs = composite_inputs(*SIZE, pixels, MATTE, is_lit=is_lit)
+    graph = build_composite_stage(*SIZE, pixels, MATTE, is_lit=is_lit).SerializeToString()
+    outputs, states = composite_outputs(*SIZE, pixels, MATTE), ((f"{PREFIX}before", f"{PREFIX}after"),)
+    made = {}
+    for name in ("onnxruntime", "openvino"):
+        engine = open_engine(name)
+        if (why := engine.available()) is not None:
+            pytest.skip(why)
+        session = engine.open(Program(graph, inputs, outputs, states), "fp32", 1, None)
+        values = {"behind": behind[None], "person": person[None], "control": np.array([[0.5, 0.35]], np.float32)}
+        values |= {"rows": rows[None, None], "columns": columns[None, None]}
+        values |= {"light": light, "gain": gain} if is_lit else {}
+        for key, value in values.items():
+            session.write(PREFIX + key, value)
+        frames = []
+        for matte in mattes:
+            session.write(f"{PREFIX}matte", np.repeat(matte[None, ..., None], 3, axis=3))
+            session.run()
+            frames.append(session.read(f"{PREFIX}frame").copy())
+        made[name] = np.stack(frames).astype(int)
+        session.close()
+    assert np.abs(made["onnxruntime"] - made["openvino"]).max() <= 1

@@ -69,6 +69,7 @@ def test_frozen_then_lost_then_back() -> None:
     def look() -> None:
         live_input = box[0]
         seen.append((int(live_input.frame()[0, 0, 0]), live_input.to_json()["state"], live_input.to_json()["is_up"]))
+        assert live_input.is_lost == seen[-1][1].startswith("lost")
 
     first = [grey(10), look, None, look, *[None] * 4, look, ConnectionError("cannot open rtsp://camera/SECRET")]
     second = OSError(11, "no more processes")
@@ -85,6 +86,7 @@ def test_frozen_then_lost_then_back() -> None:
     with pytest.raises(ValueError, match=r"the input rtsp://camera/\*\*\* has no picture: no frame has arrived yet"):
         live_input.picture()
     assert live_input.to_json()["state"] == "opening"
+    assert live_input.is_lost
     ready.set()
     assert script.is_done.wait(WAIT_S)
     live_input.close()
@@ -219,6 +221,12 @@ def test_what_comes_from_an_address_names_no_file_of_this_machine(tmp_path: Path
         with pytest.raises(ValueError, match="Invalid data found"):
             next(read(f"tcp://127.0.0.1:{listener.getsockname()[1]}/a.m3u8", 32, 24))
         server.join()
+
+
+def test_frames_of_another_shape_fit_as_told(tmp_path: Path) -> None:
+    path = write_clip(tmp_path / "clip.mkv")  # 64 x 48
+    assert next(read(str(path), 64, 24))[:, 0].min() > 0
+    assert not next(read(str(path), 64, 24, "contain"))[:, :10].any()
 
 
 @pytest.mark.live

@@ -135,6 +135,9 @@ def test_a_show_is_controlled_over_http(room: Room, generator: Generator) -> Non
     for number in (2**60, 5000 * "9", "%D9%A1"):
         assert room.ask("DELETE", f"/api/cues/{number}")[0] == 404, number
     assert room.ask("POST", "/api/input/animate")[0] == 422
+    assert (state["person"], state["behind"]) == (None, None)
+    status, refusal = room.ask("PUT", "/api/behind", {"what": "blur"})
+    assert (status, refusal["error"]) == (422, "this show has no person: start it with --input and --matte")
 
 
 @pytest.mark.live
@@ -312,7 +315,7 @@ KEYS = st.sampled_from(["text", "seed", "dissolve_s", "cue", "name", "value", "d
 @pytest.mark.live
 def test_strange_messages_of_each_kind_are_answered(room: Room) -> None:
     """Every request is answered without an internal error, and the room works as before."""
-    names = ["prepare", "prompt", "take", "drop", "set", "animate", "nothing"]
+    names = ["prepare", "prompt", "take", "drop", "set", "animate", "behind", "nothing"]
     paths = [
         "/api/cues",
         "/api/prompt",

@@ -45,8 +45,9 @@ def test_a_person_of_the_input_stands_before_the_show(tmp_path: Path) -> None:
     with Player(options, show, controller, lambda _: None) as player:
         assert {"matte.feather", "matte.threshold", "sway"} <= {item["name"] for item in controller.state()["controls"]}
         controller.set_control("matte.threshold", 0.4)
-        assert player._composite is not None
-        assert player._composite.controls == {"matte.feather": 0.3, "matte.threshold": 0.4}
+        assert player._presenter is not None
+        values = player._presenter.composite.controls
+        assert (values["matte.feather"], values["matte.threshold"]) == (0.3, 0.4)
         player._input.wait_picture(30.0)  # type: ignore[union-attr]
         frames = [frame.copy() for frame in islice(player.frames(Pacer(clock, Fraction(30)), clock), 12)]
     assert frames[-1].shape == (72, 64)
@@ -71,8 +72,8 @@ def test_a_control_of_the_matte_may_be_a_cue(tmp_path: Path) -> None:
         pacer = Pacer(clock, Fraction(30))
         for _ in islice(player.frames(pacer, clock), 8):
             pacer.pace()
-        assert player._composite is not None
-        assert player._composite.controls["matte.threshold"] == 0.7
+        assert player._presenter is not None
+        assert player._presenter.composite.controls["matte.threshold"] == 0.7
 
 
 def test_the_show_goes_on_without_the_person_if_the_composite_fails(
@@ -87,8 +88,8 @@ def test_the_show_goes_on_without_the_person_if_the_composite_fails(
         def fail(frame: object) -> None:
             raise EngineError("the graphics card is gone")
 
-        assert player._composite is not None
-        monkeypatch.setattr(player._composite, "over", fail)
+        assert player._presenter is not None
+        monkeypatch.setattr(player._presenter.composite, "over", fail)
         frames = list(islice(player.frames(Pacer(clock, Fraction(30)), clock), 3))
     assert [frame.shape for frame in frames] == [(72, 64)] * 3
     assert said == ["the person is left out from now on: the graphics card is gone"]
@@ -112,6 +113,7 @@ def test_the_generator_is_closed_first_because_the_controller_may_wait_for_it(
     [
         (["--mirror"], "--mirror is for the person of --matte: add --matte BUNDLE"),
         (["--behind", "blur"], "--behind is for the person of --matte: add --matte BUNDLE"),
+        (["--away", "blur"], "--away is for the person of --matte: add --matte BUNDLE"),
         (["--matte", "M", "--input", "testcard", "--behind", "grey"], "behind the person is show, blur, green or"),
         (["--matte", "M"], "--matte cuts a person out of a live input: add --input webcam"),
         (["--matte", "SHOW", "--input", "testcard"], "tiny is no matte: it must turn a live input into frames"),

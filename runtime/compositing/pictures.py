@@ -1,0 +1,35 @@
+"""Converts the pictures of a composite with the video library, which is faster than NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+FrameArray = npt.NDArray[np.uint8]
+
+
+def to_video(picture: FrameArray) -> Any:
+    """Return an RGB picture, uint8 (H, W, 3), as a frame of the video library."""
+    import av
+
+    return av.VideoFrame.from_ndarray(picture, format="rgb24")
+
+
+def resized(frame: Any, width: int, height: int) -> Any:
+    """Return a smaller RGB frame; each pixel is the mean of an area."""
+    from av.video.reformatter import Interpolation
+
+    return frame.reformat(width, height, "rgb24", interpolation=Interpolation.AREA)
+
+
+def to_pixels(frame: Any, pixels: str, size: tuple[int, int] | None = None) -> FrameArray:
+    """Return an RGB frame as "rgb" or "i420" (BT.709, limited range), enlarged to (width, height)."""
+    from av.video.reformatter import Colorspace, Interpolation
+
+    width, height = size or (frame.width, frame.height)
+    kind = "rgb24" if pixels == "rgb" else "yuv420p"
+    how = {"interpolation": Interpolation.BICUBIC, "dst_colorspace": Colorspace.ITU709}
+    found: FrameArray = frame.reformat(width, height, kind, **how).to_ndarray()
+    return found
