@@ -92,18 +92,21 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
     show = Show(fan_out, pacer, clock, FrameRepeater(fan_out, pacer, clock))
     status = StatusLine(sys.stderr, clock, as_json=options.log == "json")
     from streaming.control.controller import ShowController
+    from streaming.instrument.instrument import Instrument
 
     controller, preset = ShowController(), "" if options.preset == "none" else options.preset
+    instrument = Instrument(options, controller, show.latest)
     encoding = {kind.cls for kind in KINDS if kind.encodes}
     needs_encoder = any(type(sink).__name__ in encoding for sink in sinks)
     encoder = choose(options.encoder, width, height, fps) if needs_encoder else ""
-    latest, pixels = show.latest, options.pixels
+    latest, pixels = instrument.stats, options.pixels
     stream_format = StreamFormat(manifest.name, width, height, fps, pixels, latest, controller, preset, encoder)
     fan_out.open(stream_format)
     try:
+        lines = instrument.open()
         from streaming.show.player import Player  # while the sinks start on their threads
 
-        with Player(options, bundle, controller, status.say) as player:
+        with Player(options, bundle, controller, status.say) as player, instrument.playing(levels=None):
             frames = player.frames(pacer, clock)
             fan_out.wait_ready()
 
@@ -118,7 +121,7 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
             status.say(f"on air: {', '.join(sink.name for sink in sinks)}. Ctrl-C ends the show.")
             if encoder:
                 status.say(f"H.264 by {ENCODERS[encoder].title}")
-            for invitation in filter(None, (sink.invitation for sink in sinks)):
+            for invitation in (*lines, *filter(None, (sink.invitation for sink in sinks))):
                 status.say(invitation)
             interruption.is_on_air = True
             num_slots = None if options.seconds is None else ceil(options.seconds * fps)
@@ -127,6 +130,7 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
             finally:
                 hung = fan_out.close(keep=True)
     finally:
+        instrument.close()
         fan_out.close(keep=False)  # does nothing if the show has closed it
     stats = show.stats(of_all=True)
     for name in hung:

@@ -38,6 +38,8 @@ ONLY_IN = {
     "aiortc": ("streaming/live/webrtc.py",),
     "aioice": ("streaming/live/webrtc.py",),
     "pyvirtualcam": ("streaming/sinks/webcam_sink.py",),
+    "pythonosc": ("streaming/instrument/osc_in.py", "streaming/instrument/osc_out.py", "benchmarks/live/"),
+    "mido": ("streaming/instrument/midi.py",),
 }
 
 
