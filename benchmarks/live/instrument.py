@@ -29,6 +29,7 @@ import threading
 import time
 from contextlib import ExitStack
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 from benchmarks.json_child import JsonChild
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
     """
     if not 5 <= options.seconds <= 1800:
         raise ValueError(f"--seconds must be from 5 to 1800, got {options.seconds:g}")
-    controls = [item for item in read_manifest(options.bundle).controls.values() if item.target == "step"]
+    controls = [item for item in read_manifest(Path(options.bundle)).controls.values() if item.target == "step"]
     if len(controls) < 1 + options.flood:
         raise ValueError(f"{options.bundle} has {len(controls)} controls of the step graph, {1 + options.flood} needed")
     port = _free_port()
