@@ -212,9 +212,10 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     rows = []
     for name in ("begun", "delivered"):
         frames, waits = result[f"{name}_frames"], result[f"{name}_ms"]
-        rows += [(f"{name} {key}", f"{frames[key]:.2f} frames", f"{waits[key]:.1f} ms") for key in ("p50", "p95", "max")]
+        for key in ("p50", "p95", "max"):
+            rows.append((f"{name} {key}", f"{frames[key]:.2f} frames", f"{waits[key]:.1f} ms"))
     osc = result["osc"]
-    rows.append(("values", f"{result['used']} of {result['sent']}", "in a frame; the others were replaced or came late"))
+    rows.append(("values", f"{result['used']} of {result['sent']}", "in a frame; the others were replaced or late"))
     rows.append(("late, dropped", f"{result['late']}, {result['dropped']}", f"of {result['frames']} frames"))
     rows.append(("OSC", f"{osc['messages']} messages", f"{osc['errors']} errors"))
     return rows + check_rows(result["targets"], "reached", "not reached")

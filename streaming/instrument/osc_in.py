@@ -123,7 +123,8 @@ class OscInput:
         address = datagram.partition(b"\0")[0].decode("ascii", "replace")
         try:
             if address != _DISSOLVE and address not in ADDRESSES and not address.startswith(_CONTROL):
-                raise ValueError(f"there is no such address; expected {_CONTROL}NAME, {_DISSOLVE}, {', '.join(ADDRESSES)}")
+                known = ", ".join((f"{_CONTROL}NAME", _DISSOLVE, *ADDRESSES))
+                raise ValueError(f"there is no such address; expected {known}")
             check_types(datagram)
             self._do(address, self._parse(datagram).params)
         except (ValueError, NotReadyError) as error:

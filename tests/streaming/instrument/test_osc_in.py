@@ -179,7 +179,7 @@ def test_of_what_has_arrived_the_latest_of_each_address_counts(recorded: tuple[S
 
 def test_a_bundle_is_its_messages_whatever_its_time(recorded: tuple[Sender, RecordingPerformer]) -> None:
     sender, recording = recorded
-    inner, outer = OscBundleBuilder(IMMEDIATELY), OscBundleBuilder(4e9)
+    inner, outer = OscBundleBuilder(IMMEDIATELY), OscBundleBuilder(2e9)
     inner.add_content(message("/everframe/control/drift", 0.5))
     outer.add_content(message("/everframe/control/gain", 0.25))
     outer.add_content(inner.build())

@@ -38,24 +38,22 @@ def follow(samples: Samples, follower: LevelFollower | None = None) -> dict[str,
 
 @pytest.mark.parametrize("hertz", BANDS)
 def test_a_burst_is_in_its_band(hertz: int) -> None:
-    found = follow(np.concatenate([silence(0.1), sine(hertz, 0.3), silence(1.0)]))
+    found = follow(np.concatenate([silence(0.1), sine(hertz, 1.0), silence(0.1)]))
     for name, values in found.items():
         assert np.all((values >= 0) & (values <= 1)), name
         assert np.all(values[:10] == 0), name
-    during = slice(13, 39)
-    assert np.all(found[BANDS[hertz]][during] == 1)
-    assert np.all(found["level"][during] == 1)
+    assert found[BANDS[hertz]][13:109].min() > 0.98
+    assert found["level"][13:109].min() > 0.98
     for name in set(BANDS.values()) - {BANDS[hertz]}:
-        assert found[name][during].max() < 0.5, name
-        assert found[name][30:39].max() < 0.1, name
+        assert found[name][80:109].max() < 0.05, name  # its beginning is heard in the other bands, too
 
 
 @pytest.mark.parametrize("hertz", BANDS)
 def test_the_attack_is_one_block_and_the_release_a_seventh_of_a_second(hertz: int) -> None:
     values = follow(np.concatenate([silence(0.1), sine(hertz, 0.3), silence(1.5)]))[BANDS[hertz]]
     assert values[9] == 0
-    assert values[10] > 0.7
-    assert np.all(values[11:40] == 1)
+    assert values[10] > 0.9
+    assert values[11:40].min() > 0.9
     after_release_s = values[40 + 2 + 15]  # two blocks until the window is silent
     assert 0.25 < after_release_s < 0.5
     assert values[-1] == 0
@@ -69,7 +67,7 @@ def test_a_burst_begins_once(hertz: int) -> None:
 
 def test_every_click_is_an_onset() -> None:
     track = silence(4.0)
-    clicks = [round(second * RATE) for second in (0.5, 1.0, 1.37, 1.613, 2.0, 2.25, 2.5, 3.001)]
+    clicks = [round(second * RATE) for second in (0.5, 1.0, 1.37, 1.613, 2.0, 2.25, 2.5, 2.759, 3.001)]
     burst = np.random.default_rng(7).integers(-20_000, 20_000, 96).astype(np.int16)
     for begin in clicks:
         track[begin : begin + 96] = burst[:, None]
@@ -95,12 +93,9 @@ def test_clicks_are_heard_in_music_and_steady_sounds_are_none() -> None:
 
 
 def test_quiet_and_loud_music_use_the_same_range() -> None:
-    rng = np.random.default_rng(5)
-    beat = np.exp(-np.arange(RATE // 2) / (0.08 * RATE))
-    loud = np.tile(beat, 8)[:, None] * (0.5 * rng.standard_normal((4 * RATE, 1))).clip(-1, 1)
-    both = [
-        follow(np.repeat(np.round(30_000 * gain * loud).astype(np.int16), 2, axis=1)) for gain in (1.0, 1 / 8)
-    ]
+    beat = np.tile(np.exp(-np.arange(RATE // 2) / (0.08 * RATE)), 8)[:, None]
+    music = beat * sum(sine(hertz, 4.0, 0.3).astype(np.float64) for hertz in BANDS)
+    both = [follow(np.round(gain * music).astype(np.int16)) for gain in (1.0, 1 / 16)]
     for name in ("level", "bass", "middle", "high"):
         first, second = (found[name][200:] for found in both)
         assert first.max() > 0.9
@@ -122,6 +117,11 @@ def test_silence_is_zero_and_never_not_a_number() -> None:
     follow(np.full((RATE, 2), -32768, np.int16), follower)
     assert all(np.isfinite(values).all() for values in follow(silence(3.0), follower).values())
     assert follower.values() == dict.fromkeys(NAMES, 0.0)
+
+
+def test_a_constant_offset_is_no_sound() -> None:
+    found = follow(np.full((2 * RATE, 2), 300, np.int16))
+    assert all(values[-1] == 0 for values in found.values())
 
 
 def test_channels_that_cancel_each_other_are_heard() -> None:
