@@ -137,9 +137,7 @@ def check_sources(sources: Sequence[ControlSource], mapped: Sequence[str], level
     known = set(mapped)
     for item in sources:
         if levels is None:
-            raise ValueError(
-                f"--map {item.control}={item.source} needs a sound: add --sound mic, a file, or input"
-            )
+            raise ValueError(f"--map {item.control}={item.source} needs a sound: add --sound mic, a file, or input")
         if item.control in known:
             raise ValueError(f"{item.control} is mapped twice: leave one of its mappings out")
         known.add(item.control)

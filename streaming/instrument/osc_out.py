@@ -29,9 +29,7 @@ class OscOutput:
         ValueError: the package is missing, or the host is unknown.
     """
 
-    def __init__(
-        self, address: UdpAddress, controller: ShowController, stats: Callable[[], Mapping[str, Any]]
-    ) -> None:
+    def __init__(self, address: UdpAddress, controller: ShowController, stats: Callable[[], Mapping[str, Any]]) -> None:
         try:
             from pythonosc.osc_message_builder import OscMessageBuilder
         except ImportError as error:

@@ -123,9 +123,7 @@ def test_what_cannot_follow_is_refused(controller: ShowController, source: Contr
 
 def test_a_mapping_needs_a_sound_and_a_control_of_its_own() -> None:
     bass, high = ControlSource("motion", "audio.bass"), ControlSource("motion", "audio.high")
-    with pytest.raises(
-        ValueError, match=r"^--map motion=audio.bass needs a sound: add --sound mic, a file, or input$"
-    ):
+    with pytest.raises(ValueError, match=r"^--map motion=audio.bass needs a sound: add --sound mic, a file, or input$"):
         check_sources([bass], [], None)
     with pytest.raises(ValueError, match="motion is mapped twice: leave one of its mappings out"):
         check_sources([bass, high], [], dict)

@@ -220,5 +220,5 @@ def test_a_wrong_file_is_a_sentence(tmp_path: Path, content: str, sentence: str)
 
 
 def test_a_missing_file_is_a_sentence(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="cannot be read: .*No such file"):
+    with pytest.raises(ValueError, match=r"cannot be read: .*No such file"):
         read_midi_map(tmp_path / "nothing.toml")

@@ -27,7 +27,7 @@ def test_an_address_is_read(text: str, address: UdpAddress, shown: str) -> None:
 
 @pytest.mark.parametrize("text", ["", ":9000", "9000:", "host", "65536", "-1", "a b:9000", "::1:9000", "host:port"])
 def test_anything_else_is_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match="expected PORT or HOST:PORT, e.g. 9000"):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"expected PORT or HOST:PORT, e.g. 9000"):
         read_address(text)
 
 
@@ -45,5 +45,5 @@ def test_an_unknown_host_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_address_of_another_machine_cannot_be_bound() -> None:
-    with pytest.raises(ValueError, match="the host is not an address of this machine; use 127.0.0.1, or 0.0.0.0"):
+    with pytest.raises(ValueError, match=r"the host is not an address of this machine; use 127.0.0.1, or 0.0.0.0"):
         open_receiver(UdpAddress("192.0.2.1", 0), "--osc")  # kept for documentation by RFC 5737
