@@ -34,6 +34,7 @@ BENCHMARKS = {
     "endurance": Benchmark("benchmarks.scenarios.endurance", "a long show to RTMP, a recording and the page at once"),
     "enlarging": Benchmark("benchmarks.quality.enlarging", "the enlarger of painted pictures beside other methods"),
     "gpu-check": Benchmark("benchmarks.gpu_check", "engines, CUDA graphs, parity and latency on an NVIDIA GPU"),
+    "instrument": Benchmark("benchmarks.live.instrument", "from an OSC message until the frame that uses it"),
     "latency": Benchmark("benchmarks.latency.command", "time per frame, its stages, and other runtimes next to it"),
     "live": Benchmark("benchmarks.live.command", "glass-to-glass latency through RTMP, the page and ffmpeg"),
     "loading": Benchmark("benchmarks.training.loading", "sharding many short clips, then an epoch of batches"),
@@ -56,6 +57,7 @@ EXTRAS = {
     **dict.fromkeys(("torch", "cv2", "lightning", "array_record", "scenedetect", "onnxscript"), "train"),
     **dict.fromkeys(("onnxruntime", "openvino", "tokenizers"), "cpu"),
     "matplotlib": "plot",
+    "pythonosc": "osc",
 }
 _DESCRIPTION = """\
 Measure a generator. Every benchmark prints a table and the machine it ran on

@@ -11,6 +11,8 @@ from math import isfinite
 from typing import NoReturn
 
 from streaming.control.cues import MAX_DISSOLVE_S, MAX_SEED, PARTS, Cue
+from streaming.instrument.control_map import read_source
+from streaming.instrument.udp_address import read_address
 from streaming.live.encoders import AUTO, ENCODERS
 from streaming.live.presets import PRESETS
 from streaming.masking import mask
@@ -106,6 +108,17 @@ cues:
   the show, e.g. because its file is gone, is left out and reported in one
   line.
 
+played like an instrument:
+  --map CONTROL=SOURCE lets a control follow the sound from frame to frame.
+  SOURCE is audio.level, audio.bass, audio.middle, audio.high or audio.onset,
+  also with a range: motion=audio.bass:0.2..1.5. While the source moves, it wins
+  over the page.
+  --osc PORT receives OSC: /everframe/control/NAME value, /everframe/text,
+  /everframe/seed, /everframe/scene, /everframe/cue/take N, /everframe/take and
+  /everframe/dissolve S. --osc-out HOST:PORT sends the controls, the levels and
+  what is on air. --midi with --midi-map plays it with a MIDI controller; see
+  examples/midi-map.toml. docs/control.md has all addresses and keys.
+
 frame rate:
   Frame k is due k / fps seconds after the first, and one interval later once
   frames are made ahead (--adapt). A frame is late if it is
@@ -157,11 +170,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         argv: arguments; None for the process's own.
 
     Returns:
-        bundle, image, clip, text, moving, scene, input, matte, behind, away, sound, fallback (str or None), to (list of
-        str or None), then (list of str), engine, precision, pixels, fit, adapt, preset, encoder, log (str), seed (int or
-        None), every, seconds, fps, sound_delay (Fraction or None), size ((width, height) or None), cpu_share (float or
-        None), dissolve (float), mirror,
-        trust_engines, verbose (bool), control (list of (name, value)), cue (list of Cue).
+        bundle, image, clip, text, moving, scene, input, matte, behind, away, sound, fallback, midi, midi_map (str or
+        None), to (list of str or None), then (list of str), engine, precision, pixels, fit, adapt, preset, encoder, log
+        (str), seed (int or None), every, seconds, fps, sound_delay (Fraction or None), size ((width, height) or None),
+        cpu_share (float or None), dissolve (float), mirror, trust_engines, verbose (bool), control (list of (name,
+        value)), cue (list of Cue), map (list of ControlSource), osc, osc_out (UdpAddress or None).
 
     Raises:
         ValueError: an argument is unknown or its value is bad; the message is one line.
@@ -260,6 +273,18 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="S",
         help="length of a cue's cross-fade in seconds (default: 1)",
     )
+    add(
+        "--map",
+        action="append",
+        type=read_source,
+        metavar="CONTROL=SOURCE",
+        default=[],
+        help="let a control follow the sound, e.g. motion=audio.bass:0.2..1.5; may be repeated",
+    )
+    add("--osc", type=read_address, metavar="[HOST:]PORT", help="receive OSC (default host: 127.0.0.1)")
+    add("--osc-out", type=read_address, metavar="[HOST:]PORT", help="send the state of the show by OSC")
+    add("--midi", metavar="PORT", help="MIDI input: its name, or a part of it")
+    add("--midi-map", metavar="FILE", help="what the controllers and notes of --midi do (TOML)")
     add(
         "--engine",
         default="auto",

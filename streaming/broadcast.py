@@ -101,20 +101,24 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
     show = Show(fan_out, pacer, clock, FrameRepeater(fan_out, pacer, clock))
     status = StatusLine(sys.stderr, clock, as_json=options.log == "json")
     from streaming.control.controller import ShowController
+    from streaming.instrument.instrument import Instrument
 
     controller, preset = ShowController(), "" if options.preset == "none" else options.preset
+    instrument = Instrument(options, controller, show.latest)
     encoding = {kind.cls for kind in KINDS if kind.encodes}
     needs_encoder = any(type(sink).__name__ in encoding for sink in sinks)
     encoder = choose(options.encoder, width, height, fps) if needs_encoder else ""
     sound = make_sound(options, fps)
     stream_format = StreamFormat(
-        manifest.name, width, height, fps, options.pixels, show.latest, controller, preset, encoder, sound
+        manifest.name, width, height, fps, options.pixels, instrument.stats, controller, preset, encoder, sound
     )
     try:
         fan_out.open(stream_format)
+        lines = instrument.open()
         from streaming.show.player import Player  # while the sinks start on their threads
 
-        with Player(options, bundle, controller, status.say, sound) as player:
+        levels = None if sound is None else sound.levels
+        with Player(options, bundle, controller, status.say, sound) as player, instrument.playing(levels):
             frames = player.frames(pacer, clock)
             if sound is not None:
                 sound.wait_ready()
@@ -135,7 +139,7 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
                 status.say(f"sound: {sound.name}")
             if encoder:
                 status.say(f"H.264 by {ENCODERS[encoder].title}")
-            for invitation in filter(None, (sink.invitation for sink in sinks)):
+            for invitation in (*lines, *filter(None, (sink.invitation for sink in sinks))):
                 status.say(invitation)
             interruption.is_on_air = True
             num_slots = None if options.seconds is None else ceil(options.seconds * fps)
@@ -144,6 +148,7 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
             finally:
                 hung = fan_out.close(keep=True)
     finally:
+        instrument.close()
         fan_out.close(keep=False)  # does nothing if the show has closed it
         if sound is not None:
             sound.close()

@@ -39,6 +39,8 @@ ONLY_IN = {
     "aioice": ("streaming/live/webrtc.py",),
     "sounddevice": ("streaming/sound/source_child.py",),
     "pyvirtualcam": ("streaming/sinks/webcam_sink.py",),
+    "pythonosc": ("streaming/instrument/osc_in.py", "streaming/instrument/osc_out.py", "benchmarks/live/"),
+    "mido": ("streaming/instrument/midi.py",),
 }
 
 

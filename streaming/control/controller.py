@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from runtime import BundleError, EngineError
+from runtime.bundle.controls import ControlSpec
 from runtime.prompts.background import BackgroundThread
 from streaming.control.controls import ControlHolder, describe_controls, find_holder
 from streaming.control.cues import PARTS, Cue, CueEntry, to_label, to_prompts, with_text
@@ -48,6 +49,8 @@ class ShowController:
         input: the live input, or None.
         others: what else has controls, e.g. the composite and the sound.
         presenter: the person over the show, or None.
+        mapped: controls that follow a source, e.g. {"motion": "audio.bass"}.
+        before_frame: each is called without arguments by the show's thread before it begins a frame.
         on_change: each is called without arguments when `state` has changed, by the thread that changed it.
     """
 
@@ -55,6 +58,8 @@ class ShowController:
         self.input: LiveInput | None = None
         self.others: list[ControlHolder] = []
         self.presenter: Presenter | None = None
+        self.mapped: dict[str, str] = {}
+        self.before_frame: list[Callable[[], object]] = []
         self.on_change: list[Callable[[], object]] = []
         self._lock = threading.Lock()
         self._generator: FrameSource | None = None
@@ -134,6 +139,8 @@ class ShowController:
         Args:
             now_s: time of the next frame in seconds of the show; called by the show's thread before each frame.
         """
+        for listener in tuple(self.before_frame):
+            listener()
         while self._timed_controls and self._timed_controls[0].at_s <= now_s:
             cue = self._timed_controls.pop(0)
             try:
@@ -192,7 +199,7 @@ class ShowController:
         return {
             "is_ready": True,
             "takes": list(generator.takes),
-            "controls": describe_controls([generator, *self.others]),
+            "controls": describe_controls([generator, *self.others], self.mapped),
             "scenes": [{"name": scene.name, "title": scene.title} for scene in generator.manifest.scenes],
             "cues": entries,
             "on_air": on_air,
@@ -214,6 +221,31 @@ class ShowController:
             ValueError: there is no such control, or the value is out of range.
         """
         self._target(name).check_control(name, value)
+
+    def control_spec(self, name: str) -> ControlSpec:
+        """Return the name, range and unit of a control.
+
+        Raises:
+            UnknownError: there is no such control.
+            NotReadyError: the show has not begun.
+        """
+        target = self._target(name)
+        for spec in target.control_specs:
+            if spec.name == name:
+                return spec
+        try:
+            target.check_control(name, 0.0)  # its error names the controls that there are
+        except ValueError as error:
+            raise UnknownError(str(error)) from error
+        raise UnknownError(f"there is no control {name}")
+
+    def follow(self, name: str, value: float) -> None:
+        """Set a control as often as once per frame: without a notification, as the page looks four times a second.
+
+        Raises:
+            ValueError: there is no such control, or the value is out of range.
+        """
+        self._target(name).set_control(name, value)
 
     def set_control(self, name: str, value: float) -> float:
         """Set a control from the next frame on; returns the value.

@@ -35,9 +35,7 @@ _SMALLEST = 0.001  # smaller values are 0
 _ONSET_S = 0.2  # in which an onset falls from 1 to 0
 _APART_S = 0.06  # between two onsets
 _BEFORE = 3  # blocks that a block is compared with: more than a window
-_RANGE_DB = (
-    25.0  # below the whole: what is quieter in a narrow band starts nothing; a tone that is cut off splashes there
-)
+_RANGE_DB = 25.0  # below the whole; what is quieter in a narrow band starts nothing, e.g. the splash of a tone's end
 _RISE_DB = 1.5  # mean over the narrow bands
 _RISE_FACTOR = 3.0  # times the recent mean
 _RISE_MEMORY = exp(-_BLOCK_S / 1.0)
@@ -88,7 +86,8 @@ class LevelFollower:
 
     def _follow(self, block: npt.NDArray[np.int16]) -> None:
         self._recent = np.concatenate((self._recent[:, BLOCK:], block.T.astype(np.float32)), axis=1)
-        spectrum: npt.NDArray[Any] = np.fft.rfft(self._recent * _TAPER)
+        offset = self._recent @ _TAPER / _TAPER.sum()  # of the microphone; it would be taken for bass
+        spectrum: npt.NDArray[Any] = np.fft.rfft((self._recent - offset[:, None]) * _TAPER)
         power = (spectrum.real**2 + spectrum.imag**2).sum(axis=0)
         narrow = (np.add.reduceat(power, _FIRST_BINS) * _TO_POWER).tolist()
         powers = {"level": sum(narrow), **{name: sum(narrow[slice(*band)]) for name, band in BANDS.items()}}
@@ -105,7 +104,7 @@ class LevelFollower:
         return value if value >= _SMALLEST else 0.0
 
     def _find_onset(self, narrow_db: list[float], level_db: float) -> float:
-        """Return the value of an onset: one begins where the narrow bands rise together, and the whole does not fall."""
+        """Return the value of the onset: one begins where narrow bands rise together, and the whole does not fall."""
         floor_db = max(level_db, self._ends_db["level"], _QUIETEST_DB) - _RANGE_DB
         loudest_db = [max(blocks) for blocks in zip(*self._before, strict=True)]
         rises = (max(now, floor_db) - max(past, floor_db) for now, past in zip(narrow_db, loudest_db, strict=True))
