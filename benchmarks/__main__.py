@@ -28,6 +28,7 @@ class Benchmark(NamedTuple):
 BENCHMARKS = {
     "all": Benchmark("benchmarks.everything", "every benchmark in docs/results.md, and its tables"),
     "attack": Benchmark("benchmarks.scenarios.attack", "a show whose page is attacked, next to a quiet one"),
+    "camera": Benchmark("benchmarks.live.camera", "latency of the page's camera, from another process to the show's"),
     "endurance": Benchmark("benchmarks.scenarios.endurance", "a long show to RTMP, a recording and the page at once"),
     "enlarging": Benchmark("benchmarks.quality.enlarging", "the enlarger of painted pictures beside other methods"),
     "gpu-check": Benchmark("benchmarks.gpu_check", "engines, CUDA graphs, parity and latency on an NVIDIA GPU"),
