@@ -20,6 +20,7 @@ example:
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import re
@@ -125,7 +126,7 @@ def summarise(sent: Sequence[Sequence[int]], arrivals: Sequence[tuple[int, int]]
         "sent_ms": percentiles([(came[number] - encoded_ns) / 1e6 for number, _, encoded_ns in known]),
         "frames": sum(first <= number <= last for number, _, _ in sent),
         "received": len(known),
-        "disordered": sum(later <= earlier for earlier, later in zip(order, order[1:], strict=False)),
+        "disordered": sum(later <= earlier for earlier, later in itertools.pairwise(order)),
     }
 
 

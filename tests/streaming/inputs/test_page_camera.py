@@ -76,9 +76,9 @@ def test_there_is_no_picture_before_a_camera_and_the_last_one_stays_after_it() -
         assert camera.frame()[0, 0, 0] == 77
         with pytest.raises(ValueError, match="the input page has no picture: no frame has arrived yet"):
             camera.picture()
-        assert children == [], "nobody wants to be the camera yet"
-        assert camera.answer("an offer", is_local=True) == (1, "the answer")
         [child] = children
+        assert child.sent == []
+        assert camera.answer("an offer", is_local=True) == (1, "the answer")
         assert child.config == {"width": 6, "height": 4}
         assert child.sent == [{"id": 1, "sdp": "an offer", "is_local": True}]
         child.messages.put(({"camera": 1}, b""))

@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parents[3]
 FLAGS = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 # A second device, which asks as the page does.
 OTHER = """(async () => {
-  const peer = window.other = new RTCPeerConnection(), stream = await navigator.mediaDevices.getUserMedia({ video: true });
+  const peer = window.other = new RTCPeerConnection();
+  const stream = await navigator.mediaDevices.getUserMedia({ video: true });
   peer.addTransceiver(stream.getVideoTracks()[0], { direction: "sendonly" });
   await peer.setLocalDescription();
   while (peer.iceGatheringState !== "complete") await new Promise(done => setTimeout(done, 20));
