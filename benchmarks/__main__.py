@@ -28,7 +28,7 @@ class Benchmark(NamedTuple):
 BENCHMARKS = {
     "all": Benchmark("benchmarks.everything", "every benchmark in docs/results.md, and its tables"),
     "attack": Benchmark("benchmarks.scenarios.attack", "a show whose page is attacked, next to a quiet one"),
-    "camera": Benchmark("benchmarks.live.camera", "camera to screen, with a person over a show"),
+    "camera": Benchmark("benchmarks.live.camera", "latency of the page's camera, from another process to the show's"),
     "chain": Benchmark("benchmarks.latency.chain", "what a chain of bundles costs beyond its links' engine runs"),
     "composite": Benchmark("benchmarks.latency.compositing", "time per frame of a person over a show, part by part"),
     "endurance": Benchmark("benchmarks.scenarios.endurance", "a long show to RTMP, a recording and the page at once"),
@@ -47,6 +47,7 @@ BENCHMARKS = {
     "quality": Benchmark("benchmarks.quality.command", "distances to held-out footage, motion, text, memory, drift"),
     "reconnect": Benchmark("benchmarks.scenarios.reconnect", "a stream whose server is killed, or never reads"),
     "scale": Benchmark("benchmarks.latency.scale", "time per frame from 128 to 1024 pixels, same weights"),
+    "screen": Benchmark("benchmarks.live.screen", "camera to screen, with a person over a show"),
     "soak": Benchmark("benchmarks.scenarios.soak", "memory, latency and pictures over 100,000 frames"),
     "sound": Benchmark("benchmarks.live.sound", "sound against picture: flashes and clicks through a live stream"),
     "transfer": Benchmark("benchmarks.transfer.command", "whether pretraining helps fine-tuning, over several seeds"),

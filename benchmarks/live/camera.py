@@ -1,191 +1,157 @@
-"""Camera to screen: from a camera's picture to decoded pixels at the far end, with a person over a show.
+"""Latency of the page's camera: from a frame at hand in another process to its pixels in the show's process.
 
-python -m benchmarks camera bundles/NAME --matte bundles/person
+python -m benchmarks camera
 
-Plays a file as the camera whose pictures carry large numbers, puts them over
-their own blurred picture (`--matte`, `--behind blur`), so that the numbers stay
-readable wherever the matte finds a person, and reads them at the page, as its
-MJPEG stream arrives in another process. Measures from when the process that
-reads the camera hands a picture to the show until the picture is decoded there.
-The reading process itself takes a few milliseconds more, as a camera's driver
-does.
+Another process writes a number into each frame, encodes it as H.264 and sends it
+by WebRTC on the loopback, as a browser sends its camera to `--input page`. This
+process receives it as a show does. There is no show beside it.
 
 figures:
-  camera to screen  as above; wanted: p95 under 100 ms
-  late, dropped     frames more than half an interval late; slots without a frame
+  frame to show   from when the frame is handed to the encoder until its RGB
+                  pixels, in the show's size, are in this process
+  sent to show    the same without encoding
+  CPU             of this process and of the child that receives, per frame;
+                  Linux only
 
-examples:
-  python -m benchmarks camera bundles/landscape --matte bundles/person
-  python -m benchmarks camera bundles/landscape --matte bundles/person --fps 30 --size 960x540
+example:
+  python -m benchmarks camera --size 1280x720 --fps 24 --seconds 30
 """
 
 from __future__ import annotations
 
 import argparse
-import tempfile
+import itertools
+import json
+import os
+import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from unittest import mock
-
-import av
-import numpy as np
-import numpy.typing as npt
 
 from benchmarks.json_child import JsonChild
 from benchmarks.latency.distribution import percentiles
 from benchmarks.live import stamp
-from benchmarks.live.rtmp_server import free_port
-from benchmarks.report import BenchmarkReport, Checks, check, check_rows, checks_to_markdown
-from streaming.arguments import parse
-from streaming.broadcast import run_show
-from streaming.inputs.live_input import ChildInputReader, LiveInput, Rgb
-from streaming.process.interruption import Interruption
-from streaming.sinks.page_sink import PageSink
-from streaming.sinks.sink import Frame, StreamFormat
+from benchmarks.report import BenchmarkReport
+from streaming.inputs.live_input import Rgb
+from streaming.inputs.page_camera import LatestFrame, PageCamera
 
-LIMIT_MS = 100.0
-_CAMERA_FPS, _CAMERA_FRAMES = 30, 2**stamp.LARGE_BITS  # a number comes again after 8.5 s
-_SETTLE_S = 4.0
+_SETTLE_S = 2.0  # after the first arrival; not counted
+
+
+class NumberedFrames(LatestFrame):
+    """Notes when the frame of each number arrives."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arrivals: list[tuple[int, int]] = []
+
+    def put(self, frame: Rgb) -> None:
+        """Hold a frame."""
+        now_ns = time.monotonic_ns()
+        if (number := stamp.read(frame[..., 1])) is not None:
+            self.arrivals.append((number, now_ns))
+        super().put(frame)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the benchmark's arguments."""
     add = parser.add_argument
-    add("bundle", metavar="BUNDLE", help="folder of a bundle")
-    add("--matte", required=True, metavar="BUNDLE", help="folder of a matte bundle")
-    add("--seconds", type=float, default=40.0, metavar="S", help="of the show (40)")
-    add("--fps", type=int, default=24, metavar="F", help="frames per second (24)")
-    add("--size", default="1280x720", metavar="WxH", help="frame size (1280x720)")
+    add("--size", default="1280x720", metavar="WxH", help="of a frame in pixels (1280x720)")
+    add("--fps", type=int, default=24, metavar="N", help="frames per second (24)")
+    add("--seconds", type=float, default=30.0, metavar="S", help="how long (30)")
 
 
 def run(options: argparse.Namespace) -> BenchmarkReport:
     """Measure.
 
     Raises:
-        ValueError, BundleError, EngineError, SinkError: see `streaming.stream`; nothing was received.
+        ValueError: an option has a bad value, or nothing was received.
     """
-    if not (10 <= options.seconds <= 1800 and 1 <= options.fps <= 240):
+    match = re.fullmatch(r"(\d{2,4})x(\d{2,4})", options.size)
+    if match is None or int(match[1]) % 2 or int(match[2]) % 2:
+        raise ValueError(f"--size must be WIDTHxHEIGHT, both even, got {options.size}")
+    if not (5 <= options.seconds <= 1800 and 1 <= options.fps <= 240):
         raise ValueError(
-            f"--seconds must be from 10 to 1800 and --fps from 1 to 240, got {options.seconds:g} and {options.fps}"
+            f"--seconds must be from 5 to 1800 and --fps from 1 to 240, got {options.seconds:g} and {options.fps}"
         )
-    seen: list[tuple[int, int]] = []
-    with tempfile.TemporaryDirectory(prefix="everframe-") as name:
-        clip = Path(name) / "camera.mp4"
-        width, height = map(int, options.size.split("x"))
-        write_camera(clip, width, height)
-        sink = _ReadPage(f"http://127.0.0.1:{free_port()}")
-        words = [options.bundle, "--matte", options.matte, "--behind", "blur", "--input", str(clip)]
-        words += ["--fps", str(options.fps), "--size", options.size, "--seconds", str(options.seconds)]
-        with _noted_camera(seen):
-            run_show(parse(words), Interruption(), [sink])
-    latencies = match(seen, sink.arrivals)
-    if not latencies:
-        raise ValueError("the reader saw no number: is the show too slow for its rate?")
-    figures = percentiles(latencies)
-    stats = sink.stats
-    what = f"p50 {figures['p50']:.0f}, p95 {figures['p95']:.0f}, p99 {figures['p99']:.0f} ms of {len(latencies)} "
-    what += f"pictures; {stats['late']} late, {stats['dropped']} dropped of {stats['frames']} frames"
-    checks: Checks = {"camera to screen": check(figures["p95"] < LIMIT_MS, what)}
-    result = {
-        "benchmark": "camera",
-        "bundle": Path(options.bundle).name,
-        "fps": options.fps,
-        "size": options.size,
-        "camera_to_screen_ms": figures,
-        "late": stats["late"],
-        "dropped": stats["dropped"],
-        "checks": checks,
+    width, height = int(match[1]), int(match[2])
+    frames = NumberedFrames()
+    camera = PageCamera(width, height, frames=frames)
+    try:
+        words = [str(value) for value in (width, height, options.fps, options.seconds)]
+        with JsonChild("benchmarks.live.camera_sender", *words) as sender:
+            offer = _checked(sender.read(), "sdp")
+            begin_s, before_s = time.monotonic(), _cpu_s(os.getpid())
+            _, answer = camera.answer(offer["sdp"], is_local=True)
+            sent = _checked(sender.ask(json.dumps(answer)), "sent")["sent"]
+            child = camera._child
+            used_s = [None if child is None else _cpu_s(child.pid), _cpu_s(os.getpid()) - before_s]
+            took_s = time.monotonic() - begin_s
+    finally:
+        camera.close()
+    found = summarise(sent, frames.arrivals)
+    cpu = {
+        name: None if used is None or not frames.arrivals else round(1000 * used / len(frames.arrivals), 2)
+        for name, used in zip(("child_cpu_ms", "show_cpu_ms"), used_s, strict=True)
     }
-    title = f"{result['bundle']} with a person, {options.size} at {options.fps} fps"
-    return BenchmarkReport(title, check_rows(checks, "reached", "NOT REACHED"), result)
+    size = {"width": width, "height": height, "fps": options.fps, "seconds": round(took_s, 1)}
+    result = {"benchmark": "camera", **size, **found, **cpu}
+    title = f"the page's camera, {width} x {height}, {options.fps} fps, H.264, loopback"
+    return BenchmarkReport(title, _rows(result), result)
 
 
-def match(seen: list[tuple[int, int]], arrivals: list[tuple[int, int]]) -> list[float]:
-    """Return the latency of each number's first arrival in milliseconds; the first seconds do not count.
+def summarise(sent: Sequence[Sequence[int]], arrivals: Sequence[tuple[int, int]]) -> dict[str, Any]:
+    """Return the figures; the first two seconds after the first arrival do not count.
 
     Args:
-        seen: (number, nanoseconds) of the camera's pictures, in order; numbers come again.
-        arrivals: likewise, of the pictures at the far end.
+        sent: for each frame its number, and the nanoseconds at which it was at hand and encoded.
+        arrivals: (number, nanoseconds) in the order of arrival.
+
+    Returns:
+        "frame_ms" and "sent_ms" (percentiles), "frames", "received", "disordered".
+
+    Raises:
+        ValueError: nothing was received.
     """
-    latencies: list[float] = []
-    begins_ns = arrivals[0][1] + int(_SETTLE_S * 1e9) if arrivals else 0
-    taken: set[int] = set()
-    for number, moment_ns in arrivals:
-        before = [when_ns for known, when_ns in seen if known == number and when_ns <= moment_ns]
-        if before and before[-1] not in taken:
-            taken.add(before[-1])
-            if moment_ns >= begins_ns:
-                latencies.append((moment_ns - before[-1]) / 1e6)
-    return latencies
+    begin_ns = arrivals[0][1] + int(_SETTLE_S * 1e9) if arrivals else 0
+    came: Mapping[int, int] = {number: moment_ns for number, moment_ns in arrivals if moment_ns >= begin_ns}
+    known = [(number, hand_ns, encoded_ns) for number, hand_ns, encoded_ns in sent if number in came]
+    if not known:
+        raise ValueError("nothing was received: is UDP on the loopback blocked?")
+    first, last = known[0][0], known[-1][0]
+    order = [number for number, _ in arrivals]
+    return {
+        "frame_ms": percentiles([(came[number] - hand_ns) / 1e6 for number, hand_ns, _ in known]),
+        "sent_ms": percentiles([(came[number] - encoded_ns) / 1e6 for number, _, encoded_ns in known]),
+        "frames": sum(first <= number <= last for number, _, _ in sent),
+        "received": len(known),
+        "disordered": sum(later <= earlier for earlier, later in itertools.pairwise(order)),
+    }
 
 
-def to_markdown(result: Mapping[str, Any]) -> str:
-    """Return the check as a Markdown table."""
-    return checks_to_markdown(
-        f"{result['bundle']}, {result['size']} at {result['fps']} fps", result["checks"], "reached"
-    )
+def _checked(said: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """Return what the sender said; raises ValueError if it has failed."""
+    if key not in said:
+        raise ValueError(f"the camera could not be sent: {said.get('error', said)}")
+    return said
 
 
-def write_camera(path: Path, width: int, height: int) -> None:
-    """Write a video whose pictures carry their numbers in cells that survive the blur."""
-    picture = np.full((height * 3 // 2, width), 128, np.uint8)
-    with av.open(str(path), "w") as container:
-        options = {"preset": "ultrafast", "crf": "18"}
-        stream: Any = container.add_stream("libx264", rate=_CAMERA_FPS, options=options)
-        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for number in range(_CAMERA_FRAMES):
-            stamp.write_large(picture[:height], number)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, "yuv420p")))
-        container.mux(stream.encode(None))
+def _cpu_s(pid: int) -> float:
+    """Return the CPU time of a process so far in seconds; 0 where the system has no /proc."""
+    stat = Path(f"/proc/{pid}/stat")
+    if not stat.exists():
+        return 0.0
+    fields = stat.read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-class _ReadPage(PageSink):
-    """A page that another process watches, from the first frame to the end."""
-
-    def __init__(self, spec: str) -> None:
-        super().__init__(spec)
-        self.arrivals: list[tuple[int, int]] = []
-        self.stats: dict[str, Any] = {}
-        self._watcher: JsonChild | None = None
-
-    def open(self, feed: StreamFormat) -> None:
-        self._feed_stats = feed.stats
-        super().open(feed)
-
-    def write(self, frame: Frame) -> bool:
-        if self._watcher is None:
-            self._watcher = JsonChild("benchmarks.live.receiver", self.name, "large")
-        return super().write(frame)
-
-    def close(self) -> None:
-        self.stats = dict(self._feed_stats())
-        super().close()
-        if self._watcher is not None:
-            self.arrivals = [(number, moment_ns) for number, moment_ns in self._watcher.finish(20.0) or []]
-
-
-class _NotedReader(ChildInputReader):
-    """A camera's reader that notes when each number arrived."""
-
-    def __init__(self, seen: list[tuple[int, int]], spec: str, width: int, height: int) -> None:
-        super().__init__(spec, width, height)
-        self._seen = seen
-
-    def read(self, timeout_s: float) -> Rgb | None:
-        if (frame := super().read(timeout_s)) is not None:
-            moment_ns = time.monotonic_ns()
-            luma: npt.NDArray[Any] = frame[..., 1]
-            if (number := stamp.read_large(luma)) is not None:
-                self._seen.append((number, moment_ns))
-        return frame
-
-
-@contextmanager
-def _noted_camera(seen: list[tuple[int, int]]) -> Iterator[None]:
-    """Let shows note the numbers of their live input."""
-    with mock.patch("streaming.show.player.LiveInput", partial(LiveInput, dial=partial(_NotedReader, seen))):
-        yield
+def _rows(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    rows = [
+        (name, f"{result[key]['p50']:.1f} / {result[key]['p95']:.1f} / {result[key]['p99']:.1f} ms", "p50 / p95 / p99")
+        for name, key in (("frame to show", "frame_ms"), ("sent to show", "sent_ms"))
+    ]
+    lost = result["frames"] - result["received"]
+    rows.append(("frames", str(result["received"]), f"{lost} lost, {result['disordered']} out of order"))
+    rows.append(("CPU", f"{result['show_cpu_ms']} ms", f"of this process per frame; child {result['child_cpu_ms']} ms"))
+    return rows

@@ -1,6 +1,6 @@
 """The far end of a live stream: decodes it as it arrives, and notes when the pixels of each number were there.
 
-python -m benchmarks.live.receiver URL [large]      (started by `benchmarks.live.command` and `camera`)
+python -m benchmarks.live.receiver URL [large]      (started by `benchmarks.live.command` and `screen`)
 
 Standard output is a line of JSON at the end of the stream or of standard input: [[number, nanoseconds of
 `time.monotonic_ns`], ...].

@@ -1,7 +1,7 @@
 """The camera and the microphone of whoever opens the page, as a live input: `--input page`.
 
-A child process, `streaming.inputs.page_camera_child`, receives and decodes; it starts with the first browser's offer.
-Nobody has to be there: the show goes on, and the input has no picture yet.
+A child process, `streaming.inputs.page_camera_child`, receives and decodes. Nobody has to be there: the show goes on,
+and the input has no picture yet.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from streaming.sound.timeline import RATE, OnSound, to_samples
 
 PAGE = "page"  # the value of --input
 MAX_OFFERS = 4  # devices that are about to be the camera
-_NICENESS = 10  # the show has priority
+_NICENESS = 5  # the show has priority, but shows this
 _SEND_S = 2.0  # for the child to take one message
-_ANSWER_S = 10.0
+_ANSWER_S = 25.0  # a new child needs a second of CPU time first, at low priority
 _HAS_ONE_CLOCK = sys.platform == "linux"  # time.monotonic is the same in all processes
 
 
@@ -92,6 +92,8 @@ class PageCamera(LiveInput):
         self._num_offers = 0
         self._camera = 0  # the number of the offer that is connected
         self._is_closed = False
+        with contextlib.suppress(OSError):  # an offer tries again
+            self._start()
         super().__init__(PAGE, width, height, stand_in=stand_in, dial=lambda *_: latest, clock=clock, stall_s=math.inf)
 
     def answer(self, offer: str, *, is_local: bool) -> tuple[int, str]:

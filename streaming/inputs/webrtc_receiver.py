@@ -64,7 +64,7 @@ class PromptBuffer(JitterBuffer):  # type: ignore[misc]  # aiortc is not followe
         self._needs_key = self._is_picture
         return bool(super().smart_remove(count))
 
-    def _remove_frame(self, sequence_number: int) -> JitterFrame | None:  # noqa: ARG002
+    def _remove_frame(self, sequence_number: int) -> JitterFrame | None:  # noqa: ARG002 - aiortc's signature
         """Return the latest complete frame, and queue those before it; called by `JitterBuffer.add`."""
         latest: tuple[Any, JitterFrame] | None = None
         while (packets := self._take()) is not None:

@@ -1,44 +1,38 @@
-"""Camera to screen: large numbers, and arrivals matched with the camera's pictures."""
+"""The benchmark of the page's camera."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import json
 
-import av
-import numpy as np
 import pytest
-from PIL import Image, ImageFilter
 
-from benchmarks.live import camera, stamp
-from benchmarks.live.camera import match, write_camera
+from benchmarks import __main__ as command
+from benchmarks.live.camera import summarise
 
-
-@pytest.mark.parametrize("number", [0, 1, 128, 170, 255])
-def test_a_large_number_survives_a_blur(number: int) -> None:
-    luma = np.zeros((180, 320), np.uint8)
-    stamp.write_large(luma, number)
-    blurred = np.asarray(Image.fromarray(luma).filter(ImageFilter.GaussianBlur(6)))
-    assert stamp.read_large(blurred) == number
+MS = 1_000_000
 
 
-def test_a_picture_without_a_large_number_has_none() -> None:
-    assert stamp.read_large(np.full((180, 320), 90, np.uint8)) is None
+def test_the_figures() -> None:
+    sent = [(number, number * 40 * MS, (number * 40 + 5) * MS) for number in range(200)]
+    arrivals = [(number, (number * 40 + 12) * MS) for number in range(200) if number != 100]
+    arrivals[150], arrivals[151] = arrivals[151], arrivals[150]
+    found = summarise(sent, arrivals)
+    assert found["frame_ms"]["p50"] == 12
+    assert found["sent_ms"]["p50"] == 7
+    assert (found["frames"], found["received"], found["disordered"]) == (150, 149, 1), "two seconds are left out"
+    with pytest.raises(ValueError, match="nothing was received"):
+        summarise(sent, [])
 
 
-def test_the_camera_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(camera, "_CAMERA_FRAMES", 12)
-    write_camera(tmp_path / "a.mp4", 320, 180)
-    with av.open(str(tmp_path / "a.mp4")) as container:
-        found = [stamp.read_large(frame.to_ndarray()[:180]) for frame in container.decode(video=0)]
-    assert found == list(range(12))
+@pytest.mark.live
+def test_frames_are_received(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["camera", "--size", "320x240", "--seconds", "5"]) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["disordered"] == 0
+    assert 0 < result["received"] <= result["frames"] < 120
+    assert 0 < result["sent_ms"]["p50"] < result["frame_ms"]["p50"]
 
 
-def test_each_picture_counts_once_from_the_camera_to_its_first_arrival() -> None:
-    second = 10**9
-    seen = [(number % 256, number * second) for number in range(300)]
-    arrivals = [(number % 256, number * second + 50_000_000) for number in range(300)]
-    again = [(number, moment + 10_000_000) for number, moment in arrivals]
-    both = sorted(arrivals + again, key=lambda item: item[1])
-    assert match(seen, both) == pytest.approx([50.0] * 296)
-    assert match(seen, [(7, 3 * second)]) == [], "it was not there yet"
-    assert match([], []) == []
+@pytest.mark.parametrize("words", [["--size", "1280x721"], ["--size", "big"], ["--fps", "0"], ["--seconds", "1"]])
+def test_bad_options_are_refused(words: list[str]) -> None:
+    assert command.main(["camera", *words]) == 2

@@ -3,76 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
-import json
 import os
 import signal
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from fractions import Fraction
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import aiortc
 import numpy as np
 import pytest
 
-from streaming.live.webrtc import make_peer, offer_loopback
+from streaming.live.webrtc import make_peer
 from streaming.page import webrtc as page_webrtc
 from streaming.page.viewers import MAX_VIEWERS
 from streaming.page.webrtc import check
-from streaming.sinks.page_sink import PageSink
-from streaming.sinks.sink import Frame, StreamFormat
 from streaming.sound.sound import Sound
 from streaming.sound.timeline import RATE
 from tests.fakes import FakeClock
-from tests.streaming.doubles import WAIT_S, card_error, colour_card, to_i420
+from tests.streaming.doubles import card_error
+from tests.streaming.page.served import Page
 
 pytestmark = pytest.mark.live
-CARD = to_i420(colour_card(128, 96))
 GOOD = "v=0\r\no=- 1 2 IN IP4 127.0.0.1\r\ns=-\r\nt=0 0\r\nm=video 9 UDP/TLS/RTP/SAVPF 108\r\n"
-
-
-class Page:
-    """A page sink that is on air, and an event loop for those who watch it."""
-
-    def __init__(self, sound: Sound | None = None) -> None:
-        offer_loopback(alone=True)
-        self.sink = PageSink("http://127.0.0.1:0")
-        self.sink.open(StreamFormat("a show", 128, 96, Fraction(30), "i420", dict, sound=sound))
-        self.sink.start()
-        self.port = int(self.sink.name.rpartition(":")[2])
-        self.loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
-        self._thread.start()
-        self.slot = 0
-
-    def ask(self, body: Any, path: str = "/api/webrtc") -> tuple[int, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT_S)
-        try:
-            data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-            connection.request("POST" if data is not None else "GET", path, data)
-            answer = connection.getresponse()
-            return answer.status, json.loads(answer.read())
-        finally:
-            connection.close()
-
-    def do(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(WAIT_S)
-
-    def show_until(self, is_true: Callable[[], Any]) -> None:
-        """Show frames, until something is true."""
-        deadline_s = time.monotonic() + WAIT_S
-        while not is_true():
-            assert self.sink.write(Frame(CARD, self.slot))
-            self.slot += 1
-            assert time.monotonic() < deadline_s, self.sink.state()
-
-    def close(self) -> None:
-        self.sink.close()
-        self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(WAIT_S)
-        self.loop.close()
 
 
 class Viewer:
@@ -145,7 +96,7 @@ def add_second(sound: Sound) -> None:
 
 def test_who_asks_for_sound_hears_it_and_who_does_not_sees_the_picture() -> None:
     sound = Sound("a tone", clock=FakeClock(0.0))
-    page = Page(sound)
+    page = Page(sound=sound)
     try:
         assert page.ask(None, "/stats")[1]["sound"]["name"] == "a tone"
         listener, viewer = Viewer(page, ("video", "audio")), Viewer(page)
