@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from streaming.control.controller import FAILURES, NotReadyError, ShowController
+from streaming.control.controller import NotReadyError, ShowController
+from streaming.control.timed_cues import FAILURES
 from streaming.page.actions import ACTIONS, Action
 
 Report = Callable[[str], object]
