@@ -50,7 +50,6 @@ class ShowController(TimedCues):
         self.others: list[ControlHolder] = []
         self.presenter: Presenter | None = None
         self.mapped: dict[str, str] = {}
-        self.before_frame: list[Callable[[], object]] = []
         self.on_change: list[Callable[[], object]] = []
         self._generator: FrameSource | None = None
         self._background: BackgroundThread[None] = BackgroundThread()

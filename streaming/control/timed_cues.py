@@ -18,7 +18,7 @@ import numpy as np
 from runtime import BundleError, EngineError
 from runtime.prompts.background import BackgroundThread
 from streaming.control.controls import ControlHolder
-from streaming.control.cues import Cue, CueEntry, to_label, to_prompts
+from streaming.control.cues import PARTS, Cue, CueEntry, to_label, to_prompts
 
 if TYPE_CHECKING:
     from runtime.chain import FrameSource
@@ -33,10 +33,12 @@ class TimedCues(ABC):
 
     Attributes:
         input: the live input, or None.
+        before_frame: each is called without arguments by the show's thread before it begins a frame.
     """
 
     def __init__(self) -> None:
         self.input: LiveInput | None = None
+        self.before_frame: list[Callable[[], object]] = []
         self._lock = threading.Lock()
         self._is_closed = False
         self._timed_background: BackgroundThread[None] = BackgroundThread()
