@@ -63,9 +63,7 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
     opened = {"pixels": options.pixels, "engine": options.engine, "threads": options.threads}
     with Composite.open(options.bundle, width, height, **opened) as composite:
         times = measure(composite, options.blocks)
-    medians = {
-        case: {step: float(np.median(one[step])) for step in _STEPS} for case, one in times.items()
-    }
+    medians = {case: {step: float(np.median(one[step])) for step in _STEPS} for case, one in times.items()}
     rows = [(case, f"{sum(one.values()):.2f} ms", _words(one)) for case, one in medians.items()]
     size = f"{width}x{height}"
     result = {"benchmark": "composite", "bundle": options.bundle.name, "size": size, "ms": medians}
