@@ -217,6 +217,6 @@ def _rows(
     for clip, one in [*found.items(), ("mean", means)]:
         parts = [f"{name} {one['enlarged'][name]:.1f} -> {one['refined'][name]:.1f}" for name in _FIGURES]
         rows.append((clip, "", "; ".join(parts)))
-    for part, one in gains.items():
-        rows.append((part, "", "; ".join(f"{name} less {_gain(one[name])}" for name in _FIGURES)))
+    for part, gain in gains.items():
+        rows.append((part, "", "; ".join(f"{name} less {_gain(gain[name])}" for name in _FIGURES)))
     return rows

@@ -41,11 +41,12 @@ class PartialMatte:
         before = np.zeros_like(new) if self._before is None else self._before
         change = new - before
         calm = 1.0 if self._left_out == PARTS[0] else CALM
-        self._before = before + np.minimum(calm + HASTE * np.abs(change), 1) * change
+        smooth: Alpha = (before + np.minimum(calm + HASTE * np.abs(change), 1) * change).astype(np.float32)
+        self._before = smooth
         half = (self._size[0] // 2, self._size[1] // 2)
         how = Image.Resampling.NEAREST if self._left_out == PARTS[2] else Image.Resampling.BILINEAR
-        large = np.asarray(Image.fromarray(self._before).resize(half, how))
+        share = np.asarray(Image.fromarray(smooth).resize(half, how))
         if self._left_out != PARTS[1]:
-            ramp = (large - self._threshold) / max(self._feather, 0.02)
-            large = np.clip(ramp + 0.5, 0, 1)
-        return large.repeat(2, axis=0).repeat(2, axis=1).astype(np.float32)
+            share = np.clip((share - self._threshold) / max(self._feather, 0.02) + 0.5, 0, 1)
+        large: Alpha = share.repeat(2, axis=0).repeat(2, axis=1).astype(np.float32)
+        return large

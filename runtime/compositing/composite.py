@@ -314,7 +314,7 @@ class Composite:
             what = self._behind
             return self._frames.get(what if what in ("show", "blur", "picture") else "colour")
 
-    def _stage_opener(self, engine_name: str, threads: int, folder: Path) -> Callable[[bool], Session]:
+    def _stage_opener(self, engine_name: str, threads: int, folder: Path | None) -> Callable[[bool], Session]:
         spec = (self.width, self.height, self.pixels, self._matte_size)
         engine, states = open_engine(engine_name), ((f"{PREFIX}before", f"{PREFIX}after"),)
 

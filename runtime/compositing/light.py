@@ -65,7 +65,7 @@ class Light:
         if wrap:
             around = self._blurred(share)
             own = self._blurred((near * gain + added) * share) / np.maximum(around, 0.05)
-            added = added + wrap * (1 - around) * (self._blurred(far) - own)
+            added = (added + wrap * (1 - around) * (self._blurred(far) - own)).astype(np.float32)
         return np.ascontiguousarray(added[None], np.float32), np.array([[gain]], np.float32)
 
     def _tone(self, far: Floats, near: Floats, share: Floats, tone: float) -> tuple[np.float32, Floats]:
@@ -77,7 +77,8 @@ class Light:
         if share.mean() >= _FEW:
             found = np.stack([self._describe(far, np.ones_like(share)), self._describe(near, share)])
             before = found if self._statistics is None else self._statistics
-            self._statistics = before + np.float32(_RATE) * (found - before)
+            moved: Floats = (before + _RATE * (found - before)).astype(np.float32)
+            self._statistics = moved
         if self._statistics is None:
             return one, none
         (*behind, contrast), (*own, own_contrast) = self._statistics
@@ -101,11 +102,11 @@ class Light:
         if self._is_rgb:
             return np.moveaxis(frame[rows[:, None], columns], 2, 0).astype(np.float32)
         chroma = frame[self._height :].reshape(2, self._height // 2, self._width // 2)
-        small = chroma[:, rows[:, None] // 2, columns // 2]
-        return np.concatenate([frame[rows[:, None], columns][None], small]).astype(np.float32)
+        planes = [frame[rows[:, None], columns][None], chroma[:, rows[:, None] // 2, columns // 2]]
+        return np.concatenate(planes).astype(np.float32)
 
     def _blurred(self, planes: Floats) -> Floats:
-        blurred: Floats = self._down @ planes @ self._across.T
+        blurred: Floats = (self._down @ planes @ self._across.T).astype(np.float32)
         return blurred
 
 
@@ -113,4 +114,5 @@ def _blur(count: int, deviation: float) -> Floats:
     """Return the matrix (count, count) of a Gaussian blur that keeps the mean at the border."""
     places = np.arange(count)
     matrix = np.exp(-0.5 * ((places[:, None] - places) / max(deviation, 0.5)) ** 2)
-    return (matrix / matrix.sum(1, keepdims=True)).astype(np.float32)
+    blur: Floats = (matrix / matrix.sum(1, keepdims=True)).astype(np.float32)
+    return blur

@@ -31,8 +31,9 @@ class ControlHolder(Protocol):
 
 
 def find_holder(name: str, generator: ControlHolder, others: Iterable[ControlHolder]) -> ControlHolder:
-    """Return what has a control of this name; the generator if nothing has, whose error then says so."""
-    return next((holder for holder in others if name in holder.controls), generator)
+    """Return what has controls of this family ("matte." of "matte.size"), else the generator; either may refuse it."""
+    family = f"{name.partition('.')[0]}."
+    return next((holder for holder in others if any(one.startswith(family) for one in holder.controls)), generator)
 
 
 def describe_controls(holders: Iterable[ControlHolder], mapped: Mapping[str, str]) -> list[dict[str, Any]]:
