@@ -118,7 +118,7 @@ def test_the_reasons_are_told_and_it_fits_a_telephone(url: str) -> None:
             page.run(f"navigator.mediaDevices.getUserMedia = async () => {{ throw new DOMException('', '{name}'); }}")
             page.run("at('camera-start').click()")
             page.until(f"at('camera-why').textContent.includes('{why}')")
-        page.run("Object.defineProperty(window, 'isSecureContext', { value: false })")
+        page.run("void Object.defineProperty(window, 'isSecureContext', { value: false })")
         page.run("at('camera-start').click()")
         page.until("/chrome:\\/\\/flags/.test(at('camera-why').textContent)")
         assert page.run("document.documentElement.scrollWidth") <= 390
