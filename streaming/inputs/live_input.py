@@ -21,6 +21,7 @@ from streaming.sound.timeline import OnSound, to_samples
 Rgb = npt.NDArray[np.uint8]
 FROZEN_S, LOST_S = 1.0, 5.0  # without a frame, the input counts as frozen, then as lost
 STALL_S = 6.0  # without a frame, the reader is replaced
+OPEN_S = 20.0  # for a reader's first frame, on a busy machine
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 2.0
 
 
@@ -201,18 +202,18 @@ class LiveInput:
             self._note(error.strerror or str(error))
             return
         try:
-            since_s = self._clock.now()
+            since_s, has_frames = self._clock.now(), False
             while not self._ending.is_set():
                 frame = reader.read(FROZEN_S / 4)
                 now_s = self._clock.now()
                 if frame is not None:
-                    since_s = now_s
+                    since_s, has_frames = now_s, True
                     with self._news:
                         self._frame, self._frame_s = frame, now_s
                         self._num_frames += 1
                         self._error = ""
                         self._news.notify_all()
-                elif now_s - since_s >= self._stall_s:
+                elif now_s - since_s >= (self._stall_s if has_frames else max(self._stall_s, OPEN_S)):
                     self._note("no frames arrive")
                     return
         except OSError as error:

@@ -66,6 +66,9 @@ class PageCamera(LiveInput):
         clock: as for `LiveInput`.
         frames: holds what has arrived; None for a new one.
 
+    Attributes:
+        on_sound: as above; may be set later.
+
     Raises:
         ValueError: aiortc is not installed.
     """
@@ -82,7 +85,7 @@ class PageCamera(LiveInput):
     ) -> None:
         if importlib.util.find_spec("aiortc") is None:
             raise ValueError("--input page needs aiortc: pip install everframe[webrtc]")
-        self._on_sound = on_sound
+        self.on_sound = on_sound
         self._latest = latest = frames or LatestFrame()
         self._shape = height, width, 3
         self._lock = threading.Lock()
@@ -182,8 +185,8 @@ class PageCamera(LiveInput):
         elif "sound" in fields:
             samples = to_samples(data)
             at_s = fields["at"] if _HAS_ONE_CLOCK else time.monotonic() - len(samples) / RATE
-            if self._on_sound is not None:
-                self._on_sound(samples, at_s)
+            if self.on_sound is not None:
+                self.on_sound(samples, at_s)
         elif "camera" in fields:
             self._camera = fields["camera"]
         elif (answer := self._answers.get(fields["id"])) is not None:

@@ -205,7 +205,7 @@ def test_an_engine_that_fails_during_the_show_keeps_the_recording(
     status, error = run(capsys, bundle, "--to", tmp_path / "a.mkv", "--seconds", 5)
     assert status == 2
     assert error.endswith("error: the device was unplugged\n")
-    assert len(decode(tmp_path / "a.mkv")[0]) == 5
+    assert len(decode(tmp_path / "a.mkv")[0]) >= 5  # the last one is repeated if the end takes long
 
 
 def test_the_default_bundle_is_found_here_or_beside_the_package(
