@@ -27,6 +27,7 @@ import argparse
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
@@ -123,7 +124,7 @@ class ProbeSink(Sink):
 
         self.format: StreamFormat
         self.stats: dict[str, Any] = {}
-        self.on_air = lambda: None
+        self.on_air: Callable[[], object] = lambda: None
         self.sent_ns: list[int] = []
         self.begun_ns: dict[int, int] = {}
         self.delivered_ns: dict[int, int] = {}

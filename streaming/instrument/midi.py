@@ -43,7 +43,8 @@ class MidiInput:
         except Exception as error:  # each backend has errors of its own
             raise ValueError(f"--midi cannot list the MIDI inputs: {error}") from error
         self.name = _choose(port, names)
-        self._backend, self._port = backend, None
+        self._backend = backend
+        self._port: Any = None
 
     @property
     def controls(self) -> list[str]:

@@ -20,9 +20,10 @@ NAMES = ("level", *BANDS, "onset")
 
 _WINDOW = 1024  # samples: bins of 46.9 Hz
 _FIRST_BINS = np.array([1, 3, 6, 12, 24, 43, 86, 171, 342])  # of nine narrow bands
-_TAPER = np.blackman(_WINDOW).astype(np.float32)  # a tone is below -55 dB four bins away, so that bands stay apart
+_TAPER = np.blackman(_WINDOW)  # a tone is below -55 dB four bins away, so that bands stay apart
 # A full-scale sine on both channels has the power 1.
-_TO_POWER = 4 / (2 * _WINDOW * float((_TAPER.astype(np.float64) ** 2).sum()) * 32768.0**2)
+_TO_POWER = 4 / (2 * _WINDOW * float((_TAPER**2).sum()) * 32768.0**2)
+_TO_OFFSET = _TAPER / _TAPER.sum()
 
 _BLOCK_S = BLOCK / RATE
 _SCALE_DB = 30.0  # from 0 to 1
@@ -49,7 +50,7 @@ class LevelFollower:
     """
 
     def __init__(self) -> None:
-        self._recent = np.zeros((2, _WINDOW), np.float32)
+        self._recent = np.zeros((2, _WINDOW))  # in float64, whose transform is faster
         self._rest = np.zeros((0, 2), np.int16)
         self._ends_db = dict.fromkeys(("level", *BANDS), _NOTHING_DB)
         self._before: deque[list[float]] = deque([[_NOTHING_DB] * len(_FIRST_BINS)] * _BEFORE, maxlen=_BEFORE)
@@ -85,9 +86,10 @@ class LevelFollower:
         self._rest = waiting[num_used:].copy()
 
     def _follow(self, block: npt.NDArray[np.int16]) -> None:
-        self._recent = np.concatenate((self._recent[:, BLOCK:], block.T.astype(np.float32)), axis=1)
-        offset = self._recent @ _TAPER / _TAPER.sum()  # of the microphone; it would be taken for bass
-        spectrum: npt.NDArray[Any] = np.fft.rfft((self._recent - offset[:, None]) * _TAPER)
+        self._recent = np.concatenate((self._recent[:, BLOCK:], block.T), axis=1)
+        tapered = self._recent * _TAPER
+        offset = tapered.sum(axis=1, keepdims=True) * _TO_OFFSET  # of the microphone; it would be taken for bass
+        spectrum: npt.NDArray[Any] = np.fft.rfft(tapered - offset)
         power = (spectrum.real**2 + spectrum.imag**2).sum(axis=0)
         narrow = (np.add.reduceat(power, _FIRST_BINS) * _TO_POWER).tolist()
         powers = {"level": sum(narrow), **{name: sum(narrow[slice(*band)]) for name, band in BANDS.items()}}
