@@ -14,8 +14,8 @@ class FrameFitter:
     """Crops a frame around its centre to another aspect ratio, resizes and converts it; for one thread.
 
     The video library averages areas, which is faster than Pillow's filter in `runtime.prompts.images` and less exact.
-    Most of the time goes into reading rows: where a frame becomes less than a quarter as high, every second or third ...
-    is read, at least two for each new one.
+    Most of the time goes into reading rows: of a frame that becomes at most a quarter as high, only every second, third
+    ... is read, at least two for each new one.
 
     Args:
         source: (width, height) in pixels of the frames that are given.
