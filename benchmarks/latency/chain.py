@@ -164,5 +164,8 @@ def to_report(
         for item in result["links"]
     ]
     title = f"{' > '.join(names)}, {chain.engine} {chain.precision}, {result['threads']} threads"
-    details = {"chain_ms": [round(value, 4) for value in measurement.chain_ms]}
+    details = {
+        "chain_ms": [round(value, 4) for value in measurement.chain_ms],
+        "bare_runs_ms": [[round(value, 4) for value in times] for times in measurement.bare_ms],
+    }
     return BenchmarkReport(title, rows, result, details)

@@ -24,7 +24,17 @@ def test_the_middle_is_shown_as_pictures_are_fitted(target: tuple[int, int]) -> 
     fitted = fitter.fit(frame)
     assert fitted.shape == (target[1], target[0], 3)
     assert fitted.dtype == np.uint8
-    assert psnr_db(fitted, load_image(frame, *target)) > 27
+    assert psnr_db(fitted, load_image(frame, *target)) > 33
+
+
+def test_a_frame_that_becomes_much_smaller_keeps_its_place() -> None:
+    frame = picture_of(1280, 720, seed=3)
+    assert psnr_db(FrameFitter((1280, 720), (256, 144)).fit(frame), load_image(frame, 256, 144)) > 33
+    ramp = np.repeat(np.linspace(0, 255, 720).astype(np.uint8), 1280 * 3).reshape(720, 1280, 3)
+    for height in (144, 90, 20):
+        fitted = FrameFitter((1280, 720), (1280 * height // 720 // 2 * 2, height)).fit(ramp)
+        rows = (np.arange(height) + 0.5) * 255 / height
+        assert np.abs(fitted.mean((1, 2)) - rows).max() < 1 + 128 / height
 
 
 def test_frames_do_not_share_memory_and_are_the_same_again() -> None:
