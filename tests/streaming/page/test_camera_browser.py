@@ -79,6 +79,7 @@ def test_a_browser_is_the_camera(url: str) -> None:
         page.until("state.input.is_up && state.input.frames > 10 && at('camera-why').textContent === 'on air'")
         assert page.run("at('camera-video').selectedOptions[0].textContent").startswith("fake_device")
         assert page.run("camera.getAudioTracks().length") == 1
+        assert page.run("/fmtp:[0-9]+ x-google-start-bitrate=2000/.test(cameraPeer.remoteDescription.sdp)")
         page.until("at('mirror').videoWidth > 0 && !at('mirror').paused")
         assert page.run("at('mirror').clientWidth") > 0
 
