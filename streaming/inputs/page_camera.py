@@ -111,6 +111,7 @@ class PageCamera(LiveInput):
 
         Raises:
             ValueError: it cannot be answered.
+            OSError: the child does not answer in time, or has ended.
         """
         answer: Future[dict[str, Any]] = Future()
         with self._lock:
@@ -121,8 +122,6 @@ class PageCamera(LiveInput):
             child = self._start()
             child.send({"id": number, "sdp": offer, "is_local": is_local}, timeout_s=_SEND_S)
             reply = answer.result(_ANSWER_S)
-        except OSError as error:
-            raise ValueError("the process that receives the camera does not answer") from error
         finally:
             with self._lock:
                 del self._answers[number]

@@ -1,8 +1,9 @@
 """Receiving by aiortc: connections that take a browser's video and sound, with as little delay as possible.
 
 aiortc hands on a frame when the first packet of the next one arrives, which is one frame late, keeps back four packets
-of sound, and queues what it cannot decode in time. `PromptBuffer` does neither. It takes the place of the receiver's
-jitter buffer, a private part.
+of sound, and queues what it cannot decode in time. `PromptBuffer` does none of this. It takes the place of the
+receiver's jitter buffer, a private part. aiortc also estimates the network's rate from delays. On a busy machine these
+are not the network's, and the sender is told to send less and less: the estimator is removed, and losses decide.
 """
 
 from __future__ import annotations
@@ -127,8 +128,10 @@ def receive(peer: RTCPeerConnection, kind: str) -> None:
         transceiver.setCodecPreferences([codec for codec in known if codec.mimeType.lower() == "audio/opus"])
     receiver: Any = transceiver.receiver
     assert isinstance(receiver._RTCRtpReceiver__jitter_buffer, JitterBuffer), "aiortc has changed"
+    assert hasattr(receiver, "_RTCRtpReceiver__remote_bitrate_estimator"), "aiortc has changed"
     codecs, undecoded = receiver._RTCRtpReceiver__codecs, receiver._RTCRtpReceiver__decoder_queue
     receiver._RTCRtpReceiver__jitter_buffer = PromptBuffer(kind, codecs, undecoded, time.monotonic)
+    receiver._RTCRtpReceiver__remote_bitrate_estimator = None
 
 
 async def take_all(track: MediaStreamTrack, use: Callable[[Any], object]) -> None:

@@ -46,6 +46,8 @@ def camera_route(controller: ShowController, limits: Limits, *, is_local: bool) 
             number, sdp = await run_in_threadpool(camera.answer, offer, is_local=is_local)
         except ValueError as error:
             return refuse(422, f"the offer cannot be answered: {error}")
+        except OSError:
+            return refuse(503, "the process that receives the camera does not answer: try again in a moment")
         finally:
             num_waiting -= 1
         return JSONResponse({"type": "answer", "sdp": sdp, "id": number})

@@ -139,3 +139,4 @@ def test_aiortc_uses_the_buffer() -> None:
 
     for receiver in asyncio.run(make()):
         assert isinstance(receiver._RTCRtpReceiver__jitter_buffer, PromptBuffer)
+        assert receiver._RTCRtpReceiver__remote_bitrate_estimator is None

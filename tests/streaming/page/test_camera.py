@@ -83,6 +83,17 @@ class Show:
         self.camera = PageCamera(64, 48, frames=self.frames, clock=self.clock)
         controller.input = self.camera
         self.page = Page(controller)
+        self.until(self.is_ready)
+
+    def is_ready(self) -> bool:
+        """Return whether the child has loaded what it needs."""
+        try:
+            self.camera.answer(GOOD, is_local=True)
+        except OSError:
+            return False
+        except ValueError:
+            return True
+        raise AssertionError("an offer without a codec was answered")
 
     def until(self, is_true: Callable[[], Any]) -> None:
         deadline_s = time.monotonic() + WAIT_S
@@ -137,7 +148,7 @@ def test_frames_arrive_in_order_and_stop_with_the_device(show: Show) -> None:
     show.until(lambda: 20 in numbers)
     assert numbers == sorted(numbers)
     assert set(numbers) == set(range(21))
-    assert show.number == device.number == 1
+    assert show.number == device.number
     assert show.camera.to_json()["is_up"]
     assert show.camera.picture().shape == (48, 64, 3)
     device.leave()
@@ -146,7 +157,7 @@ def test_frames_arrive_in_order_and_stop_with_the_device(show: Show) -> None:
     assert show.camera.to_json()["state"].startswith("lost for 5 s")
     again = Device(show, Pictures(lambda: 10))
     show.until(lambda: show.camera.to_json()["is_up"])
-    assert show.number == again.number == 2
+    assert show.number == again.number > device.number
     again.leave()
 
 
@@ -155,7 +166,7 @@ def test_another_device_takes_over(show: Show) -> None:
     show.until(lambda: 5 in show.frames.numbers)
     second = Device(show, Pictures(lambda: 50))
     show.until(lambda: 50 in show.frames.numbers)
-    assert show.number == second.number == 2
+    assert show.number == second.number > first.number
     show.until(lambda: first.peer.connectionState == "closed")
     since = show.frames.numbers.index(50)
     show.until(lambda: len(show.frames.numbers) > since + 10)

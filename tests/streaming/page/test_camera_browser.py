@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.streaming.doubles import WAIT_S
 from tests.streaming.page.chromium import PROGRAM, Chromium
 
 pytestmark = [
@@ -52,10 +56,25 @@ def url() -> Iterator[str]:
             line = show.stderr.readline()
             assert line, "the show ended"
             found = re.search(r"on air: (http://\S+)\.", line)
+        wait_child(found[1])
         yield found[1]
     finally:
         show.terminate()
         show.communicate()
+
+
+def wait_child(url: str) -> None:
+    """Wait until the child that receives the camera has loaded what it needs: it answers that an offer is bad."""
+    body = json.dumps({"type": "offer", "sdp": "v=0\r\nm=video 9 x 97\r\n"}).encode()
+    deadline_s = time.monotonic() + 4 * WAIT_S
+    while True:
+        try:
+            urllib.request.urlopen(f"{url}/api/camera", body, timeout=WAIT_S).close()
+        except urllib.error.HTTPError as error:
+            with error:
+                if error.code == 422:
+                    return
+        assert time.monotonic() < deadline_s, "the child does not answer"
 
 
 def colour(url: str) -> np.ndarray:
@@ -79,6 +98,7 @@ def test_a_browser_is_the_camera(url: str) -> None:
         page.until("state.input.is_up && state.input.frames > 10 && at('camera-why').textContent === 'on air'")
         assert page.run("at('camera-video').selectedOptions[0].textContent").startswith("fake_device")
         assert page.run("camera.getAudioTracks().length") == 1
+        assert page.run("/fmtp:[0-9]+ x-google-start-bitrate=2000/.test(cameraPeer.remoteDescription.sdp)")
         page.until("at('mirror').videoWidth > 0 && !at('mirror').paused")
         assert page.run("at('mirror').clientWidth") > 0
 
