@@ -28,10 +28,13 @@ class Benchmark(NamedTuple):
 BENCHMARKS = {
     "all": Benchmark("benchmarks.everything", "every benchmark in docs/results.md, and its tables"),
     "attack": Benchmark("benchmarks.scenarios.attack", "a show whose page is attacked, next to a quiet one"),
+    "camera": Benchmark("benchmarks.live.camera", "latency of the page's camera, from another process to the show's"),
+    "chain": Benchmark("benchmarks.latency.chain", "what a chain of bundles costs beyond its links' engine runs"),
     "composite": Benchmark("benchmarks.latency.compositing", "time per frame of a person over a show, part by part"),
     "endurance": Benchmark("benchmarks.scenarios.endurance", "a long show to RTMP, a recording and the page at once"),
     "enlarging": Benchmark("benchmarks.quality.enlarging", "the enlarger of painted pictures beside other methods"),
     "gpu-check": Benchmark("benchmarks.gpu_check", "engines, CUDA graphs, parity and latency on an NVIDIA GPU"),
+    "instrument": Benchmark("benchmarks.live.instrument", "from an OSC message until the frame that uses it"),
     "latency": Benchmark("benchmarks.latency.command", "time per frame, its stages, and other runtimes next to it"),
     "live": Benchmark("benchmarks.live.command", "glass-to-glass latency through RTMP, the page and ffmpeg"),
     "loading": Benchmark("benchmarks.training.loading", "sharding many short clips, then an epoch of batches"),
@@ -44,7 +47,9 @@ BENCHMARKS = {
     "quality": Benchmark("benchmarks.quality.command", "distances to held-out footage, motion, text, memory, drift"),
     "reconnect": Benchmark("benchmarks.scenarios.reconnect", "a stream whose server is killed, or never reads"),
     "scale": Benchmark("benchmarks.latency.scale", "time per frame from 128 to 1024 pixels, same weights"),
+    "screen": Benchmark("benchmarks.live.screen", "camera to screen, with a person over a show"),
     "soak": Benchmark("benchmarks.scenarios.soak", "memory, latency and pictures over 100,000 frames"),
+    "sound": Benchmark("benchmarks.live.sound", "sound against picture: flashes and clicks through a live stream"),
     "transfer": Benchmark("benchmarks.transfer.command", "whether pretraining helps fine-tuning, over several seeds"),
 }
 ALIASES = {"kills": "reconnect"}  # for one release
@@ -53,6 +58,7 @@ EXTRAS = {
     **dict.fromkeys(("torch", "cv2", "lightning", "array_record", "scenedetect", "onnxscript"), "train"),
     **dict.fromkeys(("onnxruntime", "openvino", "tokenizers"), "cpu"),
     "matplotlib": "plot",
+    "pythonosc": "osc",
 }
 _DESCRIPTION = """\
 Measure a generator. Every benchmark prints a table and the machine it ran on
@@ -68,7 +74,8 @@ examples:
 
 exit status:
   0  measured
-  1  measured, and a check failed (attack, endurance, gpu-check, reconnect, soak)
+  1  measured, and a check failed (attack, endurance, gpu-check, reconnect, soak,
+     sound)
   2  invalid arguments, bundle or engine: one line on standard error says what
 """
 

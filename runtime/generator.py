@@ -153,7 +153,7 @@ class Generator(GeneratorInputs):
         """Whether `detail` may be "half"."""
         return self._step.has_half
 
-    def skip(self, frames: int) -> None:
+    def skip(self, frames: int, before_each: Callable[[], object] = lambda: None) -> None:
         """Equivalent to discarding the next `frames` frames, at a fraction of the cost.
 
         Scenes, renewals, noise and controls advance as usual; only the picture is not computed. In FP32 the following
@@ -161,6 +161,7 @@ class Generator(GeneratorInputs):
 
         Args:
             frames: number of frames, at least 0.
+            before_each: called before each of them, e.g. to feed a live frame.
 
         Raises:
             EngineError: the engine failed, here or in the background.
@@ -171,6 +172,7 @@ class Generator(GeneratorInputs):
         self._check_open()
         with self._step.without_frames():
             for _ in range(frames):
+                before_each()
                 self._advance()
 
     def device_frame(self) -> CudaFrame:

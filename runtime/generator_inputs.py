@@ -85,6 +85,12 @@ class GeneratorInputs:
         return self.manifest.step.only_input("live") is not None
 
     @property
+    def live_size(self) -> tuple[int, int] | None:
+        """(width, height) in pixels of the live input's frames; None without a live input."""
+        live = self.manifest.step.only_input("live")
+        return None if live is None else (live.shape[2], live.shape[1])
+
+    @property
     def scene(self) -> Scene | None:
         """The latest scene, playing or waiting; None before the first frame."""
         return self._scenes.latest
@@ -236,6 +242,18 @@ class GeneratorInputs:
             ValueError: the generator has no live input, or an array has the wrong dtype or shape.
         """
         self._step_inputs.feed_live(frame, mask)
+
+    def feed_view(self, frame: FrameArray) -> None:
+        """Set the frame of the live input as `feed_live` does, without a copy; for the thread that makes frames.
+
+        Args:
+            frame: uint8 (h, w, 3) RGB of exactly `live_size`, used everywhere. It is read when the next frame is made,
+                and may be read again until another one is fed: its memory must stay valid, its content may change.
+
+        Raises:
+            ValueError: the generator has no live input, or the frame has the wrong dtype or shape.
+        """
+        self._step_inputs.feed_view(frame)
 
     def _load(self, parts: PromptParts) -> Prompt:
         conditioner = self._require_conditioner()

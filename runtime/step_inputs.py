@@ -30,6 +30,7 @@ class StepInputs:
         self._values = {name: control.default for name, control in manifest.controls.items()}
         self._fresh: dict[str, npt.NDArray[np.uint8]] = {}  # live inputs to write before the next frame
         self._is_changed = True
+        self._is_unmasked = False  # the mask that the step graph has shows all of the live frame
 
     @property
     def values(self) -> dict[str, float]:
@@ -81,7 +82,22 @@ class StepInputs:
                 raise ValueError(f"a mask must be uint8 {size}, got {value.dtype} {value.shape}")
             fresh[hidden.name] = value.reshape(hidden.shape)
         with self._lock:
-            self._fresh = fresh
+            self._fresh, self._is_unmasked = fresh, False
+
+    def feed_view(self, frame: npt.NDArray[np.uint8]) -> None:
+        """Store a live frame that is not copied; see `GeneratorInputs.feed_view`."""
+        graph = self._manifest.step
+        live, hidden = graph.only_input("live"), graph.only_input("mask")
+        if live is None:
+            raise ValueError(f"{self._manifest.name} has no live input")
+        if frame.dtype != np.uint8 or frame.shape != live.shape[1:]:
+            raise ValueError(f"a live frame must be uint8 {live.shape[1:]}, got {frame.dtype} {frame.shape}")
+        with self._lock:
+            fresh = {live.name: frame[np.newaxis]}
+            if hidden is not None and not self._is_unmasked:
+                fresh[hidden.name] = np.full(hidden.shape, 255, np.uint8)
+            self._fresh = {**self._fresh, **fresh}  # a mask that still waits is written, too
+            self._is_unmasked = True
 
     def write(self, session: Session) -> None:
         """Write changes since the last call to the step graph's session."""

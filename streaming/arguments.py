@@ -3,124 +3,33 @@
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from collections.abc import Sequence
 from fractions import Fraction
-from math import isfinite
 from typing import NoReturn
 
-from streaming.control.cues import MAX_DISSOLVE_S, MAX_SEED, PARTS, Cue
+from streaming.argument_values import (
+    read_control,
+    read_cue,
+    read_dissolve,
+    read_fps,
+    read_milliseconds,
+    read_seconds,
+    read_seed,
+    read_share,
+    read_sink,
+    read_size,
+)
+from streaming.instrument.control_map import read_source
+from streaming.instrument.udp_address import read_address
 from streaming.live.encoders import AUTO, ENCODERS
 from streaming.live.presets import PRESETS
+from streaming.manual import DESCRIPTION, EPILOG
 from streaming.masking import mask
 from streaming.sinks.table import KINDS, RGB_FORMS
 
 DEFAULT_BUNDLE = "bundles/landscape"
 DEFAULT_SINK = "http://127.0.0.1:8000"
-_MAX_FPS = 1000
-_MAX_CUE_S = 10**9
-
-_DESCRIPTION = """\
-Stream endless video from a trained generator, live, to one or more sinks.
-
-sinks:
-{sinks}
-"""
-_EPILOG = """\
-examples:
-  python -m streaming
-      the bundle that ships with the project, on a page at
-      {page}
-  python -m streaming bundles/landscape --image photo.jpg --to clip.mp4 \\
-          --seconds 20
-      animate a photo and record it for 20 seconds
-  python -m streaming bundles/landscape --clip holiday.mp4 --to longer.mp4
-      continue a video where it ends
-  python -m streaming bundles/landscape --text "calm sea" \\
-          --cue 20:text="storm clouds" --cue 20:wind_x=0.5 \\
-          --cue 60:image=photo.jpg --dissolve 3
-      change the weather after 20 seconds, and the place after a minute
-  python -m streaming bundles/mine --to rtmp://live.twitch.tv/app/KEY \\
-          --preset twitch --to night.mkv
-      a live stream, recorded at the same time
-  python -m streaming --to webcam --to {page}
-      a camera for video calls, and a page to watch and control it
-  python -m streaming --to - | ffplay -f rawvideo -pixel_format yuv420p \\
-          -video_size WIDTHxHEIGHT -framerate FPS -
-      raw frames for another program; the first line of the show has the size
-      and the frame rate
-
-prompts:
-  --image animates a picture, --clip continues a video or an animated GIF from
-  its last frames, and --text describes the scene in English. A bundle takes
-  some of them, alone or together, and decides how they combine. The shipped
-  landscape uses the text only without an image or clip. With an image and
-  a clip, the clip sets the motion of the image; both should show the same
-  place. Without a prompt the bundle's scenes follow one another (--every);
-  without scenes, or with --seed, the seed decides. --moving says what of
-  the picture may move. A scene from a seed or a text
-  changes over time as the bundle specifies; a scene from an image or a clip
-  stays.
-
-live input:
-  --input webcam, webcam:DEVICE, testcard, a video file, or an address that
-  FFmpeg opens (rtsp://, http://, rtmp:// ...). A file is repeated. --image
-  input animates the picture at the start of the show, --cue
-  SECONDS:image=input the picture at that time, and the page or its API the
-  current picture. A bundle with a live input, such as an imported one, gets
-  every frame. If the input fails, its last frame is shown; after five seconds
-  the --fallback picture, or black. It is reopened until it works again.
-  --matte puts the person of the input over the show, at matte.x and matte.y, as
-  large as matte.size says. A clip of --behind is repeated; what is behind may
-  be changed on the page. While the input is lost, nobody is shown.
-
-cues:
-  --cue SECONDS:KIND=VALUE changes the show at that time. KIND is text, image,
-  clip, seed or scene, or the name of a control. Cues for the same time are one
-  prompt; a seed alone keeps the text. A prompt is prepared in the background,
-  when the one before it has faded in or 2 s before it is due, and fades in over
-  --dissolve seconds.
-  Cues are checked before the show as far as possible. A cue that fails during
-  the show, e.g. because its file is gone, is left out and reported in one
-  line.
-
-frame rate:
-  Frame k is due k / fps seconds after the first, and one interval later once
-  frames are made ahead (--adapt). A frame is late if it is
-  delayed by more than half an interval. If the engine is whole intervals
-  behind, these slots are dropped. Each sink has its own thread and a queue of
-  two frames: a slow sink drops frames, which are counted, and never affects
-  the other sinks.
-
-failures:
-  A sink that fails is closed, or reconnects; the others go on. If no frame
-  comes for a quarter of a second, e.g. while another engine takes over, the
-  last one is repeated. With --fallback the show goes on when every engine has
-  failed: the picture is shown, and the engine is reopened with the same scene
-  and controls.
-
-recordings:
-  Written to NAME.partial and renamed at the end; this replaces an older file
-  of that name. If the process is killed, NAME.partial can be played, MP4 and
-  Matroska alike; at most the last half second is missing (x264 at 24 fps). The
-  next recording to NAME keeps it as NAME.recovered-1.
-
-access:
-  Only this machine can open the page, unless HOST is 0.0.0.0 or an address of
-  your network. Then anyone with the printed token can watch and control the
-  show. A stream key is never shown or logged, but other users of this machine
-  can see it in the list of processes: --to env:NAME takes the sink from a
-  variable.
-
-exit status:
-  0  the show ended: --seconds, Ctrl-C, SIGTERM, a closed terminal, or the
-     reader of "-" has left; every file is closed
-  1  no sink is left, or none has received a frame
-  2  an error in the arguments, the bundle, the engine, or a sink that cannot
-     be opened: one line explains it, and no files are left behind
-  130  a second Ctrl-C: stopped at once, recordings stay .partial
-"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -136,10 +45,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         argv: arguments; None for the process's own.
 
     Returns:
-        bundle, image, clip, text, moving, scene, input, matte, behind, away, fallback (str or None), to (list of str or
-        None), engine, precision, pixels, fit, adapt, preset, encoder, log (str), seed (int or None), every, seconds,
-        fps (Fraction or None), size ((width, height) or None), cpu_share (float or None), dissolve (float), mirror,
-        trust_engines, verbose (bool), control (list of (name, value)), cue (list of Cue).
+        bundle, image, clip, text, moving, scene, input, matte, behind, away, sound, fallback, midi, midi_map (str or
+        None), to (list of str or None), then (list of str), engine, precision, pixels, fit, adapt, preset, encoder, log
+        (str), seed (int or None), every, seconds, fps, sound_delay (Fraction or None), size ((width, height) or None),
+        cpu_share (float or None), dissolve (float), mirror, trust_engines, verbose (bool), control (list of (name,
+        value)), cue (list of Cue), map (list of ControlSource), osc, osc_out (UdpAddress or None).
 
     Raises:
         ValueError: an argument is unknown or its value is bad; the message is one line.
@@ -148,8 +58,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = _Parser(
         prog="python -m streaming",
         usage="python -m streaming [BUNDLE] [--to SINK]... [options]",
-        description=_DESCRIPTION.format(sinks=sinks),
-        epilog=_EPILOG.format(page=DEFAULT_SINK),
+        description=DESCRIPTION.format(sinks=sinks),
+        epilog=EPILOG.format(page=DEFAULT_SINK),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -158,9 +68,16 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--to",
         action="append",
-        type=_sink,
+        type=read_sink,
         metavar="SINK",
         help=f"where frames go, or env:NAME for the value of that variable; may be repeated (default: {DEFAULT_SINK})",
+    )
+    add(
+        "--then",
+        action="append",
+        default=[],
+        metavar="BUNDLE",
+        help="a bundle whose live input gets the frames of the one before; may be repeated",
     )
     add("--image", metavar="FILE", help='picture to animate; "input" for that of --input (default: none)')
     add("--clip", metavar="FILE", help="video to continue from its last frames")
@@ -168,7 +85,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add(
         "--scene", metavar="NAME", help="a picture of the bundle; all: one after the other (the default, if it has any)"
     )
-    add("--every", type=_seconds, default=Fraction(20), metavar="S", help="with --scene all: seconds of each (20)")
+    add("--every", type=read_seconds, default=Fraction(20), metavar="S", help="with --scene all: seconds of each (20)")
     add(
         "--fit",
         choices=("cover", "contain", "blur"),
@@ -181,7 +98,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default="on",
         help="if frames run late, make each one ahead; if that is not enough, with half the detail (default: on)",
     )
-    add("--input", metavar="IN", help="live input: webcam[:DEVICE], testcard, a file or an address")
+    add("--input", metavar="IN", help="live input: webcam[:DEVICE], page, testcard, a file or an address")
     add("--matte", metavar="BUNDLE", help="put the person of --input over the show, e.g. bundles/person")
     add(
         "--behind",
@@ -190,6 +107,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--away", metavar="WHAT", help="after 5 s without a person: a picture, a scene of the bundle, or blur")
     add("--mirror", action="store_true", help="with --matte: mirror the person")
+    add("--sound", metavar="IN", help="sound: mic[:DEVICE], a file, an address, input or page (default: silence)")
+    add(
+        "--sound-delay",
+        type=read_milliseconds,
+        metavar="MS",
+        help="how much later the sound comes (default: two frames for live sound, 0 for a file)",
+    )
     add("--text", metavar="TEXT", help="what to show, in a few words of English")
     add(
         "--preset",
@@ -197,13 +121,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         default="none",
         help="settings for a streaming service (default: none)",
     )
-    add("--seed", type=_seed, metavar="N", help="the same seed gives the same show (default: the bundle's)")
-    add("--seconds", type=_seconds, metavar="S", help="length of the show (default: no end)")
-    add("--fps", type=_fps, metavar="F", help="frames per second, also as 30000/1001 (default: as trained)")
-    add("--size", type=_size, metavar="WxH", help="frame size in pixels, even (default: the bundle's)")
+    add("--seed", type=read_seed, metavar="N", help="the same seed gives the same show (default: the bundle's)")
+    add("--seconds", type=read_seconds, metavar="S", help="length of the show (default: no end)")
+    add("--fps", type=read_fps, metavar="F", help="frames per second, also as 30000/1001 (default: as trained)")
+    add("--size", type=read_size, metavar="WxH", help="frame size in pixels, even (default: the bundle's)")
     add(
         "--control",
-        type=_control,
+        type=read_control,
         metavar="NAME=VALUE",
         action="append",
         default=[],
@@ -211,7 +135,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add(
         "--cue",
-        type=_cue,
+        type=read_cue,
         metavar="SECONDS:KIND=VALUE",
         action="append",
         default=[],
@@ -219,11 +143,23 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add(
         "--dissolve",
-        type=_dissolve,
+        type=read_dissolve,
         default=1.0,
         metavar="S",
         help="length of a cue's cross-fade in seconds (default: 1)",
     )
+    add(
+        "--map",
+        action="append",
+        type=read_source,
+        metavar="CONTROL=SOURCE",
+        default=[],
+        help="let a control follow the sound, e.g. motion=audio.bass:0.2..1.5; may be repeated",
+    )
+    add("--osc", type=read_address, metavar="[HOST:]PORT", help="receive OSC (default host: 127.0.0.1)")
+    add("--osc-out", type=read_address, metavar="[HOST:]PORT", help="send the state of the show by OSC")
+    add("--midi", metavar="PORT", help="MIDI input: its name, or a part of it")
+    add("--midi-map", metavar="FILE", help="what the controllers and notes of --midi do (TOML)")
     add(
         "--engine",
         default="auto",
@@ -232,7 +168,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add(
         "--cpu-share",
-        type=_share,
+        type=read_share,
         metavar="S",
         help="share of the CPU's cores that frames may take, at least one core, e.g. 0.5 (default: all)",
     )
@@ -264,100 +200,3 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
                 f"{float(options.seconds):g}): make the show longer, or leave the cue out"
             )
     return options
-
-
-def _sink(text: str) -> str:
-    name = text.removeprefix("env:")
-    if name == text:
-        return text
-    if not (spec := os.environ.get(name, "")):
-        raise argparse.ArgumentTypeError(
-            f"got {text!r}, and that variable is not set: set it to a sink, e.g. rtmp://HOST/APP/KEY"
-        )
-    return spec
-
-
-def _seed(text: str) -> int:
-    try:
-        seed = int(text)
-    except ValueError:
-        seed = -1
-    if not 0 <= seed <= MAX_SEED:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number from 0 to 2**64 - 1, e.g. 7")
-    return seed
-
-
-def _fps(text: str) -> Fraction:
-    fps = _fraction(text)
-    if fps is None or not 0 < fps <= _MAX_FPS:
-        raise argparse.ArgumentTypeError(
-            f"got {text!r}, expected more than 0 and at most {_MAX_FPS}, e.g. 25 or 30000/1001"
-        )
-    return fps
-
-
-def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected WIDTHxHEIGHT in pixels, e.g. 1280x720")
-    return int(match[1]), int(match[2])
-
-
-def _share(text: str) -> float:
-    share = _fraction(text)
-    if share is None or not 0 < share <= 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected more than 0 and at most 1, e.g. 0.5")
-    return float(share)
-
-
-def _seconds(text: str) -> Fraction:
-    seconds = _fraction(text)
-    if seconds is None or seconds <= 0:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected a number above 0, e.g. 10; leave it out for no end")
-    return seconds
-
-
-def _control(text: str) -> tuple[str, float]:
-    name, equals, value = text.partition("=")
-    try:
-        number = float(value)
-    except ValueError:
-        number = float("nan")
-    if not name or not equals or not isfinite(number):
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected NAME=VALUE with a number, e.g. motion=0.5")
-    return name, number
-
-
-def _cue(text: str) -> Cue:
-    match = re.fullmatch(r"(?s)([^:]*):([^=]*)=(.*)", text)
-    at_s = None if match is None else _fraction(match[1])
-    if match is None or at_s is None or not 0 <= at_s <= _MAX_CUE_S or not match[2]:
-        raise argparse.ArgumentTypeError(
-            f"got {text!r}, expected SECONDS:KIND=VALUE, e.g. 10:text=storm or 7.5:image=photo.jpg"
-        )
-    kind, value = match[2], match[3]
-    if kind == "seed":
-        return Cue(at_s, kind, _seed(value))
-    if kind in PARTS:
-        return Cue(at_s, kind, value)
-    try:
-        return Cue(at_s, *_control(f"{kind}={value}"))
-    except argparse.ArgumentTypeError as error:
-        known = f"{', '.join(PARTS[:-1])} or {PARTS[-1]}"
-        raise argparse.ArgumentTypeError(
-            f"got {text!r}: {kind!r} is not {known}, and a control takes a number, e.g. 10:motion=0.5"
-        ) from error
-
-
-def _dissolve(text: str) -> float:
-    seconds = _fraction(text)
-    if seconds is None or not 0 <= seconds <= MAX_DISSOLVE_S:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected 0 (a cut) to {MAX_DISSOLVE_S} seconds, e.g. 2.5")
-    return float(seconds)
-
-
-def _fraction(text: str) -> Fraction | None:
-    try:
-        return Fraction(text)
-    except (ValueError, ZeroDivisionError):  # also for "nan" and "inf"
-        return None

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from streaming.arguments import DEFAULT_BUNDLE, DEFAULT_SINK, parse
+from streaming.circle import refuse_circle
+from streaming.inputs.page_camera import PAGE
 from streaming.live.encoders import ENCODERS, choose
 from streaming.output.fan_out import FanOut, SinkStats
 from streaming.output.frame_repeater import FrameRepeater
@@ -27,6 +29,7 @@ from streaming.show.stats import ShowStats
 from streaming.show.status import StatusLine, to_summary
 from streaming.sinks.sink import Sink, StreamFormat
 from streaming.sinks.table import KINDS, make_sinks
+from streaming.sound.opening import make_sound
 
 
 def stream(
@@ -79,12 +82,18 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
         ValueError, BundleError, EngineError, SinkError: as `stream`.
     """
     from runtime.bundle.reader import read_manifest
+    from runtime.chaining.checks import check_links, describe_rates
     from runtime.pixels.assemble import frame_size
 
+    refuse_circle(options.input, options.to or ([] if sinks else [DEFAULT_SINK]))
     sinks = sinks or make_sinks(options.to or [DEFAULT_SINK], options.pixels)
+    if options.input == PAGE and not any(type(sink).__name__ == "PageSink" for sink in sinks):
+        raise ValueError(f"--input page is the camera of a browser on the page: add --to {DEFAULT_SINK}")
     bundle = find_shipped(Path(DEFAULT_BUNDLE)) if options.bundle is None else Path(options.bundle)
-    manifest = read_manifest(bundle)
-    width, height = frame_size(manifest, options.size)
+    manifests = [read_manifest(path) for path in (bundle, *(find_shipped(Path(then)) for then in options.then))]
+    check_links(manifests, options.size)
+    manifest = manifests[0]
+    width, height = frame_size(manifests[-1], options.size)
     fps = options.fps or manifest.frame.fps
     clock = SystemClock()
     fan_out = FanOut(list(sinks))
@@ -92,33 +101,45 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
     show = Show(fan_out, pacer, clock, FrameRepeater(fan_out, pacer, clock))
     status = StatusLine(sys.stderr, clock, as_json=options.log == "json")
     from streaming.control.controller import ShowController
+    from streaming.instrument.instrument import Instrument
 
     controller, preset = ShowController(), "" if options.preset == "none" else options.preset
+    instrument = Instrument(options, controller, show.latest)
     encoding = {kind.cls for kind in KINDS if kind.encodes}
     needs_encoder = any(type(sink).__name__ in encoding for sink in sinks)
     encoder = choose(options.encoder, width, height, fps) if needs_encoder else ""
-    latest, pixels = show.latest, options.pixels
-    stream_format = StreamFormat(manifest.name, width, height, fps, pixels, latest, controller, preset, encoder)
-    fan_out.open(stream_format)
+    sound = make_sound(options, fps)
+    stream_format = StreamFormat(
+        manifest.name, width, height, fps, options.pixels, instrument.stats, controller, preset, encoder, sound
+    )
     try:
+        fan_out.open(stream_format)
+        lines = instrument.open()
         from streaming.show.player import Player  # while the sinks start on their threads
 
-        with Player(options, bundle, controller, status.say) as player:
+        levels = None if sound is None else sound.levels
+        with Player(options, bundle, controller, status.say, sound) as player, instrument.playing(levels):
             frames = player.frames(pacer, clock)
+            if sound is not None:
+                sound.wait_ready()
             fan_out.wait_ready()
 
             def refresh(stats: ShowStats) -> None:
-                show.engine = player.engine
+                show.engine, show.link_ms = player.engine, player.link_ms
                 status.refresh(stats)
 
             show.engine = player.engine
             status.say(f"{manifest.name}: {width} x {height}, {float(fps):g} fps, {player.engine}")
+            if options.fps is None and (rates := describe_rates(manifests)):
+                status.say(rates)
             if options.verbose:
                 status.say(player.generator.engine_reason)
             status.say(f"on air: {', '.join(sink.name for sink in sinks)}. Ctrl-C ends the show.")
+            if sound is not None:
+                status.say(f"sound: {sound.name}")
             if encoder:
                 status.say(f"H.264 by {ENCODERS[encoder].title}")
-            for invitation in filter(None, (sink.invitation for sink in sinks)):
+            for invitation in (*lines, *filter(None, (sink.invitation for sink in sinks))):
                 status.say(invitation)
             interruption.is_on_air = True
             num_slots = None if options.seconds is None else ceil(options.seconds * fps)
@@ -127,12 +148,16 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
             finally:
                 hung = fan_out.close(keep=True)
     finally:
+        instrument.close()
         fan_out.close(keep=False)  # does nothing if the show has closed it
+        if sound is not None:
+            sound.close()
     stats = show.stats(of_all=True)
     for name in hung:
         status.say(f"sink {name} did not close in time and was abandoned")
     first_s = None if show.first_frame_s is None else show.first_frame_s - process_start_s()
-    status.say(to_summary(stats, reason=end.value, engine=show.engine, first_frame_s=first_s))
+    about = to_summary(stats, reason=end.value, engine=show.engine, first_frame_s=first_s, link_ms=show.link_ms)
+    status.say(about)
     return _to_status(end, stats.sinks, stats.frames)
 
 

@@ -35,9 +35,12 @@ ONLY_IN = {
         "benchmarks/",
     ),
     "openvino": ("runtime/engines/openvino.py", "runtime/engines/openvino_layout.py", "benchmarks/"),
-    "aiortc": ("streaming/live/webrtc.py",),
+    "aiortc": ("streaming/live/webrtc.py", "streaming/inputs/webrtc_receiver.py"),
     "aioice": ("streaming/live/webrtc.py",),
+    "sounddevice": ("streaming/sound/source_child.py",),
     "pyvirtualcam": ("streaming/sinks/webcam_sink.py",),
+    "pythonosc": ("streaming/instrument/osc_in.py", "streaming/instrument/osc_out.py", "benchmarks/live/"),
+    "mido": ("streaming/instrument/midi.py",),
 }
 
 

@@ -1,6 +1,6 @@
 """The far end of a live stream: decodes it as it arrives, and notes when the pixels of each number were there.
 
-python -m benchmarks.live.receiver URL      (started by `benchmarks.live.command`)
+python -m benchmarks.live.receiver URL [large]      (started by `benchmarks.live.command` and `screen`)
 
 Standard output is a line of JSON at the end of the stream or of standard input: [[number, nanoseconds of
 `time.monotonic_ns`], ...].
@@ -26,12 +26,13 @@ from benchmarks.live import stamp
 LOW_DELAY = {"fflags": "nobuffer", "flags": "low_delay", "analyzeduration": "500000", "rtmp_live": "live"}
 
 
-def main(url: str) -> int:
-    """Receive to the end; return the exit status."""
+def main(url: str, size: str = "") -> int:
+    """Receive to the end, numbers or large numbers; return the exit status."""
+    read = stamp.read_large if size == "large" else stamp.read
     arrivals: list[tuple[int, int]] = []
     threading.Thread(target=_end_with_input, args=(arrivals,), daemon=True).start()
     for luma in _from_page(url) if url.startswith("http://") else _from_stream(url):
-        number = stamp.read(luma)
+        number = read(luma)
         if number is not None:
             arrivals.append((number, time.monotonic_ns()))
     print(json.dumps(arrivals), flush=True)
@@ -85,4 +86,4 @@ def jpegs(stream: Any) -> Iterator[bytes]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(*sys.argv[1:]))

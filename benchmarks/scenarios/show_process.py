@@ -38,15 +38,24 @@ class ShowProcess:
         sinks: where it goes, besides its page.
         fps: frames per second.
         seconds: its length; None for no end.
+        options: more arguments of the command line.
 
     Attributes:
         page: the address of its page.
     """
 
-    def __init__(self, bundle: str, sinks: Sequence[str], *, fps: int, seconds: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: str,
+        sinks: Sequence[str],
+        *,
+        fps: int,
+        seconds: int | None = None,
+        options: Sequence[str] = (),
+    ) -> None:
         self.page = f"http://127.0.0.1:{free_port()}"
         words = [word for sink in (*sinks, self.page) for word in ("--to", sink)]
-        words += ["--fps", str(fps), *([] if seconds is None else ["--seconds", str(seconds)])]
+        words += ["--fps", str(fps), *options, *([] if seconds is None else ["--seconds", str(seconds)])]
         self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed with the show
         command = [sys.executable, "-m", "streaming", bundle, *words]
         self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self._log)

@@ -3,33 +3,26 @@
 A cue's scene is prepared in the background and waits until it is taken. It stays on the list and can be taken again.
 
     prepare -> preparing -> ready -> on air -> ready ...      (or failed, with the reason)
-
-Timed cues (`--cue`) have a background thread of their own, as they wait for idle moments. Each is prepared when the one
-before it has faded in, or 2 s before it is due if that comes first.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from fractions import Fraction
-from itertools import count, cycle, islice
+from collections.abc import Callable, Mapping
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from runtime import BundleError, EngineError, Generator
+from runtime.bundle.controls import ControlSpec
 from runtime.prompts.background import BackgroundThread
 from streaming.control.controls import ControlHolder, describe_controls, find_holder
-from streaming.control.cues import PARTS, Cue, CueEntry, to_label, to_prompts, with_text
+from streaming.control.cues import CueEntry, to_label, with_text
+from streaming.control.timed_cues import FAILURES, TimedCues, to_line
 
 if TYPE_CHECKING:
-    from streaming.inputs.live_input import LiveInput
+    from runtime.chain import FrameSource
     from streaming.show.presenter import Presenter
 
 MAX_CUES = 24  # each holds a scene of about a megabyte
-PREPARING_S = 2  # a timed cue is prepared at least this long before it is due
-FAILURES = (ValueError, BundleError, EngineError)
 
 
 class NotReadyError(Exception):
@@ -40,42 +33,34 @@ class UnknownError(ValueError):
     """There is no such cue or control."""
 
 
-class ShowController:
+class ShowController(TimedCues):
     """Controls the generator of a show. Every method except `play` may be called from any thread.
 
     Attributes:
         input: the live input, or None.
         others: what else has controls, e.g. the composite and the sound.
         presenter: the person over the show, or None.
+        mapped: controls that follow a source, e.g. {"motion": "audio.bass"}.
+        before_frame: each is called without arguments by the show's thread before it begins a frame.
         on_change: each is called without arguments when `state` has changed, by the thread that changed it.
     """
 
     def __init__(self) -> None:
-        self.input: LiveInput | None = None
+        super().__init__()
         self.others: list[ControlHolder] = []
         self.presenter: Presenter | None = None
+        self.mapped: dict[str, str] = {}
         self.on_change: list[Callable[[], object]] = []
-        self._lock = threading.Lock()
-        self._generator: Generator | None = None
+        self._generator: FrameSource | None = None
         self._background: BackgroundThread[None] = BackgroundThread()
-        self._timed_background: BackgroundThread[None] = BackgroundThread()  # waits long for idle moments
-        self._is_closed = False
         self._is_working = False  # whether the background thread is preparing cues
         self._entries: dict[int, CueEntry] = {}
         self._numbers = count(1)
         self._on_air = ""
         self._thumbnails: dict[str, bytes] = {}
         self._thumbnail_lock = threading.Lock()  # one at a time
-        self._timed: list[CueEntry] = []  # in order of time; only the first is prepared
-        self._timed_controls: list[Cue] = []
-        self._dissolve_s = 1.0
-        self._now_s = Fraction(0)  # time of the show
-        self._busy_s = Fraction(1)  # until then frames need the CPU: the show begins, or a scene fades in
-        self._cycle: Iterator[str] | None = None  # names of scenes
-        self._cycle_s = Fraction(0)
-        self._say: Callable[[str], None] = print
 
-    def attach(self, generator: Generator, label: str) -> None:
+    def attach(self, generator: FrameSource, label: str) -> None:
         """Control this generator from now on.
 
         Args:
@@ -85,83 +70,6 @@ class ShowController:
         with self._lock:
             self._generator = generator
             self._on_air = label or self._on_air
-        self._notify()
-
-    def schedule(self, cues: Sequence[Cue], *, dissolve_s: float, say: Callable[[str], None]) -> None:
-        """Add timed cues, before the show begins; a prompt that is due within `PREPARING_S` is prepared at once.
-
-        Args:
-            cues: in any order; the parts of a prompt that share a time are one prompt.
-            dissolve_s: seconds over which each prompt fades in.
-            say: called with one line for each cue that fails during the show.
-
-        Raises:
-            ValueError: a cue is not for this generator, is there twice, or has a bad value.
-            BundleError: the files of the text encoder are damaged.
-            EngineError: a package for text is missing.
-            NotReadyError: there is no generator yet.
-        """
-        generator = self._ready()
-        controls = sorted((cue for cue in cues if cue.kind not in PARTS), key=lambda cue: cue.at_s)
-        for cue in controls:
-            self._target(cue.kind).check_control(cue.kind, cue.value)
-        timed = [CueEntry(0, to_label(parts), parts, at_s, "waiting") for at_s, parts in to_prompts(cues)]
-        for entry in timed:
-            if entry.is_live and self.input is None:
-                raise ValueError(
-                    f"the cue at {float(entry.at_s):g} s uses the picture of a live input, and there is no live "
-                    "input: add --input webcam, --input testcard, or a file or an address"
-                )
-            blank = np.zeros((generator.height, generator.width, 3), np.uint8)
-            generator.check(**{**entry.parts, "image": blank} if entry.is_live else entry.parts)
-        self._timed, self._timed_controls, self._dissolve_s, self._say = timed, controls, dissolve_s, say
-        self._prepare_timed()
-
-    def cycle(self, scenes: Sequence[str], every_s: Fraction) -> None:
-        """Show the bundle's scenes in turn, without an end, until somebody takes a cue.
-
-        Args:
-            scenes: names; the first is on air already.
-            every_s: seconds for which each is shown.
-        """
-        self._cycle, self._cycle_s = islice(cycle(scenes), 1, None), every_s
-        self._extend(every_s)
-
-    def play(self, now_s: Fraction) -> None:
-        """Apply the timed cues that are due. A prompt that is not ready yet is taken as soon as it is.
-
-        Args:
-            now_s: time of the next frame in seconds of the show; called by the show's thread before each frame.
-        """
-        while self._timed_controls and self._timed_controls[0].at_s <= now_s:
-            cue = self._timed_controls.pop(0)
-            try:
-                self._target(cue.kind).set_control(cue.kind, cue.value)
-            except FAILURES as error:
-                self._report(cue.at_s, _to_line(error))
-            self._notify()
-        with self._lock:
-            self._now_s = now_s
-            is_due = bool(self._timed) and self._timed[0].at_s <= now_s
-        if not is_due:
-            self._prepare_timed()
-            return
-        self._prepare_timed(is_due=True)
-        with self._lock:
-            entry = self._timed[0] if self._timed else None
-            if entry is None or entry.at_s > now_s or entry.state == "preparing":
-                return
-            self._timed.pop(0)
-            try:
-                if entry.state == "ready":
-                    self._show(entry, self._dissolve_s)
-                    self._busy_s = now_s + Fraction(self._dissolve_s)
-            except FAILURES as error:
-                entry.error = _to_line(error)
-        if entry.error:
-            self._report(entry.at_s, entry.error)
-        self._extend(entry.at_s + self._cycle_s)
-        self._prepare_timed()
         self._notify()
 
     def close(self) -> None:
@@ -191,7 +99,7 @@ class ShowController:
         return {
             "is_ready": True,
             "takes": list(generator.takes),
-            "controls": describe_controls([generator, *self.others]),
+            "controls": describe_controls([generator, *self.others], self.mapped),
             "scenes": [{"name": scene.name, "title": scene.title} for scene in generator.manifest.scenes],
             "cues": entries,
             "on_air": on_air,
@@ -213,6 +121,31 @@ class ShowController:
             ValueError: there is no such control, or the value is out of range.
         """
         self._target(name).check_control(name, value)
+
+    def control_spec(self, name: str) -> ControlSpec:
+        """Return the name, range and unit of a control.
+
+        Raises:
+            UnknownError: there is no such control.
+            NotReadyError: the show has not begun.
+        """
+        target = self._target(name)
+        for spec in target.control_specs:
+            if spec.name == name:
+                return spec
+        try:
+            target.check_control(name, 0.0)  # its error names the controls that there are
+        except ValueError as error:
+            raise UnknownError(str(error)) from error
+        raise UnknownError(f"there is no control {name}")
+
+    def follow(self, name: str, value: float) -> None:
+        """Set a control as often as once per frame: without a notification, as the page looks four times a second.
+
+        Raises:
+            ValueError: there is no such control, or the value is out of range.
+        """
+        self._target(name).set_control(name, value)
 
     def set_control(self, name: str, value: float) -> float:
         """Set a control from the next frame on; returns the value.
@@ -337,38 +270,9 @@ class ShowController:
         self._notify()
         return self.presenter.to_json()
 
-    def _extend(self, at_s: Fraction) -> None:
-        """Add the next scene of a cycle as a timed cue, if no other is left."""
-        with self._lock:
-            if self._cycle is None or self._timed:
-                return
-            name = next(self._cycle)
-            self._timed.append(CueEntry(0, name, {"scene": name}, at_s, "waiting"))
-        self._prepare_timed()
-
     def _notify(self) -> None:
         for listener in tuple(self.on_change):
             listener()
-
-    def _report(self, at_s: Fraction, error: str) -> None:
-        self._say(f"the cue at {float(at_s):g} s is left out: {error}")
-
-    def _prepare_timed(self, *, is_due: bool = False) -> None:
-        """Begin to prepare the next timed prompt if it is time; one that needs the live input only when it is due."""
-        with self._lock:
-            if not self._timed or self._timed[0].state != "waiting":
-                return
-            entry = self._timed[0]
-            is_time = self._now_s >= min(self._busy_s, entry.at_s - PREPARING_S) and not entry.is_live
-            if is_due or is_time:
-                self._timed_background.submit(lambda: self._make_timed(entry))
-                entry.state = "preparing"
-
-    def _make_timed(self, entry: CueEntry) -> None:
-        """Prepare a timed cue; on its own background thread."""
-        if not self._is_closed:
-            self._make(entry)
-            self._notify()
 
     def _start(self) -> None:
         """Start `_work` unless it runs; needs the lock."""
@@ -409,7 +313,7 @@ class ShowController:
                     self._show(entry, entry.take_s)
         except Exception as error:  # noqa: BLE001 - a cue that fails must not affect the others
             with self._lock:
-                entry.error = _to_line(error) if isinstance(error, FAILURES) else f"internal error: {error!r}"
+                entry.error = to_line(error) if isinstance(error, FAILURES) else f"internal error: {error!r}"
                 entry.state, entry.take_s = "failed", None
 
     def _show(self, entry: CueEntry, dissolve_s: float) -> None:
@@ -442,11 +346,7 @@ class ShowController:
         """Return what a control of this name belongs to."""
         return find_holder(control, self._ready(), tuple(self.others))
 
-    def _ready(self) -> Generator:
+    def _ready(self) -> FrameSource:
         if self._generator is None:
             raise NotReadyError("the show has not begun; try again in a moment")
         return self._generator
-
-
-def _to_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from runtime.bundle.controls import ControlSpec
@@ -36,8 +36,8 @@ def find_holder(name: str, generator: ControlHolder, others: Iterable[ControlHol
     return next((holder for holder in others if any(one.startswith(family) for one in holder.controls)), generator)
 
 
-def describe_controls(holders: Iterable[ControlHolder]) -> list[dict[str, Any]]:
-    """Return all controls and their values, ready for JSON."""
+def describe_controls(holders: Iterable[ControlHolder], mapped: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Return all controls, their values, and the sources that they follow (`mapped`: by name), ready for JSON."""
     described = []
     for holder in holders:
         values = holder.controls
@@ -51,6 +51,7 @@ def describe_controls(holders: Iterable[ControlHolder]) -> list[dict[str, Any]]:
                 "default": control.default,
                 "value": values[control.name],
                 "is_whole": control.target == "seed",
+                "mapped": mapped.get(control.name),
             }
             for control in holder.control_specs
         ]

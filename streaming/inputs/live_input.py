@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from streaming.masking import mask
 from streaming.output.pacing import Clock, SystemClock
 from streaming.process.child import ChildProcess
+from streaming.sound.timeline import OnSound, to_samples
 
 Rgb = npt.NDArray[np.uint8]
 FROZEN_S, LOST_S = 1.0, 5.0  # without a frame, the input counts as frozen, then as lost
@@ -39,22 +41,34 @@ class ChildInputReader:
         spec: the input.
         width: of a frame in pixels.
         height: of a frame in pixels.
+        on_sound: called with samples and their time, by the thread that reads; None leaves the sound out.
         fit: how pictures of another shape fit the frame, one of `runtime.prompts.images.FITS`.
     """
 
-    def __init__(self, spec: str, width: int, height: int, fit: str = "cover") -> None:
-        self._shape = height, width, 3
-        config = {"spec": spec, "width": width, "height": height, "fit": fit}
+    def __init__(
+        self, spec: str, width: int, height: int, on_sound: OnSound | None = None, *, fit: str = "cover"
+    ) -> None:
+        self._shape, self._on_sound = (height, width, 3), on_sound
+        config = {
+            "spec": spec,
+            "width": width,
+            "height": height,
+            "fit": fit,
+            "with_sound": on_sound is not None,
+        }
         self._child = ChildProcess("streaming.inputs.live_input_child", config, is_quiet=True)
 
     def read(self, timeout_s: float) -> Rgb | None:
         """Return the next frame, None if there is none in time; raises OSError with the reason once it has ended."""
-        if (message := self._child.receive(timeout_s)) is None:
-            return None
-        fields, data = message
-        if "error" in fields:
-            raise ConnectionError(fields["error"])
-        return np.frombuffer(data, np.uint8).reshape(self._shape)
+        while (message := self._child.receive(timeout_s)) is not None:
+            fields, data = message
+            if "error" in fields:
+                raise ConnectionError(fields["error"])
+            if "at" not in fields:
+                return np.frombuffer(data, np.uint8).reshape(self._shape)
+            if self._on_sound is not None:
+                self._on_sound(to_samples(data), fields["at"])
+        return None
 
     def close(self) -> None:
         """End the child at once."""
@@ -69,9 +83,11 @@ class LiveInput:
         width: of a frame in pixels.
         height: of a frame in pixels.
         stand_in: uint8 (height, width, 3) RGB, used while the input is lost; None for black.
+        on_sound: called with the input's sound and its time, by the input's thread; None leaves the sound out.
         dial: makes a reader.
         clock: measures how old the latest frame is.
         wait: waits for some seconds and returns whether the input is closed; None waits for `close`.
+        stall_s: without a frame for so long, the reader is replaced.
 
     Attributes:
         name: the input without secrets.
@@ -84,12 +100,15 @@ class LiveInput:
         height: int,
         *,
         stand_in: Rgb | None = None,
-        dial: Callable[[str, int, int], InputReader] = ChildInputReader,
+        on_sound: OnSound | None = None,
+        dial: Callable[[str, int, int], InputReader] | None = None,
         clock: Clock | None = None,
         wait: Callable[[float], bool] | None = None,
+        stall_s: float = STALL_S,
     ) -> None:
         self.name = mask(spec) if "://" in spec else spec
-        self._spec, self._size, self._dial = spec, (width, height), dial
+        self._spec, self._size, self._stall_s = spec, (width, height), stall_s
+        self._dial = dial or partial(ChildInputReader, on_sound=on_sound)
         self._stand_in: Rgb = np.zeros((height, width, 3), np.uint8) if stand_in is None else stand_in
         self._clock = clock or SystemClock()
         self._news = threading.Condition()
@@ -193,7 +212,7 @@ class LiveInput:
                         self._num_frames += 1
                         self._error = ""
                         self._news.notify_all()
-                elif now_s - since_s >= STALL_S:
+                elif now_s - since_s >= self._stall_s:
                     self._note("no frames arrive")
                     return
         except OSError as error:

@@ -2,9 +2,9 @@
 
 python -m streaming.inputs.live_input_child      (started by `streaming.inputs.live_input`)
 
-The first message has spec, width, height and fit. It sends a message with height x width x 3 bytes for each frame, and
-{"error": REASON} before it ends. It is a process because PyAV holds Python's lock while it connects, and a camera's
-driver may hang.
+The first message has spec, width, height, fit and with_sound. It sends height x width x 3 bytes for each frame,
+{"at": SECONDS} with int16 samples for each block of sound, and {"error": REASON} before it ends. It is a process
+because PyAV holds Python's lock while it connects, and a camera's driver may hang.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import contextlib
 import itertools
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ import numpy.typing as npt
 from runtime.prompts.clips import open_video
 from runtime.prompts.images import load_image
 from streaming.process.child import ParentPipe
+from streaming.sound.decoding import Block, Converter, check_sound
+from streaming.sound.timeline import RATE
 
 _CARD_FPS = 25
 _BARS = ((191, 191, 191), (191, 191, 0), (0, 191, 191), (0, 191, 0), (191, 0, 191), (191, 0, 0), (0, 0, 191))
@@ -31,6 +33,8 @@ _NETWORK = (  # FFmpeg's protocols except those that read files of this machine
     "mmsh,mmst,crypto,data"
 )
 _LATE_S = 0.5  # a file's clock is reset when reading falls this far behind
+_EARLY_S = 2.0
+_AHEAD_S = 0.3  # by which sound is read before it is to be heard; a file's pictures and sound do not lie side by side
 
 Rgb = npt.NDArray[np.uint8]
 
@@ -85,57 +89,96 @@ def read_camera(device: str, width: int, height: int) -> Iterator[Rgb]:
         yield load_image(np.ascontiguousarray(picture[..., ::-1]), width, height)
 
 
-def read_media(place: str, width: int, height: int, fit: str = "cover") -> Iterator[Rgb]:
+def read_media(
+    place: str, width: int, height: int, fit: str = "cover", *, with_sound: bool = False
+) -> Iterator[Rgb | Block]:
     """Yield the frames of a stream as they arrive, or those of a file in real time, repeatedly.
 
     Args:
         place: the path of a video, or an address, which contains "://".
+        width, height: of a frame in pixels.
         fit: how frames of another shape fit, one of `runtime.prompts.images.FITS`.
+        with_sound: whether to yield the sound, too, as blocks with the time at which each is to be heard. A frame with
+            the same time is yielded at that time; a block up to `_AHEAD_S` before.
 
     Raises:
-        ValueError: it cannot be opened, has no video, or has ended.
+        ValueError: it cannot be opened, has no video or no sound, or has ended.
     """
     import av
 
     av.logging.set_level(av.logging.PANIC)
     is_file = "://" not in place
-    has_frames = False
-    while is_file or not has_frames:
+    begins_s: float | None = None
+    while True:
         try:
-            with open_video(place) if is_file else _open_address(place) as container:
+            with open_video(place) if is_file else open_address(place) as container:
                 if not container.streams.video:
                     raise ValueError("it has no video")
-                start_s: float | None = None
-                for frame in container.decode(video=0):
-                    if is_file and frame.time is not None:
-                        start_s = time.monotonic() - frame.time if start_s is None else start_s
-                        early_s = start_s + frame.time - time.monotonic()
-                        start_s = None if early_s < -_LATE_S else start_s
-                        time.sleep(max(0.0, early_s))
-                    has_frames = True
-                    yield load_image(frame.to_ndarray(format="rgb24"), width, height, fit)
+                if with_sound:
+                    check_sound(container)
+                passage = _played(container, width, height, fit, begins_s, with_sound=with_sound, is_paced=is_file)
+                has_frames, begins_s = yield from passage
         except (av.FFmpegError, OSError) as error:
             raise ValueError(getattr(error, "strerror", None) or str(error)) from error
         if not has_frames:
             raise ValueError("it has no video")
-    raise ValueError("the stream has ended")
+        if not is_file:
+            raise ValueError("the stream has ended")
 
 
-def _open_address(url: str) -> Any:
+def _played(
+    container: Any, width: int, height: int, fit: str, begins_s: float | None, *, with_sound: bool, is_paced: bool
+) -> Generator[Rgb | Block, None, tuple[bool, float | None]]:
+    """Yield one passage of a file or stream, which begins at a time of the clock, or now.
+
+    Returns:
+        Whether it had frames; when the next passage with sound begins, so that there is no gap.
+    """
+    import av
+
+    converter, has_frames = Converter(), False
+    ahead_s = _AHEAD_S if with_sound else 0.0
+    zero_s: float | None = None  # of the file's time, on the clock
+    ends_s = begins_s
+    for frame in container.decode(video=0, audio=0) if with_sound else container.decode(video=0):
+        now_s = time.monotonic()
+        early_s = 0.0 if zero_s is None or frame.time is None else zero_s + frame.time - now_s
+        is_far = early_s < -_LATE_S or (early_s > _EARLY_S and not is_paced)  # a stream's clock may jump
+        if frame.time is not None and (zero_s is None or is_far):
+            is_next = zero_s is None and begins_s is not None and begins_s > now_s
+            zero_s = (begins_s if is_next and begins_s is not None else now_s + ahead_s) - frame.time
+        if isinstance(frame, av.AudioFrame):
+            for samples, moment_s in converter.convert(frame):
+                at_s = now_s if zero_s is None else zero_s + moment_s
+                ends_s = at_s + len(samples) / RATE
+                yield samples, at_s
+            continue
+        has_frames = True
+        if (is_paced or with_sound) and zero_s is not None and frame.time is not None:
+            time.sleep(max(0.0, zero_s + frame.time - now_s))
+        yield load_image(frame.to_ndarray(format="rgb24"), width, height, fit)
+    return has_frames, ends_s
+
+
+def open_address(url: str) -> Any:
     """Open an address; a playlist from there may refer to other addresses, but not to files of this machine."""
     import av
 
     return av.open(url, timeout=(_OPEN_S, _READ_S), container_options={"protocol_whitelist": _NETWORK})
 
 
-def read(spec: str, width: int, height: int, fit: str = "cover") -> Iterator[Rgb]:
-    """Yield the frames of an input; raises ValueError with the reason when it ends. `fit`: see `read_media`."""
+def read(spec: str, width: int, height: int, fit: str = "cover", *, with_sound: bool = False) -> Iterator[Rgb | Block]:
+    """Yield the frames of an input, and its sound if it is wanted; raises ValueError with the reason when it ends.
+
+    Args:
+        spec, width, height, fit, with_sound: as in `read_media`.
+    """
     kind, _, rest = spec.partition(":")
     if spec == "testcard":
         return read_card(width, height)
     if kind == "webcam" and not rest.startswith("//"):
         return read_camera(rest, width, height)
-    return read_media(spec.removeprefix("file://"), width, height, fit)
+    return read_media(spec.removeprefix("file://"), width, height, fit, with_sound=with_sound)
 
 
 def main() -> None:
@@ -146,8 +189,12 @@ def main() -> None:
     parent.exit_with_parent()
     with contextlib.suppress(OSError):  # the parent has ended
         try:
-            for frame in read(**message[0]):
-                parent.send({}, frame.reshape(-1).data)
+            for item in read(**message[0]):
+                if isinstance(item, tuple):
+                    samples, at_s = item
+                    parent.send({"at": at_s}, np.ascontiguousarray(samples).reshape(-1).view(np.uint8).data)
+                else:
+                    parent.send({}, item.reshape(-1).data)
         except Exception as error:  # noqa: BLE001 - OpenCV and FFmpeg raise more types than are documented
             parent.send({"error": " ".join(str(error).split()) or type(error).__name__})
 

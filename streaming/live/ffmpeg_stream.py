@@ -1,6 +1,6 @@
-"""One uninterrupted live stream: frames -> H.264, with a silent audio track -> libavformat.
+"""One uninterrupted live stream: frames -> H.264, sound -> an audio track -> libavformat.
 
-Services reject streams without audio. Silence is encoded once, and its packet is sent again and again.
+Services reject streams without audio. Without sound, silence is encoded once, and its packet is sent again and again.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from streaming.live.h264 import KeyFrames, add_video, to_video_frame
 from streaming.live.publisher import PublishJob
 from streaming.live.timeline import open_timeline
 from streaming.sinks.sink import Frame, StreamFormat
+from streaming.sound.timeline import RATE, Samples
+from streaming.sound.track import SoundTrack, add_aac
 
-_SAMPLE_RATE = 48_000
 _BITS_PER_PIXEL = 0.12
 _MIN_BITRATE, _MAX_BITRATE = 400_000, 6_000_000  # bit/s; services advise up to 6 Mbit/s for 1080p
 _PRIMING = 3  # audio frames until the encoder's packets are pure silence
@@ -58,15 +59,14 @@ class FFmpegStream:
         self._video.codec_context.gop_size = 2**15  # `send` requests key frames by the clock
         self._audio: Any = None
         if job.audio is not None:
-            self._audio = self._container.add_stream(job.audio, rate=_SAMPLE_RATE, layout="stereo")
-            if job.audio_bitrate is not None:
-                self._audio.codec_context.bit_rate = job.audio_bitrate
+            self._audio = add_aac(self._container, job.audio_bitrate, job.audio)
         # The tee muxer does not request global headers for the muxer behind it.
         if FormatFlags.global_header.value & av.format.ContainerFormat(job.muxer, "w").flags:
             for stream in self._container.streams:
                 stream.codec_context.flags |= CodecFlags.global_header.value
         self._container.start_encoding()
-        if self._audio is not None:
+        self._track = SoundTrack(self._audio) if job.has_sound and self._audio is not None else None
+        if self._audio is not None and self._track is None:
             self._silence = _encode_silence(self._audio.codec_context)
         self._note = open_timeline()
         self.sent_bytes = 0
@@ -88,11 +88,12 @@ class FFmpegStream:
         # PyAV 18's plain muxers reject options of the network protocol; the tee muxer passes them on.
         return av.open(to_tee(job.url, {"f": job.muxer, **options}), "w", format="tee", container_options=dict(order))
 
-    def send(self, frame: Frame) -> None:
-        """Encode a frame and send it, with silence up to its time.
+    def send(self, frame: Frame, sound: Samples | None = None) -> None:
+        """Encode a frame and send it, with its sound, or with silence up to its time.
 
         Args:
             frame: I420, later than the one before.
+            sound: of a job with sound, int16 (n, 2); what follows that of the frame before.
 
         Raises:
             av.FFmpegError: the connection is lost, or the encoder failed.
@@ -109,7 +110,10 @@ class FFmpegStream:
         self._container.mux(packets)
         self.sent_bytes += sum(packet.size for packet in packets)
         self._note(frame.slot, arrived_ns, encoded_ns)
-        if self._audio is not None:
+        if self._track is not None:
+            if sound is not None:
+                self._mux_sound(self._track.encode(sound))
+        elif self._audio is not None:
             self._send_silence_until(slot / self._feed.fps)
 
     def close(self) -> None:
@@ -119,14 +123,20 @@ class FFmpegStream:
             av.FFmpegError: the server closed the connection before that.
             OSError: the last segment or the playlist could not be written.
         """
+        if self._track is not None:
+            self._mux_sound(self._track.finish())
         self._container.close()
+
+    def _mux_sound(self, packets: list[Any]) -> None:
+        self._container.mux(packets)
+        self.sent_bytes += sum(packet.size for packet in packets)
 
     def _send_silence_until(self, moment_s: Fraction) -> None:
         size = self._audio.codec_context.frame_size
-        while (self._num_audio - _PACKETS_AHEAD) * Fraction(size, _SAMPLE_RATE) <= moment_s:
+        while (self._num_audio - _PACKETS_AHEAD) * Fraction(size, RATE) <= moment_s:
             packet = av.Packet(self._silence)
             packet.stream = self._audio
-            packet.time_base = Fraction(1, _SAMPLE_RATE)
+            packet.time_base = Fraction(1, RATE)
             packet.pts = packet.dts = self._num_audio * size
             packet.duration = size
             packet.is_keyframe = True
@@ -164,7 +174,7 @@ def _encode_silence(context: Any) -> bytes:
     packets: list[bytes] = []
     for index in range(_PRIMING + 2):
         sound = av.AudioFrame.from_ndarray(np.zeros((2, context.frame_size), np.float32), "fltp", "stereo")
-        sound.sample_rate = _SAMPLE_RATE
+        sound.sample_rate = RATE
         sound.pts = index * context.frame_size
         packets += [bytes(packet) for packet in context.encode(sound)]
     return packets[-1]

@@ -12,6 +12,7 @@ from streaming.live.ffmpeg_stream import FFmpegStream
 from streaming.live.hls import PLAYLIST, HlsFolder
 from streaming.live.publisher import PublishJob
 from streaming.sinks.sink import Frame
+from streaming.sound.timeline import Samples
 
 
 class HlsStream(FFmpegStream):
@@ -34,9 +35,9 @@ class HlsStream(FFmpegStream):
             io_open=folder.open,
         )
 
-    def send(self, frame: Frame) -> None:
-        """Encode a frame and write it; raises OSError if a segment or the playlist could not be written."""
-        super().send(frame)
+    def send(self, frame: Frame, sound: Samples | None = None) -> None:
+        """Encode a frame and its sound, and write them; raises OSError if a segment or the playlist fails."""
+        super().send(frame, sound)
         self._folder.check()
         if self._keys.last == frame.slot and self._folder.num_segments:  # the frames before this key frame are complete
             self.num_kept = self._num_frames

@@ -18,8 +18,11 @@ from streaming.live.publisher import PublisherProcess, PublishJob
 from streaming.masking import mask
 from streaming.output.pacing import Clock, SystemClock
 from streaming.sinks.sink import Frame, Sink, StreamFormat
+from streaming.sound.reader import SoundReader
+from streaming.sound.timeline import Samples
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.25, 1.0
+_SOUND_AHEAD_S = 0.06  # beyond a frame's end: an encoder and two muxers hold one packet each, of 21 ms
 _STEADY_S = 30.0  # a connection that lasted this long resets the wait
 
 
@@ -30,7 +33,7 @@ class StreamTarget:
     Args:
         url: for libavformat.
         muxer: libavformat's name of the format, e.g. "flv".
-        audio: codec of the silent audio track.
+        audio: codec of the audio track, which is silent unless the show has a sound.
         options: of the muxer and of the network protocol.
         secrets: what must not be shown; none may be empty.
         profile: of H.264; "baseline" is for browsers, and no preset changes it.
@@ -69,8 +72,8 @@ class Publisher(Protocol):
         """Begin to connect, or check on the attempt; return whether the stream is on air; raises OSError if refused."""
         ...
 
-    def send(self, frame: Frame) -> None:
-        """Send a frame; raises OSError once the stream is lost."""
+    def send(self, frame: Frame, sound: Samples | None = None) -> None:
+        """Send a frame and its sound; raises OSError once the stream is lost."""
         ...
 
     def close(self) -> None:
@@ -119,6 +122,7 @@ class LiveSink(Sink):
         self.sent_bytes: int = 0
         self._sent_before = 0  # by earlier publishers
         self._num_sent = 0  # frames, by this publisher
+        self._sound: SoundReader | None = None
 
     @staticmethod
     @abstractmethod
@@ -146,7 +150,10 @@ class LiveSink(Sink):
             feed.encoder,
             target.stream,
             target.close_s,
+            feed.sound is not None,
         )
+        if feed.sound is not None:
+            self._sound = feed.sound.reader(feed.fps, ahead_s=_SOUND_AHEAD_S)
 
     def start(self) -> None:
         """Load the child process, which connects when there is a frame to send."""
@@ -165,7 +172,7 @@ class LiveSink(Sink):
                 self._publisher = self._dial(self._job)  # it loads during the wait
             if not self._is_on_air and not self._connect(self._publisher):
                 return False
-            self._publisher.send(frame)
+            self._publisher.send(frame, None if self._sound is None else self._sound.read(frame.slot))
             self._num_sent += 1
             self.sent_bytes = self._sent_before + self._publisher.sent_bytes
         except OSError as error:
@@ -205,6 +212,8 @@ class LiveSink(Sink):
             self._is_on_air = True
             self._since_s = self._clock.now()
             self._num_connections += 1
+            if self._sound is not None:
+                self._sound.restart()
             self.reconnects = self._num_connections - 1
             self._state = "on air"
         return self._is_on_air

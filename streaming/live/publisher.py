@@ -13,10 +13,13 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from streaming.output.fan_out import QUEUE_LENGTH
 from streaming.output.pacing import Clock, SystemClock
 from streaming.process.child import ChildProcess
 from streaming.sinks.sink import Frame
+from streaming.sound.timeline import Samples, to_samples
 
 READY, ON_AIR = "ready", "on air"  # states that the child reports
 CONNECT_S = 5.0  # for the server to accept the stream
@@ -41,7 +44,7 @@ class PublishJob:
         width: of a frame in pixels, even.
         height: of a frame in pixels, even.
         fps: slots per second, as a fraction: "30000/1001".
-        audio: codec of the silent audio track, e.g. "aac", or None for no audio.
+        audio: codec of the audio track, e.g. "aac", or None for no audio.
         options: of the muxer and of the network protocol. An unknown option is an error.
         profile: of H.264.
         bitrate: of the video in bit/s, constant; None for a variable one with a limit that suits the frame size.
@@ -49,6 +52,7 @@ class PublishJob:
         encoder: a name of `streaming.live.encoders`.
         stream: "module:Class" of what publishes it in the child, e.g. `streaming.live.ffmpeg_stream:FFmpegStream`.
         close_s: how long the end of the stream may take, in seconds.
+        has_sound: whether sound comes with the frames; otherwise the audio track is silent.
     """
 
     url: str = field(repr=False)
@@ -64,6 +68,7 @@ class PublishJob:
     encoder: str = "x264"
     stream: str = "streaming.live.ffmpeg_stream:FFmpegStream"
     close_s: float = 1.2
+    has_sound: bool = False
 
 
 def tls_options() -> dict[str, str]:
@@ -74,6 +79,27 @@ def tls_options() -> dict[str, str]:
     candidates = (ssl.get_default_verify_paths().cafile, *_ROOT_CERTIFICATES)
     found = next((path for path in candidates if path and Path(path).exists()), None)
     return {"tls_verify": "1", **({"ca_file": found} if found else {})}
+
+
+def to_message(frame: Frame, sound: Samples | None) -> tuple[Any, ...]:
+    """Return a frame and its sound as a message to a child process; `from_message` reads it."""
+    fields, picture = {"slot": frame.slot}, frame.picture.reshape(-1).data
+    if sound is None or not len(sound):
+        return fields, picture
+    data = np.ascontiguousarray(sound).reshape(-1).view(np.uint8).data
+    return {**fields, "sound": len(data)}, picture, data
+
+
+def from_message(fields: Mapping[str, Any], data: Any, shape: tuple[int, int]) -> tuple[Frame, Samples]:
+    """Return the frame and the sound of a message; views of its data.
+
+    Args:
+        fields, data: the message.
+        shape: of the frame.
+    """
+    whole = np.frombuffer(data, np.uint8)
+    num = len(whole) - fields.get("sound", 0)
+    return Frame(whole[:num].reshape(shape), fields["slot"]), to_samples(whole[num:])
 
 
 class PublisherProcess:
@@ -142,11 +168,12 @@ class PublisherProcess:
             raise TimeoutError("no answer")
         return self._is_on_air
 
-    def send(self, frame: Frame) -> None:
+    def send(self, frame: Frame, sound: Samples | None = None) -> None:
         """Send a frame; the stream must be on air.
 
         Args:
             frame: I420 of the job's size, later than the one before.
+            sound: of a job with sound, int16 (n, 2): what follows that of the frame before.
 
         Raises:
             OSError: the stream is lost; the reason may contain the key.
@@ -154,7 +181,7 @@ class PublisherProcess:
         reason = self._read_error(0)
         if reason is None:
             try:
-                self._child.send({"slot": frame.slot}, frame.picture.reshape(-1).data, timeout_s=_SEND_S)
+                self._child.send(*to_message(frame, sound), timeout_s=_SEND_S)
                 return
             except TimeoutError:
                 reason = "the network takes no more frames"

@@ -1,8 +1,9 @@
-"""The child process of a live stream: frames from the parent -> H.264 and silence -> a server or a folder.
+"""The child process of a live stream: frames from the parent -> H.264 and sound -> a server or a folder.
 
 python -m streaming.live.publisher_child      (started by `streaming.live.publisher`)
 
-It receives a `PublishJob` for each attempt to connect, then frames: {"slot": N} with I420 data. It sends
+It receives a `PublishJob` for each attempt to connect, then frames: {"slot": N} with I420 data, and {"sound": BYTES} if
+as many bytes of sound follow them. It sends
 {"state": "ready"} when it has loaded, {"state": "on air"} or {"error": REASON} for each attempt, and about once a
 second {"sent": BYTES}, for HLS with {"kept": FRAMES}. A stream that breaks ends the process with an error, status 1.
 """
@@ -24,12 +25,10 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 
 import streaming.live.ffmpeg_stream  # noqa: F401 - loaded before the first job arrives
-from streaming.live.publisher import CONNECT_S, ON_AIR, READY, PublishJob
+from streaming.live.publisher import CONNECT_S, ON_AIR, READY, PublishJob, from_message
 from streaming.process.child import ParentPipe
-from streaming.sinks.sink import Frame
 
 _CLEAR = {ECONNREFUSED, ECONNRESET, EHOSTUNREACH, ENETUNREACH, EPIPE, ETIMEDOUT}  # errors with a sufficient name
 
@@ -62,8 +61,7 @@ def _publish(job: PublishJob, parent: ParentPipe) -> int | None:
             report_every = ceil(Fraction(job.fps))
             number = 0
             while (message := parent.receive()) is not None:
-                fields, data = message
-                stream.send(Frame(np.frombuffer(data, np.uint8).reshape(stream.shape), fields["slot"]))
+                stream.send(*from_message(*message, stream.shape))
                 number += 1
                 if number % report_every == 0:
                     _say(parent, _counters(stream))

@@ -1,4 +1,4 @@
-"""One uninterrupted stream over WebRTC: frames -> H.264, with silent audio -> aiortc -> a WHIP server."""
+"""One uninterrupted stream over WebRTC: frames -> H.264, sound or silence -> Opus -> aiortc -> a WHIP server."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from streaming.live.webrtc import (
 )
 from streaming.live.whip_client import WhipSession, leave, publish
 from streaming.sinks.sink import Frame, StreamFormat
+from streaming.sound.timeline import Samples
+from streaming.sound.track import OPUS_BITRATE, SoundTrack, open_opus
 
 _CLOSE_S = 0.5  # each, for the server and for the connection
 _Result = TypeVar("_Result")
@@ -56,6 +58,7 @@ class WhipStream:
         self._context.gop_size = 2**15  # `send` requests key frames, by the clock and for the server
         self._session: WhipSession | None = None  # from the server's answer to the DELETE
         self._silence = Silence(job.audio_bitrate)
+        self._track = SoundTrack(open_opus(job.audio_bitrate or OPUS_BITRATE)) if job.has_sound else None
         self._first: int | None = None
         self._keys = KeyFrames(feed.fps)
         self._note = open_timeline()
@@ -72,11 +75,12 @@ class WhipStream:
             self._end()
             raise
 
-    def send(self, frame: Frame) -> None:
-        """Encode a frame and send it, with silence up to its time.
+    def send(self, frame: Frame, sound: Samples | None = None) -> None:
+        """Encode a frame and send it, with its sound, or with silence up to its time.
 
         Args:
             frame: I420, later than the one before.
+            sound: of a job with sound, int16 (n, 2); what follows that of the frame before.
 
         Raises:
             OSError: the connection is lost.
@@ -93,9 +97,12 @@ class WhipStream:
         self._note(frame.slot, arrived_ns, time.monotonic_ns())
         for packet in packets:
             packet.time_base = 1 / self._feed.fps
-        silence = self._silence.until(slot / self._feed.fps)
-        self.sent_bytes += sum(packet.size for packet in (*packets, *silence))
-        self._loop.call_soon_threadsafe(self._put, packets, silence)
+        if self._track is None:
+            heard = self._silence.until(slot / self._feed.fps)
+        else:
+            heard = [] if sound is None else self._track.encode(sound)
+        self.sent_bytes += sum(packet.size for packet in (*packets, *heard))
+        self._loop.call_soon_threadsafe(self._put, packets, heard)
 
     def close(self) -> None:
         """End the stream."""

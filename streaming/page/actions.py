@@ -149,6 +149,13 @@ def _set(controller: ShowController, values: dict[str, Any]) -> dict[str, Any]:
     return {"value": controller.set_control(values["name"], values["value"])}
 
 
+def _take_next(controller: ShowController, values: dict[str, Any]) -> dict[str, Any]:
+    number = next((cue["id"] for cue in controller.state()["cues"] if cue["state"] == "ready"), None)
+    if number is None:
+        raise ValueError("no cue is ready: prepare one first")
+    return controller.take(number, values["dissolve_s"])
+
+
 def _drop(controller: ShowController, values: dict[str, Any]) -> dict[str, Any]:
     controller.drop(values["cue"])
     return {}
@@ -180,6 +187,15 @@ ACTIONS = (
         lambda controller, values: controller.take(values["cue"], values["dissolve_s"]),
         is_quick=True,
     ),
+    Action(
+        "take_next",
+        "POST",
+        "/api/cues/next/take",
+        "Cross-fade to the first cue that is ready.",
+        (_DISSOLVE,),
+        _take_next,
+        is_quick=True,
+    ),
     Action("drop", "DELETE", "/api/cues/{cue}", "Remove a cue from the list.", (_CUE,), _drop, is_quick=True),
     Action(
         "set",
@@ -187,7 +203,7 @@ ACTIONS = (
         "/api/controls/{name}",
         "Set a control from the next frame on.",
         (
-            ActionField("name", "string", "one of the state's controls", 1, 64, is_required=True, is_in_path=True),
+            ActionField("name", "string", "one of the state's controls", 1, 160, is_required=True, is_in_path=True),
             ActionField("value", "number", "within the control's range", -1e300, 1e300, is_required=True),
         ),
         _set,

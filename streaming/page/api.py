@@ -17,8 +17,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from streaming.control.controller import FAILURES, NotReadyError, ShowController, UnknownError
+from streaming.control.controller import NotReadyError, ShowController, UnknownError
 from streaming.control.cues import MAX_DISSOLVE_S
+from streaming.control.timed_cues import FAILURES
 from streaming.page.actions import ACTIONS, Action, ActionField, is_text, read_json
 from streaming.page.connections import Limits
 from streaming.page.metrics import CONTENT_TYPE, to_prometheus

@@ -35,7 +35,7 @@ def describe(title: str, *, has_webrtc: bool) -> dict[str, Any]:
 
     Args:
         title: of the show.
-        has_webrtc: whether the live picture is available through WebRTC.
+        has_webrtc: whether the live picture is available through WebRTC, and the page may be the camera.
     """
     paths: dict[str, Any] = {}
     for action in ACTIONS:
@@ -45,7 +45,8 @@ def describe(title: str, *, has_webrtc: bool) -> dict[str, Any]:
     paths["/stats"] = {"get": _get("stats", "The show's statistics: frame times, late and dropped frames, sinks.")}
     paths["/api/cues/image"] = {"post": _upload()}
     if has_webrtc:
-        paths["/api/webrtc"] = {"post": _webrtc()}
+        paths["/api/webrtc"] = {"post": _webrtc("webrtc", "Answer a WebRTC offer with the live picture.")}
+        paths["/api/camera"] = {"post": _webrtc("camera", "Answer a WebRTC offer to be the camera of --input page.")}
     return {
         "openapi": "3.1.0",
         "info": {
@@ -132,7 +133,7 @@ def _upload() -> dict[str, Any]:
     }
 
 
-def _webrtc() -> dict[str, Any]:
+def _webrtc(name: str, summary: str) -> dict[str, Any]:
     text = {"type": "string", "maxLength": 2**16}
     schema = {
         "type": "object",
@@ -140,10 +141,10 @@ def _webrtc() -> dict[str, Any]:
         "required": ["sdp", "type"],
     }
     return {
-        "operationId": "webrtc",
-        "summary": "Answer a WebRTC offer with the live picture.",
+        "operationId": name,
+        "summary": summary,
         "requestBody": {"required": True, "content": {"application/json": {"schema": schema}}},
-        "responses": _responses("/api/webrtc"),
+        "responses": _responses(f"/api/{name}"),
     }
 
 

@@ -5,8 +5,10 @@ In the show's own process, loading aiortc and making packets in Python would tak
 
 from __future__ import annotations
 
+from streaming.live.publisher import to_message
 from streaming.process.child import ChildProcess
 from streaming.sinks.sink import Frame, StreamFormat
+from streaming.sound.timeline import Samples
 
 MAX_VIEWERS = 16  # connected, or about to connect
 _NICENESS = 10  # the show has priority
@@ -25,13 +27,19 @@ class ViewersProcess(ChildProcess):
     """
 
     def __init__(self, feed: StreamFormat, *, is_local: bool) -> None:
-        config = {"width": feed.width, "height": feed.height, "fps": str(feed.fps), "is_local": is_local}
+        config = {
+            "width": feed.width,
+            "height": feed.height,
+            "fps": str(feed.fps),
+            "is_local": is_local,
+            "has_sound": feed.sound is not None,
+        }
         super().__init__("streaming.page.viewers_child", config, niceness=_NICENESS, is_quiet=True)
 
-    def show(self, frame: Frame) -> None:
-        """Send an I420 frame to all viewers; raises OSError, and kills the child, if it does not take the frame."""
+    def show(self, frame: Frame, sound: Samples | None) -> None:
+        """Send an I420 frame and its sound to all viewers; raises OSError, and kills the child, if it takes neither."""
         try:
-            self.send({"slot": frame.slot}, frame.picture.reshape(-1).data, timeout_s=_SEND_S)
+            self.send(*to_message(frame, sound), timeout_s=_SEND_S)
         except TimeoutError:
             self.kill()
             raise

@@ -2,9 +2,9 @@
 
 python -m streaming.page.viewers_child      (started by `streaming.page.viewers`)
 
-The first message has width, height, fps and is_local. Then come frames, {"slot": N} with I420 data, and browsers'
-offers, {"id": N, "sdp": ...}. It sends {"id": N, "sdp": ...} or {"id": N, "error": ...} for each offer, and {"num": N}
-when the number of connected browsers changes.
+The first message has width, height, fps, is_local and has_sound. Then come frames, {"slot": N} with I420 data, with
+{"sound": BYTES} if as many bytes of sound follow them, and browsers' offers, {"id": N, "sdp": ...}. It sends {"id": N,
+"sdp": ...} or {"id": N, "error": ...} for each offer, and {"num": N} when the number of connected browsers changes.
 """
 
 from __future__ import annotations
@@ -18,14 +18,16 @@ from fractions import Fraction
 from typing import Any
 
 import av
-import numpy as np
 
 from streaming.live.encoders import ENCODERS, SOFTWARE
 from streaming.live.h264 import KeyFrames, open_video, to_video_frame
-from streaming.live.webrtc import RTCSessionDescription, VideoTrack, make_peer, offer_loopback, send_video
+from streaming.live.publisher import from_message
+from streaming.live.webrtc import RTCSessionDescription, VideoTrack, make_peer, offer_loopback, send_audio, send_video
 from streaming.page.viewers import MAX_VIEWERS
 from streaming.process.child import ParentPipe
 from streaming.sinks.sink import Frame, StreamFormat
+from streaming.sound.timeline import Samples
+from streaming.sound.track import OPUS_BITRATE, SoundTrack, open_opus
 
 _BITS_PER_PIXEL = 0.2  # more than live streams: viewers are near, and look closely
 _MIN_BITRATE, _MAX_BITRATE = 800_000, 8_000_000
@@ -40,23 +42,25 @@ class Viewers:
     Args:
         feed: frame size and rate.
         parent: gets the number of viewers.
+        has_sound: whether sound comes with the frames.
 
     Attributes:
         num: how many are connected.
     """
 
-    def __init__(self, feed: StreamFormat, parent: ParentPipe) -> None:
+    def __init__(self, feed: StreamFormat, parent: ParentPipe, *, has_sound: bool = False) -> None:
         self.num = 0
+        self._track = SoundTrack(open_opus(OPUS_BITRATE)) if has_sound else None
         self._parent = parent
         self._feed = feed
         self._loop = asyncio.get_running_loop()
-        self._tracks: dict[Any, VideoTrack] = {}  # by peer
+        self._tracks: dict[Any, tuple[VideoTrack, VideoTrack | None]] = {}  # of picture and sound, by peer
         self._closing: set[asyncio.Future[None]] = set()
         self._context: Any = None
         self._keys = KeyFrames(feed.fps, _KEY_INTERVAL_S)
 
-    def show(self, frame: Frame) -> None:
-        """Encode a frame and send it to all; may be called from any one thread.
+    def show(self, frame: Frame, sound: Samples) -> None:
+        """Encode a frame and its sound and send them to all; may be called from any one thread.
 
         Raises:
             av.FFmpegError: the encoder failed.
@@ -71,8 +75,9 @@ class Viewers:
             self._context.gop_size = 2**15
             self._keys.last = None
         video = to_video_frame(frame, feed, frame.slot, is_key=self._keys.is_key(frame.slot))
-        packets = self._context.encode(video)
-        self._loop.call_soon_threadsafe(self._send, [bytes(packet) for packet in packets], frame.slot)
+        packets = [bytes(packet) for packet in self._context.encode(video)]
+        heard = [] if self._track is None else self._track.encode(sound)
+        self._loop.call_soon_threadsafe(self._send, packets, heard, frame.slot)
 
     async def answer(self, offer: str) -> str:
         """Answer a browser's offer; once connected it gets the frames.
@@ -89,7 +94,9 @@ class Viewers:
         if len(self._tracks) >= MAX_VIEWERS:
             raise ValueError(f"{MAX_VIEWERS} watch, or are about to: use /stream.mjpeg")
         peer, track = make_peer(), VideoTrack("video")
-        self._tracks[peer] = track
+        is_heard = self._track is not None and re.search(r"(?m)^m=audio", offer) is not None
+        sound = VideoTrack("audio") if is_heard else None
+        self._tracks[peer] = track, sound
 
         def look() -> None:
             if peer.connectionState in _GONE:
@@ -104,6 +111,8 @@ class Viewers:
         self._loop.call_later(_CONNECT_S, give_up)
         try:
             send_video(peer, track, self._keys.request)
+            if sound is not None:
+                send_audio(peer, sound)
             await peer.setRemoteDescription(RTCSessionDescription(offer, "offer"))
             await peer.setLocalDescription(await peer.createAnswer())
             sdp = str(peer.localDescription.sdp)
@@ -129,15 +138,19 @@ class Viewers:
             self.num = num
             _say(self._parent, {"num": num})
 
-    def _send(self, packets: list[bytes], slot: int) -> None:
-        for data in packets:
-            for peer, track in self._tracks.items():
-                if peer.connectionState == "connected":
-                    packet = av.Packet(data)
-                    packet.pts = packet.dts = slot
-                    packet.time_base = 1 / self._feed.fps
-                    if not track.put(packet):
-                        self._keys.request()
+    def _send(self, packets: list[bytes], heard: list[Any], slot: int) -> None:
+        for peer, (track, sound) in self._tracks.items():
+            if peer.connectionState != "connected":
+                continue
+            for data in packets:
+                packet = av.Packet(data)
+                packet.pts = packet.dts = slot
+                packet.time_base = 1 / self._feed.fps
+                if not track.put(packet):
+                    self._keys.request()
+            if sound is not None:
+                for packet in heard:
+                    sound.put(packet)
 
 
 def main() -> None:
@@ -150,11 +163,12 @@ def main() -> None:
     if config["is_local"]:
         offer_loopback()
     feed = StreamFormat("", config["width"], config["height"], Fraction(config["fps"]), "i420", dict)
-    asyncio.run(_serve(parent, feed))
+    asyncio.run(_serve(parent, feed, has_sound=config["has_sound"]))
 
 
-async def _serve(parent: ParentPipe, feed: StreamFormat) -> None:
-    viewers, loop, ended = Viewers(feed, parent), asyncio.get_running_loop(), asyncio.Event()
+async def _serve(parent: ParentPipe, feed: StreamFormat, *, has_sound: bool) -> None:
+    viewers, loop, ended = Viewers(feed, parent, has_sound=has_sound), asyncio.get_running_loop(), asyncio.Event()
+    shape = feed.height * 3 // 2, feed.width
 
     async def answer(number: int, offer: str) -> None:
         try:
@@ -168,7 +182,7 @@ async def _serve(parent: ParentPipe, feed: StreamFormat) -> None:
             while (message := parent.receive()) is not None:
                 fields, data = message
                 if "slot" in fields:
-                    viewers.show(Frame(np.frombuffer(data, np.uint8).reshape(-1, feed.width), fields["slot"]))
+                    viewers.show(*from_message(fields, data, shape))
                 else:
                     asyncio.run_coroutine_threadsafe(answer(fields["id"], fields["sdp"]), loop)
         finally:

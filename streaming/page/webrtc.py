@@ -7,6 +7,7 @@ import contextlib
 import importlib.util
 import re
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -44,6 +45,7 @@ class PageWebRTC:
         self.num = 0
         self._limits = limits
         self._feed, self._is_local = feed, is_local
+        self._sound = None if feed.sound is None else feed.sound.reader(feed.fps)
         self._lock = threading.Lock()  # held while a message is sent to the child
         self._child: ViewersProcess | None = None
         self._loop = asyncio.get_running_loop()
@@ -76,8 +78,11 @@ class PageWebRTC:
         """
         child = self._child
         if child is not None and self.num:
+            sound = None if self._sound is None else self._sound.read(frame.slot)
             with self._lock, contextlib.suppress(OSError):  # `_listen` sees that it has ended
-                child.show(frame)
+                child.show(frame, sound)
+        elif self._sound is not None:
+            self._sound.restart()
 
     def close(self) -> None:
         """End the child; may be called from any thread."""
@@ -127,19 +132,33 @@ class PageWebRTC:
 
 
 def check(given: Any) -> str:
-    """Return an offer's SDP.
+    """Return the SDP of an offer to watch.
 
     Raises:
-        ValueError: it is not an offer, or asks for more than the video.
+        ValueError: it is not an offer, or asks for more than the video and the sound.
+    """
+    sdp, media = read_offer(given)
+    if media not in (["video"], ["video", "audio"]):
+        raise ValueError(f"an offer asks for video, or for video and audio; this one asks for {to_words(media)}")
+    return sdp
+
+
+def read_offer(given: Any) -> tuple[str, list[str]]:
+    """Return an offer's SDP, and the kind of each of its media, e.g. "video".
+
+    Raises:
+        ValueError: it is not an offer, or has too many candidates.
     """
     if not isinstance(given, dict) or given.get("type") != "offer" or not isinstance(given.get("sdp"), str):
         raise ValueError('an offer is an object, {"type": "offer", "sdp": "v=0..."}')
     sdp: str = given["sdp"]
     if not is_text(sdp):
         raise ValueError("this offer's sdp holds half of a surrogate pair")
-    media = re.findall(r"(?m)^m=(\w+)", sdp)
-    if media != ["video"]:
-        raise ValueError(f"an offer asks for video, once; this one asks for {', '.join(media[:5])[:60] or 'nothing'}")
     if len(re.findall(r"(?m)^a=candidate", sdp)) > _MAX_CANDIDATES:
         raise ValueError(f"an offer has at most {_MAX_CANDIDATES} candidates")
-    return sdp
+    return sdp, re.findall(r"(?m)^m=(\w+)", sdp)
+
+
+def to_words(media: Sequence[str]) -> str:
+    """Name the media of an offer in an error."""
+    return ", ".join(media[:5])[:60] or "nothing"

@@ -25,9 +25,10 @@ _QUEUE_LENGTH = 2  # messages that wait for the child, the one being written inc
 _MAX_BYTES = 2**28  # of one message
 
 
-def encode(fields: Mapping[str, Any], data: Data = b"") -> bytes:
+def encode(fields: Mapping[str, Any], *data: Data) -> bytes:
     """Return the line that precedes a message's data."""
-    size = {"size": len(data)} if len(data) else {}
+    total = sum(map(len, data))
+    size = {"size": total} if total else {}
     return json.dumps({**fields, **size}).encode() + b"\n"
 
 
@@ -108,12 +109,12 @@ class ChildProcess:
             self.close()
             raise OSError(errno.EAGAIN, "the system starts no more threads") from error
 
-    def send(self, fields: Mapping[str, Any], data: Data = b"", *, timeout_s: float = 5.0) -> None:
+    def send(self, fields: Mapping[str, Any], *data: Data, timeout_s: float = 5.0) -> None:
         """Queue a message; wait until there is room for it.
 
         Args:
             fields: the message, ready for JSON.
-            data: bytes that follow it; must not change afterwards.
+            data: bytes that follow it, one part after the other; must not change afterwards.
             timeout_s: how long to wait.
 
         Raises:
@@ -126,7 +127,7 @@ class ChildProcess:
                 raise BrokenPipeError("the child process has ended")
             if not is_free:
                 raise TimeoutError("the child process takes no more messages")
-            self._outbox.append((encode(fields, data), data))
+            self._outbox.append((encode(fields, *data), *data))
             self._changed.notify_all()
 
     def receive(self, timeout_s: float | None = None) -> Message | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 
-from runtime import Generator
+from runtime.chain import FrameSource
 from streaming.output.pacing import Pacer
 
 _FEW, _FEW_S = 3, 10  # late or dropped frames within these seconds: frames are made ahead
@@ -37,7 +37,7 @@ class Adaptation:
         self._calm_s = _CALM_S
         self._changed_at = 0  # slot of the last change
 
-    def update(self, generator: Generator) -> None:
+    def update(self, generator: FrameSource) -> None:
         """Decide on the next frame, which `generator` makes."""
         slot, troubles = self._pacer.next_slot, self._pacer.num_late + self._pacer.num_dropped
         if troubles > self._before:
@@ -50,7 +50,7 @@ class Adaptation:
         elif generator.has_half_detail:
             self._choose_detail(generator, slot, troubles)
 
-    def _choose_detail(self, generator: Generator, slot: int, troubles: int) -> None:
+    def _choose_detail(self, generator: FrameSource, slot: int, troubles: int) -> None:
         self._window.append((slot, troubles))
         while slot - self._window[0][0] > _WINDOW_S * self._fps:
             self._window.popleft()
@@ -63,12 +63,12 @@ class Adaptation:
         elif not is_full and slot - max(last_trouble, self._changed_at) > self._calm_s * self._fps:
             self._change(generator, slot, "full", "full detail again")
 
-    def _reduce(self, generator: Generator, slot: int) -> None:
+    def _reduce(self, generator: FrameSource, slot: int) -> None:
         if self._changed_at and slot - self._changed_at < _RELAPSE_S * self._fps:
             self._calm_s = min(_MAX_CALM_S, 2 * self._calm_s)
         self._change(generator, slot, "half", "half the detail, because frames run late (--adapt off keeps it)")
 
-    def _change(self, generator: Generator, slot: int, detail: str, line: str) -> None:
+    def _change(self, generator: FrameSource, slot: int, detail: str, line: str) -> None:
         generator.detail = detail
         self._changed_at = slot
         self._window.clear()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from runtime import Generator
+from runtime.chain import FrameSource
 from runtime.prompts.images import load_image
 from runtime.prompts.scene import Scene
 from streaming.show.fallback import to_i420
@@ -35,7 +35,7 @@ class AwayFrames:
         ValueError: there is no such scene or file, or the file is no picture.
     """
 
-    def __init__(self, what: str, generator: Generator, composite: Composite, pixels: str) -> None:
+    def __init__(self, what: str, generator: FrameSource, composite: Composite, pixels: str) -> None:
         self._composite = composite
         self._scene: Scene | None = None
         self._before: Scene | None = None  # the scene of the show, while that of the absence plays
@@ -63,7 +63,7 @@ class AwayFrames:
         """Whether frames of the show are needed although something else is behind the person."""
         return self._scene is not None and self._level > 0
 
-    def update(self, away_s: float, generator: Generator, now_s: Fraction) -> None:
+    def update(self, away_s: float, generator: FrameSource, now_s: Fraction) -> None:
         """Move the cross-fade.
 
         Args:

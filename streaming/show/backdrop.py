@@ -30,7 +30,7 @@ class Backdrop:
             return
 
         def dial(spec: str, width: int, height: int) -> InputReader:
-            return ChildInputReader(spec, width, height, fit)
+            return ChildInputReader(spec, width, height, fit=fit)
 
         self._clip = LiveInput(f"file://{path.absolute()}", width, height, dial=dial)
         try:

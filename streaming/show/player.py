@@ -9,15 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime import BundleError, EngineError, Generator
+from runtime.chain import Chain, FrameSource
 from runtime.engines.table import count_cores
 from runtime.prompts.images import load_image
 from streaming.control.controller import ShowController
 from streaming.control.cues import LIVE, PARTS, to_label
 from streaming.inputs.live_input import LiveInput
+from streaming.inputs.page_camera import PAGE, PageCamera
 from streaming.output.pacing import Clock, Pacer
+from streaming.shipped import find_shipped
 from streaming.show.adaptation import Adaptation
 from streaming.show.fallback import FallbackFrames, load_fallback
 from streaming.sinks.sink import Picture
+from streaming.sound.sound import INPUT, Sound
 
 if TYPE_CHECKING:
     from streaming.show.presenter import Presenter
@@ -34,6 +38,7 @@ class Player:
         bundle: folder of the bundle.
         controller: controls the generator from now on, and is closed with it.
         say: called with one line for each event.
+        sound: of the show; None for silence. It begins with the first frame.
 
     Attributes:
         generator: makes the frames now.
@@ -43,9 +48,17 @@ class Player:
     """
 
     def __init__(
-        self, options: argparse.Namespace, bundle: Path, controller: ShowController, say: Callable[[str], None]
+        self,
+        options: argparse.Namespace,
+        bundle: Path,
+        controller: ShowController,
+        say: Callable[[str], None],
+        sound: Sound | None = None,
     ) -> None:
         self._options, self._bundle, self._controller, self._say = options, bundle, controller, say
+        self._sound = sound
+        if sound is not None:
+            controller.others.append(sound)
         self._fallback: FallbackFrames | None = None
         self._input: LiveInput | None = None
         self._pacer: Pacer | None = None
@@ -66,6 +79,11 @@ class Player:
         ahead = ", one frame ahead" if self._pacer is not None and self._pacer.num_ahead else ""
         detail = "" if generator.detail == "full" else ", half the detail"
         return f"{generator.engine} {generator.precision}{ahead}{detail}"
+
+    @property
+    def link_ms(self) -> dict[str, float]:
+        """Name of each bundle of a chain -> its milliseconds per frame; empty without --then."""
+        return self.generator.link_ms if isinstance(self.generator, Chain) else {}
 
     def frames(self, pacer: Pacer, clock: Clock) -> Iterator[Picture]:
         """Return the show's frames; with --fallback they never end.
@@ -145,7 +163,9 @@ class Player:
 
     def _open_input(self) -> None:
         generator, options = self.generator, self._options
-        size, is_fed = (generator.width, generator.height), generator.has_live_input
+        # What uses the pictures: the composite, else the first bundle of a chain.
+        user = generator.links[0] if isinstance(generator, Chain) and self._presenter is None else generator
+        size, is_fed = (user.width, user.height), generator.has_live_input
         if options.input is None:
             if is_fed:
                 raise ValueError(
@@ -156,7 +176,11 @@ class Player:
         if not is_fed and self._presenter is None and "image" not in generator.takes:
             raise ValueError(f"{generator.manifest.name} takes no pictures: leave --input out")
         stand_in = None if options.fallback is None else load_image(options.fallback, *size)
-        self._input = self._controller.input = LiveInput(options.input, *size, stand_in=stand_in)
+        on_sound = self._sound.write if self._sound is not None and options.sound in (INPUT, PAGE) else None
+        if options.input == PAGE:  # which comes and goes
+            self._input = self._controller.input = PageCamera(*size, stand_in=stand_in, on_sound=on_sound)
+            return
+        self._input = self._controller.input = LiveInput(options.input, *size, stand_in=stand_in, on_sound=on_sound)
         if is_fed or self._presenter is not None:
             self._input.wait_picture(_INPUT_S)
 
@@ -168,6 +192,8 @@ class Player:
             if source is not None and (frame := source.frame()) is not latest:
                 self.generator.feed_live(frame)
                 latest = frame
+            if self._sound is not None and pacer.next_slot:
+                self._follow(self._sound, pacer)
             now_s = pacer.next_slot / pacer.fps
             self._controller.play(now_s)
             if self._options.adapt == "on":
@@ -177,35 +203,53 @@ class Player:
             else:
                 yield self._presenter.frame(self.generator, self._input, now_s)
 
+    def _follow(self, sound: Sound, pacer: Pacer) -> None:
+        """Let the sound begin with the show's first frame, and measure its levels."""
+        if not sound.has_begun:
+            sound.begin(float(pacer.deadline(0)))
+        sound.follow()
+
     def _threads(self) -> int | None:
         share = self._options.cpu_share
         return None if share is None else max(1, int(count_cores() * share))
 
-    def _open(self) -> Generator:
+    def _open(self) -> FrameSource:
         options = self._options
-        generator = Generator.open(
-            self._bundle,
-            engine=options.engine,
-            precision=options.precision,
-            pixels=options.pixels,
-            seed=options.seed,
-            trust_engines=options.trust_engines,
-            size=options.size,
-            threads=self._threads(),
-        )
+        how: dict[str, Any] = {
+            "engine": options.engine,
+            "precision": options.precision,
+            "pixels": options.pixels,
+            "seed": options.seed,
+            "trust_engines": options.trust_engines,
+            "size": options.size,
+            "threads": self._threads(),
+        }
+        generator: FrameSource
+        if options.then:
+            generator = Chain.open([self._bundle, *(find_shipped(Path(then)) for then in options.then)], **how)
+            if options.fallback is None:  # which is shown until all links are back
+                generator.on_left_out = self._tell_left_out
+        else:
+            generator = Generator.open(self._bundle, **how)
         generator.on_fall_back, generator.fit = self._say, options.fit
         return generator
+
+    def _tell_left_out(self, sentence: str) -> None:
+        self._say(sentence)
+        self._controller.attach(self.generator, "")  # its controls are gone
 
     def _reopen(self) -> None:
         """Open the generator again with the scene and the controls of the one that failed, and free that one."""
         failed, fresh = self.generator, self._open()
         try:
-            if fresh.manifest.sha256 != failed.manifest.sha256:
-                raise BundleError(f"{self._bundle} was changed during the show: put the old bundle back")
+            if _hashes(fresh) != _hashes(failed):
+                folders = " or ".join([str(self._bundle), *self._options.then])
+                raise BundleError(f"{folders} was changed during the show: put the old bundle back")
             if failed.scene is not None:
                 fresh.take(failed.scene, dissolve_s=0.0)
             for name, value in failed.controls.items():
-                if failed.manifest.controls[name].target != "seed":  # which the scene has
+                control = failed.manifest.controls.get(name)
+                if control is None or control.target != "seed":  # which the scene has
                     fresh.set_control(name, value)
         except BaseException:
             fresh.close()
@@ -214,3 +258,9 @@ class Player:
         self._controller.attach(fresh, "")
         with contextlib.suppress(EngineError):  # freeing a failed engine may fail too
             failed.close()
+
+
+def _hashes(generator: FrameSource) -> list[str]:
+    """Return the hashes of the bundles."""
+    links = generator.links if isinstance(generator, Chain) else (generator,)
+    return [link.manifest.sha256 for link in links]

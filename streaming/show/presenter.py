@@ -10,7 +10,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from runtime import EngineError, Generator
+from runtime import EngineError
+from runtime.chain import FrameSource
 from runtime.compositing.composite import Composite
 from streaming.control.controller import ShowController
 from streaming.inputs.live_input import LiveInput, Rgb
@@ -46,7 +47,7 @@ class Presenter:
     def __init__(
         self,
         options: argparse.Namespace,
-        generator: Generator,
+        generator: FrameSource,
         controller: ShowController,
         threads: int | None,
         say: Callable[[str], None],
@@ -54,7 +55,7 @@ class Presenter:
         self._controller, self._say = controller, say
         self._presence = Presence()
         self._latest: Rgb | None = None  # the live input's frame that was fed last
-        self._made: tuple[Generator, Picture] | None = None  # the show's last frame, and what made it
+        self._made: tuple[FrameSource, Picture] | None = None  # the show's last frame, and what made it
         self._is_broken = False
         self._backdrop: Backdrop | None = None
         self._away: AwayFrames | None = None
@@ -93,7 +94,7 @@ class Presenter:
         """Return what is behind the person, and the choices."""
         return {"what": self.behind, "choices": list(dict.fromkeys([*self._choices, self.behind]))}
 
-    def frame(self, generator: Generator, source: LiveInput, now_s: Fraction) -> Picture:
+    def frame(self, generator: FrameSource, source: LiveInput, now_s: Fraction) -> Picture:
         """Return the next frame, valid until the next call.
 
         Args:
@@ -178,7 +179,7 @@ class Presenter:
                 self._say(f"the person is left out from now on: {error}")
         return None
 
-    def _note(self, generator: Generator, now_s: Fraction) -> None:
+    def _note(self, generator: FrameSource, now_s: Fraction) -> None:
         """Decide whether a person is there, and tell the listeners of a change."""
         before = self.person
         self._presence.update(self.composite.person_share, now_s)

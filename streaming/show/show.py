@@ -41,6 +41,7 @@ class Show:
     def __init__(self, fan_out: FanOut, pacer: Pacer, clock: Clock, filler: FrameRepeater | None = None) -> None:
         self.first_frame_s: float | None = None
         self.engine = "starting"
+        self.link_ms: Mapping[str, float] = {}
         self._fan_out = fan_out
         self._pacer = pacer
         self._clock = clock
@@ -49,7 +50,7 @@ class Show:
         self._delivery: Delivery | None = None  # while frames are made ahead
         self._times = FrameTimes(pacer.fps)
         self._recent_s: deque[float] = deque(maxlen=_RECENT)
-        self._latest: Mapping[str, Any] = {"engine": self.engine, **self.stats().to_json()}
+        self._latest: Mapping[str, Any] = {"engine": self.engine, "links": [], **self.stats().to_json()}
 
     def latest(self) -> Mapping[str, Any]:
         """Return the statistics, at most a quarter of a second old, ready for JSON; callable from any thread.
@@ -118,7 +119,7 @@ class Show:
                 refresh_s = now_s + _REFRESH_S
                 stats = self.stats()
                 times, num_reported = self._times.last(self._times.num - num_reported), self._times.num
-                self._latest = {"engine": self.engine, **stats.to_json(), "times_ms": times}
+                self._latest = {"engine": self.engine, "links": self._links(), **stats.to_json(), "times_ms": times}
                 if on_refresh is not None:
                     on_refresh(stats)
             if num_slots is not None and slot + 1 >= num_slots:
@@ -126,6 +127,9 @@ class Show:
         if self._fan_out.is_reader_gone:
             return ShowEnd.READER_GONE
         return ShowEnd.INTERRUPTED if is_stopped() else ShowEnd.ALL_DEAD
+
+    def _links(self) -> list[dict[str, Any]]:
+        return [{"name": name, "ms": round(ms, 2)} for name, ms in self.link_ms.items()]
 
     def _pass_on(self, picture: Picture, slot: int) -> None:
         if self._pacer.num_ahead == 0:

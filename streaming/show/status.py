@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TextIO
 
@@ -106,7 +106,14 @@ def to_line(stats: ShowStats) -> str:
     return "  |  ".join(parts)
 
 
-def to_summary(stats: ShowStats, *, reason: str, engine: str, first_frame_s: float | None) -> str:
+def to_summary(
+    stats: ShowStats,
+    *,
+    reason: str,
+    engine: str,
+    first_frame_s: float | None,
+    link_ms: Mapping[str, float] | None = None,
+) -> str:
     """Write the summary of a show.
 
     Args:
@@ -114,6 +121,7 @@ def to_summary(stats: ShowStats, *, reason: str, engine: str, first_frame_s: flo
         reason: why it ended.
         engine: name and precision.
         first_frame_s: seconds from the start of the process to the first frame, or None if there was none.
+        link_ms: name of each bundle of a chain -> the median milliseconds of its last frames; None without a chain.
 
     Returns:
         A few lines of text, without a line break at the end.
@@ -130,6 +138,9 @@ def to_summary(stats: ShowStats, *, reason: str, engine: str, first_frame_s: flo
         ),
         ("clock", f"{stats.late} frames late, {stats.dropped} slots dropped{filled}"),
     ]
+    if link_ms:
+        parts = "  ".join(f"{name} {ms:.2f}" for name, ms in link_ms.items())
+        head.insert(2, ("chain", f"{parts} ms a frame, the medians of the last frames"))
     rows = [("sink", "written", "dropped", "errors", "")]
     for sink in stats.sinks:
         numbers = (str(sink.written), str(sink.dropped), str(sink.errors))

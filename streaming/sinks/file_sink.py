@@ -13,11 +13,15 @@ import importlib
 import itertools
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streaming.errors import SinkError
 from streaming.sinks.output_file import OutputFile
 from streaming.sinks.sink import Frame, Sink, StreamFormat
+
+if TYPE_CHECKING:  # they load the encoder's library
+    from streaming.sound.reader import SoundReader
+    from streaming.sound.track import SoundTrack
 
 fcntl: Any = importlib.import_module("fcntl") if os.name == "posix" else None
 _MUXERS = {
@@ -43,6 +47,8 @@ class FileSink(Sink):
         self._path = Path(spec)
         self._container: Any = None
         self._stream: Any = None
+        self._track: SoundTrack | None = None
+        self._sound: SoundReader | None = None
         self._first: int | None = None
         self._result = ""
         self.sent_bytes: int = 0
@@ -87,11 +93,16 @@ class FileSink(Sink):
             )
             self._stream = add_video(self._container, self._feed, encoder, encoder.recording)
             self._pixels = encoder.pixels
+            if self._feed.sound is not None:
+                from streaming.sound.track import SoundTrack, add_aac
+
+                self._track = SoundTrack(add_aac(self._container, None))
+                self._sound = self._feed.sound.reader(self._feed.fps)
         except (av.FFmpegError, OSError) as error:
             raise SinkError(f"sink {self.name} cannot be written: {_reason(error)}") from error
 
     def write(self, frame: Frame) -> bool:
-        """Encode a frame and write the packets."""
+        """Encode a frame and its sound, and write the packets."""
         import av
 
         from streaming.live.h264 import to_video_frame
@@ -105,6 +116,8 @@ class FileSink(Sink):
                 self._first = frame.slot
             video = to_video_frame(frame, self._feed, frame.slot - self._first, pixels=self._pixels)
             packets = self._stream.encode(video)
+            if self._track is not None and self._sound is not None:
+                packets += self._track.encode(self._sound.read(frame.slot))
             self._container.mux(packets)
             self.sent_bytes += sum(packet.size for packet in packets)
         except (av.FFmpegError, OSError) as error:
@@ -151,6 +164,8 @@ class FileSink(Sink):
             try:
                 if is_wanted:
                     self._container.mux(self._stream.encode(None))
+                    if self._track is not None:
+                        self._container.mux(self._track.finish())
             finally:
                 if self._container is not None:
                     self._container.close()

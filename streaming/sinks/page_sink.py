@@ -152,6 +152,7 @@ class PageSink(Sink):
         from streaming.control.controller import ShowController
         from streaming.page.api import ControlRoom
         from streaming.page.app import make_app
+        from streaming.page.camera import camera_route
         from streaming.page.guard import RequestGuard, is_loopback
         from streaming.page.webrtc import PageWebRTC, is_installed
 
@@ -168,8 +169,9 @@ class PageSink(Sink):
         guard = RequestGuard(self._host, self._token)
         routes = room.routes(has_webrtc=is_installed())
         if is_installed():
-            self._webrtc = PageWebRTC(feed, limits, is_local=is_loopback(self._host))
-            routes.append(self._webrtc.route())
+            is_local = is_loopback(self._host)
+            self._webrtc = PageWebRTC(feed, limits, is_local=is_local)
+            routes += [self._webrtc.route(), camera_route(controller, limits, is_local=is_local)]
         return make_app(self._broadcast, self._stats, self._jpeg, guard, routes)
 
     def _serve(self, is_running: threading.Event) -> None:
@@ -208,6 +210,8 @@ class PageSink(Sink):
         feed = self._feed
         about = {"title": feed.title, "width": feed.width, "height": feed.height, "wanted_fps": float(feed.fps)}
         about["has_webrtc"] = self._webrtc is not None
+        if feed.sound is not None:
+            about["sound"] = feed.sound.to_json()
         return {**about, **feed.stats()}
 
     def _jpeg(self) -> bytes | None:

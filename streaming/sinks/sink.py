@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 if TYPE_CHECKING:  # it loads the runtime, which most sinks do not need
     from streaming.control.controller import ShowController
+    from streaming.sound.sound import Sound
 
 Picture = npt.NDArray[np.uint8]
 
@@ -35,6 +36,7 @@ class StreamFormat:
         controller: the show's controller, or None.
         preset: a name of `streaming.live.presets`, whose rules live streams follow; "" for none.
         encoder: a name of `streaming.live.encoders`; "" if no sink encodes H.264.
+        sound: the show's sound; None for silence.
     """
 
     title: str
@@ -46,6 +48,7 @@ class StreamFormat:
     controller: ShowController | None = None
     preset: str = ""
     encoder: str = "x264"
+    sound: Sound | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import av
 import numpy as np
 import onnxruntime
 import pytest
@@ -111,6 +112,27 @@ def test_moviepy_clip(bundle: Path, tmp_path: Path) -> None:
 def test_import_onnx(tmp_path: Path) -> None:
     printed = run("import_onnx.py", tmp_path / "model.onnx", tmp_path / "inverted")
     assert printed.splitlines()[-1] == "a picture of brightness 200 became one of 55"
+
+
+@pytest.mark.live
+def test_person_over_scene(bundle: Path, tmp_path: Path) -> None:
+    clip = tmp_path / "talk.mkv"
+    with av.open(str(clip), "w") as container:
+        video: Any = container.add_stream("libx264", rate=30)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio: Any = container.add_stream("pcm_s16le", rate=48_000, layout="mono")
+        hum = np.rint(8000 * np.sin(np.arange(1600) * 2 * np.pi * 300 / 48_000)).astype(np.int16)[np.newaxis]
+        for number in range(60):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(np.full((72, 64), 120, np.uint8), "yuv420p")))
+            block: Any = av.AudioFrame.from_ndarray(hum, "s16", "mono")
+            block.sample_rate, block.pts = 48_000, 1600 * number
+            container.mux(audio.encode(block))
+        container.mux(video.encode(None))
+    run("person_over_scene.py", bundle, ROOT / "bundles" / "person", clip, tmp_path / "out.mkv", 3)
+    frames, num_audio = decode(tmp_path / "out.mkv")
+    assert len(frames) > 10
+    assert (frames[0].width, frames[0].height) == (64, 48)
+    assert num_audio * 1024 / 48_000 > 1.5
 
 
 @pytest.mark.live

@@ -6,7 +6,8 @@ from fractions import Fraction
 
 import pytest
 
-from streaming.arguments import Cue, parse
+from streaming.arguments import parse
+from streaming.control.cues import Cue
 from streaming.sinks.table import KINDS
 
 

@@ -102,6 +102,11 @@ def test_other_errors_keep_their_types(bundle: Path, tmp_path: Path) -> None:
         stream(bundle, to=["null"], engine="tensorrt")
 
 
+def test_the_camera_of_the_page_needs_a_page(bundle: Path) -> None:
+    with pytest.raises(ValueError, match="--input page is the camera of a browser on the page: add --to http://"):
+        stream(bundle, to=["null"], input="page")
+
+
 def test_the_status_tells_that_no_sink_is_left(bundle: Path) -> None:
     assert stream(bundle, to=[ScriptedSink("broken", {"write": SinkError("it failed")})], engine="onnxruntime") == 1
 

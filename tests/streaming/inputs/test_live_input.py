@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +135,53 @@ def write_clip(path: Path) -> Path:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered(number), "yuv420p")))
         container.mux(stream.encode(None))
     return path
+
+
+def write_clip_with_clicks(path: Path) -> Path:
+    """Write two seconds at 25 per second; frames 12 and 37 are bright, and a click lies at the begin of each."""
+    import av
+
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25, options={"bf": "2"})
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio = container.add_stream("pcm_s16le", rate=44_100, layout="mono")
+        for number in range(50):
+            is_marked = number in (12, 37)
+            container.mux(video.encode(av.VideoFrame.from_ndarray(numbered(50 if is_marked else 5), "yuv420p")))
+            samples = np.zeros((1, 1764), np.int16)
+            samples[:, :90] = 20_000 * is_marked
+            block = av.AudioFrame.from_ndarray(samples, "s16", "mono")
+            block.sample_rate, block.pts = 44_100, number * 1764
+            container.mux(audio.encode(block))
+        container.mux(video.encode(None))
+    return path
+
+
+def test_picture_and_sound_of_a_file_are_in_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = FakeClock(50.0)
+    monkeypatch.setattr(time, "monotonic", clock.now)
+    monkeypatch.setattr(time, "sleep", clock.advance)
+    flashes: list[float] = []
+    blocks: list[tuple[np.ndarray, float]] = []
+    for item in islice(read(str(write_clip_with_clicks(tmp_path / "a.mkv")), 32, 24, with_sound=True), 400):
+        if isinstance(item, tuple):
+            blocks.append(item)
+            assert item[1] >= clock.now() - 0.05, "sound comes before it is to be heard"
+        elif item.mean() > 150:
+            flashes.append(clock.now())
+    ends = [at_s + len(samples) / 48_000 for samples, at_s in blocks]
+    loud = [(at_s, np.flatnonzero(samples[:, 0] > 5000)) for samples, at_s in blocks]
+    clicks = [at_s + where[0] / 48_000 for at_s, where in loud if len(where)]
+    assert len(flashes) >= 4, "the file is repeated"
+    pairs = list(zip(flashes, clicks, strict=False))
+    assert max(abs(flash - click) for flash, click in pairs) < 0.01
+    gaps = [abs(at_s - end) for (_, at_s), end in zip(blocks[1:], ends, strict=False)]
+    assert max(gaps) < 0.06, "also where the file begins again"
+
+
+def test_a_file_without_sound_says_so(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="it has no sound"):
+        next(read(str(write_clip(tmp_path / "clip.mkv")), 32, 24, with_sound=True))
 
 
 LISTS = {

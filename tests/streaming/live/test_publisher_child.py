@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import av
+import numpy as np
 import pytest
 
 from streaming.live.ffmpeg_stream import FFmpegStream
 from streaming.live.hls_stream import HlsStream
-from streaming.live.publisher import PublishJob
+from streaming.live.publisher import PublishJob, from_message, to_message
 from streaming.process.child import encode
 from streaming.sinks.sink import Frame
 from tests.streaming.doubles import WAIT_S, card_error, closed_port, colour_card, decode, number_of, numbered, to_i420
@@ -68,6 +69,56 @@ def test_frames_come_back_in_order_on_time_and_with_sound(tmp_path: Path) -> Non
     assert times == pytest.approx([k * 1001 / 30000 for k in range(50)], abs=0.001)
     assert num_audio * 1024 / 48000 >= times[-1]
     assert (frames[0].colorspace, frames[0].color_range) == (1, 1)  # BT.709, limited
+
+
+def heard(path: Path) -> tuple[np.ndarray, float]:
+    """Return the decoded sound of a file, one side of it, and when it begins in seconds."""
+    parts, begins_s = [], None
+    with av.open(str(path)) as container:
+        for frame in container.decode(audio=0):
+            begins_s = frame.time if begins_s is None else begins_s
+            parts.append(frame.to_ndarray()[0])
+    assert begins_s is not None
+    return np.concatenate(parts), float(begins_s)
+
+
+@pytest.mark.parametrize(("name", "muxer"), [("a.flv", "flv"), ("a.ts", "mpegts"), ("a.m3u8", "hls")])
+def test_sound_is_heard_when_its_picture_is_seen(tmp_path: Path, name: str, muxer: str) -> None:
+    kind = HlsStream if muxer == "hls" else FFmpegStream
+    stream = kind(PublishJob(str(tmp_path / name), muxer, 64, 48, "25", "aac", has_sound=True))
+    click = np.zeros((1920, 2), np.int16)
+    click[:96] = 20_000
+    for slot in range(75):
+        is_marked = slot % 25 == 12
+        stream.send(Frame(numbered(50 if is_marked else 5), slot), click if is_marked else np.zeros_like(click))
+    stream.close()
+    frames, _ = decode(tmp_path / name)
+    flashes = [float(frame.time) for frame in frames if number_of(frame.to_ndarray()[:48]) > 30]
+    wave, begins_s = heard(tmp_path / name)
+    loud = np.flatnonzero(np.abs(wave) > 0.2) / 48_000 + begins_s
+    clicks = loud[np.diff(loud, prepend=-1) > 0.5]
+    assert len(flashes) == 3
+    assert clicks.tolist() == pytest.approx(flashes, abs=0.025)  # the muxers hide at most one packet of the encoder
+
+
+def test_the_audio_track_goes_on_when_the_sound_is_late(tmp_path: Path) -> None:
+    stream = FFmpegStream(job(tmp_path / "a.flv", has_sound=True))
+    nothing = np.zeros((0, 2), np.int16)
+    for slot in range(50):
+        stream.send(Frame(numbered(slot), slot), np.zeros((19_200, 2), np.int16) if slot % 10 == 9 else nothing)
+    stream.close()
+    frames, num_audio = decode(tmp_path / "a.flv")
+    assert [number_of(frame.to_ndarray()[:48]) for frame in frames] == list(range(50))
+    assert num_audio * 1024 / 48_000 == pytest.approx(2.0, abs=0.05)
+
+
+def test_a_message_holds_a_frame_and_its_sound() -> None:
+    sound = np.arange(20, dtype=np.int16).reshape(10, 2)
+    for given in (sound, None, sound[:0]):
+        fields, *data = to_message(Frame(numbered(7), 3), given)
+        frame, samples = from_message(fields, b"".join(data), (72, 64))
+        assert (frame.slot, number_of(frame.picture[:48])) == (3, 7)
+        assert samples.tolist() == ([] if given is None else given.tolist())
 
 
 @pytest.mark.parametrize(("name", "muxer"), [("a.flv", "flv"), ("a.ts", "mpegts"), ("a.m3u8", "hls")])

@@ -6,10 +6,12 @@ import asyncio
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import aiortc
+import numpy as np
 import pytest
 
 from streaming.errors import SinkError
@@ -19,6 +21,8 @@ from streaming.sinks import whip_sink
 from streaming.sinks.sink import Frame
 from streaming.sinks.table import make_sinks
 from streaming.sinks.whip_sink import WhipSink
+from streaming.sound.sound import Sound
+from streaming.sound.timeline import RATE
 from tests.fakes import FakeClock
 from tests.streaming.doubles import WAIT_S, card_error, colour_card, feed, number_of, numbered, to_i420
 
@@ -32,6 +36,7 @@ class Server:
         offer_loopback(alone=True)
         self.frames: list[Any] = []
         self.num_sounds = 0
+        self.heard: list[np.ndarray] = []
         self.changed = threading.Condition()
         self.requests: list[tuple[str, str, str]] = []
         self.status = 201
@@ -93,6 +98,7 @@ class Server:
                         self.frames.append(frame)
                     else:
                         self.num_sounds += 1
+                        self.heard.append(frame.to_ndarray().reshape(-1, 2)[:, 0])
                     self.changed.notify_all()
         except aiortc.mediastreams.MediaStreamError:
             return
@@ -135,10 +141,10 @@ def server() -> Iterator[Server]:
 class Publisher:
     """A sink, and the slots of its frames."""
 
-    def __init__(self, spec: str, width: int = 64, height: int = 48) -> None:
+    def __init__(self, spec: str, width: int = 64, height: int = 48, sound: Sound | None = None) -> None:
         self.clock = FakeClock()
         self.sink = WhipSink(spec, clock=self.clock)
-        self.sink.open(feed(width, height))
+        self.sink.open(replace(feed(width, height), sound=sound))
         self.sink.start()
         self.slot = self.num_taken = 0
 
@@ -174,6 +180,23 @@ def test_a_peer_decodes_the_show(server: Server) -> None:
     assert {request[2] for request in server.requests} == {"Bearer SECRET token"}
     assert "SECRET" not in show.sink.state() + show.sink.result() + show.sink.name
     assert show.sink.result() == "1 connection"
+
+
+def test_a_peer_hears_the_sound(server: Server) -> None:
+    sound = Sound("a tone", clock=FakeClock(0.0))
+    sound.begin(0.0)
+    wave = np.rint(16_000 * np.sin(2 * np.pi * 1000 * np.arange(8 * RATE) / RATE)).astype(np.int16)
+    sound.timeline.write(np.repeat(wave[:, np.newaxis], 2, axis=1), 0)
+    show = Publisher(f"whip+http://{server.place}/whip/x", sound=sound)
+    show.write_until(lambda: show.sink.is_up())
+    while show.slot < 150:
+        assert show.write()
+    with server.changed:
+        assert server.changed.wait_for(lambda: server.num_sounds >= 150, WAIT_S)
+    show.sink.close()
+    heard = np.concatenate(server.heard)[RATE : 2 * RATE]
+    assert np.argmax(np.abs(np.fft.rfft(heard))) == pytest.approx(1000, abs=3)
+    assert np.abs(heard).max() == pytest.approx(16_000, rel=0.2)
 
 
 def test_colours_arrive_as_they_left(server: Server) -> None:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,14 +28,15 @@ class Chromium:
         url: what it shows.
         width: of the window in pixels.
         height: of the window in pixels.
+        flags: further options of the browser.
     """
 
-    def __init__(self, url: str, width: int = 1280, height: int = 800) -> None:
+    def __init__(self, url: str, width: int = 1280, height: int = 800, flags: Sequence[str] = ()) -> None:
         assert PROGRAM is not None, "no Chromium here"
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage"]
         self._process = subprocess.Popen(
-            [PROGRAM, *options, "--remote-debugging-port=0", "--remote-allow-origins=*", "--mute-audio",
+            [PROGRAM, *options, *flags, "--remote-debugging-port=0", "--remote-allow-origins=*", "--mute-audio",
              f"--user-data-dir={self._profile.name}", f"--window-size={width},{height}", "about:blank"],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip

@@ -315,11 +315,12 @@ KEYS = st.sampled_from(["text", "seed", "dissolve_s", "cue", "name", "value", "d
 @pytest.mark.live
 def test_strange_messages_of_each_kind_are_answered(room: Room) -> None:
     """Every request is answered without an internal error, and the room works as before."""
-    names = ["prepare", "prompt", "take", "drop", "set", "animate", "behind", "nothing"]
+    names = ["prepare", "prompt", "take", "take_next", "drop", "set", "animate", "behind", "nothing"]
     paths = [
         "/api/cues",
         "/api/prompt",
         "/api/cues/1/take",
+        "/api/cues/next/take",
         "/api/cues/x",
         "/api/controls/motion",
         "/api/input/animate",

@@ -13,6 +13,7 @@ from PIL import Image
 from runtime import BundleError, EngineError
 from streaming.arguments import parse
 from streaming.control.controller import ShowController
+from streaming.inputs.page_camera import PageCamera
 from streaming.output.pacing import Pacer
 from streaming.show.player import Player
 from tests import tiny
@@ -53,6 +54,44 @@ def test_a_person_of_the_input_stands_before_the_show(tmp_path: Path) -> None:
     assert frames[-1].shape == (72, 64)
     assert np.all(frames[-1][:48, 44:] == 235), "white, and mirrored"
     assert frames[-1][:48, :20].std() > 3, "the show is seen beside it"
+
+
+def test_the_show_begins_without_the_page_s_camera(tmp_path: Path) -> None:
+    show, matte = tiny.build(tmp_path / "tiny"), build_matte(tmp_path / "matte")
+    words = ["--engine", "onnxruntime", "--input", "page", "--matte", str(matte), "--to", "http://127.0.0.1:0"]
+    controller, clock = ShowController(), FakeClock()
+    with Player(parse([str(show)]), show, ShowController(), lambda _: None) as alone:
+        expected = [frame.copy() for frame in islice(alone.frames(Pacer(FakeClock(), Fraction(30)), FakeClock()), 3)]
+    with Player(parse([str(show), *words]), show, controller, lambda _: None) as player:
+        frames = player.frames(Pacer(clock, Fraction(30)), clock)
+        assert all(np.array_equal(next(frames), frame) for frame in expected), "nobody is over the show yet"
+        assert controller.state()["input"]["state"] == "no camera yet"
+        with pytest.raises(ValueError, match="the input page has no picture: no frame has arrived yet"):
+            controller.animate()
+        camera = player._input
+        assert isinstance(camera, PageCamera)
+        camera._latest.put(np.full((48, 64, 3), 255, np.uint8))
+        camera.wait_picture(30.0)
+        last = [frame.copy() for frame in islice(frames, 12)][-1]
+    assert np.all(last[:48, 4:60] == 235), "somebody all in white"
+
+
+def test_a_bundle_with_a_live_input_gets_the_stand_in_until_the_page_s_camera_is_there(tmp_path: Path) -> None:
+    folder = tiny.build(tmp_path / "tiny", live=True)
+    Image.fromarray(np.full((48, 64, 3), 200, np.uint8)).save(tmp_path / "slate.png")
+    fed: list[int] = []
+    words = ["--engine", "onnxruntime", "--input", "page", "--fallback", str(tmp_path / "slate.png")]
+    clock = FakeClock()
+    with Player(parse([str(folder), *words]), folder, ShowController(), lambda _: None) as player:
+        feed = player.generator.feed_live
+        player.generator.feed_live = lambda frame: (fed.append(int(frame[0, 0, 0])), feed(frame))  # type: ignore[method-assign]
+        frames = player.frames(Pacer(clock, Fraction(30)), clock)
+        next(frames)
+        assert isinstance(player._input, PageCamera)
+        player._input._latest.put(np.full((48, 64, 3), 90, np.uint8))
+        player._input.wait_picture(30.0)
+        next(frames)
+    assert fed == [200, 90]
 
 
 def test_a_control_of_the_matte_may_be_a_cue(tmp_path: Path) -> None:

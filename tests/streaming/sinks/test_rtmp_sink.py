@@ -8,8 +8,10 @@ import shutil
 import socket
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
 from streaming.errors import SinkError
@@ -18,6 +20,8 @@ from streaming.live.publisher import PublisherProcess, PublishJob
 from streaming.output.fan_out import FanOut
 from streaming.sinks.rtmp_sink import RtmpSink
 from streaming.sinks.sink import Frame
+from streaming.sound.sound import Sound
+from streaming.sound.timeline import RATE, Samples
 from tests.fakes import FakeClock
 from tests.streaming.doubles import WAIT_S, ScriptedSink, feed, numbered
 
@@ -66,6 +70,7 @@ class FakeLink:
     def __init__(self, network: FakeNetwork, job: PublishJob) -> None:
         self.job = job
         self.slots: list[int] = []
+        self.sounds: list[Samples] = []
         self.is_alive = True
         self.sent_bytes, self.num_kept = 0, None
         self.is_ready = self.is_closed = False
@@ -87,11 +92,13 @@ class FakeLink:
         self._num_polls += 1
         return self._num_polls > self._network.num_polls
 
-    def send(self, frame: Frame) -> None:
+    def send(self, frame: Frame, sound: Samples | None = None) -> None:
         if len(self.slots) >= self._num_frames:
             self.is_alive = False
             raise ConnectionResetError("the server has closed SECRET?token=SECRET")
         self.slots.append(frame.slot)
+        if sound is not None:
+            self.sounds.append(sound)
         self.sent_bytes += 1000
 
     def close(self) -> None:
@@ -171,6 +178,31 @@ def test_a_refused_publisher_is_used_again() -> None:
     assert len(network.attempts_s) == 5
     assert [(link.is_closed, bool(link.slots)) for link in network.links] == [(True, False), (False, True)]
     assert sink.errors == 3  # a refusal, a silence, a refusal: the same news twice counts once
+
+
+def test_a_stream_carries_the_sound_from_its_first_frame_on_also_after_a_break() -> None:
+    network = FakeNetwork([20, FOR_EVER])
+    sound = Sound("mic", clock=network.clock)
+    sound.begin(0.0)
+    sound.timeline.write(np.arange(8 * RATE, dtype=np.int32).repeat(2).reshape(-1, 2).astype(np.int16), 0)
+    sink = RtmpSink(URL, dial=network.dial, clock=network.clock, rng=random.Random(1))
+    sink.open(replace(feed(fps=25), sound=sound))
+    sink.start()
+    network.show(sink, range(100))
+    first, second = (np.concatenate(link.sounds)[:, 0] for link in network.links)
+    assert network.links[0].job.has_sound
+    begin = network.links[1].slots[0]
+    for heard, slot in ((first, 0), (second, begin)):
+        expected = np.arange(slot * RATE // 25, slot * RATE // 25 + len(heard), dtype=np.int32).astype(np.int16)
+        assert np.array_equal(heard, expected)
+    assert len(second) >= (100 - begin) * RATE // 25
+
+
+def test_without_a_sound_none_is_sent() -> None:
+    network = FakeNetwork([FOR_EVER])
+    network.show(network.sink(), range(3))
+    assert not network.links[0].sounds
+    assert not network.links[0].job.has_sound
 
 
 def test_waits_double_up_to_a_cap_and_jitter_takes_up_to_half_off() -> None:

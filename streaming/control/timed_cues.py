@@ -1,0 +1,185 @@
+"""Cues at given times of a show, from the command line's `--cue`, and scenes in turn.
+
+They have a background thread of their own, as they wait for idle moments. Each is prepared when the one before it has
+faded in, or 2 s before it is due if that comes first.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from itertools import cycle, islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from runtime import BundleError, EngineError
+from runtime.prompts.background import BackgroundThread
+from streaming.control.controls import ControlHolder
+from streaming.control.cues import PARTS, Cue, CueEntry, to_label, to_prompts
+
+if TYPE_CHECKING:
+    from runtime.chain import FrameSource
+    from streaming.inputs.live_input import LiveInput
+
+PREPARING_S = 2  # a timed cue is prepared at least this long before it is due
+FAILURES = (ValueError, BundleError, EngineError)
+
+
+class TimedCues(ABC):
+    """The part of a `ShowController` that knows the time.
+
+    Attributes:
+        input: the live input, or None.
+        before_frame: each is called without arguments by the show's thread before it begins a frame.
+    """
+
+    def __init__(self) -> None:
+        self.input: LiveInput | None = None
+        self.before_frame: list[Callable[[], object]] = []
+        self._lock = threading.Lock()
+        self._is_closed = False
+        self._timed_background: BackgroundThread[None] = BackgroundThread()
+        self._timed: list[CueEntry] = []  # in order of time; only the first is prepared
+        self._timed_controls: list[Cue] = []
+        self._dissolve_s = 1.0
+        self._now_s = Fraction(0)  # time of the show
+        self._busy_s = Fraction(1)  # until then frames need the CPU: the show begins, or a scene fades in
+        self._cycle: Iterator[str] | None = None  # names of scenes
+        self._cycle_s = Fraction(0)
+        self._say: Callable[[str], None] = print
+
+    def schedule(self, cues: Sequence[Cue], *, dissolve_s: float, say: Callable[[str], None]) -> None:
+        """Add timed cues, before the show begins; a prompt that is due within `PREPARING_S` is prepared at once.
+
+        Args:
+            cues: in any order; the parts of a prompt that share a time are one prompt.
+            dissolve_s: seconds over which each prompt fades in.
+            say: called with one line for each cue that fails during the show.
+
+        Raises:
+            ValueError: a cue is not for this generator, is there twice, or has a bad value.
+            BundleError: the files of the text encoder are damaged.
+            EngineError: a package for text is missing.
+            NotReadyError: there is no generator yet.
+        """
+        generator = self._ready()
+        controls = sorted((cue for cue in cues if cue.kind not in PARTS), key=lambda cue: cue.at_s)
+        for cue in controls:
+            self._target(cue.kind).check_control(cue.kind, cue.value)
+        timed = [CueEntry(0, to_label(parts), parts, at_s, "waiting") for at_s, parts in to_prompts(cues)]
+        for entry in timed:
+            if entry.is_live and self.input is None:
+                raise ValueError(
+                    f"the cue at {float(entry.at_s):g} s uses the picture of a live input, and there is no live "
+                    "input: add --input webcam, --input testcard, or a file or an address"
+                )
+            blank = np.zeros((generator.height, generator.width, 3), np.uint8)
+            generator.check(**{**entry.parts, "image": blank} if entry.is_live else entry.parts)
+        self._timed, self._timed_controls, self._dissolve_s, self._say = timed, controls, dissolve_s, say
+        self._prepare_timed()
+
+    def cycle(self, scenes: Sequence[str], every_s: Fraction) -> None:
+        """Show the bundle's scenes in turn, without an end, until somebody takes a cue.
+
+        Args:
+            scenes: names; the first is on air already.
+            every_s: seconds for which each is shown.
+        """
+        self._cycle, self._cycle_s = islice(cycle(scenes), 1, None), every_s
+        self._extend(every_s)
+
+    def play(self, now_s: Fraction) -> None:
+        """Apply the timed cues that are due. A prompt that is not ready yet is taken as soon as it is.
+
+        Args:
+            now_s: time of the next frame in seconds of the show; called by the show's thread before each frame.
+        """
+        for listener in tuple(self.before_frame):
+            listener()
+        while self._timed_controls and self._timed_controls[0].at_s <= now_s:
+            cue = self._timed_controls.pop(0)
+            try:
+                self._target(cue.kind).set_control(cue.kind, cue.value)
+            except FAILURES as error:
+                self._report(cue.at_s, to_line(error))
+            self._notify()
+        with self._lock:
+            self._now_s = now_s
+            is_due = bool(self._timed) and self._timed[0].at_s <= now_s
+        if not is_due:
+            self._prepare_timed()
+            return
+        self._prepare_timed(is_due=True)
+        with self._lock:
+            entry = self._timed[0] if self._timed else None
+            if entry is None or entry.at_s > now_s or entry.state == "preparing":
+                return
+            self._timed.pop(0)
+            try:
+                if entry.state == "ready":
+                    self._show(entry, self._dissolve_s)
+                    self._busy_s = now_s + Fraction(self._dissolve_s)
+            except FAILURES as error:
+                entry.error = to_line(error)
+        if entry.error:
+            self._report(entry.at_s, entry.error)
+        self._extend(entry.at_s + self._cycle_s)
+        self._prepare_timed()
+        self._notify()
+
+    @abstractmethod
+    def _ready(self) -> FrameSource:
+        """Return the generator; raises NotReadyError if there is none yet."""
+
+    @abstractmethod
+    def _target(self, control: str) -> ControlHolder:
+        """Return what a control of this name belongs to."""
+
+    @abstractmethod
+    def _show(self, entry: CueEntry, dissolve_s: float) -> None:
+        """Take a cue that is ready; needs the lock."""
+
+    @abstractmethod
+    def _make(self, entry: CueEntry) -> None:
+        """Prepare a cue; its state says whether that has failed."""
+
+    @abstractmethod
+    def _notify(self) -> None:
+        """Tell the listeners that the state has changed."""
+
+    def _extend(self, at_s: Fraction) -> None:
+        """Add the next scene of a cycle as a timed cue, if no other is left."""
+        with self._lock:
+            if self._cycle is None or self._timed:
+                return
+            name = next(self._cycle)
+            self._timed.append(CueEntry(0, name, {"scene": name}, at_s, "waiting"))
+        self._prepare_timed()
+
+    def _report(self, at_s: Fraction, error: str) -> None:
+        self._say(f"the cue at {float(at_s):g} s is left out: {error}")
+
+    def _prepare_timed(self, *, is_due: bool = False) -> None:
+        """Begin to prepare the next timed prompt if it is time; one that needs the live input only when it is due."""
+        with self._lock:
+            if not self._timed or self._timed[0].state != "waiting":
+                return
+            entry = self._timed[0]
+            is_time = self._now_s >= min(self._busy_s, entry.at_s - PREPARING_S) and not entry.is_live
+            if is_due or is_time:
+                self._timed_background.submit(lambda: self._make_timed(entry))
+                entry.state = "preparing"
+
+    def _make_timed(self, entry: CueEntry) -> None:
+        """Prepare a timed cue; on its own background thread."""
+        if not self._is_closed:
+            self._make(entry)
+            self._notify()
+
+
+def to_line(error: Exception) -> str:
+    """Return an error as one line."""
+    return " ".join(str(error).split())

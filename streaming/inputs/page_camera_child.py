@@ -1,0 +1,258 @@
+"""The child process of the page's camera: offers from the parent; frames, sound and answers to it.
+
+python -m streaming.inputs.page_camera_child      (started by `streaming.inputs.page_camera`)
+
+The first message has width and height. Then come browsers' offers, {"id": N, "sdp": ..., "is_local": ...}. It sends
+
+    {"id": N, "sdp": ...}         for an offer, or {"id": N, "error": REASON}
+    {"camera": N}                 when the browser of an offer is connected; 0 when it is not any more
+    {"frame": N}                  with height x width x 3 bytes of RGB; of frames that wait, only the newest is sent
+    {"sound": N, "at": SECONDS}   with N samples, int16 stereo at 48 kHz; the time.monotonic of the first of them
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any
+
+import av
+import numpy as np
+import numpy.typing as npt
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from streaming.inputs.page_camera import MAX_OFFERS
+from streaming.inputs.webrtc_receiver import receive, take_all
+from streaming.live.webrtc import RTCSessionDescription, make_peer, offer_loopback
+from streaming.process.child import ParentPipe
+from streaming.sound.timeline import RATE
+
+_MEMORY_BYTES = 3 << 30  # of address space
+_MAX_SIDE = 4096  # of a browser's frame in pixels
+_MAX_ASPECT = 4  # its longer side is at most so many times the shorter one
+_MAX_SOUNDS = 50  # blocks that wait, a second of sound
+_CONNECT_S = 15.0  # for a browser that has been answered
+_GONE = ("failed", "closed", "disconnected")
+_CODECS = {"video": ("VP8|H264", "neither VP8 nor H.264"), "audio": ("opus/48000/2", "no Opus")}
+
+Rgb = npt.NDArray[np.uint8]
+
+
+class Fitting:
+    """Converts decoded frames to RGB of one size, cropped around the centre.
+
+    Args:
+        width: of the result in pixels.
+        height: of the result in pixels.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        self._size = width, height
+        self._reformatter = VideoReformatter()
+
+    def fit(self, frame: Any) -> Rgb | None:
+        """Return a frame as uint8 (height, width, 3) RGB, owned by the caller; None if its size is not allowed."""
+        width, height = self._size
+        longer, shorter = max(frame.width, frame.height), min(frame.width, frame.height)
+        if longer > _MAX_SIDE or longer > _MAX_ASPECT * shorter:
+            return None
+        scale = max(width / frame.width, height / frame.height)
+        whole = max(width, round(frame.width * scale)), max(height, round(frame.height * scale))
+        how = Interpolation.AREA if scale < 1 else Interpolation.BICUBIC
+        pixels = self._reformatter.reformat(frame, *whole, "rgb24", interpolation=how).to_ndarray()
+        left, top = (whole[0] - width) // 2, (whole[1] - height) // 2
+        return np.ascontiguousarray(pixels[top : top + height, left : left + width])
+
+
+class Outbox:
+    """Sends messages from a thread of its own. Of frames only the newest waits, and of sound one second.
+
+    Args:
+        parent: gets the messages.
+        fitting: converts frames.
+    """
+
+    def __init__(self, parent: ParentPipe, fitting: Fitting) -> None:
+        self._parent, self._fitting = parent, fitting
+        self._news = threading.Condition()
+        self._words: deque[dict[str, Any]] = deque()
+        self._sounds: deque[tuple[dict[str, Any], bytes]] = deque(maxlen=_MAX_SOUNDS)
+        self._frame: Any = None
+        self._num_frames = 0
+
+    def say(self, fields: dict[str, Any]) -> None:
+        """Send a message without data."""
+        with self._news:
+            self._words.append(fields)
+            self._news.notify_all()
+
+    def show(self, frame: Any) -> None:
+        """Send a decoded frame, unless a newer one comes before it is sent."""
+        with self._news:
+            self._frame = frame
+            self._news.notify_all()
+
+    def play(self, block: Any) -> None:
+        """Send decoded sound that has just arrived."""
+        at_s = time.monotonic() - block.samples / RATE
+        with self._news:
+            self._sounds.append(({"sound": block.samples, "at": at_s}, block.to_ndarray().tobytes()))
+            self._news.notify_all()
+
+    def run(self) -> None:
+        """Send until the parent ends."""
+        with contextlib.suppress(OSError):
+            while True:
+                self.send()
+
+    def send(self) -> None:
+        """Wait for something, and send all of it; raises OSError if the parent has ended."""
+        with self._news:
+            self._news.wait_for(lambda: self._words or self._sounds or self._frame is not None)
+            words, sounds, frame = list(self._words), list(self._sounds), self._frame
+            self._words.clear()
+            self._sounds.clear()
+            self._frame = None
+        for fields in words:
+            self._parent.send(fields)
+        for fields, data in sounds:
+            self._parent.send(fields, data)
+        if frame is not None and (pixels := self._fitting.fit(frame)) is not None:
+            self._num_frames += 1
+            self._parent.send({"frame": self._num_frames}, pixels.reshape(-1).data)
+
+
+class Cameras:
+    """The browser that is the camera, and those that are about to be; belongs to one event loop.
+
+    Args:
+        outbox: gets what the camera sends.
+    """
+
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+        self._numbers: dict[Any, int] = {}  # of the offers, by peer
+        self._camera: Any = None  # the peer whose frames are used
+        self._tasks: set[asyncio.Future[Any]] = set()
+
+    async def answer(self, number: int, offer: str) -> str:
+        """Answer a browser's offer; once connected it is the camera.
+
+        Args:
+            number: of the offer.
+            offer: SDP with all its candidates.
+
+        Returns:
+            SDP with all candidates of this machine.
+
+        Raises:
+            Exception: aiortc raises many types on a bad offer.
+        """
+        if len(self._numbers) > MAX_OFFERS:  # the camera itself included
+            raise ValueError("too many devices want to be the camera: try again in a moment")
+        peer = make_peer()
+        self._numbers[peer] = number
+        peer.on("connectionstatechange", lambda: self._look(peer))
+        peer.on("track", lambda track: self._keep(take_all(track, lambda frame: self._take(peer, track.kind, frame))))
+        asyncio.get_running_loop().call_later(_CONNECT_S, self._give_up, peer)
+        try:
+            for kind, (codec, lack) in _CODECS.items():
+                if re.search(rf"(?m)^m={kind} ", offer):
+                    if not re.search(rf"(?im)^a=rtpmap:\d+ ({codec})", offer):
+                        raise ValueError(f"the browser has {lack}")
+                    receive(peer, kind)
+            await peer.setRemoteDescription(RTCSessionDescription(offer, "offer"))
+            await peer.setLocalDescription(await peer.createAnswer())
+            return str(peer.localDescription.sdp)
+        except BaseException:
+            self._numbers.pop(peer, None)
+            await peer.close()
+            raise
+
+    def _look(self, peer: Any) -> None:
+        if peer.connectionState == "connected" and peer in self._numbers and peer is not self._camera:
+            before, self._camera = self._camera, peer
+            self._outbox.say({"camera": self._numbers[peer]})
+            if before is not None:
+                self._hang_up(before)
+        elif peer.connectionState in _GONE:
+            self._hang_up(peer)
+
+    def _give_up(self, peer: Any) -> None:
+        if peer is not self._camera:
+            self._hang_up(peer)
+
+    def _hang_up(self, peer: Any) -> None:
+        if self._numbers.pop(peer, None) is None:
+            return
+        if peer is self._camera:
+            self._camera = None
+            self._outbox.say({"camera": 0})
+        self._keep(peer.close())
+
+    def _take(self, peer: Any, kind: str, frame: Any) -> None:
+        if peer is self._camera:
+            (self._outbox.show if kind == "video" else self._outbox.play)(frame)
+
+    def _keep(self, work: Coroutine[Any, Any, Any]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def limit_memory() -> None:
+    """Limit this process's memory, so that a malicious stream harms only this process."""
+    if sys.platform != "win32":
+        import resource
+
+        with contextlib.suppress(ValueError, OSError):  # the limit is lower already
+            resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
+
+
+def main() -> None:
+    """Serve browsers until the parent's messages end."""
+    limit_memory()
+    av.logging.set_level(None)
+    parent = ParentPipe()
+    if (message := parent.receive()) is None:
+        return
+    config, _ = message
+    outbox = Outbox(parent, Fitting(config["width"], config["height"]))
+    threading.Thread(target=outbox.run, daemon=True).start()
+    asyncio.run(_serve(parent, outbox))
+
+
+async def _serve(parent: ParentPipe, outbox: Outbox) -> None:
+    cameras, loop, ended = Cameras(outbox), asyncio.get_running_loop(), asyncio.Event()
+
+    async def answer(number: int, offer: str) -> None:
+        try:
+            outbox.say({"id": number, "sdp": await cameras.answer(number, offer)})
+        except Exception as error:  # noqa: BLE001 - aiortc raises many types on a bad offer
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+            outbox.say({"id": number, "error": reason})
+
+    def read() -> None:
+        try:
+            while (message := parent.receive()) is not None:
+                fields, _ = message
+                if fields["is_local"]:
+                    offer_loopback()
+                asyncio.run_coroutine_threadsafe(answer(fields["id"], fields["sdp"]), loop)
+        finally:
+            loop.call_soon_threadsafe(ended.set)
+
+    threading.Thread(target=read, daemon=True).start()
+    await ended.wait()
+
+
+if __name__ == "__main__":
+    main()
+    os._exit(0)  # without waiting for threads: browsers notice the end by themselves

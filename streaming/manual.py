@@ -1,0 +1,135 @@
+"""The help text of `python -m streaming`."""
+
+from __future__ import annotations
+
+DESCRIPTION = """\
+Stream endless video from a trained generator, live, to one or more sinks.
+
+sinks:
+{sinks}
+"""
+EPILOG = """\
+examples:
+  python -m streaming
+      the bundle that ships with the project, on a page at
+      {page}
+  python -m streaming bundles/landscape --image photo.jpg --to clip.mp4 \\
+          --seconds 20
+      animate a photo and record it for 20 seconds
+  python -m streaming bundles/landscape --clip holiday.mp4 --to longer.mp4
+      continue a video where it ends
+  python -m streaming bundles/landscape --text "calm sea" \\
+          --cue 20:text="storm clouds" --cue 20:wind_x=0.5 \\
+          --cue 60:image=photo.jpg --dissolve 3
+      change the weather after 20 seconds, and the place after a minute
+  python -m streaming bundles/mine --to rtmp://live.twitch.tv/app/KEY \\
+          --preset twitch --to night.mkv
+      a live stream, recorded at the same time
+  python -m streaming --to webcam --to {page}
+      a camera for video calls, and a page to watch and control it
+  python -m streaming --to - | ffplay -f rawvideo -pixel_format yuv420p \\
+          -video_size WIDTHxHEIGHT -framerate FPS -
+      raw frames for another program; the first line of the show has the size
+      and the frame rate
+
+prompts:
+  --image animates a picture, --clip continues a video or an animated GIF from
+  its last frames, and --text describes the scene in English. A bundle takes
+  some of them, alone or together, and decides how they combine. The shipped
+  landscape uses the text only without an image or clip. With an image and
+  a clip, the clip sets the motion of the image; both should show the same
+  place. Without a prompt the bundle's scenes follow one another (--every);
+  without scenes, or with --seed, the seed decides. --moving says what of
+  the picture may move. A scene from a seed or a text
+  changes over time as the bundle specifies; a scene from an image or a clip
+  stays.
+
+live input:
+  --input webcam, webcam:DEVICE, page, testcard, a video file, or an address
+  that FFmpeg opens (rtsp://, http://, rtmp:// ...). A file is repeated. With
+  page, a browser that has the page open is the camera, e.g. that of a phone;
+  the show begins without it. --image input animates the picture at the start
+  of the show, --cue SECONDS:image=input the picture at that time, and the page
+  or its API the current picture. A bundle with a live input, such as an
+  imported one, gets every frame. If the input fails, its last frame is shown;
+  after five seconds the --fallback picture, or black. It is reopened until it
+  works again.
+  --matte puts the person of the input over the show, at matte.x and matte.y, as
+  large as matte.size says. A clip of --behind is repeated; what is behind may
+  be changed on the page. While the input is lost, nobody is shown.
+
+sound:
+  --sound mic, mic:DEVICE (its number or part of its name), a file, which is
+  repeated, or an address. --sound input is the sound of the file or address of
+  --input, in step with its picture. Without --sound, live streams are silent
+  and recordings have no sound. Recordings, RTMP, SRT and HLS get AAC, WHIP and
+  the page Opus. The controls sound.gain and sound.mute, and a meter, are on the
+  page. If the source fails, there is silence until it works again. If the
+  sound is ahead of a camera's picture, make --sound-delay longer.
+
+chains:
+  --then BUNDLE feeds each frame of the show into the live input of the next
+  bundle, e.g. an imported model that changes pictures; several make a longer
+  chain. Prompts, --input and the frame rate are the first bundle's; the size of
+  the frames is the last one's. The controls of a later bundle are called
+  NAME.CONTROL, with -2, -3 ... behind the NAME of a bundle that occurs again. A
+  later bundle that fails in every engine is left out; with --fallback, the
+  fallback picture is shown until all bundles are back.
+
+cues:
+  --cue SECONDS:KIND=VALUE changes the show at that time. KIND is text, image,
+  clip, seed or scene, or the name of a control. Cues for the same time are one
+  prompt; a seed alone keeps the text. A prompt is prepared in the background,
+  when the one before it has faded in or 2 s before it is due, and fades in over
+  --dissolve seconds.
+  Cues are checked before the show as far as possible. A cue that fails during
+  the show, e.g. because its file is gone, is left out and reported in one
+  line.
+
+played like an instrument:
+  --map CONTROL=SOURCE lets a control follow the sound from frame to frame.
+  SOURCE is audio.level, audio.bass, audio.middle, audio.high or audio.onset,
+  also with a range: motion=audio.bass:0.2..1.5. While the source moves, it wins
+  over the page.
+  --osc PORT receives OSC: /everframe/control/NAME value, /everframe/text,
+  /everframe/seed, /everframe/scene, /everframe/cue/take N, /everframe/take and
+  /everframe/dissolve S. --osc-out HOST:PORT sends the controls, the levels and
+  what is on air. --midi with --midi-map plays it with a MIDI controller; see
+  examples/midi-map.toml. docs/control.md has all addresses and keys.
+
+frame rate:
+  Frame k is due k / fps seconds after the first, and one interval later once
+  frames are made ahead (--adapt). A frame is late if it is
+  delayed by more than half an interval. If the engine is whole intervals
+  behind, these slots are dropped. Each sink has its own thread and a queue of
+  two frames: a slow sink drops frames, which are counted, and never affects
+  the other sinks.
+
+failures:
+  A sink that fails is closed, or reconnects; the others go on. If no frame
+  comes for a quarter of a second, e.g. while another engine takes over, the
+  last one is repeated. With --fallback the show goes on when every engine has
+  failed: the picture is shown, and the engine is reopened with the same scene
+  and controls.
+
+recordings:
+  Written to NAME.partial and renamed at the end; this replaces an older file
+  of that name. If the process is killed, NAME.partial can be played, MP4 and
+  Matroska alike; at most the last half second is missing (x264 at 24 fps). The
+  next recording to NAME keeps it as NAME.recovered-1.
+
+access:
+  Only this machine can open the page, unless HOST is 0.0.0.0 or an address of
+  your network. Then anyone with the printed token can watch and control the
+  show. A stream key is never shown or logged, but other users of this machine
+  can see it in the list of processes: --to env:NAME takes the sink from a
+  variable.
+
+exit status:
+  0  the show ended: --seconds, Ctrl-C, SIGTERM, a closed terminal, or the
+     reader of "-" has left; every file is closed
+  1  no sink is left, or none has received a frame
+  2  an error in the arguments, the bundle, the engine, or a sink that cannot
+     be opened: one line explains it, and no files are left behind
+  130  a second Ctrl-C: stopped at once, recordings stay .partial
+"""

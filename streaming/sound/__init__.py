@@ -1,0 +1,1 @@
+"""The show's sound: where it comes from, its place in time, and its encoding."""
