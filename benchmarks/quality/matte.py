@@ -51,6 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--clips", type=Path, required=True, metavar="DIR", help="clips, and their mattes in DIR/alpha")
     add("--frames", type=int, default=75, metavar="N", help="of each clip (75)")
     add("--feather", type=float, metavar="F", help="control matte.feather (its default)")
+    add("--noise", type=float, default=0.0, metavar="D", help="noise of a dim camera: its deviation, of 255 (0)")
     add("--engine", default="auto", metavar="E", help="see `latency` (auto)")
     add("--sheet", type=Path, metavar="FILE.png", help="write a picture: frame, raw matte, refined matte, known matte")
 
@@ -61,6 +62,8 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
     Raises:
         ValueError, BundleError, EngineError, OSError: an argument, a file or the bundle cannot be used.
     """
+    if not 0 <= options.noise <= 100:
+        raise ValueError(f"--noise is {options.noise:g}, expected 0 to 100")
     if options.frames < 2:
         raise ValueError(f"--frames is {options.frames}, expected 2 or more")
     known = sorted((options.clips / "alpha").glob("*_alpha.mp4"))
@@ -90,6 +93,7 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
         "benchmark": "matte",
         "bundle": options.bundle.name,
         "frames": options.frames,
+        "noise": options.noise,
         "clips": found,
         "means": means,
         "gains": {part: _gains(kind, found) for kind, part in _WITHOUT.items()},
@@ -136,6 +140,7 @@ def _measure(clip: Path, matte: Path, options: argparse.Namespace) -> tuple[dict
     width, height = width // 2 * 2, height // 2 * 2
     values: dict[str, dict[str, list[float]]] = {kind: {name: [] for name in _FIGURES} for kind in _KINDS}
     partial = {kind: PartialMatte(part, width, height, options.feather) for kind, part in _WITHOUT.items()}
+    random = np.random.default_rng(0)
     before: dict[str, Alpha] = {}
     shown: list[Pixels] = []
     opened = {"engine": options.engine, "pixels": "rgb"}
@@ -152,6 +157,9 @@ def _measure(clip: Path, matte: Path, options: argparse.Namespace) -> tuple[dict
             if number == options.frames:
                 break
             picture, known = frame[:height, :width], mask[:height, :width, 0].astype(np.float32) * _SCALE
+            if options.noise:
+                noisy = picture + random.normal(0, options.noise, picture.shape)
+                picture = noisy.round().clip(0, 255).astype(np.uint8)
             over_black.feed_live(picture)
             over_white.feed_live(picture)
             raw.feed_live(np.asarray(Image.fromarray(picture).resize((raw.width, raw.height), Image.Resampling.BOX)))

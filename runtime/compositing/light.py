@@ -65,7 +65,8 @@ class Light:
         if wrap:
             around = self._blurred(share)
             own = self._blurred((near * gain + added) * share) / np.maximum(around, 0.05)
-            added = (added + wrap * (1 - around) * (self._blurred(far) - own)).astype(np.float32)
+            amount = wrap * np.minimum(2 * (1 - around), 1)  # half of the blur is outside: all of it at a straight edge
+            added = (added + amount * (self._blurred(far) - own)).astype(np.float32)
         return np.ascontiguousarray(added[None], np.float32), np.array([[gain]], np.float32)
 
     def _tone(self, far: Floats, near: Floats, share: Floats, tone: float) -> tuple[np.float32, Floats]:
