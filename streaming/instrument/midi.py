@@ -41,7 +41,9 @@ class MidiInput:
         except ImportError as error:
             raise ValueError("--midi needs mido and python-rtmidi: pip install everframe[midi]") from error
         except Exception as error:  # each backend has errors of its own
-            raise ValueError(f"--midi cannot list the MIDI inputs: {error}") from error
+            raise ValueError(
+                f"--midi cannot list the MIDI inputs: {error}; on Linux, load the sequencer: modprobe snd-seq"
+            ) from error
         self.name = _choose(port, names)
         self._backend = backend
         self._port: Any = None
