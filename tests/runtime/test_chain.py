@@ -140,6 +140,26 @@ def test_a_live_input_with_a_mask_is_used_everywhere(bundle: Path, live_bundle: 
         check_same(chain, hand)
 
 
+def test_a_view_of_a_live_frame_is_checked_and_shown_everywhere(bundle: Path, live_bundle: Path) -> None:
+    light, dark = (np.full((48, 64, 3), level, np.uint8) for level in (200, 20))
+    with Generator.open(live_bundle, engine="onnxruntime") as generator:
+        assert generator.live_size == (64, 48)
+        generator.feed_view(light)
+        generator.feed_view(dark)  # the mask that waits is not forgotten
+        assert np.all(next(generator)[8:] == 20)
+        generator.feed_live(light, np.zeros((48, 64), np.uint8))
+        assert not np.all(next(generator)[8:] == 200)
+        generator.feed_view(light)
+        assert np.all(next(generator)[8:] == 200)
+        for wrong in (light[:, :32], light.astype(np.float32), light[..., 0]):
+            with pytest.raises(ValueError, match=r"a live frame must be uint8 \(48, 64, 3\), got"):
+                generator.feed_view(wrong)
+    with Generator.open(bundle, engine="onnxruntime") as generator:
+        assert generator.live_size is None
+        with pytest.raises(ValueError, match="tiny has no live input"):
+            generator.feed_view(light)
+
+
 def test_three_links_and_a_bundle_that_follows_itself(prompted_bundle: Path, trail: Path) -> None:
     with (
         Chain.open([prompted_bundle, trail, trail], engine="onnxruntime") as chain,
