@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import re
 import sys
@@ -34,10 +35,12 @@ from streaming.live.webrtc import RTCSessionDescription, make_peer, offer_loopba
 from streaming.process.child import ParentPipe
 from streaming.sound.timeline import RATE
 
-_MEMORY_BYTES = 3 << 30  # of address space
+_MEMORY_BYTES = 2 << 30  # of address space
 _MAX_SIDE = 4096  # of a browser's frame in pixels
 _MAX_ASPECT = 4  # its longer side is at most so many times the shorter one
 _MAX_SOUNDS = 50  # blocks that wait, a second of sound
+_NEW_S = 1.0  # sound that is further from its time than this has a new time
+_CLOCK_ERROR = 1e-3  # by which a sender's clock may be slow
 _CONNECT_S = 15.0  # for a browser that has been answered
 _GONE = ("failed", "closed", "disconnected")
 _CODECS = {"video": ("VP8|H264", "neither VP8 nor H.264"), "audio": ("opus/48000/2", "no Opus")}
@@ -71,6 +74,34 @@ class Fitting:
         return np.ascontiguousarray(pixels[top : top + height, left : left + width])
 
 
+class SoundClock:
+    """Times blocks of sound that arrive unevenly, as on a busy machine.
+
+    The packets' own timestamps are exact, but begin anywhere. The block that came with the least delay says where.
+    """
+
+    def __init__(self) -> None:
+        self._sample = 0  # of the sender, at the begin of the latest block
+        self._timestamp = 0
+        self._begin_s = math.inf  # when the sender's sample 0 arrived, if it had the least delay
+
+    def start_s(self, timestamp: int, length: int, now_s: float) -> float:
+        """Return when a block would have begun to arrive.
+
+        Args:
+            timestamp: of its first sample, 32 bits.
+            length: in samples.
+            now_s: when it has arrived.
+        """
+        step = (timestamp - self._timestamp + 2**31) % 2**32 - 2**31
+        self._sample, self._timestamp = self._sample + step, timestamp
+        begin_s = now_s - self._sample / SAMPLE_RATE
+        if abs(begin_s - self._begin_s) > _NEW_S:  # another device, or one that has slept
+            self._begin_s = begin_s
+        self._begin_s = min(begin_s, self._begin_s + _CLOCK_ERROR * abs(step) / SAMPLE_RATE)
+        return self._begin_s + (self._sample - length) / SAMPLE_RATE
+
+
 class Outbox:
     """Sends messages from a thread of its own. Of frames only the newest waits, and of sound one second.
 
@@ -80,7 +111,7 @@ class Outbox:
     """
 
     def __init__(self, parent: ParentPipe, fitting: Fitting) -> None:
-        self._parent, self._fitting = parent, fitting
+        self._parent, self._fitting, self._clock = parent, fitting, SoundClock()
         self._news = threading.Condition()
         self._words: deque[dict[str, Any]] = deque()
         self._sounds: deque[tuple[dict[str, Any], bytes]] = deque(maxlen=_MAX_SOUNDS)
@@ -101,7 +132,7 @@ class Outbox:
 
     def play(self, block: Any) -> None:
         """Send decoded sound that has just arrived."""
-        at_s = time.monotonic() - block.samples / RATE
+        at_s = self._clock.start_s(block.pts, block.samples, time.monotonic())
         with self._news:
             self._sounds.append(({"sound": block.samples, "at": at_s}, block.to_ndarray().tobytes()))
             self._news.notify_all()

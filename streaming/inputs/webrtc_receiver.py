@@ -103,6 +103,14 @@ class PromptBuffer(JitterBuffer):  # type: ignore[misc]  # aiortc is not followe
         return not self._needs_key
 
 
+class RawTimestamps:
+    """Keeps the packets' timestamps, of which `PromptBuffer` and aiortc would count differently."""
+
+    def map(self, timestamp: int) -> int:
+        """Return a timestamp, 32 bits; called by aiortc."""
+        return timestamp
+
+
 def is_key(codec: str, data: bytes) -> bool:
     """Return whether an encoded frame is a key frame.
 
@@ -118,6 +126,8 @@ def is_key(codec: str, data: bytes) -> bool:
 def receive(peer: RTCPeerConnection, kind: str) -> None:
     """Let a peer receive video as VP8 or H.264, whichever the sender prefers, or sound as Opus.
 
+    The decoded frames have the timestamps of their packets, which wrap around after 32 bits.
+
     Args:
         peer: has no remote description yet.
         kind: "audio" or "video".
@@ -128,10 +138,12 @@ def receive(peer: RTCPeerConnection, kind: str) -> None:
         transceiver.setCodecPreferences([codec for codec in known if codec.mimeType.lower() == "audio/opus"])
     receiver: Any = transceiver.receiver
     assert isinstance(receiver._RTCRtpReceiver__jitter_buffer, JitterBuffer), "aiortc has changed"
-    assert hasattr(receiver, "_RTCRtpReceiver__remote_bitrate_estimator"), "aiortc has changed"
+    for name in ("remote_bitrate_estimator", "timestamp_mapper"):
+        assert hasattr(receiver, f"_RTCRtpReceiver__{name}"), "aiortc has changed"
     codecs, undecoded = receiver._RTCRtpReceiver__codecs, receiver._RTCRtpReceiver__decoder_queue
     receiver._RTCRtpReceiver__jitter_buffer = PromptBuffer(kind, codecs, undecoded, time.monotonic)
     receiver._RTCRtpReceiver__remote_bitrate_estimator = None
+    receiver._RTCRtpReceiver__timestamp_mapper = RawTimestamps()
 
 
 async def take_all(track: MediaStreamTrack, use: Callable[[Any], object]) -> None:

@@ -16,7 +16,7 @@ import pytest
 
 from streaming.inputs import page_camera, page_camera_child
 from streaming.inputs.page_camera import LatestFrame, PageCamera
-from streaming.inputs.page_camera_child import Cameras, Fitting, Outbox
+from streaming.inputs.page_camera_child import Cameras, Fitting, Outbox, SoundClock
 from tests.fakes import FakeClock
 from tests.streaming.doubles import WAIT_S, card_error, colour_card
 
@@ -172,6 +172,7 @@ def test_the_child_sends_the_newest_frame_and_all_words_and_sound() -> None:
     parent = Parent()
     outbox = Outbox(parent, Fitting(6, 4))  # type: ignore[arg-type]
     block = av.AudioFrame.from_ndarray(np.arange(8, dtype=np.int16)[np.newaxis], "s16", "stereo")
+    block.pts = 0
     outbox.say({"camera": 3})
     for level in (1, 2, 3):
         outbox.show(plain(level))
@@ -185,6 +186,21 @@ def test_the_child_sends_the_newest_frame_and_all_words_and_sound() -> None:
     outbox.show(plain(4))
     outbox.send()
     assert parent.sent[-1] == ({"frame": 2}, grey(4).tobytes())
+
+
+def test_sound_that_arrives_unevenly_has_even_times() -> None:
+    clock, first = SoundClock(), 2**32 - 3 * 960
+    delays_s = [0.03, 0.0, 0.2, 0.05, 0.0, 0.3, 0.01, 0.0]
+    times = [
+        clock.start_s((first + index * 960) % 2**32, 960, 100 + 0.02 * (index + 1) + delay_s)
+        for index, delay_s in enumerate(delays_s)
+    ]
+    assert times[0] == pytest.approx(100.03), "nothing better is known yet"
+    expected = [100 + 0.02 * index for index in range(1, 8)]
+    assert times[1:] == pytest.approx(expected, abs=2e-4)
+    assert clock.start_s(77, 960, 500.0) == pytest.approx(499.98), "another device"
+    slow = [clock.start_s(77 + index * 960, 960, 500.0 + index * 0.0200002) for index in range(1, 5000)]
+    assert slow[-1] == pytest.approx(500 + 4999 * 0.0200002 - 0.02, abs=1e-3), "a clock that is slow is followed"
 
 
 def test_frames_are_cropped_around_their_centre() -> None:

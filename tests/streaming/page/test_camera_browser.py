@@ -95,7 +95,7 @@ def test_a_browser_is_the_camera(url: str) -> None:
         page.until("at('camera-sound').options.length > 1")
         page.run("at('camera-sound').selectedIndex = 1")
         page.run("at('camera-start').click()")
-        page.until("state.input.is_up && state.input.frames > 10 && at('camera-why').textContent === 'on air'")
+        page.until("state.input.is_up && state.input.frames > 10 && at('camera-why').textContent === 'connected'")
         assert page.run("at('camera-video').selectedOptions[0].textContent").startswith("fake_device")
         assert page.run("camera.getAudioTracks().length") == 1
         assert page.run("/fmtp:[0-9]+ x-google-start-bitrate=2000/.test(cameraPeer.remoteDescription.sdp)")
