@@ -207,10 +207,12 @@ class Composite:
         if self._behind == "blur" or self.keeps_blurred:
             tiny = resized(video, max(2, self.width // _BLUR), max(2, self.height // _BLUR))
             blurred = to_pixels(tiny, self.pixels, (self.width, self.height))
-        if to != (0, 0, self.width, self.height):
-            picture = moved(picture, to)
-            video = to_video(picture)
-        person = picture if self.pixels == "rgb" else to_pixels(video, self.pixels)
+        is_whole = to == (0, 0, self.width, self.height)
+        person = picture
+        if self.pixels != "rgb" or not is_whole:
+            person = to_pixels(video, self.pixels, (to.width, to.height))
+        if not is_whole:
+            person = moved(person, to, self.width, self.height)
         with self._lock:
             self._fresh = _LiveFrame(person, small, to, is_lit)
             if blurred is not None:
