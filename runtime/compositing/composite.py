@@ -83,7 +83,6 @@ class Composite:
         self._stages = {False: self._open_stage(False)}  # by whether it is lit; the lit one is opened when it is needed
         self._is_lit = False
         self._light = Light(width, height, pixels, self._matte_size)
-        self._share = np.zeros(light_size(self._matte_size)[::-1], np.float32)  # of the person, for the light
         self._lock = threading.Lock()
         self._controls = ControlValues()
         self._written: dict[str, object] = {}  # what the stage in use was told last
@@ -208,10 +207,12 @@ class Composite:
         if self._behind == "blur" or self.keeps_blurred:
             tiny = resized(video, max(2, self.width // _BLUR), max(2, self.height // _BLUR))
             blurred = to_pixels(tiny, self.pixels, (self.width, self.height))
-        if to != (0, 0, self.width, self.height):
-            picture = moved(picture, to)
-            video = to_video(picture)
-        person = picture if self.pixels == "rgb" else to_pixels(video, self.pixels)
+        is_whole = to == (0, 0, self.width, self.height)
+        person = picture
+        if self.pixels != "rgb" or not is_whole:
+            person = to_pixels(video, self.pixels, (to.width, to.height))
+        if not is_whole:
+            person = moved(person, to, self.width, self.height)
         with self._lock:
             self._fresh = _LiveFrame(person, small, to, is_lit)
             if blurred is not None:
@@ -250,15 +251,10 @@ class Composite:
         stage = self._switch(fresh.is_lit)
         stage.write(f"{PREFIX}person", fresh.person[np.newaxis])
         stage.write(f"{PREFIX}matte", matte[np.newaxis])
-        frame, half = (self.width, self.height), (self.width // 2, self.height // 2)
         if self._is_new("to", fresh.to):
-            for name, value in zip(("rows", "columns"), matrices(fresh.to, frame, self._matte_size, half), strict=True):
-                stage.write(PREFIX + name, value[np.newaxis, np.newaxis])
+            self._write_place(stage, fresh)
         if fresh.is_lit:
-            rows, columns = matrices(fresh.to, frame, self._matte_size, light_size(self._matte_size))
-            feather, threshold = edge_of(self._controls.copy())
-            ramp = (matte[..., 0] * np.float32(1 / 255) - np.float32(threshold)) / np.float32(max(feather, 0.02))
-            self._share = rows @ np.clip(ramp + np.float32(0.5), 0, 1) @ columns
+            self._light.see(fresh.person, matte[..., 0], fresh.to)
         self.person_share = float(np.count_nonzero(matte[..., 0] > 127)) / matte[..., 0].size
         self._person = fresh.person
 
@@ -280,17 +276,15 @@ class Composite:
             EngineError: an engine failed.
         """
         self.update()
-        behind, person = self.background(show), self._person
-        if person is None:
+        behind = self.background(show)
+        if self._person is None:
             return behind
         stage, values = self._stages[self._is_lit], self._controls.copy()
         if self._is_new("edge", edge := edge_of(values)):
             stage.write(f"{PREFIX}control", np.array([edge], np.float32))
         if self._is_lit:
-            amounts = values["matte.wrap"], values["matte.tone"]
-            light, gain = self._light.update(behind, person, self._share, *amounts)
-            stage.write(f"{PREFIX}light", light)
-            stage.write(f"{PREFIX}gain", gain)
+            for name, value in self._light.update(behind, values["matte.wrap"], values["matte.tone"]).items():
+                stage.write(PREFIX + name, value)
         stage.write(f"{PREFIX}behind", behind[np.newaxis])
         stage.run()
         frame: FrameArray = stage.read(f"{PREFIX}frame")[0]
@@ -334,6 +328,16 @@ class Composite:
             self._is_lit = is_lit
             self._written.clear()
         return stage
+
+    def _write_place(self, stage: Session, live: _LiveFrame) -> None:
+        frame = (self.width, self.height)
+        sizes = {"": (self.width // 2, self.height // 2)}
+        if live.is_lit:
+            sizes["light_"] = light_size(self._matte_size)
+        for kind, size in sizes.items():
+            rows, columns = matrices(live.to, frame, self._matte_size, size)
+            stage.write(f"{PREFIX}{kind}rows", rows[np.newaxis, np.newaxis])
+            stage.write(f"{PREFIX}{kind}columns", columns[np.newaxis, np.newaxis])
 
     def _is_new(self, name: str, value: object) -> bool:
         """Return whether the stage in use has another value, and note this one."""

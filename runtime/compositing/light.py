@@ -1,7 +1,8 @@
 """Fits a person to what is behind: light that bleeds over the person's edge, and brightness, contrast and tint.
 
-Both are computed from copies of half the matte's size, in the frame's own colours (RGB or Y'CbCr): a gain, and what is
-added, which changes slowly over the frame. The compositing stage enlarges and applies them.
+Both need only small copies, of half the matte's size, in the frame's own colours (RGB or Y'CbCr). Here the frames are
+sampled and the tone is found; the compositing stage blurs the copies, and enlarges and adds the light. NumPy's products
+of matrices would wait for threads that the engine uses.
 
 Legend: C channels (3), h, w of the small copies.
 """
@@ -11,14 +12,16 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from runtime.compositing.placement import Placement
+
 FrameArray = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
 
-_SPREAD = 1 / 64  # deviation of the light's blur, of the frame's width
+SPREAD = 1 / 64  # deviation of the light's blur, of the frame's width
 _RATE = 0.06  # share of a new frame in the statistics: about a second at 24 fps
 _GAINS = 0.6, 1.6  # bounds of the contrast's change
 _FEW = 0.005  # share of the frame; a smaller person has no statistics
-_LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)  # BT.709
+_LUMA = (0.2126, 0.7152, 0.0722)  # BT.709
 
 
 def light_size(matte: tuple[int, int]) -> tuple[int, int]:
@@ -27,7 +30,7 @@ def light_size(matte: tuple[int, int]) -> tuple[int, int]:
 
 
 class Light:
-    """Computes the light for each frame.
+    """Finds what the stage needs to light a person.
 
     Args:
         width, height: of a frame in pixels, even.
@@ -40,59 +43,68 @@ class Light:
         wide, high = light_size(matte)
         self._rows = ((np.arange(high) + 0.5) * height / high).astype(np.int64)
         self._columns = ((np.arange(wide) + 0.5) * width / wide).astype(np.int64)
-        deviation = _SPREAD * wide
-        self._down, self._across = _blur(high, deviation * (high / height) / (wide / width)), _blur(wide, deviation)
+        self._near = np.zeros((3, high, wide), np.float32)
+        self._share = np.zeros((high, wide), np.float32)
         self._statistics: Floats | None = None  # means and deviation behind, then of the person: (2, C + 1)
 
-    def update(
-        self, behind: FrameArray, person: FrameArray, share: Floats, wrap: float, tone: float
-    ) -> tuple[Floats, Floats]:
-        """Compute the light of one frame.
+    def see(self, person: FrameArray, matte: FrameArray, to: Placement) -> None:
+        """Look at a new frame with the person.
+
+        Args:
+            person: frame, as the constructor says.
+            matte: uint8, 255 where the person is, of the live picture.
+            to: place of the live picture in the frame.
+        """
+        self._near = self._sampled(person)
+        across, down = (self._columns - to.left) / to.width, (self._rows - to.top) / to.height
+        places = [
+            np.clip(part * count, 0, count - 1).astype(np.int64)
+            for part, count in zip((down, across), matte.shape, strict=True)
+        ]
+        is_inside = np.outer((down >= 0) & (down < 1), (across >= 0) & (across < 1))
+        found = matte[places[0][:, None], places[1]] * is_inside
+        self._share = (found / 255).astype(np.float32)
+
+    def update(self, behind: FrameArray, wrap: float, tone: float) -> dict[str, Floats]:
+        """Return inputs of the stage for one frame.
 
         Args:
             behind: frame behind the person, as the constructor says.
-            person: frame with the person.
-            share: of the person in it, float32 (h, w) in [0, 1].
             wrap: strength of the light over the edge, 0 to 1.
             tone: how far the person's tone moves, 0 to 1.
 
         Returns:
-            What is added to the person, float32 (1, C, h, w), and the person's gain before that, float32 (1, 1).
+            "far" and "near", small copies of the frames, (1, C, h, w); "tone", (1, 5): the person's gain, what is added
+            to each channel, and `wrap`.
         """
-        far, near = self._sampled(behind), self._sampled(person)
-        gain, shift = self._tone(far, near, share, tone)
-        added = np.repeat(np.repeat(shift[:, None, None], share.shape[0], axis=1), share.shape[1], axis=2)
-        if wrap:
-            around = self._blurred(share)
-            own = self._blurred((near * gain + added) * share) / np.maximum(around, 0.05)
-            amount = wrap * np.minimum(2 * (1 - around), 1)  # half of the blur is outside: all of it at a straight edge
-            added = (added + amount * (self._blurred(far) - own)).astype(np.float32)
-        return np.ascontiguousarray(added[None], np.float32), np.array([[gain]], np.float32)
+        far = self._sampled(behind)
+        gain, shift = self._tone(far, tone)
+        return {"far": far[None], "near": self._near[None], "tone": np.array([[gain, *shift, wrap]], np.float32)}
 
-    def _tone(self, far: Floats, near: Floats, share: Floats, tone: float) -> tuple[np.float32, Floats]:
+    def _tone(self, far: Floats, tone: float) -> tuple[float, Floats]:
         """Return the gain, and the shift of each channel after it; statistics move slowly, so that nothing pumps."""
-        one, none = np.float32(1), np.zeros(3, np.float32)
+        none = np.zeros(3, np.float32)
         if not tone:
             self._statistics = None
-            return one, none
-        if share.mean() >= _FEW:
-            found = np.stack([self._describe(far, np.ones_like(share)), self._describe(near, share)])
+            return 1.0, none
+        if self._share.mean() >= _FEW:
+            found = np.stack([self._describe(far, np.ones_like(self._share)), self._describe(self._near, self._share)])
             before = found if self._statistics is None else self._statistics
             moved: Floats = (before + _RATE * (found - before)).astype(np.float32)
             self._statistics = moved
         if self._statistics is None:
-            return one, none
-        (*behind, contrast), (*own, own_contrast) = self._statistics
-        ratio = np.clip(contrast / max(own_contrast, np.float32(1)), *_GAINS)
-        gain = np.float32(1 + tone * (ratio - 1))
-        means = np.array(own, np.float32)
-        return gain, means + np.float32(tone) * (np.array(behind, np.float32) - means) - gain * means
+            return 1.0, none
+        behind, own = self._statistics
+        ratio = np.clip(behind[3] / max(own[3], 1.0), *_GAINS)
+        gain = float(1 + tone * (ratio - 1))
+        shift: Floats = (own[:3] + tone * (behind[:3] - own[:3]) - gain * own[:3]).astype(np.float32)
+        return gain, shift
 
     def _describe(self, planes: Floats, weights: Floats) -> Floats:
         """Return the mean of each channel and the deviation of luma, weighted: (C + 1,)."""
         total = weights.sum()
         means = (planes * weights).sum((1, 2)) / total
-        luma = np.tensordot(_LUMA, planes, 1) if self._is_rgb else planes[0]
+        luma = sum(part * plane for part, plane in zip(_LUMA, planes, strict=True)) if self._is_rgb else planes[0]
         middle = (luma * weights).sum() / total
         deviation = np.sqrt(((luma - middle) ** 2 * weights).sum() / total)
         return np.append(means, deviation).astype(np.float32)
@@ -106,9 +118,12 @@ class Light:
         planes = [frame[rows[:, None], columns][None], chroma[:, rows[:, None] // 2, columns // 2]]
         return np.concatenate(planes).astype(np.float32)
 
-    def _blurred(self, planes: Floats) -> Floats:
-        blurred: Floats = (self._down @ planes @ self._across.T).astype(np.float32)
-        return blurred
+
+def blur_matrices(width: int, height: int, matte: tuple[int, int]) -> tuple[Floats, Floats]:
+    """Return the matrices (h, h) and (w, w) of the light's blur, `down @ plane @ across`, for frames of a size."""
+    wide, high = light_size(matte)
+    deviation = SPREAD * width  # in pixels of the frame
+    return _blur(high, deviation * high / height), np.ascontiguousarray(_blur(wide, deviation * wide / width).T)
 
 
 def _blur(count: int, deviation: float) -> Floats:

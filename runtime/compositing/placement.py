@@ -32,26 +32,32 @@ def place(width: int, height: int, x: float, y: float, size: float) -> Placement
     return Placement(_even(width * (0.5 + x) - wide / 2), _even(height * (1 + y) - high), wide, high)
 
 
-def moved(picture: FrameArray, to: Placement) -> FrameArray:
-    """Return a picture, uint8 (H, W, 3), at its place in a frame of the same size; black beside it."""
-    from PIL import Image
+def moved(picture: FrameArray, to: Placement, width: int, height: int) -> FrameArray:
+    """Return a frame with a picture at its place, and 0 beside it.
 
-    height, width = picture.shape[:2]
-    left, right = max(to.left, 0), min(to.left + to.width, width)
-    top, bottom = max(to.top, 0), min(to.top + to.height, height)
-    frame = np.zeros_like(picture)
-    if left >= right or top >= bottom:
-        return frame
-    across, down = width / to.width, height / to.height
-    box = (
-        (left - to.left) * across,
-        (top - to.top) * down,
-        min((right - to.left) * across, width),
-        min((bottom - to.top) * down, height),
-    )
-    part = Image.fromarray(picture).resize((right - left, bottom - top), Image.Resampling.BILINEAR, box=box)
-    frame[top:bottom, left:right] = np.asarray(part)
+    Args:
+        picture: of the place's size, as a frame: uint8 (h, w, 3) RGB, or (h * 3 / 2, w) I420.
+        to: its place.
+        width, height: of the frame in pixels, even.
+    """
+    is_rgb = picture.ndim == 3
+    frame = np.zeros((height, width, 3) if is_rgb else (height * 3 // 2, width), np.uint8)
+    pairs = [(frame, picture)] if is_rgb else zip(_planes(frame), _planes(picture), strict=True)
+    for into, part in pairs:
+        step = width // into.shape[1]  # 2 for chroma
+        left, top = to.left // step, to.top // step
+        first_row, first_column = max(top, 0), max(left, 0)
+        last_row, last_column = min(top + part.shape[0], into.shape[0]), min(left + part.shape[1], into.shape[1])
+        if first_row < last_row and first_column < last_column:
+            seen = part[first_row - top : last_row - top, first_column - left : last_column - left]
+            into[first_row:last_row, first_column:last_column] = seen
     return frame
+
+
+def _planes(frame: FrameArray) -> list[FrameArray]:
+    """Return views of the planes of an I420 frame."""
+    height, width = frame.shape[0] * 2 // 3, frame.shape[1]
+    return [frame[:height], *frame[height:].reshape(2, height // 2, width // 2)]
 
 
 def matrices(to: Placement, frame: tuple[int, int], matte: tuple[int, int], wanted: tuple[int, int]) -> list[Matrix]:

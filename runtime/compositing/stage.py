@@ -4,9 +4,9 @@ In time the matte is smoothed where it hardly changes, and follows at once where
 not trail. Two matrices enlarge it bilinearly and move it to its place in the frame, and a ramp makes its edge narrower.
 A guided filter was tried, and was no closer to known mattes (docs/log.md). The share of the person holds for blocks of
 2 x 2 pixels: luma is blended as four planes of half the size, as enlarging to the whole size costs more than all the
-rest. In a lit stage the person gets a gain, and light that changes slowly over the frame (`runtime.compositing.light`).
+rest. In a lit stage the person gets a tone, and light from behind over the edge (`runtime.compositing.light`).
 
-Legend: H height, W width of a frame; h, w of the matte.
+Legend: H height, W width of a frame; h, w of the matte; y, x height and width of the light.
 """
 
 from __future__ import annotations
@@ -14,11 +14,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
 from runtime.bundle.tensors import TensorSpec
-from runtime.compositing.light import light_size
+from runtime.compositing.light import blur_matrices, light_size
 from runtime.pixels.graph import GraphBuilder
 
 PREFIX = "composite."
@@ -48,8 +49,11 @@ def composite_inputs(
     wide, high = light_size(matte)
     return (
         *inputs,
-        TensorSpec(f"{PREFIX}light", "float32", (1, 3, high, wide), "live"),
-        TensorSpec(f"{PREFIX}gain", "float32", (1, 1), "live"),
+        TensorSpec(f"{PREFIX}far", "float32", (1, 3, high, wide), "live"),
+        TensorSpec(f"{PREFIX}near", "float32", (1, 3, high, wide), "live"),
+        TensorSpec(f"{PREFIX}tone", "float32", (1, 5), "live"),
+        TensorSpec(f"{PREFIX}light_rows", "float32", (1, 1, high, matte[1]), "live"),
+        TensorSpec(f"{PREFIX}light_columns", "float32", (1, 1, matte[0], wide), "live"),
     )
 
 
@@ -71,23 +75,27 @@ def build_composite_stage(
         width, height: of a frame, even.
         pixels: "rgb" or "i420".
         matte: (width, height) of the matte.
-        is_lit: whether the person gets a gain and light.
+        is_lit: whether the person gets a tone and light.
 
     Returns:
         A model with the tensors of `composite_inputs` and `composite_outputs`. `behind` and `person` are frames;
         `matte` has 255 in its first channel where the person is; `rows` and `columns` move it to the frame
         (`runtime.compositing.placement.matrices`, of half the frame's size). The controls are: `feather`, the width of
-        the edge, 0 (hard) to 1; `threshold`, the matte's value at which the edge lies, 0 to 1. `light` and `gain` are
-        as `runtime.compositing.light.Light.update` returns them.
+        the edge, 0 (hard) to 1; `threshold`, the matte's value at which the edge lies, 0 to 1. `far`, `near` and
+        `tone` are as `runtime.compositing.light.Light.update` returns them; `light_rows` and `light_columns` are as
+        `rows` and `columns`, of the size of the light.
     """
     graph = GraphBuilder(PREFIX)
-    placed = graph.add("MatMul", [f"{PREFIX}rows", graph.add("MatMul", [_smoothed(graph), f"{PREFIX}columns"])])
-    share = _edge(graph, placed)
-    lights: Sequence[str | None] = _lights(graph, width, height, pixels) if is_lit else (None, None)
+    smooth = _smoothed(graph)
+    share = _edge(graph, _product(graph, f"{PREFIX}rows", smooth, f"{PREFIX}columns"))
+    lights: Sequence[str | None] = (None, None)
+    if is_lit:
+        lights = _lights(graph, _light(graph, smooth, blur_matrices(width, height, matte)), width, height, pixels)
 
     def mix(behind: str, person: str, light: str | None) -> str:
-        lit = person if light is None else _lit(graph, person, light)
-        return _rounded(graph, _blend(graph, behind, lit, share), is_bounded=light is not None)
+        if light is not None:
+            person = graph.add("Add", [graph.add("Mul", [person, _tone(graph, 0, 1)]), light])
+        return _rounded(graph, _blend(graph, behind, person, share), is_bounded=light is not None)
 
     names = [f"{PREFIX}behind", f"{PREFIX}person"]
     if pixels == "rgb":
@@ -170,21 +178,44 @@ def _blend(graph: GraphBuilder, behind: str, person: str, share: str) -> str:
     return graph.add("Add", [behind, graph.add("Mul", [share, graph.add("Sub", [person, behind])])])
 
 
-def _lights(graph: GraphBuilder, width: int, height: int, pixels: str) -> list[str]:
+def _product(graph: GraphBuilder, rows: str, plane: str, columns: str) -> str:
+    return graph.add("MatMul", [rows, graph.add("MatMul", [plane, columns])])
+
+
+def _tone(graph: GraphBuilder, start: int, stop: int) -> str:
+    """Add some values of `tone`: (1, stop - start, 1, 1)."""
+    shape = graph.constant(np.array([1, stop - start, 1, 1], np.int64))
+    return graph.add("Reshape", [graph.slice(f"{PREFIX}tone", start, stop), shape])
+
+
+def _light(graph: GraphBuilder, matte: str, blur: tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]) -> str:
+    """Add what is added to the toned person: (1, 3, y, x).
+
+    Over the edge it is the difference between what is behind and the person, both blurred. Half of a blurred straight
+    edge is outside the person, where all of the difference is added.
+    """
+    down, across = (graph.constant(matrix) for matrix in blur)
+    share = _edge(graph, _product(graph, f"{PREFIX}light_rows", matte, f"{PREFIX}light_columns"))
+    gain, shift, wrap = _tone(graph, 0, 1), _tone(graph, 1, 4), _tone(graph, 4, 5)
+    toned = graph.add("Add", [graph.add("Mul", [f"{PREFIX}near", gain]), shift])
+    around = _product(graph, down, share, across)
+    weighted = _product(graph, down, graph.add("Mul", [toned, share]), across)
+    own = graph.add("Div", [weighted, graph.add("Max", [around, graph.number(0.05)])])
+    outside = graph.add("Mul", [graph.add("Sub", [graph.number(1), around]), graph.number(2)])
+    amount = graph.add("Mul", [graph.add("Min", [outside, graph.number(1)]), wrap])
+    change = graph.add("Sub", [_product(graph, down, f"{PREFIX}far", across), own])
+    return graph.add("Add", [shift, graph.add("Mul", [amount, change])])
+
+
+def _lights(graph: GraphBuilder, light: str, width: int, height: int, pixels: str) -> list[str]:
     """Add the light, enlarged: (1, 12, H / 2, W / 2) as of `_rgb_blocks`, or that of luma and that of chroma."""
     sizes = graph.constant(np.array([1, 3, height // 2, width // 2], np.int64))
     how = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
-    light = graph.add("Resize", [f"{PREFIX}light", "", "", sizes], **how)
+    light = graph.add("Resize", [light, "", "", sizes], **how)
     if pixels == "i420":
         return [graph.slice(light, 0, 1), graph.slice(light, 1, 3)]
     channels = [graph.slice(light, index, index + 1) for index in range(3)]
     return [graph.add("Concat", [channel for channel in channels for _ in range(4)], axis=1)]
-
-
-def _lit(graph: GraphBuilder, person: str, light: str) -> str:
-    shape = graph.constant(np.array([1, 1, 1, 1], np.int64))
-    gain = graph.add("Reshape", [f"{PREFIX}gain", shape])
-    return graph.add("Add", [graph.add("Mul", [person, gain]), light])
 
 
 def _rounded(graph: GraphBuilder, name: str, *, is_bounded: bool) -> str:

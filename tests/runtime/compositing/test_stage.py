@@ -6,7 +6,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from runtime.compositing.light import light_size
+from runtime.compositing.light import blur_matrices, light_size
 from runtime.compositing.placement import matrices, place
 from runtime.compositing.stage import (
     CALM,
@@ -138,48 +138,66 @@ def test_the_matte_moves_and_shrinks_with_the_person() -> None:
     assert np.array_equal(frame, expected)
 
 
-def light_of(pixels: str) -> tuple[np.ndarray, np.ndarray]:
+def light_of(tone: tuple[float, ...], seed: int = 4) -> dict[str, np.ndarray]:
+    """Return the inputs of a lit stage: small copies drawn from noise, and a tone with its wrap."""
     wide, high = light_size(MATTE)
-    light = np.zeros((1, 3, high, wide), np.float32)
-    light[0] = np.array([20.0, -10.0, 5.0], np.float32)[:, None, None] * np.linspace(0, 1, wide, dtype=np.float32)
-    return light, np.array([[0.8]], np.float32)
+    far, near = np.random.default_rng(seed).uniform(0, 255, (2, 1, 3, high, wide)).astype(np.float32)
+    rows, columns = matrices(place(*SIZE, 0.0, 0.0, 1.0), SIZE, MATTE, (wide, high))
+    places = {"light_rows": rows[None, None], "light_columns": columns[None, None]}
+    return {"far": far, "near": near, "tone": np.array([tone], np.float32), **places}
 
 
 @pytest.mark.parametrize("pixels", ["rgb", "i420"])
-def test_a_lit_person_gets_a_gain_and_light_and_the_rest_stays(pixels: str) -> None:
+def test_a_lit_frame_is_what_tone_and_blurs_say(pixels: str) -> None:
     random = np.random.default_rng(2)
     shape = (48, 64, 3) if pixels == "rgb" else (72, 64)
-    behind, person = random.integers(60, 196, (2, *shape), np.uint8)
-    light, gain = light_of(pixels)
-    matte = np.zeros(MATTE[::-1], np.uint8)
-    matte[:, 8:] = 255
+    behind, person = random.integers(100, 156, (2, *shape), np.uint8)
+    light = light_of((0.9, 8.0, -6.0, 4.0, 0.3))
+    matte = random.integers(0, 256, MATTE[::-1], np.uint8)
     stage = Stage(pixels, is_lit=True)
     stage.settle(matte)
-    frame = stage.run(behind, person, matte, feather=0.3, light=light, gain=gain).astype(float)
-    large = [np.kron(enlarged(plane, HALF), np.ones((2, 2))) for plane in light[0]]
+    frame = stage.run(behind, person, matte, feather=1.0, **light).astype(float)
+
+    down, across = blur_matrices(*SIZE, MATTE)
+    share = light["light_rows"][0, 0] @ (matte / 255) @ light["light_columns"][0, 0]
+    shift = np.array([8.0, -6.0, 4.0])[:, None, None]
+    around = down @ share @ across
+    own = down @ ((light["near"][0] * 0.9 + shift) * share) @ across / np.maximum(around, 0.05)
+    added = shift + 0.3 * np.minimum(2 - 2 * around, 1) * (down @ light["far"][0] @ across - own)
+    large = [np.kron(enlarged(plane, HALF), np.ones((2, 2))) for plane in added]
+    alpha = np.kron(enlarged(matte / 255, HALF), np.ones((2, 2)))
     if pixels == "rgb":
-        expected = 0.8 * person + np.stack(large, axis=2)
+        lit = 0.9 * person + np.stack(large, axis=2)
+        expected = behind + alpha[..., None] * (lit - behind)
     else:
-        chroma = np.stack([plane[::2, ::2] for plane in large[1:]])
-        parts = [0.8 * person[:48] + large[0], 0.8 * person[48:] + chroma.reshape(24, 64)]
-        expected = np.concatenate(parts)
-    assert np.array_equal(frame[:48, :28], behind[:48, :28])
-    assert np.abs(frame - expected)[:48, 36:].max() <= 0.51
-    if pixels == "i420":
-        made, wanted, back = (part[48:].reshape(48, 32) for part in (frame, expected, behind))
-        assert np.abs(made - wanted)[:, 18:].max() <= 0.51
-        assert np.array_equal(made[:, :14], back[:, :14])
+        chroma = np.concatenate([plane[::2, ::2] for plane in large[1:]]).reshape(24, 64)
+        lit = 0.9 * person + np.concatenate([large[0], chroma])
+        small = np.concatenate([alpha[::2, ::2]] * 2).reshape(24, 64)
+        expected = behind + np.concatenate([alpha, small]) * (lit - behind)
+    assert np.abs(frame - expected).max() <= 0.55
+
+
+def test_light_bleeds_over_the_edge_and_not_further() -> None:
+    size, matte_size = (256, 144), (64, 36)
+    wide, high = light_size(matte_size)
+    matte = np.zeros((36, 64), np.float32)
+    matte[:, :32] = 1
+    down, across = blur_matrices(*size, matte_size)
+    rows, columns = matrices(place(*size, 0.0, 0.0, 1.0), size, matte_size, (wide, high))
+    around = down @ (rows @ matte @ columns) @ across
+    amount = np.minimum(2 - 2 * around, 1)[high // 2]
+    assert np.all(amount[wide // 2 :] == 1), "outside the edge all of it"
+    assert 0.1 < amount[wide // 2 - 1] < 0.9
+    assert np.all(amount[: wide // 2 - 4] < 0.01)
 
 
 def test_light_stays_within_the_levels() -> None:
     stage = Stage("rgb", is_lit=True)
-    wide, high = light_size(MATTE)
     plain = np.full((48, 64, 3), 200, np.uint8)
     for added, level in ((90.0, 255), (-250.0, 0)):
-        light, gain = np.full((1, 3, high, wide), added, np.float32), np.array([[1.0]], np.float32)
         stage.settle(np.full(MATTE[::-1], 255, np.uint8))
-        frame = stage.run(plain, plain, np.full(MATTE[::-1], 255, np.uint8), light=light, gain=gain)
-        assert np.all(frame == level)
+        light = light_of((1.0, added, added, added, 0.0))
+        assert np.all(stage.run(plain, plain, np.full(MATTE[::-1], 255, np.uint8), **light) == level)
 
 
 @pytest.mark.parametrize("is_lit", [False, True])
@@ -190,7 +208,7 @@ def test_every_engine_makes_the_same_frames(pixels: str, is_lit: bool) -> None:
     behind, person = random.integers(0, 256, (2, *shape), np.uint8)
     mattes = random.integers(0, 256, (3, *MATTE[::-1]), np.uint8)
     rows, columns = matrices(place(*SIZE, 0.1, 0.05, 0.7), SIZE, MATTE, HALF)
-    light, gain = light_of(pixels)
+    light = light_of((0.8, 20.0, -10.0, 5.0, 0.6))
     inputs = composite_inputs(*SIZE, pixels, MATTE, is_lit=is_lit)
     graph = build_composite_stage(*SIZE, pixels, MATTE, is_lit=is_lit).SerializeToString()
     outputs, states = composite_outputs(*SIZE, pixels, MATTE), ((f"{PREFIX}before", f"{PREFIX}after"),)
@@ -202,7 +220,7 @@ def test_every_engine_makes_the_same_frames(pixels: str, is_lit: bool) -> None:
         session = engine.open(Program(graph, inputs, outputs, states), "fp32", 1, None)
         values = {"behind": behind[None], "person": person[None], "control": np.array([[0.5, 0.35]], np.float32)}
         values |= {"rows": rows[None, None], "columns": columns[None, None]}
-        values |= {"light": light, "gain": gain} if is_lit else {}
+        values |= light if is_lit else {}
         for key, value in values.items():
             session.write(PREFIX + key, value)
         frames = []
