@@ -95,11 +95,11 @@ class SoundClock:
         """
         step = (timestamp - self._timestamp + 2**31) % 2**32 - 2**31
         self._sample, self._timestamp = self._sample + step, timestamp
-        begin_s = now_s - self._sample / SAMPLE_RATE
+        begin_s = now_s - self._sample / RATE
         if abs(begin_s - self._begin_s) > _NEW_S:  # another device, or one that has slept
             self._begin_s = begin_s
-        self._begin_s = min(begin_s, self._begin_s + _CLOCK_ERROR * abs(step) / SAMPLE_RATE)
-        return self._begin_s + (self._sample - length) / SAMPLE_RATE
+        self._begin_s = min(begin_s, self._begin_s + _CLOCK_ERROR * abs(step) / RATE)
+        return self._begin_s + (self._sample - length) / RATE
 
 
 class Outbox:
