@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Self
 
 from runtime.bundle.reader import read_manifest
-from runtime.chaining.checks import check_links, unique_names
+from runtime.chaining.checks import check_links, size_for, unique_names
 from runtime.chaining.inputs import ChainInputs
 from runtime.chaining.link import ChainLink
 from runtime.engines.cuda_frame import CudaFrame
@@ -75,7 +76,7 @@ class Chain(ChainInputs):
             paths: folders of the bundles, the first link first. A bundle may be there more than once.
             pixels: format of the frames, "rgb" or "i420".
             size: (width, height) of the frames in pixels; None for the last bundle's own. Earlier links make frames of
-                their bundles' own sizes.
+                the next link's size if their bundles can, else of their own.
             options: the others of `Generator.open`, for all links.
 
         Returns:
@@ -85,10 +86,13 @@ class Chain(ChainInputs):
             BundleError, EngineError: as `Generator.open`.
             ValueError: as `Generator.open`, or a bundle does not fit.
         """
-        check_links([read_manifest(Path(path)) for path in paths], size)
+        manifests = [read_manifest(Path(path)) for path in paths]
+        check_links(manifests, size)
+        sizes = [size_for(manifest, then) for manifest, then in pairwise(manifests)]
         with ExitStack() as stack:
             generators = [
-                stack.enter_context(Generator.open(path, pixels="rgb", size=None, **options)) for path in paths[:-1]
+                stack.enter_context(Generator.open(path, pixels="rgb", size=own, **options))
+                for path, own in zip(paths[:-1], sizes, strict=True)
             ]
             generators.append(stack.enter_context(Generator.open(paths[-1], pixels=pixels, size=size, **options)))
             chain = cls(generators)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from runtime.bundle.manifest import Manifest
+from runtime.pixels.assemble import MAX_SIDE, MIN_SIDE
 
 
 def check_links(manifests: Sequence[Manifest], size: tuple[int, int] | None = None) -> None:
@@ -38,6 +39,16 @@ def check_links(manifests: Sequence[Manifest], size: tuple[int, int] | None = No
             f"{last.name} makes frames of {own[0]}x{own[1]} only, and is the last bundle of the chain, got the size "
             f"{size[0]}x{size[1]}: leave the size out"
         )
+
+
+def size_for(manifest: Manifest, then: Manifest) -> tuple[int, int] | None:
+    """Return the (width, height) of frames for the live input of `then`; None if only the bundle's own is possible."""
+    live = then.step.only_input("live")
+    if live is None or not manifest.shapes:
+        return None
+    height, width, _ = live.shape[1:]
+    is_allowed = height % 2 == width % 2 == 0 and min(width, height) >= MIN_SIDE and max(width, height) <= MAX_SIDE
+    return (width, height) if is_allowed else None
 
 
 def unique_names(manifests: Sequence[Manifest]) -> tuple[str, ...]:

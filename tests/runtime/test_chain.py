@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from runtime import EngineError, Generator
+from runtime.bundle.reader import read_manifest
 from runtime.chain import Chain
+from runtime.chaining.checks import size_for
 from runtime.pixels.fitting import FrameFitter
 from tests import tiny
 from tests.runtime import trailing
@@ -332,3 +334,13 @@ def test_the_chain_goes_on_without_a_link_in_the_middle(
         short.skip(3)
         assert all(np.array_equal(one, other) for one, other in zip(left, frames(short, 5), strict=True))
     assert len(said) == 1
+
+
+def test_a_bundle_of_any_size_makes_frames_that_fit_the_next_one(trail: Path) -> None:
+    landscape = read_manifest(Path(__file__).parents[2] / "bundles" / "landscape")
+    then = read_manifest(trail)
+    live = then.step.only_input("live")
+    assert live is not None
+    assert size_for(landscape, then) == (live.shape[2], live.shape[1])
+    assert size_for(then, then) is None, "schema 1 has one size"
+    assert size_for(landscape, landscape) is None, "no live input"

@@ -73,7 +73,9 @@ def test_each_bundle_gets_the_frames_of_the_one_before(bundle: Path, trail: Path
 class PlainInput:
     """A live input that shows one picture: half white, half grey."""
 
-    def __init__(self, spec: str, width: int, height: int, *, stand_in: object = None) -> None:
+    is_lost = False
+
+    def __init__(self, spec: str, width: int, height: int, **_: object) -> None:
         self._picture = np.full((height, width, 3), 80, np.uint8)
         self._picture[:, : width // 2] = 255
 
