@@ -32,7 +32,7 @@ class Backdrop:
         def dial(spec: str, width: int, height: int) -> InputReader:
             return ChildInputReader(spec, width, height, fit=fit)
 
-        self._clip = LiveInput(f"file://{path.absolute()}", width, height, dial=dial)
+        self._clip = LiveInput(f"file://{path.absolute()}", width, height, dial=dial, stall_s=_FIRST_S)
         try:
             self._picture = self._clip.wait_picture(_FIRST_S)
         except ValueError as error:
