@@ -11,14 +11,14 @@ figures:
   delivered  from sending a value until a sink has that frame
   late       frames more than half an interval late, dropped: slots without one
 
-With --flood another process sends values of a second control as fast as it can.
+With --flood another process sends values of a second control meanwhile.
 
 target: delivered within two frames
 
 examples:
   python -m benchmarks instrument bundles/landscape
   python -m benchmarks instrument bundles/landscape --seconds 60 --fps 24
-  python -m benchmarks instrument bundles/landscape --flood
+  python -m benchmarks instrument bundles/landscape --flood 10000
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--fps", type=int, metavar="N", help="frames per second (as trained)")
     add("--size", metavar="WxH", help="frame size (the bundle's)")
     add("--engine", default="auto", metavar="E", help=f"auto, {', '.join(ENGINES)} (auto)")
-    add("--flood", action="store_true", help="send a second control as fast as possible")
+    add("--flood", type=int, default=0, metavar="N", help="messages of a second control per second (0)")
 
 
 def run(options: argparse.Namespace) -> BenchmarkReport:
@@ -66,15 +66,18 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
     """
     if not 5 <= options.seconds <= 1800:
         raise ValueError(f"--seconds must be from 5 to 1800, got {options.seconds:g}")
+    if not 0 <= options.flood <= 1_000_000:
+        raise ValueError(f"--flood must be from 0 to 1000000, got {options.flood}")
     controls = [item for item in read_manifest(Path(options.bundle)).controls.values() if item.target == "step"]
-    if len(controls) < 1 + options.flood:
-        raise ValueError(f"{options.bundle} has {len(controls)} controls of the step graph, {1 + options.flood} needed")
+    num_needed = 2 if options.flood else 1
+    if len(controls) < num_needed:
+        raise ValueError(f"{options.bundle} has {len(controls)} controls of the step graph, {num_needed} needed")
     port = _free_port()
     sink = ProbeSink(controls[0], port)
     with ExitStack() as stack:
         if options.flood:
             flooded = controls[1]
-            words = (str(port), flooded.name, str(flooded.minimum), str(flooded.maximum))
+            words = (str(port), str(options.flood), flooded.name, str(flooded.minimum), str(flooded.maximum))
             sink.on_air = lambda: stack.enter_context(JsonChild("benchmarks.live.osc_flood", *words))
         stream(
             options.bundle,
@@ -93,7 +96,7 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
         "fps": float(sink.format.fps),
         "seconds": options.seconds,
         "control": controls[0].name,
-        "has_flood": options.flood,
+        "flood": options.flood,
         **summarise(sink, sink.format.fps),
         **{key: sink.stats[key] for key in ("engine", "frames", "late", "dropped", "osc")},
     }

@@ -14,7 +14,7 @@ from streaming.instrument.udp_address import UdpAddress, resolve
 
 _INTERVAL_S = 0.1
 _FULL = 10  # intervals; then everything is sent, as UDP may lose messages and receivers come later
-_MAX_INTEGER = 2**31 - 1  # of OSC
+_MAX_INTEGER, _MAX_FLOAT = 2**31 - 1, 3.4e38  # of OSC
 
 
 class OscOutput:
@@ -80,7 +80,8 @@ class OscOutput:
         """Return the values by address."""
         state = self._controller.state()
         values: dict[str, float | int | str] = {
-            f"/everframe/state/control/{control['name']}": float(control["value"]) for control in state["controls"]
+            f"/everframe/state/control/{control['name']}": min(_MAX_FLOAT, max(-_MAX_FLOAT, float(control["value"])))
+            for control in state["controls"]
         }
         if self._levels is not None:
             values |= {f"/everframe/levels/{name}": float(value) for name, value in self._levels().items()}
