@@ -16,6 +16,9 @@ from streaming.sound.timeline import RATE, Samples, SoundTimeline
 
 INPUT = "input"  # the source that is part of the show's live input
 SILENT_S = 1.0  # without a block, the source counts as silent
+_AWAY_S = 5.0  # after so long a silence the sound is placed anew
+_LATE = RATE // 10  # what comes later than this is shifted; streams wait for sound a little longer
+_MARGIN = RATE // 20
 _SPECS = (
     ControlSpec("sound.gain", "loudness of the sound", "times that of the source", 0.0, 4.0, 1.0, "step", 0),
     ControlSpec("sound.mute", "1 mutes the sound", "0 or 1", 0.0, 1.0, 0.0, "step", 1),
@@ -68,6 +71,8 @@ class Sound:
         self._source: SoundSource | None = None
         self._start_s: float | None = None
         self._heard_s = -math.inf  # when the last block came
+        self._shift = 0  # samples by which late sound is shifted
+        self._seen, self._least = 0, math.inf  # samples of this second, and the least lateness of its blocks
         self._followed = 0  # position up to which levels are known
 
     def use(self, source: SoundSource) -> None:
@@ -99,9 +104,27 @@ class Sound:
             samples: int16 (n, 2), 48 kHz.
             at_s: when its first sample was recorded or is to be heard, in seconds of the clock.
         """
-        self._heard_s = self._clock.now()
+        now_s = self._clock.now()
+        if now_s - self._heard_s > _AWAY_S:  # it begins anew
+            self._shift, self._seen, self._least = 0, 0, math.inf
+        self._heard_s = now_s
         if self._start_s is not None:
-            self.timeline.write(samples, round((at_s - self._start_s) * RATE) + self._delay)
+            position = round((at_s - self._start_s) * RATE) + self._delay
+            self._follow_lateness(len(samples), round((now_s - self._start_s) * RATE) - position - len(samples))
+            self.timeline.write(samples, position + self._shift)
+
+    def _follow_lateness(self, length: int, late: int) -> None:
+        """Shift the sound if all of it comes too late for its place, e.g. through a slow network.
+
+        Args:
+            length: of a block in samples.
+            late: by how many samples it came after its end was to be heard.
+        """
+        self._least, self._seen = min(self._least, late - self._shift), self._seen + length
+        if self._seen >= RATE:
+            if self._least > _LATE:
+                self._shift += round(self._least) + _MARGIN
+            self._seen, self._least = 0, math.inf
 
     def follow(self) -> None:
         """Measure the levels of what is heard now; called by the show before each frame."""

@@ -11,14 +11,17 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests.runtime.compositing.test_composite import build_matte
 from tests.streaming.doubles import WAIT_S
 from tests.streaming.page.chromium import PROGRAM, Chromium
+from tests.streaming.sound.test_show_with_sound import recorded
 
 pytestmark = [
     pytest.mark.live,
@@ -39,12 +42,12 @@ OTHER = """(async () => {
 })()"""
 
 
-@pytest.fixture
-def url() -> Iterator[str]:
-    """The page of a show that has begun, with `--input page`."""
+@contextmanager
+def on_air(*words: str) -> Iterator[str]:
+    """Run a show with `--input page`, and yield the address of its page once it has begun."""
     command = [sys.executable, "-m", "streaming", "bundles/landscape", "--to", "http://127.0.0.1:0", "--input", "page"]
     show = subprocess.Popen(
-        [*command, "--size", "320x180", "--scene", "fog", "--engine", "onnxruntime"],
+        [*command, "--size", "320x180", "--scene", "fog", "--engine", "onnxruntime", *words],
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
@@ -55,12 +58,19 @@ def url() -> Iterator[str]:
         while found is None:
             line = show.stderr.readline()
             assert line, "the show ended"
-            found = re.search(r"on air: (http://\S+)\.", line)
+            found = re.search(r"on air: (http://[^\s,]+?)[.,] ", line)
         wait_child(found[1])
         yield found[1]
     finally:
         show.terminate()
         show.communicate()
+
+
+@pytest.fixture
+def url() -> Iterator[str]:
+    """The page of a show that has begun, with `--input page`."""
+    with on_air() as found:
+        yield found
 
 
 def wait_child(url: str) -> None:
@@ -127,6 +137,39 @@ def test_a_browser_is_the_camera(url: str) -> None:
         page.run("at('camera-start').click()")
         page.until("/^lost/.test(at('camera-state').textContent)")
         assert page.problems == []
+
+
+def write_white_half(path: Path) -> Path:
+    """Write a video whose left half is white and whose right half is black, as Chromium plays it for a camera."""
+    luma = np.full((180, 320), 16, np.uint8)
+    luma[:, :160] = 235
+    picture = luma.tobytes() + bytes([128]) * (2 * 160 * 90)
+    path.write_bytes(b"YUV4MPEG2 W320 H180 F20:1 Ip A1:1 C420jpeg\n" + (b"FRAME\n" + picture) * 20)
+    return path
+
+
+def test_one_sees_oneself_over_a_scene_and_hears_it_in_the_recording(tmp_path: Path) -> None:
+    matte = build_matte(tmp_path / "matte")  # white is a person
+    camera = f"--use-file-for-fake-video-capture={write_white_half(tmp_path / 'camera.y4m')}"
+    words = ("--matte", str(matte), "--sound", "page", "--to", str(tmp_path / "show.mkv"))
+    with on_air(*words) as url, Chromium(url, flags=(*FLAGS, camera)) as page:
+        page.until("state && state.is_ready && stats && at('camera-sound').options.length > 1")
+        page.run("at('camera-sound').selectedIndex = 1")
+        page.run("at('camera-start').click()")
+        page.until("state.input.is_up && stats.sound.is_up && state.person === 'here'")
+        for _ in range(100):
+            with urllib.request.urlopen(f"{url}/frame.jpg", timeout=30) as answer:
+                picture = np.asarray(Image.open(io.BytesIO(answer.read())).convert("L")).astype(int)
+            if picture[:, 20:120].min() > 200:
+                break
+            page.run("new Promise(done => setTimeout(done, 100))")
+        assert picture[:, 20:120].min() > 200, "the white half is the person"
+        assert picture[:, 200:].max() < 250, "beside it is the scene"
+        assert picture[:, 200:].std() > 5
+        page.until("stats.sound.levels.level > 0.2")  # the fake microphone beeps
+        assert page.problems == []
+    wave, _ = recorded(tmp_path / "show.mkv")
+    assert np.abs(wave).max() > 0.02
 
 
 def test_the_reasons_are_told_and_it_fits_a_telephone(url: str) -> None:

@@ -140,3 +140,30 @@ def test_a_source_learns_when_the_show_began() -> None:
     assert sound.has_begun
     sound.use(late)
     assert (early.starts, late.starts) == ([7.0], [7.0])
+
+
+def test_sound_that_always_comes_late_is_shifted_so_that_it_is_heard() -> None:
+    clock = FakeClock(0.0)
+    sound, _ = make(clock)
+    sound.begin(0.0)
+    reader = sound.reader(Fraction(25))
+    heard = []
+    for slot in range(100):
+        clock.advance(0.04)
+        sound.write(ones(0.04), clock.now() - 0.04 - 0.5)  # half a second ago
+        heard.append(bool(reader.read(slot).any()))
+    assert not any(heard[1:20]), "what was late at first is lost"
+    assert all(heard[40:])
+    ends_s = sound.timeline.end / RATE
+    assert clock.now() - 0.1 <= ends_s <= clock.now() + 0.1
+
+
+def test_one_late_block_changes_nothing() -> None:
+    clock = FakeClock(0.0)
+    sound, _ = make(clock)
+    sound.begin(0.0)
+    for number in range(100):
+        clock.advance(0.04)
+        late_s = 0.5 if number % 20 == 5 else 0.0
+        sound.write(ones(0.04), clock.now() - 0.04 - late_s)
+    assert sound.timeline.end / RATE == pytest.approx(clock.now(), abs=0.01)
