@@ -92,6 +92,7 @@ class LiveInput:
 
     Attributes:
         name: the input without secrets.
+        on_frame: called without arguments by the input's thread when there is a new frame.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class LiveInput:
         stall_s: float = STALL_S,
     ) -> None:
         self.name = mask(spec) if "://" in spec else spec
+        self.on_frame: Callable[[], object] = lambda: None
         self._spec, self._size, self._stall_s = spec, (width, height), stall_s
         self._dial = dial or partial(ChildInputReader, on_sound=on_sound)
         self._stand_in: Rgb = np.zeros((height, width, 3), np.uint8) if stand_in is None else stand_in
@@ -213,6 +215,7 @@ class LiveInput:
                         self._num_frames += 1
                         self._error = ""
                         self._news.notify_all()
+                    self.on_frame()
                 elif now_s - since_s >= (self._stall_s if has_frames else max(self._stall_s, OPEN_S)):
                     self._note("no frames arrive")
                     return

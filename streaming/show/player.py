@@ -179,9 +179,11 @@ class Player:
         on_sound = self._sound.write if self._sound is not None and options.sound in (INPUT, PAGE) else None
         if options.input == PAGE:  # which comes and goes
             self._input = self._controller.input = PageCamera(*size, stand_in=stand_in, on_sound=on_sound)
-            return
-        self._input = self._controller.input = LiveInput(options.input, *size, stand_in=stand_in, on_sound=on_sound)
-        if is_fed or self._presenter is not None:
+        else:
+            self._input = self._controller.input = LiveInput(options.input, *size, stand_in=stand_in, on_sound=on_sound)
+        if self._presenter is not None:
+            self._presenter.follow(self._input)
+        if options.input != PAGE and (is_fed or self._presenter is not None):
             self._input.wait_picture(_INPUT_S)
 
     def _play(self, pacer: Pacer) -> Iterator[Picture]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
@@ -61,6 +62,8 @@ class Presenter:
         self._away: AwayFrames | None = None
         self._feeder = ThreadPoolExecutor(1, "composite input")
         self._feeding: dict[str, Future[None]] = {}
+        self._lock = threading.Lock()  # of what is fed
+        self._is_closed = False
         size, engine = (generator.width, generator.height), options.engine
         bundle = find_shipped(Path(options.matte))
         self.composite = Composite.open(bundle, *size, pixels=options.pixels, engine=engine, threads=threads)
@@ -94,6 +97,19 @@ class Presenter:
         """Return what is behind the person, and the choices."""
         return {"what": self.behind, "choices": list(dict.fromkeys([*self._choices, self.behind]))}
 
+    def follow(self, source: LiveInput) -> None:
+        """Convert each live frame when it arrives, so that the show's next frame uses it."""
+
+        def convert() -> None:
+            with self._lock:
+                before = self._feeding.get("live")  # the first one is converted by the show's thread
+                is_idle = before is not None and before.done() and before.exception() is None
+                if is_idle and not (self._is_broken or self._is_closed or source.is_lost):
+                    self._latest = source.frame()
+                    self._feeding["live"] = self._feeder.submit(self.composite.feed_live, self._latest)
+
+        source.on_frame = convert
+
     def frame(self, generator: FrameSource, source: LiveInput, now_s: Fraction) -> Picture:
         """Return the next frame, valid until the next call.
 
@@ -118,6 +134,8 @@ class Presenter:
 
     def close(self) -> None:
         """End the threads and processes, and free the engines."""
+        with self._lock:
+            self._is_closed = True
         with contextlib.ExitStack() as stack:
             stack.callback(self.composite.close)
             stack.callback(self._feeder.shutdown)
@@ -148,12 +166,17 @@ class Presenter:
         frame = source.frame()
         if self._is_broken or source.is_lost:  # the frame may be a stand-in, which is no person
             self.composite.forget_live()
-        elif frame is not self._latest and self._is_idle("live"):  # otherwise left out: the next one is newer
-            self._latest = frame
+        else:
+            self._try(lambda: self._feed_live(frame))
+
+    def _feed_live(self, frame: Rgb) -> None:
+        with self._lock:
             is_first = "live" not in self._feeding
-            self._try(lambda: self._submit("live", self.composite.feed_live, frame))
-            if is_first:
-                self._try(self._feeding["live"].result)
+            if frame is not self._latest and self._is_idle("live"):  # otherwise left out: the next one is newer
+                self._latest = frame
+                self._submit("live", self.composite.feed_live, frame)
+        if is_first:
+            self._feeding["live"].result()
 
     def _submit(self, name: str, act: Callable[[Rgb], None], picture: Rgb) -> None:
         """Convert a picture beside the frame that is being made; raises what the conversion before it raised."""
