@@ -8,11 +8,13 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from tests.runtime.compositing.test_composite import build_matte
 from tests.streaming.doubles import colour_card
 from tests.streaming.page.chromium import PROGRAM, Chromium
 
@@ -30,10 +32,10 @@ COLOUR = """(() => {
 })()"""
 
 
-@pytest.fixture
-def url(prompted_bundle: Path) -> Iterator[str]:
-    """The page of a show that has begun."""
-    command = [sys.executable, "-m", "streaming", str(prompted_bundle), "--to", "http://127.0.0.1:0", "--seed", "3"]
+@contextmanager
+def shown(bundle: Path, *words: str) -> Iterator[str]:
+    """Run a show until the end of the block; yields the address of its page when it has begun."""
+    command = [sys.executable, "-m", "streaming", str(bundle), "--to", "http://127.0.0.1:0", "--seed", "3", *words]
     show = subprocess.Popen([*command, "--engine", "onnxruntime"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
     assert show.stderr is not None
     try:
@@ -46,6 +48,29 @@ def url(prompted_bundle: Path) -> Iterator[str]:
     finally:
         show.terminate()
         show.communicate()
+
+
+@pytest.fixture
+def url(prompted_bundle: Path) -> Iterator[str]:
+    """The page of a show that has begun."""
+    with shown(prompted_bundle) as address:
+        yield address
+
+
+def test_what_is_behind_a_person_is_chosen_on_the_page(prompted_bundle: Path, tmp_path: Path) -> None:
+    words = ["--input", "testcard", "--matte", str(build_matte(tmp_path / "matte"))]
+    with shown(prompted_bundle, *words) as address, Chromium(address) as page:
+        page.until("state && state.behind && state.behind.what === 'show'")
+        assert page.run("document.getElementById('behind').offsetParent !== null")
+        page.run("""(() => {
+            const choice = document.getElementById('behind');
+            choice.value = 'green';
+            choice.dispatchEvent(new Event('change'));
+        })()""")
+        page.until("state.behind.what === 'green'")
+        assert page.run("document.getElementById('behind').value") == "green"
+        page.until("/person (here|away)/.test(document.getElementById('sinks').textContent)")
+        assert page.problems == []
 
 
 def test_the_show_is_controlled_in_a_browser(url: str, tmp_path: Path) -> None:
@@ -107,5 +132,6 @@ def test_it_fits_a_telephone(url: str) -> None:
         page.until("document.body.classList.contains('live') && state")
         assert page.run("document.documentElement.scrollWidth") <= 390
         assert page.run("document.getElementById('picture').clientWidth") > 200
+        assert page.run("document.getElementById('behind').offsetParent === null"), "there is no person"
         assert page.run("document.getElementById('take').getBoundingClientRect().height") >= 32
         assert page.problems == []
