@@ -39,8 +39,10 @@ class FrameRepeater:
         self._thread: threading.Thread | None = None
 
     def put(self, picture: Picture, slot: int) -> None:
-        """Pass a new frame to the sinks; arguments as in `FanOut.put`."""
+        """Pass a new frame to the sinks; arguments as in `FanOut.put`. One whose slot is filled already is left out."""
         with self._lock:
+            if slot <= self._last_slot:  # made ahead, and delivered late
+                return
             self._fan_out.put(picture, slot)
             self._last_slot, self._last_s = slot, self._clock.now()
 

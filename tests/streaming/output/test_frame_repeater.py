@@ -70,6 +70,23 @@ def test_a_pause_is_filled_with_the_last_frame() -> None:
     stage.fan_out.close()
 
 
+def test_a_frame_that_is_delivered_after_its_slot_was_filled_is_left_out() -> None:
+    stage = Stage()
+    stage.show(1)
+    for _ in range(8):
+        stage.clock.advance(0.05)
+        stage.fill()
+    last = stage.sink.frames[-1].slot
+    assert last >= 2
+    stage.filler.put(numbered(2), last)  # made ahead for that slot
+    stage.filler.put(numbered(3), last + 1)
+    assert stage.sink.has_written.acquire(timeout=WAIT_S)
+    slots = [frame.slot for frame in stage.sink.frames]
+    assert slots == sorted(set(slots))
+    assert np.array_equal(stage.sink.frames[-1].picture, numbered(3))
+    stage.fan_out.close()
+
+
 def test_the_thread_looks_often_while_there_is_a_pause_and_seldom_else() -> None:
     stage = Stage()
     stage.show(1)
