@@ -48,7 +48,7 @@ def test_a_control_is_set_without_a_notification(
         ("gain", float("nan"), "value must be from"),
         ("gain", "loud", "value must be a number"),
         ("gian", 1.0, 'there is no control "gian"'),
-        ("", 1.0, "name must have 1 to 64 characters"),
+        ("", 1.0, "name must have 1 to 160 characters"),
         ("seed", 7.0, "seed makes a new scene: ask for a seed instead"),
     ],
 )
