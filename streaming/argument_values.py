@@ -13,6 +13,7 @@ from streaming.control.cues import MAX_DISSOLVE_S, MAX_SEED, PARTS, Cue
 _MAX_FPS = 1000
 _MAX_SOUND_DELAY_MS = 2000
 _MAX_CUE_S = 10**9
+_MAX_CORES = 1024
 
 
 def read_sink(text: str) -> str:
@@ -57,10 +58,12 @@ def read_size(text: str) -> tuple[int, int]:
 
 
 def read_share(text: str) -> float:
-    """Return a share of the cores, above 0 and at most 1."""
+    """Return a share of the cores, above 0 and at most 1, or a number of cores above 1."""
     share = _fraction(text)
-    if share is None or not 0 < share <= 1:
-        raise argparse.ArgumentTypeError(f"got {text!r}, expected more than 0 and at most 1, e.g. 0.5")
+    if share is None or not 0 < share <= _MAX_CORES:
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, expected a share above 0 and at most 1, e.g. 0.5, or a number of cores above 1"
+        )
     return float(share)
 
 

@@ -170,7 +170,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--cpu-share",
         type=read_share,
         metavar="S",
-        help="share of the CPU's cores that frames may take, at least one core, e.g. 0.5 (default: all)",
+        help="cores that frames may take: a share, e.g. 0.5, or above 1 a number, rounded down; at least one (all)",
     )
     add("--fallback", metavar="FILE", help="picture to show while every engine has failed")
     add(

@@ -212,8 +212,8 @@ class Player:
         sound.follow()
 
     def _threads(self) -> int | None:
-        share = self._options.cpu_share
-        return None if share is None else max(1, int(count_cores() * share))
+        share, cores = self._options.cpu_share, count_cores()
+        return None if share is None else max(1, min(cores, int(share if share > 1 else cores * share)))
 
     def _open(self) -> FrameSource:
         options = self._options

@@ -338,7 +338,7 @@ def test_a_share_of_the_cores_is_a_number_of_threads(
 
     monkeypatch.setattr(Generator, "open", remember)
     monkeypatch.setattr("streaming.show.player.count_cores", lambda: 8)
-    for share in ("1", "0.5", "0.05"):
+    for share in ("1", "0.5", "0.05", "3.9", "20"):
         assert run(capsys, bundle, "--to", "null", "--seconds", 0.1, "--cpu-share", share)[0] in (0, 1)
     assert run(capsys, bundle, "--to", "null", "--seconds", 0.1)[0] in (0, 1)
-    assert opened == [8, 4, 1, None]
+    assert opened == [8, 4, 1, 3, 8, None]
