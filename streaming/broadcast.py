@@ -87,7 +87,7 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
 
     refuse_circle(options.input, options.to or ([] if sinks else [DEFAULT_SINK]))
     sinks = sinks or make_sinks(options.to or [DEFAULT_SINK], options.pixels)
-    if options.input == PAGE and not any(type(sink).__name__ == "PageSink" for sink in sinks):
+    if options.input == PAGE and not any(base.__name__ == "PageSink" for sink in sinks for base in type(sink).__mro__):
         raise ValueError(f"--input page is the camera of a browser on the page: add --to {DEFAULT_SINK}")
     bundle = find_shipped(Path(DEFAULT_BUNDLE)) if options.bundle is None else Path(options.bundle)
     manifests = [read_manifest(path) for path in (bundle, *(find_shipped(Path(then)) for then in options.then))]

@@ -56,7 +56,8 @@ live input:
   works again.
   --matte puts the person of the input over the show, at matte.x and matte.y, as
   large as matte.size says. A clip of --behind is repeated; what is behind may
-  be changed on the page. While the input is lost, nobody is shown.
+  be changed on the page. While the input is lost, nobody is shown. The whole
+  picture of the input is not shown with --matte, so --image input is refused.
 
 sound:
   --sound mic, mic:DEVICE (its number or part of its name), a file, which is

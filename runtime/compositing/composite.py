@@ -129,6 +129,15 @@ class Composite:
             raise
 
     @property
+    def on_fall_back(self) -> Callable[[str], object]:
+        """Called with a sentence when another engine takes over in the matte, in the thread that makes frames."""
+        return self._matte.on_fall_back
+
+    @on_fall_back.setter
+    def on_fall_back(self, say: Callable[[str], object]) -> None:
+        self._matte.on_fall_back = say
+
+    @property
     def behind(self) -> str:
         """What is behind the person: "show", "blur" (the live input, blurred), "picture" or a colour as "RRGGBB".
 

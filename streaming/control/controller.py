@@ -109,6 +109,11 @@ class ShowController(TimedCues):
         }
 
     @property
+    def hides_input(self) -> bool:
+        """Whether only the person of the live input may be shown."""
+        return self.presenter is not None
+
+    @property
     def fit(self) -> str:
         """How pictures of another shape fit the frame."""
         generator = self._generator
@@ -253,6 +258,8 @@ class ShowController(TimedCues):
         """Make a scene from the current picture of the live input; arguments and errors as in `prepare`."""
         if self.input is None:
             raise ValueError("this show has no live input: start it with --input")
+        if self.presenter is not None:
+            raise ValueError("with --matte only the person of the input is shown, not its whole picture")
         return self.prepare({"image": self.input.picture()}, label="live input", take_s=take_s)
 
     def set_behind(self, what: str) -> dict[str, Any]:

@@ -31,8 +31,12 @@ class ControlHolder(Protocol):
 
 
 def find_holder(name: str, generator: ControlHolder, others: Iterable[ControlHolder]) -> ControlHolder:
-    """Return what has controls of this family ("matte." of "matte.size"), else the generator; either may refuse it."""
+    """Return what has this control, else controls of its family ("matte." of "matte.size"), else the generator."""
+    others = tuple(others)
     family = f"{name.partition('.')[0]}."
+    for holder in (generator, *others):
+        if name in holder.controls:
+            return holder
     return next((holder for holder in others if any(one.startswith(family) for one in holder.controls)), generator)
 
 

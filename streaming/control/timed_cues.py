@@ -33,11 +33,13 @@ class TimedCues(ABC):
 
     Attributes:
         input: the live input, or None.
+        is_held: whether scenes in turn wait, e.g. while nobody is there.
         before_frame: each is called without arguments by the show's thread before it begins a frame.
     """
 
     def __init__(self) -> None:
         self.input: LiveInput | None = None
+        self.is_held = False
         self.before_frame: list[Callable[[], object]] = []
         self._lock = threading.Lock()
         self._is_closed = False
@@ -71,6 +73,10 @@ class TimedCues(ABC):
             self._target(cue.kind).check_control(cue.kind, cue.value)
         timed = [CueEntry(0, to_label(parts), parts, at_s, "waiting") for at_s, parts in to_prompts(cues)]
         for entry in timed:
+            if entry.is_live and self.hides_input:
+                raise ValueError(
+                    f"the cue at {float(entry.at_s):g} s shows the whole picture of the input: leave it or --matte out"
+                )
             if entry.is_live and self.input is None:
                 raise ValueError(
                     f"the cue at {float(entry.at_s):g} s uses the picture of a live input, and there is no live "
@@ -107,6 +113,9 @@ class TimedCues(ABC):
                 self._report(cue.at_s, to_line(error))
             self._notify()
         with self._lock:
+            if self.is_held and self._cycle is not None:
+                for waiting in self._timed:
+                    waiting.at_s = max(waiting.at_s, now_s + 1)
             self._now_s = now_s
             is_due = bool(self._timed) and self._timed[0].at_s <= now_s
         if not is_due:
@@ -129,6 +138,11 @@ class TimedCues(ABC):
         self._extend(entry.at_s + self._cycle_s)
         self._prepare_timed()
         self._notify()
+
+    @property
+    @abstractmethod
+    def hides_input(self) -> bool:
+        """Whether only a part of the live input may be shown, the person of --matte."""
 
     @abstractmethod
     def _ready(self) -> FrameSource:

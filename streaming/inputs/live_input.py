@@ -6,6 +6,7 @@ Frames arrive: the latest one is used. None for 1 s: the last one stays. None fo
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
@@ -61,7 +62,8 @@ class ChildInputReader:
 
     def read(self, timeout_s: float) -> Rgb | None:
         """Return the next frame, None if there is none in time; raises OSError with the reason once it has ended."""
-        while (message := self._child.receive(timeout_s)) is not None:
+        ends_s = time.monotonic() + timeout_s  # sound alone does not make it wait longer
+        while (message := self._child.receive(max(0.0, ends_s - time.monotonic()))) is not None:
             fields, data = message
             if "error" in fields:
                 raise ConnectionError(fields["error"])
@@ -69,6 +71,8 @@ class ChildInputReader:
                 return np.frombuffer(data, np.uint8).reshape(self._shape)
             if self._on_sound is not None:
                 self._on_sound(to_samples(data), fields["at"])
+            if time.monotonic() >= ends_s:
+                break
         return None
 
     def close(self) -> None:

@@ -34,6 +34,7 @@ _NETWORK = (  # FFmpeg's protocols except those that read files of this machine
 )
 _LATE_S = 0.5  # a file's clock is reset when reading falls this far behind
 _EARLY_S = 2.0
+_STILL_S = 0.5  # after which a picture that stands still is sent again
 _AHEAD_S = 0.3  # by which sound is read before it is to be heard; a file's pictures and sound do not lie side by side
 
 Rgb = npt.NDArray[np.uint8]
@@ -137,6 +138,8 @@ def _played(
     import av
 
     converter, has_frames = Converter(), False
+    picture: Rgb | None = None
+    shown_s = 0.0
     ahead_s = _AHEAD_S if with_sound else 0.0
     zero_s: float | None = None  # of the file's time, on the clock
     ends_s = begins_s
@@ -151,12 +154,19 @@ def _played(
             for samples, moment_s in converter.convert(frame):
                 at_s = now_s if zero_s is None else zero_s + moment_s
                 ends_s = at_s + len(samples) / RATE
+                if is_paced:  # a file's sound may outlast its picture, which then stands still
+                    time.sleep(max(0.0, at_s - 2 * _AHEAD_S - now_s))
+                    if picture is not None and time.monotonic() - shown_s > _STILL_S:
+                        shown_s = time.monotonic()
+                        yield picture
                 yield samples, at_s
             continue
         has_frames = True
         if (is_paced or with_sound) and zero_s is not None and frame.time is not None:
             time.sleep(max(0.0, zero_s + frame.time - now_s))
-        yield load_image(frame.to_ndarray(format="rgb24"), width, height, fit)
+        picture = load_image(frame.to_ndarray(format="rgb24"), width, height, fit)
+        shown_s = time.monotonic()
+        yield picture
     return has_frames, ends_s
 
 

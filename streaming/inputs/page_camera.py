@@ -9,9 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import math
-import sys
 import threading
-import time
 from concurrent.futures import Future
 from typing import Any
 
@@ -20,14 +18,13 @@ import numpy as np
 from streaming.inputs.live_input import LiveInput, Rgb
 from streaming.output.pacing import Clock
 from streaming.process.child import ChildProcess, Data
-from streaming.sound.timeline import RATE, OnSound, to_samples
+from streaming.sound.timeline import OnSound, to_samples
 
 PAGE = "page"  # the value of --input
 MAX_OFFERS = 4  # devices that are about to be the camera
 _NICENESS = 5  # the show has priority, but shows this
 _SEND_S = 2.0  # for the child to take one message
 _ANSWER_S = 25.0  # a new child needs a second of CPU time first, at low priority
-_HAS_ONE_CLOCK = sys.platform == "linux"  # time.monotonic is the same in all processes
 
 
 class LatestFrame:
@@ -122,6 +119,9 @@ class PageCamera(LiveInput):
             child = self._start()
             child.send({"id": number, "sdp": offer, "is_local": is_local}, timeout_s=_SEND_S)
             reply = answer.result(_ANSWER_S)
+        except TimeoutError:
+            child.kill()  # it hangs; the next offer starts another one
+            raise
         finally:
             with self._lock:
                 del self._answers[number]
@@ -182,10 +182,8 @@ class PageCamera(LiveInput):
         if "frame" in fields:
             self._latest.put(np.frombuffer(data, np.uint8).reshape(self._shape))
         elif "sound" in fields:
-            samples = to_samples(data)
-            at_s = fields["at"] if _HAS_ONE_CLOCK else time.monotonic() - len(samples) / RATE
             if self.on_sound is not None:
-                self.on_sound(samples, at_s)
+                self.on_sound(to_samples(data), fields["at"])
         elif "camera" in fields:
             self._camera = fields["camera"]
         elif (answer := self._answers.get(fields["id"])) is not None:

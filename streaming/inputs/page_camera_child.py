@@ -139,9 +139,11 @@ class Outbox:
 
     def run(self) -> None:
         """Send until the parent ends."""
-        with contextlib.suppress(OSError):
+        try:
             while True:
                 self.send()
+        finally:
+            os._exit(1)  # the parent has ended, or starts another process
 
     def send(self) -> None:
         """Wait for something, and send all of it; raises OSError if the parent has ended."""
@@ -155,7 +157,13 @@ class Outbox:
             self._parent.send(fields)
         for fields, data in sounds:
             self._parent.send(fields, data)
-        if frame is not None and (pixels := self._fitting.fit(frame)) is not None:
+        pixels = None
+        if frame is not None:
+            try:
+                pixels = self._fitting.fit(frame)
+            except Exception:  # noqa: BLE001 - a frame of a browser may be anything; the next one may be better
+                pixels = None
+        if pixels is not None:
             self._num_frames += 1
             self._parent.send({"frame": self._num_frames}, pixels.reshape(-1).data)
 

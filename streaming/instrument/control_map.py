@@ -114,13 +114,21 @@ class ControlMap:
         self._shares = dict.fromkeys((item.control for item in sources), -1.0)  # at which they were set last
 
     def apply(self) -> None:
-        """Set the controls whose source has moved; called by the show's thread, takes microseconds."""
+        """Set the controls whose source has moved; called by the show's thread, takes microseconds.
+
+        A control that is there no longer, e.g. because its bundle was left out of a chain, is mapped no longer.
+        """
         levels = self._levels()
-        for control, name, ends in self._rows:
+        for row in tuple(self._rows):
+            control, name, ends = row
             share, last = levels[name], self._shares[control]
             if abs(share - last) >= _STILL or (share != last and share in (0.0, 1.0)):
                 self._shares[control] = share
-                self._controller.follow(control, to_value(share, ends))
+                try:
+                    self._controller.follow(control, to_value(share, ends))
+                except ValueError:
+                    self._rows.remove(row)
+                    self._controller.mapped.pop(control, None)
 
 
 def check_sources(sources: Sequence[ControlSource], mapped: Sequence[str], levels: Levels | None) -> None:

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from streaming.instrument.osc_in import OscInput
     from streaming.instrument.osc_out import OscOutput
 
-_LOOPBACK = ("127.", "localhost", "::1")
-
 
 class Instrument:
     """Opens what the options name, and closes it at the end; without these options it does nothing.
@@ -58,7 +56,9 @@ class Instrument:
             from streaming.instrument.osc_in import OscInput
 
             self._osc = OscInput(options.osc, self._performer)
-            is_local = options.osc.host.startswith(_LOOPBACK)
+            from streaming.page.guard import is_loopback
+
+            is_local = is_loopback(options.osc.host)
             warning = "" if is_local else ": whoever can send to this address controls the show, there is no password"
             lines.append(f"OSC at {self._osc.address}{warning}")
         if options.osc_out is not None:

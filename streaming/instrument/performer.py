@@ -6,6 +6,7 @@ controls are set once per frame, and a prompt waits until the scene of the one b
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,7 +100,8 @@ class Performer:
         with self._lock:
             values, self._controls = self._controls, {}
         for name, value in values.items():
-            self._controller.follow(name, value)
+            with contextlib.suppress(ValueError):  # the control has gone since it was checked
+                self._controller.follow(name, value)
 
     def ask(self, name: str, given: dict[str, Any], report: Report) -> None:
         """Perform an action soon.

@@ -150,7 +150,10 @@ def _set(controller: ShowController, values: dict[str, Any]) -> dict[str, Any]:
 
 
 def _take_next(controller: ShowController, values: dict[str, Any]) -> dict[str, Any]:
-    number = next((cue["id"] for cue in controller.state()["cues"] if cue["state"] == "ready"), None)
+    cues = controller.state()["cues"]
+    now = next((index for index, cue in enumerate(cues) if cue["state"] == "on air"), -1)
+    following = [*cues[now + 1 :], *cues[: now + 1]]  # after the last one comes the first
+    number = next((cue["id"] for cue in following if cue["state"] == "ready"), None)
     if number is None:
         raise ValueError("no cue is ready: prepare one first")
     return controller.take(number, values["dissolve_s"])

@@ -154,6 +154,8 @@ def read_offer(given: Any) -> tuple[str, list[str]]:
     sdp: str = given["sdp"]
     if not is_text(sdp):
         raise ValueError("this offer's sdp holds half of a surrogate pair")
+    if len(sdp.splitlines()) != len(re.split(r"\r?\n", sdp.rstrip("\r\n"))):  # aiortc would see other lines than we do
+        raise ValueError("the lines of an offer's sdp end with a line feed")
     if len(re.findall(r"(?m)^a=candidate", sdp)) > _MAX_CANDIDATES:
         raise ValueError(f"an offer has at most {_MAX_CANDIDATES} candidates")
     return sdp, re.findall(r"(?m)^m=(\w+)", sdp)

@@ -63,6 +63,11 @@ class AwayFrames:
         """Whether frames of the show are needed although something else is behind the person."""
         return self._scene is not None and self._level > 0
 
+    @property
+    def shows_scene(self) -> bool:
+        """Whether a scene of the bundle has taken the show's place."""
+        return self._before is not None
+
     def update(self, away_s: float, generator: FrameSource, now_s: Fraction) -> None:
         """Move the cross-fade.
 

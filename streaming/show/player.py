@@ -135,6 +135,8 @@ class Player:
             if not names:
                 raise ValueError(f"{generator.manifest.name} has no scenes: leave --scene out")
             prompt["scene"] = names[0]
+        if self._presenter is not None and prompt.get("image") == LIVE:
+            raise ValueError("--image input shows the whole picture of the input: leave it or --matte out")
         if self._input is not None and prompt.get("image") == LIVE:
             generator.condition(**{**prompt, "image": self._input.wait_picture(_INPUT_S)})
         elif prompt:

@@ -69,6 +69,7 @@ class Presenter:
         self.composite = Composite.open(bundle, *size, pixels=options.pixels, engine=engine, threads=threads)
         try:
             self.composite.is_mirrored = options.mirror
+            self.composite.on_fall_back = say
             self._choices = [*_MODES]
             self._open_behind(options.behind or "show", size, options.fit)
             if options.away is not None:
@@ -208,6 +209,7 @@ class Presenter:
         self._presence.update(self.composite.person_share, now_s)
         if self._away is not None:
             self._away.update(self._presence.away_s, generator, now_s)
+            self._controller.is_held = self._away.shows_scene
         if self.person != before:
             for listener in tuple(self._controller.on_change):
                 listener()

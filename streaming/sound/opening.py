@@ -34,7 +34,8 @@ def make_sound(options: argparse.Namespace, fps: Fraction) -> Sound | None:
         _check_input(options.input)
     if spec == PAGE and options.input != PAGE:
         raise ValueError("--sound page is the microphone of the page's camera: add --input page")
-    is_file = spec not in (INPUT, PAGE) and "://" not in spec and spec.partition(":")[0] != "mic"
+    is_path = spec not in (INPUT, PAGE) and "://" not in spec and spec.partition(":")[0] != "mic"
+    is_file = is_path or spec.startswith("file://")
     usual_s = 0.0 if is_file else float(_PICTURE_INTERVALS / fps)
     sound = Sound(spec, delay_s=usual_s if options.sound_delay is None else float(options.sound_delay) / 1000)
     if spec not in (INPUT, PAGE):

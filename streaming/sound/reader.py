@@ -29,7 +29,7 @@ class SoundReader:
         self._timeline, self._fps, self._gain = timeline, fps, gain
         self._ahead = round(ahead_s * RATE)
         self._position: int | None = None
-        self._last_gain = gain()
+        self._last_gain: float | None = None  # None before the first block
 
     def restart(self) -> None:
         """Begin anew with the next frame, as a stream does that has been lost."""
@@ -56,9 +56,12 @@ class SoundReader:
 
     def _with_gain(self, samples: Samples) -> Samples:
         """Apply the gain; a new one comes in over the block, so that it does not click."""
-        before, self._last_gain = self._last_gain, self._gain()
-        if not len(samples) or before == self._last_gain == 1:
+        if not len(samples):
             return samples
-        factors = np.linspace(before, self._last_gain, len(samples), dtype=np.float32)[:, np.newaxis]
+        gain = self._gain()
+        before, self._last_gain = gain if self._last_gain is None else self._last_gain, gain
+        if before == gain == 1:
+            return samples
+        factors = np.linspace(before, gain, len(samples), dtype=np.float32)[:, np.newaxis]
         louder: Samples = np.clip(np.rint(samples * factors), -32768, 32767).astype(np.int16)
         return louder

@@ -8,14 +8,17 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, Protocol
 
+import numpy as np
+
 from runtime.bundle.controls import ControlSpec
 from streaming.output.pacing import Clock, SystemClock
 from streaming.sound.levels import LevelFollower
 from streaming.sound.reader import SoundReader
-from streaming.sound.timeline import RATE, Samples, SoundTimeline
+from streaming.sound.timeline import CHANNELS, RATE, Samples, SoundTimeline
 
 INPUT = "input"  # the source that is part of the show's live input
 SILENT_S = 1.0  # without a block, the source counts as silent
+_QUIET_S = 0.3  # after so long without a block, levels fall
 _AWAY_S = 5.0  # after so long a silence the sound is placed anew
 _LATE = RATE // 10  # what comes later than this is shifted; streams wait for sound a little longer
 _MARGIN = RATE // 20
@@ -73,7 +76,7 @@ class Sound:
         self._heard_s = -math.inf  # when the last block came
         self._shift = 0  # samples by which late sound is shifted
         self._seen, self._least = 0, math.inf  # samples of this second, and the least lateness of its blocks
-        self._followed = 0  # position up to which levels are known
+        self._followed = self._quiet_until = 0  # positions up to which levels are known, and known to be silent
 
     def use(self, source: SoundSource) -> None:
         """Take a source of the show's own, which is closed with this object."""
@@ -133,9 +136,11 @@ class Sound:
         now = min(round((self._clock.now() - self._start_s) * RATE), self.timeline.end)
         if now > self._followed:
             self._follower.feed(self.timeline.read(max(self._followed, now - RATE), now))
-            self._followed = now
-        elif not self._is_heard():
-            self._follower.feed(self.timeline.read(self._followed, self._followed + RATE // 100))  # silence
+            self._followed = self._quiet_until = now
+        elif self._clock.now() - self._heard_s > _QUIET_S:
+            late = round((self._clock.now() - self._start_s) * RATE)
+            self._follower.feed(np.zeros((min(RATE, max(0, late - self._quiet_until)), CHANNELS), np.int16))
+            self._quiet_until = late
 
     def levels(self) -> Mapping[str, float]:
         """Return the latest levels: level, bass, middle, high and onset, each 0 to 1."""

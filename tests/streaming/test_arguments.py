@@ -89,7 +89,10 @@ def test_nothing_has_to_be_given() -> None:
             "'txet' is not text, image, clip, seed or scene, and a control takes a number, e.g. ",
         ),
         (["--cue", "10:text=a", "--seconds", "10"], "the cue at 10 s comes after the end of the show (--seconds 10)"),
-        (["--cpu-share", "0"], "--cpu-share: got '0', expected a share above 0 and at most 1, e.g. 0.5, or a number of cores"),
+        (
+            ["--cpu-share", "0"],
+            "--cpu-share: got '0', expected a share above 0 and at most 1, e.g. 0.5, or a number of cores",
+        ),
         (["--size", "big"], "--size: got 'big', expected WIDTHxHEIGHT in pixels, e.g. 1280x720"),
         (["--dissolve=-1"], "--dissolve: got '-1', expected 0 (a cut) to 3600 seconds"),
         (["--dissolve", "3601"], "--dissolve: got '3601'"),

@@ -37,6 +37,28 @@ class Waiting:
         return cues
 
 
+def test_the_next_cue_is_the_one_after_that_on_air() -> None:
+    states = ["ready", "on air", "failed", "ready"]
+    taken: list[int] = []
+
+    class Controller:
+        def state(self) -> dict[str, Any]:
+            return {"cues": [{"id": number, "state": state} for number, state in enumerate(states, 1)]}
+
+        def take(self, number: int, dissolve_s: float) -> dict[str, Any]:
+            taken.append(number)
+            return {}
+
+    take_next = next(action for action in ACTIONS if action.name == "take_next")
+    take_next.run(Controller(), {"dissolve_s": 1.0})  # type: ignore[arg-type]
+    states[:] = ["ready", "ready", "failed", "on air"]
+    take_next.run(Controller(), {"dissolve_s": 1.0})  # type: ignore[arg-type]
+    states[:] = ["on air", "preparing", "failed", "failed"]
+    with pytest.raises(ValueError, match="no cue is ready"):
+        take_next.run(Controller(), {"dissolve_s": 1.0})  # type: ignore[arg-type]
+    assert taken == [4, 1]
+
+
 @pytest.fixture
 def generator(prompted_bundle: Path) -> Iterator[Generator]:
     with Generator.open(prompted_bundle, engine="onnxruntime", threads=1, seed=3) as generator:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from streaming.inputs import live_input
 from streaming.inputs.live_input import FROZEN_S, LOST_S, STALL_S, ChildInputReader, LiveInput
 from streaming.inputs.live_input_child import draw_card, read
 from tests.fakes import FakeClock
@@ -182,6 +183,24 @@ def test_picture_and_sound_of_a_file_are_in_step(tmp_path: Path, monkeypatch: py
 def test_a_file_without_sound_says_so(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="it has no sound"):
         next(read(str(write_clip(tmp_path / "clip.mkv")), 32, 24, with_sound=True))
+
+
+def test_sound_alone_does_not_make_a_reader_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    class SoundOnly:
+        def __init__(self, *_: object, **__: object) -> None:
+            self.num = 0
+
+        def receive(self, timeout_s: float) -> Any:
+            self.num += 1
+            clock.advance(0.02)
+            return {"at": 1.0}, bytes(4)
+
+    clock, heard = FakeClock(0.0), list[float]()
+    monkeypatch.setattr(live_input, "ChildProcess", SoundOnly)
+    monkeypatch.setattr(time, "monotonic", clock.now)
+    reader = ChildInputReader("rtsp://camera/1", 6, 4, lambda samples, at_s: heard.append(at_s))
+    assert reader.read(0.25) is None
+    assert 12 <= len(heard) <= 14
 
 
 LISTS = {

@@ -258,6 +258,8 @@ SOUND = "m=audio 9 UDP/TLS/RTP/SAVPF 111\r\na=sendonly\r\n"
         (GOOD + "m=application 9 x\r\n", "this offer has video, application"),
         (GOOD.replace("sendonly", "recvonly"), "a camera's offer is sendonly, this one is recvonly"),
         (GOOD + 65 * "a=candidate:1 1 udp 1 10.0.0.1 9 typ host\r\n", "at most 64 candidates"),
+        (GOOD + "a=mid:0\rm=application 9 x\r\n", "end with a line feed"),
+        (GOOD + "a=x\u2028a=candidate:1 1 udp 1 10.0.0.1 9 typ host\r\n", "end with a line feed"),
         ("\ud800", "half of a surrogate pair"),
     ],
 )

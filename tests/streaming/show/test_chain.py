@@ -18,6 +18,7 @@ from streaming import stream
 from streaming.arguments import parse
 from streaming.commandline import main
 from streaming.control.controller import ShowController, UnknownError
+from streaming.instrument.control_map import ControlMap, read_source
 from streaming.output.pacing import Pacer
 from streaming.show.player import Player
 from streaming.show.stats import FrameTiming, ShowStats
@@ -137,6 +138,26 @@ def test_the_show_goes_on_without_a_later_bundle(bundle: Path, trail: Path, monk
             controller.set_control("trailing.share", 0.3)
     assert len(said) == 1
     assert said[0].startswith("trailing is left out from now on: the device is gone")
+
+
+def test_a_mapped_control_of_a_bundle_that_is_left_out_does_not_end_the_show(
+    bundle: Path, trail: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = parse([str(bundle), "--then", str(trail), *ENGINE])
+    controller, level = ShowController(), 0.0
+    with Player(options, bundle, controller, lambda _: None) as player:
+        assert isinstance(player.generator, Chain)
+        rows = [read_source("trailing.share=audio.bass"), read_source("sway=audio.bass")]
+        controller.before_frame.append(ControlMap(rows, controller, lambda: {"bass": level}).apply)
+        controller.mapped |= {"trailing.share": "audio.bass", "sway": "audio.bass"}
+        monkeypatch.setattr(player.generator.links[1]._step, "run", fail)
+        frames = frames_of(player, 4)
+        next(frames)
+        for moved in (0.3, 0.6, 0.9):
+            level = moved
+            next(frames)
+        assert player.generator.controls["sway"] > 1
+    assert controller.mapped == {"sway": "audio.bass"}
 
 
 def test_the_whole_chain_is_opened_again_behind_a_fallback_picture(

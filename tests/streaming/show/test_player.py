@@ -66,7 +66,7 @@ def test_the_show_begins_without_the_page_s_camera(tmp_path: Path) -> None:
         frames = player.frames(Pacer(clock, Fraction(30)), clock)
         assert all(np.array_equal(next(frames), frame) for frame in expected), "nobody is over the show yet"
         assert controller.state()["input"]["state"] == "no camera yet"
-        with pytest.raises(ValueError, match="the input page has no picture: no frame has arrived yet"):
+        with pytest.raises(ValueError, match="with --matte only the person of the input is shown"):
             controller.animate()
         camera = player._input
         assert isinstance(camera, PageCamera)

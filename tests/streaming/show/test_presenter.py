@@ -14,6 +14,7 @@ from PIL import Image
 from runtime import EngineError, Generator
 from streaming.arguments import parse
 from streaming.control.controller import ShowController
+from streaming.control.cues import Cue
 from streaming.show.presenter import Presenter
 from tests import tiny
 from tests.runtime.compositing.test_composite import build_matte
@@ -115,6 +116,16 @@ def test_a_picture_may_be_behind_the_person_and_the_page_may_choose(stand: Opene
     assert np.all(played.play("0.2")[:48] == 235)
     with pytest.raises(ValueError, match="behind the person is show, blur, green or a colour as RRGGBB, got '/etc"):
         played.controller.set_behind("/etc/passwd")
+
+
+def test_the_whole_picture_of_the_input_is_not_made_a_scene(stand: Opener) -> None:
+    played = stand()
+    played.controller.input = played.input  # type: ignore[assignment]
+    with pytest.raises(ValueError, match=r"^with --matte only the person of the input is shown"):
+        played.controller.animate()
+    cue = Cue(Fraction(1), "image", "input")
+    with pytest.raises(ValueError, match=r"^the cue at 1 s shows the whole picture of the input"):
+        played.controller.schedule([cue], dissolve_s=1.0, say=played.said.append)
 
 
 @pytest.mark.live
