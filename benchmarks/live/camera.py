@@ -13,7 +13,7 @@ figures:
   CPU             of this process and of the child that receives, per frame;
                   Linux only
 
-example:
+examples:
   python -m benchmarks camera --size 1280x720 --fps 24 --seconds 30
 """
 
