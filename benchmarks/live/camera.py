@@ -1,4 +1,4 @@
-"""Latency of the page's camera: from a frame at hand in another process to its pixels in the show's process.
+"""Latency of the page's camera: from a frame in another process to its pixels in that of the show.
 
 python -m benchmarks camera
 

@@ -1,4 +1,4 @@
-"""Camera to screen: from a camera's picture to decoded pixels at the far end, with a person over a show.
+"""Camera to screen: from a camera's picture to pixels at the far end, with a person over a show.
 
 python -m benchmarks screen bundles/NAME --matte bundles/person
 

@@ -129,6 +129,11 @@ class Composite:
             raise
 
     @property
+    def wants_live(self) -> bool:
+        """Whether the live frame that was fed last has been used."""
+        return self._fresh is None
+
+    @property
     def on_fall_back(self) -> Callable[[str], object]:
         """Called with a sentence when another engine takes over in the matte, in the thread that makes frames."""
         return self._matte.on_fall_back

@@ -99,12 +99,13 @@ class Presenter:
         return {"what": self.behind, "choices": list(dict.fromkeys([*self._choices, self.behind]))}
 
     def follow(self, source: LiveInput) -> None:
-        """Convert each live frame when it arrives, so that the show's next frame uses it."""
+        """Convert the first live frame that arrives after one was used, so that the show's next frame uses it."""
 
         def convert() -> None:
             with self._lock:
                 before = self._feeding.get("live")  # the first one is converted by the show's thread
                 is_idle = before is not None and before.done() and before.exception() is None
+                is_idle = is_idle and self.composite.wants_live
                 if is_idle and not (self._is_broken or self._is_closed or source.is_lost):
                     self._latest = source.frame()
                     self._feeding["live"] = self._feeder.submit(self.composite.feed_live, self._latest)
