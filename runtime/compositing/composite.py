@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.bundle.controls import ControlSpec
-from runtime.compositing.controls import SPECS, ControlValues, edge_of
+from runtime.compositing.controls import SPECS, edge_of
 from runtime.compositing.light import Light, light_size
 from runtime.compositing.pictures import resized, to_pixels, to_video
 from runtime.compositing.placement import Placement, matrices, moved, place
 from runtime.compositing.stage import PREFIX, build_composite_stage, composite_inputs, composite_outputs
+from runtime.control_values import ControlValues
 from runtime.engines.cache import default_cache_dir
 from runtime.engines.engine import Program, Session
 from runtime.engines.table import count_cores, open_engine
@@ -84,7 +85,7 @@ class Composite:
         self._is_lit = False
         self._light = Light(width, height, pixels, self._matte_size)
         self._lock = threading.Lock()
-        self._controls = ControlValues()
+        self._controls = ControlValues(SPECS)
         self._written: dict[str, object] = {}  # what the stage in use was told last
         self._fresh: _LiveFrame | None = None
         self._person: FrameArray | None = None

@@ -1,9 +1,7 @@
-"""The controls of a composite: what there is, and their values, from any thread."""
+"""The controls of a composite."""
 
 from __future__ import annotations
 
-import math
-import threading
 from collections.abc import Mapping
 
 from runtime.bundle.controls import ControlSpec
@@ -23,33 +21,6 @@ SPECS = (
     _spec("wrap", "light from behind over the person's edge; 0 is none", "of all", (0.0, 1.0, 0.0), 5),
     _spec("tone", "brightness, contrast and tint from behind; 0 is the person's own", "of the way", (0.0, 1.0, 0.0), 6),
 )
-
-
-class ControlValues:
-    """The values of the controls; thread-safe."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._values = {spec.name: spec.default for spec in SPECS}
-
-    def copy(self) -> dict[str, float]:
-        """Return the values by name."""
-        with self._lock:
-            return dict(self._values)
-
-    def check(self, name: str, value: float) -> None:
-        """Raise ValueError unless there is such a control and the value is in its range."""
-        spec = next((spec for spec in SPECS if spec.name == name), None)
-        if spec is None:
-            raise ValueError(f"there is no control {name}; expected {', '.join(spec.name for spec in SPECS)}")
-        if not math.isfinite(value) or not spec.minimum <= value <= spec.maximum:
-            raise ValueError(f"{name} must be from {spec.minimum} to {spec.maximum}, got {value}")
-
-    def set(self, name: str, value: float) -> None:
-        """Set a value; raises ValueError as `check` does."""
-        self.check(name, value)
-        with self._lock:
-            self._values[name] = float(value)
 
 
 def edge_of(values: Mapping[str, float]) -> tuple[float, float]:

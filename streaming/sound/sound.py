@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import threading
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, Protocol
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from runtime.bundle.controls import ControlSpec
+from runtime.control_values import ControlValues
 from streaming.output.pacing import Clock, SystemClock
 from streaming.sound.levels import LevelFollower
 from streaming.sound.reader import SoundReader
@@ -69,8 +69,7 @@ class Sound:
         self._delay = round(delay_s * RATE)
         self._clock = clock or SystemClock()
         self._follower = follower or LevelFollower()
-        self._lock = threading.Lock()
-        self._values = {spec.name: spec.default for spec in _SPECS}
+        self._values = ControlValues(_SPECS)
         self._source: SoundSource | None = None
         self._start_s: float | None = None
         self._heard_s = -math.inf  # when the last block came
@@ -158,16 +157,11 @@ class Sound:
     @property
     def controls(self) -> dict[str, float]:
         """A copy of the controls' values."""
-        with self._lock:
-            return dict(self._values)
+        return self._values.copy()
 
     def check_control(self, name: str, value: float) -> None:
         """Raise ValueError unless there is such a control and the value is in its range."""
-        spec = next((spec for spec in _SPECS if spec.name == name), None)
-        if spec is None:
-            raise ValueError(f"there is no control {name}; expected {', '.join(spec.name for spec in _SPECS)}")
-        if not math.isfinite(value) or not spec.minimum <= value <= spec.maximum:
-            raise ValueError(f"{name} must be from {spec.minimum:g} to {spec.maximum:g}, got {value}")
+        self._values.check(name, value)
 
     def set_control(self, name: str, value: float) -> None:
         """Set a control; it is heard from the next block on.
@@ -175,9 +169,7 @@ class Sound:
         Raises:
             ValueError: see `check_control`.
         """
-        self.check_control(name, value)
-        with self._lock:
-            self._values[name] = float(value)
+        self._values.set(name, value)
 
     def to_json(self) -> dict[str, Any]:
         """Return the source's status and the levels."""
@@ -196,5 +188,5 @@ class Sound:
         return self._clock.now() - self._heard_s < SILENT_S
 
     def _gain(self) -> float:
-        with self._lock:
-            return 0.0 if self._values["sound.mute"] >= 0.5 else self._values["sound.gain"]
+        values = self._values.copy()
+        return 0.0 if values["sound.mute"] >= 0.5 else values["sound.gain"]

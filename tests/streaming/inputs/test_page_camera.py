@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import queue
-import time
-from collections.abc import Callable
 from contextlib import closing
 from types import SimpleNamespace
 from typing import Any
@@ -23,13 +21,6 @@ from tests.streaming.doubles import WAIT_S, card_error, colour_card
 
 def grey(level: int) -> np.ndarray:
     return np.full((4, 6, 3), level, np.uint8)
-
-
-def until(is_true: Callable[[], Any]) -> None:
-    deadline_s = time.monotonic() + WAIT_S
-    while not is_true():
-        assert time.monotonic() < deadline_s, "never true"
-        time.sleep(0.001)
 
 
 class ScriptedChild:
@@ -88,7 +79,8 @@ def test_there_is_no_picture_before_a_camera_and_the_last_one_stays_after_it() -
         assert camera.answer("another", is_local=False) == (2, "the answer")
         child.messages.put(({"camera": 2}, b""))
         child.messages.put(({"frame": 1}, grey(20).tobytes()))
-        until(lambda: camera.num_frames == 2)
+        with camera._news:
+            assert camera._news.wait_for(lambda: camera.num_frames == 2, WAIT_S)
         clock.advance(1.0)
         assert camera.to_json()["state"] == "frozen for 1 s"
         assert camera.frame()[0, 0, 0] == 20

@@ -101,7 +101,7 @@ def test_controls() -> None:
     sound.set_control("sound.mute", 1.0)
     reader.read(2)
     assert (reader.read(3) == 0).all()
-    with pytest.raises(ValueError, match=r"^sound.gain must be from 0 to 4, got 5"):
+    with pytest.raises(ValueError, match=r"^sound.gain must be from 0.0 to 4.0, got 5"):
         sound.set_control("sound.gain", 5.0)
     with pytest.raises(ValueError, match=r"^there is no control sound.bass; expected sound.gain, sound.mute$"):
         sound.check_control("sound.bass", 1.0)
