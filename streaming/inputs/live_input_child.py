@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from runtime.prompts.clips import open_video
 from runtime.prompts.images import load_image
+from streaming.inputs.covering import FrameCover, to_frame
 from streaming.process.child import ParentPipe
 from streaming.sound.decoding import Block, Converter, check_sound
 from streaming.sound.timeline import RATE
@@ -83,11 +84,12 @@ def read_camera(device: str, width: int, height: int) -> Iterator[Rgb]:
     if not camera.isOpened():
         raise ValueError(f"there is no camera {name}, or another program has it")
     camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)
+    cover = FrameCover(width, height)
     while True:
         is_there, picture = camera.read()
         if not is_there:
             raise ValueError(f"the camera {name} has stopped")
-        yield load_image(np.ascontiguousarray(picture[..., ::-1]), width, height)
+        yield cover.fit(to_frame(np.ascontiguousarray(picture), "bgr24"))
 
 
 def read_media(
@@ -137,7 +139,7 @@ def _played(
     """
     import av
 
-    converter, has_frames = Converter(), False
+    converter, has_frames, cover = Converter(), False, FrameCover(width, height)
     picture: Rgb | None = None
     shown_s = 0.0
     ahead_s = _AHEAD_S if with_sound else 0.0
@@ -164,7 +166,10 @@ def _played(
         has_frames = True
         if (is_paced or with_sound) and zero_s is not None and frame.time is not None:
             time.sleep(max(0.0, zero_s + frame.time - now_s))
-        picture = load_image(frame.to_ndarray(format="rgb24"), width, height, fit)
+        if fit == "cover":
+            picture = cover.fit(frame)
+        else:
+            picture = load_image(frame.to_ndarray(format="rgb24"), width, height, fit)
         shown_s = time.monotonic()
         yield picture
     return has_frames, ends_s

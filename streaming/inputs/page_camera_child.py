@@ -27,8 +27,8 @@ from typing import Any
 import av
 import numpy as np
 import numpy.typing as npt
-from av.video.reformatter import Interpolation, VideoReformatter
 
+from streaming.inputs.covering import FrameCover
 from streaming.inputs.page_camera import MAX_OFFERS
 from streaming.inputs.webrtc_receiver import receive, take_all
 from streaming.live.webrtc import RTCSessionDescription, make_peer, offer_loopback
@@ -48,30 +48,10 @@ _CODECS = {"video": ("VP8|H264", "neither VP8 nor H.264"), "audio": ("opus/48000
 Rgb = npt.NDArray[np.uint8]
 
 
-class Fitting:
-    """Converts decoded frames to RGB of one size, cropped around the centre.
-
-    Args:
-        width: of the result in pixels.
-        height: of the result in pixels.
-    """
-
-    def __init__(self, width: int, height: int) -> None:
-        self._size = width, height
-        self._reformatter = VideoReformatter()
-
-    def fit(self, frame: Any) -> Rgb | None:
-        """Return a frame as uint8 (height, width, 3) RGB, owned by the caller; None if its size is not allowed."""
-        width, height = self._size
-        longer, shorter = max(frame.width, frame.height), min(frame.width, frame.height)
-        if longer > _MAX_SIDE or longer > _MAX_ASPECT * shorter:
-            return None
-        scale = max(width / frame.width, height / frame.height)
-        whole = max(width, round(frame.width * scale)), max(height, round(frame.height * scale))
-        how = Interpolation.AREA if scale < 1 else Interpolation.BICUBIC
-        pixels = self._reformatter.reformat(frame, *whole, "rgb24", interpolation=how).to_ndarray()
-        left, top = (whole[0] - width) // 2, (whole[1] - height) // 2
-        return np.ascontiguousarray(pixels[top : top + height, left : left + width])
+def fit_bounded(cover: FrameCover, frame: Any) -> Rgb | None:
+    """Return a frame as `cover` fits it; None if its size is not allowed."""
+    longer, shorter = max(frame.width, frame.height), min(frame.width, frame.height)
+    return None if longer > _MAX_SIDE or longer > _MAX_ASPECT * shorter else cover.fit(frame)
 
 
 class SoundClock:
@@ -107,11 +87,11 @@ class Outbox:
 
     Args:
         parent: gets the messages.
-        fitting: converts frames.
+        cover: converts frames.
     """
 
-    def __init__(self, parent: ParentPipe, fitting: Fitting) -> None:
-        self._parent, self._fitting, self._clock = parent, fitting, SoundClock()
+    def __init__(self, parent: ParentPipe, cover: FrameCover) -> None:
+        self._parent, self._cover, self._clock = parent, cover, SoundClock()
         self._news = threading.Condition()
         self._words: deque[dict[str, Any]] = deque()
         self._sounds: deque[tuple[dict[str, Any], bytes]] = deque(maxlen=_MAX_SOUNDS)
@@ -160,7 +140,7 @@ class Outbox:
         pixels = None
         if frame is not None:
             try:
-                pixels = self._fitting.fit(frame)
+                pixels = fit_bounded(self._cover, frame)
             except Exception:  # noqa: BLE001 - a frame of a browser may be anything; the next one may be better
                 pixels = None
         if pixels is not None:
@@ -263,7 +243,7 @@ def main() -> None:
     if (message := parent.receive()) is None:
         return
     config, _ = message
-    outbox = Outbox(parent, Fitting(config["width"], config["height"]))
+    outbox = Outbox(parent, FrameCover(config["width"], config["height"]))
     threading.Thread(target=outbox.run, daemon=True).start()
     asyncio.run(_serve(parent, outbox))
 

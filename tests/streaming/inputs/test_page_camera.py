@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 from streaming.inputs import page_camera, page_camera_child
+from streaming.inputs.covering import FrameCover
 from streaming.inputs.page_camera import LatestFrame, PageCamera
-from streaming.inputs.page_camera_child import Cameras, Fitting, Outbox, SoundClock
+from streaming.inputs.page_camera_child import Cameras, Outbox, SoundClock, fit_bounded
 from tests.fakes import FakeClock
 from tests.streaming.doubles import WAIT_S, card_error, colour_card
 
@@ -156,7 +157,7 @@ def plain(level: int, width: int = 6, height: int = 4) -> Any:
 
 def test_the_child_sends_the_newest_frame_and_all_words_and_sound() -> None:
     parent = Parent()
-    outbox = Outbox(parent, Fitting(6, 4))  # type: ignore[arg-type]
+    outbox = Outbox(parent, FrameCover(6, 4))  # type: ignore[arg-type]
     block = av.AudioFrame.from_ndarray(np.arange(8, dtype=np.int16)[np.newaxis], "s16", "stereo")
     block.pts = 0
     outbox.say({"camera": 3})
@@ -190,19 +191,18 @@ def test_sound_that_arrives_unevenly_has_even_times() -> None:
 
 
 def test_frames_are_cropped_around_their_centre() -> None:
-    fitting = Fitting(128, 96)
+    cover = FrameCover(128, 96)
     card = av.VideoFrame.from_ndarray(colour_card(256, 192), format="rgb24")
-    found = fitting.fit(card)
-    assert found is not None
+    found = cover.fit(card)
     assert card_error(found) <= 2
     wide = np.zeros((96, 256, 3), np.uint8)
     wide[:, 64:192] = colour_card(128, 96)
-    found = fitting.fit(av.VideoFrame.from_ndarray(wide, format="rgb24"))
-    assert found is not None
+    found = cover.fit(av.VideoFrame.from_ndarray(wide, format="rgb24"))
     assert found.shape == (96, 128, 3)
     assert card_error(found) <= 2
-    assert fitting.fit(plain(1, 4098, 2048)) is None
-    assert fitting.fit(plain(1, 100, 20)) is None
+    assert cover.fit(plain(9, 2000, 10)).shape == (96, 128, 3), "cropped first, as the whole would be too large"
+    assert fit_bounded(cover, plain(1, 4098, 2048)) is None
+    assert fit_bounded(cover, plain(1, 100, 20)) is None
 
 
 class Peer:
