@@ -14,7 +14,7 @@ import numpy.typing as npt
 from runtime.bundle.controls import ControlSpec
 from runtime.compositing.controls import SPECS, edge_of
 from runtime.compositing.light import Light, light_size
-from runtime.compositing.pictures import resized, to_pixels, to_video
+from runtime.compositing.pictures import KeptFrame, resized, to_pixels, to_video
 from runtime.compositing.placement import Placement, matrices, moved, place
 from runtime.compositing.stage import PREFIX, build_composite_stage, composite_inputs, composite_outputs
 from runtime.control_values import ControlValues
@@ -85,6 +85,8 @@ class Composite:
         self._is_lit = False
         self._light = Light(width, height, pixels, self._matte_size)
         self._lock = threading.Lock()
+        self._feeding = threading.Lock()  # of what converts a live frame
+        self._kept = KeptFrame(width, height)
         self._controls = ControlValues(SPECS)
         self._written: dict[str, object] = {}  # what the stage in use was told last
         self._fresh: _LiveFrame | None = None
@@ -213,23 +215,14 @@ class Composite:
         is_lit = values["matte.wrap"] > 0 or values["matte.tone"] > 0
         if is_lit and True not in self._stages:
             self._stages[True] = self._open_stage(True)
-        picture = load_image(frame, self.width, self.height)
+        fits = frame.shape == (self.height, self.width, 3) and frame.dtype == np.uint8
+        picture = frame if fits else load_image(frame, self.width, self.height)
         if self.is_mirrored:
             picture = np.ascontiguousarray(picture[:, ::-1])
-        video = to_video(picture)
-        small = resized(video, *self._matte_size).to_ndarray()
-        blurred = None
-        if self._behind == "blur" or self.keeps_blurred:
-            tiny = resized(video, max(2, self.width // _BLUR), max(2, self.height // _BLUR))
-            blurred = to_pixels(tiny, self.pixels, (self.width, self.height))
-        is_whole = to == (0, 0, self.width, self.height)
-        person = picture
-        if self.pixels != "rgb" or not is_whole:
-            person = to_pixels(video, self.pixels, (to.width, to.height))
-        if not is_whole:
-            person = moved(person, to, self.width, self.height)
+        with self._feeding:
+            fresh, blurred = self._converted(picture, to, is_lit=is_lit)
         with self._lock:
-            self._fresh = _LiveFrame(person, small, to, is_lit)
+            self._fresh = fresh
             if blurred is not None:
                 self._frames["blur"] = blurred
 
@@ -322,6 +315,23 @@ class Composite:
         with self._lock:
             what = self._behind
             return self._frames.get(what if what in ("show", "blur", "picture") else "colour")
+
+    def _converted(self, picture: FrameArray, to: Placement, *, is_lit: bool) -> tuple[_LiveFrame, FrameArray | None]:
+        """Return a live picture, converted, and blurred if somebody needs that."""
+        video = self._kept.write(picture)
+        small = resized(video, *self._matte_size).to_ndarray()
+        blurred = None
+        if self._behind == "blur" or self.keeps_blurred:
+            tiny = resized(video, max(2, self.width // _BLUR), max(2, self.height // _BLUR))
+            blurred = to_pixels(tiny, self.pixels, (self.width, self.height))
+        is_whole = to == (0, 0, self.width, self.height)
+        if self.pixels == "rgb" and is_whole:
+            person = picture.copy()
+        else:
+            person = to_pixels(video, self.pixels, (to.width, to.height))
+        if not is_whole:
+            person = moved(person, to, self.width, self.height)
+        return _LiveFrame(person, small, to, is_lit), blurred
 
     def _stage_opener(self, engine_name: str, threads: int, folder: Path | None) -> Callable[[bool], Session]:
         spec = (self.width, self.height, self.pixels, self._matte_size)

@@ -33,3 +33,24 @@ def to_pixels(frame: Any, pixels: str, size: tuple[int, int] | None = None) -> F
     how = {"interpolation": Interpolation.BICUBIC, "dst_colorspace": Colorspace.ITU709}
     found: FrameArray = frame.reformat(width, height, kind, **how).to_ndarray()
     return found
+
+
+class KeptFrame:
+    """An RGB frame of the video library that is written again and again: new memory would take longer than the copy.
+
+    Args:
+        width, height: in pixels.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        import av
+
+        self.frame: Any = av.VideoFrame(width, height, "rgb24")
+        plane = self.frame.planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)
+        self._memory = rows[:, : 3 * width].reshape(height, width, 3)  # a view
+
+    def write(self, picture: FrameArray) -> Any:
+        """Copy a picture, uint8 (height, width, 3) RGB, and return the frame."""
+        np.copyto(self._memory, picture)
+        return self.frame

@@ -60,7 +60,7 @@ def test_the_show_begins_without_the_page_s_camera(tmp_path: Path) -> None:
     show, matte = tiny.build(tmp_path / "tiny"), build_matte(tmp_path / "matte")
     words = ["--engine", "onnxruntime", "--input", "page", "--matte", str(matte), "--to", "http://127.0.0.1:0"]
     controller, clock = ShowController(), FakeClock()
-    with Player(parse([str(show)]), show, ShowController(), lambda _: None) as alone:
+    with Player(parse([str(show), *words[:2]]), show, ShowController(), lambda _: None) as alone:
         expected = [frame.copy() for frame in islice(alone.frames(Pacer(FakeClock(), Fraction(30)), FakeClock()), 3)]
     with Player(parse([str(show), *words]), show, controller, lambda _: None) as player:
         frames = player.frames(Pacer(clock, Fraction(30)), clock)
