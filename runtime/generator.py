@@ -16,16 +16,22 @@ import numpy as np
 
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.reader import open_bundle
+from runtime.clips.alignment import REDUCTION
+from runtime.clips.endless import ClipReader, describe_by_colour
+from runtime.clips.playback import VARIETY, ClipPlayback
 from runtime.engines.cuda_frame import CudaFrame
 from runtime.engines.opening import OpenedEngine, frame_output, open_engines, state_pairs
 from runtime.errors import EngineError
 from runtime.generator_inputs import FrameArray, GeneratorInputs
 from runtime.noise import FRAMES, check_seed, normals
-from runtime.pixels.assemble import with_size
+from runtime.pixels.assemble import compared_size, with_size
 from runtime.pixels.picture_inputs import PictureInputs
 from runtime.prompts.conditioner import Conditioner
 from runtime.prompts.text_encoder import TextEncoder, prepare_text_encoder
+from runtime.scenes.cross_fade import SceneMix
 from runtime.step_runner import StepRunner
+
+_SPEED = "motion"  # the control for how fast everything moves
 
 
 class Generator(GeneratorInputs):
@@ -42,6 +48,7 @@ class Generator(GeneratorInputs):
         open_text_encoder: opens the text encoder when the first text arrives; None if the graph takes no text.
         fallbacks: opens the next engine each time an engine fails; raises EngineError if there is no other.
         folder: of the bundle, for its scenes; None without scenes.
+        compared: (width, height) in which the frames of a clip are compared; None if clips cannot be played.
 
     Attributes:
         manifest, pixels: as above.
@@ -62,8 +69,12 @@ class Generator(GeneratorInputs):
         open_text_encoder: Callable[[], TextEncoder] | None = None,
         fallbacks: Iterator[OpenedEngine] | None = None,
         folder: Path | None = None,
+        compared: tuple[int, int] | None = None,
     ) -> None:
-        conditioner = None
+        conditioner, clips = None, None
+        size = manifest.frame.width, manifest.frame.height
+        if compared is not None:
+            clips = ClipReader(size, compared, float(manifest.frame.fps), pixels, describe_by_colour)
         if manifest.condition is not None and opened.condition is not None:
             conditioner = Conditioner(
                 manifest.condition,
@@ -72,8 +83,8 @@ class Generator(GeneratorInputs):
                 open_text_encoder=open_text_encoder,
                 open_spare=opened.open_spare,
             )
-        super().__init__(manifest, conditioner, seed, renewal=renewal, folder=folder)
-        self.width, self.height, self.fps = manifest.frame.width, manifest.frame.height, manifest.frame.fps
+        super().__init__(manifest, conditioner, seed, renewal=renewal, folder=folder, clips=clips)
+        (self.width, self.height), self.fps = size, manifest.frame.fps
         self.pixels = pixels
         choice, self._step = opened.choice, _step_runner(opened, manifest)
         self.engine, self.precision, self.engine_reason = choice.engine.name, choice.precision, choice.reason
@@ -84,6 +95,11 @@ class Generator(GeneratorInputs):
         self._mix_names = [item.name for item in graph.inputs_of("mix")]
         self._noises = [(item.name, item.shape[1]) for item in graph.inputs_of("noise")]
         self._pictures, self._is_closed, self._has_frame = PictureInputs(graph), False, False
+        self._clips: ClipPlayback | None = None
+        if clips is not None and compared is not None and opened.open_clip_stage is not None:
+            moves = compared[0] // REDUCTION, compared[1] // REDUCTION
+            is_on_device = self._step.has_addresses
+            self._clips = ClipPlayback(opened.open_clip_stage, moves, float(self.fps), is_on_device=is_on_device)
         self._fallbacks: Iterator[OpenedEngine] = iter(()) if fallbacks is None else fallbacks
         self.on_fall_back: Callable[[str], object] = lambda _: None
 
@@ -146,6 +162,7 @@ class Generator(GeneratorInputs):
             open_text_encoder=encoder,
             fallbacks=engines,
             folder=bundle.path,
+            compared=compared_size(bundle),
         )
 
     @property
@@ -185,7 +202,11 @@ class Generator(GeneratorInputs):
             ValueError: the engine's frames are in main memory, no frame was made yet, or the generator is closed.
         """
         self._check_open()
-        address = self._step.address(self._frame_name) if self._has_frame else None
+        address = None
+        if self._has_frame and self._clips is not None and self._clips.is_playing:
+            address = self._clips.address
+        elif self._has_frame:
+            address = self._step.address(self._frame_name)
         if address is None:
             why = f"frames of {self.engine} lie in main memory, take those" if self._has_frame else "ask for one"
             raise ValueError(f"there is no frame on a device: {why}")
@@ -204,6 +225,8 @@ class Generator(GeneratorInputs):
             self._seed = check_seed(seed)
         self._scenes.rewind(keep=seed is None)
         self._step.reset()
+        if self._clips is not None:
+            self._clips.reset()
         self._frame_index = 0
 
     def close(self) -> None:
@@ -212,6 +235,8 @@ class Generator(GeneratorInputs):
             self._is_closed = True
             if self._conditioner is not None:
                 self._conditioner.close()
+            if self._clips is not None:
+                self._clips.close()
             self._step.close()
 
     def __iter__(self) -> Iterator[FrameArray]:
@@ -229,13 +254,17 @@ class Generator(GeneratorInputs):
             ValueError: the generator is closed.
         """
         self._check_open()
-        self._advance()
-        try:
-            frame: FrameArray = self._step.read(self._frame_name)[0]
-        except EngineError as error:  # engines that only enqueue report the failure of a run here
-            self._fall_back(error)
-            self._step.run()
-            frame = self._step.read(self._frame_name)[0]
+        frame: FrameArray | None = None
+        if self._advance():
+            try:
+                frame = self._step.read(self._frame_name)[0]
+            except EngineError as error:  # engines that only enqueue report the failure of a run here
+                self._fall_back(error)
+                self._step.run()
+                frame = self._step.read(self._frame_name)[0]
+        if self._clips is not None and self._clips.is_playing:
+            frame = self._with_clips(frame)
+        assert frame is not None, "neither a clip nor the step graph made a frame"
         self._has_frame = True
         return frame
 
@@ -249,17 +278,30 @@ class Generator(GeneratorInputs):
         if self._is_closed:
             raise ValueError("this generator is closed")
 
-    def _advance(self) -> None:
+    def _advance(self) -> bool:
+        """Go on by one frame; return whether the step graph ran, which it does not while only clips are seen."""
         if self._conditioner is not None and self._scenes.is_empty:
             self.condition()
         self._step.use_half(self._wants_half)
-        self._write_inputs()
-        try:
-            self._step.run()
-        except EngineError as error:
-            self._fall_back(error)
-            self._step.run()
+        is_needed = self._write_inputs()
+        if is_needed:
+            try:
+                self._step.run()
+            except EngineError as error:
+                self._fall_back(error)
+                self._step.run()
         self._frame_index += 1
+        return is_needed
+
+    def _with_clips(self, picture: FrameArray | None) -> FrameArray:
+        """Return the clips' frame, over the frame of the step graph if both are seen."""
+        assert self._clips is not None, "clips for a bundle that plays none"
+        try:
+            return self._clips.frame(picture)
+        except EngineError as error:
+            picture = None if picture is None else picture.copy()
+            self._fall_back(error)
+            return self._clips.frame(picture)
 
     def _fall_back(self, error: EngineError) -> None:
         """Continue with the next engine, from the same inputs, and from the same states if they can still be read."""
@@ -274,15 +316,25 @@ class Generator(GeneratorInputs):
         if self._conditioner is not None and fallback.condition is not None:
             self._conditioner.replace(fallback.condition, fallback.open_spare)
         self._step = step
+        if self._clips is not None and fallback.open_clip_stage is not None:
+            self._clips.replace(fallback.open_clip_stage, is_on_device=step.has_addresses)
         how = "continues where it was" if has_states else "restarts because its state is lost"
         before = f"{self.engine} {self.precision}"
         self.engine, self.precision = fallback.choice.engine.name, fallback.choice.precision
         self.engine_reason = f"{self.engine} {self.precision} took over from {before} ({error}); the show {how}"
         self.on_fall_back(self.engine_reason)
 
-    def _write_inputs(self) -> None:
+    def _write_inputs(self) -> bool:
+        """Write what the step graph needs; return whether it has to run."""
         if self._conditioner is not None:
-            move = self._scenes.advance(self._step_inputs.renewal_rate)
+            move: SceneMix | None = self._scenes.advance(self._step_inputs.renewal_rate)
+            assert move is not None
+            if self._clips is not None:
+                controls = self.controls
+                speed, variety = controls.get(_SPEED, 1.0), controls[VARIETY.name]
+                move = self._clips.advance(move, self._seed, self._frame_index, speed, variety)
+            if move is None:
+                return False
             if move.scene is not None:
                 for name, slot in self._slots[move.side]:
                     self._step.write(name, move.scene.tensors[slot])
@@ -292,6 +344,7 @@ class Generator(GeneratorInputs):
         for name, count in self._noises:
             self._step.write(name, normals(self._seed, FRAMES, self._frame_index, count)[np.newaxis])
         self._step_inputs.write(self._step)
+        return True
 
 
 def _step_runner(opened: OpenedEngine, manifest: Manifest) -> StepRunner:

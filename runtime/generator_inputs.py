@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Unpack
 
 import numpy as np
@@ -12,11 +14,15 @@ import numpy.typing as npt
 
 from runtime.bundle.controls import ControlSpec
 from runtime.bundle.manifest import Manifest
+from runtime.clips.endless import ClipReader
+from runtime.clips.playback import VARIETY
+from runtime.control_values import ControlValues
 from runtime.noise import check_seed
 from runtime.prompts.bundle_scenes import load_scene, scene_thumbnail
+from runtime.prompts.clips import load_clip
 from runtime.prompts.conditioner import Conditioner
 from runtime.prompts.images import FITS
-from runtime.prompts.scene import Prompt, PromptParts, Scene
+from runtime.prompts.scene import Picture, Prompt, PromptParts, Scene
 from runtime.scenes.cross_fade import SceneTimeline
 from runtime.scenes.renewal import Renewal
 from runtime.step_inputs import StepInputs
@@ -34,6 +40,7 @@ class GeneratorInputs:
         seed: of scenes without a seed of their own; None for the manifest's.
         renewal: whether scenes made from a seed (with or without a text) renew themselves as the manifest says.
         folder: of the bundle, for its scenes.
+        clips: reads clips that play on for ever; None if the bundle cannot play them.
     """
 
     def __init__(
@@ -44,8 +51,12 @@ class GeneratorInputs:
         *,
         renewal: bool,
         folder: Path | None = None,
+        clips: ClipReader | None = None,
     ) -> None:
         self.manifest = manifest
+        self._clip_reader = clips if conditioner is not None else None
+        is_new = self._clip_reader is not None and VARIETY.name not in manifest.controls
+        self._own_controls = ControlValues((VARIETY,) if is_new else ())
         self._folder = folder
         self._conditioner = conditioner
         spec = manifest.renewal if renewal else None
@@ -66,12 +77,12 @@ class GeneratorInputs:
     @property
     def controls(self) -> dict[str, float]:
         """A copy of the controls' values."""
-        return self._step_inputs.values
+        return self._step_inputs.values | self._own_controls.copy()
 
     @property
     def control_specs(self) -> tuple[ControlSpec, ...]:
-        """The controls, in the manifest's order."""
-        return tuple(self.manifest.controls.values())
+        """The controls, in the manifest's order, and those of clips."""
+        return (*self.manifest.controls.values(), *self._own_controls.specs)
 
     @property
     def text(self) -> str | None:
@@ -97,9 +108,12 @@ class GeneratorInputs:
 
     @property
     def takes(self) -> tuple[str, ...]:
-        """The kinds of prompt that it takes: "text", "image", "clip", "seed"; empty without a condition graph."""
-        roles = {"text": "text", "image": "image", "clip": "clip", "seed": "noise"}
-        return tuple(kind for kind, role in roles.items() if self.manifest.prompt_input(role) is not None)
+        """The kinds of prompt that it takes: "text", "image", "clip", "past", "seed"; or none."""
+        roles = {"text": "text", "image": "image", "clip": "clip", "past": "clip", "seed": "noise"}
+        taken = {kind for kind, role in roles.items() if self.manifest.prompt_input(role) is not None}
+        if self._clip_reader is not None:
+            taken.add("clip")
+        return tuple(kind for kind in roles if kind in taken)
 
     @property
     def fit(self) -> str:
@@ -141,6 +155,9 @@ class GeneratorInputs:
         Raises:
             ValueError: there is no such control, the value is out of range, or the generator is closed.
         """
+        if name in self._own_controls.copy():
+            self._own_controls.set(name, value)
+            return
         control, number = self._step_inputs.set_control(name, value)
         if control.target == "seed" and self._conditioner is not None:
             latest = self._scenes.latest
@@ -155,7 +172,10 @@ class GeneratorInputs:
         Raises:
             ValueError: there is no such control, or the value is out of range.
         """
-        self._step_inputs.check_control(name, value)
+        if name in self._own_controls.copy():
+            self._own_controls.check(name, value)
+        else:
+            self._step_inputs.check_control(name, value)
 
     def condition(self, *, dissolve_s: float = 0.0, **parts: Unpack[PromptParts]) -> None:
         """Prepare a scene and take it; blocks while it is made.
@@ -189,9 +209,10 @@ class GeneratorInputs:
             BundleError: the files of the text encoder or of a scene are damaged.
             EngineError: the engine failed, or a package for text is missing.
         """
-        prompt = self._load(parts)
-        is_playing = self._frame_index > 0
-        return self._require_conditioner().prepare(prompt, in_background=is_playing, ahead_s=ahead_s)
+        is_playing, conditioner = self._frame_index > 0, self._require_conditioner()
+        if (clip := self._endless(parts)) is not None:
+            return conditioner.make(partial(self._make_clip, clip), in_background=is_playing)
+        return conditioner.prepare(self._load(parts), in_background=is_playing, ahead_s=ahead_s)
 
     def check(self, **parts: Unpack[PromptParts]) -> None:
         """Check a prompt as `prepare` does, including files and text, without making a scene.
@@ -201,7 +222,10 @@ class GeneratorInputs:
             BundleError: the files of the text encoder or of a scene are damaged.
             EngineError: a package for text is missing.
         """
-        self._load(parts)
+        if (clip := self._endless(parts)) is None:
+            self._load(parts)
+        elif isinstance(clip, (str, Path)):
+            load_clip(clip, 1, self.manifest.frame.width, self.manifest.frame.height)
 
     def take(self, scene: Scene, *, dissolve_s: float = 1.0) -> None:
         """Cross-fade to a scene from the next frame on; returns at once.
@@ -263,7 +287,28 @@ class GeneratorInputs:
                 raise ValueError(f'the scene "{name}" has an image and a mask of its own: leave the others out')
             given["image"], given["moving"] = load_scene(self._folder, self.manifest, name)
         given.pop("scene", None)
+        past = given.pop("past", None)
+        if past is not None:
+            if given.get("clip") is not None:
+                raise ValueError("a clip and past are two clips to go on from: leave one out")
+            given["clip"] = past
         return conditioner.load(**given, default_seed=self._seed)  # type: ignore[arg-type]
+
+    def _endless(self, parts: PromptParts) -> Picture | None:
+        """Return the clip of a prompt that plays on for ever, or None."""
+        clip = parts.get("clip")
+        if clip is None or self._clip_reader is None:
+            return None
+        others = [name for name, value in parts.items() if value is not None and name not in ("clip", "seed")]
+        if others:
+            raise ValueError(
+                f"a clip plays on with its own frames, got {others[0]} as well: leave it out, or give the clip as past"
+            )
+        return clip
+
+    def _make_clip(self, clip: Picture) -> Scene:
+        assert self._clip_reader is not None, "a clip for a generator that plays none"
+        return Scene(MappingProxyType({}), None, clip=self._clip_reader.read(clip, self.fit))
 
     def _require_conditioner(self) -> Conditioner:
         if self._conditioner is None:

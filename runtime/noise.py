@@ -12,6 +12,7 @@ from numpy.random import Philox  # imported here because NumPy loads it late, wh
 
 FRAMES = 0  # stream of the noise of each frame; indexed by frames
 CODES = 1  # stream of the content codes; indexed by renewals
+JUMPS = 2  # stream of the jumps of endless clips; indexed by frames
 
 
 def check_seed(seed: int) -> int:
@@ -38,7 +39,7 @@ def normals(seed: int, stream: int, index: int, count: int) -> npt.NDArray[np.fl
 
     Args:
         seed: [0, 2**64).
-        stream: `FRAMES` or `CODES`.
+        stream: `FRAMES`, `CODES` or `JUMPS`.
         index: number of the frame or of the renewal, from 0.
         count: how many values.
 

@@ -67,6 +67,11 @@ class StepRunner:
         """Whether frames can be made with half the detail."""
         return self._open_half is not None
 
+    @property
+    def has_addresses(self) -> bool:
+        """Whether frames lie on a device."""
+        return isinstance(self._full, HasDeviceAddress)
+
     def use_half(self, is_wanted: bool) -> None:
         """Make frames with half the detail from the next run on, once its session has been opened; or with all of it.
 

@@ -14,7 +14,6 @@ import numpy.typing as npt
 from runtime.bundle.controls import ControlSpec
 from runtime.compositing.controls import SPECS, edge_of
 from runtime.compositing.light import Light, light_size
-from runtime.compositing.pictures import KeptFrame, resized, to_pixels, to_video
 from runtime.compositing.placement import Placement, matrices, moved, place
 from runtime.compositing.stage import PREFIX, build_composite_stage, composite_inputs, composite_outputs
 from runtime.control_values import ControlValues
@@ -23,6 +22,7 @@ from runtime.engines.engine import Program, Session
 from runtime.engines.table import count_cores, open_engine
 from runtime.generator import Generator
 from runtime.pixels.assemble import check_size
+from runtime.pixels.video_frames import KeptFrame, resized, to_pixels, to_video
 from runtime.prompts.images import load_image
 
 FrameArray = npt.NDArray[np.uint8]

@@ -15,10 +15,13 @@ from runtime.bundle.pruning import prune
 from runtime.bundle.reader import Bundle
 from runtime.bundle.strict_json import nearest
 from runtime.bundle.tensors import GraphSpec
+from runtime.clips.alignment import REDUCTION
+from runtime.clips.stage import build_clip_stage, clip_inputs, clip_output
 from runtime.engines.cache import default_cache_dir
 from runtime.engines.engine import Engine, NullSession, Program, Session
 from runtime.engines.table import EngineChoice, choose_engine, count_cores, failed_pairs
 from runtime.errors import EngineError
+from runtime.pixels.assemble import compared_size
 from runtime.pixels.scene_session import SceneSession
 from runtime.pixels.stage import plane_sets
 
@@ -37,6 +40,7 @@ class OpenedEngine:
         open_spare: opens another session of the condition graph.
         open_half: opens a session of the step graph with half the detail; None if there is none, or if the engine is on
             a GPU, which needs minutes to compile and has time to spare.
+        open_clip_stage: opens a session of the stage that makes frames of clips; None if the bundle cannot play them.
     """
 
     choice: EngineChoice
@@ -45,6 +49,7 @@ class OpenedEngine:
     open_without_frames: Callable[[], Session] | None = None
     open_spare: Callable[[], Session] | None = None
     open_half: Callable[[], Session] | None = None
+    open_clip_stage: Callable[[], Session] | None = None
 
 
 def open_engines(
@@ -90,6 +95,9 @@ def open_engines(
             partial(open_condition, *chosen, threads=threads, cache_dir=cache_dir),
             partial(_open_half, *chosen, pixels=pixels, threads=threads, cache_dir=cache_dir)
             if bundle.build_half is not None and choice.engine.name in _ON_CPU
+            else None,
+            partial(_open_clip_stage, bundle, choice.engine, pixels=pixels, threads=threads, cache_dir=cache_dir)
+            if compared_size(bundle) is not None
             else None,
         )
         reasons.clear()
@@ -177,6 +185,21 @@ def _open_half(
     return _open_step(
         replace(bundle, step=bundle.build_half()), engine, precision, frame, threads=threads, cache_dir=cache_dir
     )
+
+
+def _open_clip_stage(
+    bundle: Bundle, engine: Engine, *, pixels: str, threads: int | None, cache_dir: str | Path | None
+) -> Session:
+    """Compile the clip stage, in FP32 if possible; arguments and errors as in `open_sessions`."""
+    compared, frame = compared_size(bundle), bundle.manifest.frame
+    assert compared is not None, "_open_clip_stage() of a bundle that cannot play clips"
+    precision = "fp32" if "fp32" in engine.precisions() else engine.precisions()[0]
+    moves = compared[0] // REDUCTION, compared[1] // REDUCTION
+    with _memory_errors(engine):
+        graph = build_clip_stage(frame.width, frame.height, pixels, moves, REDUCTION).SerializeToString()
+        inputs = clip_inputs(frame.width, frame.height, pixels, moves)
+        program = Program(graph, inputs, (clip_output(frame.width, frame.height, pixels),))
+        return engine.open(program, precision, _threads(threads), _folder(cache_dir))
 
 
 def frame_output(step: GraphSpec, pixels: str) -> str:

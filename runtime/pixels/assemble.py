@@ -93,6 +93,16 @@ def with_size(bundle: Bundle, size: tuple[int, int] | None, pixels: str) -> Bund
     )
 
 
+def compared_size(bundle: Bundle) -> tuple[int, int] | None:
+    """Return the (width, height) in which a bundle's clips are compared; None if it cannot play clips.
+
+    Args:
+        bundle: as `with_size` returns it.
+    """
+    image = None if bundle.work is None else bundle.work.only_input("image")
+    return None if image is None else (image.shape[2], image.shape[1])
+
+
 def _nearest_shape(manifest: Manifest, aspect: float) -> int:
     """Return the number of the shape whose aspect ratio is closest."""
     distances = [abs(math.log(shape.width / shape.height / aspect)) for shape in manifest.shapes]

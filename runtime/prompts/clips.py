@@ -29,7 +29,7 @@ _CONTAINERS = (
     "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,av1,obu,ivf,flv,asf,ogg,mxf,nut,dv,rm,wtv,gif,apng,"
     "mjpeg,vvc,yuv4mpegpipe,jpeg_pipe,png_pipe,webp_pipe,gif_pipe,bmp_pipe,tiff_pipe,wav,mp3,aac,flac"
 )
-_ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # other formats hold pages or previews
+ANIMATED = ("GIF", "WEBP", "PNG", "AVIF")  # other formats hold pages or previews
 
 
 @contextmanager
@@ -101,7 +101,7 @@ def _load_file(path: Path, frames: int, width: int, height: int, how: str) -> li
 def _pictures(opened: Picture, frames: int) -> Iterator[Picture]:
     """Yield the last frames of an animated or still picture as RGB."""
     check_pixels(*opened.size)
-    count = getattr(opened, "n_frames", 1) if opened.format in _ANIMATED else 1
+    count = getattr(opened, "n_frames", 1) if opened.format in ANIMATED else 1
     _check_length(count, count * opened.width * opened.height)
     for index in range(max(0, count - frames), count):
         opened.seek(index)

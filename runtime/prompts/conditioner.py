@@ -134,6 +134,10 @@ class Conditioner:
         thread = self._background if ahead_s is None else self._later
         return self._submit(thread, prompt, None, ahead_s).result()
 
+    def make(self, job: Callable[[], Scene], *, in_background: bool) -> Scene:
+        """Make a scene without the graph; arguments and errors as of `prepare`, and those of the job."""
+        return self._background.submit(job).result() if in_background else job()
+
     def draw(self, seed: int, renewal: int) -> npt.NDArray[np.float32]:
         """Return the noise `e_k` of content code number `renewal`: float32 (N,)."""
         tensor = self._graph.only_input("noise")

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.bundle.tensors import GraphSpec
+from runtime.clips.endless import EndlessClip
 from runtime.engines.engine import Array
 from runtime.pixels.planes import SHARP
 
@@ -22,9 +23,11 @@ class PromptParts(TypedDict, total=False):
 
     Attributes:
         image: picture to animate: a path, or a uint8 (h, w, 3) RGB array of any size; see `Generator.fit`.
-        clip: clip to continue: a path of a video or an animated picture, or a uint8 (t, h, w, 3) RGB array, oldest
-            frame first, fitted like an image. Its last frames are used; if it is too short, its oldest frame is
-            repeated.
+        clip: a path of a video or an animated picture, or a uint8 (t, h, w, 3) RGB array, oldest frame first, fitted
+            like an image. With bundles of schema 2 it plays on for ever with its own frames, and must be given alone;
+            other bundles treat it as `past`.
+        past: the like, to go on from: the generator animates its last frame and goes on with its motion. Its last
+            frames are used; if it is too short, its oldest frame is repeated.
         text: description in English, at most 2,000 characters.
         seed: of the content code, [0, 2**64); by default the generator's own.
         moving: mask of what may move: a path, or a uint8 (h, w) array of any size, white where things may move; fitted
@@ -34,6 +37,7 @@ class PromptParts(TypedDict, total=False):
 
     image: Picture | None
     clip: Picture | None
+    past: Picture | None
     text: str | None
     seed: int | None
     moving: Picture | None
@@ -71,15 +75,20 @@ class Scene:
             clip, which is not renewed.
         text: the text it was made from, or None; renewals keep it.
         vector: of the text, float32 (D,), read-only; or None.
+        clip: a clip that plays instead of an animated picture; there are no tensors then.
     """
 
     tensors: Mapping[str, Array]
     seed: int | None
     text: str | None = None
     vector: npt.NDArray[np.float32] | None = None
+    clip: EndlessClip | None = None
 
     def is_for(self, step: GraphSpec) -> bool:
-        """Return whether a step graph has exactly these slots."""
+        """Return whether a step graph has exactly these slots, or a clip's frames are like its frames."""
+        if self.clip is not None:
+            shape = self.clip.clip.frames.shape[1:]
+            return bool(step.inputs_of("picture")) and any(item.shape[1:] == shape for item in step.outputs_of("frame"))
         slots = {tensor.slot: (tensor.dtype, tensor.shape) for tensor in step.inputs_of("memory_a")}
         for tensor in step.inputs_of("picture"):
             planes, *_, rows, columns = tensor.shape

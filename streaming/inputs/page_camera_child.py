@@ -28,7 +28,7 @@ import av
 import numpy as np
 import numpy.typing as npt
 
-from streaming.inputs.covering import FrameCover
+from runtime.pixels.covering import FrameCover
 from streaming.inputs.page_camera import MAX_OFFERS
 from streaming.inputs.webrtc_receiver import receive, take_all
 from streaming.live.webrtc import RTCSessionDescription, make_peer, offer_loopback

@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks.quality import matte
 from benchmarks.quality.matte_parts import PARTS, PartialMatte
 from runtime.compositing.composite import Composite
-from runtime.compositing.pictures import resized, to_video
+from runtime.pixels.video_frames import resized, to_video
 from tests.runtime.compositing.test_composite import build_matte
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runtime.compositing.pictures import to_pixels, to_video
+from runtime.pixels.video_frames import to_pixels, to_video
 from runtime.compositing.placement import Placement, matrices, moved, place
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from streaming.inputs import page_camera, page_camera_child
-from streaming.inputs.covering import FrameCover
+from runtime.pixels.covering import FrameCover
 from streaming.inputs.page_camera import LatestFrame, PageCamera
 from streaming.inputs.page_camera_child import Cameras, Outbox, SoundClock, fit_bounded
 from tests.fakes import FakeClock

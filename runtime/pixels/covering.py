@@ -1,4 +1,4 @@
-"""Fits frames of an input to the show's size with the video library, which takes a third of Pillow's time."""
+"""Fits frames of any format to one size with the video library, which takes a third of Pillow's time."""
 
 from __future__ import annotations
 

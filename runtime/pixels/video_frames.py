@@ -1,4 +1,4 @@
-"""Converts the pictures of a composite with the video library, which is faster than NumPy."""
+"""Converts pictures with the video library, which is faster than NumPy."""
 
 from __future__ import annotations
 

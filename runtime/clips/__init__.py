@@ -1,0 +1,1 @@
+"""Endless clips: a clip that plays on for ever with its own frames and motion."""

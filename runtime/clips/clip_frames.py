@@ -1,0 +1,222 @@
+"""Reads a clip's frames at the size, format and rate of a show, within a limit of memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.pixels.covering import FrameCover
+from runtime.pixels.video_frames import KeptFrame, resized, to_pixels
+from runtime.prompts.clips import ANIMATED, open_video
+from runtime.prompts.images import check_pixels, fit, load_image, refusing, to_rgb
+
+MAX_BYTES = 256 << 20  # of frames; about 6 s at 1280 x 720 and 30 fps
+MAX_FRAMES = 600
+MIN_FRAMES = 12
+_LEAST_FPS = 4.0  # of a clip; slower ones count as this fast
+_LONGEST_GAP = 30  # frames by which one stands still at most
+_CUT_RATIO, _CUT_LEVELS = 4.0, 15.0  # a cut changes so many times more than its neighbours, and so many levels
+_BLACK_LEVELS = 20  # a frame without a brighter pixel is black
+_STILL_LEVELS = 0.1  # mean change from frame to frame below which nothing moves
+
+Clip = str | Path | npt.NDArray[np.uint8]
+Rgb = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class ClipFrames:
+    """The frames of a clip.
+
+    Args:
+        frames: uint8 (N, H, W, 3) RGB or (N, H * 3 / 2, W) I420, read-only.
+        small: uint8 (N, h, w, 3) RGB, the same frames in the size in which they are compared.
+        fps: frames per second of the clip, at most those of the show.
+        notes: what was done to the clip, for people, e.g. "the first 6.5 s are used".
+    """
+
+    frames: npt.NDArray[np.uint8]
+    small: npt.NDArray[np.uint8]
+    fps: float
+    notes: tuple[str, ...] = ()
+
+
+def read_clip(
+    clip: Clip,
+    size: tuple[int, int],
+    small: tuple[int, int],
+    *,
+    fps: float,
+    pixels: str = "rgb",
+    how: str = "cover",
+    max_bytes: int = MAX_BYTES,
+) -> ClipFrames:
+    """Read a clip: its longest take without a cut and without black frames.
+
+    A clip that is too long for the memory is cut off. Frames that are faster than the show's are left out; a clip
+    whose rate varies is read at its mean rate.
+
+    Args:
+        clip: path of a video or an animated picture, or a uint8 (t, h, w, 3) RGB array, which has the show's rate.
+        size, small: (width, height) of the frames, and of their small copies, in pixels.
+        fps: frames per second of the show.
+        pixels: "rgb", or "i420" in BT.709, limited range.
+        how: how frames of another shape fit, one of `runtime.prompts.images.FITS`.
+        max_bytes: of `ClipFrames.frames`.
+
+    Raises:
+        ValueError: there is no such clip; it is damaged, too short or black, or nothing in it moves.
+    """
+    name = str(clip) if isinstance(clip, (str, Path)) else "the clip"
+    if isinstance(clip, (str, Path)) and not os.path.isfile(clip):  # noqa: PTH113 - Path raises if a name is too long
+        raise ValueError(f"there is no clip file {clip}")
+    bytes_each = size[0] * size[1] * 3 if pixels == "rgb" else size[0] * size[1] * 3 // 2
+    most = max(MIN_FRAMES, min(MAX_FRAMES, max_bytes // bytes_each))
+    kept = KeptFrame(*size)
+    frames: list[Rgb] = []
+    smalls: list[Rgb] = []
+    with refusing(Path(name), "clip"):
+        rate, pictures = _opened(clip, size, how, fps)
+        is_trimmed = False
+        for picture in pictures:
+            if len(frames) == most:
+                is_trimmed = True
+                break
+            video = kept.write(picture)
+            frames.append(picture if pixels == "rgb" else to_pixels(video, pixels))
+            smalls.append(resized(video, *small).to_ndarray())
+    if len(frames) < MIN_FRAMES:
+        raise ValueError(
+            f"{name} has {len(frames)} frames, at least {MIN_FRAMES} are needed to play on for ever: give a longer "
+            "clip, or a picture as an image"
+        )
+    return _longest_take(name, np.stack(frames), np.stack(smalls), rate, is_trimmed=is_trimmed)
+
+
+def _longest_take(name: str, frames: Rgb, small: Rgb, rate: float, *, is_trimmed: bool) -> ClipFrames:
+    notes = [f"its first {len(frames) / rate:.1f} s are used"] if is_trimmed else []
+    grey = small.mean(axis=3, dtype=np.float32)
+    changes = np.abs(np.diff(grey, axis=0)).mean(axis=(1, 2))
+    is_black = small.max(axis=(1, 2, 3)) <= _BLACK_LEVELS
+    if is_black.all():
+        raise ValueError(f"{name} is black: give a clip that shows something")
+    borders = sorted({0, len(frames), *(_cuts(changes) + 1), *(np.flatnonzero(np.diff(is_black)) + 1)})
+    takes = [(first, last) for first, last in pairwise(borders) if not is_black[first]]
+    first, last = max(takes, key=lambda take: take[1] - take[0])
+    if last - first < len(frames):
+        notes.append(f"it has cuts or black frames: the part from {first / rate:.1f} to {last / rate:.1f} s is used")
+    if last - first < MIN_FRAMES:
+        raise ValueError(
+            f"the longest part of {name} without a cut has {last - first} frames, at least {MIN_FRAMES} are needed: "
+            "give a clip without cuts"
+        )
+    if np.median(changes[first : last - 1]) < _STILL_LEVELS and changes[first : last - 1].max() < 10 * _STILL_LEVELS:
+        raise ValueError(f"nothing moves in {name}: give one of its frames as an image")
+    frames, small = frames[first:last], small[first:last]
+    frames.flags.writeable = small.flags.writeable = False
+    return ClipFrames(frames, small, rate, tuple(notes))
+
+
+def _cuts(changes: npt.NDArray[np.float32]) -> npt.NDArray[np.intp]:
+    """Return after which frames there is a cut, as PySceneDetect's AdaptiveDetector finds it.
+
+    Args:
+        changes: float32 (N - 1,), mean change from each frame to the next, in levels.
+    """
+    padded = np.pad(changes, 2, mode="reflect")
+    around = (padded[:-4] + padded[1:-3] + padded[3:-1] + padded[4:]) / 4
+    return np.flatnonzero((changes > _CUT_LEVELS) & (changes > _CUT_RATIO * around))
+
+
+def _opened(clip: Clip, size: tuple[int, int], how: str, fps: float) -> tuple[float, Iterator[Rgb]]:
+    """Return the rate of a clip, and its frames at that rate."""
+    if isinstance(clip, np.ndarray):
+        if clip.dtype != np.uint8 or clip.ndim != 4 or clip.shape[-1] != 3 or 0 in clip.shape:
+            raise ValueError(f"an array must be uint8 (frames, height, width, 3) RGB, got {clip.dtype} {clip.shape}")
+        return fps, (load_image(frame, *size, how) for frame in clip)
+    from PIL import Image, UnidentifiedImageError
+
+    with suppress(UnidentifiedImageError), Image.open(clip) as opened:
+        if opened.format in ANIMATED:
+            times = _animation_times(opened)
+            rate = _rate(len(times) / (times[-1] or 1.0) if len(times) > 1 else fps, fps)
+            return rate, _even(rate, _animation(Path(clip), times, size, how))
+        if opened.format != "MPEG":
+            raise ValueError("it is a picture: give it as an image")
+    with open_video(clip) as container:
+        if not container.streams.video or container.streams.video[0].codec_context is None:
+            raise ValueError("it holds no video that FFmpeg can decode: convert it to H.264")
+        rate = _rate(float(container.streams.video[0].average_rate or fps), fps)
+    return rate, _even(rate, _video(Path(clip), size, how))
+
+
+def _rate(own: float, show: float) -> float:
+    """Return the rate at which a clip is kept: its own, or the show's if that is close or slower."""
+    return show if own > 0.95 * show else max(_LEAST_FPS, own)
+
+
+def _even(rate: float, timed: Iterator[tuple[float | None, Rgb]]) -> Iterator[Rgb]:
+    """Yield the frame that is nearest to each of even times."""
+    count, latest, zero_s = 0, None, None
+    for time_s, picture in timed:
+        if time_s is None:  # without times, every frame counts
+            yield picture
+            continue
+        zero_s = time_s if zero_s is None else zero_s
+        gap = 0
+        while latest is not None and count / rate < time_s - zero_s - 0.5 / rate and gap < _LONGEST_GAP:
+            count, gap = count + 1, gap + 1
+            yield latest
+        if gap == _LONGEST_GAP:  # the clip's clock jumps
+            zero_s = time_s - count / rate
+        latest = picture
+    if latest is not None:
+        yield latest
+
+
+def _video(path: Path, size: tuple[int, int], how: str) -> Iterator[tuple[float | None, Rgb]]:
+    import av
+
+    cover = FrameCover(*size)
+    try:
+        with open_video(path) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1  # frames may be made at the same time
+            for frame in container.decode(stream):
+                check_pixels(frame.width, frame.height)
+                turns = round(getattr(frame, "rotation", 0) / 90) % 4  # quarter turns, counterclockwise
+                if turns or how != "cover":
+                    picture = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+                    yield frame.time, load_image(picture, *size, how)
+                else:
+                    yield frame.time, cover.fit(frame)
+    except av.error.FFmpegError as error:
+        raise ValueError(f"it is no video that FFmpeg can decode ({error.strerror})") from error
+
+
+def _animation_times(opened: Any) -> list[float]:
+    """Return when each frame of an animated picture begins, and when it ends, in seconds."""
+    times = [0.0]
+    for index in range(min(getattr(opened, "n_frames", 1), 2 * MAX_FRAMES)):
+        opened.seek(index)
+        times.append(times[-1] + float(Fraction(opened.info.get("duration") or 100)) / 1000)
+    return times
+
+
+def _animation(path: Path, times: list[float], size: tuple[int, int], how: str) -> Iterator[tuple[float | None, Rgb]]:
+    from PIL import Image
+
+    with Image.open(path) as opened:
+        check_pixels(*opened.size)
+        for index, time_s in enumerate(times[:-1]):
+            opened.seek(index)
+            opened.load()
+            yield time_s, fit(to_rgb(opened), *size, how)

@@ -1,0 +1,163 @@
+"""A clip that plays on for ever: its frames, its jumps, and how the two sides of each are aligned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from runtime.clips.alignment import Alignment, align, between, is_available, moves, residual
+from runtime.clips.clip_frames import Clip, ClipFrames, read_clip
+from runtime.clips.jumps import Jump, distances, find_dissolve, find_jumps
+from runtime.clips.playhead import Moment
+
+Floats = npt.NDArray[np.float32]
+Describe = Callable[[npt.NDArray[np.uint8]], Floats]
+_SAMPLES = 3  # places of a dissolve at which its sides are aligned
+_WHOLE = 0.02  # of a frame: closer to a frame than this, it is shown as it is
+_CELLS = 16  # pixels of the small frames that are averaged to describe a frame
+
+
+class Shown(NamedTuple):
+    """What makes one frame: a frame of the clip, or two that are displaced and blended.
+
+    Args:
+        first: number of a frame.
+        second: the like.
+        moves: float32 (1, 5, h, w) for the clip stage; None for the first frame as it is.
+    """
+
+    first: int
+    second: int
+    moves: Floats | None
+
+
+@dataclass(frozen=True, eq=False)
+class EndlessClip:
+    """A clip and its jumps; made once, in the background, and read by the thread that makes frames.
+
+    Args:
+        clip: its frames.
+        jumps: sorted by source; at least one.
+        is_seamless: whether they are jumps between moments that look alike; otherwise the end fades into the beginning.
+        seams: alignments of each jump's sides at `_SAMPLES` places of its dissolve.
+        steps: alignment of each frame and the next one, N - 1 of them.
+    """
+
+    clip: ClipFrames
+    jumps: tuple[Jump, ...]
+    is_seamless: bool
+    seams: tuple[tuple[Alignment, ...], ...]
+    steps: tuple[Alignment, ...]
+
+    @property
+    def summary(self) -> str:
+        """One line for people: what was done to the clip, and how it goes on."""
+        seconds = len(self.clip.frames) / self.clip.fps
+        how = f"{len(self.jumps)} places to jump unseen"
+        if not self.is_seamless:
+            how = "no two moments look alike, so its end fades into its beginning"
+        without = (
+            "" if is_available() else "seams are not aligned, because OpenCV is missing: pip install everframe[clip]"
+        )
+        return "; ".join(part for part in (f"{seconds:.1f} s", *self.clip.notes, how, without) if part)
+
+    def shown(self, moment: Moment) -> Shown:
+        """Return what makes the frame of a moment."""
+        last = len(self.clip.frames) - 1
+        if moment.other is None:
+            number = min(int(moment.position), last)
+            fraction = moment.position - number
+            if fraction > 1 - _WHOLE:
+                number, fraction = min(number + 1, last), 0.0
+            if fraction < _WHOLE or number == last:
+                return Shown(number, number, None)
+            return Shown(number, number + 1, moves(self.steps[number], fraction))
+        jump = self.jumps[moment.jump]
+        first, second = (min(round(position), last) for position in (moment.position, moment.other))
+        if moment.share <= 0:
+            return Shown(first, first, None)
+        drifts = [self._drift(moment.position, first), self._drift(moment.other, second)]
+        return Shown(first, second, moves(self._seam(moment, jump), moment.share, *drifts))
+
+    def _seam(self, moment: Moment, jump: Jump) -> Alignment:
+        place = min(1.0, moment.progress / jump.length) * (_SAMPLES - 1)
+        before = min(int(place), _SAMPLES - 2)
+        seam = self.seams[moment.jump]
+        return between(seam[before], seam[before + 1], place - before)
+
+    def _drift(self, position: float, number: int) -> Floats | float:
+        """Return how far a frame's content has moved since or until it is shown."""
+        fraction = position - number
+        if abs(fraction) < _WHOLE or number >= len(self.steps):
+            return 0.0
+        return np.float32(fraction) * self.steps[number].forward
+
+
+class ClipReader(NamedTuple):
+    """Makes endless clips for one generator.
+
+    Args:
+        size: (width, height) of the frames.
+        small: (width, height) in which frames are compared, multiples of `_CELLS`.
+        fps: frames per second of the show.
+        pixels: "rgb" or "i420".
+        describe: small frames, uint8 (N, h, w, 3), to what is compared, float32 (N, D).
+    """
+
+    size: tuple[int, int]
+    small: tuple[int, int]
+    fps: float
+    pixels: str
+    describe: Describe
+
+    def read(self, clip: Clip, how: str) -> EndlessClip:
+        """Read a clip and find its jumps; arguments and errors as of `read_clip`."""
+        found = read_clip(clip, self.size, self.small, fps=self.fps, pixels=self.pixels, how=how)
+        return make_endless(found, self.describe)
+
+
+def describe_by_colour(small: npt.NDArray[np.uint8]) -> Floats:
+    """Return the mean colours of squares of `_CELLS` / 4 pixels: uint8 (N, h, w, 3) -> float32 (N, D)."""
+    side = _CELLS // 4
+    count, height, width, _ = small.shape
+    cells = small.reshape(count, height // side, side, width // side, side, 3)
+    means: Floats = cells.mean(axis=(2, 4), dtype=np.float32)
+    return means.reshape(count, -1)
+
+
+def make_endless(clip: ClipFrames, describe: Describe = describe_by_colour) -> EndlessClip:
+    """Find a clip's jumps, and align their sides.
+
+    Args:
+        clip: the frames.
+        describe: see `ClipReader`.
+    """
+    distance = distances(describe(clip.small))
+    grey = np.ascontiguousarray(clip.small.mean(axis=3).astype(np.uint8))
+    steps = tuple(align(one, two, is_fast=True) for one, two in pairwise(grey))
+    still = Alignment(*(np.zeros_like(part) for part in steps[0]))
+    changes = [residual(one, two, still) for one, two in pairwise(grey)]
+    ordinary = max(1e-6, float(np.percentile(changes, 95)))
+
+    def aligned_cost(jump: Jump) -> float:
+        middle = jump.length // 2
+        first, second = grey[jump.source + middle], grey[jump.target + middle]
+        return residual(first, second, align(first, second)) / ordinary
+
+    jumps = find_jumps(distance, clip.fps, aligned_cost)
+    is_seamless = bool(jumps)
+    if not is_seamless:
+        jumps = (find_dissolve(distance, clip.fps),)
+    seams = tuple(
+        tuple(align(grey[jump.source + at], grey[jump.target + at]) for at in _places(jump.length)) for jump in jumps
+    )
+    return EndlessClip(clip, jumps, is_seamless, seams, steps)
+
+
+def _places(length: int) -> list[int]:
+    return [round(length * index / (_SAMPLES - 1)) for index in range(_SAMPLES)]

@@ -1,0 +1,109 @@
+"""Where a clip is playing: it runs on, and jumps now and then to a moment that looks alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from runtime.clips.jumps import Jump
+
+_REST_S = 0.5  # without a jump after each one
+
+
+class Moment(NamedTuple):
+    """What is shown: one place of the clip, or two during a jump.
+
+    Args:
+        position: frame that plays, with a fraction.
+        other: frame that is faded to; None outside of a jump.
+        share: of the other one, 0 to 1.
+        jump: number of the jump; -1 outside of one.
+        progress: frames since the jump began.
+    """
+
+    position: float
+    other: float | None = None
+    share: float = 0.0
+    jump: int = -1
+    progress: float = 0.0
+
+
+class Playhead:
+    """The place in one clip; deterministic for the same steps and draws.
+
+    Args:
+        jumps: of the clip, sorted by source; at least one, and the last source must be reachable from every target.
+        fps: frames per second of the clip.
+    """
+
+    def __init__(self, jumps: Sequence[Jump], fps: float) -> None:
+        self._jumps = tuple(jumps)
+        self._last = max(jump.source for jump in jumps)
+        back = [number for number, jump in enumerate(jumps) if jump.target < jump.source]
+        self._best_back = min(back, key=lambda number: self._jumps[number].future)
+        self._rest = _REST_S * fps
+        self._position, self._since = 0.0, 0.0  # the frame, and frames since the last jump
+        self._jump, self._progress = -1, 0.0
+        self._is_new = True
+
+    def advance(self, step: float, draw: float, variety: float) -> Moment:
+        """Go on by one frame of the show.
+
+        Args:
+            step: frames of the clip, at least 0; the first call stays at frame 0.
+            draw: uniform in [0, 1).
+            variety: how readily it jumps: 0 repeats the best loop, 1 takes most jumps.
+        """
+        if self._is_new:
+            self._is_new = False
+            return Moment(0.0)
+        if self._jump >= 0:
+            self._progress += step
+            jump = self._jumps[self._jump]
+            if self._progress >= jump.length:
+                self._position = jump.target + self._progress
+                self._jump, self._since = -1, 0.0
+        else:
+            before = self._position
+            self._position += step
+            self._since += step
+            number = self._choose(before, draw, variety)
+            if number >= 0:
+                self._jump, self._progress = number, self._position - self._jumps[number].source
+        if self._jump < 0:
+            return Moment(self._position)
+        jump = self._jumps[self._jump]
+        share = min(1.0, self._progress / jump.length)
+        return Moment(
+            jump.source + self._progress,
+            jump.target + self._progress,
+            share * share * (3 - 2 * share),  # smooth at both ends
+            self._jump,
+            self._progress,
+        )
+
+    def _choose(self, before: float, draw: float, variety: float) -> int:
+        """Return the jump to make now; -1 for none."""
+        here = [number for number, jump in enumerate(self._jumps) if before < jump.source <= self._position]
+        if self._position >= self._last and not here:  # beyond the last source, e.g. after a large step
+            here = [number for number, jump in enumerate(self._jumps) if jump.source == self._last]
+        if not here:
+            return -1
+        must = self._position >= self._last
+        if variety <= 0 and self._best_back in here:
+            return self._best_back
+        if not must and (self._since < self._rest or variety <= 0):
+            return -1
+        least = min(jump.future for jump in self._jumps)
+        width = 0.05 + variety  # of the costs that are taken, in squared ordinary steps
+        weights = [math.exp(-(self._jumps[number].future - least) / width) for number in here]
+        chance = 1.0 if must else min(1.0, variety * max(weights))
+        if draw >= chance:
+            return -1
+        scaled = draw / chance * sum(weights)
+        for number, weight in zip(here, weights, strict=True):
+            scaled -= weight
+            if scaled < 0:
+                return number
+        return here[-1]
