@@ -30,6 +30,7 @@ BENCHMARKS = {
     "attack": Benchmark("benchmarks.scenarios.attack", "a show whose page is attacked, next to a quiet one"),
     "camera": Benchmark("benchmarks.live.camera", "latency of the page's camera, from another process to the show's"),
     "chain": Benchmark("benchmarks.latency.chain", "what a chain of bundles costs beyond its links' engine runs"),
+    "clips": Benchmark("benchmarks.quality.loops", "endless clips: their jumps, beside other ways to go on for ever"),
     "composite": Benchmark("benchmarks.latency.compositing", "time per frame of a person over a show, part by part"),
     "endurance": Benchmark("benchmarks.scenarios.endurance", "a long show to RTMP, a recording and the page at once"),
     "enlarging": Benchmark("benchmarks.quality.enlarging", "the enlarger of painted pictures beside other methods"),

@@ -95,7 +95,7 @@ def check_golden(
             if spec.image or spec.clip or spec.text is not None:
                 seed = spec.seed if _takes_seed(generator.manifest) else None
                 try:
-                    generator.condition(image=content.image, clip=content.clip, text=spec.text, seed=seed)
+                    generator.condition(image=content.image, past=content.clip, text=spec.text, seed=seed)
                 except ValueError as error:
                     raise BundleError(f"the run of {spec.file} cannot be replayed: {error}") from error
             wanted = dict(zip(spec.frames, content.frames, strict=True))

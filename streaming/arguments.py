@@ -45,7 +45,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         argv: arguments; None for the process's own.
 
     Returns:
-        bundle, image, clip, text, moving, scene, input, matte, behind, away, sound, fallback, midi, midi_map (str or
+        bundle, image, clip, past, text, moving, scene, input, matte, behind, away, sound, fallback, midi, midi_map (str or
         None), to (list of str or None), then (list of str), engine, precision, pixels, fit, adapt, preset, encoder, log
         (str), seed (int or None), every, seconds, fps, sound_delay (Fraction or None), size ((width, height) or None),
         cpu_share (float or None), dissolve (float), mirror, trust_engines, verbose (bool), control (list of (name,
@@ -80,7 +80,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="a bundle whose live input gets the frames of the one before; may be repeated",
     )
     add("--image", metavar="FILE", help='picture to animate; "input" for that of --input (default: none)')
-    add("--clip", metavar="FILE", help="video to continue from its last frames")
+    add("--clip", metavar="FILE", help="video that plays on for ever with its own frames, without a visible loop")
+    add("--past", metavar="FILE", help="video to go on from: its last frame is animated with its motion")
     add("--moving", metavar="FILE", help="mask of the picture: white where things may move, black where nothing does")
     add(
         "--scene", metavar="NAME", help="a picture of the bundle; all: one after the other (the default, if it has any)"

@@ -42,7 +42,7 @@ def replay(generator: Generator, folder: Path, files: int | None) -> list[Golden
         content = load_golden(folder, spec, generator.manifest)
         generator.reset(seed=spec.seed)
         if spec.image or spec.clip or spec.text is not None:
-            generator.condition(image=content.image, clip=content.clip, text=spec.text, seed=spec.seed)
+            generator.condition(image=content.image, past=content.clip, text=spec.text, seed=spec.seed)
         for number, wanted in zip(spec.frames, content.frames, strict=True):
             generator.skip(max(0, number - 3 - generator.frame_index))
             while generator.frame_index < number - 1:
@@ -149,13 +149,13 @@ def test_a_picture_is_animated(bundle: Path, cache: Path) -> None:
 @every_bundle
 def test_a_clip_goes_on_and_a_text_chooses(bundle: Path, cache: Path) -> None:
     with Generator.open(bundle, engine="onnxruntime", cache_dir=cache, threads=1, size=small(bundle)) as generator:
-        if "clip" not in generator.takes:
+        if "past" not in generator.takes:
             pytest.skip("it takes no clip")
         rng = np.random.default_rng(0)
         coarse = rng.integers(0, 255, (8, 8, 3)).astype(np.uint8)
         scene = coarse.repeat(generator.height // 8, axis=0).repeat(generator.width // 8, axis=1)
         clip = np.stack([np.roll(scene, 2 * time, axis=1) for time in range(4)])
-        generator.condition(clip=clip, seed=1)
+        generator.condition(past=clip, seed=1)
         first = next(generator).astype(np.float32)
         assert np.corrcoef(first.ravel(), clip[-1].ravel())[0, 1] > 0.9
         if "text" not in generator.takes:

@@ -84,7 +84,7 @@ def compare_loop(
         threads=threads,
         size=(frames[0].shape[1], frames[0].shape[0]),
     ) as generator:
-        generator.condition(image=prompt.image, clip=prompt.clip, text=prompt.text, seed=seed)
+        generator.condition(image=prompt.image, past=prompt.clip, text=prompt.text, seed=seed)
         values = []
         for frame in frames:
             values.append(psnr_db(next(generator), frame))

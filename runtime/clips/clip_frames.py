@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.pixels.covering import FrameCover
-from runtime.pixels.video_frames import KeptFrame, resized, to_pixels
+from runtime.pixels.video_frames import KeptFrame, to_pixels, to_small
 from runtime.prompts.clips import ANIMATED, open_video
 from runtime.prompts.images import check_pixels, fit, load_image, refusing, to_rgb
 
@@ -92,7 +92,7 @@ def read_clip(
                 break
             video = kept.write(picture)
             frames.append(picture if pixels == "rgb" else to_pixels(video, pixels))
-            smalls.append(resized(video, *small).to_ndarray())
+            smalls.append(to_small(video, *small))
     if len(frames) < MIN_FRAMES:
         raise ValueError(
             f"{name} has {len(frames)} frames, at least {MIN_FRAMES} are needed to play on for ever: give a longer "
@@ -147,7 +147,7 @@ def _opened(clip: Clip, size: tuple[int, int], how: str, fps: float) -> tuple[fl
     with suppress(UnidentifiedImageError), Image.open(clip) as opened:
         if opened.format in ANIMATED:
             times = _animation_times(opened)
-            rate = _rate(len(times) / (times[-1] or 1.0) if len(times) > 1 else fps, fps)
+            rate = _rate((len(times) - 1) / times[-1], fps)
             return rate, _even(rate, _animation(Path(clip), times, size, how))
         if opened.format != "MPEG":
             raise ValueError("it is a picture: give it as an image")
@@ -165,20 +165,20 @@ def _rate(own: float, show: float) -> float:
 
 def _even(rate: float, timed: Iterator[tuple[float | None, Rgb]]) -> Iterator[Rgb]:
     """Yield the frame that is nearest to each of even times."""
-    count, latest, zero_s = 0, None, None
+    count, latest, zero_s, last_s = 0, None, None, 0.0
     for time_s, picture in timed:
         if time_s is None:  # without times, every frame counts
             yield picture
             continue
         zero_s = time_s if zero_s is None else zero_s
         gap = 0
-        while latest is not None and count / rate < time_s - zero_s - 0.5 / rate and gap < _LONGEST_GAP:
+        while latest is not None and count / rate < time_s - zero_s - 0.45 / rate and gap < _LONGEST_GAP:
             count, gap = count + 1, gap + 1
             yield latest
         if gap == _LONGEST_GAP:  # the clip's clock jumps
             zero_s = time_s - count / rate
-        latest = picture
-    if latest is not None:
+        latest, last_s = picture, time_s - zero_s
+    if latest is not None and count / rate < last_s + 0.1 / rate:
         yield latest
 
 

@@ -76,11 +76,12 @@ def find_jumps(
     rows, columns = np.indices(cost.shape)
     cost[np.abs(rows - columns) < least] = np.inf
     found = [Jump(int(i), int(j), length, float(cost[i, j])) for i, j in _minima(cost)]
-    found = sorted((jump for jump in found if jump.cost <= 2 * limit), key=lambda jump: jump.cost)[:CANDIDATES]
+    apart = max(3, length // 2)
+    found = _spread([jump for jump in found if jump.cost <= 2 * limit], apart, CANDIDATES)
     if refine is not None:
         found = [replace(jump, cost=refine(jump)) for jump in found]
     good = [jump for jump in found if jump.cost <= limit]
-    return _with_future(_without_dead_ends(_spread(good, max(3, length // 2))))
+    return _with_future(_without_dead_ends(_spread(good, apart, MOST)))
 
 
 def find_dissolve(distance: Floats, fps: float, seconds: float = 1.0) -> Jump:
@@ -126,19 +127,22 @@ def _minima(cost: Floats) -> npt.NDArray[np.intp]:
     return np.argwhere(np.isfinite(cost) & (cost <= around))
 
 
-def _spread(jumps: list[Jump], apart: int) -> list[Jump]:
-    """Return the best jumps, at most `MOST`, no two of which have both sides close together.
+def _spread(jumps: list[Jump], apart: int, most: int) -> list[Jump]:
+    """Return the best jumps, at most `most`, no two of which have both sides close together.
 
-    Half of the places are for jumps back, without which nothing is endless.
+    Half of the places are for jumps back, without which nothing is endless. Those that cost the same are taken from all
+    over the clip.
     """
     kept: list[Jump] = []
     counts = {True: 0, False: 0}
-    for jump in sorted(jumps, key=lambda jump: jump.cost):
+    for jump in sorted(
+        jumps, key=lambda jump: (round(jump.cost, 2), (7919 * jump.source + 104729 * jump.target) % 1009)
+    ):
         is_back = jump.target < jump.source
         is_new = all(
             abs(jump.source - other.source) >= apart or abs(jump.target - other.target) >= apart for other in kept
         )
-        if is_new and counts[is_back] < MOST // 2:
+        if is_new and counts[is_back] < most // 2:
             kept.append(jump)
             counts[is_back] += 1
     return kept

@@ -149,13 +149,15 @@ class ClipPlayback:
     def _clip_frame(self, side: str, *, is_last: bool) -> Frame:
         clip = self._clips[side][0]
         frames, shown = clip.clip.frames, clip.shown(self._moments[side])
+        made: Frame
         if shown.moves is not None:
             made = self._blend(frames[shown.first], frames[shown.second], shown.moves)
         elif is_last and self._is_on_device:
             self._still[0, MOVES - 1] = 1
             made = self._blend(frames[shown.first], frames[shown.first], self._still)
         else:
-            return frames[shown.first]
+            whole: Frame = frames[shown.first]
+            return whole
         if is_last or side == "b":
             return made
         if self._scratch is None:  # the stage's memory is needed for the other side
@@ -172,5 +174,5 @@ class ClipPlayback:
         self._stage.write(f"{PREFIX}moves", moves)
         self._stage.run()
         self._is_from_stage = True
-        made: Frame = self._stage.read(f"{PREFIX}frame")[0]
-        return made
+        frame: Frame = self._stage.read(f"{PREFIX}frame")[0]
+        return frame

@@ -22,7 +22,7 @@ from runtime.engines.engine import Program, Session
 from runtime.engines.table import count_cores, open_engine
 from runtime.generator import Generator
 from runtime.pixels.assemble import check_size
-from runtime.pixels.video_frames import KeptFrame, resized, to_pixels, to_video
+from runtime.pixels.video_frames import KeptFrame, resized, to_pixels, to_small, to_video
 from runtime.prompts.images import load_image
 
 FrameArray = npt.NDArray[np.uint8]
@@ -319,7 +319,7 @@ class Composite:
     def _converted(self, picture: FrameArray, to: Placement, *, is_lit: bool) -> tuple[_LiveFrame, FrameArray | None]:
         """Return a live picture, converted, and blurred if somebody needs that."""
         video = self._kept.write(picture)
-        small = resized(video, *self._matte_size).to_ndarray()
+        small = to_small(video, *self._matte_size)
         blurred = None
         if self._behind == "blur" or self.keeps_blurred:
             tiny = resized(video, max(2, self.width // _BLUR), max(2, self.height // _BLUR))

@@ -18,10 +18,15 @@ def to_video(picture: FrameArray) -> Any:
 
 
 def resized(frame: Any, width: int, height: int) -> Any:
-    """Return a smaller RGB frame; each pixel is the mean of an area."""
+    """Return a smaller RGB frame; each pixel is the mean of an area. Of the same size, it is the frame itself."""
     from av.video.reformatter import Interpolation
 
     return frame.reformat(width, height, "rgb24", interpolation=Interpolation.AREA)
+
+
+def to_small(frame: Any, width: int, height: int) -> FrameArray:
+    """Return a smaller picture, uint8 (height, width, 3) RGB, owned by the caller; see `resized`."""
+    return np.array(resized(frame, width, height).to_ndarray(), np.uint8)
 
 
 def to_pixels(frame: Any, pixels: str, size: tuple[int, int] | None = None) -> FrameArray:

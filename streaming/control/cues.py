@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from runtime import Scene
 
-PARTS = ("text", "image", "clip", "seed", "scene")  # of a prompt; every other kind of cue is a control
+PARTS = ("text", "image", "clip", "past", "seed", "scene")  # of a prompt; every other kind of cue is a control
 LIVE = "input"  # as an image: the current picture of the live input
 MAX_TEXT = 2000  # characters
 MAX_SEED = 2**64 - 1
@@ -58,7 +58,7 @@ class CueEntry:
         return {
             "id": self.number,
             "label": self.label,
-            "kind": next(kind for kind in ("scene", "clip", "image", "text", "seed") if kind in self.parts),
+            "kind": next(kind for kind in ("scene", "clip", "past", "image", "text", "seed") if kind in self.parts),
             "state": self.state,
             "error": self.error,
             "is_next": self.take_s is not None,
@@ -90,7 +90,7 @@ def to_label(parts: Mapping[str, Any]) -> str:
     """Return a prompt in a few words: its text and the names of its scene and files, or its seed."""
     words = [
         value if part in ("text", "scene") else Path(value).name if isinstance(value, (str, Path)) else part
-        for part in ("scene", "image", "clip", "text")
+        for part in ("scene", "image", "clip", "past", "text")
         if (value := parts.get(part)) is not None
     ]
     return ", ".join(words) or f"seed {parts['seed']}"

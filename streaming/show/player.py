@@ -26,7 +26,7 @@ from streaming.sound.sound import INPUT, Sound
 if TYPE_CHECKING:
     from streaming.show.presenter import Presenter
 
-PROMPT = ("image", "clip", "text", "moving", "scene")
+PROMPT = ("image", "clip", "past", "text", "moving", "scene")
 _INPUT_S = 15.0  # for an input's first frame
 
 

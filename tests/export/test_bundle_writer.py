@@ -161,7 +161,7 @@ def test_the_runtime_makes_pytorchs_frames_for_every_prompt(bundle: Path, text_r
     seconds = {}
     for name, prompt in prompts.items():
         with Generator.open(bundle, engine="onnxruntime", renewal=False, seed=5, size=WORK) as generator:
-            generator.condition(image=prompt.image, clip=prompt.clip, text=prompt.text, seed=5)
+            generator.condition(image=prompt.image, past=prompt.clip, text=prompt.text, seed=5)
             frames = [next(generator).copy() for _ in range(3)]
         expected = [evaluation.frame for evaluation in islice(reference_loop(reference, WORK, WORK, 5, prompt), 3)]
         worst = min(psnr_db(frame, wanted) for frame, wanted in zip(frames, expected, strict=True))

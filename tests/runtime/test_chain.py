@@ -183,7 +183,7 @@ def test_three_links_and_a_bundle_that_follows_itself(prompted_bundle: Path, tra
 
 def test_the_first_link_takes_prompts_and_the_live_input(prompted_bundle: Path, live_bundle: Path, trail: Path) -> None:
     with Chain.open([prompted_bundle, trail], engine="onnxruntime") as chain:
-        assert chain.takes == ("text", "image", "clip", "seed")
+        assert chain.takes == ("text", "image", "clip", "past", "seed")
         assert not chain.has_live_input
         assert chain.manifest.name == "prompted"
         with pytest.raises(ValueError, match="prompted has no live input"):

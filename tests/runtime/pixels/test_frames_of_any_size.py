@@ -72,7 +72,7 @@ def test_the_shape_closest_to_the_frame_is_used(bundle: Path) -> None:
 
 def test_without_a_prompt_a_picture_is_made_up_and_enlarged(bundle: Path) -> None:
     with Generator.open(bundle, engine="onnxruntime", seed=3) as generator:
-        assert generator.takes == ("image", "clip", "seed")
+        assert generator.takes == ("image", "clip", "past", "seed")
         frame = next(generator).copy()
         generator.condition(seed=4)
         assert frame.shape == (72, 128, 3)
@@ -83,9 +83,9 @@ def test_without_a_prompt_a_picture_is_made_up_and_enlarged(bundle: Path) -> Non
 def test_a_clip_goes_on_from_its_last_frame(bundle: Path) -> None:
     clip = np.stack([moving.picture_of(128, 72, seed) for seed in range(3)])
     with Generator.open(bundle, engine="onnxruntime") as generator:
-        generator.condition(clip=clip)
+        generator.condition(past=clip)
         assert np.array_equal(next(generator), clip[-1])
-        generator.condition(clip=clip, image=clip[0])
+        generator.condition(past=clip, image=clip[0])
         assert np.array_equal(next(generator), clip[0])
 
 

@@ -1,0 +1,153 @@
+"""Clips in a real generator: frames, seeds, cross-fades with pictures, controls, skipping."""
+
+from __future__ import annotations
+
+from itertools import islice, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from runtime import Generator
+from runtime.clips.endless import make_endless
+from tests import moving, tiny
+from tests.runtime.clips.clip_of_waves import waves, write
+
+SIZE = (128, 72)
+FRAMES = waves(90)
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return moving.build(tmp_path_factory.mktemp("moving") / "moving")
+
+
+@pytest.fixture
+def generator(bundle: Path) -> Generator:
+    with Generator.open(bundle, engine="onnxruntime", size=SIZE, seed=3) as opened:
+        yield opened
+
+
+def numbers(frames: list[np.ndarray]) -> list[int]:
+    """Return which frame of the clip each frame is, -1 for none."""
+    return [next((n for n, own in enumerate(FRAMES[:30]) if np.array_equal(own, frame)), -1) for frame in frames]
+
+
+def take(generator: Generator, count: int) -> list[np.ndarray]:
+    return [frame.copy() for frame in islice(generator, count)]
+
+
+def test_a_clip_plays_its_own_frames_for_ever(generator: Generator, tmp_path: Path) -> None:
+    generator.condition(clip=write(tmp_path / "a.mkv", FRAMES))
+    clip = generator.scene.clip if generator.scene is not None else None
+    assert clip is not None
+    assert clip.is_seamless
+    assert "places to jump unseen" in clip.summary
+    frames = take(generator, 400)
+    assert numbers(frames[:20]) == list(range(20))
+    own = [number for number in numbers(frames) if number >= 0]
+    assert len(own) > 300, "most frames are the clip's own"
+    changes = [np.abs(one.astype(int) - two).mean() for one, two in pairwise(frames)]
+    ordinary = max(np.abs(one.astype(int) - two).mean() for one, two in pairwise(FRAMES))
+    assert max(changes) <= 1.3 * ordinary, "no jump is seen"
+
+
+def test_the_same_seed_plays_the_same_frames(bundle: Path) -> None:
+    runs, clip = [], waves(120, period=31.7)
+    for seed in (3, 3, 4):
+        with Generator.open(bundle, engine="onnxruntime", size=SIZE, seed=seed) as generator:
+            generator.condition(clip=clip)
+            runs.append(np.stack(take(generator, 300)))
+    assert np.array_equal(runs[0], runs[1])
+    assert not np.array_equal(runs[0], runs[2])
+
+
+def test_reset_and_skip(generator: Generator) -> None:
+    generator.condition(clip=FRAMES)
+    first = take(generator, 150)
+    generator.reset()
+    assert all(np.array_equal(one, two) for one, two in zip(first, take(generator, 150), strict=True))
+    generator.reset()
+    generator.skip(100)
+    assert all(np.array_equal(one, two) for one, two in zip(first[100:], take(generator, 50), strict=True))
+
+
+def test_a_clip_and_a_picture_dissolve(generator: Generator) -> None:
+    picture = moving.picture_of(*SIZE)
+    generator.condition(image=picture)
+    assert np.array_equal(next(generator), picture)
+    generator.take(generator.prepare(clip=FRAMES), dissolve_s=4 / 30)
+    shares = [0.25, 0.5, 0.75]
+    for number, (share, frame) in enumerate(zip(shares, take(generator, 3), strict=True)):
+        wanted = (1 - share) * picture.astype(float) + share * FRAMES[number]
+        assert np.abs(frame - wanted).max() <= 1
+    assert numbers(take(generator, 5)) == [3, 4, 5, 6, 7]
+    generator.take(generator.prepare(image=picture), dissolve_s=4 / 30)
+    frame = next(generator)
+    assert np.abs(frame - (0.75 * FRAMES[8].astype(float) + 0.25 * picture)).max() <= 1
+    take(generator, 3)
+    assert np.array_equal(next(generator), picture)
+
+
+def test_two_clips_dissolve(generator: Generator) -> None:
+    other = 255 - FRAMES
+    generator.condition(clip=FRAMES)
+    take(generator, 2)
+    generator.take(generator.prepare(clip=other), dissolve_s=2 / 30)
+    assert np.abs(next(generator) - 0.5 * (FRAMES[2].astype(float) + other[0])).max() <= 1
+    assert np.array_equal(next(generator), other[1])
+
+
+def test_a_control_is_the_speed(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runtime.generator._SPEED", "share")  # as the test bundle has no control "motion"
+    generator.condition(clip=FRAMES)
+    generator.set_control("share", 1)
+    assert numbers(take(generator, 4)) == [0, 1, 2, 3]
+    generator.set_control("share", 0)
+    assert numbers(take(generator, 3)) == [3, 3, 3]
+
+
+def test_slow_motion_shows_what_lies_between(bundle: Path) -> None:
+    slow = waves(40)[::2]  # 15 frames a second of the same motion
+    with Generator.open(bundle, engine="onnxruntime", size=SIZE) as generator:
+        assert generator._clip_reader is not None
+        clip = make_endless(generator._clip_reader._replace(fps=15.0).read(slow, "cover").clip)
+        scene = generator.prepare(clip=FRAMES)
+        generator.take(type(scene)(scene.tensors, None, clip=clip), dissolve_s=0)
+        frames = take(generator, 9)
+    assert np.array_equal(frames[4], slow[2])
+    between = np.abs(frames[5].astype(float) - waves(40)[5]).mean()
+    blended = np.abs(0.5 * (slow[2].astype(float) + slow[3]) - waves(40)[5]).mean()
+    assert between <= blended, "not worse than a blend"
+
+
+def test_variety_is_a_control(generator: Generator) -> None:
+    assert "variety" in {spec.name for spec in generator.control_specs}
+    assert generator.controls["variety"] == 0.5
+    generator.set_control("variety", 0)
+    generator.condition(clip=FRAMES)
+    frames = take(generator, 600)
+    later = [np.array_equal(frames[300 + number], frames[300 + number + shift]) for shift in range(20, 90)
+             for number in range(0, 90, 9)]  # fmt: skip
+    by_shift = np.array(later).reshape(70, 10).all(axis=1)
+    assert by_shift.any(), "one loop repeats"
+    for value in (-0.1, 1.1):
+        with pytest.raises(ValueError, match="variety must be from"):
+            generator.check_control("variety", value)
+
+
+def test_what_does_not_go_with_a_clip_is_refused(generator: Generator, tmp_path: Path) -> None:
+    picture = moving.picture_of(*SIZE)
+    with pytest.raises(ValueError, match="a clip plays on with its own frames, got image as well"):
+        generator.condition(clip=FRAMES, image=picture)
+    with pytest.raises(ValueError, match="there is no clip file"):
+        generator.check(clip=tmp_path / "none.mp4")
+    with pytest.raises(ValueError, match="at least 12"):
+        generator.condition(clip=FRAMES[:5])
+
+
+def test_other_bundles_take_a_clip_as_the_past(tmp_path: Path) -> None:
+    folder = tiny.build(tmp_path / "tiny")
+    with Generator.open(folder, engine="onnxruntime") as generator:
+        assert "variety" not in generator.controls
+        assert generator._clip_reader is None
