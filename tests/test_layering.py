@@ -20,7 +20,12 @@ ALLOWED = {
 # A heavy or optional package is imported inside the one file that needs it, never by the rest of its folder.
 ONLY_IN = {
     "torch": ("training/", "export/", "benchmarks/"),
-    "cv2": ("training/", "streaming/inputs/live_input_child.py", "streaming/sinks/window_child.py"),
+    "cv2": (
+        "training/",
+        "streaming/inputs/live_input_child.py",
+        "streaming/sinks/window_child.py",
+        "runtime/clips/alignment.py",
+    ),
     "lightning": ("training/", "benchmarks/training/pretraining.py"),
     "array_record": ("training/data/shards.py",),
     "scenedetect": ("training/data/takes.py",),

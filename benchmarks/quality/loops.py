@@ -84,7 +84,7 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
             advance(1)
     if options.slices is not None:
         _write_slices(options.slices, slices)
-    result = {"benchmark": "clips", "wanted": WANTED, "clips": found, "ways": _summary(found, ways)}
+    result: dict[str, Any] = {"benchmark": "clips", "wanted": WANTED, "clips": found, "ways": _summary(found, ways)}
     rows = [
         (NAMES[name], f"{one['reached']} of {one['clips']}", f"LPIPS {one['lpips']:.2f}, flow {one['flow']:.2f}, "
          f"detail {one['detail']:.2f}, ghost {one['ghost']:.2f}")

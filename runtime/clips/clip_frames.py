@@ -147,20 +147,26 @@ def _opened(clip: Clip, size: tuple[int, int], how: str, fps: float) -> tuple[fl
     with suppress(UnidentifiedImageError), Image.open(clip) as opened:
         if opened.format in ANIMATED:
             times = _animation_times(opened)
-            rate = _rate((len(times) - 1) / times[-1], fps)
-            return rate, _even(rate, _animation(Path(clip), times, size, how))
+            rate, grid = _rates((len(times) - 1) / times[-1], fps)
+            return rate, _even(grid, _animation(Path(clip), times, size, how))
         if opened.format != "MPEG":
             raise ValueError("it is a picture: give it as an image")
     with open_video(clip) as container:
         if not container.streams.video or container.streams.video[0].codec_context is None:
             raise ValueError("it holds no video that FFmpeg can decode: convert it to H.264")
-        rate = _rate(float(container.streams.video[0].average_rate or fps), fps)
-    return rate, _even(rate, _video(Path(clip), size, how))
+        rate, grid = _rates(float(container.streams.video[0].average_rate or fps), fps)
+    return rate, _even(grid, _video(Path(clip), size, how))
 
 
-def _rate(own: float, show: float) -> float:
-    """Return the rate at which a clip is kept: its own, or the show's if that is close or slower."""
-    return show if own > 0.95 * show else max(_LEAST_FPS, own)
+def _rates(own: float, show: float) -> tuple[float, float]:
+    """Return the rate at which a clip plays, and that at which its frames are kept.
+
+    Both are its own if it is slower than the show, and the show's if it is faster. If the two are close, every frame is
+    kept, and plays at the show's rate.
+    """
+    if own < 0.95 * show:
+        return max(_LEAST_FPS, own), max(_LEAST_FPS, own)
+    return show, own if own < 1.05 * show else show
 
 
 def _even(rate: float, timed: Iterator[tuple[float | None, Rgb]]) -> Iterator[Rgb]:
