@@ -21,11 +21,6 @@ class ControlValues:
         self._lock = threading.Lock()
         self._values = {spec.name: spec.default for spec in specs}
 
-    @property
-    def specs(self) -> tuple[ControlSpec, ...]:
-        """The controls."""
-        return tuple(self._specs.values())
-
     def copy(self) -> dict[str, float]:
         """Return the values by name."""
         with self._lock:

@@ -9,29 +9,28 @@ with Generator.open("bundles/NAME") as generator:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 import numpy as np
 
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.reader import open_bundle
-from runtime.clips.alignment import REDUCTION
-from runtime.clips.endless import ClipReader, describe_by_colour
-from runtime.clips.playback import VARIETY, ClipPlayback
+from runtime.clips.endless import ClipReader, clip_reader
+from runtime.clips.playback import ClipPlayback
 from runtime.engines.cuda_frame import CudaFrame
-from runtime.engines.opening import OpenedEngine, frame_output, open_engines, state_pairs
+from runtime.engines.opening import OpenedEngine, frame_output, next_engine, open_engines, taken_over
 from runtime.errors import EngineError
+from runtime.frame_inputs import FrameInputs
 from runtime.generator_inputs import FrameArray, GeneratorInputs
-from runtime.noise import FRAMES, check_seed, normals
-from runtime.pixels.assemble import compared_size, with_size
-from runtime.pixels.picture_inputs import PictureInputs
+from runtime.noise import check_seed
+from runtime.pixels.assemble import with_size
 from runtime.prompts.conditioner import Conditioner
 from runtime.prompts.text_encoder import TextEncoder, prepare_text_encoder
-from runtime.scenes.cross_fade import SceneMix
-from runtime.step_runner import StepRunner
+from runtime.step_runner import step_runner
 
-_SPEED = "motion"  # the control for how fast everything moves
+Result = TypeVar("Result")
 
 
 class Generator(GeneratorInputs):
@@ -48,7 +47,7 @@ class Generator(GeneratorInputs):
         open_text_encoder: opens the text encoder when the first text arrives; None if the graph takes no text.
         fallbacks: opens the next engine each time an engine fails; raises EngineError if there is no other.
         folder: of the bundle, for its scenes; None without scenes.
-        compared: (width, height) in which the frames of a clip are compared; None if clips cannot be played.
+        clips: reads clips that play on for ever; None if the bundle cannot play them.
 
     Attributes:
         manifest, pixels: as above.
@@ -69,12 +68,9 @@ class Generator(GeneratorInputs):
         open_text_encoder: Callable[[], TextEncoder] | None = None,
         fallbacks: Iterator[OpenedEngine] | None = None,
         folder: Path | None = None,
-        compared: tuple[int, int] | None = None,
+        clips: ClipReader | None = None,
     ) -> None:
-        conditioner, clips = None, None
-        size = manifest.frame.width, manifest.frame.height
-        if compared is not None:
-            clips = ClipReader(size, compared, float(manifest.frame.fps), pixels, describe_by_colour)
+        conditioner = None
         if manifest.condition is not None and opened.condition is not None:
             conditioner = Conditioner(
                 manifest.condition,
@@ -84,22 +80,19 @@ class Generator(GeneratorInputs):
                 open_spare=opened.open_spare,
             )
         super().__init__(manifest, conditioner, seed, renewal=renewal, folder=folder, clips=clips)
-        (self.width, self.height), self.fps = size, manifest.frame.fps
+        self.width, self.height, self.fps = manifest.frame.width, manifest.frame.height, manifest.frame.fps
         self.pixels = pixels
-        choice, self._step = opened.choice, _step_runner(opened, manifest)
+        choice, self._step = opened.choice, step_runner(opened, manifest)
         self.engine, self.precision, self.engine_reason = choice.engine.name, choice.precision, choice.reason
         self._frame_name = frame_output(manifest.step, pixels)
         self._frame_shape = next(item.shape[1:] for item in manifest.step.outputs if item.name == self._frame_name)
-        graph = manifest.step  # looked up once, because Python time is most of the overhead per frame
-        self._slots = {side: [(item.name, item.slot) for item in graph.inputs_of(f"memory_{side}")] for side in "ab"}
-        self._mix_names = [item.name for item in graph.inputs_of("mix")]
-        self._noises = [(item.name, item.shape[1]) for item in graph.inputs_of("noise")]
-        self._pictures, self._is_closed, self._has_frame = PictureInputs(graph), False, False
+        self._is_closed = self._has_frame = False
+        scenes = None if conditioner is None else self._scenes
+        self._frame_inputs = FrameInputs(manifest.step, scenes, self._step_inputs)
         self._clips: ClipPlayback | None = None
-        if clips is not None and compared is not None and opened.open_clip_stage is not None:
-            moves = compared[0] // REDUCTION, compared[1] // REDUCTION
-            is_on_device = self._step.has_addresses
-            self._clips = ClipPlayback(opened.open_clip_stage, moves, float(self.fps), is_on_device=is_on_device)
+        if clips is not None and opened.open_clip_stage is not None:
+            on_device = self._step.has_addresses
+            self._clips = ClipPlayback(opened.open_clip_stage, clips.small, clips.fps, is_on_device=on_device)
         self._fallbacks: Iterator[OpenedEngine] = iter(()) if fallbacks is None else fallbacks
         self.on_fall_back: Callable[[str], object] = lambda _: None
 
@@ -162,7 +155,7 @@ class Generator(GeneratorInputs):
             open_text_encoder=encoder,
             fallbacks=engines,
             folder=bundle.path,
-            compared=compared_size(bundle),
+            clips=clip_reader(bundle, pixels),
         )
 
     @property
@@ -174,11 +167,8 @@ class Generator(GeneratorInputs):
         """Equivalent to discarding the next `frames` frames, at a fraction of the cost.
 
         Scenes, renewals, noise and controls advance as usual; only the picture is not computed. In FP32 the following
-        frames are identical to the last bit on both CPU engines; in bf16 they may round differently.
-
-        Args:
-            frames: number of frames, at least 0.
-            before_each: called before each of them, e.g. to feed a live frame.
+        frames are identical to the last bit on both CPU engines; in bf16 they may round differently. `before_each` is
+        called before each frame, e.g. to feed a live frame.
 
         Raises:
             EngineError: the engine failed, here or in the background.
@@ -195,18 +185,16 @@ class Generator(GeneratorInputs):
     def device_frame(self) -> CudaFrame:
         """Return the last frame in device memory, for pycuda, CuPy or PyTorch.
 
-        Returns:
-            uint8, shaped like the frame; complete, and valid until the next frame is made.
+        It is uint8, shaped like the frame, complete, and valid until the next one is made.
 
         Raises:
             ValueError: the engine's frames are in main memory, no frame was made yet, or the generator is closed.
         """
         self._check_open()
-        address = None
-        if self._has_frame and self._clips is not None and self._clips.is_playing:
-            address = self._clips.address
-        elif self._has_frame:
-            address = self._step.address(self._frame_name)
+        made = self._step.address(self._frame_name)
+        if self._clips is not None and self._clips.is_playing:
+            made = self._clips.address
+        address = made if self._has_frame else None
         if address is None:
             why = f"frames of {self.engine} lie in main memory, take those" if self._has_frame else "ask for one"
             raise ValueError(f"there is no frame on a device: {why}")
@@ -225,8 +213,6 @@ class Generator(GeneratorInputs):
             self._seed = check_seed(seed)
         self._scenes.rewind(keep=seed is None)
         self._step.reset()
-        if self._clips is not None:
-            self._clips.reset()
         self._frame_index = 0
 
     def close(self) -> None:
@@ -254,16 +240,12 @@ class Generator(GeneratorInputs):
             ValueError: the generator is closed.
         """
         self._check_open()
-        frame: FrameArray | None = None
-        if self._advance():
-            try:
-                frame = self._step.read(self._frame_name)[0]
-            except EngineError as error:  # engines that only enqueue report the failure of a run here
-                self._fall_back(error)
-                self._step.run()
-                frame = self._step.read(self._frame_name)[0]
+        frame = None
+        if self._advance():  # engines that only enqueue report the failure of a run when it is read
+            frame = self._or_fall_back(self._read, partial(self._read, again=True))
         if self._clips is not None and self._clips.is_playing:
-            frame = self._with_clips(frame)
+            picture = None if frame is None else frame.copy()  # it would be gone if another engine took over
+            frame = self._or_fall_back(partial(self._clips.frame, picture))
         assert frame is not None, "neither a clip nor the step graph made a frame"
         self._has_frame = True
         return frame
@@ -283,69 +265,38 @@ class Generator(GeneratorInputs):
         if self._conditioner is not None and self._scenes.is_empty:
             self.condition()
         self._step.use_half(self._wants_half)
-        is_needed = self._write_inputs()
+        is_needed = self._frame_inputs.write(self._step, self._seed, self._frame_index, self._clips)
         if is_needed:
-            try:
-                self._step.run()
-            except EngineError as error:
-                self._fall_back(error)
-                self._step.run()
+            self._or_fall_back(lambda: self._step.run())
         self._frame_index += 1
         return is_needed
 
-    def _with_clips(self, picture: FrameArray | None) -> FrameArray:
-        """Return the clips' frame, over the frame of the step graph if both are seen."""
-        assert self._clips is not None, "clips for a bundle that plays none"
+    def _read(self, *, again: bool = False) -> FrameArray:
+        """Return the step graph's frame, after another run with `again`."""
+        if again:
+            self._step.run()
+        frame: FrameArray = self._step.read(self._frame_name)[0]
+        return frame
+
+    def _or_fall_back(self, act: Callable[[], Result], again: Callable[[], Result] | None = None) -> Result:
+        """Do something with the engine; if it fails, do it, or `again`, with the next engine."""
         try:
-            return self._clips.frame(picture)
+            return act()
         except EngineError as error:
-            picture = None if picture is None else picture.copy()
             self._fall_back(error)
-            return self._clips.frame(picture)
+            return (again or act)()
 
     def _fall_back(self, error: EngineError) -> None:
         """Continue with the next engine, from the same inputs, and from the same states if they can still be read."""
-        try:
-            fallback = next(self._fallbacks, None)
-        except EngineError as another:
-            raise EngineError(f"{error}; {another}") from error
-        if fallback is None:
-            raise error
-        step = _step_runner(fallback, self.manifest)
+        fallback = next_engine(self._fallbacks, error)
+        step = step_runner(fallback, self.manifest)
         has_states = step.take_over(self._step)
         if self._conditioner is not None and fallback.condition is not None:
             self._conditioner.replace(fallback.condition, fallback.open_spare)
         self._step = step
         if self._clips is not None and fallback.open_clip_stage is not None:
             self._clips.replace(fallback.open_clip_stage, is_on_device=step.has_addresses)
-        how = "continues where it was" if has_states else "restarts because its state is lost"
         before = f"{self.engine} {self.precision}"
         self.engine, self.precision = fallback.choice.engine.name, fallback.choice.precision
-        self.engine_reason = f"{self.engine} {self.precision} took over from {before} ({error}); the show {how}"
+        self.engine_reason = f"{self.engine} {self.precision} {taken_over(before, error, has_states=has_states)}"
         self.on_fall_back(self.engine_reason)
-
-    def _write_inputs(self) -> bool:
-        """Write what the step graph needs; return whether it has to run."""
-        if self._conditioner is not None:
-            move: SceneMix | None = self._scenes.advance(self._step_inputs.renewal_rate)
-            assert move is not None
-            if self._clips is not None:
-                controls = self.controls
-                speed, variety = controls.get(_SPEED, 1.0), controls[VARIETY.name]
-                move = self._clips.advance(move, self._seed, self._frame_index, speed, variety)
-            if move is None:
-                return False
-            if move.scene is not None:
-                for name, slot in self._slots[move.side]:
-                    self._step.write(name, move.scene.tensors[slot])
-            self._pictures.write(move, self._step)
-            for name in self._mix_names:
-                self._step.write(name, np.array([move.mix], np.float32))
-        for name, count in self._noises:
-            self._step.write(name, normals(self._seed, FRAMES, self._frame_index, count)[np.newaxis])
-        self._step_inputs.write(self._step)
-        return True
-
-
-def _step_runner(opened: OpenedEngine, manifest: Manifest) -> StepRunner:
-    return StepRunner(opened.step, state_pairs(manifest.step), opened.open_without_frames, opened.open_half)

@@ -6,7 +6,6 @@ import math
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Unpack
 
 import numpy as np
@@ -16,13 +15,13 @@ from runtime.bundle.controls import ControlSpec
 from runtime.bundle.manifest import Manifest
 from runtime.clips.endless import ClipReader
 from runtime.clips.playback import VARIETY
-from runtime.control_values import ControlValues
 from runtime.noise import check_seed
 from runtime.prompts.bundle_scenes import load_scene, scene_thumbnail
+from runtime.prompts.clip_scenes import clip_scene, endless_clip
 from runtime.prompts.clips import load_clip
 from runtime.prompts.conditioner import Conditioner
 from runtime.prompts.images import FITS
-from runtime.prompts.scene import Picture, Prompt, PromptParts, Scene
+from runtime.prompts.scene import Prompt, PromptParts, Scene
 from runtime.scenes.cross_fade import SceneTimeline
 from runtime.scenes.renewal import Renewal
 from runtime.step_inputs import StepInputs
@@ -55,8 +54,6 @@ class GeneratorInputs:
     ) -> None:
         self.manifest = manifest
         self._clip_reader = clips if conditioner is not None else None
-        is_new = self._clip_reader is not None and VARIETY.name not in manifest.controls
-        self._own_controls = ControlValues((VARIETY,) if is_new else ())
         self._folder = folder
         self._conditioner = conditioner
         spec = manifest.renewal if renewal else None
@@ -64,7 +61,7 @@ class GeneratorInputs:
         if spec is not None and conditioner is not None:
             renews = Renewal(spec, conditioner, manifest.frame.fps)
         self._scenes = SceneTimeline(renews)
-        self._step_inputs = StepInputs(manifest)
+        self._step_inputs = StepInputs(manifest, () if self._clip_reader is None else (VARIETY,))
         self._seed = check_seed(manifest.default_seed if seed is None else seed)
         self._frame_index = 0
         self._wants_half = False
@@ -77,12 +74,12 @@ class GeneratorInputs:
     @property
     def controls(self) -> dict[str, float]:
         """A copy of the controls' values."""
-        return self._step_inputs.values | self._own_controls.copy()
+        return self._step_inputs.values
 
     @property
     def control_specs(self) -> tuple[ControlSpec, ...]:
         """The controls, in the manifest's order, and those of clips."""
-        return (*self.manifest.controls.values(), *self._own_controls.specs)
+        return self._step_inputs.specs
 
     @property
     def text(self) -> str | None:
@@ -155,9 +152,6 @@ class GeneratorInputs:
         Raises:
             ValueError: there is no such control, the value is out of range, or the generator is closed.
         """
-        if name in self._own_controls.copy():
-            self._own_controls.set(name, value)
-            return
         control, number = self._step_inputs.set_control(name, value)
         if control.target == "seed" and self._conditioner is not None:
             latest = self._scenes.latest
@@ -172,10 +166,7 @@ class GeneratorInputs:
         Raises:
             ValueError: there is no such control, or the value is out of range.
         """
-        if name in self._own_controls.copy():
-            self._own_controls.check(name, value)
-        else:
-            self._step_inputs.check_control(name, value)
+        self._step_inputs.check_control(name, value)
 
     def condition(self, *, dissolve_s: float = 0.0, **parts: Unpack[PromptParts]) -> None:
         """Prepare a scene and take it; blocks while it is made.
@@ -210,8 +201,8 @@ class GeneratorInputs:
             EngineError: the engine failed, or a package for text is missing.
         """
         is_playing, conditioner = self._frame_index > 0, self._require_conditioner()
-        if (clip := self._endless(parts)) is not None:
-            return conditioner.make(partial(self._make_clip, clip), in_background=is_playing)
+        if (clip := endless_clip(parts, self._clip_reader)) is not None:
+            return conditioner.make(partial(clip_scene, clip, self._clip_reader, self.fit), in_background=is_playing)
         return conditioner.prepare(self._load(parts), in_background=is_playing, ahead_s=ahead_s)
 
     def check(self, **parts: Unpack[PromptParts]) -> None:
@@ -222,7 +213,7 @@ class GeneratorInputs:
             BundleError: the files of the text encoder or of a scene are damaged.
             EngineError: a package for text is missing.
         """
-        if (clip := self._endless(parts)) is None:
+        if (clip := endless_clip(parts, self._clip_reader)) is None:
             self._load(parts)
         elif isinstance(clip, (str, Path)):
             load_clip(clip, 1, self.manifest.frame.width, self.manifest.frame.height)
@@ -293,22 +284,6 @@ class GeneratorInputs:
                 raise ValueError("a clip and past are two clips to go on from: leave one out")
             given["clip"] = past
         return conditioner.load(**given, default_seed=self._seed)  # type: ignore[arg-type]
-
-    def _endless(self, parts: PromptParts) -> Picture | None:
-        """Return the clip of a prompt that plays on for ever, or None."""
-        clip = parts.get("clip")
-        if clip is None or self._clip_reader is None:
-            return None
-        others = [name for name, value in parts.items() if value is not None and name not in ("clip", "seed")]
-        if others:
-            raise ValueError(
-                f"a clip plays on with its own frames, got {others[0]} as well: leave it out, or give the clip as past"
-            )
-        return clip
-
-    def _make_clip(self, clip: Picture) -> Scene:
-        assert self._clip_reader is not None, "a clip for a generator that plays none"
-        return Scene(MappingProxyType({}), None, clip=self._clip_reader.read(clip, self.fit))
 
     def _require_conditioner(self) -> Conditioner:
         if self._conditioner is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,18 +20,26 @@ class StepInputs:
 
     Args:
         manifest: of the bundle.
+        others: controls that the manifest does not have; the step graph does not get them.
     """
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest, others: Sequence[ControlSpec] = ()) -> None:
         self._manifest = manifest
+        self._specs: dict[str, ControlSpec] = {**{spec.name: spec for spec in others}, **manifest.controls}
         self._lock = threading.Lock()
         rates = (name for name, control in manifest.controls.items() if control.target == "renewal")
         self._rate_name = next(rates, None)
         self._control = manifest.step.only_input("control")
-        self._values = {name: control.default for name, control in manifest.controls.items()}
+        self._values = {name: control.default for name, control in self._specs.items()}
         self._fresh: dict[str, npt.NDArray[np.uint8]] = {}  # live inputs to write before the next frame
         self._is_changed = True
         self._is_unmasked = False  # the mask that the step graph has shows all of the live frame
+
+    @property
+    def specs(self) -> tuple[ControlSpec, ...]:
+        """The controls: those of the manifest in its order, then the others."""
+        own = self._manifest.controls
+        return (*own.values(), *(spec for name, spec in self._specs.items() if name not in own))
 
     @property
     def values(self) -> dict[str, float]:
@@ -45,9 +54,9 @@ class StepInputs:
 
     def check_control(self, name: str, value: float) -> tuple[ControlSpec, float]:
         """Return a control and its value as a number; see `GeneratorInputs.check_control`."""
-        control = self._manifest.controls.get(name)
+        control = self._specs.get(name)
         if control is None:
-            raise ValueError(f'there is no control "{name}" {nearest(name, self._manifest.controls)}')
+            raise ValueError(f'there is no control "{name}" {nearest(name, self._specs)}')
         try:
             number = float(value)
         except (TypeError, ValueError) as error:
@@ -110,7 +119,7 @@ class StepInputs:
         if is_changed and self._control is not None:
             row = np.zeros(self._control.shape, np.float32)
             for name, number in values.items():
-                index = self._manifest.controls[name].index
+                index = self._specs[name].index
                 if index is not None:
                     row[0, index] = number
             session.write(self._control.name, row)

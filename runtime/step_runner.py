@@ -11,7 +11,9 @@ from contextlib import contextmanager, suppress
 from threading import Thread
 from typing import Protocol, runtime_checkable
 
+from runtime.bundle.manifest import Manifest
 from runtime.engines.engine import Array, Session
+from runtime.engines.opening import OpenedEngine, state_pairs
 from runtime.errors import EngineError
 
 
@@ -151,6 +153,11 @@ class StepRunner:
         for before, after in self._pairs:
             session.write(before, self._active.read(after))
         self._active = session
+
+
+def step_runner(opened: OpenedEngine, manifest: Manifest) -> StepRunner:
+    """Return a runner of a bundle's step graph in an opened engine."""
+    return StepRunner(opened.step, state_pairs(manifest.step), opened.open_without_frames, opened.open_half)
 
 
 def _open(opener: Callable[[], Session], future: Future[Session]) -> None:

@@ -10,10 +10,12 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from runtime.bundle.reader import Bundle
 from runtime.clips.alignment import Alignment, align, between, is_available, moves, residual
 from runtime.clips.clip_frames import Clip, ClipFrames, read_clip
 from runtime.clips.jumps import Jump, distances, find_dissolve, find_jumps
 from runtime.clips.playhead import Moment
+from runtime.pixels.assemble import compared_size
 
 Floats = npt.NDArray[np.float32]
 Describe = Callable[[npt.NDArray[np.uint8]], Floats]
@@ -119,6 +121,19 @@ class ClipReader(NamedTuple):
         """Read a clip and find its jumps; arguments and errors as of `read_clip`."""
         found = read_clip(clip, self.size, self.small, fps=self.fps, pixels=self.pixels, how=how)
         return make_endless(found, self.describe)
+
+
+def clip_reader(bundle: Bundle, pixels: str) -> ClipReader | None:
+    """Return what reads clips for a bundle's frames; None if it cannot play any.
+
+    Args:
+        bundle: as `runtime.pixels.assemble.with_size` returns it.
+        pixels: "rgb" or "i420".
+    """
+    frame, small = bundle.manifest.frame, compared_size(bundle)
+    if small is None:
+        return None
+    return ClipReader((frame.width, frame.height), small, float(frame.fps), pixels, describe_by_colour)
 
 
 def describe_by_colour(small: npt.NDArray[np.uint8]) -> Floats:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from runtime.bundle.controls import ControlSpec
 from runtime.bundle.tensors import MOVES
+from runtime.clips.alignment import REDUCTION
 from runtime.clips.endless import EndlessClip
 from runtime.clips.playhead import Moment, Playhead
 from runtime.clips.stage import PREFIX
@@ -37,17 +38,17 @@ class ClipPlayback:
 
     Args:
         open_stage: opens a session of the clip stage (`runtime.clips.stage`).
-        moves: (width, height) of the moves that it takes.
+        small: (width, height) in which the clips' frames were compared.
         fps: frames per second of the show.
         is_on_device: whether every frame is made by the stage, so that it lies on the device.
     """
 
     def __init__(
-        self, open_stage: Callable[[], Session], moves: tuple[int, int], fps: float, *, is_on_device: bool = False
+        self, open_stage: Callable[[], Session], small: tuple[int, int], fps: float, *, is_on_device: bool = False
     ) -> None:
         self._open_stage, self._fps, self._is_on_device = open_stage, fps, is_on_device
         self._stage: Session | None = None
-        self._still = np.zeros((1, MOVES, moves[1], moves[0]), np.float32)
+        self._still = np.zeros((1, MOVES, small[1] // REDUCTION, small[0] // REDUCTION), np.float32)
         self._clips: dict[str, tuple[EndlessClip, Playhead]] = {}
         self._moments: dict[str, Moment] = {}
         self._mix = 0.0
@@ -71,10 +72,6 @@ class ClipPlayback:
         """Free the engine's memory."""
         if self._stage is not None:
             self._stage.close()
-
-    def reset(self) -> None:
-        """Forget the clips."""
-        self._clips.clear()
 
     def advance(self, move: SceneMix, seed: int, frame_index: int, speed: float, variety: float) -> SceneMix | None:
         """Go on by one frame.

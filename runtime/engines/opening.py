@@ -104,6 +104,23 @@ def open_engines(
     raise EngineError("; ".join(reasons) if reasons else "no other engine was named to go on with")
 
 
+def next_engine(engines: Iterator[OpenedEngine], error: EngineError) -> OpenedEngine:
+    """Return the next engine of `open_engines` after one has failed with an error; raises that if there is no other."""
+    try:
+        fallback = next(engines, None)
+    except EngineError as another:
+        raise EngineError(f"{error}; {another}") from error
+    if fallback is None:
+        raise error
+    return fallback
+
+
+def taken_over(before: str, error: EngineError, *, has_states: bool) -> str:
+    """Return what another engine did after the one before it failed, and how the show goes on."""
+    how = "continues where it was" if has_states else "restarts because its state is lost"
+    return f"took over from {before} ({error}); the show {how}"
+
+
 def open_sessions(
     bundle: Bundle, engine: Engine, precision: str, *, pixels: str, threads: int | None, cache_dir: str | Path | None
 ) -> tuple[Session, Session | None]:

@@ -99,7 +99,7 @@ def test_two_clips_dissolve(generator: Generator) -> None:
 
 
 def test_a_control_is_the_speed(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runtime.generator._SPEED", "share")  # as the test bundle has no control "motion"
+    monkeypatch.setattr("runtime.frame_inputs.SPEED", "share")  # as the test bundle has no control "motion"
     generator.condition(clip=FRAMES)
     generator.set_control("share", 1)
     assert numbers(take(generator, 4)) == [0, 1, 2, 3]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runtime.pixels.video_frames import to_pixels, to_video
 from runtime.compositing.placement import Placement, matrices, moved, place
+from runtime.pixels.video_frames import to_pixels, to_video
 
 
 def test_by_default_it_is_the_frame() -> None:

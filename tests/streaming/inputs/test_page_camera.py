@@ -12,8 +12,8 @@ import av
 import numpy as np
 import pytest
 
-from streaming.inputs import page_camera, page_camera_child
 from runtime.pixels.covering import FrameCover
+from streaming.inputs import page_camera, page_camera_child
 from streaming.inputs.page_camera import LatestFrame, PageCamera
 from streaming.inputs.page_camera_child import Cameras, Outbox, SoundClock, fit_bounded
 from tests.fakes import FakeClock

@@ -1,0 +1,66 @@
+"""Writes what one frame needs to the step graph: scenes, pictures, noise, controls; and lets clips go on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from runtime.bundle.tensors import GraphSpec
+from runtime.clips.playback import VARIETY, ClipPlayback
+from runtime.noise import FRAMES, normals
+from runtime.pixels.picture_inputs import PictureInputs
+from runtime.scenes.cross_fade import SceneMix, SceneTimeline
+from runtime.step_inputs import StepInputs
+from runtime.step_runner import StepRunner
+
+SPEED = "motion"  # the control for how fast everything moves
+
+
+class FrameInputs:
+    """The inputs of the step graph, frame by frame; for the thread that makes frames.
+
+    Args:
+        graph: the step graph.
+        scenes: what plays; None if the bundle has no condition graph.
+        values: controls and live input.
+    """
+
+    def __init__(self, graph: GraphSpec, scenes: SceneTimeline | None, values: StepInputs) -> None:
+        self._scenes, self._values = scenes, values
+        # Looked up once, because Python time is most of the overhead per frame.
+        self._slots = {side: [(item.name, item.slot) for item in graph.inputs_of(f"memory_{side}")] for side in "ab"}
+        self._mix_names = [item.name for item in graph.inputs_of("mix")]
+        self._noises = [(item.name, item.shape[1]) for item in graph.inputs_of("noise")]
+        self._pictures = PictureInputs(graph)
+
+    def write(self, step: StepRunner, seed: int, frame_index: int, clips: ClipPlayback | None) -> bool:
+        """Write what the next frame needs.
+
+        Args:
+            step: runs the graph.
+            seed, frame_index: of the noise.
+            clips: plays the clips of scenes; None if the bundle cannot play any.
+
+        Returns:
+            Whether the step graph has to run, which it has not while only clips are seen.
+
+        Raises:
+            EngineError: a scene failed in the background.
+        """
+        if self._scenes is not None:
+            move: SceneMix | None = self._scenes.advance(self._values.renewal_rate)
+            if clips is not None and move is not None:
+                controls = self._values.values
+                speed, variety = controls.get(SPEED, 1.0), controls[VARIETY.name]
+                move = clips.advance(move, seed, frame_index, speed, variety)
+            if move is None:
+                return False
+            if move.scene is not None:
+                for name, slot in self._slots[move.side]:
+                    step.write(name, move.scene.tensors[slot])
+            self._pictures.write(move, step)
+            for name in self._mix_names:
+                step.write(name, np.array([move.mix], np.float32))
+        for name, count in self._noises:
+            step.write(name, normals(seed, FRAMES, frame_index, count)[np.newaxis])
+        self._values.write(step)
+        return True

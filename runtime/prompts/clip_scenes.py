@@ -1,0 +1,35 @@
+"""Prompts that are a clip which plays on for ever."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from runtime.clips.endless import ClipReader
+from runtime.prompts.scene import Picture, PromptParts, Scene
+
+
+def endless_clip(parts: PromptParts, reader: ClipReader | None) -> Picture | None:
+    """Return the clip of a prompt that plays on for ever; None if there is none.
+
+    Args:
+        parts: of the prompt.
+        reader: None if the generator cannot play clips, which then are clips to go on from.
+
+    Raises:
+        ValueError: something else is given with it.
+    """
+    clip = parts.get("clip")
+    if clip is None or reader is None:
+        return None
+    others = [name for name, value in parts.items() if value is not None and name not in ("clip", "seed")]
+    if others:
+        raise ValueError(
+            f"a clip plays on with its own frames, got {others[0]} as well: leave it out, or give the clip as past"
+        )
+    return clip
+
+
+def clip_scene(clip: Picture, reader: ClipReader | None, fit: str) -> Scene:
+    """Read a clip and find its jumps; arguments and errors as of `ClipReader.read`."""
+    assert reader is not None, "a clip for a generator that plays none"
+    return Scene(MappingProxyType({}), None, clip=reader.read(clip, fit))
