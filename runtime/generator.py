@@ -46,8 +46,7 @@ class Generator(GeneratorInputs):
         renewal: whether scenes made from a seed (with or without a text) renew themselves as the manifest says.
         open_text_encoder: opens the text encoder when the first text arrives; None if the graph takes no text.
         fallbacks: opens the next engine each time an engine fails; raises EngineError if there is no other.
-        folder: of the bundle, for its scenes; None without scenes.
-        clips: reads clips that play on for ever; None if the bundle cannot play them.
+        folder, clips: as in `GeneratorInputs`.
 
     Attributes:
         manifest, pixels: as above.
@@ -81,10 +80,9 @@ class Generator(GeneratorInputs):
             )
         super().__init__(manifest, conditioner, seed, renewal=renewal, folder=folder, clips=clips)
         self.width, self.height, self.fps = manifest.frame.width, manifest.frame.height, manifest.frame.fps
-        self.pixels = pixels
         choice, self._step = opened.choice, step_runner(opened, manifest)
         self.engine, self.precision, self.engine_reason = choice.engine.name, choice.precision, choice.reason
-        self._frame_name = frame_output(manifest.step, pixels)
+        self.pixels, self._frame_name = pixels, frame_output(manifest.step, pixels)
         self._frame_shape = next(item.shape[1:] for item in manifest.step.outputs if item.name == self._frame_name)
         self._is_closed = self._has_frame = False
         scenes = None if conditioner is None else self._scenes
