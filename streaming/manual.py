@@ -17,7 +17,7 @@ examples:
           --seconds 20
       animate a photo and record it for 20 seconds
   python -m streaming bundles/landscape --clip holiday.mp4 --to longer.mp4
-      continue a video where it ends
+      play a video on for ever, with its own frames
   python -m streaming bundles/landscape --text "calm sea" \\
           --cue 20:text="storm clouds" --cue 20:wind_x=0.5 \\
           --cue 60:image=photo.jpg --dissolve 3
@@ -33,16 +33,22 @@ examples:
       and the frame rate
 
 prompts:
-  --image animates a picture, --clip continues a video or an animated GIF from
-  its last frames, and --text describes the scene in English. A bundle takes
-  some of them, alone or together, and decides how they combine. The shipped
-  landscape uses the text only without an image or clip. With an image and
-  a clip, the clip sets the motion of the image; both should show the same
-  place. Without a prompt the bundle's scenes follow one another (--every);
+  --image animates a picture, and --text describes the scene in English.
+  --clip plays a video or an animated GIF on for ever with its own frames: it
+  jumps between moments that look alike, or fades from its end into its
+  beginning where none do, and one line says what was done. The controls motion
+  (speed) and variety (how readily it jumps) change it. About 6 s of 1280 x 720
+  are kept, the first part of the video without a cut. --past goes on from the
+  last frames of a video, with the network's motion. Other bundles than those
+  of schema 2 treat --clip as --past. A bundle takes some of these, alone or
+  together, and decides how they combine. The shipped landscape uses the text
+  only without an image or past. With an image and a past, the past sets the
+  motion of the image; both should show the same place. Without a prompt the
+  bundle's scenes follow one another (--every);
   without scenes, or with --seed, the seed decides. --moving says what of
   the picture may move. A scene from a seed or a text
-  changes over time as the bundle specifies; a scene from an image or a clip
-  stays.
+  changes over time as the bundle specifies; a scene from an image, a clip or
+  a past stays.
 
 live input:
   --input webcam, webcam:DEVICE, page, testcard, a video file, or an address
@@ -79,7 +85,7 @@ chains:
 
 cues:
   --cue SECONDS:KIND=VALUE changes the show at that time. KIND is text, image,
-  clip, seed or scene, or the name of a control. Cues for the same time are one
+  clip, past, seed or scene, or the name of a control. Cues for the same time are one
   prompt; a seed alone keeps the text. A prompt is prepared in the background,
   when the one before it has faded in or 2 s before it is due, and fades in over
   --dissolve seconds.

@@ -316,6 +316,8 @@ class ShowController(TimedCues):
             scene = generator.prepare(ahead_s=left_s if left_s > 0 else None, **with_text(parts, generator.text))
             with self._lock:
                 entry.scene, entry.state = scene, "ready"
+                if scene.clip is not None:
+                    entry.label = f"{entry.label}: {scene.clip.summary}"
                 if entry.take_s is not None and entry.number in self._entries:
                     self._show(entry, entry.take_s)
         except Exception as error:  # noqa: BLE001 - a cue that fails must not affect the others

@@ -141,6 +141,8 @@ class Player:
             generator.condition(**{**prompt, "image": self._input.wait_picture(_INPUT_S)})
         elif prompt:
             generator.condition(**prompt)
+        if prompt.get("clip") is not None and generator.scene is not None and generator.scene.clip is not None:
+            self._say(f"{Path(prompt['clip']).name}: {generator.scene.clip.summary}")
         for name, value in options.control:  # after the prompt: one for the seed then keeps its text
             self._controller.set_control(name, value)
         seed = generator.manifest.default_seed if options.seed is None else options.seed
