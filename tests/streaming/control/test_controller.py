@@ -147,7 +147,7 @@ def test_a_failed_cue_affects_no_other(
 
 
 def test_limits_and_refusals(controller: ShowController) -> None:
-    with pytest.raises(ValueError, match="a scene needs at least one of: text, image, clip, seed"):
+    with pytest.raises(ValueError, match="a scene needs at least one of: text, image, clip, past, seed"):
         controller.prepare({})
     with pytest.raises(ValueError, match="no live input: start it with --input"):
         controller.animate()
