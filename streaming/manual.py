@@ -44,10 +44,10 @@ prompts:
   together, and decides how they combine. The shipped landscape uses the text
   only without an image or past. With an image and a past, the past sets the
   motion of the image; both should show the same place. Without a prompt the
-  bundle's scenes follow one another (--every); without scenes, or with --seed, the seed decides. --moving says what of
-  the picture may move. A scene from a seed or a text
-  changes over time as the bundle specifies; a scene from an image, a clip or
-  a past stays.
+  bundle's scenes follow one another (--every); without scenes, or with --seed,
+  the seed decides. --moving says what of the picture may move. A scene from a
+  seed or a text changes over time as the bundle specifies; a scene from an
+  image, a clip or a past stays.
 
 live input:
   --input webcam, webcam:DEVICE, page, testcard, a video file, or an address
