@@ -81,24 +81,25 @@ def read_clip(
     bytes_each = size[0] * size[1] * 3 if pixels == "rgb" else size[0] * size[1] * 3 // 2
     most = max(MIN_FRAMES, min(MAX_FRAMES, max_bytes // bytes_each))
     kept = KeptFrame(*size)
-    frames: list[Rgb] = []
-    smalls: list[Rgb] = []
+    shape = (size[1], size[0], 3) if pixels == "rgb" else (size[1] * 3 // 2, size[0])
+    frames, smalls = np.empty((most, *shape), np.uint8), np.empty((most, small[1], small[0], 3), np.uint8)
+    count, is_trimmed = 0, False
     with refusing(Path(name), "clip"):
         rate, pictures = _opened(clip, size, how, fps)
-        is_trimmed = False
         for picture in pictures:
-            if len(frames) == most:
+            if count == most:
                 is_trimmed = True
                 break
             video = kept.write(picture)
-            frames.append(picture if pixels == "rgb" else to_pixels(video, pixels))
-            smalls.append(to_small(video, *small))
-    if len(frames) < MIN_FRAMES:
+            frames[count] = picture if pixels == "rgb" else to_pixels(video, pixels)
+            smalls[count] = to_small(video, *small)
+            count += 1
+    if count < MIN_FRAMES:
         raise ValueError(
-            f"{name} has {len(frames)} frames, at least {MIN_FRAMES} are needed to play on for ever: give a longer "
+            f"{name} has {count} frames, at least {MIN_FRAMES} are needed to play on for ever: give a longer "
             "clip, or a picture as an image"
         )
-    return _longest_take(name, np.stack(frames), np.stack(smalls), rate, is_trimmed=is_trimmed)
+    return _longest_take(name, frames[:count], smalls[:count], rate, is_trimmed=is_trimmed)
 
 
 def _longest_take(name: str, frames: Rgb, small: Rgb, rate: float, *, is_trimmed: bool) -> ClipFrames:

@@ -154,7 +154,7 @@ def make_endless(clip: ClipFrames, describe: Describe = describe_by_colour) -> E
     """
     distance = distances(describe(clip.small))
     grey = np.ascontiguousarray(clip.small.mean(axis=3).astype(np.uint8))
-    steps = tuple(align(one, two, is_fast=True) for one, two in pairwise(grey))
+    steps = tuple(align(one, two) for one, two in pairwise(grey))
     still = Alignment(*(np.zeros_like(part) for part in steps[0]))
     changes = [residual(one, two, still) for one, two in pairwise(grey)]
     ordinary = max(1e-6, float(np.percentile(changes, 95)))
