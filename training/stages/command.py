@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,7 +64,9 @@ def gather(arguments: argparse.Namespace) -> StageInputs:
         print("nothing is held out (one scene, or clips too short): measures and samples use training footage")
     height, width = (crop or side for side in (config.model.height, config.model.width))
     part = zoomed(config.footage, height / config.model.height)
-    clips, watched = (ClipSampler(some, part, height, width, config.run.seed) for some in (spans, held or spans))
+    unweighted = replace(part, motion_weight=0.0)  # measures and samples show scenes as they are
+    clips = ClipSampler(spans, part, height, width, config.run.seed)
+    watched = ClipSampler(held or spans, unweighted, height, width, config.run.seed)
     perceptual = None if arguments.perceptual is None else PerceptualDistance(arguments.perceptual).to(fabric.device)
     torch.manual_seed(config.run.seed)
     facts = {
@@ -117,7 +120,8 @@ def finetuning(material: StageInputs, arguments: argparse.Namespace) -> tuple[Tr
         pretrained = None
     elif pretrained is not None and not pretrained.is_file():
         raise ValueError(f'no {pretrained}: run pretrain first, or set finetune.pretrained to "none"')
-    whole = ClipSampler(material.spans, config.footage, model.height, model.width, config.run.seed)
+    footage = replace(config.footage, motion_weight=0.0)  # the mixture has every scene's share of the footage
+    whole = ClipSampler(material.spans, footage, model.height, model.width, config.run.seed)
     watched = material.watched if material.held else None
     stage = FinetuneStage(config, pretrained, material.perceptual, material.words, whole, watched)
 

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.config import Config
+from training.data.hints import sample_hints, tells_direction
 from training.model.generator import ConditionMemory, VideoGenerator
 from training.model.trunk import Levels
 from training.stages.losses import flow_error, sway_error
@@ -33,20 +34,31 @@ class AnticipationTask(PretrainingTask):
         super().__init__()
         self.horizon = config.footage.horizon_frames
         self.either_way = config.footage.either_way
+        self.has_hints = config.pretrain.hints
 
     def views(self, clips: Clips, draw: Draw) -> Views:
         """Return the clips' first frames, recoloured."""
         first = recoloured(clips.frames[:, :1], draw)[:, 0]
-        return Views.pictures(first, flow=clips.flow, sway=clips.sway)
+        truth = {"flow": clips.flow, "sway": clips.sway}
+        if self.has_hints:
+            truth["hints"] = sample_hints(clips.flow, draw)
+        return Views.pictures(first, **truth)
 
     def terms(
-        self, generator: VideoGenerator, memory: ConditionMemory, flow: Tensor, sway: Tensor
+        self,
+        generator: VideoGenerator,
+        memory: ConditionMemory,
+        flow: Tensor,
+        sway: Tensor,
+        hints: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Return the errors of flow and of swing of a memory."""
+        """Return the errors of flow and of swing of a memory that was read with `hints`."""
         free = F.avg_pool2d(memory.flow[:, 2:].float(), 2)
         swings = generator.step.expected_sway(memory, self.horizon) * free
         steady = memory.flow[:, :2] * memory.flow[:, 2:]
-        is_known = None if self.either_way else torch.ones(len(flow), dtype=torch.bool, device=flow.device)
+        is_known = torch.full((len(flow),), not self.either_way, device=flow.device)
+        if hints is not None:
+            is_known = is_known | tells_direction(hints)
         return flow_error(steady, flow, is_known), sway_error(swings, F.avg_pool2d(sway, 2))
 
     def loss(
@@ -54,8 +66,9 @@ class AnticipationTask(PretrainingTask):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the sum of both errors."""
         del clips, draw
-        memory = generator.condition.encoder.read(views.frames, levels)
-        flow, sway = self.terms(generator, memory, views.truth["flow"], views.truth["sway"])
+        hints = views.truth.get("hints")
+        memory = generator.condition.encoder.read(views.frames, levels, hints=hints)
+        flow, sway = self.terms(generator, memory, views.truth["flow"], views.truth["sway"], hints)
         return flow + SWAY * sway, {"flow": flow, "sway": sway}
 
     @torch.no_grad()
