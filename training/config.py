@@ -104,7 +104,7 @@ class PretrainConfig:
             raise ValueError(f"pretrain.given + pretrain.masked is {self.given + self.masked}, expected 1 at most")
         if self.hints and not self.weights["anticipation"] > 0:
             raise ValueError(
-                "pretrain.hints is true and pretrain.anticipation is 0, the task that learns from hints: give it a weight"
+                "pretrain.hints is true and pretrain.anticipation, the task that learns from hints, is 0: raise it"
             )
         if not 1 <= self.stride_min <= self.stride_max:
             raise ValueError(
