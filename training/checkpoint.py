@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import io
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from training.model.generator import VideoGenerator
 
 VERSION = 4
 HINTS = "condition.encoder.hints."  # in the names of weights that read motion hints
-STAGES = ("pretrain", "finetune", "polish")
+STAGES = ("pretrain", "finetune", "polish", "hints")
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -155,13 +155,13 @@ def require_same_encoder(path: Path, content: dict[str, Any], config: Config) ->
             )
 
 
-def newest_checkpoint(run: Path) -> Path:
-    """Return the checkpoint of the latest stage in a run folder."""
-    for stage in reversed(STAGES):
+def newest_checkpoint(run: Path, stages: Sequence[str] = STAGES) -> Path:
+    """Return the checkpoint of the latest of some stages in a run folder."""
+    for stage in reversed(stages):
         path = run / f"{stage}.pt"
         if path.is_file():
             return path
-    raise ValueError(f"no checkpoint in {run}: expected polish.pt, finetune.pt or pretrain.pt; train first")
+    raise ValueError(f"no checkpoint in {run}: expected hints.pt, polish.pt, finetune.pt or pretrain.pt; train first")
 
 
 def load_generator(run: Path) -> tuple[VideoGenerator, Config, dict[str, Any]]:

@@ -194,6 +194,21 @@ class PolishConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class HintsConfig:
+    """The stage that trains the layers that read motion hints, and nothing else."""
+
+    iterations: int = 2000
+    batch: int = 16
+    crop: int = 0  # side of the crop that is trained on, at the frame's scale; 0: the whole frame
+    learning_rate: float = 1e-3
+    past: float = 0.25  # share of iterations in which clips come with the frames before
+
+    def __post_init__(self) -> None:
+        if self.past > 1:
+            raise ValueError(f"hints.past is {self.past}, expected a share from 0 to 1")
+
+
+@dataclasses.dataclass(frozen=True)
 class EnlargeConfig:
     """The enlarger of painted pictures, trained on photographs; it depends on no other stage."""
 
@@ -257,6 +272,7 @@ class Config:
     pretrain: PretrainConfig = dataclasses.field(default_factory=PretrainConfig)
     finetune: FinetuneConfig = dataclasses.field(default_factory=FinetuneConfig)
     polish: PolishConfig = dataclasses.field(default_factory=PolishConfig)
+    hints: HintsConfig = dataclasses.field(default_factory=HintsConfig)
     enlarge: EnlargeConfig = dataclasses.field(default_factory=EnlargeConfig)
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
     renewal_every_frames: int = 240
@@ -264,12 +280,12 @@ class Config:
     renewal_correlation: float = 0.6
 
     def __post_init__(self) -> None:
-        for name, stage in (("pretrain", self.pretrain), ("finetune", self.finetune)):
+        for name, stage in (("pretrain", self.pretrain), ("finetune", self.finetune), ("hints", self.hints)):
             if stage.iterations < 1 or stage.batch < 1:
                 raise ValueError(
                     f"{name}.iterations is {stage.iterations} and {name}.batch {stage.batch}, expected 1 or more"
                 )
-        for name, stage in (("pretrain", self.pretrain), ("finetune", self.finetune)):
+        for name, stage in (("pretrain", self.pretrain), ("finetune", self.finetune), ("hints", self.hints)):
             sides = min(self.model.height, self.model.width)
             if stage.crop and (stage.crop % 32 or not 64 <= stage.crop <= sides):
                 raise ValueError(
@@ -298,6 +314,7 @@ class Config:
                 model=dataclasses.replace(self.model, height=crop, width=crop),
                 pretrain=dataclasses.replace(self.pretrain, crop=0),
                 finetune=dataclasses.replace(self.finetune, crop=0),
+                hints=dataclasses.replace(self.hints, crop=0),
             )
         )
 

@@ -25,18 +25,19 @@ MOVES = 0.3  # pixels per frame above which a place moves, and at least half of 
 TELLS = 0.25  # pixels per frame from which a vector says in which direction a clip moves
 
 
-def sample_hints(flow: Tensor, draw: Draw) -> Tensor:
+def sample_hints(flow: Tensor, draw: Draw, none: float = NONE) -> Tensor:
     """Return hints for clips.
 
     Args:
         flow: (B, 2, 2h, 2w), the clips' mean optical flow, pixels per frame.
         draw: random numbers of these clips.
+        none: share of clips without any hint.
 
     Returns:
-        (B, 5, h, w) float32, the channels of `training.model.hints`; all zeros for a share `NONE` of the clips.
+        (B, 5, h, w) float32, the channels of `training.model.hints`.
     """
     small = F.avg_pool2d(flow.float(), 2)
-    is_told = draw.uniform() >= NONE
+    is_told = draw.uniform() >= none
     count = ((MAX_VECTORS + 1) * draw.uniform() ** FEW).long().clamp(max=MAX_VECTORS) * is_told
     vectors = vectors_at(small, *places(small, draw), count, draw)
     still, moving = still_and_moving(small)

@@ -13,7 +13,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
-from training.checkpoint import load_checkpoint
+from training.checkpoint import STAGES, load_checkpoint, newest_checkpoint
 from training.config import Config, load_config
 from training.data.footage import ClipSampler, FootageLibrary, Spans, open_footage, split, zoomed
 from training.data.words import WordVectors
@@ -21,6 +21,7 @@ from training.fabric import choose_precision, precision_sentence, start_engine
 from training.loop import TrainingStage, forget, train
 from training.model.perceptual import PerceptualDistance
 from training.stages.finetune import FinetuneStage
+from training.stages.hints import HintsStage
 from training.stages.polish import PolishStage
 from training.stages.pretrain import Pretrainer, PretrainStage, held_out, measures_of, pictures_of
 from training.tensorboard import TensorBoardLog
@@ -51,7 +52,12 @@ def gather(arguments: argparse.Namespace) -> StageInputs:
         ValueError: an input cannot be used.
     """
     config = load_config(arguments.config, arguments.changes)
-    crop = {"pretrain": config.pretrain.crop, "finetune": config.finetune.crop, "polish": 0}[arguments.command]
+    crop = {
+        "pretrain": config.pretrain.crop,
+        "finetune": config.finetune.crop,
+        "polish": 0,
+        "hints": config.hints.crop,
+    }[arguments.command]
     if arguments.out.exists() and not arguments.out.is_dir():
         raise ValueError(f"--out {arguments.out} is a file, expected a folder: name another place for the run")
     fabric = start_engine(config)
@@ -151,10 +157,26 @@ def polishing(material: StageInputs, arguments: argparse.Namespace) -> tuple[Tra
     return stage, None
 
 
+def hinting(material: StageInputs, arguments: argparse.Namespace) -> tuple[TrainingStage, Evaluate]:
+    """Return the stage that learns to follow motion hints, and its evaluation."""
+    config, source = material.config, arguments.pretrained or newest_checkpoint(material.out, STAGES[:-1])
+    stage = HintsStage(config, source)
+    material.facts.update(stage.facts)  # words and vocabulary are those of the generator
+    material.facts["footage"] = sorted({*stage.footage, *material.facts["footage"]})
+
+    def evaluate(average: nn.Module, iteration: int, board: TensorBoardLog) -> None:
+        figures = stage.held_out_figures(average, material.watched, config.run.evaluate_clips)
+        note_held_out(material.out, "hints", iteration, figures=figures)
+        board.add_scalars(iteration, figures, "heldout")
+
+    return stage, evaluate
+
+
 BUILDERS: dict[str, Callable[[StageInputs, argparse.Namespace], tuple[TrainingStage, Evaluate | None]]] = {
     "pretrain": pretraining,
     "finetune": finetuning,
     "polish": polishing,
+    "hints": hinting,
 }
 
 
