@@ -18,6 +18,7 @@ from training.data.hints import sample_hints, tells_direction
 from training.model.generator import ConditionMemory, VideoGenerator
 from training.model.trunk import Levels
 from training.stages.losses import flow_error, sway_error
+from training.tasks.hint_scores import hint_scores
 from training.tasks.task import Clips, Draw, PretrainingTask, TaskEvaluation, TaskMeasure, Views, recoloured
 
 SWAY = 0.5  # weight of the swing beside that of the flow
@@ -81,7 +82,23 @@ class AnticipationTask(PretrainingTask):
             ours.append([float(term) for term in self.terms(held.generator, memory, clips.flow, clips.sway)])
             still.append([float(term) for term in self.terms(held.generator, nothing, clips.flow, clips.sway)])
         pairs = zip(np.mean(ours, axis=0).tolist(), np.mean(still, axis=0).tolist(), strict=True)
-        return [
+        measures = [
             TaskMeasure(self.name, name, value, "lower", None, base, "standing still", "relative")
             for name, (value, base) in zip(("flow error", "swing error"), pairs, strict=True)
         ]
+        return measures + (self.hint_measures(held) if self.has_hints else [])
+
+    def hint_measures(self, held: TaskEvaluation) -> list[TaskMeasure]:
+        """Return how well what moves follows hints, beside the interpolated hints and standing still."""
+        encoder = held.generator.condition.encoder
+        pairs = [(clips.frames[:, 0], clips.flow) for clips in held.batches]
+        scores = {(score.method, score.vectors): score for score in hint_scores(encoder, pairs, held.seed)}
+        measures = []
+        for (method, vectors), score in scores.items():
+            if method != "network":
+                continue
+            other = scores.get(("interpolation", vectors))
+            base, name = (1.0, "standing still") if other is None else (other.error_moving, "hints interpolated")
+            title = f"flow error, {vectors} hints"
+            measures.append(TaskMeasure(self.name, title, score.error_moving, "lower", None, base, name, "relative"))
+        return measures
