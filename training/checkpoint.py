@@ -165,12 +165,15 @@ def newest_checkpoint(run: Path, stages: Sequence[str] = STAGES) -> Path:
 
 
 def load_generator(run: Path) -> tuple[VideoGenerator, Config, dict[str, Any]]:
-    """Return the averaged (EMA) generator of a run folder, its configuration and other facts of the checkpoint.
+    """Return the averaged (EMA) generator of a run, its configuration and other facts of the checkpoint.
+
+    Args:
+        run: a run's folder, of which the newest checkpoint is read, or a checkpoint.
 
     Raises:
         ValueError: there is no checkpoint in it.
     """
-    path = newest_checkpoint(run)
+    path = run if run.is_file() else newest_checkpoint(run)
     content = load_checkpoint(path)
     config = config_from_dict(content["config"], str(path))
     generator = VideoGenerator(config.model)

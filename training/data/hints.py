@@ -5,6 +5,7 @@ Legend: B clips, h, w height and width of the frames / 8, N vectors of a clip.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -19,10 +20,14 @@ NONE = 0.4  # share of clips without any hint
 BRUSHED = 0.35  # share of the other clips with strokes, of each brush
 FEW = 1.5  # exponent: above 1, few vectors come more often than many
 MOVING = 0.75  # share of vectors that are drawn in proportion to speed; the others may be anywhere
-NOISE = 0.1  # standard deviation of a vector's error: this share of its length, and this in pixels per frame
-STILL = 0.15  # pixels per frame below which a place is still, or this share of the clip's mean speed
-MOVES = 0.3  # pixels per frame above which a place moves, and at least half of the clip's mean speed
-TELLS = 0.25  # pixels per frame from which a vector says in which direction a clip moves
+NOISE = 0.1  # standard deviation of a vector's error as a share of its length,
+LEAST_NOISE = 0.02  # and what is added to it in pixels per frame
+STILL = 0.03  # pixels per frame below which a place is still,
+STILL_SHARE = 0.15  # or this share of the clip's mean speed
+MOVES = 0.1  # pixels per frame above which a place moves, and at least half of the clip's mean speed
+TELLS = 0.05  # pixels per frame from which a vector says in which direction a clip moves
+SPEEDS = (0.3, 4.0)  # pixels per frame of the fastest vector of a clip that is played faster or slower
+FACTORS = (0.25, 16.0)  # by which a clip may be played faster or slower
 
 
 def sample_hints(flow: Tensor, draw: Draw, none: float = NONE) -> Tensor:
@@ -58,8 +63,31 @@ def exact_hints(flow: Tensor, count: int, draw: Draw) -> Tensor:
 
 def tells_direction(hints: Tensor) -> Tensor:
     """Return for which clips a vector says in which direction they move, (B,) bool."""
-    speed = torch.sqrt(hints[:, :2].square().sum(dim=1)) * hints[:, 2]
-    return speed.amax(dim=(1, 2)) > TELLS
+    return fastest(hints) > TELLS
+
+
+def fastest(hints: Tensor) -> Tensor:
+    """Return the speed of the fastest vector of each clip, (B,) pixels per frame; 0 without vectors."""
+    return (torch.sqrt(hints[:, :2].square().sum(dim=1)) * hints[:, 2]).amax(dim=(1, 2))
+
+
+def repaced(flow: Tensor, hints: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    """Return flow and hints of clips as if they were played faster or slower.
+
+    A picture does not say how fast its water flows, vectors do. Footage is often slow (a median of 0.04 pixels per
+    frame over clips of landscapes at 256 pixels), and users draw faster motion. Clips whose direction no vector tells
+    stay as they are.
+
+    Args:
+        flow: (B, 2, 2h, 2w) pixels per frame.
+        hints: (B, 5, h, w), sampled from it.
+        draw: random numbers of these clips.
+    """
+    low, high = (math.log(speed) for speed in SPEEDS)
+    wanted = draw.uniform(low=low, high=high).exp()
+    factor = (wanted / fastest(hints).clamp(min=1e-3)).clamp(*FACTORS)
+    factor = torch.where(tells_direction(hints), factor, 1.0)[:, None, None, None]
+    return flow * factor, torch.cat([hints[:, :2] * factor, hints[:, 2:]], dim=1)
 
 
 def places(small: Tensor, draw: Draw, count: int = MAX_VECTORS) -> tuple[Tensor, Tensor]:
@@ -89,7 +117,8 @@ def vectors_at(small: Tensor, rows: Tensor, columns: Tensor, count: Tensor, draw
     values = small.flatten(2).gather(2, cells)
     if draw is not None:
         noise = draw.normal(2, rows.shape[1])
-        values = values + NOISE * (1 + torch.sqrt(values.square().sum(dim=1, keepdim=True))) * noise
+        length = torch.sqrt(values.square().sum(dim=1, keepdim=True))
+        values = values + (LEAST_NOISE + NOISE * length) * noise
     is_given = (torch.arange(rows.shape[1], device=small.device)[None] < count[:, None]).float()[:, None]
     values = torch.cat([values * is_given, is_given], dim=1)  # (B, 3, N)
     empty = values.new_zeros(batch, 3, height * width)
@@ -100,7 +129,7 @@ def still_and_moving(small: Tensor) -> tuple[Tensor, Tensor]:
     """Return which cells are still and which move, (B, h, w) float32 each; a cell may be neither."""
     speed = torch.sqrt(small.square().sum(dim=1))
     mean = speed.mean(dim=(1, 2), keepdim=True)
-    still = speed < (STILL * mean).clamp(min=STILL)
+    still = speed < (STILL_SHARE * mean).clamp(min=STILL)
     moving = speed > (0.5 * mean).clamp(min=MOVES)
     return still.float(), moving.float()
 

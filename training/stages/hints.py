@@ -20,7 +20,7 @@ from torch import nn
 from training.checkpoint import load_checkpoint, load_weights, part_of, require_same_model
 from training.config import Config
 from training.data.footage import Batch, ClipSampler
-from training.data.hints import sample_hints, tells_direction
+from training.data.hints import repaced, sample_hints, tells_direction
 from training.model.generator import CLIP, VideoGenerator
 from training.stages.losses import flow_error, require_finite, sway_error
 from training.tasks.hint_scores import hint_scores
@@ -119,6 +119,8 @@ class HintsStage:
         draw = Draw((self.config.run.seed, "hints", iteration), count, 0, count, device)
         frames = recoloured(frames, draw)
         hints = sample_hints(flow, draw, none=0.0)
+        if len(offsets) == 1:  # with frames before, the speed is seen
+            flow, hints = repaced(flow, hints, draw)
         with self.fabric.autocast():
             memory = encoder(frames[:, -1], frames[:, :-1] if len(offsets) > 1 else None, hints=hints)
             steady = memory.flow[:, :2] * memory.flow[:, 2:]

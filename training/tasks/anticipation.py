@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from training.config import Config
-from training.data.hints import sample_hints, tells_direction
+from training.data.hints import repaced, sample_hints, tells_direction
 from training.model.generator import ConditionMemory, VideoGenerator
 from training.model.trunk import Levels
 from training.stages.losses import flow_error, sway_error
@@ -42,7 +42,8 @@ class AnticipationTask(PretrainingTask):
         first = recoloured(clips.frames[:, :1], draw)[:, 0]
         truth = {"flow": clips.flow, "sway": clips.sway}
         if self.has_hints:
-            truth["hints"] = sample_hints(clips.flow, draw)
+            hints = sample_hints(clips.flow, draw)
+            truth["flow"], truth["hints"] = repaced(clips.flow, hints, draw)
         return Views.pictures(first, **truth)
 
     def terms(
