@@ -8,7 +8,10 @@ from torch import Tensor
 
 from training.data.hints import (
     MAX_VECTORS,
+    SPEEDS,
     exact_hints,
+    fastest,
+    repaced,
     sample_hints,
     still_and_moving,
     stroke_over,
@@ -101,6 +104,21 @@ def test_equal_keys_give_equal_hints_whatever_the_number_of_processes() -> None:
 def test_a_vector_tells_the_direction_only_if_it_moves() -> None:
     hints = torch.zeros(3, 5, 4, 4)
     hints[0, :3, 1, 1] = torch.tensor([0.0, 2.0, 1.0])
-    hints[1, :3, 1, 1] = torch.tensor([0.1, 0.0, 1.0])
+    hints[1, :3, 1, 1] = torch.tensor([0.03, 0.0, 1.0])
     hints[2, :3, 1, 1] = torch.tensor([5.0, 0.0, 0.0])  # no vector is given there
     assert tells_direction(hints).tolist() == [True, False, False]
+
+
+def test_told_clips_are_played_at_any_speed_and_the_others_as_they_are() -> None:
+    flow = 0.1 * half_moving()
+    hints = sample_hints(flow, make_draw())
+    faster, told = repaced(flow, hints, make_draw(seed=2))
+    is_told = tells_direction(hints)
+    assert torch.equal(faster[~is_told], flow[~is_told])
+    assert torch.equal(told[~is_told], hints[~is_told])
+    assert torch.equal(told[:, 2:], hints[:, 2:])
+    speeds = fastest(told[is_told])
+    assert speeds.min() == pytest.approx(SPEEDS[0], abs=0.05)
+    assert speeds.max() == pytest.approx(SPEEDS[1], abs=0.3)
+    factor = faster[is_told][:, 0, 0, 0] / flow[is_told][:, 0, 0, 0]
+    torch.testing.assert_close(speeds, factor * fastest(hints[is_told]))

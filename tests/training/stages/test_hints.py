@@ -70,8 +70,8 @@ def test_it_learns_to_follow_hints(tuned: Path, fabric: Fabric) -> None:
         metrics = stage.update(clips.draw(iteration, stage.batch, [0]), [0], iteration)
     assert set(metrics) == {"flow", "sway", "gradient"}
     after = stage.held_out_figures(stage.averaged, held, 16)
-    assert after["network 5 error"] < 0.5 * before["network 5 error"]
-    assert after["network 5 error"] < 0.4
+    assert after["network 5 error"] < min(0.3, 0.8 * before["network 5 error"])
+    assert after["network 5 cosine"] > 0.98
     assert after["network 0 error"] == before["network 0 error"], "without hints nothing has changed"
 
 
@@ -87,17 +87,24 @@ def test_nothing_but_the_layers_that_read_hints_changes(tuned: Path, fabric: Fab
     assert (facts["stage"], facts["iteration"]) == ("hints", 4)
 
 
-def test_a_resumed_run_is_the_same(tuned: Path, fabric: Fabric, tmp_path: Path) -> None:
+def test_a_stopped_and_resumed_run_is_one_that_never_stopped(
+    tuned: Path, fabric: Fabric, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = go(make_stage(tuned, fabric), fabric, tmp_path / "whole")
-    shorter = make_stage(tuned, fabric)
-    shorter.iterations = 2
-    go(shorter, fabric, tmp_path / "parts")
+    saved = loop.save_checkpoint
+
+    def stop_after_first(path: Path, content: dict[str, object]) -> None:
+        saved(path, content)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save_checkpoint", stop_after_first)
+    with pytest.raises(KeyboardInterrupt):
+        go(make_stage(tuned, fabric), fabric, tmp_path / "parts")
+    monkeypatch.setattr(loop, "save_checkpoint", saved)
+    assert load_checkpoint(tmp_path / "parts" / "hints.pt")["iteration"] == 2
     parts = go(make_stage(tuned, fabric), fabric, tmp_path / "parts")
-    # The learning rate depends on the number of iterations, which the first part read from its configuration.
-    assert parts["iteration"] == whole["iteration"] == 4
-    assert parts["modules"]["hints"].keys() == whole["modules"]["hints"].keys()
-    again = go(make_stage(tuned, fabric), fabric, tmp_path / "again")
-    assert all(torch.equal(value, again["ema"][name]) for name, value in whole["ema"].items())
+    assert parts["iteration"] == 4
+    assert all(torch.equal(value, parts["ema"][name]) for name, value in whole["ema"].items())
 
 
 def test_it_goes_on_only_from_the_same_weights(tuned: Path, fabric: Fabric, tmp_path: Path) -> None:
