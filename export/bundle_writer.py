@@ -81,7 +81,7 @@ def export_run(run: Path, out: Path, *, force: bool = False, options: ExportOpti
     """Export the newest checkpoint of a run, and print a table of the stages.
 
     Args:
-        run: folder with polish.pt, finetune.pt or pretrain.pt.
+        run: folder with hints.pt, polish.pt, finetune.pt or pretrain.pt.
         out: the bundle's folder; must not exist unless `force`. It appears, or is replaced, at the very end.
         force: replace an existing bundle.
         options: None for the defaults.
