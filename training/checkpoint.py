@@ -161,7 +161,8 @@ def newest_checkpoint(run: Path, stages: Sequence[str] = STAGES) -> Path:
         path = run / f"{stage}.pt"
         if path.is_file():
             return path
-    raise ValueError(f"no checkpoint in {run}: expected hints.pt, polish.pt, finetune.pt or pretrain.pt; train first")
+    *names, last = [f"{stage}.pt" for stage in reversed(stages)]
+    raise ValueError(f"no checkpoint in {run}: expected {', '.join(names)} or {last}; train first")
 
 
 def load_generator(run: Path) -> tuple[VideoGenerator, Config, dict[str, Any]]:

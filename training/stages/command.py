@@ -139,19 +139,20 @@ def finetuning(material: StageInputs, arguments: argparse.Namespace) -> tuple[Tr
     return stage, evaluate
 
 
-def require_not_polished(run: Path, iterations: int) -> None:
-    """Raise ValueError if more fine-tuning would make an existing `polish.pt` outdated."""
-    if not (run / "polish.pt").exists():
-        return
-    source = run / "finetune.pt"
-    if not source.exists() or int(load_checkpoint(source)["iteration"]) < iterations:
+def require_not_polished(run: Path, iterations: int, stage: str = "finetune") -> None:
+    """Raise ValueError if more fine-tuning (or polishing) would make the checkpoint of a later stage outdated."""
+    later = [name for name in STAGES[STAGES.index(stage) + 1 :] if (run / f"{name}.pt").exists()]
+    source = run / f"{stage}.pt"
+    if later and (not source.exists() or int(load_checkpoint(source)["iteration"]) < iterations):
+        more = {"finetune": "fine-tuning", "polish": "polishing"}[stage]
         raise ValueError(
-            f"{run} has a polish.pt, which more fine-tuning would outdate: delete it, or name another --out"
+            f"{run} has a {later[0]}.pt, which more {more} would outdate: delete it, or name another --out"
         )
 
 
 def polishing(material: StageInputs, arguments: argparse.Namespace) -> tuple[TrainingStage, None]:  # noqa: ARG001 - as the others
     """Return the third stage, which has no held-out measures."""
+    require_not_polished(material.out, material.config.polish.iterations, "polish")
     stage = PolishStage(material.config, material.out / "finetune.pt", material.perceptual, material.clips)
     material.facts.update(stage.facts)  # words and vocabulary are those of fine-tuning
     return stage, None
