@@ -22,7 +22,7 @@ CHANNELS = 5  # of hints: motion x and y, 1 where a vector is given, 1 under the
 SIDES = (15, 7, 3)  # sides of the box blurs in cells, each applied twice; before them comes the mean of all vectors
 PREVIOUS = 0.1  # weight of the coarser scale's motion beside a vector of weight 1 in the same cell
 MAPS = CHANNELS + 2 + len(SIDES)
-UNIT = 4.0  # pixels per frame that a map of motion shows as 1
+SLOWEST = 0.05  # pixels per frame; maps show motion as a share of the fastest vector's, or of this
 TRUST = 2.0  # logit with which the spread vectors replace the network's own flow before training
 
 
@@ -34,6 +34,7 @@ class HintMaps(NamedTuple):
     brushes: Tensor  # (B, 2, h, w) in [0, 1]: the still and the moving brush
     has_hint: Tensor  # (B, 1, 1, 1): 1 if there is any vector or stroke
     has_vector: Tensor  # (B, 1, 1, 1): 1 if there is any vector
+    speed: Tensor  # (B, 1, 1, 1): the largest motion in x or y of a vector, pixels per frame
 
 
 def spread(hints: Tensor) -> tuple[Tensor, Tensor]:
@@ -71,10 +72,13 @@ def hint_maps(hints: Tensor) -> HintMaps:
         hints = hints.float()
         dense, nearness = spread(hints)
         given = hints[:, 2:3]
-        maps = torch.cat([hints[:, :2] * given / UNIT, hints[:, 2:], dense / UNIT, nearness], dim=1)
+        vectors = hints[:, :2] * given
+        # Speeds are relative, so that what is learned from slow footage holds for fast vectors.
+        speed = vectors.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=SLOWEST)
+        maps = torch.cat([vectors / speed, hints[:, 2:], dense / speed, nearness], dim=1)
         has_hint = hints[:, 2:].amax(dim=(1, 2, 3), keepdim=True).clamp(0.0, 1.0)
         has_vector = given.amax(dim=(1, 2, 3), keepdim=True).clamp(0.0, 1.0)
-        return HintMaps(maps, dense, hints[:, 3:5], has_hint, has_vector)
+        return HintMaps(maps, dense, hints[:, 3:5], has_hint, has_vector, speed)
 
 
 class HintReader(nn.Module):
@@ -92,7 +96,8 @@ class HintReader(nn.Module):
         self.second8 = conv(motion8, motion8)
         self.to4 = conv(MAPS, motion4)
         self.gate = conv(motion4 + MAPS, 1)
-        for layer in (self.second8, self.to4, self.gate):
+        self.correction = conv(motion4 + MAPS, 2)
+        for layer in (self.second8, self.to4, self.gate, self.correction):
             nn.init.zeros_(layer.weight)
             assert layer.bias is not None
             nn.init.zeros_(layer.bias)
@@ -124,8 +129,10 @@ class HintReader(nn.Module):
         """
         height, width = flow.shape[2:]
         maps = resize(told.maps, height, width)
-        trust = torch.sigmoid(self.gate(torch.cat([features, maps.to(features.dtype)], dim=1)).float())
-        flow = flow + told.has_vector * trust * (resize(told.dense, height, width) - flow)
+        seen = torch.cat([features, maps.to(features.dtype)], dim=1)
+        trust = torch.sigmoid(self.gate(seen).float())
+        spread_motion = resize(told.dense, height, width) + told.speed * torch.tanh(self.correction(seen).float())
+        flow = flow + told.has_vector * trust * (spread_motion - flow)
         still, moving = resize(told.brushes, height, width).split(1, dim=1)
         free = (free + moving * (1 - free)) * (1 - still)
         return flow, free
