@@ -35,6 +35,7 @@ BENCHMARKS = {
     "endurance": Benchmark("benchmarks.scenarios.endurance", "a long show to RTMP, a recording and the page at once"),
     "enlarging": Benchmark("benchmarks.quality.enlarging", "the enlarger of painted pictures beside other methods"),
     "gpu-check": Benchmark("benchmarks.gpu_check", "engines, CUDA graphs, parity and latency on an NVIDIA GPU"),
+    "hints": Benchmark("benchmarks.quality.hints", "how well motion follows drawn vectors, on held-out footage"),
     "instrument": Benchmark("benchmarks.live.instrument", "from an OSC message until the frame that uses it"),
     "latency": Benchmark("benchmarks.latency.command", "time per frame, its stages, and other runtimes next to it"),
     "live": Benchmark("benchmarks.live.command", "glass-to-glass latency through RTMP, the page and ffmpeg"),

@@ -22,7 +22,7 @@ from export.manifest_entries import Entry, write_golden
 from export.manifest_writer import build_manifest, provenance
 from export.onnx_writer import graph_file, round_weights, write_graphs
 from export.parity.checks import ParityCheck, available_engines, print_checks
-from export.parity.engines import compare_loop, compare_step
+from export.parity.engines import compare_condition, compare_loop, compare_step
 from export.parity.reference import ReferencePrompt, StepEvaluation, reference_loop
 from export.vocabulary import write_vocabulary
 from runtime.bundle.reader import open_bundle, write_manifest
@@ -81,7 +81,7 @@ def export_run(run: Path, out: Path, *, force: bool = False, options: ExportOpti
     """Export the newest checkpoint of a run, and print a table of the stages.
 
     Args:
-        run: folder with polish.pt, finetune.pt or pretrain.pt.
+        run: folder with hints.pt, polish.pt, finetune.pt or pretrain.pt.
         out: the bundle's folder; must not exist unless `force`. It appears, or is replaced, at the very end.
         force: replace an existing bundle.
         options: None for the defaults.
@@ -149,6 +149,9 @@ def _write_bundle(
     for size in options.sizes[1:]:
         evaluation = next(islice(reference_loop(generator, size, size, GOLDEN_SEED, ReferencePrompt()), 1, None))
         checks.append(compare_step(folder / graph_file("step", size), evaluation, f"{size[0]}x{size[1]}"))
+    for size in options.sizes:
+        condition = folder / graph_file("condition", size)
+        checks.append(compare_condition(condition, generator, size, f"a clip and hints, {size[0]}x{size[1]}"))
     checks += _compare_engines(folder, loops, () if "fp16" in options.precisions else ("fp16",), stages)
     failed = [check for check in checks if not check.passed]
     if failed:

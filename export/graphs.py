@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from runtime.bundle.tensors import HINTS
 from training.model.generator import CLIP, MotionMemory, StepState, VideoGenerator, detail_of, dissolve
 from training.model.painter import Seen, num_code_noise
 
@@ -58,14 +59,14 @@ class PaintGraph(nn.Module):
 
 
 class ConditionGraph(nn.Module):
-    """condition.onnx: a picture, where it may move, and the clip before it -> memory."""
+    """condition.onnx: a picture, where it may move, the clip before it and motion hints -> memory."""
 
     def __init__(self, generator: VideoGenerator) -> None:
         super().__init__()
         self.encoder = generator.condition.encoder
         self.height, self.width = generator.shape.height, generator.shape.width
 
-    def forward(self, image: Tensor, moving: Tensor, clip: Tensor, given: Tensor) -> MotionMemory:
+    def forward(self, image: Tensor, moving: Tensor, clip: Tensor, given: Tensor, hints: Tensor) -> MotionMemory:
         """Return the memory's slots.
 
         Args:
@@ -73,11 +74,12 @@ class ConditionGraph(nn.Module):
             moving: uint8 (1, H, W, 1), 255 where things may move, 0 where nothing does.
             clip: uint8 (1, CLIP, H, W, 3), oldest frame first; the last one is the image.
             given: float32 (1, 1), 1 with a clip, 0 without.
+            hints: float32 (1, 5, H/8, W/8), the channels of `training.model.hints`; zeros without hints.
         """
         picture = image.to(torch.float32).permute(0, 3, 1, 2) * (1.0 / 255.0)
         freedom = moving.to(torch.float32).permute(0, 3, 1, 2) * (1.0 / 255.0)
         frames = clip.to(torch.float32).permute(0, 1, 4, 2, 3) * (1.0 / 255.0)
-        memory = self.encoder(picture, frames[:, :-1], given)
+        memory = self.encoder(picture, frames[:, :-1], given, hints)
         free = memory.flow[:, 2:] * F.avg_pool2d(freedom, 4)
         return MotionMemory(memory.features8, memory.modes, torch.cat([memory.flow[:, :2], free], dim=1))
 
@@ -86,7 +88,19 @@ class ConditionGraph(nn.Module):
         random = torch.Generator().manual_seed(0)
         size = (self.height, self.width)
         clip = torch.randint(0, 256, (1, CLIP, *size, 3), generator=random, dtype=torch.uint8)
-        return clip[:, -1].clone(), torch.full((1, *size, 1), 255, dtype=torch.uint8), clip, torch.ones(1, 1)
+        moving = torch.full((1, *size, 1), 255, dtype=torch.uint8)
+        return clip[:, -1].clone(), moving, clip, torch.ones(1, 1), example_hints(self.height, self.width)
+
+
+def example_hints(height: int, width: int) -> Tensor:
+    """Return hints of two vectors and a stroke of each brush, for a work size, (1, 5, height/8, width/8)."""
+    rows, columns = height // 8, width // 8
+    hints = torch.zeros(1, HINTS, rows, columns)
+    for row, column, x, y in ((rows // 4, columns // 4, 2.0, -0.5), (rows // 2, 3 * columns // 4, -1.5, 1.0)):
+        hints[0, :3, row, column] = torch.tensor([x, y, 1.0])
+    hints[0, 3, -2:] = 1
+    hints[0, 4, 1, : columns // 2] = 1
+    return hints
 
 
 class StepGraph(nn.Module):
@@ -115,7 +129,7 @@ class StepGraph(nn.Module):
 
 
 PAINT_INPUTS = ("noise", "text")  # the text only if the generator takes it
-CONDITION_INPUTS = ("image", "moving", "clip", "given")
+CONDITION_INPUTS = ("image", "moving", "clip", "given", "hints")
 STEP_INPUTS = (
     *(f"a_{slot}" for slot in MotionMemory._fields),
     *(f"b_{slot}" for slot in MotionMemory._fields),

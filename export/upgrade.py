@@ -21,7 +21,7 @@ from export.bundle_writer import ExportOptions, export_run
 from export.commandline import add_sizes, sizes_of
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.reader import Bundle, open_bundle
-from training.checkpoint import save_checkpoint
+from training.checkpoint import HINTS, save_checkpoint
 from training.config import Config, load_config
 from training.data.words import write_words
 from training.model.generator import VideoGenerator
@@ -92,7 +92,10 @@ def read_weights(bundle: Bundle, config: Config) -> dict[str, Tensor]:
         if name in found:
             found[f"step.{parameter}"] = (sign * found[name]).log().flatten()
     weights = {}
+    has_hints = any(HINTS in name for name in found)
     for name, expected in VideoGenerator(config.model).state_dict().items():
+        if HINTS in name and not has_hints:  # a bundle from before motion hints
+            continue
         value = found.get(name, expected if expected.numel() == 0 else None)
         if value is None or value.shape != expected.shape:
             got = "missing" if value is None else f"of the shape {tuple(value.shape)}"

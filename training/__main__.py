@@ -1,4 +1,4 @@
-"""The command line of training: `python -m training shard|words|pretrain|probe|finetune|polish|enlarge|sample`."""
+"""The command line: `python -m training shard|words|pretrain|probe|finetune|polish|hints|enlarge|sample`."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ EXAMPLES = """examples:
   python -m training probe    runs/landscape
   python -m training finetune training/configs/landscape.toml --data SHARDS --out runs/landscape
   python -m training polish   training/configs/landscape.toml --data SHARDS --out runs/landscape
+  python -m training hints    training/configs/landscape.toml --data SHARDS --out runs/landscape
   python -m training enlarge  training/configs/landscape.toml --photos PHOTOS --out runs/landscape
   python -m training sample   runs/landscape
 
 FOOTAGE is a folder of videos, optionally with captions.csv (file,caption[,scene,class,licence,source]). Sharding is
 optional: --data also takes the folder itself. The same command resumes a stopped run. The folder of a run holds
-pretrain.pt, finetune.pt, polish.pt and enlarge.pt, metrics.jsonl, heldout.jsonl, tensorboard/ and samples/.
+pretrain.pt, finetune.pt, polish.pt, hints.pt and enlarge.pt, metrics.jsonl, heldout.jsonl, tensorboard/ and samples/.
 """
 
 
@@ -44,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
         ("pretrain", "learn from video without labels"),
         ("finetune", "train generator and discriminators against each other"),
         ("polish", "sharpen scenes generated from text or a seed"),
+        ("hints", "train only the layers that read motion hints"),
     ):
         stage = commands.add_parser(name, help=sentence)
         stage.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file, see training/configs/")
@@ -59,12 +61,11 @@ def parser() -> argparse.ArgumentParser:
             dest="changes",
             help="override a configuration key, for example pretrain.order=0",
         )
-        if name != "polish":
+        if name in ("pretrain", "finetune"):
             stage.add_argument("--words", type=Path, metavar="WORDS", help="word vectors, for captions and prompts")
-        if name == "finetune":
-            stage.add_argument(
-                "--pretrained", type=Path, metavar="FILE", help="checkpoint to start from (RUN/pretrain.pt)"
-            )
+        if name in ("finetune", "hints"):
+            usual = "RUN/pretrain.pt" if name == "finetune" else "the newest in RUN"
+            stage.add_argument("--pretrained", type=Path, metavar="FILE", help=f"checkpoint to start from ({usual})")
     enlarge.add_arguments(commands.add_parser("enlarge", help="train the network that enlarges painted pictures"))
     probe.add_arguments(commands.add_parser("probe", help="measure a pretrained encoder on held-out footage"))
     sample = commands.add_parser("sample", help="write samples of a run's generator")
@@ -82,7 +83,8 @@ def run(arguments: argparse.Namespace) -> None:
 
     commands = {
         "shard": shards.run, "words": words.run, "probe": probe.run, "sample": show_samples,
-        "pretrain": train_stage, "finetune": train_stage, "polish": train_stage, "enlarge": enlarge.run,
+        "pretrain": train_stage, "finetune": train_stage, "polish": train_stage, "hints": train_stage,
+        "enlarge": enlarge.run,
     }  # fmt: skip
     commands[arguments.command](arguments)
 

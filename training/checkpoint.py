@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from training.config import Config, config_from_dict
 from training.model.generator import VideoGenerator
 
 VERSION = 4
-STAGES = ("pretrain", "finetune", "polish")
+HINTS = "condition.encoder.hints."  # in the names of weights that read motion hints
+STAGES = ("pretrain", "finetune", "polish", "hints")
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
@@ -62,9 +65,17 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 def load_weights(module: nn.Module, weights: dict[str, Tensor], path: Path) -> None:
     """Load a state dictionary of a checkpoint into a module.
 
+    A checkpoint from before motion hints has no weights that read them: those keep their initial values, with which
+    the generator moves as it did.
+
     Raises:
         ValueError: names or shapes do not match the module.
     """
+    own = module.state_dict()
+    hints = [name for name in own if HINTS in name]
+    if hints and not any(HINTS in name for name in weights):
+        weights = weights | {name: own[name] for name in hints}
+        _note_without_hints(path)
     try:
         module.load_state_dict(weights)
     except RuntimeError as error:  # its text is a long list of names
@@ -72,6 +83,28 @@ def load_weights(module: nn.Module, weights: dict[str, Tensor], path: Path) -> N
             f"the weights in {path} are not those of the model that it describes: it is damaged; delete it and train "
             "again"
         ) from error
+
+
+@functools.cache
+def _note_without_hints(path: Path) -> None:
+    print(f"{path} was trained without motion hints: the layers that read them start untrained", flush=True)
+
+
+def load_optimiser(optimiser: torch.optim.Optimizer, state: dict[str, Any], fresh: Collection[nn.Parameter]) -> None:
+    """Load the state of an optimiser; one that did not have the parameters `fresh` yet starts without theirs."""
+    ours, theirs = optimiser.state_dict()["param_groups"], state["param_groups"]
+    if sum(len(group["params"]) for group in ours) == sum(len(group["params"]) for group in theirs):
+        optimiser.load_state_dict(state)
+        return
+    known = {id(parameter) for parameter in fresh}
+    numbers: dict[int, int] = {}  # number in the checkpoint -> number now
+    groups = []
+    for group, now, before in zip(optimiser.param_groups, ours, theirs, strict=True):
+        kept = [number for part, number in zip(group["params"], now["params"], strict=True) if id(part) not in known]
+        numbers |= dict(zip(before["params"], kept, strict=True))
+        groups.append({**before, "params": now["params"]})
+    moved = {numbers[number]: values for number, values in state["state"].items()}
+    optimiser.load_state_dict({"state": moved, "param_groups": groups})
 
 
 def part_of(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -122,22 +155,26 @@ def require_same_encoder(path: Path, content: dict[str, Any], config: Config) ->
             )
 
 
-def newest_checkpoint(run: Path) -> Path:
-    """Return the checkpoint of the latest stage in a run folder."""
-    for stage in reversed(STAGES):
+def newest_checkpoint(run: Path, stages: Sequence[str] = STAGES) -> Path:
+    """Return the checkpoint of the latest of some stages in a run folder."""
+    for stage in reversed(stages):
         path = run / f"{stage}.pt"
         if path.is_file():
             return path
-    raise ValueError(f"no checkpoint in {run}: expected polish.pt, finetune.pt or pretrain.pt; train first")
+    *names, last = [f"{stage}.pt" for stage in reversed(stages)]
+    raise ValueError(f"no checkpoint in {run}: expected {', '.join(names)} or {last}; train first")
 
 
 def load_generator(run: Path) -> tuple[VideoGenerator, Config, dict[str, Any]]:
-    """Return the averaged (EMA) generator of a run folder, its configuration and other facts of the checkpoint.
+    """Return the averaged (EMA) generator of a run, its configuration and other facts of the checkpoint.
+
+    Args:
+        run: a run's folder, of which the newest checkpoint is read, or a checkpoint.
 
     Raises:
         ValueError: there is no checkpoint in it.
     """
-    path = newest_checkpoint(run)
+    path = run if run.is_file() else newest_checkpoint(run)
     content = load_checkpoint(path)
     config = config_from_dict(content["config"], str(path))
     generator = VideoGenerator(config.model)

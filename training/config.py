@@ -40,6 +40,7 @@ class FootageConfig:
         True  # the direction of motion cannot be seen in a picture; false if it can (storms turn one way)
     )
     flip: bool = False  # mirrors half of the clips; teaches that motion goes both ways
+    motion_weight: float = 0.0  # takes are drawn in proportion to this power of their speed; 0: every scene in turn
 
     def __post_init__(self) -> None:
         if self.holdout not in ("scene", "time"):
@@ -56,6 +57,10 @@ class FootageConfig:
         if self.fps <= 0 or self.horizon_frames < 4 or self.candidates < 1:
             raise ValueError(
                 "footage.fps must be above 0, footage.horizon_frames at least 4 and footage.candidates at least 1"
+            )
+        if self.motion_weight > 4:
+            raise ValueError(
+                f"footage.motion_weight is {self.motion_weight}, expected 0 to 4: a power of the takes' speed"
             )
 
 
@@ -87,6 +92,7 @@ class PretrainConfig:
     masked: float = 0.30  # share whose first frame is given in parts; the rest has the content code alone
     mask_min: float = 0.75  # share of the hidden tubes, from
     mask_max: float = 0.9  # to
+    hints: bool = False  # anticipation: motion hints are sampled from the true flow of most clips
 
     def __post_init__(self) -> None:
         if not 0 <= self.mask_min <= self.mask_max < 1:
@@ -96,6 +102,10 @@ class PretrainConfig:
             )
         if self.given + self.masked > 1:
             raise ValueError(f"pretrain.given + pretrain.masked is {self.given + self.masked}, expected 1 at most")
+        if self.hints and not self.weights["anticipation"] > 0:
+            raise ValueError(
+                "pretrain.hints is true and pretrain.anticipation, the task that learns from hints, is 0: raise it"
+            )
         if not 1 <= self.stride_min <= self.stride_max:
             raise ValueError(
                 f"pretrain strides are {self.stride_min} to {self.stride_max}, expected 1 <= stride_min <= stride_max"
@@ -111,6 +121,7 @@ class FinetuneConfig:
     crop: int = 0  # side of the crop that is trained on, at the frame's scale; 0: the whole frame
     learning_rate: float = 5e-4
     critic_learning_rate: float = 6e-4
+    hints: bool = False  # motion hints are sampled from the true flow of most clips
     encoder_rate: float = 1.0  # learning rate of the generator's encoder as a share; 0 freezes it
     pretrained: str = "all"  # "all", "encoder" (the generator's and the discriminators' encoders alone) or "none"
     given: float = 0.375  # share of clips whose first frame is given,
@@ -183,6 +194,21 @@ class PolishConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class HintsConfig:
+    """The stage that trains the layers that read motion hints, and nothing else."""
+
+    iterations: int = 2000
+    batch: int = 16
+    crop: int = 0  # side of the crop that is trained on, at the frame's scale; 0: the whole frame
+    learning_rate: float = 1e-3
+    past: float = 0.25  # share of iterations in which clips come with the frames before
+
+    def __post_init__(self) -> None:
+        if self.past > 1:
+            raise ValueError(f"hints.past is {self.past}, expected a share from 0 to 1")
+
+
+@dataclasses.dataclass(frozen=True)
 class EnlargeConfig:
     """The enlarger of painted pictures, trained on photographs; it depends on no other stage."""
 
@@ -246,6 +272,7 @@ class Config:
     pretrain: PretrainConfig = dataclasses.field(default_factory=PretrainConfig)
     finetune: FinetuneConfig = dataclasses.field(default_factory=FinetuneConfig)
     polish: PolishConfig = dataclasses.field(default_factory=PolishConfig)
+    hints: HintsConfig = dataclasses.field(default_factory=HintsConfig)
     enlarge: EnlargeConfig = dataclasses.field(default_factory=EnlargeConfig)
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
     renewal_every_frames: int = 240
@@ -253,12 +280,12 @@ class Config:
     renewal_correlation: float = 0.6
 
     def __post_init__(self) -> None:
-        for name, stage in (("pretrain", self.pretrain), ("finetune", self.finetune)):
+        for name, stage in (("pretrain", self.pretrain), ("finetune", self.finetune), ("hints", self.hints)):
             if stage.iterations < 1 or stage.batch < 1:
                 raise ValueError(
                     f"{name}.iterations is {stage.iterations} and {name}.batch {stage.batch}, expected 1 or more"
                 )
-        for name, stage in (("pretrain", self.pretrain), ("finetune", self.finetune)):
+        for name, stage in (("pretrain", self.pretrain), ("finetune", self.finetune), ("hints", self.hints)):
             sides = min(self.model.height, self.model.width)
             if stage.crop and (stage.crop % 32 or not 64 <= stage.crop <= sides):
                 raise ValueError(
@@ -287,6 +314,7 @@ class Config:
                 model=dataclasses.replace(self.model, height=crop, width=crop),
                 pretrain=dataclasses.replace(self.pretrain, crop=0),
                 finetune=dataclasses.replace(self.finetune, crop=0),
+                hints=dataclasses.replace(self.hints, crop=0),
             )
         )
 

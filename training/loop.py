@@ -22,7 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 from training.atomic_file import write_text
-from training.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from training.checkpoint import HINTS, load_checkpoint, load_optimiser, load_weights, save_checkpoint
 from training.config import Config
 from training.data.footage import Batch, ClipSampler
 from training.data.loading import load_batches
@@ -133,10 +133,12 @@ def train(
                 f"{path} holds averaged weights alone (it is from kept/): it can be exported, but not trained; "
                 "name another --out"
             )
+        every = (pair for module in stage.modules.values() for pair in module.named_parameters())
+        fresh = [parameter for name, parameter in every if HINTS in name]
         for name, module in stage.modules.items():
             load_weights(module, content["modules"][name], path)
         for name, optimiser in stage.optimisers.items():
-            optimiser.load_state_dict(content["optimisers"][name])
+            load_optimiser(optimiser, content["optimisers"][name], fresh)
         load_weights(ema, content["ema"], path)
         stage.load_extra_state(content["extra"])
         return int(content["iteration"])

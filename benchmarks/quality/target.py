@@ -57,7 +57,7 @@ def open_target(path: Path, words: Path | None = None) -> Iterator[QualityTarget
         footage = known.get("footage") if isinstance(known.get("footage"), Mapping) else None
         yield QualityTarget(path, manifest.name, manifest.sha256, "bundle", footage, _used_lpips(known))
         return
-    if not any((path / f"{stage}.pt").is_file() for stage in ("polish", "finetune", "pretrain")):
+    if not any((path / f"{stage}.pt").is_file() for stage in ("hints", "polish", "finetune", "pretrain")):
         raise ValueError(
             f"{path} is neither a bundle (it has no bundle.json) nor a training run (it has no finetune.pt or "
             "pretrain.pt): name a folder that export or training has written"

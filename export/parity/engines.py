@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
-from export.graphs import STEP_INPUTS, STEP_OUTPUTS
+from export.graphs import CONDITION_INPUTS, STEP_INPUTS, STEP_OUTPUTS, ConditionGraph
 from export.parity.checks import ParityCheck
 from export.parity.reference import ReferencePrompt, StepEvaluation
 from runtime import Generator
 from runtime.golden import psnr_db
+from training.model.generator import MotionMemory, VideoGenerator
+from training.model.resizing import at_work_size
 
 ONE_STEP_TOLERANCE = 2e-3  # of a tensor's largest value; pixels may round to the next level
 
@@ -40,6 +43,29 @@ def compare_step(step: Path, evaluation: StepEvaluation, run: str) -> ParityChec
     return ParityCheck(
         "onnxruntime", "fp32", f"{run}, one step", 1, worst, mean, ONE_STEP_TOLERANCE, "relative error"
     )  # fmt: skip
+
+
+def compare_condition(condition: Path, generator: VideoGenerator, work: tuple[int, int], run: str) -> ParityCheck:
+    """Compare a condition graph in ONNX Runtime with PyTorch, for a clip and motion hints.
+
+    Args:
+        condition: file of the graph.
+        generator: with rounded weights.
+        work: width and height that it works at.
+        run: name of the comparison.
+    """
+    import onnxruntime
+
+    graph = ConditionGraph(at_work_size(generator, work))
+    inputs = graph.example_inputs()
+    with torch.no_grad():
+        memory = [part.numpy() for part in graph(*inputs)]
+    session = onnxruntime.InferenceSession(str(condition), providers=["CPUExecutionProvider"])
+    feeds = {name: part.numpy() for name, part in zip(CONDITION_INPUTS, inputs, strict=True)}
+    found = session.run(list(MotionMemory._fields), feeds)
+    errors = [_relative_error(ours, theirs) for ours, theirs in zip(found, memory, strict=True)]
+    worst, mean = max(errors), float(np.mean(errors))
+    return ParityCheck("onnxruntime", "fp32", run, 1, worst, mean, ONE_STEP_TOLERANCE, "relative error")
 
 
 def _relative_error(ours: npt.NDArray[Any], theirs: npt.NDArray[Any]) -> float:

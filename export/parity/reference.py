@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from export.graphs import ConditionGraph, PaintGraph, StepGraph
+from runtime.bundle.tensors import HINTS
 from runtime.noise import CODES, FRAMES, normals
 from runtime.pixels.picture_inputs import SHARPENING
 from runtime.pixels.scene_session import sharpened, squeezed
@@ -47,6 +48,7 @@ class ReferencePrompt:
     clip: Pixels | None = None  # uint8 (CLIP, H, W, 3)
     text: str | None = None
     vector: npt.NDArray[np.float32] | None = None  # (D,), of the text
+    hints: npt.NDArray[np.float32] | None = None  # (1, 5, h/8, w/8), h and w of the work size
 
 
 def reference_loop(
@@ -59,7 +61,7 @@ def reference_loop(
         work: width and height that it works at.
         frame: width and height of the frames.
         seed: [0, 2**64); of the content code and of every frame's noise (docs/bundle.md).
-        prompt: image, clip, text or none.
+        prompt: image, clip, text, hints or none.
 
     Yields:
         One evaluation per frame, with default controls and no renewal.
@@ -78,7 +80,8 @@ def reference_loop(
         small, *past = (squeezed(part, work[1], work[0]) for part in (picture, *clip))
         given = np.array([[0 if prompt.clip is None else 1]], np.float32)
         moving = np.full((1, work[1], work[0], 1), 255, np.uint8)
-        inputs = (small[None], moving, np.stack(past)[None], given)
+        hints = np.zeros((1, HINTS, work[1] // 8, work[0] // 8), np.float32) if prompt.hints is None else prompt.hints
+        inputs = (small[None], moving, np.stack(past)[None], given, hints)
         memory = ConditionGraph(sized)(*(torch.from_numpy(array.copy()) for array in inputs))
     sharp = sharpened(picture, sized.shape.sharpness, None).astype(np.float32)
     state = tuple(sized.step.initial_state(1))

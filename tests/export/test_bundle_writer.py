@@ -93,6 +93,8 @@ def test_a_bundle_is_complete(bundle: Path) -> None:
         ("openvino", "fp32"),
     }
     assert all(check["passed"] for check in checks)
+    (read,) = (check for check in checks if check["run"] == "a clip and hints, 64x64")
+    assert read["worst"] < 1e-3
     loops = {check["run"].split(",")[0]: check["frames"] for check in checks if "closed loop" in check["run"]}
     assert set(loops) == {"noise", "image", "clip", "text"}
     assert loops == {"noise": 30, "image": 20, "clip": 20, "text": 20}
@@ -112,11 +114,12 @@ def test_the_manifest_names_exactly_the_graphs_tensors(bundle: Path) -> None:
                 zip((value.name for value in values), sizes, strict=True)
             )
     roles = {name: [item["role"] for item in entry["inputs"]] for name, entry in entries.items()}
-    assert roles["condition"] == ["image", "moving", "clip", "given"]
+    assert roles["condition"] == ["image", "moving", "clip", "given", "hints"]
     assert roles["paint"] == ["noise", "text"]
     assert [item["name"] for item in entries["step"]["inputs"]] == list(STEP_INPUTS)
     assert entries["condition"]["inputs"][3]["of"] == ["clip"]
     assert entries["condition"]["inputs"][2]["shape"] == [1, CLIP, 64, 64, 3]
+    assert entries["condition"]["inputs"][4]["shape"] == [1, 5, 8, 8]
     assert entries["paint"]["inputs"][1]["shape"] == [1, 16]
 
 

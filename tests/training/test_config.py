@@ -62,6 +62,11 @@ def test_an_unknown_key_names_the_nearest_right_one() -> None:
         ({"pretrain": {"still": 1}}, "pretrain.still is 1, expected bool"),
         ({"model": {"mixing": 2.0}}, "mixing 2.0 and text_dimensions 0, expected 2 to 4096, 0 to 1"),
         ({"model": {"components": 1}}, "components is 1, mixing"),
+        ({"footage": {"motion_weight": 5}}, "footage.motion_weight is 5.0, expected 0 to 4"),
+        ({"pretrain": {"hints": True}}, "pretrain.anticipation, the task that learns from hints, is 0"),
+        ({"hints": {"past": 2}}, "hints.past is 2.0, expected a share from 0 to 1"),
+        ({"hints": {"crop": 32}}, "hints.crop is 32, expected 0 or a multiple of 32 from 64"),
+        ({"hints": {"batch": 0}}, "hints.iterations is 2000 and hints.batch 0, expected 1 or more"),
         ({"footage": {"crop_max": 500}}, "expected 32 <= crop_min <= crop_max <= short_side"),
     ],
 )

@@ -48,6 +48,7 @@ __all__ = [
     "zoomed",
 ]
 
+SPEED_SHARE = (0.1, 10.0)  # limits of a take's speed over the mean speed, for `motion_weight`
 MAX_UNREADABLE = 16  # unreadable records in a row before training stops
 
 
@@ -305,7 +306,8 @@ def zoomed(config: FootageConfig, share: float) -> FootageConfig:
 class ClipSampler:
     """Draws clips that depend on (seed, number of the sample, offsets) alone, so that a resumed run is exact.
 
-    An epoch visits every scene once, in an order drawn from (seed, epoch); the takes of a scene take turns.
+    An epoch visits every scene once, in an order drawn from (seed, epoch); the takes of a scene take turns. With
+    `config.motion_weight` takes are drawn independently instead, those that move more often than those that do not.
     """
 
     def __init__(self, spans: Spans, config: FootageConfig, height: int, width: int, seed: int) -> None:
@@ -318,6 +320,24 @@ class ClipSampler:
         self._scenes = [np.array(scenes[name], np.int64) for name in names]
         self._keys = [int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") for name in names]
         self._order: tuple[int, np.ndarray] = (-1, np.empty(0, np.int64))
+        self._chances = self._cumulated_chances() if config.motion_weight and len(spans) else None
+
+    def _cumulated_chances(self) -> np.ndarray:
+        """Return the running sum of the spans' chances; scenes of equal speed have equal chances."""
+        speeds = np.array([self._speed(span) for span in self.spans], np.float64)
+        share = np.clip(speeds / max(float(speeds.mean()), 1e-9), *SPEED_SHARE) ** self.config.motion_weight
+        for takes in self._scenes:
+            share[takes] /= len(takes)
+        return np.asarray(np.cumsum(share) / share.sum())
+
+    def _speed(self, span: Span) -> float:
+        """Return the mean speed of a span in short sides per frame; 0 if it cannot be read."""
+        try:
+            record = self.spans.library.record(span.take)
+        except UnreadableTakeError:
+            return 0.0
+        motion = record.motion[span.first : max(span.first + 1, span.last - 1)].astype(np.float32)
+        return float(motion.mean()) / min(record.height, record.width) if len(motion) else 0.0
 
     @property
     def num_scenes(self) -> int:
@@ -328,6 +348,9 @@ class ClipSampler:
         """Return the span that sample number `index` is cut from."""
         if not self._scenes:
             raise ValueError("there is no footage to draw clips from: this side of the split is empty")
+        if self._chances is not None:
+            chance = np.random.default_rng((self.seed, _ORDER, index)).random()
+            return self.spans[min(int(np.searchsorted(self._chances, chance, side="right")), len(self.spans) - 1)]
         epoch, position = divmod(index, len(self._scenes))
         known, order = self._order
         if known != epoch:

@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from training.model.enlarger import Enlarger
+from training.model.hints import HintReader, hint_maps
 from training.model.layers import Warp, conv, resize, upsample
 from training.model.motion import ObservedFlow
 from training.model.painter import ContentPrior, Painter
@@ -121,11 +122,18 @@ class FrameEncoder(nn.Module):
         self.to_modes = conv(64, 4 * shape.num_modes, 1)
         self.motion4 = conv(64 + c4 + 3, 48)
         self.to_flow = conv(48, 3)
+        self.hints = HintReader(c8, 64, 48)
         with torch.no_grad():
             self.to_modes.weight.mul_(0.1)
             self.to_flow.weight.mul_(0.1)
 
-    def forward(self, picture: Tensor, past: Tensor | None = None, has_past: Tensor | None = None) -> ConditionMemory:
+    def forward(
+        self,
+        picture: Tensor,
+        past: Tensor | None = None,
+        has_past: Tensor | None = None,
+        hints: Tensor | None = None,
+    ) -> ConditionMemory:
         """Return the memory of a picture.
 
         Args:
@@ -133,9 +141,10 @@ class FrameEncoder(nn.Module):
             past: (B, `CLIP` - 1, 3, H, W), the frames before it, oldest first, or None: how things move is then read
                 from the picture alone.
             has_past: (B, 1), 1 for pictures whose past is known, else 0; None: all, if there is a past.
+            hints: (B, 5, H/8, W/8), see `training.model.hints`; None or zeros: there are none.
         """
         if past is None:
-            return self.read(picture, self.trunk(picture))
+            return self.read(picture, self.trunk(picture), hints=hints)
         known = picture.new_ones(len(picture), 1) if has_past is None else has_past
         known = known[:, :, None, None]
         past = past * known[:, None] + picture[:, None] * (1 - known[:, None])
@@ -146,29 +155,44 @@ class FrameEncoder(nn.Module):
         levels = self.trunk(frames.flatten(0, 1), chain)
         levels = Levels(*(level[last] for level in levels))
         seen = self.observed(frames) * known
-        return self.read(picture, levels, seen)
+        return self.read(picture, levels, seen, hints)
 
-    def read(self, picture: Tensor, levels: Levels, seen: Tensor | None = None) -> ConditionMemory:
+    def read(
+        self, picture: Tensor, levels: Levels, seen: Tensor | None = None, hints: Tensor | None = None
+    ) -> ConditionMemory:
         """Return the memory of a picture whose levels are known.
 
         Args:
             picture: (B, 3, H, W) in [0, 1].
             levels: what the trunk knows about it.
             seen: (B, 3, H/4, W/4), what `ObservedFlow` saw in the frames before; None if there were none.
+            hints: (B, 5, H/8, W/8), see `training.model.hints`; None or zeros: there are none.
         """
         x4, x8, x16, x32 = levels
         if seen is None:
             seen = x4.new_zeros(len(x4), 3, *x4.shape[2:])
         y16 = x16 + self.up16(upsample(x32))
         y8 = x8 + self.up8(F.leaky_relu(upsample(y16), 0.2))
-        motion8 = F.leaky_relu(self.motion8(F.leaky_relu(y8, 0.2)), 0.2)
-        motion4 = F.leaky_relu(self.motion4(torch.cat([upsample(motion8), x4, seen.to(x4.dtype)], dim=1)), 0.2)
+        told = None if hints is None else hint_maps(hints)
+        active8 = F.leaky_relu(y8, 0.2)
+        motion8 = self.motion8(active8)
+        if told is not None:
+            motion8 = motion8 + self.hints.at8(active8, told).to(motion8.dtype)
+        motion8 = F.leaky_relu(motion8, 0.2)
+        motion4 = self.motion4(torch.cat([upsample(motion8), x4, seen.to(x4.dtype)], dim=1))
+        if told is not None:
+            motion4 = motion4 + self.hints.at4(told, *x4.shape[2:]).to(motion4.dtype)
+        motion4 = F.leaky_relu(motion4, 0.2)
         raw = self.to_flow(motion4).float()
+        flow, free = MAX_FLOW * torch.tanh(raw[:, :2] / 4), torch.sigmoid(raw[:, 2:] + 1)
+        if told is not None:
+            flow, free = self.hints.moved(flow, free, motion4, told)
+            flow = flow.clamp(-MAX_FLOW, MAX_FLOW)
         return ConditionMemory(
             picture=picture,
             features8=self.to_features8(y8),
             modes=MAX_MODE * torch.tanh(self.to_modes(motion8).float() / 2),
-            flow=torch.cat([MAX_FLOW * torch.tanh(raw[:, :2] / 4), torch.sigmoid(raw[:, 2:] + 1)], dim=1),
+            flow=torch.cat([flow, free], dim=1),
         )
 
 
@@ -197,17 +221,25 @@ class ConditionModel(nn.Module):
         text: Tensor | None = None,
         past: Tensor | None = None,
         has_past: Tensor | None = None,
+        hints: Tensor | None = None,
     ) -> ConditionMemory:
         """Return the memory for a content code.
 
         Args:
             image, mask, code, text: as for `Painter.forward`.
-            past, has_past: as for `FrameEncoder.forward`.
+            past, has_past, hints: as for `FrameEncoder.forward`.
         """
-        return self.encoder(self.painter(image, mask, code, text), past, has_past)
+        return self.encoder(self.painter(image, mask, code, text), past, has_past, hints)
 
     def forward(
-        self, image: Tensor, mask: Tensor, clip: Tensor, clip_given: Tensor, noise: Tensor, text: Tensor | None = None
+        self,
+        image: Tensor,
+        mask: Tensor,
+        clip: Tensor,
+        clip_given: Tensor,
+        noise: Tensor,
+        text: Tensor | None = None,
+        hints: Tensor | None = None,
     ) -> ConditionMemory:
         """Return the memory for what is given.
 
@@ -219,12 +251,13 @@ class ConditionModel(nn.Module):
             noise: (B, `num_code_noise`) standard normal, from which the content code is drawn.
             text: (B, `Shape.text_dimensions`) unit vectors, zeros where there is no text; None if the generator does
                 not listen to text.
+            hints: as for `FrameEncoder.forward`.
         """
         # Where no image is given, the clip's present is the picture.
         from_clip = clip_given[:, :, None, None] * (1 - mask)
         image = image * mask + clip[:, -1] * from_clip
         known = mask + from_clip
-        memory = self.from_code(image, known, self.prior(noise, text), text, clip[:, :-1], clip_given)
+        memory = self.from_code(image, known, self.prior(noise, text), text, clip[:, :-1], clip_given, hints)
         if self.shape.painted_sharpness == 1:
             return memory
         gain = (self.shape.painted_sharpness - 1) * (1 - known)

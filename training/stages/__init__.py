@@ -1,1 +1,1 @@
-"""Training stages: pretrain, finetune, polish."""
+"""Training stages: pretrain, finetune, polish, hints."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
-from training.checkpoint import load_checkpoint
+from training.checkpoint import STAGES, load_checkpoint, newest_checkpoint
 from training.config import Config, load_config
 from training.data.footage import ClipSampler, FootageLibrary, Spans, open_footage, split, zoomed
 from training.data.words import WordVectors
@@ -20,6 +21,7 @@ from training.fabric import choose_precision, precision_sentence, start_engine
 from training.loop import TrainingStage, forget, train
 from training.model.perceptual import PerceptualDistance
 from training.stages.finetune import FinetuneStage
+from training.stages.hints import HintsStage
 from training.stages.polish import PolishStage
 from training.stages.pretrain import Pretrainer, PretrainStage, held_out, measures_of, pictures_of
 from training.tensorboard import TensorBoardLog
@@ -50,7 +52,12 @@ def gather(arguments: argparse.Namespace) -> StageInputs:
         ValueError: an input cannot be used.
     """
     config = load_config(arguments.config, arguments.changes)
-    crop = {"pretrain": config.pretrain.crop, "finetune": config.finetune.crop, "polish": 0}[arguments.command]
+    crop = {
+        "pretrain": config.pretrain.crop,
+        "finetune": config.finetune.crop,
+        "polish": 0,
+        "hints": config.hints.crop,
+    }[arguments.command]
     if arguments.out.exists() and not arguments.out.is_dir():
         raise ValueError(f"--out {arguments.out} is a file, expected a folder: name another place for the run")
     fabric = start_engine(config)
@@ -63,7 +70,9 @@ def gather(arguments: argparse.Namespace) -> StageInputs:
         print("nothing is held out (one scene, or clips too short): measures and samples use training footage")
     height, width = (crop or side for side in (config.model.height, config.model.width))
     part = zoomed(config.footage, height / config.model.height)
-    clips, watched = (ClipSampler(some, part, height, width, config.run.seed) for some in (spans, held or spans))
+    unweighted = replace(part, motion_weight=0.0)  # measures and samples show scenes as they are
+    clips = ClipSampler(spans, part, height, width, config.run.seed)
+    watched = ClipSampler(held or spans, unweighted, height, width, config.run.seed)
     perceptual = None if arguments.perceptual is None else PerceptualDistance(arguments.perceptual).to(fabric.device)
     torch.manual_seed(config.run.seed)
     facts = {
@@ -117,7 +126,8 @@ def finetuning(material: StageInputs, arguments: argparse.Namespace) -> tuple[Tr
         pretrained = None
     elif pretrained is not None and not pretrained.is_file():
         raise ValueError(f'no {pretrained}: run pretrain first, or set finetune.pretrained to "none"')
-    whole = ClipSampler(material.spans, config.footage, model.height, model.width, config.run.seed)
+    footage = replace(config.footage, motion_weight=0.0)  # the mixture has every scene's share of the footage
+    whole = ClipSampler(material.spans, footage, model.height, model.width, config.run.seed)
     watched = material.watched if material.held else None
     stage = FinetuneStage(config, pretrained, material.perceptual, material.words, whole, watched)
 
@@ -129,28 +139,45 @@ def finetuning(material: StageInputs, arguments: argparse.Namespace) -> tuple[Tr
     return stage, evaluate
 
 
-def require_not_polished(run: Path, iterations: int) -> None:
-    """Raise ValueError if more fine-tuning would make an existing `polish.pt` outdated."""
-    if not (run / "polish.pt").exists():
-        return
-    source = run / "finetune.pt"
-    if not source.exists() or int(load_checkpoint(source)["iteration"]) < iterations:
+def require_not_polished(run: Path, iterations: int, stage: str = "finetune") -> None:
+    """Raise ValueError if more fine-tuning (or polishing) would make the checkpoint of a later stage outdated."""
+    later = [name for name in STAGES[STAGES.index(stage) + 1 :] if (run / f"{name}.pt").exists()]
+    source = run / f"{stage}.pt"
+    if later and (not source.exists() or int(load_checkpoint(source)["iteration"]) < iterations):
+        more = {"finetune": "fine-tuning", "polish": "polishing"}[stage]
         raise ValueError(
-            f"{run} has a polish.pt, which more fine-tuning would outdate: delete it, or name another --out"
+            f"{run} has a {later[0]}.pt, which more {more} would outdate: delete it, or name another --out"
         )
 
 
 def polishing(material: StageInputs, arguments: argparse.Namespace) -> tuple[TrainingStage, None]:  # noqa: ARG001 - as the others
     """Return the third stage, which has no held-out measures."""
+    require_not_polished(material.out, material.config.polish.iterations, "polish")
     stage = PolishStage(material.config, material.out / "finetune.pt", material.perceptual, material.clips)
     material.facts.update(stage.facts)  # words and vocabulary are those of fine-tuning
     return stage, None
+
+
+def hinting(material: StageInputs, arguments: argparse.Namespace) -> tuple[TrainingStage, Evaluate]:
+    """Return the stage that learns to follow motion hints, and its evaluation."""
+    config, source = material.config, arguments.pretrained or newest_checkpoint(material.out, STAGES[:-1])
+    stage = HintsStage(config, source)
+    material.facts.update(stage.facts)  # words and vocabulary are those of the generator
+    material.facts["footage"] = sorted({*stage.footage, *material.facts["footage"]})
+
+    def evaluate(average: nn.Module, iteration: int, board: TensorBoardLog) -> None:
+        figures = stage.held_out_figures(average, material.watched, config.run.evaluate_clips)
+        note_held_out(material.out, "hints", iteration, figures=figures)
+        board.add_scalars(iteration, figures, "heldout")
+
+    return stage, evaluate
 
 
 BUILDERS: dict[str, Callable[[StageInputs, argparse.Namespace], tuple[TrainingStage, Evaluate | None]]] = {
     "pretrain": pretraining,
     "finetune": finetuning,
     "polish": polishing,
+    "hints": hinting,
 }
 
 

@@ -23,6 +23,7 @@ from training.checkpoint import load_checkpoint, load_weights, part_of, require_
 from training.config import Config
 from training.data.captions import Captions
 from training.data.footage import Batch, ClipSampler
+from training.data.hints import sample_hints, tells_direction
 from training.data.words import WordVectors
 from training.model.discriminators import Discriminator, DiscriminatorOutput, augment
 from training.model.generator import CLIP, ConditionMemory, StepState, VideoGenerator
@@ -132,7 +133,9 @@ class FinetuneStage:
             "clip_critic": self.clip_discriminator,  # as checkpoints have always named them
             "picture_critic": self.picture_discriminator,
         }
-        made: list[Any] = [*self.generator.parameters(), *self.recogniser.parameters()]
+        self.generator.condition.encoder.hints.requires_grad_(settings.hints)
+        trained = [part for part in self.generator.parameters() if part.requires_grad]
+        made: list[Any] = [*trained, *self.recogniser.parameters()]
         if settings.encoder_rate != 1:
             trunk = list(self.generator.condition.encoder.trunk.parameters())
             apart = {id(part) for part in trunk}
@@ -280,8 +283,12 @@ class FinetuneStage:
                 mask[partly] = draw_tubes(draw, first.shape[2], first.shape[3], 0.3, 0.9)
             has_past = torch.zeros(count, 1, device=device)
             has_past[: rows.given] = (torch.rand(rows.given, 1, device=device) < 0.75).float()
+            hints = None
+            if settings.hints:
+                hints = sample_hints(flow, Draw((self.config.run.seed, "hints", iteration), count, 0, count, device))
+                hints[count - rows.mixed :] = 0  # put together from two clips: neither's flow is theirs
             memory = self.generator.condition.from_code(
-                first, mask, codes.code, texts, past if before else None, has_past
+                first, mask, codes.code, texts, past if before else None, has_past, hints
             )
             judged = [offset - before for offset in offsets[before + 1 :]]
             made, young, reached, ages = self._roll(memory, judged, drawn)
@@ -324,6 +331,8 @@ class FinetuneStage:
             steady = memory.flow[:, :2] * memory.flow[:, 2:]
             known = slice(0, count - rows.mixed)
             is_told = (has_past[:, 0] > 0) & (before > 0) | (not self.config.footage.either_way)
+            if hints is not None:
+                is_told = is_told | tells_direction(hints)
             terms["flow"] = settings.flow, flow_error(steady[known], flow[known], is_told[known])
             horizon = self.config.footage.horizon_frames
             free = F.avg_pool2d(memory.flow[:, 2:].float(), 2)

@@ -40,6 +40,8 @@ class Pretrainer(nn.Module):
         if not self.weights:
             raise ValueError(f"every pretraining task has weight 0: give one of {', '.join(TASKS)} a weight")
         self.generator = VideoGenerator(config.model, config.pretrain.crop or None)
+        if not (config.pretrain.hints and "anticipation" in self.weights):
+            self.generator.condition.encoder.hints.requires_grad_(False)
         seen = config.cropped(config.pretrain.crop)
         self.tasks = nn.ModuleDict({name: TASKS[name].create(seen, perceptual, words) for name in self.weights})
         if not any(task.needs_generator for task in self.each_task()):

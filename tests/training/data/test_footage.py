@@ -13,7 +13,7 @@ from tests.conftest import moving_square
 from training.config import FootageConfig
 from training.data.footage import ClipSampler, FootageLibrary, cache_folder, open_footage, split, zoomed
 from training.data.shards import write_shards
-from training.data.takes import ShardSettings, TakeRecord
+from training.data.takes import ShardSettings, TakeRecord, UnreadableTakeError
 from training.sampling import write_mp4
 
 SETTINGS = FootageConfig(fps=25, short_side=72, crop_min=64, crop_max=72, horizon_frames=8)
@@ -164,6 +164,31 @@ def test_an_epoch_visits_every_scene_once_and_takes_take_turns(library: FootageL
     for take in {take for epoch in epochs for take in epoch}:
         by_scene.setdefault(take.scene, []).append(counts[take.video])
     assert all(sum(numbers) == 12 and len(set(numbers)) == 1 for numbers in by_scene.values())
+
+
+def test_takes_that_move_more_are_drawn_more_often(library: FootageLibrary) -> None:
+    config = replace(SETTINGS, motion_weight=2.0, holdout="time")
+    clips = sampler(library, config)
+    drawn = Counter(library.take(clips.span(index).take).video for index in range(4000))
+    fast = clips._speed(next(span for span in clips.spans if library.take(span.take).video == "right.mp4"))
+    slow = clips._speed(next(span for span in clips.spans if library.take(span.take).video == "slow.mp4"))
+    assert fast > 1.2 * slow
+    assert drawn["right.mp4"] / drawn["slow.mp4"] == pytest.approx((fast / slow) ** 2, rel=0.25)
+    again = sampler(library, config)
+    assert [again.span(index) for index in (3999, 5)] == [clips.span(index) for index in (3999, 5)]
+    assert [sampler(library, config, 4).span(index) for index in range(20)] != [
+        clips.span(index) for index in range(20)
+    ]
+    assert torch.equal(pickle.loads(pickle.dumps(clips)).draw(1, 4, [0]).frames, clips.draw(1, 4, [0]).frames)
+
+
+def test_a_take_that_cannot_be_read_counts_as_slow(library: FootageLibrary, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreadable(*_: object) -> TakeRecord:
+        raise UnreadableTakeError("a damaged record")
+
+    monkeypatch.setattr(library, "record", unreadable)
+    clips = sampler(library, replace(SETTINGS, motion_weight=1.0))
+    assert len({clips.span(index).take for index in range(100)}) == len(clips.spans), "all are equally slow"
 
 
 def test_clips_depend_on_seed_and_number_alone(library: FootageLibrary) -> None:

@@ -405,3 +405,26 @@ def test_polishing_goes_on_from_fine_tuning(
     assert (out / "samples" / "polish-000002.png").stat().st_size > 1000
     with pytest.raises(ValueError, match=r"has a polish\.pt, which more fine-tuning would outdate"):
         start("finetune", tiny_config, footage, out, footage_cache, "--set", "finetune.iterations=6")
+
+
+def test_hints_go_on_from_the_newest_checkpoint(
+    tiny_run: Path, tiny_config: Path, footage: Path, footage_cache: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    with pytest.raises(ValueError, match=r"no checkpoint in .*run: expected polish\.pt, finetune\.pt or pretrain\.pt"):
+        start("hints", tiny_config, footage, out, footage_cache)
+    out.mkdir(exist_ok=True)
+    shutil.copy(tiny_run / "finetune.pt", out)
+    changes = ("--set", "hints.iterations=2", "--set", "hints.batch=2", "--set", "footage.motion_weight=1")
+    start("hints", tiny_config, footage, out, footage_cache, *changes)
+    start("hints", tiny_config, footage, out, footage_cache, *changes)
+    assert newest_checkpoint(out).name == "hints.pt"
+    before, after = (load_checkpoint(out / f"{stage}.pt") for stage in ("finetune", "hints"))
+    assert after["footage"] == before["footage"]
+    assert after["words"] == before["words"]
+    (line,) = [json.loads(line) for line in (out / "heldout.jsonl").read_text().splitlines()]
+    assert {"network 0 error", "network 8 cosine", "interpolation 1 error_moving"} <= set(line["figures"])
+    with pytest.raises(ValueError, match=r"has a hints\.pt, which more fine-tuning would outdate"):
+        start("finetune", tiny_config, footage, out, footage_cache, "--set", "finetune.iterations=6")
+    with pytest.raises(ValueError, match=r"has a hints\.pt, which more polishing would outdate"):
+        start("polish", tiny_config, footage, out, footage_cache)

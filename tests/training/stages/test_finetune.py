@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from tests.training.fake_clips import CAPTIONS, FakeClips, FakeSpans
 from tests.training.words_fixture import make_words
 from training import loop
-from training.checkpoint import load_checkpoint, load_generator, save_checkpoint
+from training.checkpoint import HINTS, load_checkpoint, load_generator, save_checkpoint
 from training.config import Config, FinetuneConfig, FootageConfig, PretrainConfig, RunConfig
 from training.data.words import WordVectors
 from training.model.discriminators import Discriminator, DiscriminatorOutput
-from training.model.generator import Shape
+from training.model.generator import Shape, VideoGenerator
 from training.model.painter import GLOBAL_CODES, LOCAL_CODES
 from training.stages import finetune
 from training.stages.finetune import SEEN, FinetuneStage, Rows, in_proportion
@@ -629,3 +629,34 @@ def test_the_encoder_trains_at_its_share_of_the_rate(share: float, fabric: Fabri
     # A first step of Adam moves what has a gradient by its rate, whatever the gradient.
     assert moved == pytest.approx(share * rate, rel=1e-2, abs=1e-9)
     assert not torch.equal(stage.generator.condition.encoder.to_flow.weight, head)
+
+
+def test_hints_are_learned_from_and_a_seed_decides_them(fabric: Fabric, tmp_path: Path) -> None:
+    config = make_config(hints=True, mixed=0.25, given=0.25)
+    whole = go(make_stage(config, fabric), fabric, tmp_path / "whole")
+    fresh = VideoGenerator(config.model).condition.encoder.hints
+    second = whole["modules"]["generator"]["condition.encoder.hints.second8.weight"]
+    assert not torch.equal(second, fresh.second8.weight)
+    again = go(make_stage(config, fabric), fabric, tmp_path / "again")
+    assert all(torch.equal(value, again["ema"][name]) for name, value in whole["ema"].items())
+
+
+def test_a_run_from_before_hints_is_resumed(fabric: Fabric, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage = make_stage(make_config(), fabric)
+    stage.iterations = 2
+    content = go(stage, fabric, tmp_path)
+    for weights in (content["modules"]["generator"], content["ema"]):
+        for name in [name for name in weights if HINTS in name]:
+            del weights[name]
+    save_checkpoint(tmp_path / "finetune.pt", {key: value for key, value in content.items() if key != "version"})
+    before = {name: value["exp_avg_sq"] for name, value in content["optimisers"]["generator"]["state"].items()}
+    resumed = make_stage(make_config(hints=True), fabric)
+    after = go(resumed, fabric, tmp_path)
+    assert capsys.readouterr().out.count("was trained without motion hints") == 1
+    assert after["iteration"] == 4
+    state = after["optimisers"]["generator"]["state"]
+    assert len(state) == len(before) + len(list(resumed.generator.condition.encoder.hints.parameters()))
+    shapes = [tuple(value["exp_avg_sq"].shape) for _, value in sorted(state.items())]
+    assert shapes == [
+        tuple(part.shape) for group in resumed.optimisers["generator"].param_groups for part in group["params"]
+    ]

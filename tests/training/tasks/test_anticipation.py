@@ -68,6 +68,49 @@ def test_it_trains_the_heads_that_read_motion_and_not_the_painter() -> None:
     assert all(value.grad is None for value in pretrainer.generator.condition.painter.parameters())
 
 
+def test_hints_are_sampled_from_the_flow_and_say_the_way() -> None:
+    config = make_config(anticipation=1.0)
+    config = replace(config, pretrain=replace(config.pretrain, hints=True))
+    task, clips = AnticipationTask(config), clips_that_sway(8)
+    truth, again = task.views(clips, make_draw(8)).truth, task.views(clips, make_draw(8)).truth
+    assert torch.equal(truth["hints"], again["hints"]), "the same for equal draws"
+    assert truth["hints"].shape == (8, 5, 8, 8)
+    assert truth["hints"][:, 2].sum() > 0
+    torch.manual_seed(0)
+    pretrainer = Pretrainer(config)
+    pretrainer(clips, make_draw(8))[0].backward()
+    hints = pretrainer.generator.condition.encoder.hints
+    for layer in (hints.second8, hints.to4, hints.gate):
+        assert all(value.grad is not None and value.grad.abs().sum() > 0 for value in layer.parameters())
+    memory = pretrainer.generator.condition.encoder(clips.frames[:, 0])
+    mirrored = clips.flow * torch.tensor([-1.0, 1.0]).reshape(1, 2, 1, 1)
+    told = torch.zeros(8, 5, 8, 8)
+    told[:, 0, 4, 4], told[:, 2, 4, 4] = 2, 1
+    memory = memory._replace(flow=torch.cat([clips.flow, torch.ones(8, 1, 16, 16)], dim=1))
+    forgiven, _ = task.terms(pretrainer.generator, memory, mirrored, clips.sway)
+    wrong, _ = task.terms(pretrainer.generator, memory, mirrored, clips.sway, told)
+    assert wrong > forgiven + 0.1, "a vector tells which way is right"
+
+
+def test_without_hints_their_layers_are_frozen_and_change_no_number() -> None:
+    pretrainer = Pretrainer(make_config(anticipation=1.0))
+    assert not any(value.requires_grad for value in pretrainer.generator.condition.encoder.hints.parameters())
+    assert "hints" not in AnticipationTask(make_config(anticipation=1.0)).views(clips_that_sway(3), make_draw(3)).truth
+
+
+def test_scores_with_hints_are_beside_interpolation() -> None:
+    config = make_config(anticipation=1.0)
+    config = replace(config, pretrain=replace(config.pretrain, hints=True))
+    torch.manual_seed(0)
+    pretrainer = Pretrainer(config)
+    held = TaskEvaluation(pretrainer.generator, [clips_that_sway(4)], seed=0)
+    measures = {measure.name: measure for measure in pretrainer.tasks["anticipation"].measure(held)}
+    assert list(measures)[2:] == [f"flow error, {count} hints" for count in (0, 1, 3, 5, 8)]
+    assert measures["flow error, 0 hints"].baseline_name == "standing still"
+    assert measures["flow error, 8 hints"].baseline_name == "hints interpolated"
+    assert measures["flow error, 8 hints"].baseline < 0.7 < measures["flow error, 0 hints"].value
+
+
 def test_the_network_learns_what_moves_and_what_sways() -> None:
     torch.manual_seed(0)
     pretrainer = Pretrainer(known_way(make_config(0.5, anticipation=1.0)))
