@@ -49,12 +49,21 @@ Array = npt.NDArray[Any]
 
 
 def stored_weights(models: Iterable[onnx.ModelProto]) -> dict[str, Tensor]:
-    """Return the initialisers of graphs by name, in FP32; `.half` behind the names of those in FP16 is removed."""
-    return {
-        tensor.name.removesuffix(".half"): torch.from_numpy(numpy_helper.to_array(tensor).astype(np.float32))
-        for model in models
-        for tensor in model.graph.initializer
-    }
+    """Return the initialisers of graphs by name, in FP32; `.half` behind the names of those in FP16 is removed.
+
+    The exporter stores equal values once, under one name. A bias is therefore also found by the weight beside it.
+    """
+    found: dict[str, Tensor] = {}
+    for model in models:
+        for tensor in model.graph.initializer:
+            value = torch.from_numpy(numpy_helper.to_array(tensor).astype(np.float32))
+            found[tensor.name.removesuffix(".half")] = value
+        for node in model.graph.node:
+            if node.op_type in ("Conv", "Gemm") and len(node.input) == 3 and node.input[1].endswith(".weight"):
+                name = f"{node.input[1].removesuffix('.weight')}.bias"
+                if name not in found and node.input[2] in found:
+                    found[name] = found[node.input[2]]
+    return found
 
 
 def bundle_start(folder: Path) -> Start:
@@ -64,7 +73,8 @@ def bundle_start(folder: Path) -> Start:
         ValueError: it is another bundle, or damaged.
     """
     manifest = _read_manifest(folder)
-    training = manifest.get("provenance", {}).get("training", {})
+    provenance = manifest.get("provenance")
+    training = provenance.get("training") if isinstance(provenance, dict) else None
     if manifest.get("schema") != SCHEMA or not isinstance(training, dict) or "stage" not in training:
         raise ValueError(
             f"{folder} is an imported model or a bundle of schema {manifest.get('schema')}, expected one of schema "
@@ -73,7 +83,11 @@ def bundle_start(folder: Path) -> Start:
     try:
         graphs = manifest["graphs"]
         first = graphs["shapes"][0]
-        files = {"condition": first["condition"]["file"], "step": first["step"]["file"], "paint": graphs["paint"]["file"]}
+        files = {
+            "condition": first["condition"]["file"],
+            "step": first["step"]["file"],
+            "paint": graphs["paint"]["file"],
+        }
         parts = {part: onnx.load_model_from_string(_read_file(folder, manifest, file)) for part, file in files.items()}
         found = stored_weights(parts.values())
         step, paint = _Graph(parts["step"]), _Graph(parts["paint"])
@@ -81,9 +95,7 @@ def bundle_start(folder: Path) -> Start:
         settings: dict[str, Any] = {"model": dataclasses.asdict(shape), **adapted_name(manifest["name"])}
         settings["footage"] = training.get("footage", {"fps": float(Fraction(manifest["frame"]["fps"]))})
         if renewal := manifest.get("renewal"):
-            settings |= {
-                f"renewal_{key}": renewal[key] for key in ("every_frames", "dissolve_frames", "correlation")
-            }
+            settings |= {f"renewal_{key}": renewal[key] for key in ("every_frames", "dissolve_frames", "correlation")}
         words = _words(folder, manifest)
         return Start(
             path=folder,
@@ -105,8 +117,10 @@ def bundle_start(folder: Path) -> Start:
 def _read_manifest(folder: Path) -> dict[str, Any]:
     try:
         value = json.loads((folder / MANIFEST).read_bytes())
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{folder / MANIFEST} cannot be read ({type(error).__name__}): name a bundle's folder") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(
+            f"{folder / MANIFEST} cannot be read ({type(error).__name__}): name a bundle's folder"
+        ) from None
     if not isinstance(value, dict):
         raise ValueError(f"{folder / MANIFEST} is not a manifest: name a bundle's folder")
     return value

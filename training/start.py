@@ -79,7 +79,7 @@ def checkpoint_start(path: Path) -> Start:
     weights = part_of(content["ema"], "generator.")
     if content["stage"] not in ("finetune", "polish") or not weights:
         raise ValueError(
-            f"{path} is of the stage {content['stage']}, --from takes finetune.pt or polish.pt: for pretrain.pt, name it "
+            f"{path} is of the stage {content['stage']}, --from takes finetune.pt or polish.pt; name pretrain.pt "
             "with --pretrained"
         )
     config = content["config"]
