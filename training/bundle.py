@@ -33,7 +33,6 @@ from torch import Tensor
 from training.checkpoint import is_optional
 from training.config import config_from_dict
 from training.model.generator import SPREADING, Shape, VideoGenerator
-from training.model.painter import GRAIN
 from training.model.trunk import CHANNELS, Trunk
 from training.start import Footage, Start, TokenVectors, adapted_name, constant_outputs
 
@@ -51,7 +50,8 @@ Array = npt.NDArray[Any]
 def stored_weights(models: Iterable[onnx.ModelProto]) -> dict[str, Tensor]:
     """Return the initialisers of graphs by name, in FP32; `.half` behind the names of those in FP16 is removed.
 
-    The exporter stores equal values once, under one name. A bias is therefore also found by the weight beside it.
+    The exporter stores equal values once, under one name, and leaves out a bias of zeros. A bias is therefore also
+    found by the weight beside it.
     """
     found: dict[str, Tensor] = {}
     for model in models:
@@ -59,10 +59,13 @@ def stored_weights(models: Iterable[onnx.ModelProto]) -> dict[str, Tensor]:
             value = torch.from_numpy(numpy_helper.to_array(tensor).astype(np.float32))
             found[tensor.name.removesuffix(".half")] = value
         for node in model.graph.node:
-            if node.op_type in ("Conv", "Gemm") and len(node.input) == 3 and node.input[1].endswith(".weight"):
-                name = f"{node.input[1].removesuffix('.weight')}.bias"
-                if name not in found and node.input[2] in found:
-                    found[name] = found[node.input[2]]
+            if node.op_type not in ("Conv", "Gemm") or not node.input[1].endswith(".weight"):
+                continue
+            name = f"{node.input[1].removesuffix('.weight')}.bias"
+            if len(node.input) == 2:
+                found.setdefault(name, torch.zeros(len(found[node.input[1]])))
+            elif node.input[2] in found:
+                found.setdefault(name, found[node.input[2]])
     return found
 
 
@@ -196,9 +199,7 @@ def _shape(found: dict[str, Tensor], step: _Graph, paint: _Graph, manifest: dict
     known = manifest["provenance"]["training"].get("model")
     if known is not None:
         return config_from_dict({"model": known}, MANIFEST).model
-    height, width = (4 * side for side in found["painter.grain4"].shape[2:])
-    if found["painter.grain4"].shape[1] != GRAIN:
-        raise KeyError("painter.grain4")
+    width, height = manifest["provenance"]["training"]["trained_size"]
     rates, speed = _speed(step)
     periods = [
         float(step.constants[node.input[1]].item())
