@@ -132,6 +132,9 @@ class FinetuneStage:
         self.clip_discriminator = Discriminator(SEEN, scale, depth)
         self.picture_discriminator = Discriminator(1, scale, depth, shape.text_dimensions)
         self.teacher: Teacher | None = None
+        # Without a painter the footage's own motion is enough of a target.
+        judgement = settings.adversarial, settings.adversarial_picture, settings.feature_matching
+        self.is_judged = settings.painter or max(judgement) > 0
         if start is not None:
             self._begin(start)
         elif pretrained is not None and settings.pretrained != "none":
@@ -323,29 +326,20 @@ class FinetuneStage:
         is_made = torch.arange(count, device=device).reshape(-1, 1, 1, 1) >= rows.given
         fake_pictures = torch.where(is_made, memory.picture, made[:, -1])[:, None]
         real_pictures = torch.where(is_made, first, frames[:, -1])[:, None]
-        discriminator_metrics = self._update_discriminators(
-            frames, made.detach(), real_pictures, fake_pictures.detach(), texts, gap, iteration
-        )
+        discriminator_metrics: dict[str, float] = {}
+        if self.is_judged:
+            discriminator_metrics = self._update_discriminators(
+                frames, made.detach(), real_pictures, fake_pictures.detach(), texts, gap, iteration
+            )
 
         for discriminator in (self.clip_discriminator, self.picture_discriminator):
             discriminator.requires_grad_(False)
         terms: dict[str, tuple[float, Tensor]] = {}
         with self.fabric.autocast():
-            both = augment(torch.cat([made, frames], dim=1))
-            verdict = self.clip_discriminator(torch.cat([both[:, :SEEN], both[:, SEEN:]]), gap)
-            fake, real = verdict.take(0, count), verdict.take(count, 2 * count)
-            terms["adversarial"] = settings.adversarial, against(fake, real, relativistic_generator)
-            terms["matching"] = settings.feature_matching, feature_distance(fake.features, real.features)
-            both = augment(torch.cat([fake_pictures, real_pictures], dim=1))
-            verdict = self.picture_discriminator(torch.cat([both[:, :1], both[:, 1:]]))
-            verdict = self.picture_discriminator.with_captions(verdict, torch.cat([texts, texts]))
-            fake, real = verdict.take(0, count), verdict.take(count, 2 * count)
-            terms["adversarial_picture"] = settings.adversarial_picture, against(fake, real, relativistic_generator)
             own = slice(rows.given, count - rows.mixed)  # made from their own parts or code: they have a right answer
+            if self.is_judged:
+                terms |= self._judged(frames, made, real_pictures, fake_pictures, texts, gap, own)
             if settings.painter:
-                levels = zip(fake.features, real.features, strict=True)
-                near = [(f[own] - r[own].detach()).float().abs().mean() for f, r in levels]
-                terms["own_features"] = settings.feature_matching, torch.stack(near).mean()
                 terms["code_l1"] = settings.code_reconstruction, pooled_l1(memory.picture[own], first[own])
                 terms["kl"] = settings.kl, code_divergence(codes.mean, codes.logvar)
             continued = (made[whole] - frames[whole])[young[whole]].flatten(0, 1)
@@ -379,7 +373,7 @@ class FinetuneStage:
                 f"{self.name} diverged at iteration {iteration}: its gradient has the norm {float(norm):.3g}"
             )
         self.optimisers["generator"].step()
-        if self.held is not None and iteration % settings.gap_every == 0:
+        if self.is_judged and self.held is not None and iteration % settings.gap_every == 0:
             self._watch(frames, made.detach(), offsets, before, gap, iteration)
         real_speed = (frames[:, -1] - frames[:, 0]).abs().mean().clamp(min=1e-6)
         speed = (made[:, -1] - made[:, 0]).detach().float().abs().mean() / real_speed
@@ -535,6 +529,29 @@ class FinetuneStage:
         if is_penalised:
             found["penalty"] = penalty
         return {key: float(value.detach()) for key, value in found.items()}
+
+    def _judged(
+        self, frames: Tensor, made: Tensor, real_pictures: Tensor, fake_pictures: Tensor, texts: Tensor, gap: int,
+        own: slice,
+    ) -> dict[str, tuple[float, Tensor]]:  # fmt: skip
+        """Return the terms of both discriminators; `own` are the rows that have a right answer."""
+        settings, count = self.config.finetune, len(frames)
+        terms: dict[str, tuple[float, Tensor]] = {}
+        both = augment(torch.cat([made, frames], dim=1))
+        verdict = self.clip_discriminator(torch.cat([both[:, :SEEN], both[:, SEEN:]]), gap)
+        fake, real = verdict.take(0, count), verdict.take(count, 2 * count)
+        terms["adversarial"] = settings.adversarial, against(fake, real, relativistic_generator)
+        terms["matching"] = settings.feature_matching, feature_distance(fake.features, real.features)
+        both = augment(torch.cat([fake_pictures, real_pictures], dim=1))
+        verdict = self.picture_discriminator(torch.cat([both[:, :1], both[:, 1:]]))
+        verdict = self.picture_discriminator.with_captions(verdict, torch.cat([texts, texts]))
+        fake, real = verdict.take(0, count), verdict.take(count, 2 * count)
+        terms["adversarial_picture"] = settings.adversarial_picture, against(fake, real, relativistic_generator)
+        if settings.painter:
+            levels = zip(fake.features, real.features, strict=True)
+            near = [(f[own] - r[own].detach()).float().abs().mean() for f, r in levels]
+            terms["own_features"] = settings.feature_matching, torch.stack(near).mean()
+        return terms
 
     def _taught(
         self, memory: ConditionMemory, made: Tensor, first: Tensor, frames: Tensor, captions: list[str], rows: Rows
