@@ -38,7 +38,8 @@ def generator_of(start: Start) -> VideoGenerator:
         settings = start.enlarger["config"]["enlarge"]
         generator.enlarger = Enlarger(settings["channels"], settings["layers"])
         generator.enlarger.load_state_dict(start.enlarger["ema"])
-    return generator.eval()
+    generator.eval()
+    return generator
 
 
 def changed(bundle: Path, out: Path, change: Callable[[dict[str, Any]], object]) -> Path:

@@ -69,7 +69,7 @@ def gather(arguments: argparse.Namespace) -> StageInputs:
     clips, watched = (ClipSampler(some, part, height, width, config.run.seed) for some in (spans, held or spans))
     perceptual = None if arguments.perceptual is None else PerceptualDistance(arguments.perceptual).to(fabric.device)
     torch.manual_seed(config.run.seed)
-    facts = {
+    facts: dict[str, Any] = {
         "data": str(arguments.data.resolve()), "words": "", "footage": spans.provenance(),
         "vocabulary": sorted({word for span in spans for word in library.take(span.take).caption.lower().split()}),
     }  # fmt: skip
