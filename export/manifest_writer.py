@@ -89,9 +89,10 @@ def build_manifest(
 
 def provenance(config: Config, facts: dict[str, Any]) -> Entry:
     """Return the provenance of a bundle: footage and licences, configuration, software, training."""
+    start = facts.get("start")  # a generator whose footage counts, too
     pictures = {"pictures": _counted(facts["pictures"], "pictures")} if facts.get("pictures") else {}
     return {
-        "data": _counted(facts["footage"], "clips"),
+        "data": _counted([*facts["footage"], *(start["footage"] if start else ())], "clips"),
         **pictures,  # that the enlarger was trained on
         "config_sha256": config.digest(),
         "commit": _commit(),
@@ -107,6 +108,8 @@ def provenance(config: Config, facts: dict[str, Any]) -> Entry:
             "seed": config.run.seed,
             "trained_size": [config.model.width, config.model.height],
             "footage": dataclasses.asdict(config.footage),
+            "model": dataclasses.asdict(config.model),
+            **({"start": {"name": start["name"], "sha256": start["sha256"]}} if start else {}),
         },
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

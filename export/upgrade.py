@@ -13,14 +13,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from onnx import numpy_helper
 from torch import Tensor
 
 from export.bundle_writer import ExportOptions, export_run
 from export.commandline import add_sizes, sizes_of
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.reader import Bundle, open_bundle
+from training.bundle import stored_weights
 from training.checkpoint import HINTS, save_checkpoint
 from training.config import Config, load_config
 from training.data.words import write_words
@@ -82,12 +81,8 @@ def read_weights(bundle: Bundle, config: Config) -> dict[str, Tensor]:
     Raises:
         ValueError: a weight is missing or has another shape.
     """
-    found: dict[str, Tensor] = {}
     assert bundle.condition is not None, "a generator of ours has a condition graph"
-    for model in (bundle.condition, bundle.step):
-        for tensor in model.graph.initializer:
-            value = torch.from_numpy(numpy_helper.to_array(tensor).astype(np.float32))
-            found[tensor.name.removesuffix(".half")] = value
+    found = stored_weights((bundle.condition, bundle.step))
     for name, (parameter, sign) in _COMPUTED.items():
         if name in found:
             found[f"step.{parameter}"] = (sign * found[name]).log().flatten()

@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   python -m training finetune training/configs/landscape.toml --data SHARDS --out runs/landscape
   python -m training polish   training/configs/landscape.toml --data SHARDS --out runs/landscape
   python -m training hints    training/configs/landscape.toml --data SHARDS --out runs/landscape
+  python -m training finetune --from bundles/landscape --data FOOTAGE --out runs/mine     a shipped generator, adapted
   python -m training enlarge  training/configs/landscape.toml --photos PHOTOS --out runs/landscape
   python -m training sample   runs/landscape
 
@@ -48,7 +49,14 @@ def parser() -> argparse.ArgumentParser:
         ("hints", "train only the layers that read motion hints"),
     ):
         stage = commands.add_parser(name, help=sentence)
-        stage.add_argument("config", type=Path, metavar="CONFIG", help="a TOML file, see training/configs/")
+        optional = {
+            "finetune": "; may be left out with --from",
+            "polish": "; that of finetune if left out",
+        }.get(name)
+        stage.add_argument(
+            "config", type=Path, metavar="CONFIG", nargs="?" if optional else None,
+            help=f"a TOML file, see training/configs/{optional or ''}",
+        )  # fmt: skip
         stage.add_argument("--data", type=Path, required=True, metavar="DIR", help="a folder of videos or of shards")
         stage.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's folder")
         stage.add_argument("--perceptual", type=Path, metavar="FILE", help="LPIPS weights (ONNX), for sharper pictures")
@@ -66,6 +74,11 @@ def parser() -> argparse.ArgumentParser:
         if name in ("finetune", "hints"):
             usual = "RUN/pretrain.pt" if name == "finetune" else "the newest in RUN"
             stage.add_argument("--pretrained", type=Path, metavar="FILE", help=f"checkpoint to start from ({usual})")
+        if name == "finetune":
+            stage.add_argument(
+                "--from", type=Path, metavar="START", dest="start",
+                help="a bundle or a run whose trained generator is adapted, for example bundles/landscape",
+            )  # fmt: skip
     enlarge.add_arguments(commands.add_parser("enlarge", help="train the network that enlarges painted pictures"))
     probe.add_arguments(commands.add_parser("probe", help="measure a pretrained encoder on held-out footage"))
     sample = commands.add_parser("sample", help="write samples of a run's generator")

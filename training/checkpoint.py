@@ -119,6 +119,12 @@ PLAYED = (
     "sharpness",
 )  # keys of [model] that change how a generator plays, but no tensor
 WEIGHTLESS = (*PLAYED, "components", "height", "width")  # keys of [model] that no weight depends on
+OPTIONAL = (HINTS,)  # prefixes of the generator's weights that older ones lack: they start anew
+
+
+def is_optional(name: str) -> bool:
+    """Return whether a weight of the generator may be missing; it then keeps its initial value."""
+    return name.startswith(OPTIONAL)
 
 
 def require_same_model(
@@ -181,4 +187,5 @@ def load_generator(run: Path) -> tuple[VideoGenerator, Config, dict[str, Any]]:
     load_weights(generator, part_of(content["ema"], "generator."), path)
     facts = {key: content[key] for key in ("stage", "iteration", "footage", "data", "words")}
     facts["vocabulary"] = content.get("vocabulary", [])  # of captions, if there are any
+    facts["start"] = content.get("start")  # what the training started from, if that was a trained generator
     return generator.eval(), config, facts

@@ -5,6 +5,7 @@ An unknown key is an error that names the nearest known one.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import hashlib
@@ -14,7 +15,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -124,6 +125,7 @@ class FinetuneConfig:
     hints: bool = False  # motion hints are sampled from the true flow of most clips
     encoder_rate: float = 1.0  # learning rate of the generator's encoder as a share; 0 freezes it
     pretrained: str = "all"  # "all", "encoder" (the generator's and the discriminators' encoders alone) or "none"
+    painter: bool = True  # false: motion alone is trained, from given pictures; the painter and its mixture stay
     given: float = 0.375  # share of clips whose first frame is given,
     parts: float = 0.125  # share of which parts are given,
     mixed: float = 0.125  # share put together from the codes of two clips; the rest has the code of its own first frame
@@ -185,12 +187,15 @@ class PolishConfig:
     code_learning_rate: float = 4e-2
     perceptual: float = 0.8  # LPIPS; only with --perceptual
     jitter: float = 0.25  # noise added to codes, in standard deviations of their posterior
+    replaced: float = 0.25  # share of the mixture that frames of the footage replace, if fine-tuning left the painter
 
     def __post_init__(self) -> None:
         if self.iterations < 1 or self.batch < 1:
             raise ValueError(
                 f"polish.iterations is {self.iterations} and polish.batch {self.batch}, expected 1 or more"
             )
+        if self.replaced > 1:
+            raise ValueError(f"polish.replaced is {self.replaced}, expected a share from 0 to 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -324,12 +329,13 @@ class Config:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
+def load_config(path: Path, changes: Sequence[str] = (), defaults: Mapping[str, Any] | None = None) -> Config:
     """Read a TOML file.
 
     Args:
         path: of the file.
         changes: keys to set, such as "pretrain.order=0.5"; the value is TOML or an unquoted word.
+        defaults: keys that hold where the file names no others, a mapping for each section.
 
     Raises:
         ValueError: the file is missing or not TOML, a key is unknown, or a value has the wrong type or range.
@@ -342,6 +348,19 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
         ) from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"{path} cannot be read as TOML: {error}") from None
+    for section, value in (defaults or {}).items():
+        given = data.get(section, value)
+        data[section] = {**value, **given} if isinstance(value, Mapping) and isinstance(given, dict) else given
+    return changed_config(data, changes, str(path))
+
+
+def changed_config(data: dict[str, Any], changes: Sequence[str] = (), where: str = "configuration") -> Config:
+    """Build a `Config` strictly from plain data and the changes of `--set`; `where` names the source in errors.
+
+    Raises:
+        ValueError: a key is unknown, a change cannot be read, or a value has the wrong type or range.
+    """
+    data = copy.deepcopy(data)
     for change in changes:
         key, equals, value = change.partition("=")
         try:
@@ -359,7 +378,7 @@ def load_config(path: Path, changes: Sequence[str] = ()) -> Config:
         place[last] = parsed
     if isinstance(data.get("run"), dict) and "bf16" in data["run"]:
         print('run.bf16 has been replaced: write run.precision = "bf16" for true, "fp32" for false, or leave it out')
-    return config_from_dict(data, str(path))
+    return config_from_dict(data, where)
 
 
 def config_from_dict(data: dict[str, Any], where: str = "configuration") -> Config:

@@ -14,16 +14,18 @@ from lightning.fabric import Fabric
 from torch import nn
 
 from training.checkpoint import STAGES, load_checkpoint, newest_checkpoint
-from training.config import Config, load_config
+from training.config import Config, changed_config, load_config
 from training.data.footage import ClipSampler, FootageLibrary, Spans, open_footage, split, zoomed
 from training.data.words import WordVectors
 from training.fabric import choose_precision, precision_sentence, start_engine
 from training.loop import TrainingStage, forget, train
 from training.model.perceptual import PerceptualDistance
+from training.stages.adaptation import adapted_config, open_start, write_parts
 from training.stages.finetune import FinetuneStage
 from training.stages.hints import HintsStage
 from training.stages.polish import PolishStage
 from training.stages.pretrain import Pretrainer, PretrainStage, held_out, measures_of, pictures_of
+from training.start import Start
 from training.tensorboard import TensorBoardLog
 
 Evaluate = Callable[[nn.Module, int, TensorBoardLog], None]
@@ -43,6 +45,7 @@ class StageInputs(NamedTuple):
     perceptual: PerceptualDistance | None
     words: WordVectors | None
     facts: dict[str, Any]  # for every checkpoint
+    start: Start | None  # a trained generator to start from
 
 
 def gather(arguments: argparse.Namespace) -> StageInputs:
@@ -51,7 +54,7 @@ def gather(arguments: argparse.Namespace) -> StageInputs:
     Raises:
         ValueError: an input cannot be used.
     """
-    config = load_config(arguments.config, arguments.changes)
+    config, start = configuration(arguments)
     crop = {
         "pretrain": config.pretrain.crop,
         "finetune": config.finetune.crop,
@@ -75,15 +78,45 @@ def gather(arguments: argparse.Namespace) -> StageInputs:
     watched = ClipSampler(held or spans, unweighted, height, width, config.run.seed)
     perceptual = None if arguments.perceptual is None else PerceptualDistance(arguments.perceptual).to(fabric.device)
     torch.manual_seed(config.run.seed)
-    facts = {
+    facts: dict[str, Any] = {
         "data": str(arguments.data.resolve()), "words": "", "footage": spans.provenance(),
         "vocabulary": sorted({word for span in spans for word in library.take(span.take).caption.lower().split()}),
     }  # fmt: skip
-    words = None
-    if getattr(arguments, "words", None) is not None:
-        words = WordVectors.open(arguments.words)
-        facts["words"] = str(arguments.words.resolve())
-    return StageInputs(config, arguments.out, fabric, library, spans, held, clips, watched, perceptual, words, facts)
+    words, folder = None, getattr(arguments, "words", None)
+    if start is not None:
+        facts["start"] = start.note()
+        facts["vocabulary"] = sorted({*facts["vocabulary"], *start.vocabulary})
+        own = write_parts(start, arguments.out)
+        folder = folder or own
+    if folder is not None:
+        words = WordVectors.open(folder)
+        facts["words"] = str(folder.resolve())
+    return StageInputs(
+        config, arguments.out, fabric, library, spans, held, clips, watched, perceptual, words, facts, start
+    )
+
+
+def configuration(arguments: argparse.Namespace) -> tuple[Config, Start | None]:
+    """Return the configuration of a stage, and the trained generator that it starts from, if any.
+
+    Raises:
+        ValueError: it cannot be read, or is missing where it is needed.
+    """
+    path: Path | None = arguments.config
+    if (named := getattr(arguments, "start", None)) is not None:
+        if arguments.pretrained is not None:
+            raise ValueError("--from and --pretrained are both there: name one of them")
+        start = open_start(named)
+        return adapted_config(start, path, arguments.changes), start
+    if path is not None:
+        return load_config(path, arguments.changes), None
+    if arguments.command == "polish":
+        source = arguments.out / "finetune.pt"
+        return changed_config(load_checkpoint(source)["config"], arguments.changes, str(source)), None
+    raise ValueError(
+        f"{arguments.command} needs CONFIG, for example training/configs/own-256.toml, or --from BUNDLE to start from "
+        "a trained generator"
+    )
 
 
 def note_held_out(run: Path, stage: str, iteration: int, **found: Any) -> None:
@@ -122,14 +155,14 @@ def finetuning(material: StageInputs, arguments: argparse.Namespace) -> tuple[Tr
     config, model = material.config, material.config.model
     require_not_polished(material.out, config.finetune.iterations)
     pretrained: Path | None = arguments.pretrained or material.out / "pretrain.pt"
-    if config.finetune.pretrained == "none":
+    if config.finetune.pretrained == "none" or material.start is not None:
         pretrained = None
     elif pretrained is not None and not pretrained.is_file():
         raise ValueError(f'no {pretrained}: run pretrain first, or set finetune.pretrained to "none"')
     footage = replace(config.footage, motion_weight=0.0)  # the mixture has every scene's share of the footage
     whole = ClipSampler(material.spans, footage, model.height, model.width, config.run.seed)
     watched = material.watched if material.held else None
-    stage = FinetuneStage(config, pretrained, material.perceptual, material.words, whole, watched)
+    stage = FinetuneStage(config, pretrained, material.perceptual, material.words, whole, watched, material.start)
 
     def evaluate(average: nn.Module, iteration: int, board: TensorBoardLog) -> None:
         figures = stage.held_out_figures(average, config.run.evaluate_clips)
@@ -154,7 +187,7 @@ def polishing(material: StageInputs, arguments: argparse.Namespace) -> tuple[Tra
     """Return the third stage, which has no held-out measures."""
     require_not_polished(material.out, material.config.polish.iterations, "polish")
     stage = PolishStage(material.config, material.out / "finetune.pt", material.perceptual, material.clips)
-    material.facts.update(stage.facts)  # words and vocabulary are those of fine-tuning
+    material.facts.update(stage.facts)  # words, vocabulary and start are those of fine-tuning
     return stage, None
 
 

@@ -45,6 +45,7 @@ from training.stages.losses import (
     sway_error,
 )
 from training.stages.replay import AgedStates, ReplayedRollout, ReplayEntry
+from training.start import Start
 from training.tasks.reconstruction import draw_tubes
 from training.tasks.task import Draw
 
@@ -79,8 +80,13 @@ class Rows(NamedTuple):
 
     @classmethod
     def of(cls, config: Config, count: int) -> Rows:
-        """Share out a batch of `count` clips; the shares of the configuration, at least one given and one own."""
+        """Share out a batch of `count` clips; the shares of the configuration, at least one given and one own.
+
+        All are given if the painter is not trained.
+        """
         settings = config.finetune
+        if not settings.painter:
+            return cls(count, 0, 0, 0)
         mixed = min(count - 2, round(settings.mixed * count))
         parts = min(count - 2 - mixed, round(settings.parts * count))
         given = max(1, min(count - mixed - parts - 1, round(settings.given * count)))
@@ -97,6 +103,7 @@ class FinetuneStage:
         words: vectors of captions, for a generator that takes text.
         whole: clips of whole frames, from which the mixture of content codes is read.
         held: held-out clips of the size that is trained on, to measure overfitting; None if there are none.
+        start: a trained generator to start from, in the place of `pretrained`; None for none.
 
     Raises:
         ValueError: an input that the configuration needs is missing.
@@ -113,11 +120,12 @@ class FinetuneStage:
         words: WordVectors | None,
         whole: ClipSampler,
         held: ClipSampler | None,
+        start: Start | None = None,
     ) -> None:
         settings, shape = config.finetune, config.model
         self.config, self.iterations, self.batch = config, settings.iterations, settings.batch
         self.rewinds = settings.rewinds
-        self.perceptual, self.whole, self.held = perceptual, whole, held
+        self.perceptual, self.whole, self.held, self.start = perceptual, whole, held, start
         self.captions = Captions(words, shape.text_dimensions)
         self.generator = VideoGenerator(shape, settings.crop or None)
         scale, depth = shape.encoder_scale, shape.encoder_depth
@@ -125,8 +133,16 @@ class FinetuneStage:
         self.clip_discriminator = Discriminator(SEEN, scale, depth)
         self.picture_discriminator = Discriminator(1, scale, depth, shape.text_dimensions)
         self.teacher: Teacher | None = None
-        if pretrained is not None and settings.pretrained != "none":
+        # Without a painter the footage's own motion is enough of a target.
+        judgement = settings.adversarial, settings.adversarial_picture, settings.feature_matching
+        self.is_judged = settings.painter or max(judgement) > 0
+        if start is not None:
+            self._begin(start)
+        elif pretrained is not None and settings.pretrained != "none":
             self._load(pretrained, words)
+        if not settings.painter:
+            self.generator.condition.painter.requires_grad_(False)
+            self.recogniser.requires_grad_(False)
         self.modules: dict[str, nn.Module] = {
             "generator": self.generator,
             "recogniser": self.recogniser,
@@ -134,8 +150,8 @@ class FinetuneStage:
             "picture_critic": self.picture_discriminator,
         }
         self.generator.condition.encoder.hints.requires_grad_(settings.hints)
-        trained = [part for part in self.generator.parameters() if part.requires_grad]
-        made: list[Any] = [*trained, *self.recogniser.parameters()]
+        made: list[Any] = [*self.generator.parameters(), *self.recogniser.parameters()]
+        made = [part for part in made if part.requires_grad]
         if settings.encoder_rate != 1:
             trunk = list(self.generator.condition.encoder.trunk.parameters())
             apart = {id(part) for part in trunk}
@@ -154,6 +170,15 @@ class FinetuneStage:
         self.rate = 1.0  # halved by every rewind
         self.gap = 0.0  # overfitting of the clip discriminator, see `_watch`; a moving average
         self.stop_reason = ""
+
+    def _begin(self, start: Start) -> None:
+        """Load a start; what it lacks begins with its encoder, and heads begin with random weights."""
+        load_weights(self.generator, start.weights, start.path)
+        trunk = part_of(start.weights, "condition.encoder.trunk.")
+        for module in (self.recogniser, self.clip_discriminator, self.picture_discriminator):
+            module.trunk.load_state_dict(trunk)
+        if start.recogniser:
+            load_weights(self.recogniser, start.recogniser, start.path)
 
     def _load(self, path: Path, words: WordVectors | None) -> None:
         settings, content = self.config.finetune, load_checkpoint(path)
@@ -198,8 +223,11 @@ class FinetuneStage:
                 module.to(fabric.device)
 
     def check(self, path: Path, content: dict[str, Any]) -> None:
-        """Raise ValueError unless a checkpoint has the same model."""
+        """Raise ValueError unless a checkpoint has the same model and the same start."""
         require_same_model(path, content, self.config)
+        theirs = (content.get("start") or {}).get("sha256")
+        if self.start is not None and theirs != self.start.sha256:
+            raise ValueError(f"{path} did not start from {self.start.path}: name another --out, or its own start")
 
     def prepare(self, clips: ClipSampler) -> None:
         """Do nothing: nothing is read from the footage before the first iteration."""
@@ -221,8 +249,13 @@ class FinetuneStage:
 
     @torch.no_grad()
     def refresh(self, averaged: nn.Module) -> None:
-        """Read the mixture of content codes, and their captions, from whole frames of the footage."""
+        """Read the mixture of content codes, and their captions, from whole frames of the footage.
+
+        It stays as it is if the painter is not trained.
+        """
         assert isinstance(averaged, nn.ModuleDict)
+        if not self.config.finetune.painter:
+            return
         prior, recogniser = averaged["generator"].condition.prior, averaged["recogniser"]
         assert isinstance(recogniser, Recogniser)
         spreads = torch.zeros_like(prior.spreads)
@@ -272,7 +305,6 @@ class FinetuneStage:
         flow, sway = batch.flow.to(device), batch.sway.to(device)
         texts = self.captions.encode(batch.captions, dropping=True).to(device)
         with self.fabric.autocast():
-            codes = self._codes(first, rows)
             count = len(first)
             mask = torch.zeros(count, 1, *first.shape[2:], device=device)
             mask[: rows.given] = 1
@@ -287,9 +319,12 @@ class FinetuneStage:
             if settings.hints:
                 hints = sample_hints(flow, Draw((self.config.run.seed, "hints", iteration), count, 0, count, device))
                 hints[count - rows.mixed :] = 0  # put together from two clips: neither's flow is theirs
-            memory = self.generator.condition.from_code(
-                first, mask, codes.code, texts, past if before else None, has_past, hints
-            )
+            known_past = past if before else None
+            if settings.painter:
+                codes = self._codes(first, rows)
+                memory = self.generator.condition.from_code(first, mask, codes.code, texts, known_past, has_past, hints)
+            else:  # all pictures are given
+                memory = self.generator.condition.encoder(first, known_past, has_past, hints)
             judged = [offset - before for offset in offsets[before + 1 :]]
             made, young, reached, ages = self._roll(memory, judged, drawn)
         self._age(batch, reached, ages, rows, gap)
@@ -297,36 +332,29 @@ class FinetuneStage:
         is_made = torch.arange(count, device=device).reshape(-1, 1, 1, 1) >= rows.given
         fake_pictures = torch.where(is_made, memory.picture, made[:, -1])[:, None]
         real_pictures = torch.where(is_made, first, frames[:, -1])[:, None]
-        discriminator_metrics = self._update_discriminators(
-            frames, made.detach(), real_pictures, fake_pictures.detach(), texts, gap, iteration
-        )
+        discriminator_metrics: dict[str, float] = {}
+        if self.is_judged:
+            discriminator_metrics = self._update_discriminators(
+                frames, made.detach(), real_pictures, fake_pictures.detach(), texts, gap, iteration
+            )
 
         for discriminator in (self.clip_discriminator, self.picture_discriminator):
             discriminator.requires_grad_(False)
         terms: dict[str, tuple[float, Tensor]] = {}
         with self.fabric.autocast():
-            both = augment(torch.cat([made, frames], dim=1))
-            verdict = self.clip_discriminator(torch.cat([both[:, :SEEN], both[:, SEEN:]]), gap)
-            fake, real = verdict.take(0, count), verdict.take(count, 2 * count)
-            terms["adversarial"] = settings.adversarial, against(fake, real, relativistic_generator)
-            terms["matching"] = settings.feature_matching, feature_distance(fake.features, real.features)
-            both = augment(torch.cat([fake_pictures, real_pictures], dim=1))
-            verdict = self.picture_discriminator(torch.cat([both[:, :1], both[:, 1:]]))
-            verdict = self.picture_discriminator.with_captions(verdict, torch.cat([texts, texts]))
-            fake, real = verdict.take(0, count), verdict.take(count, 2 * count)
-            terms["adversarial_picture"] = settings.adversarial_picture, against(fake, real, relativistic_generator)
             own = slice(rows.given, count - rows.mixed)  # made from their own parts or code: they have a right answer
-            levels = zip(fake.features, real.features, strict=True)
-            near = [(f[own] - r[own].detach()).float().abs().mean() for f, r in levels]
-            terms["own_features"] = settings.feature_matching, torch.stack(near).mean()
-            terms["code_l1"] = settings.code_reconstruction, pooled_l1(memory.picture[own], first[own])
-            terms["kl"] = settings.kl, code_divergence(codes.mean, codes.logvar)
+            if self.is_judged:
+                terms |= self._judged(frames, made, real_pictures, fake_pictures, texts, gap, own)
+            if settings.painter:
+                terms["code_l1"] = settings.code_reconstruction, pooled_l1(memory.picture[own], first[own])
+                terms["kl"] = settings.kl, code_divergence(codes.mean, codes.logvar)
             continued = (made[whole] - frames[whole])[young[whole]].flatten(0, 1)
             if len(continued):
                 zero = torch.zeros_like(continued)
                 terms["continuation"] = settings.reconstruction, pooled_l1(continued, zero, (2, 4, 8))
             if self.perceptual is not None:
-                terms["look"] = settings.perceptual, self.perceptual(memory.picture[own], first[own])
+                if settings.painter:
+                    terms["look"] = settings.perceptual, self.perceptual(memory.picture[own], first[own])
                 terms["clip_look"] = settings.perceptual_clip, self.perceptual(made[whole, -1], frames[whole, -1])
             steady = memory.flow[:, :2] * memory.flow[:, 2:]
             known = slice(0, count - rows.mixed)
@@ -353,7 +381,7 @@ class FinetuneStage:
                 f"{self.name} diverged at iteration {iteration}: its gradient has the norm {float(norm):.3g}"
             )
         self.optimisers["generator"].step()
-        if self.held is not None and iteration % settings.gap_every == 0:
+        if self.is_judged and self.held is not None and iteration % settings.gap_every == 0:
             self._watch(frames, made.detach(), offsets, before, gap, iteration)
         real_speed = (frames[:, -1] - frames[:, 0]).abs().mean().clamp(min=1e-6)
         speed = (made[:, -1] - made[:, 0]).detach().float().abs().mean() / real_speed
@@ -510,6 +538,29 @@ class FinetuneStage:
             found["penalty"] = penalty
         return {key: float(value.detach()) for key, value in found.items()}
 
+    def _judged(
+        self, frames: Tensor, made: Tensor, real_pictures: Tensor, fake_pictures: Tensor, texts: Tensor, gap: int,
+        own: slice,
+    ) -> dict[str, tuple[float, Tensor]]:  # fmt: skip
+        """Return the terms of both discriminators; `own` are the rows that have a right answer."""
+        settings, count = self.config.finetune, len(frames)
+        terms: dict[str, tuple[float, Tensor]] = {}
+        both = augment(torch.cat([made, frames], dim=1))
+        verdict = self.clip_discriminator(torch.cat([both[:, :SEEN], both[:, SEEN:]]), gap)
+        fake, real = verdict.take(0, count), verdict.take(count, 2 * count)
+        terms["adversarial"] = settings.adversarial, against(fake, real, relativistic_generator)
+        terms["matching"] = settings.feature_matching, feature_distance(fake.features, real.features)
+        both = augment(torch.cat([fake_pictures, real_pictures], dim=1))
+        verdict = self.picture_discriminator(torch.cat([both[:, :1], both[:, 1:]]))
+        verdict = self.picture_discriminator.with_captions(verdict, torch.cat([texts, texts]))
+        fake, real = verdict.take(0, count), verdict.take(count, 2 * count)
+        terms["adversarial_picture"] = settings.adversarial_picture, against(fake, real, relativistic_generator)
+        if settings.painter:
+            levels = zip(fake.features, real.features, strict=True)
+            near = [(f[own] - r[own].detach()).float().abs().mean() for f, r in levels]
+            terms["own_features"] = settings.feature_matching, torch.stack(near).mean()
+        return terms
+
     def _taught(
         self, memory: ConditionMemory, made: Tensor, first: Tensor, frames: Tensor, captions: list[str], rows: Rows
     ) -> dict[str, tuple[float, Tensor]]:
@@ -556,24 +607,27 @@ class FinetuneStage:
             return {}
         generator, recogniser = averaged["generator"], averaged["recogniser"]
         horizon = self.config.footage.horizon_frames
-        sums: dict[str, list[Tensor]] = {"flow error": [], "standing still": [], "sway error": [], "code PSNR": []}
+        sums: dict[str, list[Tensor]] = {"flow error": [], "standing still": [], "sway error": []}
+        if self.config.finetune.painter:
+            sums["code PSNR"] = []
         for number in range(max(1, count // 8)):
             batch = self.held.draw(2**22 + number, 8, [0])
             first = batch.frames[:, 0].to(self.fabric.device).float() / 255.0
             flow, sway = batch.flow.to(self.fabric.device), batch.sway.to(self.fabric.device)
             with self.fabric.autocast():
-                mean, _ = recogniser(first)
-                mask = torch.zeros_like(first[:, :1])
-                texts = self.captions.encode(batch.captions).to(first.device)
-                painted = generator.condition.painter(first, mask, mean, texts)
+                if self.config.finetune.painter:
+                    mean, _ = recogniser(first)
+                    mask = torch.zeros_like(first[:, :1])
+                    texts = self.captions.encode(batch.captions).to(first.device)
+                    painted = generator.condition.painter(first, mask, mean, texts)
+                    mse = (painted.float() - first).square().mean(dim=(1, 2, 3)).clamp(min=1e-8)
+                    sums["code PSNR"].append((-10 * mse.log10()).mean())
                 memory = generator.condition.encoder(first)
                 swings = generator.step.expected_sway(memory, horizon) * F.avg_pool2d(memory.flow[:, 2:].float(), 2)
             steady = memory.flow[:, :2] * memory.flow[:, 2:]
             sums["flow error"].append(flow_error(steady, flow))
             sums["standing still"].append(flow_error(torch.zeros_like(flow), flow))
             sums["sway error"].append(sway_error(swings, F.avg_pool2d(sway, 2)))
-            mse = (painted.float() - first).square().mean(dim=(1, 2, 3)).clamp(min=1e-8)
-            sums["code PSNR"].append((-10 * mse.log10()).mean())
         return {name: float(torch.stack(values).mean()) for name, values in sums.items()} | {"overfitting": self.gap}
 
 

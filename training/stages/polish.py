@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
 from training.checkpoint import load_checkpoint, load_weights, part_of, require_same_model
 from training.config import Config
+from training.data.captions import Captions
 from training.data.footage import Batch, ClipSampler
+from training.data.words import WordVectors
 from training.model.generator import VideoGenerator
 from training.model.perceptual import PerceptualDistance
 from training.stages.finetune import MIXTURE, in_proportion
@@ -61,7 +64,8 @@ class PolishStage:
         if content["stage"] != "finetune":
             raise ValueError(f"{source} is of the stage {content['stage']}, expected finetune: run finetune first")
         self.source = f"{content['stage']} {content['iteration']}"
-        self.facts: dict[str, Any] = {key: content[key] for key in ("words", "vocabulary") if key in content}
+        self.facts: dict[str, Any] = {key: content[key] for key in ("words", "vocabulary", "start") if key in content}
+        self.is_kept = not content["config"]["finetune"].get("painter", True)  # the mixture that was there before
         self.generator = VideoGenerator(config.model)
         load_weights(self.generator, part_of(content["ema"], "generator."), source)
         self.generator.requires_grad_(False)
@@ -73,7 +77,10 @@ class PolishStage:
         self.pictures = torch.zeros(0)
         self.modules: dict[str, nn.Module] = {"painter": self.painter, "table": self.table}
         self.averaged: nn.Module = nn.ModuleDict({"generator": self.generator, "table": self.table})
-        self.spreads = config.polish.jitter * self.prior.spreads
+        self.spreads = self.prior.spreads.clone() if self.is_kept else config.polish.jitter * self.prior.spreads
+        self.captions = Captions(None, 0)
+        if self.is_kept and config.model.text_dimensions:
+            self.captions = Captions(WordVectors.open(Path(content["words"])), config.model.text_dimensions)
         self.rate = 1.0
         self.optimisers: dict[str, torch.optim.Optimizer] = {
             "painter": torch.optim.Adam(self.painter.parameters(), betas=(0.9, 0.99)),
@@ -96,9 +103,42 @@ class PolishStage:
             if module is not None:
                 module.to(fabric.device)
         self.spreads = self.spreads.to(fabric.device)
-        numbers = in_proportion(self.whole, len(self.table.means), MIXTURE)
-        frames = [self.whole.collate(numbers[start : start + 8], [0])[0] for start in range(0, len(numbers), 8)]
-        self.pictures = torch.cat([batch.frames[:, 0] for batch in frames])
+        if self.is_kept:
+            self._replace_some()
+        else:
+            self.pictures, _ = self._frames(len(self.table.means))
+
+    def _frames(self, count: int) -> tuple[Tensor, list[str]]:
+        """Return frames of the footage (count, 3, H, W) uint8 and their captions."""
+        numbers = in_proportion(self.whole, count, MIXTURE)
+        batches = [self.whole.collate(numbers[start : start + 8], [0])[0] for start in range(0, len(numbers), 8)]
+        return torch.cat([batch.frames[:, 0] for batch in batches]), [text for b in batches for text in b.captions]
+
+    @torch.no_grad()
+    def _replace_some(self) -> None:
+        """Keep what the painter paints from most of the mixture's codes; frames of the footage replace the others.
+
+        A frame starts from the code whose picture is closest to it.
+        """
+        prior, count = self.prior, len(self.table.means)
+        painted = []
+        for start in range(0, count, 8):
+            rows = slice(start, min(count, start + 8))
+            nothing = torch.zeros(len(prior.means[rows]), 3, self.painter.height, self.painter.width)
+            nothing = nothing.to(prior.means.device)
+            texts = prior.texts[rows] if self.config.model.text_dimensions else None
+            painted.append(self.painter(nothing, nothing[:, :1], prior.means[rows], texts).float().cpu())
+        self.pictures = (torch.cat(painted) * 255).round().to(torch.uint8)
+        replaced = round(self.config.polish.replaced * count)
+        if not replaced:
+            return
+        rows = torch.linspace(0, count - 1, replaced).round().long()
+        frames, captions = self._frames(replaced)
+        ours, theirs = (F.adaptive_avg_pool2d(part.float(), 16).flatten(1) for part in (frames, self.pictures))
+        nearest = torch.cdist(ours, theirs).argmin(dim=1)
+        self.table.means[rows.to(self.table.means.device)] = prior.means[nearest.to(prior.means.device)]
+        prior.texts[rows] = self.captions.encode(captions).to(prior.texts.device)
+        self.pictures[rows] = frames
 
     def check(self, path: Path, content: dict[str, Any]) -> None:
         """Raise ValueError unless a checkpoint has the same model and started from the same fine-tuning."""

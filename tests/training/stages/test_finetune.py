@@ -228,6 +228,34 @@ def test_with_all_losses_nothing_starves(checkpoint: Path, words: WordVectors, f
     assert all(parameter.grad is None for parameter in stage.teacher.parameters())  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("is_judged", [True, False])
+def test_without_a_painter_motion_alone_is_trained(is_judged: bool, fabric: Fabric) -> None:
+    """With discriminators or, if no weight asks for them, without."""
+    weights = {} if is_judged else {"adversarial": 0.0, "adversarial_picture": 0.0, "feature_matching": 0.0}
+    stage = make_stage(make_config(painter=False, **weights), fabric, perceptual=True)
+    stage.generator.condition.prior.means.fill_(0.5)
+    parts = {
+        "encoder": stage.generator.condition.encoder, "step": stage.generator.step,
+        "painter": stage.generator.condition.painter, "prior": stage.generator.condition.prior,
+        "recogniser": stage.recogniser, "clips": stage.clip_discriminator, "pictures": stage.picture_discriminator,
+    }  # fmt: skip
+    before = {name: {key: value.clone() for key, value in part.state_dict().items()} for name, part in parts.items()}
+    metrics = one_update(stage, [0, 1, 2, 3])
+    stage.refresh(stage.averaged)
+    changed = {
+        name
+        for name, part in parts.items()
+        if any(not torch.equal(value, before[name][key]) for key, value in part.state_dict().items())
+    }
+    assert changed == {"encoder", "step"} | ({"clips", "pictures"} if is_judged else set())
+    assert ("adversarial" in metrics) == is_judged
+    assert not {"code_l1", "kl", "own_features", "look"} & set(metrics)
+    assert {"flow", "sway", "motion", "clip_look", "motion_ratio"} <= set(metrics)
+    figures = stage.held_out_figures(stage.averaged, 8)
+    assert "code PSNR" not in figures
+    assert figures["standing still"] > 0
+
+
 def test_the_generator_does_not_train_the_discriminators_and_they_not_it(fabric: Fabric) -> None:
     stage = make_stage(make_config(critic_learning_rate=0.0), fabric)
     before = {name: {k: v.clone() for k, v in module.state_dict().items()} for name, module in stage.modules.items()}
