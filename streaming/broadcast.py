@@ -43,8 +43,8 @@ def stream(
         bundle: folder of the bundle.
         to: sinks as behind `--to`, or instances of `Sink`; at least one.
         seconds: length of the show; None for no end.
-        options: the other options of `python -m streaming`, with underscores: text, image, clip, past, seed, fps, preset,
-            engine, ... `control` is a mapping of names to values, `cue` a list of strings. None leaves one out.
+        options: the other options of `python -m streaming`, with underscores: text, image, clip, past, seed, fps,
+            preset, engine, ... `control` is a mapping of names to values, `cue` a list of strings. None leaves one out.
 
     Returns:
         0, or 1 if no sink is left or none has received a frame.

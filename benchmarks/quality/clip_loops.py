@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +21,6 @@ Frames = npt.NDArray[np.uint8]
 CELL = 4  # pixels of the small frames that raw-pixel video textures average
 NAMES = {
     "ours": "endless clip",
-    "unaligned": "without alignment",
-    "unranked": "jumps chosen without alignment",
     "textures": "raw-pixel video textures",
     "hard loop": "hard loop",
     "faded loop": "cross-faded loop",
@@ -106,8 +104,6 @@ def make_loops(
     ours = make_endless(clip, describe)
     makers: dict[str, Callable[[], Loop]] = {
         "ours": lambda: _endless(ours, renderer, most),
-        "unaligned": lambda: _endless(_unaligned(ours), renderer, most),
-        "unranked": lambda: _endless(_unranked(clip, ours, describe), renderer, most),
         "textures": lambda: _textures(clip, most),
         "hard loop": lambda: Loop((_joined(clip.frames[-3:], clip.frames[:3]),)),
         "faded loop": lambda: _endless(_faded(clip), renderer, 1),
@@ -125,26 +121,12 @@ def _endless(clip: EndlessClip, renderer: ClipRenderer, most: int) -> Loop:
     return Loop(tuple(renderer.seam(clip, int(number)) for number in numbers), clip.is_seamless)
 
 
-def _still(clip: EndlessClip) -> Alignment:
-    return Alignment(*(np.zeros_like(part) for part in clip.steps[0]))
-
-
-def _unaligned(clip: EndlessClip) -> EndlessClip:
-    return replace(clip, seams=tuple(tuple(_still(clip) for _ in seam) for seam in clip.seams))
-
-
-def _unranked(clip: ClipFrames, ours: EndlessClip, describe: Describe) -> EndlessClip:
-    distance = distances(describe(clip.small))
-    jumps = find_jumps(distance, clip.fps) or (find_dissolve(distance, clip.fps),)
-    return replace(ours, jumps=jumps, seams=tuple((_still(ours),) * 3 for _ in jumps))
-
-
 def _faded(clip: ClipFrames) -> EndlessClip:
     """Return the clip whose last second fades into its first one."""
     length = max(2, min(round(clip.fps), len(clip.frames) // 3))
     jump = Jump(len(clip.frames) - 1 - length, 0, length, 0.0)
     still = Alignment(*(np.zeros((2, *(side // REDUCTION for side in clip.small.shape[1:3])), np.float32),) * 2)
-    return EndlessClip(clip, (jump,), is_seamless=False, seams=((still,) * 3,), steps=(still,) * (len(clip.frames) - 1))
+    return EndlessClip(clip, (jump,), is_seamless=False, steps=(still,) * (len(clip.frames) - 1))
 
 
 def _textures(clip: ClipFrames, most: int) -> Loop:

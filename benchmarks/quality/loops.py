@@ -11,9 +11,9 @@ Ghost is the least LPIPS of the frame in the middle to any frame of the clip, in
 the same unit: it is large where two pictures are seen through each other.
 
 The ways to go on for ever: the endless clip (with jumps, or with one long
-dissolve where no two moments look alike); the same without alignment, and with
-jumps chosen without it; raw-pixel video textures (Schoedl et al. 2000); a hard
-loop; a loop whose last second fades into its first; there and back.
+dissolve where no two moments look alike); raw-pixel video textures (Schoedl et
+al. 2000), which cut; a hard loop; a loop whose last second fades into its
+first; there and back.
 
 examples:
   python -m benchmarks clips waterfall.mp4 fire.mp4 --lpips lpips_alexnet.onnx

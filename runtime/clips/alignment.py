@@ -1,7 +1,7 @@
-"""Where things lie in two frames: low-resolution flow both ways, trusted only where the two directions agree.
+"""Where things lie in two consecutive frames: low-resolution flow both ways, trusted only where the directions agree.
 
-Flow is Dense Inverse Search (Kroeger, Timofte, Dai and Van Gool, ECCV 2016) of OpenCV. Without OpenCV nothing is
-aligned, and the sides of a jump are dissolved as they are.
+Flow is Dense Inverse Search (Kroeger, Timofte, Dai and Van Gool, ECCV 2016) of OpenCV. Without OpenCV
+nothing is displaced, and frames are blended as they are.
 """
 
 from __future__ import annotations
@@ -52,48 +52,28 @@ def align(first: Grey, second: Grey) -> Alignment:
     return Alignment(_trusted(there, back), _trusted(back, there))
 
 
-def moves(
-    alignment: Alignment, share: float, first_drift: Floats | float = 0.0, second_drift: Floats | float = 0.0
-) -> Floats:
-    """Return how two frames are displaced so that they meet, as the clip stage reads it.
+def between(alignment: Alignment, share: float) -> Floats:
+    """Return how two frames are displaced and blended to one that lies between them, as the clip stage reads it.
 
     Args:
         alignment: of the two frames.
-        share: of the second one in the blend; where things lie between the two.
-        first_drift, second_drift: (2, h, w) or 0, pixels by which each frame's content has moved since it was shown.
+        share: of the second one; where things lie between the two.
 
     Returns:
         float32 (1, 5, h, w): x, y of the first, x, y of the second, and the share of the first.
     """
-    height, width = alignment.forward.shape[1:]
-    found = np.empty((1, 5, height, width), np.float32)
-    found[0, 0:2] = share * alignment.forward + first_drift
-    found[0, 2:4] = (1 - share) * alignment.backward + second_drift
-    found[0, 4] = 1 - share
+    return dissolve(share, share * alignment.forward, (1 - share) * alignment.backward)
+
+
+def dissolve(share: float, first: Floats, second: Floats) -> Floats:
+    """Return moves as `between`, with the displacements (2, h, w) of both frames."""
+    found = np.empty((1, 5, *first.shape[1:]), np.float32)
+    found[0, 0:2], found[0, 2:4], found[0, 4] = first, second, 1 - share
     return found
 
 
-def between(first: Alignment, second: Alignment, share: float) -> Alignment:
-    """Return two alignments blended: `first + share * (second - first)`."""
-    if share <= 0 or share >= 1:
-        return second if share >= 1 else first
-    return Alignment(*(one + np.float32(share) * (two - one) for one, two in zip(first, second, strict=True)))
-
-
-def residual(first: Grey, second: Grey, alignment: Alignment) -> float:
-    """Return the root mean squared difference of two frames, halfway aligned, in levels; uint8 (H, W) each."""
-    small = [_reduced(frame.astype(np.float32)) for frame in (first, second)]
-    if is_available():
-        half = np.float32(0.5 / REDUCTION)
-        small = [_displaced(frame, half * flow) for frame, flow in zip(small, alignment, strict=True)]
-    return float(np.sqrt(np.mean((small[0] - small[1]) ** 2)))
-
-
 def _flow() -> Any:
-    """Return OpenCV's flow of this thread; it keeps its memory, and must not be used by two threads.
-
-    The preset "medium" takes five times as long for the same seams.
-    """
+    """Return OpenCV's flow of this thread; it keeps its memory, and must not be used by two threads."""
     import cv2
 
     if not hasattr(_THREAD, "flow"):
@@ -120,14 +100,6 @@ def _trusted(there: Floats, back: Floats) -> Floats:
     trust = np.clip(2 - error / (_LOOSE + _SHARE * length), 0, 1)
     # Smoothed, so that a block does not tear at the border of what is trusted.
     found: Floats = there * np.clip(2 * cv2.blur(trust, (3, 3), borderType=cv2.BORDER_REPLICATE) - 0.5, 0, 1)
-    return found
-
-
-def _reduced(plane: Floats) -> Floats:
-    """Return the means of blocks: (..., H, W) -> (..., H / 4, W / 4)."""
-    *rest, height, width = plane.shape
-    shape = (*rest, height // REDUCTION, REDUCTION, width // REDUCTION, REDUCTION)
-    found: Floats = plane.reshape(shape).mean(axis=(-3, -1), dtype=np.float32)
     return found
 
 

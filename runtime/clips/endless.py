@@ -1,4 +1,9 @@
-"""A clip that plays on for ever: its frames, its jumps, and how the two sides of each are aligned."""
+"""A clip that plays on for ever: its frames, its jumps, and the flow from frame to frame.
+
+The two sides of a jump are blended as they are. Displacing them so that they meet was tried: seams were no less
+visible and less sharp, and showed two pictures through each other no less (docs/log.md). It pays between consecutive
+frames.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.bundle.reader import Bundle
-from runtime.clips.alignment import Alignment, align, between, is_available, moves, residual
+from runtime.clips.alignment import Alignment, align, between, dissolve, is_available
 from runtime.clips.clip_frames import Clip, ClipFrames, read_clip
 from runtime.clips.jumps import Jump, distances, find_dissolve, find_jumps
 from runtime.clips.playhead import Moment
@@ -19,7 +24,6 @@ from runtime.pixels.assemble import compared_size
 
 Floats = npt.NDArray[np.float32]
 Describe = Callable[[npt.NDArray[np.uint8]], Floats]
-_SAMPLES = 3  # places of a dissolve at which its sides are aligned
 _WHOLE = 0.02  # of a frame: closer to a frame than this, it is shown as it is
 _CELLS = 16  # pixels of the small frames that are averaged to describe a frame
 
@@ -46,14 +50,12 @@ class EndlessClip:
         clip: its frames.
         jumps: sorted by source; at least one.
         is_seamless: whether they are jumps between moments that look alike; otherwise the end fades into the beginning.
-        seams: alignments of each jump's sides at `_SAMPLES` places of its dissolve.
-        steps: alignment of each frame and the next one, N - 1 of them.
+        steps: flow between each frame and the next one, N - 1 of them.
     """
 
     clip: ClipFrames
     jumps: tuple[Jump, ...]
     is_seamless: bool
-    seams: tuple[tuple[Alignment, ...], ...]
     steps: tuple[Alignment, ...]
 
     @property
@@ -63,9 +65,8 @@ class EndlessClip:
         how = f"{len(self.jumps)} places to jump unseen"
         if not self.is_seamless:
             how = "no two moments look alike, so its end fades into its beginning"
-        without = (
-            "" if is_available() else "seams are not aligned, because OpenCV is missing: pip install everframe[clip]"
-        )
+        missing = "slow motion only blends frames, because OpenCV is missing: pip install everframe[clip]"
+        without = "" if is_available() else missing
         return "; ".join(part for part in (f"{seconds:.1f} s", *self.clip.notes, how, without) if part)
 
     def shown(self, moment: Moment) -> Shown:
@@ -78,26 +79,17 @@ class EndlessClip:
                 number, fraction = min(number + 1, last), 0.0
             if fraction < _WHOLE or number == last:
                 return Shown(number, number, None)
-            return Shown(number, number + 1, moves(self.steps[number], fraction))
-        jump = self.jumps[moment.jump]
+            return Shown(number, number + 1, between(self.steps[number], fraction))
         first, second = (min(round(position), last) for position in (moment.position, moment.other))
         if moment.share <= 0:
             return Shown(first, first, None)
-        drifts = [self._drift(moment.position, first), self._drift(moment.other, second)]
-        return Shown(first, second, moves(self._seam(moment, jump), moment.share, *drifts))
+        drifts = self._drift(moment.position, first), self._drift(moment.other, second)
+        return Shown(first, second, dissolve(moment.share, *drifts))
 
-    def _seam(self, moment: Moment, jump: Jump) -> Alignment:
-        place = min(1.0, moment.progress / jump.length) * (_SAMPLES - 1)
-        before = min(int(place), _SAMPLES - 2)
-        seam = self.seams[moment.jump]
-        return between(seam[before], seam[before + 1], place - before)
-
-    def _drift(self, position: float, number: int) -> Floats | float:
-        """Return how far a frame's content has moved since or until it is shown."""
-        fraction = position - number
-        if abs(fraction) < _WHOLE or number >= len(self.steps):
-            return 0.0
-        return np.float32(fraction) * self.steps[number].forward
+    def _drift(self, position: float, number: int) -> Floats:
+        """Return how far a frame's content has moved since or until it is shown, (2, h, w)."""
+        step = self.steps[min(number, len(self.steps) - 1)].forward
+        return step * np.float32(position - number)
 
 
 class ClipReader(NamedTuple):
@@ -146,7 +138,7 @@ def describe_by_colour(small: npt.NDArray[np.uint8]) -> Floats:
 
 
 def make_endless(clip: ClipFrames, describe: Describe = describe_by_colour) -> EndlessClip:
-    """Find a clip's jumps, and align their sides.
+    """Find a clip's jumps, and the flow from frame to frame.
 
     Args:
         clip: the frames.
@@ -155,24 +147,5 @@ def make_endless(clip: ClipFrames, describe: Describe = describe_by_colour) -> E
     distance = distances(describe(clip.small))
     grey = np.ascontiguousarray(clip.small.mean(axis=3).astype(np.uint8))
     steps = tuple(align(one, two) for one, two in pairwise(grey))
-    still = Alignment(*(np.zeros_like(part) for part in steps[0]))
-    changes = [residual(one, two, still) for one, two in pairwise(grey)]
-    ordinary = max(1e-6, float(np.percentile(changes, 95)))
-
-    def aligned_cost(jump: Jump) -> float:
-        middle = jump.length // 2
-        first, second = grey[jump.source + middle], grey[jump.target + middle]
-        return residual(first, second, align(first, second)) / ordinary
-
-    jumps = find_jumps(distance, clip.fps, aligned_cost)
-    is_seamless = bool(jumps)
-    if not is_seamless:
-        jumps = (find_dissolve(distance, clip.fps),)
-    seams = tuple(
-        tuple(align(grey[jump.source + at], grey[jump.target + at]) for at in _places(jump.length)) for jump in jumps
-    )
-    return EndlessClip(clip, jumps, is_seamless, seams, steps)
-
-
-def _places(length: int) -> list[int]:
-    return [round(length * index / (_SAMPLES - 1)) for index in range(_SAMPLES)]
+    jumps = find_jumps(distance, clip.fps)
+    return EndlessClip(clip, jumps or (find_dissolve(distance, clip.fps),), bool(jumps), steps)

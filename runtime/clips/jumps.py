@@ -9,7 +9,6 @@ Legend: N frames, D values of a frame's description.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,7 +18,6 @@ Floats = npt.NDArray[np.float32]
 LENGTH_S = 0.3  # of a jump's dissolve
 LEAST_S = 0.8  # between the two sides of a jump: shorter ones repeat visibly
 MOST = 40  # jumps of a clip
-CANDIDATES = 96  # that are aligned, which is slow, before the best are kept
 LIMIT = 1.6  # cost up to which a jump counts as unseen, in ordinary steps
 _FUTURE = 0.9  # weight of the jumps that can follow, for each jump
 
@@ -56,15 +54,12 @@ def ordinary_step(distance: Floats) -> float:
     return max(1e-6, float(np.percentile(np.diag(distance, 1), 95)))
 
 
-def find_jumps(
-    distance: Floats, fps: float, refine: Callable[[Jump], float] | None = None, *, limit: float = LIMIT
-) -> tuple[Jump, ...]:
+def find_jumps(distance: Floats, fps: float, *, limit: float = LIMIT) -> tuple[Jump, ...]:
     """Find the jumps of a clip.
 
     Args:
         distance: float32 (N, N) of all frames, from `distances`.
         fps: frames per second of the clip.
-        refine: returns a better cost of a jump, e.g. after its sides have been aligned; None for the distance.
         limit: the highest cost.
 
     Returns:
@@ -77,9 +72,6 @@ def find_jumps(
     cost[np.abs(rows - columns) < least] = np.inf
     found = [Jump(int(i), int(j), length, float(cost[i, j])) for i, j in _minima(cost)]
     apart = max(3, length // 2)
-    found = _spread([jump for jump in found if jump.cost <= 2 * limit], apart, CANDIDATES)
-    if refine is not None:
-        found = [replace(jump, cost=refine(jump)) for jump in found]
     good = [jump for jump in found if jump.cost <= limit]
     return _with_future(_without_dead_ends(_spread(good, apart, MOST)))
 

@@ -172,8 +172,8 @@ class ShowController(TimedCues):
         """Check a prompt and begin to prepare its scene in the background.
 
         Args:
-            parts: text, image, clip, past, seed or scene, as `Generator.prepare` takes them; at least one. A seed alone keeps
-                the text on air.
+            parts: text, image, clip, past, seed or scene, as `Generator.prepare` takes them; at least one. A seed alone
+                keeps the text on air.
             label: name of the cue; "" for its text or seed.
             take_s: seconds of the cross-fade if it is taken as soon as it is ready; None to wait for `take`.
 

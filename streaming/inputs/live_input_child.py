@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from runtime.pixels.covering import FrameCover, to_frame
 from runtime.prompts.clips import open_video
 from runtime.prompts.images import load_image
-from runtime.pixels.covering import FrameCover, to_frame
 from streaming.process.child import ParentPipe
 from streaming.sound.decoding import Block, Converter, check_sound
 from streaming.sound.timeline import RATE

@@ -5,7 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runtime.clips.jumps import LIMIT, Jump, distances, find_dissolve, find_jumps, jump_length, ordinary_step
+from runtime.clips.jumps import (
+    LIMIT,
+    Jump,
+    _with_future,
+    distances,
+    find_dissolve,
+    find_jumps,
+    jump_length,
+    ordinary_step,
+)
 from runtime.clips.playhead import Playhead
 
 
@@ -42,21 +51,12 @@ def test_what_never_comes_back_has_no_jumps() -> None:
     assert dissolve.length == 30
 
 
-def test_better_costs_are_used() -> None:
-    distance = distances(circling(150, 40))
-    kept = find_jumps(distance, 30.0, lambda jump: 0.5 if jump.source < 80 else 9.0)
-    assert kept
-    assert all(jump.source < 80 and jump.cost == 0.5 for jump in kept)
-
-
 def test_the_future_counts() -> None:
-    # Two ways out: one leads to a part from which only a bad jump leads back.
-    distance = distances(circling(150, 40))
-    jumps = find_jumps(distance, 30.0, lambda jump: 1.5 if jump.source > 100 else 0.1)
-    cheap = [jump for jump in jumps if jump.source <= 100]
-    far = [jump.future for jump in cheap if jump.target > 60]
-    near = [jump.future for jump in cheap if jump.target < 40]
-    assert np.mean(far) > np.mean(near)
+    to_far, to_near = Jump(10, 80, 5, 0.1), Jump(10, 40, 5, 0.1)
+    good_end, bad_end = Jump(60, 2, 5, 0.1), Jump(120, 2, 5, 1.5)
+    found = {(jump.source, jump.target): jump for jump in _with_future([bad_end, to_far, to_near, good_end])}
+    assert found[10, 80].future > 5 * found[10, 40].future, "from there only a bad jump leads back"
+    assert found[60, 2].future < found[120, 2].future
 
 
 def test_lengths_and_steps() -> None:
