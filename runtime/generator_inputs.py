@@ -13,10 +13,11 @@ import numpy.typing as npt
 from runtime.bundle.controls import ControlSpec
 from runtime.bundle.manifest import Manifest
 from runtime.noise import check_seed
-from runtime.prompts.bundle_scenes import load_scene, scene_thumbnail
+from runtime.prompts.bundle_scenes import scene_thumbnail, with_scene
 from runtime.prompts.conditioner import Conditioner
+from runtime.prompts.hints import Hints
 from runtime.prompts.images import FITS
-from runtime.prompts.scene import Prompt, PromptParts, Scene
+from runtime.prompts.scene import Prompt, PromptParts, Scene, only_hints
 from runtime.scenes.cross_fade import SceneTimeline
 from runtime.scenes.renewal import Renewal
 from runtime.step_inputs import StepInputs
@@ -94,6 +95,16 @@ class GeneratorInputs:
     def scene(self) -> Scene | None:
         """The latest scene, playing or waiting; None before the first frame."""
         return self._scenes.latest
+
+    @property
+    def shown_scene(self) -> Scene | None:
+        """The waiting scene, else the one that plays, a renewal of `scene` included; None before the first frame."""
+        return self._scenes.shown
+
+    @property
+    def takes_hints(self) -> bool:
+        """Whether motion can be drawn over its scenes."""
+        return self._conditioner is not None and self._conditioner.takes_hints
 
     @property
     def takes(self) -> tuple[str, ...]:
@@ -179,7 +190,7 @@ class GeneratorInputs:
             ahead_s: seconds until it is needed: for 3/4 of that time it is made only while the CPU is idle, which
                 hardly delays a frame. None if somebody waits for it: it then waits 2 s at most for idle moments.
             parts: see `PromptParts`; they can be combined if the generator takes them. Without any of them, the seed
-                decides.
+                decides. Hints alone make a scene of the picture that plays.
 
         Returns:
             A scene for `take`; it may be taken several times.
@@ -189,9 +200,24 @@ class GeneratorInputs:
             BundleError: the files of the text encoder or of a scene are damaged.
             EngineError: the engine failed, or a package for text is missing.
         """
-        prompt = self._load(parts)
-        is_playing = self._frame_index > 0
-        return self._require_conditioner().prepare(prompt, in_background=is_playing, ahead_s=ahead_s)
+        shown = self._scenes.shown
+        if shown is not None and (hints := only_hints(parts)) is not None:
+            return self.redraw(shown, hints)
+        conditioner, prompt = self._require_conditioner(), self._load(parts)
+        return conditioner.prepare(prompt, in_background=self._frame_index > 0, ahead_s=ahead_s)
+
+    def redraw(self, scene: Scene, hints: Hints) -> Scene:
+        """Make a scene of the same picture with other hints, in tens of milliseconds.
+
+        Args:
+            scene: made by `prepare`; it stays as it is.
+            hints: they replace the scene's own. Without any, a scene from a seed renews itself again.
+
+        Raises:
+            ValueError: the generator takes no hints.
+            EngineError: the engine failed.
+        """
+        return self._require_conditioner().redraw(scene, hints, in_background=self._frame_index > 0)
 
     def check(self, **parts: Unpack[PromptParts]) -> None:
         """Check a prompt as `prepare` does, including files and text, without making a scene.
@@ -257,13 +283,8 @@ class GeneratorInputs:
 
     def _load(self, parts: PromptParts) -> Prompt:
         conditioner = self._require_conditioner()
-        given = dict(parts)
-        if (name := parts.get("scene")) is not None:
-            if parts.get("image") is not None or parts.get("moving") is not None:
-                raise ValueError(f'the scene "{name}" has an image and a mask of its own: leave the others out')
-            given["image"], given["moving"] = load_scene(self._folder, self.manifest, name)
-        given.pop("scene", None)
-        return conditioner.load(**given, default_seed=self._seed)  # type: ignore[arg-type]
+        given = with_scene(parts, self._folder, self.manifest, conditioner.fit, takes_hints=conditioner.takes_hints)
+        return conditioner.load(**given, default_seed=self._seed)
 
     def _require_conditioner(self) -> Conditioner:
         if self._conditioner is None:

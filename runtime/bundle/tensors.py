@@ -38,6 +38,7 @@ CONDITION_INPUTS: dict[str, _Rule] = {
 }
 CONDITION_OUTPUTS: dict[str, _Rule] = {"memory": (None, None, ())}
 MOVES = 5  # channels of `moves`: x and y of the first phase, x and y of the second, share of the first
+HINTS = 5  # channels of `hints`: motion x and y, where an arrow begins, where the still and the moving brush were
 # Schema 2. "H" and "W" are the work size.
 MOVING_STEP_INPUTS = {role: STEP_INPUTS[role] for role in ("memory_a", "memory_b", "mix", "state", "noise", "control")}
 MOVING_STEP_OUTPUTS: dict[str, _Rule] = {"moves": ("float32", (1, MOVES, "h", "w"), ()), "state": (None, None, ())}
@@ -46,6 +47,7 @@ MOVING_CONDITION_INPUTS: dict[str, _Rule] = {
     "moving": ("uint8", (1, "H", "W", 1), ()),
     "clip": ("uint8", (1, "t", "H", "W", 3), ()),
     "given": ("float32", (1, "n"), ("of",)),
+    "hints": ("float32", (1, HINTS, "h", "w"), ()),
 }
 PAINT_INPUTS = {role: CONDITION_INPUTS[role] for role in ("text", "noise")}
 PAINT_OUTPUTS: dict[str, _Rule] = {"picture": ("uint8", (1, "h", "w", 3), ())}

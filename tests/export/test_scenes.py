@@ -50,7 +50,7 @@ def test_scenes_are_added_replaced_and_shown(bundle: Path, tmp_path: Path) -> No
     add_scenes(bundle, write(tmp_path, f'name = "png"\n{HEAD}'), tmp_path)
     assert not (bundle / "scenes" / "png-moving.png").exists(), "what is replaced leaves nothing behind"
     assert {scene.credit for scene in manifest.scenes} == {"the tests"}
-    picture, mask = load_scene(bundle, manifest, "left")
+    picture, mask, _ = load_scene(bundle, manifest, "left")
     assert mask is not None
     assert mask[:, : mask.shape[1] // 2].min() == 255
     assert mask[:, mask.shape[1] // 2 + 1 :].max() == 0
