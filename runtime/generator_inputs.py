@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Unpack
 
@@ -155,9 +154,8 @@ class GeneratorInputs:
         control, number = self._step_inputs.set_control(name, value)
         if control.target == "seed" and self._conditioner is not None:
             latest = self._scenes.latest
-            prompt = Prompt(seed=int(number))
-            if latest is not None:
-                prompt = replace(prompt, text=latest.text, vector=latest.vector)
+            text, vector = (None, None) if latest is None else (latest.text, latest.vector)
+            prompt = Prompt(seed=int(number), text=text, vector=vector)
             self._scenes.expect(self._conditioner.submit(prompt), self._to_frames(_SEED_CROSS_FADE_S))
 
     def check_control(self, name: str, value: float) -> None:
@@ -227,7 +225,10 @@ class GeneratorInputs:
             BundleError: the files of the text encoder or of a scene are damaged.
             EngineError: a package for text is missing.
         """
-        self._load(parts)
+        if only_hints(parts) is None:
+            self._load(parts)
+        else:
+            self._require_conditioner().check_drawable()
 
     def take(self, scene: Scene, *, dissolve_s: float = 1.0) -> None:
         """Cross-fade to a scene from the next frame on; returns at once.
