@@ -17,8 +17,9 @@ class PictureInputs:
     """The pictures of the two scenes that a step graph knows; for one thread.
 
     Pictures are blended here, not in the graph: that takes as long as sampling one of them, and only while it is
-    needed: two scenes of one picture, whose motion was drawn again, need no blending. The first frame of a scene that is cut to shows the picture itself. Displaced pictures lose detail, so it
-    then becomes its sharpened copy; a scene that fades in is sharpened from the start.
+    needed. Two scenes of one picture, whose motion was drawn again, need no blending. The first frame of a scene that
+    is cut to shows the picture itself. Displaced pictures lose detail, so it then becomes its sharpened copy; a scene
+    that fades in is sharpened from the start.
 
     Args:
         step: the step graph; without inputs of the role `picture`, nothing is written.

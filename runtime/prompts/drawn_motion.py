@@ -2,7 +2,7 @@
 
 A condition graph with an input of the role `hints` gets the drawing as a small picture (`to_raster`) and decides itself
 how things move. For other graphs `with_drawn_motion` changes the memory `flow`: an arrow holds for what looks like the
-picture under it and is connected with it, within a limited reach.
+picture under its first third and is connected with it, within a limited reach.
 
 Legend: h, w height and width in cells; a cell is a square of pixels of the work size. N arrows.
 """
@@ -20,7 +20,7 @@ from runtime.prompts.hints import Hints, Stroke, Vector
 MAX_FLOW = 12.0  # pixels of the work size per frame; what the flow of a generator can be
 Floats = npt.NDArray[np.float32]
 
-_CORE, _REACH = 0.03, 0.12  # of the longer side: how far from an arrow its motion is whole, and where it ends
+_CORE, _REACH = 0.05, 0.14  # of the longer side: how far from an arrow its motion is whole, and where it ends
 _SIMILAR = 0.09  # difference of colour, of black and white, at which a step costs twice as much
 _BEHIND = 3.0  # cost of a step behind the beginning of an arrow: motion begins there
 _PAINTED = 0.15  # cost of a step where the moving brush was: arrows reach farther there
@@ -168,11 +168,11 @@ def _weights(vectors: tuple[Vector, ...], picture: Floats, brushed: Floats, stil
     for number, vector in enumerate(vectors):
         start, way = np.array(vector[:2]) * size, np.array(vector[2:]) * size
         steps = np.linspace(0, 1, max(2, 2 * int(np.abs(way).max()) + 1))[:, np.newaxis]
-        cells = np.unique((start + steps * way).astype(int), axis=0)
-        cells = cells[((cells >= 0) & (cells < size)).all(axis=1)]
-        if not len(cells):  # an arrow that begins on the right or lower edge and points outwards
-            cells = (size - 1)[np.newaxis].clip(0, start.astype(int))
-        columns, rows = cells.T
+        cells = (start + steps * way).astype(int).clip(0, size - 1)
+        colours = picture[cells[:, 1], cells[:, 0]]
+        first = colours[: -(-len(cells) // 3), np.newaxis]
+        is_like = ((first - colours) ** 2).mean(axis=2).min(axis=0) <= (2 * _SIMILAR) ** 2
+        columns, rows = np.unique(cells[is_like], axis=0).T  # what the arrow crosses on its way does not move
         starts[number, rows, columns] = 0
         difference = np.full(shape, _FAR)
         for colour in picture[rows, columns]:

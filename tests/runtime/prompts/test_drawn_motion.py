@@ -47,6 +47,12 @@ def test_an_arrow_holds_where_it_was_drawn_and_ends_at_the_rock() -> None:
     assert not np.shares_memory(drawn, memory())
 
 
+def test_what_an_arrow_only_crosses_stays() -> None:
+    drawn = with_drawn_motion(memory(), Hints((Vector(0.3, 0.5, 0.5, 0.0),)), river(), everywhere(), RATE)
+    assert seen(drawn)[16, 20, 0] == pytest.approx(0.5 * 224 / RATE, rel=0.05)
+    assert np.abs(seen(drawn)[:, COLUMNS // 2 + 2 :]).max() < 0.05, "the rock on the other side"
+
+
 def test_nothing_drawn_changes_nothing() -> None:
     flow = memory(1, 2)
     assert with_drawn_motion(flow, Hints(), river(), everywhere(), RATE) is flow
