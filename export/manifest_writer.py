@@ -63,6 +63,7 @@ def build_manifest(
             "fps": str(fps),
             "colour": "bt709",
             "sharpness": config.model.sharpness,
+            "pace": config.model.pace,
         },
         "graphs": {
             "shapes": [

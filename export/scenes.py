@@ -1,8 +1,9 @@
-"""`python -m export scenes BUNDLE FILE.toml`: puts pictures, with masks of what may move, into a bundle."""
+"""`python -m export scenes BUNDLE FILE.toml`: puts pictures, masks of what may move and drawn motion into a bundle."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shutil
 import tomllib
@@ -14,12 +15,13 @@ from export.areas import are_areas, filled
 from export.folder_writer import atomic_folder
 from runtime.bundle.manifest import SCENE_NAME
 from runtime.bundle.reader import open_bundle, write_manifest
+from runtime.prompts.hints import to_hints
 from runtime.prompts.images import load_image, load_mask
 
 SIZE = (1920, 1080)  # of the pictures in a bundle
 FEATHER = 6  # pixels at 1280 x 720: standard deviation of the blur of a mask's edges
 _QUALITY = 84  # of JPEG
-_KEYS = {"name", "title", "picture", "credit", "licence", "moving", "areas", "feather"}
+_KEYS = {"name", "title", "picture", "credit", "licence", "moving", "areas", "feather", "hints"}
 EXAMPLE = """example of FILE.toml:
   [[scene]]
   name = "lake"
@@ -30,6 +32,7 @@ EXAMPLE = """example of FILE.toml:
   moving = "lake-mask.png"                # white where things may move; or, in fractions of the picture:
   areas = [[[0, 0.76], [1, 0.76], [1, 1], [0, 1]]]
   feather = 6                             # blur of the areas' edges in pixels at 1280 x 720
+  hints = "lake-hints.json"               # motion that was drawn on the page, over a frame of 16:9
 
 Pictures are cropped to 16:9 around their centre first. Scenes of the same name are replaced.
 """
@@ -39,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     scenes = argparse.ArgumentParser(
         prog="python -m export scenes",
-        description="Put pictures, with masks of what may move, into a bundle of schema 2.",
+        description="Put pictures, with masks of what may move and drawn motion, into a bundle of schema 2.",
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -79,7 +82,7 @@ def add_scenes(bundle: Path, file: Path, photos: Path) -> None:
             copy(path, folder / path.name)
         (folder / "scenes").mkdir(exist_ok=True)
         for name in names:
-            for old in (f"{name}.jpg", f"{name}-moving.png"):
+            for old in (f"{name}.jpg", f"{name}-moving.png", f"{name}-hints.json"):
                 (folder / "scenes" / old).unlink(missing_ok=True)
         value["scenes"] = [*kept, *(_write(folder, entry, photos) for entry in entries)]
         write_manifest(folder, value)
@@ -108,8 +111,9 @@ def _checked(entry: dict[str, Any], file: Path) -> dict[str, Any]:
         raise ValueError(f"{where} has a wrong name: use small letters, digits and -, at most 40")
     if "moving" in entry and "areas" in entry:
         raise ValueError(f"{where} has both moving and areas: leave one out")
-    if not isinstance(entry.get("moving", ""), str) or not isinstance(entry.get("feather", FEATHER), (int, float)):
-        raise ValueError(f"{where} has a wrong value: moving is a file, feather a number")
+    are_files = all(isinstance(entry.get(key, ""), str) for key in ("moving", "hints"))
+    if not are_files or not isinstance(entry.get("feather", FEATHER), (int, float)):
+        raise ValueError(f"{where} has a wrong value: moving and hints are files, feather a number")
     if not are_areas(entry.get("areas", [])):
         raise ValueError(f"{where} has a wrong area: give three points or more, each x and y from 0 to 1")
     return entry
@@ -134,4 +138,8 @@ def _write(folder: Path, entry: dict[str, Any], photos: Path) -> dict[str, str]:
     if mask is not None:
         scene["moving"] = f"scenes/{name}-moving.png"
         mask.resize((SIZE[0] // 4, SIZE[1] // 4), Image.Resampling.BOX).save(folder / scene["moving"], optimize=True)
+    if "hints" in entry:
+        scene["hints"] = f"scenes/{name}-hints.json"
+        hints = to_hints(photos / entry["hints"])
+        (folder / scene["hints"]).write_text(json.dumps(hints.to_json()) + "\n", encoding="ascii")
     return scene

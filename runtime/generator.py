@@ -77,6 +77,7 @@ class Generator(GeneratorInputs):
                 name=manifest.name,
                 open_text_encoder=open_text_encoder,
                 open_spare=opened.open_spare,
+                steps_per_s=float(manifest.frame.fps) * manifest.frame.pace,
             )
         super().__init__(manifest, conditioner, seed, renewal=renewal, folder=folder, clips=clips)
         self.width, self.height, self.fps = manifest.frame.width, manifest.frame.height, manifest.frame.fps

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Unpack
@@ -16,12 +15,13 @@ from runtime.bundle.manifest import Manifest
 from runtime.clips.endless import ClipReader
 from runtime.clips.playback import VARIETY
 from runtime.noise import check_seed
-from runtime.prompts.bundle_scenes import load_scene, scene_thumbnail
+from runtime.prompts.bundle_scenes import scene_thumbnail, with_scene
 from runtime.prompts.clip_scenes import clip_scene, endless_clip
 from runtime.prompts.clips import load_clip
 from runtime.prompts.conditioner import Conditioner
+from runtime.prompts.hints import Hints
 from runtime.prompts.images import FITS
-from runtime.prompts.scene import Prompt, PromptParts, Scene
+from runtime.prompts.scene import Prompt, PromptParts, Scene, only_hints
 from runtime.scenes.cross_fade import SceneTimeline
 from runtime.scenes.renewal import Renewal
 from runtime.step_inputs import StepInputs
@@ -104,6 +104,16 @@ class GeneratorInputs:
         return self._scenes.latest
 
     @property
+    def shown_scene(self) -> Scene | None:
+        """The waiting scene, else the one that plays, a renewal of `scene` included; None before the first frame."""
+        return self._scenes.shown
+
+    @property
+    def takes_hints(self) -> bool:
+        """Whether motion can be drawn over its scenes."""
+        return self._conditioner is not None and self._conditioner.takes_hints
+
+    @property
     def takes(self) -> tuple[str, ...]:
         """The kinds of prompt that it takes: "text", "image", "clip", "past", "seed"; or none."""
         roles = {"text": "text", "image": "image", "clip": "clip", "past": "clip", "seed": "noise"}
@@ -155,9 +165,8 @@ class GeneratorInputs:
         control, number = self._step_inputs.set_control(name, value)
         if control.target == "seed" and self._conditioner is not None:
             latest = self._scenes.latest
-            prompt = Prompt(seed=int(number))
-            if latest is not None:
-                prompt = replace(prompt, text=latest.text, vector=latest.vector)
+            text, vector = (None, None) if latest is None else (latest.text, latest.vector)
+            prompt = Prompt(seed=int(number), text=text, vector=vector)
             self._scenes.expect(self._conditioner.submit(prompt), self._to_frames(_SEED_CROSS_FADE_S))
 
     def check_control(self, name: str, value: float) -> None:
@@ -190,7 +199,7 @@ class GeneratorInputs:
             ahead_s: seconds until it is needed: for 3/4 of that time it is made only while the CPU is idle, which
                 hardly delays a frame. None if somebody waits for it: it then waits 2 s at most for idle moments.
             parts: see `PromptParts`; they can be combined if the generator takes them. Without any of them, the seed
-                decides.
+                decides. Hints alone make a scene of the picture that plays.
 
         Returns:
             A scene for `take`; it may be taken several times.
@@ -201,9 +210,25 @@ class GeneratorInputs:
             EngineError: the engine failed, or a package for text is missing.
         """
         is_playing, conditioner = self._frame_index > 0, self._require_conditioner()
+        shown = self._scenes.shown
+        if shown is not None and (hints := only_hints(parts)) is not None:
+            return self.redraw(shown, hints)
         if (clip := endless_clip(parts, self._clip_reader)) is not None:
             return conditioner.make(partial(clip_scene, clip, self._clip_reader, self.fit), in_background=is_playing)
         return conditioner.prepare(self._load(parts), in_background=is_playing, ahead_s=ahead_s)
+
+    def redraw(self, scene: Scene, hints: Hints) -> Scene:
+        """Make a scene of the same picture with other hints, in tens of milliseconds.
+
+        Args:
+            scene: made by `prepare`; it stays as it is.
+            hints: they replace the scene's own. Without any, a scene from a seed renews itself again.
+
+        Raises:
+            ValueError: the generator takes no hints.
+            EngineError: the engine failed.
+        """
+        return self._require_conditioner().redraw(scene, hints, in_background=self._frame_index > 0)
 
     def check(self, **parts: Unpack[PromptParts]) -> None:
         """Check a prompt as `prepare` does, including files and text, without making a scene.
@@ -213,7 +238,9 @@ class GeneratorInputs:
             BundleError: the files of the text encoder or of a scene are damaged.
             EngineError: a package for text is missing.
         """
-        if (clip := endless_clip(parts, self._clip_reader)) is None:
+        if only_hints(parts) is not None:
+            self._require_conditioner().check_drawable()
+        elif (clip := endless_clip(parts, self._clip_reader)) is None:
             self._load(parts)
         elif isinstance(clip, (str, Path)):
             load_clip(clip, 1, self.manifest.frame.width, self.manifest.frame.height)
@@ -272,18 +299,8 @@ class GeneratorInputs:
 
     def _load(self, parts: PromptParts) -> Prompt:
         conditioner = self._require_conditioner()
-        given = dict(parts)
-        if (name := parts.get("scene")) is not None:
-            if parts.get("image") is not None or parts.get("moving") is not None:
-                raise ValueError(f'the scene "{name}" has an image and a mask of its own: leave the others out')
-            given["image"], given["moving"] = load_scene(self._folder, self.manifest, name)
-        given.pop("scene", None)
-        past = given.pop("past", None)
-        if past is not None:
-            if given.get("clip") is not None:
-                raise ValueError("a clip and past are two clips to go on from: leave one out")
-            given["clip"] = past
-        return conditioner.load(**given, default_seed=self._seed)  # type: ignore[arg-type]
+        given = with_scene(parts, self._folder, self.manifest, conditioner.fit, takes_hints=conditioner.takes_hints)
+        return conditioner.load(**given, default_seed=self._seed)
 
     def _require_conditioner(self) -> Conditioner:
         if self._conditioner is None:

@@ -14,6 +14,7 @@ _MAX_FPS = 1000
 _MAX_SOUND_DELAY_MS = 2000
 _MAX_CUE_S = 10**9
 _MAX_CORES = 1024
+_MAX_SPEED = 2  # frame widths or heights in a second
 
 
 def read_sink(text: str) -> str:
@@ -93,6 +94,20 @@ def read_control(text: str) -> tuple[str, float]:
     if not name or not equals or not isfinite(number):
         raise argparse.ArgumentTypeError(f"got {text!r}, expected NAME=VALUE with a number, e.g. motion=0.5")
     return name, number
+
+
+def read_hint(text: str) -> tuple[float, float, float, float]:
+    """Return an arrow: x, y, and how far things move in a second, in shares of the frame."""
+    try:
+        x, y, dx, dy = map(float, text.strip("()[] ").split(","))
+    except ValueError:
+        x = y = dx = dy = float("nan")
+    if not (0 <= x <= 1 and 0 <= y <= 1 and abs(dx) <= _MAX_SPEED and abs(dy) <= _MAX_SPEED):  # for NaN, too
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, expected X,Y,DX,DY in shares of the frame, X and Y from 0 to 1, DX and DY from "
+            f"-{_MAX_SPEED} to {_MAX_SPEED}, e.g. 0.5,0.3,0,0.2: there, down by a fifth of the height in a second"
+        )
+    return x, y, dx, dy
 
 
 def read_cue(text: str) -> Cue:

@@ -13,6 +13,7 @@ from streaming.argument_values import (
     read_cue,
     read_dissolve,
     read_fps,
+    read_hint,
     read_milliseconds,
     read_seconds,
     read_seed,
@@ -45,11 +46,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         argv: arguments; None for the process's own.
 
     Returns:
-        bundle, image, clip, past, text, moving, scene, input, matte, behind, away, sound, fallback, midi, midi_map
-        (str or None), to (list of str or None), then (list of str), engine, precision, pixels, fit, adapt, preset,
-        encoder, log (str), seed (int or None), every, seconds, fps, sound_delay (Fraction or None), size ((width,
-        height) or None), cpu_share (float or None), dissolve (float), mirror, trust_engines, verbose (bool), control
-        (list of (name, value)), cue (list of Cue), map (list of ControlSource), osc, osc_out (UdpAddress or None).
+        bundle, image, clip, past, text, moving, hints, scene, input, matte, behind, away, sound, fallback, midi,
+        midi_map (str or None), to (list of str or None), then (list of str), engine, precision, pixels, fit, adapt,
+        preset, encoder, log (str), seed (int or None), every, seconds, fps, sound_delay (Fraction or None), size
+        ((width, height) or None), cpu_share (float or None), dissolve (float), mirror, trust_engines, verbose (bool),
+        control (list of (name, value)), hint (list of (x, y, dx, dy)), cue (list of Cue), map (list of ControlSource),
+        osc, osc_out (UdpAddress or None).
 
     Raises:
         ValueError: an argument is unknown or its value is bad; the message is one line.
@@ -83,6 +85,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--clip", metavar="FILE", help="video that plays on for ever with its own frames, without a visible loop")
     add("--past", metavar="FILE", help="video to go on from: its last frame is animated with its motion")
     add("--moving", metavar="FILE", help="mask of the picture: white where things may move, black where nothing does")
+    add(
+        "--hint",
+        action="append",
+        type=read_hint,
+        metavar="X,Y,DX,DY",
+        default=[],
+        help="what is at X,Y moves by DX,DY in a second, in shares of the frame; may be repeated",
+    )
+    add("--hints", metavar="FILE", help="motion that was drawn and saved on the page (JSON)")
     add(
         "--scene", metavar="NAME", help="a picture of the bundle; all: one after the other (the default, if it has any)"
     )

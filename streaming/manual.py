@@ -45,9 +45,12 @@ prompts:
   only without an image or past. With an image and a past, the past sets the
   motion of the image; both should show the same place. Without a prompt the
   bundle's scenes follow one another (--every); without scenes, or with --seed,
-  the seed decides. --moving says what of the picture may move. A scene from a
-  seed or a text changes over time as the bundle specifies; a scene from an
-  image, a clip or a past stays.
+  the seed decides. --moving says what of the picture may move. --hint draws an
+  arrow: --hint 0.5,0.3,0,0.2 lets what is in the middle, a third from the top,
+  fall by a fifth of the height in a second. --hints reads arrows and brushes
+  that were saved on the page. A scene with drawn motion keeps its picture. A
+  scene from a seed or a text changes over time as the bundle specifies; a scene
+  from an image, a clip or a past stays.
 
 live input:
   --input webcam, webcam:DEVICE, page, testcard, a video file, or an address
@@ -84,10 +87,11 @@ chains:
 
 cues:
   --cue SECONDS:KIND=VALUE changes the show at that time. KIND is text, image,
-  clip, past, seed or scene, or the name of a control. Cues for the same time
-  are one prompt; a seed alone keeps the text. A prompt is prepared in the
-  background, when the one before it has faded in or 2 s before it is due, and
-  fades in over --dissolve seconds.
+  clip, past, seed, scene or hints, or the name of a control. Hints alone change
+  the motion of the scene on air. Cues for the same time are one prompt; a seed
+  alone keeps the text. A prompt is prepared in the background, when the one
+  before it has faded in or 2 s before it is due, and fades in over --dissolve
+  seconds.
   Cues are checked before the show as far as possible. A cue that fails during
   the show, e.g. because its file is gone, is left out and reported in one
   line.

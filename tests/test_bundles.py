@@ -186,7 +186,7 @@ def test_every_scene_begins_with_its_picture_and_moves_where_it_may(cache: Path)
         assert len(scenes) >= 6
         for scene in scenes:
             assert scene.licence == "CC0-1.0"
-            picture, moving = load_scene(bundle, generator.manifest, scene.name)
+            picture, moving, _ = load_scene(bundle, generator.manifest, scene.name)
             assert moving is not None
             shown, mask = load_image(picture, 320, 180), load_mask(moving, 320, 180)[..., 0]
             generator.reset(seed=3)

@@ -53,6 +53,7 @@ class FrameSpec:
     colour: str
     fps_text: str  # as written: "30000/1001"
     sharpness: float = 1.0  # gain on the finest detail of a displaced picture (schema 2)
+    pace: float = 1.0  # how fast the memory's flow is played, at the default of the controls (schema 2)
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class SceneSpec:
         title: a few words.
         picture: its file.
         moving: file of the mask of what may move, or "".
+        hints: file of what was drawn over it, or "".
         credit, licence: of the picture.
     """
 
@@ -124,6 +126,7 @@ class SceneSpec:
     moving: str
     credit: str
     licence: str
+    hints: str = ""
 
 
 @dataclass(frozen=True)
@@ -249,14 +252,15 @@ def manifest_sha256(value: Mapping[str, Any]) -> str:
 
 
 def _parse_frame(fields: StrictJson, schema: int) -> FrameSpec:
-    keys = ("width", "height", "fps", "colour", *(("sharpness",) if schema > 1 else ()))
+    keys = ("width", "height", "fps", "colour", *(("sharpness", "pace") if schema > 1 else ()))
     frame = StrictJson(fields.get("frame"), "bundle.json: frame", keys)
     width, height = (frame.integer(key, 16, 4096) for key in ("width", "height"))
     if width % 2 or height % 2:
         raise BundleError(f"bundle.json: frame: width and height must be even, got {width} x {height}")
     text = frame.text("fps", r"[1-9][0-9]{0,8}(/[1-9][0-9]{0,8})?")
     sharpness = float(frame.number("sharpness", 0.5, 2)) if frame.has("sharpness") else 1.0
-    return FrameSpec(width, height, Fraction(text), frame.choice("colour", ("bt709",)), text, sharpness)
+    pace = float(frame.number("pace", 0.1, 10)) if frame.has("pace") else 1.0
+    return FrameSpec(width, height, Fraction(text), frame.choice("colour", ("bt709",)), text, sharpness, pace)
 
 
 def _parse_shapes(graphs: StrictJson) -> tuple[WorkShape, ...]:
@@ -299,7 +303,7 @@ def _parse_scenes(items: list[Any]) -> tuple[SceneSpec, ...]:
     scenes: list[SceneSpec] = []
     for index, item in enumerate(items):
         where = f"bundle.json: scenes[{index}]"
-        fields = StrictJson(item, where, ("name", "title", "picture", "moving", "credit", "licence"))
+        fields = StrictJson(item, where, ("name", "title", "picture", "moving", "hints", "credit", "licence"))
         scene = SceneSpec(
             name=fields.text("name", SCENE_NAME),
             title=fields.text("title", r".{1,100}"),
@@ -307,6 +311,7 @@ def _parse_scenes(items: list[Any]) -> tuple[SceneSpec, ...]:
             moving=check_path(fields.text("moving")) if fields.has("moving") else "",
             credit=fields.text("credit", r".{1,300}"),
             licence=fields.text("licence", r".{1,100}"),
+            hints=check_path(fields.text("hints")) if fields.has("hints") else "",
         )
         if scene.name == "all" or any(scene.name == other.name for other in scenes):
             raise BundleError(f'{where}: the name "{scene.name}" is taken; every scene needs its own, other than "all"')
@@ -362,7 +367,7 @@ def _check_whole(manifest: Manifest) -> None:
     """Check the parts of a manifest against each other."""
     needs = [("renewal", "noise")] if manifest.renewal is not None else []
     used = [item.file for item in manifest.golden]
-    used += [file for scene in manifest.scenes for file in (scene.picture, scene.moving) if file]
+    used += [file for scene in manifest.scenes for file in (scene.picture, scene.moving, scene.hints) if file]
     if manifest.text is not None:
         needs.append(("text", "text"))
         used += [manifest.text.tokenizer, manifest.text.vectors, manifest.text.scales]

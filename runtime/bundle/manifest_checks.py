@@ -33,10 +33,24 @@ def check_shapes(shapes: Sequence[tuple[GraphSpec, GraphSpec]], paint: GraphSpec
             raise BundleError("bundle.json: every step graph needs an output of the role moves")
         if condition.only_input("image") is None:
             raise BundleError("bundle.json: every condition graph needs an input of the role image")
+        _check_hints(condition)
         if _kinds(step) != _kinds(shapes[0][0]) or _kinds(condition) != _kinds(shapes[0][1]):
             raise BundleError("bundle.json: the graphs of all shapes must have the same tensors, but for their sizes")
     if paint is not None and (paint.only_input("noise") is None or not paint.outputs):
         raise BundleError("bundle.json: paint needs an input of the role noise and an output of the role picture")
+
+
+def _check_hints(condition: GraphSpec) -> None:
+    """Check that the cells of hints are squares of whole pixels."""
+    hints, image = condition.only_input("hints"), condition.only_input("image")
+    if hints is None or image is None:
+        return
+    (rows, columns), (height, width) = hints.shape[2:], image.shape[1:3]
+    if height % rows or width % columns or height // rows != width // columns:
+        raise BundleError(
+            f'bundle.json: condition input "{hints.name}" has {rows} rows and {columns} columns, expected squares of '
+            f"a picture of {width} x {height} pixels"
+        )
 
 
 def check_files(used: Sequence[str], files: Collection[str]) -> None:

@@ -11,6 +11,7 @@ from runtime.bundle.manifest import Manifest
 from runtime.bundle.strict_json import nearest
 from runtime.chaining.link import ChainLink
 from runtime.generator_inputs import FrameArray
+from runtime.prompts.hints import Hints
 from runtime.prompts.scene import PromptParts, Scene
 
 
@@ -53,6 +54,16 @@ class ChainInputs:
         return self._links[0].generator.scene
 
     @property
+    def shown_scene(self) -> Scene | None:
+        """The first link's scene that waits or plays; see `GeneratorInputs.shown_scene`."""
+        return self._links[0].generator.shown_scene
+
+    @property
+    def takes_hints(self) -> bool:
+        """Whether motion can be drawn over the first link's scenes."""
+        return self._links[0].generator.takes_hints
+
+    @property
     def fit(self) -> str:
         """How pictures of another shape fit the first link's frame."""
         return self._links[0].generator.fit
@@ -77,6 +88,10 @@ class ChainInputs:
     def prepare(self, *, ahead_s: float | None = None, **parts: Unpack[PromptParts]) -> Scene:
         """Make a scene of the first link without playing it; see `Generator.prepare`."""
         return self._links[0].generator.prepare(ahead_s=ahead_s, **parts)
+
+    def redraw(self, scene: Scene, hints: Hints) -> Scene:
+        """Make a scene of the first link with the same picture and other hints; see `Generator.redraw`."""
+        return self._links[0].generator.redraw(scene, hints)
 
     def check(self, **parts: Unpack[PromptParts]) -> None:
         """Check a prompt without making a scene; see `Generator.check`."""

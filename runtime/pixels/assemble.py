@@ -18,6 +18,7 @@ from runtime.bundle.reader import Bundle
 from runtime.bundle.tensors import GraphSpec, TensorSpec
 from runtime.errors import BundleError
 from runtime.pixels.planes import SHARP, padded_shape
+from runtime.pixels.scene_session import KEPT, kept_inputs
 from runtime.pixels.stage import PREFIX, build_pixel_stage, plane_sets
 
 MIN_SIDE, MAX_SIDE = 16, 4096  # pixels of a frame
@@ -133,7 +134,8 @@ def _scene_spec(manifest: Manifest, condition: GraphSpec, width: int, height: in
         for item in plane_sets(width, height, pixels)
         for ending in ("", SHARP)
     )
-    return GraphSpec(condition.file, tuple(inputs), (*condition.outputs, *planes))
+    kept = tuple(replace(item, name=KEPT + item.name, role="kept", of=()) for item in kept_inputs(condition))
+    return GraphSpec(condition.file, tuple(inputs), (*condition.outputs, *planes, *kept))
 
 
 def _with_pixel_stage(

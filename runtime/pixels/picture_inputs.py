@@ -17,8 +17,9 @@ class PictureInputs:
     """The pictures of the two scenes that a step graph knows; for one thread.
 
     Pictures are blended here, not in the graph: that takes as long as sampling one of them, and only while it is
-    needed. The first frame of a scene that is cut to shows the picture itself. Displaced pictures lose detail, so it
-    then becomes its sharpened copy; a scene that fades in is sharpened from the start.
+    needed. Two scenes of one picture, whose motion was drawn again, need no blending. The first frame of a scene that
+    is cut to shows the picture itself. Displaced pictures lose detail, so it then becomes its sharpened copy; a scene
+    that fades in is sharpened from the start.
 
     Args:
         step: the step graph; without inputs of the role `picture`, nothing is written.
@@ -28,7 +29,7 @@ class PictureInputs:
         self._names = [item.name for item in step.inputs_of("picture")]
         self._sides: dict[str, Planes] = {}
         self._cut_side, self._age = "", 0  # the side that was cut to, and how many frames ago
-        self._shown = ""  # the side that is written with its sharpened copy alone, or ""
+        self._shown = ""  # the side that is written with its sharpened copy alone, "both" if they are one, or ""
         self._scratch: dict[str, npt.NDArray[np.float32]] = {}
 
     def write(self, move: SceneMix, session: StepRunner) -> None:
@@ -43,12 +44,15 @@ class PictureInputs:
                 self._cut_side, self._age = move.side, 0
         if not playing:
             self._cut_side = ""
+        one, two = self._sides.get("a", {}), self._sides.get("b", {})
+        if not playing and all(one.get(key) is two.get(key) for key in _keys(self._names)):
+            playing = "both"
         if playing and self._shown == playing:
             return
         sharpened = min(1.0, self._age / SHARPENING) if playing == self._cut_side else 1.0
         for name in self._names:
             if playing:
-                planes = self._sides[playing]
+                planes = self._sides["a" if playing == "both" else playing]
                 self._write(name, planes[name], planes[name + SHARP], sharpened, session)
             else:
                 self._write(name, self._sides["a"][name + SHARP], self._sides["b"][name + SHARP], move.mix, session)

@@ -5,17 +5,38 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from runtime.bundle.tensors import GraphSpec
+from runtime.bundle.tensors import GraphSpec, TensorSpec
 from runtime.engines.engine import Array, Session
 from runtime.pixels.planes import SHARP, to_planes
-from runtime.pixels.stage import PlaneSet
+from runtime.pixels.stage import PREFIX, PlaneSet
 from runtime.prompts.images import load_image
+
+KEPT = f"{PREFIX}kept."  # begin of the names of what is kept of a scene, so that its motion can be drawn again
+FLOW = "flow"  # slot of the memory that says how things move steadily, and how free they are (docs/bundle.md)
+
+
+def kept_inputs(condition: GraphSpec) -> tuple[TensorSpec, ...]:
+    """Return the inputs of a condition graph, at its work size, from which motion is drawn again.
+
+    All of them if the graph reads hints itself; those that `with_drawn_motion` needs if it has a memory `FLOW`; else
+    none, and no motion can be drawn.
+    """
+    if condition.only_input("hints") is not None:
+        return tuple(item for item in condition.inputs if item.role != "hints")
+    image = condition.only_input("image")
+    for item in condition.outputs:
+        if image is not None and item.name == FLOW and item.dtype == "float32" and item.shape[:2] == (1, 3):
+            (height, width), (rows, columns) = image.shape[1:3], item.shape[2:]
+            if (height % rows, width % columns, height // rows) == (0, 0, width // columns):
+                return tuple(item for item in condition.inputs if item.role in ("image", "moving"))
+    return ()
 
 
 class SceneSession:
     """A condition graph that reads and makes pictures of the frame's size; a `Session`.
 
-    Its picture is the given image, else the last frame of the given clip, else one that is made up.
+    Its picture is the given image, else the last frame of the given clip, else one that is made up. If the outputs of
+    `kept_inputs` of an earlier run are written, the next run is of the condition graph alone, on these.
 
     Args:
         spec: its own tensors, at the frame's size.
@@ -39,14 +60,26 @@ class SceneSession:
         self._sharpness = sharpness
         self._values: dict[str, Array] = {item.name: np.zeros(item.shape, item.dtype) for item in spec.inputs}
         self._results: dict[str, Array] = {}
+        self._kept: dict[str, Array] = {}
 
     def write(self, name: str, value: Array) -> None:
-        """Set an input."""
-        self._values[name] = value
+        """Set an input, or what an earlier run has kept."""
+        if name.startswith(KEPT):
+            self._kept[name.removeprefix(KEPT)] = value
+        else:
+            self._values[name] = value
 
     def run(self) -> None:
         """Choose or make the picture, and run the condition graph on a small copy of it."""
+        kept, self._kept = self._kept, {}
+        if kept:
+            for item in self._graph.inputs:
+                self._condition.write(item.name, kept.get(item.name, self._values[item.name]))
+            self._condition.run()
+            self._results = {item.name: self._condition.read(item.name) for item in self._graph.outputs}
+            return
         picture = self._picture()
+        small: dict[str, Array] = {}
         for item in self._graph.inputs:
             value = self._values[item.name]
             if item.role == "image":
@@ -56,8 +89,10 @@ class SceneSession:
             elif item.role == "moving":
                 value = squeezed(value[0], *item.shape[1:3])[np.newaxis]
             self._condition.write(item.name, value)
+            small[item.name] = value
         self._condition.run()
         self._results = {item.name: self._condition.read(item.name) for item in self._graph.outputs}
+        self._results |= {KEPT + item.name: small[item.name] for item in kept_inputs(self._graph)}
         self._results |= to_planes(picture, self._planes)
         moving = next((self._values[item.name][0, ..., 0] for item in self._spec.inputs_of("moving")), None)
         sharp = sharpened(picture, self._sharpness, moving)

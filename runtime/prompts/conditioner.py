@@ -6,19 +6,23 @@ import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from types import MappingProxyType
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from runtime.bundle.tensors import GraphSpec
+from runtime.bundle.tensors import GraphSpec, TensorSpec
 from runtime.engines.engine import Array, Session
 from runtime.engines.shared_session import SharedSession
 from runtime.errors import EngineError
 from runtime.noise import CODES, check_seed, normals
+from runtime.pixels.scene_session import FLOW, KEPT
+from runtime.pixels.stage import PREFIX
 from runtime.prompts.background import BackgroundThread
 from runtime.prompts.clips import load_clip
+from runtime.prompts.hinted_scenes import drawn_over, raster_for, read_only
+from runtime.prompts.hints import Hints
 from runtime.prompts.images import load_image, load_mask
 from runtime.prompts.scene import Picture, Prompt, Scene
 from runtime.prompts.text_encoder import TextEncoder
@@ -39,6 +43,7 @@ class Conditioner:
         open_spare: opens another session of the graph, or None. With it, scenes are made by a thread that runs only
             while the CPU is idle, which never delays a frame; if that takes too long, the spare session makes them.
         idle_timeout_s: how long a caller waits for the idle thread before the spare session is used.
+        steps_per_s: how often a second things move by the flow of a scene, for hints.
     """
 
     def __init__(
@@ -50,8 +55,10 @@ class Conditioner:
         open_text_encoder: Callable[[], TextEncoder] | None = None,
         open_spare: Callable[[], Session] | None = None,
         idle_timeout_s: float = _IDLE_TIMEOUT_S,
+        steps_per_s: float = 30.0,
     ) -> None:
         self.fit = "cover"
+        self._steps_per_s = steps_per_s
         self._graph = graph
         self._first = SharedSession(session, graph)
         self._open_spare = open_spare
@@ -66,6 +73,7 @@ class Conditioner:
         # What waits long for idle moments has threads of its own: scenes that are needed later, and renewals.
         self._later: BackgroundThread[Scene] = BackgroundThread()
         self._ahead: BackgroundThread[Scene] = BackgroundThread()
+        self._drawing: BackgroundThread[Scene] = BackgroundThread()  # waits for no other scene
         self._idle: BackgroundThread[dict[str, Array]] = BackgroundThread(only_idle=True)
         self._closing: Future[dict[str, Array]] = Future()  # done once `close` was called
 
@@ -78,6 +86,7 @@ class Conditioner:
         seed: int | None = None,
         default_seed: int = 0,
         moving: Picture | None = None,
+        hints: Hints | None = None,
     ) -> Prompt:
         """Check a prompt, read its files and encode its text.
 
@@ -88,6 +97,7 @@ class Conditioner:
             seed: of the content code; None for `default_seed`.
             default_seed: used if no seed was given and the graph takes noise.
             moving: path or uint8 (h, w) array of a mask of what may move, or None.
+            hints: motion that the user has drawn, or None.
 
         Returns:
             The prompt; it shares no memory with the arguments.
@@ -112,7 +122,39 @@ class Conditioner:
             if (tensor := self._graph.only_input("moving")) is None:
                 raise ValueError(f"{self._name} takes no mask of what may move: leave it out")
             mask = load_mask(moving, tensor.shape[2], tensor.shape[1], self.fit)
-        return Prompt(pixels, frames, text, vector, used_seed if self._takes("seed") else None, mask)
+        if hints is not None:
+            self.check_drawable()
+        used_hints = Hints() if hints is None else hints
+        return Prompt(pixels, frames, text, vector, used_seed if self._takes("seed") else None, mask, used_hints)
+
+    @property
+    def takes_hints(self) -> bool:
+        """Whether motion can be drawn over its scenes."""
+        return any(item.role == "kept" for item in self._graph.outputs)
+
+    def check_drawable(self) -> None:
+        """Raise ValueError if no motion can be drawn over its scenes."""
+        if not self.takes_hints:
+            raise ValueError(f"{self._name} takes no hints: its motion cannot be drawn, leave them out")
+
+    def redraw(self, scene: Scene, hints: Hints, *, in_background: bool) -> Scene:
+        """Make a scene of the same picture with other hints; blocks for tens of milliseconds.
+
+        Args:
+            scene: made by a conditioner of the same graph.
+            hints: they replace the scene's own.
+            in_background: whether frames are being made, so that this must run at a low priority.
+
+        Raises:
+            EngineError: the engine failed.
+            ValueError: the graph takes no hints, or this object is closed.
+        """
+        self.check_drawable()
+        if scene.clip is not None:
+            raise ValueError("a clip plays with its own motion, none can be drawn over it: choose a picture")
+        if not in_background:
+            return self._redraw(scene, hints)
+        return self._drawing.submit(lambda: self._redraw(scene, hints)).result()
 
     def prepare(self, prompt: Prompt, *, in_background: bool, ahead_s: float | None = None) -> Scene:
         """Make a scene.
@@ -186,7 +228,7 @@ class Conditioner:
         """Wait for the current run, then free the sessions; waiting renewals are cancelled."""
         if not self._closing.done():
             self._closing.set_result({})
-        for thread in (self._background, self._later, self._ahead):
+        for thread in (self._background, self._later, self._ahead, self._drawing):
             thread.close()
         if self._idle.close(
             self._idle_timeout_s
@@ -255,17 +297,37 @@ class Conditioner:
         inputs: dict[str, Array] = {}
         for tensor in self._graph.inputs:
             inputs[tensor.name] = np.zeros(tensor.shape, tensor.dtype)
-            if (content := values.get(tensor.role)) is not None:
+            if tensor.role == "hints":
+                inputs[tensor.name] = raster_for(self._graph, prompt.hints, self._steps_per_s)
+            elif (content := values.get(tensor.role)) is not None:
                 inputs[tensor.name] = content[np.newaxis]
             elif tensor.role == "moving" or (tensor.role == "mask" and tensor.of[0] in given):
                 inputs[tensor.name] = np.full(tensor.shape, 255, np.uint8)
             elif tensor.role == "given":
                 inputs[tensor.name] = np.array([[name in given for name in tensor.of]], np.float32)
         tensors = evaluate(inputs)
-        for array in tensors.values():
-            array.flags.writeable = False
-        is_from_seed = prompt.image is None and prompt.clip is None
-        return Scene(MappingProxyType(tensors), prompt.seed if is_from_seed else None, prompt.text, prompt.vector)
+        kept = {name.removeprefix(KEPT): tensors.pop(name) for name in [*tensors] if name.startswith(KEPT)}
+        if kept and FLOW in tensors:
+            kept[FLOW] = tensors[FLOW]
+        seed = prompt.seed if prompt.image is None and prompt.clip is None else None
+        scene = Scene(read_only(tensors), seed, prompt.text, prompt.vector, kept=read_only(kept))
+        return drawn_over(scene, prompt.hints, self._graph, self._steps_per_s)
+
+    def _redraw(self, scene: Scene, hints: Hints) -> Scene:
+        """Make a scene from what is kept of another one."""
+        if (tensor := self._graph.only_input("hints")) is None:
+            return drawn_over(scene, hints, self._graph, self._steps_per_s)
+        inputs = {KEPT + name: value for name, value in scene.kept.items() if name != FLOW}
+        inputs[tensor.name] = raster_for(self._graph, hints, self._steps_per_s)
+        memories = self._first.evaluate(inputs, [item.name for item in self._memories])
+        kept = {**scene.kept, **{name: value for name, value in memories.items() if name == FLOW}}
+        made = replace(scene, tensors=read_only({**scene.tensors, **memories}), kept=read_only(kept))
+        return drawn_over(made, hints, self._graph, self._steps_per_s)
+
+    @property
+    def _memories(self) -> list[TensorSpec]:
+        """The memories that the condition graph itself makes, without the planes of the picture."""
+        return [item for item in self._graph.outputs if item.role == "memory" and not item.name.startswith(PREFIX)]
 
 
 def _either(kinds: list[str]) -> str:

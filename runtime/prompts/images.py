@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from runtime.prompts.hints import Hints
+
 if TYPE_CHECKING:  # Pillow takes 30 ms to import
     from PIL.Image import Image as Picture
 
@@ -129,6 +131,22 @@ def fit(picture: Picture, width: int, height: int, how: str = "cover") -> npt.ND
             (width, height), Image.Resampling.LANCZOS, box=_centre_box(picture.size, width / height)
         )
     return np.array(picture, np.uint8)
+
+
+def place_hints(hints: Hints, size: tuple[int, int], width: int, height: int, how: str = "cover") -> Hints:
+    """Return hints that were drawn over a picture as hints for the frame that it is fitted to.
+
+    Args:
+        hints: in shares of the picture.
+        size: (width, height) of the picture.
+        width, height: of the frame.
+        how: one of `FITS`.
+    """
+    if how == "cover":
+        left, top, right, bottom = _centre_box(size, width / height)
+        return hints.placed(left / size[0], top / size[1], (right - left) / size[0], (bottom - top) / size[1])
+    inner, corner = _inside(size, width, height)
+    return hints.placed(-corner[0] / inner[0], -corner[1] / inner[1], width / inner[0], height / inner[1])
 
 
 def check_pixels(width: int, height: int) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from runtime.bundle.tensors import GraphSpec
 from runtime.clips.endless import EndlessClip
 from runtime.engines.engine import Array
 from runtime.pixels.planes import SHARP
+from runtime.prompts.hints import Hints, to_hints
 
 Picture = str | Path | npt.NDArray[np.uint8]
 
@@ -32,7 +33,10 @@ class PromptParts(TypedDict, total=False):
         seed: of the content code, [0, 2**64); by default the generator's own.
         moving: mask of what may move: a path, or a uint8 (h, w) array of any size, white where things may move; fitted
             like an image. By default everything may.
-        scene: name of one of the manifest's scenes; it stands for its image and its mask.
+        scene: name of one of the manifest's scenes; it stands for its image, its mask and, unless others are given, its
+            hints.
+        hints: motion that the user draws: `Hints`, an object in their JSON form, or the path of a JSON file. Alone they
+            replace those of the playing scene, whose picture stays. A scene with hints does not renew itself.
     """
 
     image: Picture | None
@@ -42,6 +46,18 @@ class PromptParts(TypedDict, total=False):
     seed: int | None
     moving: Picture | None
     scene: str | None
+    hints: Hints | str | Path | Mapping[str, Any] | None
+
+
+def only_hints(parts: PromptParts) -> Hints | None:
+    """Return the hints of a prompt that has nothing else; None if it has more, or none.
+
+    Raises:
+        ValueError: a value is wrong, or a file cannot be read.
+    """
+    given = {name for name, value in parts.items() if value is not None}
+    hints = parts.get("hints")
+    return to_hints(hints) if given == {"hints"} and hints is not None else None
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,6 +71,7 @@ class Prompt:
         vector: of the text, float32 (D,).
         seed: of the content code; None if the graph takes no noise.
         moving: uint8 (H, W, 1) of the frame's size, 255 where things may move; None for everywhere.
+        hints: motion that the user draws.
     """
 
     image: npt.NDArray[np.uint8] | None = None
@@ -63,6 +80,7 @@ class Prompt:
     vector: npt.NDArray[np.float32] | None = None
     seed: int | None = None
     moving: npt.NDArray[np.uint8] | None = None
+    hints: Hints = Hints()  # noqa: RUF009 - it never changes
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +93,8 @@ class Scene:
             clip, which is not renewed.
         text: the text it was made from, or None; renewals keep it.
         vector: of the text, float32 (D,), read-only; or None.
+        hints: motion that the user has drawn.
+        kept: what `Conditioner.redraw` needs to draw it again; empty if the bundle takes no hints.
         clip: a clip that plays instead of an animated picture; there are no tensors then.
     """
 
@@ -82,7 +102,14 @@ class Scene:
     seed: int | None
     text: str | None = None
     vector: npt.NDArray[np.float32] | None = None
+    hints: Hints = Hints()  # noqa: RUF009 - it never changes
+    kept: Mapping[str, Array] = field(default_factory=dict, repr=False)
     clip: EndlessClip | None = None
+
+    @property
+    def renews(self) -> bool:
+        """Whether it may renew itself: it was made from a seed, and nothing was drawn over its picture."""
+        return self.seed is not None and not self.hints
 
     def is_for(self, step: GraphSpec) -> bool:
         """Return whether a step graph has exactly these slots, or a clip's frames are like its frames."""

@@ -51,6 +51,7 @@ class SceneTimeline:
         self._waiting: tuple[Scene, int] | None = None
         self._expected: tuple[Future[Scene], int] | None = None
         self._first: Scene | None = None  # the playing scene before its renewals, for `rewind`
+        self._begun: Scene | None = None  # the scene that plays or fades in, a renewal included
         self._playing = ""  # the side that plays, or that fades out
         self._frames = 0  # length of the current cross-fade
         self._frames_left = 0
@@ -66,6 +67,12 @@ class SceneTimeline:
         """The waiting scene, else the playing one (before its renewals), else None."""
         with self._lock:
             return self._waiting[0] if self._waiting is not None else self._first
+
+    @property
+    def shown(self) -> Scene | None:
+        """The waiting scene, else the one that plays or fades in, which may be a renewal; else None."""
+        with self._lock:
+            return self._waiting[0] if self._waiting is not None else self._begun
 
     def take(self, scene: Scene, frames: int) -> None:
         """Fade a scene in from the next frame on, or after the current cross-fade.
@@ -132,7 +139,7 @@ class SceneTimeline:
             self._waiting = (first, 0) if keep and first is not None else None
             if not keep:
                 self._drop_expected()
-            self._first = None
+            self._first = self._begun = None
             self._playing, self._frames, self._frames_left = "", 0, 0
 
     def _begin(self) -> Scene | None:
@@ -141,12 +148,14 @@ class SceneTimeline:
             scene, frames = waiting
             if self._renewal is not None:
                 self._renewal.stop()
-                if scene.seed is not None:
+                if scene.renews:
                     self._renewal.start(scene)
         elif self._renewal is not None and self._renewal.is_due:
             scene, frames = self._renewal.collect(), self._renewal.dissolve_frames
         else:
             return None
+        with self._lock:
+            self._begun = scene
         self._frames = self._frames_left = max(frames, 1)
         return scene
 
@@ -160,11 +169,11 @@ class SceneTimeline:
                 expected = None
             self._waiting = None
             if waiting is not None:
-                self._first = waiting[0]
+                self._first = self._begun = waiting[0]
         if expected is not None:
             waiting = (expected[0].result(), expected[1])
             with self._lock:
-                self._first = waiting[0]
+                self._first = self._begun = waiting[0]
         return waiting
 
     def _drop_expected(self) -> None:

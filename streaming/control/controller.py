@@ -14,11 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from runtime.bundle.controls import ControlSpec
 from runtime.prompts.background import BackgroundThread
+from runtime.prompts.hints import Hints
 from streaming.control.controls import ControlHolder, describe_controls, find_holder
 from streaming.control.cues import CueEntry, to_label, with_text
+from streaming.control.drawing import Drawing
 from streaming.control.timed_cues import FAILURES, TimedCues, to_line
 
 if TYPE_CHECKING:
+    from runtime import Scene
     from runtime.chain import FrameSource
     from streaming.show.presenter import Presenter
 
@@ -57,6 +60,8 @@ class ShowController(TimedCues):
         self._entries: dict[int, CueEntry] = {}
         self._numbers = count(1)
         self._on_air = ""
+        self._scene_on_air = ""  # its name, if it is one of the bundle's
+        self._drawing = Drawing()
         self._thumbnails: dict[str, bytes] = {}
         self._thumbnail_lock = threading.Lock()  # one at a time
 
@@ -69,7 +74,9 @@ class ShowController(TimedCues):
         """
         with self._lock:
             self._generator = generator
-            self._on_air = label or self._on_air
+            if label:
+                self._on_air = label
+                self._scene_on_air = label if label in {scene.name for scene in generator.manifest.scenes} else ""
         self._notify()
 
     def close(self) -> None:
@@ -92,10 +99,13 @@ class ShowController(TimedCues):
                 "scenes": [],
                 "cues": [],
                 "on_air": "",
+                "hints": None,
+                "saved": [],
                 "input": None,
                 "person": None,
                 "behind": None,
             }
+        shown = generator.shown_scene
         return {
             "is_ready": True,
             "takes": list(generator.takes),
@@ -103,6 +113,8 @@ class ShowController(TimedCues):
             "scenes": [{"name": scene.name, "title": scene.title} for scene in generator.manifest.scenes],
             "cues": entries,
             "on_air": on_air,
+            "hints": None if not generator.takes_hints or shown is None else shown.hints.to_json(),
+            "saved": self._drawing.saved,
             "input": None if self.input is None else self.input.to_json(),
             "person": None if self.presenter is None else self.presenter.person,
             "behind": None if self.presenter is None else self.presenter.to_json(),
@@ -172,8 +184,8 @@ class ShowController(TimedCues):
         """Check a prompt and begin to prepare its scene in the background.
 
         Args:
-            parts: text, image, clip, past, seed or scene, as `Generator.prepare` takes them; at least one. A seed alone
-                keeps the text on air.
+            parts: text, image, clip, past, seed or scene, as `Generator.prepare` takes them; at least one, and
+                optionally hints. A seed keeps the text on air, and a scene the hints that were saved for it.
             label: name of the cue; "" for its text or seed.
             take_s: seconds of the cross-fade if it is taken as soon as it is ready; None to wait for `take`.
 
@@ -186,7 +198,7 @@ class ShowController(TimedCues):
             NotReadyError: the show has not begun.
         """
         generator = self._ready()
-        if not parts:
+        if not parts.keys() - {"hints"}:
             raise ValueError(f"a scene needs at least one of: {', '.join(generator.takes)}")
         generator.check(**parts)
         with self._lock:
@@ -262,6 +274,62 @@ class ShowController(TimedCues):
             raise ValueError("with --matte only the person of the input is shown, not its whole picture")
         return self.prepare({"image": self.input.picture()}, label="live input", take_s=take_s)
 
+    def draw(self, hints: Hints, dissolve_s: float = 0.5) -> dict[str, Any]:
+        """Replace what is drawn over the scene on air, and cross-fade to its new motion.
+
+        Scenes in turn end, as if somebody had chosen the one on air.
+
+        Args:
+            hints: none for the scene's own motion.
+            dissolve_s: length of the cross-fade, 0 (a cut) to 3600 seconds.
+
+        Returns:
+            `hints`, as in `state`.
+
+        Raises:
+            ValueError: the bundle takes no hints, the length is out of range, or the scene changes all the time.
+            EngineError: the engine failed.
+            NotReadyError: the show has not begun.
+        """
+
+        def take(base: Scene, drawn: Scene) -> bool:
+            with self._lock:
+                generator = self._ready()
+                if generator.shown_scene is not base:
+                    return False
+                generator.take(drawn, dissolve_s=dissolve_s)
+                if self._cycle is not None:
+                    self._cycle, self._timed = None, []
+                return True
+
+        self._drawing.draw(self._ready, hints, take)
+        self._notify()
+        return {"hints": self.state()["hints"]}
+
+    def save_hints(self) -> dict[str, Any]:
+        """Keep what is drawn over the scene on air: who chooses the scene again, during this show, gets it again.
+
+        Returns:
+            `hints`, as in `state`.
+
+        Raises:
+            ValueError: the bundle takes no hints, or no scene is shown.
+            NotReadyError: the show has not begun.
+        """
+        generator = self._ready()
+        with self._lock:
+            shown, name = generator.shown_scene, self._scene_on_air
+            if shown is None or not generator.takes_hints:
+                raise ValueError(f"nothing can be drawn over the scenes of {generator.manifest.name}")
+            if name:
+                self._drawing.save(name, shown.hints)
+            for entry in self._entries.values():
+                is_same = bool(name) and entry.parts.keys() == {"scene"} and entry.parts["scene"] == name
+                if entry.scene is not None and (entry.state == "on air" or is_same):
+                    entry.scene = shown
+        self._notify()
+        return {"hints": self.state()["hints"]}
+
     def set_behind(self, what: str) -> dict[str, Any]:
         """Choose what is behind the person: show, blur, green, a colour as RRGGBB, or the picture of --behind.
 
@@ -313,7 +381,8 @@ class ShowController(TimedCues):
                 assert self.input is not None, "checked before the show"
                 parts = {**parts, "image": self.input.picture()}
             left_s = 0.0 if entry.number else float(entry.at_s - self._now_s)
-            scene = generator.prepare(ahead_s=left_s if left_s > 0 else None, **with_text(parts, generator.text))
+            parts = self._drawing.with_saved(with_text(parts, generator.text))
+            scene = generator.prepare(ahead_s=left_s if left_s > 0 else None, **parts)
             with self._lock:
                 entry.scene, entry.state = scene, "ready"
                 if scene.clip is not None:
@@ -332,10 +401,13 @@ class ShowController(TimedCues):
         entry.take_s = None
         if entry.number and self._cycle is not None:  # somebody chose it; only scenes of the sequence are timed
             self._cycle, self._timed = None, []
+        if entry.is_drawn:  # the scene on air stays
+            return
         for other in self._entries.values():
             if other.state == "on air":
                 other.state = "ready"
         entry.state, self._on_air, entry.has_been_on_air = "on air", entry.label, True
+        self._scene_on_air = entry.parts.get("scene") or ""
 
     def _make_room(self) -> None:
         """Drop the oldest cue that has been on air, else the oldest that has failed."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from runtime import Scene
 
-PARTS = ("text", "image", "clip", "past", "seed", "scene")  # of a prompt; every other kind of cue is a control
+PARTS = ("text", "image", "clip", "past", "seed", "scene", "hints")  # of a prompt; other kinds of cues are controls
 LIVE = "input"  # as an image: the current picture of the live input
 MAX_TEXT = 2000  # characters
 MAX_SEED = 2**64 - 1
@@ -52,6 +52,11 @@ class CueEntry:
     def is_live(self) -> bool:
         """Whether it needs the picture that the live input shows when it is prepared."""
         return isinstance(self.parts.get("image"), str) and self.parts["image"] == LIVE
+
+    @property
+    def is_drawn(self) -> bool:
+        """Whether it has hints alone: they change the motion of the scene that is on air when it is prepared."""
+        return self.parts.keys() == {"hints"}
 
     def to_json(self) -> dict[str, Any]:
         """Return what the page and the HTTP API show."""
@@ -93,9 +98,10 @@ def to_label(parts: Mapping[str, Any]) -> str:
         for part in ("scene", "image", "clip", "past", "text")
         if (value := parts.get(part)) is not None
     ]
-    return ", ".join(words) or f"seed {parts['seed']}"
+    return ", ".join(words) or ("drawn motion" if parts.keys() == {"hints"} else f"seed {parts['seed']}")
 
 
 def with_text(parts: Mapping[str, Any], text: str | None) -> dict[str, Any]:
     """Return a prompt that keeps the text on air if it holds a seed alone."""
-    return {**parts, "text": text} if parts.keys() == {"seed"} and text is not None else dict(parts)
+    is_seed = parts.keys() - {"hints"} == {"seed"}
+    return {**parts, "text": text} if is_seed and text is not None else dict(parts)

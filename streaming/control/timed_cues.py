@@ -177,12 +177,13 @@ class TimedCues(ABC):
         self._say(f"the cue at {float(at_s):g} s is left out: {error}")
 
     def _prepare_timed(self, *, is_due: bool = False) -> None:
-        """Begin to prepare the next timed prompt if it is time; one that needs the live input only when it is due."""
+        """Begin to prepare the next timed prompt if it is time; one that needs what is on air only when it is due."""
         with self._lock:
             if not self._timed or self._timed[0].state != "waiting":
                 return
             entry = self._timed[0]
-            is_time = self._now_s >= min(self._busy_s, entry.at_s - PREPARING_S) and not entry.is_live
+            is_time = self._now_s >= min(self._busy_s, entry.at_s - PREPARING_S)
+            is_time = is_time and not entry.is_live and not entry.is_drawn
             if is_due or is_time:
                 self._timed_background.submit(lambda: self._make_timed(entry))
                 entry.state = "preparing"

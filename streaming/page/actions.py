@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from runtime.prompts.hints import Hints
 from streaming.control.controller import ShowController
 from streaming.control.cues import MAX_DISSOLVE_S, MAX_SEED, MAX_TEXT
 
@@ -20,7 +21,7 @@ class ActionField:
 
     Args:
         name: its key.
-        type: in JSON: "number", "integer" or "string".
+        type: in JSON: "number", "integer" or "string"; "object" for hints.
         description: for people.
         minimum: the lowest value; of a string, the fewest characters.
         maximum: the highest value; of a string, the most characters.
@@ -44,6 +45,8 @@ class ActionField:
         Raises:
             ValueError: it has another type, is out of range, or is not valid Unicode.
         """
+        if self.type == "object":
+            return Hints.from_json(value)
         if self.type == "string" and isinstance(value, str):
             if not is_text(value):
                 raise ValueError(f"{self.name} holds half of a surrogate pair, got {_shorten(value)}")
@@ -137,12 +140,13 @@ _SEED = ActionField(
     "seed", "integer", "the same seed gives the same scene; alone it keeps the text on air", 0, MAX_SEED
 )
 _SCENE = ActionField("scene", "string", "one of the bundle's scenes", 1, 40)
+_HINTS = ActionField("hints", "object", "arrows and strokes over the picture; see docs/control.md", 0, 0)
 _DISSOLVE = ActionField("dissolve_s", "number", "length of the cross-fade in seconds; 0 cuts", 0, MAX_DISSOLVE_S, 1.0)
 _CUE = ActionField("cue", "integer", "the cue's id", 0, 2**53, is_required=True, is_in_path=True)
 
 
 def _parts(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: values[name] for name in ("text", "seed", "scene") if name in values}
+    return {name: values[name] for name in ("text", "seed", "scene", "hints") if name in values}
 
 
 def _set(controller: ShowController, values: dict[str, Any]) -> dict[str, Any]:
@@ -170,7 +174,7 @@ ACTIONS = (
         "POST",
         "/api/cues",
         "Prepare a scene in the background; it waits until it is taken.",
-        (_TEXT, _SEED, _SCENE),
+        (_TEXT, _SEED, _SCENE, _HINTS),
         lambda controller, values: controller.prepare(_parts(values)),
     ),
     Action(
@@ -178,7 +182,7 @@ ACTIONS = (
         "POST",
         "/api/prompt",
         "Prepare a scene and take it as soon as it is ready.",
-        (_TEXT, _SEED, _SCENE, _DISSOLVE),
+        (_TEXT, _SEED, _SCENE, _HINTS, _DISSOLVE),
         lambda controller, values: controller.prepare(_parts(values), take_s=values["dissolve_s"]),
     ),
     Action(
@@ -227,6 +231,23 @@ ACTIONS = (
         "Choose what is behind the person.",
         (ActionField("what", "string", "one of the state's choices, or a colour as RRGGBB", 1, 20, is_required=True),),
         lambda controller, values: controller.set_behind(values["what"]),
+    ),
+    Action(
+        "draw",
+        "PUT",
+        "/api/hints",
+        "Replace what is drawn over the scene on air; its picture stays.",
+        (replace(_HINTS, is_required=True), replace(_DISSOLVE, default=0.5)),
+        lambda controller, values: controller.draw(values["hints"], values["dissolve_s"]),
+    ),
+    Action(
+        "save_hints",
+        "POST",
+        "/api/hints/save",
+        "Keep what is drawn over the scene on air until the show ends: it comes back with the scene.",
+        (),
+        lambda controller, _values: controller.save_hints(),
+        is_quick=True,
     ),
 )
 

@@ -17,6 +17,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from runtime.prompts.hints import Hints
 from streaming.control.controller import NotReadyError, ShowController, UnknownError
 from streaming.control.cues import MAX_DISSOLVE_S
 from streaming.control.timed_cues import FAILURES
@@ -164,9 +165,11 @@ class ControlRoom:
 
     async def _take_image(self, request: Request) -> Response:
         label = request.query_params.get("label", "") or "image"
-        take_s = None
+        take_s, drawn = None, {}
         try:
             _LABEL.check(label)
+            if "hints" in request.query_params:
+                drawn = {"hints": Hints.from_json(read_json(request.query_params["hints"]))}
             if "dissolve_s" in request.query_params:
                 take_s = _DISSOLVE.check(_to_number(request.query_params["dissolve_s"]))
         except ValueError as error:
@@ -181,7 +184,7 @@ class ControlRoom:
             "",
             "",
             (),
-            lambda controller, _: controller.prepare({"image": picture}, label=label, take_s=take_s),
+            lambda controller, _: controller.prepare({"image": picture, **drawn}, label=label, take_s=take_s),
         )
         status, answer = await self._do(prepare, {})
         return Json(answer, 201 if status == 200 else status)

@@ -105,7 +105,7 @@ def make_app(
     Returns:
         An ASGI application.
     """
-    html = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
+    html = _read_page()
     page_headers = {"content-security-policy": _policy(html)}
 
     async def show_page(_request: Request) -> Response:
@@ -133,14 +133,24 @@ async def _to_response(_request: Request, error: Exception) -> Response:
     return JSONResponse({"error": error.detail}, error.status_code, error.headers)
 
 
+def _read_page() -> str:
+    """Return the page with its scripts: a comment that names a file of this folder stands for that script."""
+    folder = Path(__file__).parent
+
+    def script(match: re.Match[str]) -> str:
+        return f"<script>{(folder / match[1]).read_text(encoding='utf-8')}</script>"
+
+    return re.sub(r"<!-- (\w+\.js) -->", script, (folder / "page.html").read_text(encoding="utf-8"))
+
+
 def _policy(html: str) -> str:
-    """Return the content security policy: content of this server only, and only the page's own style and script."""
+    """Return the content security policy: content of this server only, and only the page's own style and scripts."""
     hashes = {}
     for tag in ("style", "script"):
-        content = re.search(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
-        assert content is not None, f"page.html lost its <{tag}>"
-        digest = hashlib.sha256(content[1].encode()).digest()
-        hashes[tag] = f"'sha256-{base64.b64encode(digest).decode()}'"
+        contents = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
+        assert contents, f"page.html lost its <{tag}>"
+        digests = [base64.b64encode(hashlib.sha256(content.encode()).digest()).decode() for content in contents]
+        hashes[tag] = " ".join(f"'sha256-{digest}'" for digest in digests)
     return (
         f"default-src 'none'; style-src {hashes['style']}; script-src {hashes['script']}; img-src 'self' data:; "
         "connect-src 'self'; media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -5,11 +5,52 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from runtime.prompts.hints import KINDS as STROKE_KINDS
+from runtime.prompts.hints import MAX_POINTS, MAX_RADIUS, MAX_SPEED, MAX_STROKES, MAX_VECTORS
 from streaming.control.cues import MAX_DISSOLVE_S
 from streaming.page.actions import ACTIONS, Action, ActionField
 from streaming.page.uploads import KINDS, MAX_BYTES
 
 _OBJECT = {"type": "object"}
+_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
+_SPEED = {"type": "number", "minimum": -MAX_SPEED, "maximum": MAX_SPEED}
+_STROKE = {
+    "kind": {"type": "string", "enum": list(STROKE_KINDS)},
+    "radius": {"type": "number", "exclusiveMinimum": 0, "maximum": MAX_RADIUS},
+    "points": {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": MAX_POINTS,
+        "items": {"type": "array", "prefixItems": [_SHARE, _SHARE], "minItems": 2, "maxItems": 2},
+    },
+}
+_HINTS = {
+    "type": "object",
+    "properties": {
+        "vectors": {
+            "type": "array",
+            "maxItems": MAX_VECTORS,
+            "items": {
+                "type": "array",
+                "description": "x, y, dx, dy in shares of the frame: what is at x, y moves by dx, dy in a second",
+                "prefixItems": [_SHARE, _SHARE, _SPEED, _SPEED],
+                "minItems": 4,
+                "maxItems": 4,
+            },
+        },
+        "strokes": {
+            "type": "array",
+            "maxItems": MAX_STROKES,
+            "items": {
+                "type": "object",
+                "properties": _STROKE,
+                "required": list(_STROKE),
+                "additionalProperties": False,
+            },
+        },
+    },
+    "additionalProperties": False,
+}
 _ERROR = {
     "type": "object",
     "properties": {"error": {"type": "string", "description": "the error in one sentence"}},
@@ -89,6 +130,8 @@ def _operation(action: Action) -> dict[str, Any]:
 
 
 def _schema(field: ActionField) -> dict[str, Any]:
+    if field.type == "object":
+        return {"description": field.description, **_HINTS}
     ends = ("minLength", "maxLength") if field.type == "string" else ("minimum", "maximum")
     limits = dict(zip(ends, (field.minimum, field.maximum), strict=True))
     default = {} if field.default is None else {"default": field.default}
@@ -124,6 +167,7 @@ def _upload() -> dict[str, Any]:
                 "schema": dissolve,
                 "description": "length of the cross-fade if it is taken as soon as it is ready; left out, it waits",
             },
+            {"name": "hints", "in": "query", "content": {"application/json": {"schema": _HINTS}}},
         ],
         "requestBody": {
             "required": True,

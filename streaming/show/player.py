@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from runtime import BundleError, EngineError, Generator
 from runtime.chain import Chain, FrameSource
 from runtime.engines.table import count_cores
+from runtime.prompts.hints import Hints, Vector, to_hints
 from runtime.prompts.images import load_image
 from streaming.control.controller import ShowController
 from streaming.control.cues import LIVE, PARTS, to_label
@@ -131,10 +132,16 @@ class Player:
         prompt: dict[str, Any] = {part: value for part in PROMPT if (value := getattr(options, part)) is not None}
         names = [scene.name for scene in generator.manifest.scenes]
         shows_all = prompt.get("scene") == "all" or (names and options.seed is None and not prompt)
+        drawn = _drawn(options)
         if shows_all:
             if not names:
                 raise ValueError(f"{generator.manifest.name} has no scenes: leave --scene out")
+            if drawn is not None and prompt:
+                raise ValueError("--hint and --hints are drawn over one picture: choose one by --scene NAME")
             prompt["scene"] = names[0]
+            shows_all = drawn is None
+        if drawn is not None:
+            prompt["hints"] = drawn
         if self._presenter is not None and prompt.get("image") == LIVE:
             raise ValueError("--image input shows the whole picture of the input: leave it or --matte out")
         if self._input is not None and prompt.get("image") == LIVE:
@@ -264,6 +271,14 @@ class Player:
         self._controller.attach(fresh, "")
         with contextlib.suppress(EngineError):  # freeing a failed engine may fail too
             failed.close()
+
+
+def _drawn(options: argparse.Namespace) -> Hints | None:
+    """Return the motion that the arguments draw."""
+    if not options.hint and options.hints is None:
+        return None
+    arrows = Hints(tuple(Vector(*values) for values in options.hint))
+    return arrows if options.hints is None else to_hints(options.hints) + arrows
 
 
 def _hashes(generator: FrameSource) -> list[str]:

@@ -102,7 +102,8 @@ def test_a_bundle_is_complete(bundle: Path) -> None:
 
 def test_the_manifest_names_exactly_the_graphs_tensors(bundle: Path) -> None:
     manifest = json.loads((bundle / "bundle.json").read_text())
-    assert manifest["frame"] == {"width": 128, "height": 64, "fps": "25", "colour": "bt709", "sharpness": 1}
+    size = {"width": 128, "height": 64}
+    assert manifest["frame"] == {**size, "fps": "25", "colour": "bt709", "sharpness": 1, "pace": 1}
     (shape,) = manifest["graphs"]["shapes"]
     assert (shape["width"], shape["height"]) == WORK
     entries = {"condition": shape["condition"], "step": shape["step"], "paint": manifest["graphs"]["paint"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from export.scenes import add_scenes
 from runtime import BundleError, Generator
 from runtime.bundle.reader import open_bundle
 from runtime.prompts.bundle_scenes import load_scene
-from tests import moving, tiny
+from runtime.prompts.hints import Hints, Vector
+from tests import flowing, moving, tiny
 
 LEFT = "areas = [[[0, 0], [0.5, 0], [0.5, 1], [0, 1]]]\nfeather = 0"
 HEAD = 'title = "a test"\npicture = "a.png"\ncredit = "the tests"\nlicence = "CC0-1.0"'
@@ -50,7 +52,7 @@ def test_scenes_are_added_replaced_and_shown(bundle: Path, tmp_path: Path) -> No
     add_scenes(bundle, write(tmp_path, f'name = "png"\n{HEAD}'), tmp_path)
     assert not (bundle / "scenes" / "png-moving.png").exists(), "what is replaced leaves nothing behind"
     assert {scene.credit for scene in manifest.scenes} == {"the tests"}
-    picture, mask = load_scene(bundle, manifest, "left")
+    picture, mask, _ = load_scene(bundle, manifest, "left")
     assert mask is not None
     assert mask[:, : mask.shape[1] // 2].min() == 255
     assert mask[:, mask.shape[1] // 2 + 1 :].max() == 0
@@ -70,6 +72,39 @@ def test_scenes_are_added_replaced_and_shown(bundle: Path, tmp_path: Path) -> No
         assert thumbnail.size == (128, 72)
 
 
+def test_drawn_motion_goes_with_a_scene(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scenes, "SIZE", (flowing.WIDTH, flowing.HEIGHT))
+    Image.fromarray(moving.picture_of(flowing.WIDTH, flowing.HEIGHT)).save(tmp_path / "a.png")
+    drawn = Hints((Vector(0.5, 0.5, 0.2, 0.0), Vector(0.1, 0.5, 0.2, 0.0)))
+    (tmp_path / "a.json").write_text(json.dumps(drawn.to_json()))
+    bundle = flowing.build(tmp_path / "flowing")
+    add_scenes(bundle, write(tmp_path, f'name = "drawn"\n{HEAD}\nhints = "a.json"', f'name = "free"\n{HEAD}'), tmp_path)
+    manifest = open_bundle(bundle).manifest
+    assert [scene.hints for scene in manifest.scenes] == ["scenes/drawn-hints.json", ""]
+    assert load_scene(bundle, manifest, "drawn")[2] == drawn
+    with Generator.open(bundle, engine="onnxruntime") as generator:
+        assert generator.prepare(scene="drawn").hints == drawn
+        assert not generator.prepare(scene="free").hints
+        other = Hints((Vector(0.2, 0.2, 0.0, 0.1),))
+        assert generator.prepare(scene="drawn", hints=other).hints == other, "those that are given come first"
+        assert not generator.prepare(scene="drawn", hints={}).hints
+    with Generator.open(bundle, engine="onnxruntime", size=(64, 64)) as generator:
+        placed = generator.prepare(scene="drawn").hints
+        assert placed.vectors == (Vector(0.5, 0.5, 0.4, 0.0),), "cropped like the picture"
+    add_scenes(bundle, write(tmp_path, f'name = "drawn"\n{HEAD}'), tmp_path)
+    assert not (bundle / "scenes" / "drawn-hints.json").exists()
+    plain = moving.build(tmp_path / "plain")
+    add_scenes(plain, write(tmp_path, f'name = "drawn"\n{HEAD}\nhints = "a.json"'), tmp_path)
+    with Generator.open(plain, engine="onnxruntime") as generator:
+        assert not generator.prepare(scene="drawn").hints, "a bundle that takes no hints plays the scene without"
+
+
+def test_damaged_hints_of_a_scene_are_refused(tmp_path: Path, bundle: Path) -> None:
+    (tmp_path / "a.json").write_text('{"vectors": [[0, 0, 0, 9]]}')
+    with pytest.raises(ValueError, match=r"a\.json: dx and dy of an arrow must be numbers from -2 to 2, got 9"):
+        add_scenes(bundle, write(tmp_path, f'name = "a"\n{HEAD}\nhints = "a.json"'), tmp_path)
+
+
 @pytest.mark.parametrize(
     ("table", "sentence"),
     [
@@ -82,6 +117,7 @@ def test_scenes_are_added_replaced_and_shown(bundle: Path, tmp_path: Path) -> No
         (f'name = "../x"\n{HEAD}', "has a wrong name"),
         (f'name = "a"\n{HEAD}\nareas = [["x", "y", "z"]]', "has a wrong area"),
         (f'name = "a"\n{HEAD}\nfeather = "x"', "has a wrong value"),
+        (f'name = "a"\n{HEAD}\nhints = 1', "has a wrong value: moving and hints are files"),
         (f'name = "all"\n{HEAD}', 'the name "all" is taken'),
         ("name = ", "cannot be read as TOML"),
     ],

@@ -15,7 +15,8 @@ from runtime.bundle.reader import read_manifest
 from runtime.chain import Chain
 from runtime.chaining.checks import size_for
 from runtime.pixels.fitting import FrameFitter
-from tests import tiny
+from runtime.prompts.hints import Hints, Vector
+from tests import flowing, tiny
 from tests.runtime import trailing
 from tests.runtime.compositing.test_composite import build_matte
 
@@ -344,3 +345,16 @@ def test_a_bundle_of_any_size_makes_frames_that_fit_the_next_one(trail: Path) ->
     assert size_for(landscape, then) == (live.shape[2], live.shape[1])
     assert size_for(then, then) is None, "schema 1 has one size"
     assert size_for(landscape, landscape) is None, "no live input"
+
+
+def test_motion_is_drawn_over_the_scenes_of_the_first_link(tmp_path: Path) -> None:
+    drawn = Hints((Vector(0.5, 0.5, 0.1, 0.0),))
+    last = tiny.build(tmp_path / "last", memories=False, live=True)
+    with Chain.open([flowing.build(tmp_path / "first"), last], engine="onnxruntime") as chain:
+        assert chain.takes_hints
+        assert chain.shown_scene is None
+        next(chain)
+        chain.condition(hints=drawn)
+        assert chain.shown_scene is not None
+        assert chain.shown_scene.hints == drawn
+        assert not chain.redraw(chain.shown_scene, Hints()).hints

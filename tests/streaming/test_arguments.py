@@ -85,11 +85,11 @@ def test_nothing_has_to_be_given() -> None:
         (["--cue", "10:seed=x"], "--cue: got 'x', expected a whole number from 0"),
         (
             ["--cue", "10:sway=much"],
-            "--cue: got '10:sway=much': 'sway' is not text, image, clip, past, seed or scene, and a",
+            "--cue: got '10:sway=much': 'sway' is not text, image, clip, past, seed, scene or hints",
         ),
         (
             ["--cue", "10:txet=storm"],
-            "'txet' is not text, image, clip, past, seed or scene, and a control takes a number, e.g. ",
+            "'txet' is not text, image, clip, past, seed, scene or hints, and a control takes a number, e.g. ",
         ),
         (["--cue", "10:text=a", "--seconds", "10"], "the cue at 10 s comes after the end of the show (--seconds 10)"),
         (

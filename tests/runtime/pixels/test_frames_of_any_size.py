@@ -9,9 +9,11 @@ import pytest
 
 from runtime import Generator
 from runtime.golden import psnr_db
+from runtime.pixels.picture_inputs import PictureInputs
 from runtime.pixels.planes import shifted_copies, to_planes
 from runtime.pixels.stage import plane_sets
-from tests import moving, tiny
+from runtime.prompts.hints import Hints, Vector
+from tests import flowing, moving, tiny
 from tests.streaming.doubles import WAIT_S, to_i420
 
 SIZES = [(128, 72), (64, 32), (130, 74), (72, 128), (66, 66)]  # the sides of some chroma planes are odd
@@ -234,3 +236,20 @@ def test_a_bundle_of_schema_1_has_full_detail_only(tmp_path: Path) -> None:
         assert next(generator).shape == before.shape
         with pytest.raises(ValueError, match="""the detail is "full" or "half", got 'low'"""):
             generator.detail = "low"
+
+
+def test_a_picture_whose_motion_is_drawn_again_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    write = PictureInputs._write
+    monkeypatch.setattr(PictureInputs, "_write", lambda *given: (written.append(given[1]), write(*given))[1])
+    picture = moving.picture_of(flowing.WIDTH, flowing.HEIGHT)
+    with Generator.open(flowing.build(tmp_path / "flowing"), engine="onnxruntime") as generator:
+        generator.condition(image=picture)
+        generator.skip(12)
+        before = len(written)
+        generator.take(generator.prepare(hints=Hints((Vector(0.5, 0.5, 0.1, 0.0),))), dissolve_s=0.5)
+        generator.skip(4)
+        assert len(written) == before + 1, "both scenes show one picture"
+        generator.take(generator.prepare(image=picture), dissolve_s=0.5)
+        generator.skip(4)
+        assert len(written) > before + 4, "another scene has a picture of its own"

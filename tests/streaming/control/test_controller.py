@@ -197,7 +197,7 @@ BY_NAME = {action.name: action for action in ACTIONS}
         ("prompt", {"seed": -1}, "seed must be from 0 to"),
         ("prompt", {"dissolve_s": float("nan")}, "dissolve_s must be from 0 to 3600, got NaN"),
         ("prompt", {"dissolve_s": 3601}, "from 0 to 3600"),
-        ("prompt", {"words": "x"}, 'prompt takes text, seed, scene, dissolve_s, got "words"'),
+        ("prompt", {"words": "x"}, 'prompt takes text, seed, scene, hints, dissolve_s, got "words"'),
         ("take", {}, "take needs cue: the cue's id"),
         ("set", {"name": "motion", "value": 10**400}, "value must be from .* got"),
         ("set", {"name": "motion"}, "set needs value"),

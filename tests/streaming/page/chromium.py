@@ -101,6 +101,25 @@ class Chromium:
         self._call("Input.dispatchKeyEvent", type="keyDown", text=text, **common)
         self._call("Input.dispatchKeyEvent", type="keyUp", **common)
 
+    def drag(self, *points: tuple[float, float], touch: bool = False) -> None:
+        """Press at the first of some points of the page, move over the others, and release at the last one.
+
+        Args:
+            points: x and y in pixels.
+            touch: whether with a finger, else with the mouse.
+        """
+        x, y = points[-1]
+        if touch:
+            for number, (left, top) in enumerate(points):
+                kind = "touchMove" if number else "touchStart"
+                self._call("Input.dispatchTouchEvent", type=kind, touchPoints=[{"x": left, "y": top}])
+            self._call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
+            return
+        for number, (left, top) in enumerate(points):
+            kind = "mouseMoved" if number else "mousePressed"
+            self._call("Input.dispatchMouseEvent", type=kind, x=left, y=top, button="left", buttons=1, clickCount=1)
+        self._call("Input.dispatchMouseEvent", type="mouseReleased", x=x, y=y, button="left", clickCount=1)
+
     def screenshot(self, path: Path) -> None:
         """Write a PNG of the page."""
         path.write_bytes(base64.b64decode(self._call("Page.captureScreenshot", format="png")["data"]))

@@ -90,9 +90,11 @@ def test_the_page_needs_nothing_from_elsewhere_and_its_policy_says_so(page: Page
     policy = answer.headers["content-security-policy"]
     assert policy.startswith("default-src 'none';")
     for tag in ("style", "script"):
-        (content,) = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
-        digest = base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()
-        assert f"{tag}-src 'sha256-{digest}'" in policy
+        contents = re.findall(rf"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
+        digests = [base64.b64encode(hashlib.sha256(content.encode()).digest()).decode() for content in contents]
+        assert f"{tag}-src " + " ".join(f"'sha256-{digest}'" for digest in digests) + ";" in policy
+    assert html.count("<script") == len(contents) == 2
+    assert "<!-- " not in html, "every script is in the page"
     assert "unsafe" not in policy
     assert answer.headers["x-content-type-options"] == "nosniff"
 
@@ -222,3 +224,4 @@ def test_the_page_is_part_of_the_package() -> None:
     pyproject = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
     package_data = pyproject["tool"]["setuptools"]["package-data"]
     assert "*.html" in package_data.get("streaming.page", []), "an installed everframe would have no page.html"
+    assert "*.js" in package_data.get("streaming.page", [])
