@@ -16,8 +16,7 @@ from runtime.clips.endless import ClipReader
 from runtime.clips.playback import VARIETY
 from runtime.noise import check_seed
 from runtime.prompts.bundle_scenes import scene_thumbnail, with_scene
-from runtime.prompts.clip_scenes import clip_scene, endless_clip
-from runtime.prompts.clips import load_clip
+from runtime.prompts.clip_scenes import check_clip, clip_scene, endless_clip, kinds_taken
 from runtime.prompts.conditioner import Conditioner
 from runtime.prompts.hints import Hints
 from runtime.prompts.images import FITS
@@ -54,12 +53,11 @@ class GeneratorInputs:
     ) -> None:
         self.manifest = manifest
         self._clip_reader = clips if conditioner is not None else None
-        self._folder = folder
-        self._conditioner = conditioner
-        spec = manifest.renewal if renewal else None
-        renews = None
-        if spec is not None and conditioner is not None:
-            renews = Renewal(spec, conditioner, manifest.frame.fps)
+        self._folder, self._conditioner = folder, conditioner
+        spec = manifest.renewal if renewal and conditioner is not None else None
+        renews = (
+            Renewal(spec, conditioner, manifest.frame.fps) if spec is not None and conditioner is not None else None
+        )
         self._scenes = SceneTimeline(renews)
         self._step_inputs = StepInputs(manifest, () if self._clip_reader is None else (VARIETY,))
         self._seed = check_seed(manifest.default_seed if seed is None else seed)
@@ -116,11 +114,7 @@ class GeneratorInputs:
     @property
     def takes(self) -> tuple[str, ...]:
         """The kinds of prompt that it takes: "text", "image", "clip", "past", "seed"; or none."""
-        roles = {"text": "text", "image": "image", "clip": "clip", "past": "clip", "seed": "noise"}
-        taken = {kind for kind, role in roles.items() if self.manifest.prompt_input(role) is not None}
-        if self._clip_reader is not None:
-            taken.add("clip")
-        return tuple(kind for kind in roles if kind in taken)
+        return kinds_taken(self.manifest, plays_clips=self._clip_reader is not None)
 
     @property
     def fit(self) -> str:
@@ -170,11 +164,7 @@ class GeneratorInputs:
             self._scenes.expect(self._conditioner.submit(prompt), self._to_frames(_SEED_CROSS_FADE_S))
 
     def check_control(self, name: str, value: float) -> None:
-        """Check a control's value as `set_control` does, without setting it.
-
-        Raises:
-            ValueError: there is no such control, or the value is out of range.
-        """
+        """Raise ValueError unless there is such a control and the value is in its range."""
         self._step_inputs.check_control(name, value)
 
     def condition(self, *, dissolve_s: float = 0.0, **parts: Unpack[PromptParts]) -> None:
@@ -210,22 +200,19 @@ class GeneratorInputs:
             EngineError: the engine failed, or a package for text is missing.
         """
         is_playing, conditioner = self._frame_index > 0, self._require_conditioner()
-        shown = self._scenes.shown
-        if shown is not None and (hints := only_hints(parts)) is not None:
+        if (shown := self._scenes.shown) is not None and (hints := only_hints(parts)) is not None:
             return self.redraw(shown, hints)
         if (clip := endless_clip(parts, self._clip_reader)) is not None:
             return conditioner.make(partial(clip_scene, clip, self._clip_reader, self.fit), in_background=is_playing)
         return conditioner.prepare(self._load(parts), in_background=is_playing, ahead_s=ahead_s)
 
     def redraw(self, scene: Scene, hints: Hints) -> Scene:
-        """Make a scene of the same picture with other hints, in tens of milliseconds.
+        """Make a scene of the same picture with other hints, in tens of milliseconds; the given scene stays as it is.
 
-        Args:
-            scene: made by `prepare`; it stays as it is.
-            hints: they replace the scene's own. Without any, a scene from a seed renews itself again.
+        Without any hints, a scene from a seed renews itself again.
 
         Raises:
-            ValueError: the generator takes no hints.
+            ValueError: the generator takes no hints, or the scene is a clip.
             EngineError: the engine failed.
         """
         return self._require_conditioner().redraw(scene, hints, in_background=self._frame_index > 0)
@@ -242,8 +229,8 @@ class GeneratorInputs:
             self._require_conditioner().check_drawable()
         elif (clip := endless_clip(parts, self._clip_reader)) is None:
             self._load(parts)
-        elif isinstance(clip, (str, Path)):
-            load_clip(clip, 1, self.manifest.frame.width, self.manifest.frame.height)
+        else:
+            check_clip(clip)
 
     def take(self, scene: Scene, *, dissolve_s: float = 1.0) -> None:
         """Cross-fade to a scene from the next frame on; returns at once.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import MappingProxyType
 
+from runtime.bundle.manifest import Manifest
 from runtime.clips.endless import ClipReader
+from runtime.prompts.clips import load_clip
 from runtime.prompts.scene import Picture, PromptParts, Scene
 
 
@@ -27,6 +30,19 @@ def endless_clip(parts: PromptParts, reader: ClipReader | None) -> Picture | Non
             f"a clip plays on with its own frames, got {others[0]} as well: leave it out, or give the clip as past"
         )
     return clip
+
+
+def kinds_taken(manifest: Manifest, *, plays_clips: bool) -> tuple[str, ...]:
+    """Return the kinds of prompt that a bundle takes; see `GeneratorInputs.takes`."""
+    roles = {"text": "text", "image": "image", "clip": "clip", "past": "clip", "seed": "noise"}
+    taken = {kind for kind, role in roles.items() if manifest.prompt_input(role) is not None}
+    return tuple(kind for kind in roles if kind in taken or (kind == "clip" and plays_clips))
+
+
+def check_clip(clip: Picture) -> None:
+    """Raise ValueError if a clip's file is missing or holds no video; its length is not checked."""
+    if isinstance(clip, (str, Path)):
+        load_clip(clip, 1, 64, 64)
 
 
 def clip_scene(clip: Picture, reader: ClipReader | None, fit: str) -> Scene:
