@@ -92,7 +92,7 @@ class Generator(GeneratorInputs):
         if clips is not None and opened.open_clip_stage is not None:
             on_device = self._step.has_addresses
             self._clips = ClipPlayback(opened.open_clip_stage, clips.small, clips.fps, is_on_device=on_device)
-        self._fallbacks: Iterator[OpenedEngine] = iter(()) if fallbacks is None else fallbacks
+        self._fallbacks: Iterator[OpenedEngine] = fallbacks or iter(())
         self.on_fall_back: Callable[[str], object] = lambda _: None
 
     @classmethod
@@ -135,8 +135,7 @@ class Generator(GeneratorInputs):
             EngineError: the engine cannot run here, or not in this precision.
             ValueError: a name or number is wrong.
         """
-        if seed is not None:
-            check_seed(seed)
+        seed = None if seed is None else check_seed(seed)
         try:
             bundle = with_size(open_bundle(path, trust_engines=trust_engines), size, pixels)
             encoder = None if bundle.manifest.text is None else prepare_text_encoder(bundle.path, bundle.manifest)

@@ -54,15 +54,13 @@ class GeneratorInputs:
         self.manifest = manifest
         self._clip_reader = clips if conditioner is not None else None
         self._folder, self._conditioner = folder, conditioner
-        spec = manifest.renewal if renewal and conditioner is not None else None
-        renews = (
-            Renewal(spec, conditioner, manifest.frame.fps) if spec is not None and conditioner is not None else None
-        )
+        renews = None
+        if renewal and manifest.renewal is not None and conditioner is not None:
+            renews = Renewal(manifest.renewal, conditioner, manifest.frame.fps)
         self._scenes = SceneTimeline(renews)
         self._step_inputs = StepInputs(manifest, () if self._clip_reader is None else (VARIETY,))
         self._seed = check_seed(manifest.default_seed if seed is None else seed)
-        self._frame_index = 0
-        self._wants_half = False
+        self._frame_index, self._wants_half = 0, False
 
     @property
     def frame_index(self) -> int:
