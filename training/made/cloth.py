@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from training.made.scene import Canvas, Film, Plane, Still, any_colour, colour, fractal, landscape, mix, pick
+from training.made.scene import Canvas, Film, Plane, Still, colour, fractal, landscape, mix, pick, two_colours
 
 _SIDE = 512  # of the painted texture
 _SKIES = ["4a7fb8 8fb6d8 cfe0ea", "8a929c b0b6bb d2d5d6", "3a3a68 b06a78 f3b27a"]
@@ -19,9 +19,7 @@ def flag(random: np.random.Generator, canvas: Canvas) -> Film:
     is_near = random.random() < 0.4
     pace, name = pick(random, [(0.055, "gently"), (0.085, ""), (0.12, "in a strong wind")])
     verb = "cloth ripples" if is_near else "flag waves on a pole"
-    colours = [any_colour(random, random.uniform(0.6, 0.9), random.uniform(0.6, 0.95)) for _ in range(2)] + [
-        colour("f2efe6")
-    ]
+    colours = [*two_colours(random), colour("f2efe6")]
     caption = " ".join(f"a {design} {_hue(colours[0])} and {_hue(colours[1])} {verb} {name}".split())
 
     def stills() -> Iterator[Still]:

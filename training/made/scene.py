@@ -137,9 +137,12 @@ def tint(values: Plane, stops: str) -> Plane:
     return np.stack([np.interp(values, where, known[:, channel]) for channel in range(3)], axis=-1).astype(np.float32)
 
 
-def any_colour(random: np.random.Generator, saturation: float, value: float) -> Plane:
-    """Return a colour (3,) of any hue."""
-    return np.array(colorsys.hsv_to_rgb(float(random.random()), saturation, value), np.float32)
+def two_colours(random: np.random.Generator) -> list[Plane]:
+    """Return two strong colours (3,) of different hues."""
+    hue = float(random.random())
+    hues = (hue, (hue + random.uniform(0.25, 0.75)) % 1)
+    shades = [colorsys.hsv_to_rgb(hue, random.uniform(0.6, 0.9), random.uniform(0.6, 0.95)) for hue in hues]
+    return [np.array(shade, np.float32) for shade in shades]
 
 
 def mix(below: Plane, above: Plane, share: Plane) -> Plane:
