@@ -9,6 +9,7 @@ import re
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 from rich.console import Console
@@ -115,6 +116,11 @@ def _finished(
             for future in as_completed(futures):
                 future.result()
                 yield futures[future]
+        except BrokenProcessPool:
+            raise OSError(
+                "a process that made a clip was ended from outside, perhaps for lack of memory: "
+                "start the same command again, with a lower --jobs"
+            ) from None
         finally:  # after an error or Ctrl-C, clips that have begun are finished, and no other is begun
             pool.shutdown(wait=True, cancel_futures=True)
 

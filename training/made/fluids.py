@@ -179,7 +179,9 @@ def smoke(random: np.random.Generator, canvas: Canvas) -> Film:
             backdrop = landscape(random, canvas, sky, "15181c", 0.85)
         else:
             y = canvas.places()[1]
-            backdrop = tint(y / canvas.height, sky) * (1 + 0.02 * fractal(random, *y.shape, 1.8)[..., np.newaxis])
+            backdrop = tint(y / canvas.height, sky) * (
+                1 + 0.02 * fractal(random, canvas.height, canvas.width, 1.8)[..., np.newaxis]
+            )
         for density, flow in _film(fluid, canvas, random, places, 30 / number**0.5, 0.003, sinks=sense < 0):
             thick = cv2.GaussianBlur(density, (0, 0), 1.5 * canvas.unit)
             shade = thick - np.roll(thick, (3, 3), (0, 1))

@@ -130,7 +130,7 @@ def colour(text: str) -> Plane:
     return np.array([int(text[place : place + 2], 16) / 255 for place in (0, 2, 4)], np.float32)
 
 
-def tint(values: Plane, stops: str) -> Plane:
+def tint(values: npt.NDArray[np.floating[Any]], stops: str) -> Plane:
     """Return the colours of values in 0 to 1, (..., 3); `stops` are colours at equal distances, "rrggbb rrggbb"."""
     known = np.stack([colour(text) for text in stops.split()])
     where = np.linspace(0, 1, len(known))

@@ -66,7 +66,7 @@ def clouds(random: np.random.Generator, canvas: Canvas) -> Film:
         flow = np.stack([moved_x - x, horizon - horizon / moved_z - y], axis=-1).astype(np.float32)
         hills = ridge(random, canvas, 0.82, 0.05) if has_hills else np.zeros_like(x)
         ground = tint(np.full_like(x, 0.3), f"0b0f14 {sky.split()[-1]}") * (
-            1 + 0.15 * fractal(random, *x.shape, 0.8)[..., np.newaxis]
+            1 + 0.15 * fractal(random, canvas.height, canvas.width, 0.8)[..., np.newaxis]
         )
         far = smoothstep(above / horizon, 0.06, 0.3)
         flow *= (hills < 0.5)[..., np.newaxis]

@@ -34,9 +34,12 @@ def waterfall(random: np.random.Generator, canvas: Canvas) -> Film:
         foot = random.uniform(0.72, 0.86) * canvas.height
         fall = np.maximum(y / unit, 0)
         fallen = (np.sqrt(first**2 + 2 * gravity * fall) - first) / gravity  # ticks since the top
-        relief = fractal(random, *x.shape, 1.9, stretch=1.6)
+        relief = fractal(random, canvas.height, canvas.width, 1.9, stretch=1.6)
         light = relief - np.roll(relief, (2, 3), (0, 1))
-        rock = tint(0.45 + 0.1 * relief + 0.16 * light / light.std() + 0.04 * fractal(random, *x.shape, 0.6), rocks)
+        rock = tint(
+            0.45 + 0.1 * relief + 0.16 * light / light.std() + 0.04 * fractal(random, canvas.height, canvas.width, 0.6),
+            rocks,
+        )
         bend, swing = random.uniform(5, 14), random.uniform(30, 60)
 
         def aside(depth: Plane) -> Plane:  # the stream's way to the side, pixels
