@@ -6,8 +6,9 @@ TEST_ENV := .venv
 BUNDLE ?= bundles/landscape
 APT_PACKAGES := nginx libnginx-mod-rtmp chromium srt-tools
 
-# Training on an accelerator. No environment is created: TRAIN_PYTHON is a Python that has PyTorch.
-GENERATOR ?= satellite
+# Training. No environment is created: TRAIN_PYTHON is a Python that has PyTorch. Without DATA, a small generator is
+# trained on footage made from nothing, on the CPU; with DATA, training is for an accelerator.
+GENERATOR ?= $(if $(DATA),satellite,made-128)
 RUN ?= runs/$(GENERATOR)
 TRAIN_PYTHON ?= $(PYTHON)
 TRAIN_CONFIG ?= training/configs/$(GENERATOR).toml
@@ -15,7 +16,9 @@ SHORT_SIDE = $(shell sed -n 's/^short_side *= *\([0-9]*\).*/\1/p' '$(TRAIN_CONFI
 # Batches of 32, and fine-tuning on whole frames: about 8 minutes a stage on one H100, estimated from operation counts and
 # not measured on a GPU. Pretraining stays on crops: the position task draws numbers for every pair of places on the CPU,
 # which takes a second a step for 32 whole frames of 256 px. `make train ACCELERATOR=` uses the configuration unchanged.
-ACCELERATOR ?= pretrain.batch=32 pretrain.iterations=3000 \
+MADE = $(filter made-128,$(GENERATOR))
+ACCELERATOR ?= $(if $(MADE),,$(BATCHES))
+BATCHES = pretrain.batch=32 pretrain.iterations=3000 \
   finetune.crop=0 finetune.batch=32 finetune.iterations=3000 polish.batch=16 polish.iterations=4000 \
   run.workers=$(shell nproc 2>/dev/null || echo 4) run.checkpoint_every=250 run.keep_every=1000 \
   run.evaluate_every=1000 run.sample_every=1000
@@ -28,7 +31,8 @@ TRAIN_WORDS = $(if $(WORDS),--words '$(WORDS)')
 help:
 	@echo "make demo   install the light CPU set and put $(BUNDLE) on air for 35 s (http://127.0.0.1:8000, demo.mp4)"
 	@echo "make test   install the development set; run format, lint, types and tests"
-	@echo "make train  DATA=FOLDER [GENERATOR=$(GENERATOR) or TRAIN_CONFIG=FILE] [RUN=$(RUN)] [WORDS=...] [PERCEPTUAL=...] [SET='KEY=VALUE ...']:"
+	@echo "make train  from nothing to a small bundle on the CPU: makes footage, then as below [RUN=$(RUN)] [FOOTAGE='--clips 8 ...']"
+	@echo "make train  DATA=FOLDER [GENERATOR=satellite or TRAIN_CONFIG=FILE] [RUN=runs/satellite] [WORDS=...] [PERCEPTUAL=...] [SET='KEY=VALUE ...']:"
 	@echo "            shard, pretrain, finetune, polish and export on an accelerator; the same command resumes where it was stopped"
 	@echo "make gpu-check  on a machine with an NVIDIA GPU: which engines run, CUDA graphs, parity, latency (TRAIN_PYTHON=$(TRAIN_PYTHON))"
 	@echo "make clean  remove both environments and caches"
@@ -51,8 +55,9 @@ train: $(RUN)/polish.done
 # Each command resumes where it was stopped. The target files mark finished steps, so the next `make train` skips them.
 $(RUN)/shards/shards.json:
 	@test -e '$(TRAIN_CONFIG)' || { echo "no $(TRAIN_CONFIG): GENERATOR names one of training/configs, TRAIN_CONFIG any other file" >&2; exit 2; }
-	@test -n '$(DATA)' || { echo "make train: name the footage, DATA=FOLDER" >&2; exit 2; }
-	$(TRAIN_PYTHON) -m training shard '$(DATA)' --out '$(RUN)/shards' $(if $(SHORT_SIDE),--short-side $(SHORT_SIDE))
+	@test -n '$(DATA)$(MADE)' || { echo "make train: name the footage, DATA=FOLDER" >&2; exit 2; }
+	$(if $(DATA),,$(TRAIN_PYTHON) -m training footage --out '$(RUN)/footage' $(FOOTAGE))
+	$(TRAIN_PYTHON) -m training shard '$(or $(DATA),$(RUN)/footage)' --out '$(RUN)/shards' $(if $(SHORT_SIDE),--short-side $(SHORT_SIDE))
 
 $(RUN)/pretrain.done: $(RUN)/shards/shards.json
 	$(TRAIN_PYTHON) -m training pretrain '$(TRAIN_CONFIG)' $(TRAIN_OPTIONS) $(TRAIN_WORDS)

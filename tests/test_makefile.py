@@ -70,6 +70,24 @@ def test_every_stage_runs_with_keys_that_are_known(generator: str, tmp_path: Pat
         assert changed.finetune.iterations % changed.run.keep_every == 0
 
 
+def test_without_data_footage_is_made_first(tmp_path: Path) -> None:
+    from training.__main__ import parser
+    from training.config import load_config
+    from training.made.command import settings_of
+
+    footage, shard, pretrain, *rest = found = commands(f"RUN={tmp_path}", "FOOTAGE=--clips 2 --kinds ocean")
+    assert [words[0] for words in found] == ["footage", "shard", "pretrain", "finetune", "polish"]
+    arguments = parser().parse_args(footage)
+    assert (arguments.out, arguments.clips, settings_of(arguments)[1]) == (tmp_path / "footage", 2, ["ocean"])
+    assert shard == ["shard", f"{tmp_path}/footage", "--out", f"{tmp_path}/shards", "--short-side", "144"]
+    for words in (pretrain, *rest):
+        assert words[1] == "training/configs/made-128.toml"
+        assert "--set" not in words, "the configuration is used as it is"
+    config = load_config(ROOT / "training/configs/made-128.toml")
+    assert config.model.height == config.model.width == 128
+    assert config.pretrain.weights["alignment"] == 0, "there are no word vectors"
+
+
 def test_what_is_done_is_passed_over(tmp_path: Path) -> None:
     (tmp_path / "shards").mkdir()
     (tmp_path / "shards" / "shards.json").touch()
@@ -178,7 +196,10 @@ def test_all_of_it_runs(footage: Path, tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["DATA="], "name the footage, DATA=FOLDER"), (["GENERATOR=nothing", "DATA=pack"], "no training/configs/nothing")],
+    [
+        (["GENERATOR=satellite"], "name the footage, DATA=FOLDER"),
+        (["GENERATOR=nothing", "DATA=pack"], "no training/configs/nothing"),
+    ],
 )
 def test_bad_input_is_one_sentence(arguments: list[str], said: str, tmp_path: Path) -> None:
     done = make("--silent", "train", f"RUN={tmp_path / 'run'}", *arguments)

@@ -1,4 +1,4 @@
-"""The command line: `python -m training shard|words|pretrain|probe|finetune|polish|hints|enlarge|sample`."""
+"""The command line of training: `python -m training footage|shard|words|pretrain|finetune|polish|hints|...`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from training.atomic_file import to_sentence
 
 EXAMPLES = """examples:
+  python -m training footage  --out FOOTAGE --clips 8 --kinds ocean,clouds
   python -m training shard    FOOTAGE --out SHARDS
   python -m training words    MODEL --out WORDS
   python -m training pretrain training/configs/landscape.toml --data SHARDS --words WORDS --out runs/landscape
@@ -30,6 +31,7 @@ pretrain.pt, finetune.pt, polish.pt, hints.pt and enlarge.pt, metrics.jsonl, hel
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     from training.data import shards, words
+    from training.made import command as made
     from training.stages import enlarge
     from training.tasks import probe
 
@@ -40,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = main_parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    made.add_arguments(commands.add_parser("footage", help="make moving scenes with captions, from nothing"))
     shards.add_arguments(commands.add_parser("shard", help="decode and cut folders of videos into shards, once"))
     words.add_arguments(commands.add_parser("words", help="create word vectors from a sentence encoder"))
     for name, sentence in (
@@ -91,11 +94,12 @@ def parser() -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> None:
     """Run one command; raises ValueError for a mistake of the user."""
     from training.data import shards, words
+    from training.made import command as made
     from training.stages import enlarge
     from training.tasks import probe
 
     commands = {
-        "shard": shards.run, "words": words.run, "probe": probe.run, "sample": show_samples,
+        "footage": made.run, "shard": shards.run, "words": words.run, "probe": probe.run, "sample": show_samples,
         "pretrain": train_stage, "finetune": train_stage, "polish": train_stage, "hints": train_stage,
         "enlarge": enlarge.run,
     }  # fmt: skip

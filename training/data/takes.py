@@ -52,7 +52,21 @@ class ShardSettings:
 # Take records.
 
 
-def optical_flow(frames: Sequence[np.ndarray]) -> np.ndarray:
+@dataclasses.dataclass(frozen=True)
+class FlowSettings:
+    """Settings of DIS optical flow (Kroeger et al. 2016); the defaults are what shards store."""
+
+    finest_scale: int = 0  # flow is computed down to this halving of the picture; 0: single pixels
+    coarsest_scale: int = -1  # from this halving on; -1: chosen by OpenCV from the picture's size
+    patch_size: int = 8
+    patch_stride: int = 3
+    iterations: int = 25  # of gradient descent
+    refinements: int = 5  # of the variational refinement
+    smoothness: float = 20.0  # weight of the refinement's smoothness
+    enlarge: int = 1  # the flow is computed on pictures so many times as large
+
+
+def optical_flow(frames: Sequence[np.ndarray], settings: FlowSettings | None = None) -> np.ndarray:
     """Return the optical flow from each frame to the next one, at a quarter of the size.
 
     DIS (Kroeger et al. 2016): dense, milliseconds per pair, good enough to be averaged over a clip. Down to single
@@ -61,19 +75,36 @@ def optical_flow(frames: Sequence[np.ndarray]) -> np.ndarray:
 
     Args:
         frames: T pictures (h, w, 3) uint8 RGB.
+        settings: of DIS; those of shards if not given.
 
     Returns:
         (T - 1, h // 4, w // 4, 2) float16, x and y, in pixels of the frames given.
     """
+    settings = settings or FlowSettings()
     dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    dis.setFinestScale(0)
+    dis.setFinestScale(settings.finest_scale)
+    dis.setCoarsestScale(settings.coarsest_scale)
+    dis.setPatchSize(settings.patch_size)
+    dis.setPatchStride(settings.patch_stride)
+    dis.setGradientDescentIterations(settings.iterations)
+    dis.setVariationalRefinementIterations(settings.refinements)
+    dis.setVariationalRefinementAlpha(settings.smoothness)
+
+    def grey(frame: np.ndarray) -> np.ndarray:
+        lightness = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+        if settings.enlarge == 1:
+            return lightness
+        size = (settings.enlarge * lightness.shape[1], settings.enlarge * lightness.shape[0])
+        return cv2.resize(lightness, size, interpolation=cv2.INTER_CUBIC)
+
     height, width = frames[0].shape[0] // 4, frames[0].shape[1] // 4
     out = np.empty((len(frames) - 1, height, width, 2), np.float16)
-    before = cv2.cvtColor(frames[0], cv2.COLOR_RGB2GRAY)
+    before = grey(frames[0])
     for index in range(len(out)):
-        after = cv2.cvtColor(frames[index + 1], cv2.COLOR_RGB2GRAY)
+        after = grey(frames[index + 1])
         dense = dis.calc(before, after, None)
-        out[index] = np.clip(cv2.resize(dense, (width, height), interpolation=cv2.INTER_AREA), -100, 100)
+        small = cv2.resize(dense, (width, height), interpolation=cv2.INTER_AREA) / settings.enlarge
+        out[index] = np.clip(small, -100, 100)
         before = after
     return out
 

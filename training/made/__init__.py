@@ -1,0 +1,1 @@
+"""Footage made from nothing: moving scenes with exact optical flow and captions, free of licences."""
