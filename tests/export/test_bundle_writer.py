@@ -135,7 +135,7 @@ def test_controls_steer_the_step_the_renewal_and_the_seed(bundle: Path) -> None:
     for entry in manifest["controls"]:
         assert entry["minimum"] <= entry["default"] <= entry["maximum"]
     with Generator.open(bundle, engine="onnxruntime") as generator:
-        assert set(generator.controls) == set(expected)
+        assert set(generator.controls) == {*expected, "variety"}
         assert next(generator).shape == (64, 128, 3)
 
 
@@ -417,7 +417,7 @@ def test_without_text_there_are_no_words(tiny_run: Path) -> None:
     [
         (
             ["absent", "--out", "b"],
-            "export: no checkpoint in absent: expected polish.pt, finetune.pt or pretrain.pt; train first",
+            "export: no checkpoint in absent: expected hints.pt, polish.pt, finetune.pt or pretrain.pt; train first",
         ),
         (["n" * 300, "--out", "b"], f"export: the name {'n' * 60}... is too long for this file system: shorten it"),
         (["absent", "--out", "n" * 300], f"export: the name {'n' * 60}... is too long for this file system: shorten"),
