@@ -7,7 +7,8 @@ noise. The flow of the generator that was given the picture and the vectors is
 compared with the clip's own: the mean end-point error as a share of that of
 standing still, over all places and over those that move, and the mean cosine
 over those that move. Beside it are the vectors interpolated without a
-network, and the generator without hints.
+network, the generator without hints, and what the runtime draws over the flow
+of a bundle that takes none ("drawn", `runtime/prompts/drawn_motion.py`).
 
 examples:
   python -m benchmarks hints runs/landscape --data SHARDS --clips 256
@@ -22,12 +23,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from benchmarks.report import BenchmarkReport, progress_bars
+from runtime.prompts.drawn_motion import with_drawn_motion
+from runtime.prompts.hints import Hints, Vector
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 _BATCH = 8
+_CELL = 8  # pixels of a cell of the hints
+_RATE = 30.0  # frames per second for which arrows are drawn; it cancels out
 _FIRST = 2**23  # number of the first batch; other numbers than those of training and its held-out measures
 
 
@@ -75,7 +82,7 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
                 advance(_BATCH)
 
     with torch.no_grad():
-        scores = hint_scores(generator.condition.encoder, batches(), options.seed)
+        scores = hint_scores(generator.condition.encoder, batches(), options.seed, others={"drawn": drawn})
     result = {
         "benchmark": "hints",
         "checkpoint": {"stage": facts["stage"], "iteration": facts["iteration"]},
@@ -96,6 +103,24 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
     ]
     rows.insert(0, ("", "error  moving  cosine", "errors as a share of standing still's"))
     return BenchmarkReport("motion with hints", rows, result)
+
+
+def drawn(pictures: Tensor, flow: Tensor, hints: Tensor) -> Tensor:
+    """Return the flow (B, 2, h, w) that the runtime draws over that of the network, which got no hints."""
+    import torch
+
+    made = []
+    for picture, own, row in zip(pictures, flow.float().numpy(), hints.numpy(), strict=True):
+        height, width = row.shape[1:]
+        vectors = []
+        for y, x in np.argwhere(row[2] > 0):
+            motion = row[:2, y, x] * _RATE / (_CELL * np.array([width, height]))
+            vectors.append(Vector((x + 0.5) / width, (y + 0.5) / height, float(motion[0]), float(motion[1])))
+        seen = (255 * picture.permute(1, 2, 0)).round().to(torch.uint8).numpy()
+        everywhere = np.full(seen.shape[:2], 255, np.uint8)
+        found = with_drawn_motion(own[np.newaxis], Hints(tuple(vectors)), seen, everywhere, _RATE)
+        made.append(torch.from_numpy(found[0, :2] * found[0, 2:]))
+    return torch.stack(made)
 
 
 def to_markdown(result: Mapping[str, Any]) -> str:

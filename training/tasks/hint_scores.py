@@ -8,7 +8,7 @@ Legend: B clips, H height, W width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
@@ -23,6 +23,8 @@ from training.tasks.task import Draw
 
 COUNTS = (0, 1, 3, 5, 8)  # vectors of a clip
 FLOOR = 0.1  # pixels per frame, added to the speed that an error is relative to
+# Pictures (B, 3, H, W), the network's flow and freedom (B, 3, h, w) without hints, hints -> flow (B, 2, h, w).
+OtherMethod = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class HintScore:
     """The scores of one way to predict flow from a number of vectors.
 
     Args:
-        method: "network" or "interpolation".
+        method: "network", "interpolation", or a name of another one.
         vectors: given per clip.
         error: mean end-point error over all places, relative to standing still.
         error_moving: the like over places that move.
@@ -107,7 +109,11 @@ class _Sums(NamedTuple):
 
 @torch.no_grad()
 def hint_scores(
-    encoder: FrameEncoder, batches: Iterable[tuple[Tensor, Tensor]], seed: int, counts: Sequence[int] = COUNTS
+    encoder: FrameEncoder,
+    batches: Iterable[tuple[Tensor, Tensor]],
+    seed: int,
+    counts: Sequence[int] = COUNTS,
+    others: Mapping[str, OtherMethod] | None = None,
 ) -> list[HintScore]:
     """Return the scores of the network, and of the spread vectors alone, for every number of vectors.
 
@@ -116,10 +122,12 @@ def hint_scores(
         batches: pictures (B, 3, H, W) in [0, 1] and their mean flow (B, 2, H/4, W/4), pixels per frame.
         seed: of the vectors' places; equal seeds give equal places.
         counts: numbers of vectors; 0: no hints.
+        others: more ways to predict flow from vectors, by name.
     """
     sums: dict[tuple[str, int], _Sums] = {}
     for number, (pictures, flow) in enumerate(batches):
         levels = encoder.trunk(pictures)
+        alone = encoder.read(pictures, levels).flow
         for vectors in counts:
             draw = Draw((seed, "hint scores", number), len(pictures), 0, len(pictures), pictures.device)
             hints = exact_hints(flow, vectors, draw)
@@ -127,6 +135,7 @@ def hint_scores(
             made = {"network": memory.flow[:, :2] * memory.flow[:, 2:]}
             if vectors:
                 made["interpolation"] = resize(spread(hints)[0], *flow.shape[2:])
+                made |= {name: predict(pictures, alone, hints) for name, predict in (others or {}).items()}
             for method, steady in made.items():
                 before = sums.get((method, vectors), _Sums())
                 sums[method, vectors] = before.plus(_Sums.of(steady, flow))
