@@ -16,9 +16,9 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 LENGTH_S = 0.3  # of a jump's dissolve
-LEAST_S = 0.8  # between the two sides of a jump: shorter ones repeat visibly
+LEAST_S = 1.5  # between the two sides of a jump: shorter ones repeat visibly
 MOST = 40  # jumps of a clip
-LIMIT = 1.6  # cost up to which a jump counts as unseen, in ordinary steps
+LIMIT = 2.0  # cost up to which a jump counts as unseen, in ordinary steps
 _FUTURE = 0.9  # weight of the jumps that can follow, for each jump
 
 
@@ -67,7 +67,7 @@ def find_jumps(distance: Floats, fps: float, *, limit: float = LIMIT) -> tuple[J
     """
     length = jump_length(len(distance), fps)
     cost = _windowed(distance, length) / ordinary_step(distance)
-    least = min(round(LEAST_S * fps), len(distance) // 4)
+    least = min(round(LEAST_S * fps), len(distance) // 3)
     rows, columns = np.indices(cost.shape)
     cost[np.abs(rows - columns) < least] = np.inf
     found = [Jump(int(i), int(j), length, float(cost[i, j])) for i, j in _minima(cost)]

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from runtime.clips.jumps import Jump
 
-_REST_S = 0.5  # without a jump after each one
+_REST_S = 1.0  # after a jump, until another one is as likely as ever
+_FORGET_S = 12.0  # after which a jump is as likely again as before it was made
 
 
 class Moment(NamedTuple):
@@ -42,7 +43,11 @@ class Playhead:
         self._last = max(jump.source for jump in jumps)
         back = [number for number, jump in enumerate(jumps) if jump.target < jump.source]
         self._best_back = min(back, key=lambda number: self._jumps[number].future)
-        self._rest = _REST_S * fps
+        costs = sorted(jump.future for jump in jumps)
+        self._least, self._spread = costs[0], max(1e-6, costs[len(costs) // 2] - costs[0])
+        self._rest, self._forget = _REST_S * fps, _FORGET_S * fps
+        self._played = 0.0  # frames
+        self._made: dict[int, float] = {}  # number of a jump -> when it was made last, in frames played
         self._position, self._since = 0.0, 0.0  # the frame, and frames since the last jump
         self._jump, self._progress = -1, 0.0
         self._is_new = True
@@ -58,6 +63,7 @@ class Playhead:
         if self._is_new:
             self._is_new = False
             return Moment(0.0)
+        self._played += step
         if self._jump >= 0:
             self._progress += step
             jump = self._jumps[self._jump]
@@ -71,6 +77,7 @@ class Playhead:
             number = self._choose(before, draw, variety)
             if number >= 0:
                 self._jump, self._progress = number, self._position - self._jumps[number].source
+                self._made[number] = self._played
         if self._jump < 0:
             return Moment(self._position)
         jump = self._jumps[self._jump]
@@ -91,14 +98,13 @@ class Playhead:
         if not here:
             return -1
         must = self._position >= self._last
-        if variety <= 0 and self._best_back in here:
-            return self._best_back
-        if not must and (self._since < self._rest or variety <= 0):
-            return -1
-        least = min(jump.future for jump in self._jumps)
-        width = 0.05 + variety  # of the costs that are taken, in squared ordinary steps
-        weights = [math.exp(-(self._jumps[number].future - least) / width) for number in here]
-        chance = 1.0 if must else min(1.0, variety * max(weights))
+        if variety <= 0:
+            return self._best_back if self._best_back in here else here[0] if must else -1
+        weights = [self._weight(number, variety) for number in here]
+        ahead = [number for number, jump in enumerate(self._jumps) if jump.source > self._position]
+        best = max([*weights, *(self._weight(number, variety) for number in ahead)])
+        rested = min(1.0, self._since / self._rest)
+        chance = 1.0 if must else min(1.0, variety * rested * max(weights) / best)
         if draw >= chance:
             return -1
         scaled = draw / chance * sum(weights)
@@ -107,3 +113,10 @@ class Playhead:
             if scaled < 0:
                 return number
         return here[-1]
+
+    def _weight(self, number: int, variety: float) -> float:
+        """Return how much a jump is wanted: by its cost, and by when it was made last, so that no loop repeats."""
+        width = (0.2 + 2 * variety) * self._spread
+        made = self._made.get(number)
+        fresh = 1.0 if made is None else max(0.02, min(1.0, (self._played - made) / self._forget) ** 2)
+        return math.exp(-min(20.0, (self._jumps[number].future - self._least) / width)) * fresh
