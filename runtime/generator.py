@@ -88,7 +88,6 @@ class Generator(GeneratorInputs):
         self._is_closed = self._has_frame = False
         scenes = None if conditioner is None else self._scenes
         self._frame_inputs = FrameInputs(manifest.step, scenes, self._step_inputs)
-        self._clips: ClipPlayback | None = None
         if clips is not None and opened.open_clip_stage is not None:
             on_device = self._step.has_addresses
             self._clips = ClipPlayback(opened.open_clip_stage, clips.small, clips.fps, is_on_device=on_device)

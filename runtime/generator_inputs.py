@@ -13,7 +13,7 @@ import numpy.typing as npt
 from runtime.bundle.controls import ControlSpec
 from runtime.bundle.manifest import Manifest
 from runtime.clips.endless import ClipReader
-from runtime.clips.playback import VARIETY
+from runtime.clips.playback import VARIETY, ClipPlayback
 from runtime.noise import check_seed
 from runtime.prompts.bundle_scenes import scene_thumbnail, with_scene
 from runtime.prompts.clip_scenes import check_clip, clip_scene, endless_clip, kinds_taken
@@ -53,6 +53,7 @@ class GeneratorInputs:
     ) -> None:
         self.manifest = manifest
         self._clip_reader = clips if conditioner is not None else None
+        self._clips: ClipPlayback | None = None
         self._folder, self._conditioner = folder, conditioner
         renews = None
         if renewal and manifest.renewal is not None and conditioner is not None:
@@ -201,7 +202,8 @@ class GeneratorInputs:
         if (shown := self._scenes.shown) is not None and (hints := only_hints(parts)) is not None:
             return self.redraw(shown, hints)
         if (clip := endless_clip(parts, self._clip_reader)) is not None:
-            return conditioner.make(partial(clip_scene, clip, self._clip_reader, self.fit), in_background=is_playing)
+            make = partial(clip_scene, clip, self._clip_reader, self._clips, self.fit)
+            return conditioner.make(make, in_background=is_playing)
         return conditioner.prepare(self._load(parts), in_background=is_playing, ahead_s=ahead_s)
 
     def redraw(self, scene: Scene, hints: Hints) -> Scene:
@@ -248,12 +250,7 @@ class GeneratorInputs:
         self._scenes.take(scene, frames)
 
     def scene_thumbnail(self, name: str) -> bytes:
-        """Return a small JPEG of one of the manifest's scenes.
-
-        Raises:
-            ValueError: there is no such scene.
-            BundleError: its file is damaged.
-        """
+        """Return a small JPEG of a scene of the manifest; raises ValueError or BundleError if there is none."""
         if self._folder is None:
             raise ValueError(f'{self.manifest.name} has no scene "{name}"')
         return scene_thumbnail(self._folder, self.manifest, name)

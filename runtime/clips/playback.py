@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +18,7 @@ from runtime.clips.endless import EndlessClip
 from runtime.clips.playhead import Moment, Playhead
 from runtime.clips.stage import PREFIX
 from runtime.engines.engine import Session
+from runtime.errors import EngineError
 from runtime.noise import JUMPS, normals
 from runtime.scenes.cross_fade import SceneMix
 from runtime.step_runner import HasDeviceAddress
@@ -34,7 +37,7 @@ VARIETY = ControlSpec(
 
 
 class ClipPlayback:
-    """The clips that play on the sides a and b; for the thread that makes frames.
+    """The clips that play on the sides a and b; for the thread that makes frames, but for `open`.
 
     Args:
         open_stage: opens a session of the clip stage (`runtime.clips.stage`).
@@ -48,6 +51,7 @@ class ClipPlayback:
     ) -> None:
         self._open_stage, self._fps, self._is_on_device = open_stage, fps, is_on_device
         self._stage: Session | None = None
+        self._opening = threading.Lock()
         self._still = np.zeros((1, MOVES, small[1] // REDUCTION, small[0] // REDUCTION), np.float32)
         self._clips: dict[str, tuple[EndlessClip, Playhead]] = {}
         self._moments: dict[str, Moment] = {}
@@ -56,17 +60,21 @@ class ClipPlayback:
         self._is_from_stage = False
 
     def open(self) -> None:
-        """Open the stage, if it is not open; `frame` does it otherwise.
+        """Open the stage, if it is not open; `frame` does it otherwise. Any thread may call it.
 
         Raises:
             EngineError: the engine refused the graph.
         """
-        self._stage = self._stage or self._open_stage()
+        with self._opening:
+            self._stage = self._stage or self._open_stage()
 
     def replace(self, open_stage: Callable[[], Session], *, is_on_device: bool) -> None:
         """Go on with another engine; arguments as of the constructor."""
-        self._open_stage, self._is_on_device = open_stage, is_on_device
-        self._stage = None
+        with self._opening:
+            self._open_stage, self._is_on_device = open_stage, is_on_device
+            with suppress(EngineError):  # freeing a failed engine may fail too
+                self.close()
+            self._stage = None
 
     def close(self) -> None:
         """Free the engine's memory."""

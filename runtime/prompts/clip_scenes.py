@@ -7,6 +7,7 @@ from types import MappingProxyType
 
 from runtime.bundle.manifest import Manifest
 from runtime.clips.endless import ClipReader
+from runtime.clips.playback import ClipPlayback
 from runtime.prompts.clips import load_clip
 from runtime.prompts.scene import Picture, PromptParts, Scene
 
@@ -45,7 +46,12 @@ def check_clip(clip: Picture) -> None:
         load_clip(clip, 1, 64, 64)
 
 
-def clip_scene(clip: Picture, reader: ClipReader | None, fit: str) -> Scene:
-    """Read a clip and find its jumps; arguments and errors as of `ClipReader.read`."""
+def clip_scene(clip: Picture, reader: ClipReader | None, playback: ClipPlayback | None, fit: str) -> Scene:
+    """Read a clip and find its jumps; arguments and errors as of `ClipReader.read`.
+
+    The stage that plays clips is opened as well, because that would delay a frame.
+    """
     assert reader is not None, "a clip for a generator that plays none"
+    if playback is not None:
+        playback.open()
     return Scene(MappingProxyType({}), None, clip=reader.read(clip, fit))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runtime import Generator
+from runtime import EngineError, Generator
 from runtime.clips.endless import make_endless
 from tests import moving, tiny
 from tests.runtime.clips.clip_of_waves import waves, write
@@ -151,3 +151,39 @@ def test_other_bundles_take_a_clip_as_the_past(tmp_path: Path) -> None:
     with Generator.open(folder, engine="onnxruntime") as generator:
         assert "variety" not in generator.controls
         assert generator._clip_reader is None
+
+
+def test_another_engine_goes_on_with_the_clip(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Generator.open(bundle, engine="openvino,onnxruntime", precision="fp32", size=SIZE, seed=3) as generator:
+        generator.condition(clip=FRAMES)
+        before = take(generator, 5)
+        assert generator._clips is not None
+        stage = generator._clips._stage
+        assert stage is not None, "it was opened before it was needed"
+        said: list[str] = []
+        generator.on_fall_back = said.append
+
+        def fail() -> None:
+            raise EngineError("the stage failed")
+
+        monkeypatch.setattr(stage, "run", fail)
+        later = take(generator, 400)
+        assert generator.engine == "onnxruntime"
+        assert len(said) == 1
+    assert numbers(before + later[:10]) == list(range(15)), "the clip goes on where it was"
+
+
+def test_a_scene_that_is_a_clip_can_be_taken_again(bundle: Path) -> None:
+    with Generator.open(bundle, engine="onnxruntime", size=SIZE, seed=3) as first:
+        first.condition(clip=FRAMES)
+        scene = first.scene
+        take(first, 40)
+        with Generator.open(bundle, engine="onnxruntime", size=SIZE, seed=3) as second:
+            assert scene is not None
+            second.take(scene, dissolve_s=0)
+            assert numbers(take(second, 5)) == [0, 1, 2, 3, 4]
+        with (
+            Generator.open(bundle, engine="onnxruntime", size=(64, 36)) as other,
+            pytest.raises(ValueError, match="another generator"),
+        ):
+            other.take(scene)
