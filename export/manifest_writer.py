@@ -22,6 +22,7 @@ from export.manifest_entries import Entry, control_entry, drift_control, seed_co
 from export.onnx_writer import graph_file
 from training.config import Config
 from training.model.generator import MotionMemory, StepState
+from training.start import joined_footage
 
 CONTROLS = (
     ("motion", "how fast everything moves; 0 holds the picture", "times the footage's speed", 0.0, 2.0, 1.0),
@@ -93,7 +94,7 @@ def provenance(config: Config, facts: dict[str, Any]) -> Entry:
     start = facts.get("start")  # a generator whose footage counts, too
     pictures = {"pictures": _counted(facts["pictures"], "pictures")} if facts.get("pictures") else {}
     return {
-        "data": _counted([*facts["footage"], *(start["footage"] if start else ())], "clips"),
+        "data": _counted(joined_footage(facts["footage"], start["footage"] if start else ()), "clips"),
         **pictures,  # that the enlarger was trained on
         "config_sha256": config.digest(),
         "commit": _commit(),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,6 +66,28 @@ class Start:
         return {"name": self.name, "sha256": self.sha256, "footage": self.footage}
 
 
+def joined_footage(own: Iterable[Sequence[str]], before: Iterable[Sequence[str]]) -> Footage:
+    """Return the footage that a generator and the one it started from were trained on.
+
+    A bundle counts clips by licence and source and does not name them. So clips of one source count once: as many as
+    the larger of both numbers.
+
+    Args:
+        own, before: rows of (name, licence, source).
+    """
+    rows: Footage = sorted({(row[0], row[1], row[2]) for row in own})
+    known = {name for name, _, _ in rows}
+    left = Counter(row[1:] for row in rows)
+    for name, licence, source in sorted({(row[0], row[1], row[2]) for row in before}):
+        if name in known:
+            continue
+        if left[licence, source] > 0:
+            left[licence, source] -= 1
+        else:
+            rows.append((name, licence, source))
+    return rows
+
+
 def adapted_name(name: str) -> dict[str, str]:
     """Return name and description of a generator that starts from the one of this name."""
     return {"name": f"{name[:55]}-adapted", "description": f"{name}, adapted to other footage."}
@@ -94,7 +118,7 @@ def checkpoint_start(path: Path) -> Start:
         settings=settings | adapted_name(config["name"]),
         weights=weights,
         recogniser=part_of(content["ema"], "recogniser."),
-        footage=[(row[0], row[1], row[2]) for row in (*content.get("footage", ()), *before["footage"])],
+        footage=joined_footage(content.get("footage", ()), before["footage"]),
         words=Path(content["words"]) if content.get("words") else None,
         vocabulary=list(content.get("vocabulary", ())),
         enlarger=load_checkpoint(beside) if beside.is_file() else None,

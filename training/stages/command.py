@@ -25,7 +25,7 @@ from training.stages.finetune import FinetuneStage
 from training.stages.hints import HintsStage
 from training.stages.polish import PolishStage
 from training.stages.pretrain import Pretrainer, PretrainStage, held_out, measures_of, pictures_of
-from training.start import Start
+from training.start import Start, joined_footage
 from training.tensorboard import TensorBoardLog
 
 Evaluate = Callable[[nn.Module, int, TensorBoardLog], None]
@@ -196,7 +196,7 @@ def hinting(material: StageInputs, arguments: argparse.Namespace) -> tuple[Train
     config, source = material.config, arguments.pretrained or newest_checkpoint(material.out, STAGES[:-1])
     stage = HintsStage(config, source)
     material.facts.update(stage.facts)  # words and vocabulary are those of the generator
-    material.facts["footage"] = sorted({*stage.footage, *material.facts["footage"]})
+    material.facts["footage"] = joined_footage(material.facts["footage"], stage.footage)
 
     def evaluate(average: nn.Module, iteration: int, board: TensorBoardLog) -> None:
         figures = stage.held_out_figures(average, material.watched, config.run.evaluate_clips)
