@@ -202,7 +202,7 @@ class GeneratorInputs:
         if (shown := self._scenes.shown) is not None and (hints := only_hints(parts)) is not None:
             return self.redraw(shown, hints)
         if (clip := endless_clip(parts, self._clip_reader)) is not None:
-            make = partial(clip_scene, clip, self._clip_reader, self._clips, self.fit)
+            make = partial(clip_scene, clip, self._clip_reader, self._clips, self.fit, conditioner.check_open)
             return conditioner.make(make, in_background=is_playing)
         return conditioner.prepare(self._load(parts), in_background=is_playing, ahead_s=ahead_s)
 

@@ -94,17 +94,17 @@ def adapted_name(name: str) -> dict[str, str]:
 
 
 def checkpoint_start(path: Path) -> Start:
-    """Read a start from `finetune.pt` or `polish.pt` of a run, and from the `enlarge.pt` beside it.
+    """Read a start from `finetune.pt`, `polish.pt` or `hints.pt` of a run, and from the `enlarge.pt` beside it.
 
     Raises:
         ValueError: it is missing, damaged, or of another stage.
     """
     content = load_checkpoint(path)
     weights = part_of(content["ema"], "generator.")
-    if content["stage"] not in ("finetune", "polish") or not weights:
+    if content["stage"] not in ("finetune", "polish", "hints") or not weights:
         raise ValueError(
-            f"{path} is of the stage {content['stage']}, --from takes finetune.pt or polish.pt; name pretrain.pt "
-            "with --pretrained"
+            f"{path} is of the stage {content['stage']}, --from takes finetune.pt, polish.pt or hints.pt; "
+            "name pretrain.pt with --pretrained"
         )
     config = content["config"]
     settings = {key: config[key] for key in ("model", "footage") if key in config}

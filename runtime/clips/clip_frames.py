@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -22,6 +22,7 @@ from runtime.prompts.images import check_pixels, fit, load_image, refusing, to_r
 MAX_BYTES = 256 << 20  # of frames; about 6 s at 1280 x 720 and 30 fps
 MAX_FRAMES = 600
 MIN_FRAMES = 12
+LEAST_S = 0.5  # that must fit
 _LEAST_FPS = 4.0  # of a clip; slower ones count as this fast
 _LONGEST_GAP = 30  # frames by which one stands still at most
 _CUT_RATIO, _CUT_LEVELS = 4.0, 15.0  # a cut changes so many times more than its neighbours, and so many levels
@@ -38,7 +39,7 @@ class ClipFrames:
 
     Args:
         frames: uint8 (N, H, W, 3) RGB or (N, H * 3 / 2, W) I420, read-only.
-        small: uint8 (N, h, w, 3) RGB, the same frames in the size in which they are compared.
+        small: uint8 (N, h, w, 3) RGB, the same frames as small as they are compared; empty once they have been.
         fps: frames per second of the clip, at most those of the show.
         notes: what was done to the clip, for people, e.g. "the first 6.5 s are used".
     """
@@ -58,6 +59,7 @@ def read_clip(
     pixels: str = "rgb",
     how: str = "cover",
     max_bytes: int = MAX_BYTES,
+    check: Callable[[], None] = lambda: None,
 ) -> ClipFrames:
     """Read a clip: its longest take without a cut and without black frames.
 
@@ -71,15 +73,21 @@ def read_clip(
         pixels: "rgb", or "i420" in BT.709, limited range.
         how: how frames of another shape fit, one of `runtime.prompts.images.FITS`.
         max_bytes: of `ClipFrames.frames`.
+        check: called before each frame; raises to give up, e.g. because the show ends.
 
     Raises:
         ValueError: there is no such clip; it is damaged, too short or black, or nothing in it moves.
     """
-    name = str(clip) if isinstance(clip, (str, Path)) else "the clip"
+    name = str(clip) if isinstance(clip, (str, Path)) else "array"
     if isinstance(clip, (str, Path)) and not os.path.isfile(clip):  # noqa: PTH113 - Path raises if a name is too long
         raise ValueError(f"there is no clip file {clip}")
     bytes_each = size[0] * size[1] * 3 if pixels == "rgb" else size[0] * size[1] * 3 // 2
-    most = max(MIN_FRAMES, min(MAX_FRAMES, max_bytes // bytes_each))
+    most = min(MAX_FRAMES, max_bytes // bytes_each)
+    if most < MIN_FRAMES or most < LEAST_S * fps:
+        raise ValueError(
+            f"frames of {size[0]}x{size[1]} are too large to keep a clip: {most} of them take {max_bytes >> 20} MiB; "
+            "choose a smaller --size"
+        )
     kept = KeptFrame(*size)
     shape = (size[1], size[0], 3) if pixels == "rgb" else (size[1] * 3 // 2, size[0])
     frames, smalls = np.empty((most, *shape), np.uint8), np.empty((most, small[1], small[0], 3), np.uint8)
@@ -87,6 +95,7 @@ def read_clip(
     with refusing(Path(name), "clip"):
         rate, pictures = _opened(clip, size, how, fps)
         for picture in pictures:
+            check()
             if count == most:
                 is_trimmed = True
                 break
@@ -102,10 +111,20 @@ def read_clip(
     return _longest_take(name, frames[:count], smalls[:count], rate, is_trimmed=is_trimmed)
 
 
+def check_readable(path: str | Path) -> None:
+    """Raise ValueError unless the first frames of a clip's file can be read."""
+    if not os.path.isfile(path):  # noqa: PTH113 - Path raises if a name is too long
+        raise ValueError(f"there is no clip file {path}")
+    with refusing(Path(path), "clip"):
+        _, pictures = _opened(path, (64, 64), "cover", 30.0)
+        if next(pictures, None) is None:
+            raise ValueError("it holds no frames")
+
+
 def _longest_take(name: str, frames: Rgb, small: Rgb, rate: float, *, is_trimmed: bool) -> ClipFrames:
     notes = [f"its first {len(frames) / rate:.1f} s are used"] if is_trimmed else []
-    grey = small.mean(axis=3, dtype=np.float32)
-    changes = np.abs(np.diff(grey, axis=0)).mean(axis=(1, 2))
+    grey = np.stack([frame.mean(axis=2).astype(np.uint8) for frame in small])
+    changes = np.array([np.abs(one - two.astype(np.float32)).mean() for one, two in pairwise(grey)], np.float32)
     is_black = small.max(axis=(1, 2, 3)) <= _BLACK_LEVELS
     if is_black.all():
         raise ValueError(f"{name} is black: give a clip that shows something")
@@ -120,16 +139,18 @@ def _longest_take(name: str, frames: Rgb, small: Rgb, rate: float, *, is_trimmed
             "give a clip without cuts"
         )
     if _largest_change(grey[first:last]) < _STILL_LEVELS:
-        raise ValueError(f"nothing moves in {name}: give one of its frames as an image")
+        what = f"the first {len(small) / rate:.1f} s of {name}" if is_trimmed else name
+        raise ValueError(f"nothing moves in {what}: give one of its frames as an image")
     frames, small = frames[first:last], small[first:last]
     frames.flags.writeable = small.flags.writeable = False
     return ClipFrames(frames, small, rate, tuple(notes))
 
 
-def _largest_change(grey: npt.NDArray[np.float32]) -> float:
+def _largest_change(grey: npt.NDArray[np.uint8]) -> float:
     """Return by how much any square of 4 x 4 pixels ever differs from the first frame, in levels; grey is (N, h, w)."""
     count, height, width = grey.shape
-    cells = grey[:, : height // 4 * 4, : width // 4 * 4].reshape(count, height // 4, 4, width // 4, 4).mean(axis=(2, 4))
+    squares = grey[:, : height // 4 * 4, : width // 4 * 4].reshape(count, height // 4, 4, width // 4, 4)
+    cells = squares.mean(axis=(2, 4), dtype=np.float32)
     return float(np.abs(cells - cells[0]).max())
 
 
@@ -150,16 +171,19 @@ def _opened(clip: Clip, size: tuple[int, int], how: str, fps: float) -> tuple[fl
         if clip.dtype != np.uint8 or clip.ndim != 4 or clip.shape[-1] != 3 or 0 in clip.shape:
             raise ValueError(f"an array must be uint8 (frames, height, width, 3) RGB, got {clip.dtype} {clip.shape}")
         return fps, (load_image(frame, *size, how) for frame in clip)
+    if not isinstance(clip, (str, Path)):
+        raise ValueError(f"it must be a path or a uint8 array, got {type(clip).__name__}")
     from PIL import Image, UnidentifiedImageError
 
     with suppress(UnidentifiedImageError), Image.open(clip) as opened:
         if opened.format in ANIMATED:
+            check_pixels(*opened.size)
             times = _animation_times(opened)
             rate, grid = _rates((len(times) - 1) / times[-1], fps)
             return rate, _even(grid, _animation(Path(clip), times, size, how))
         if opened.format != "MPEG":
             raise ValueError("it is a picture: give it as an image")
-    with open_video(clip) as container:
+    with _decoding(), open_video(clip) as container:
         if not container.streams.video or container.streams.video[0].codec_context is None:
             raise ValueError("it holds no video that FFmpeg can decode: convert it to H.264")
         rate, grid = _rates(float(container.streams.video[0].average_rate or fps), fps)
@@ -197,21 +221,26 @@ def _even(rate: float, timed: Iterator[tuple[float | None, Rgb]]) -> Iterator[Rg
 
 
 def _video(path: Path, size: tuple[int, int], how: str) -> Iterator[tuple[float | None, Rgb]]:
+    cover = FrameCover(*size)
+    with _decoding(), open_video(path) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1  # frames may be made at the same time
+        for frame in container.decode(stream):
+            check_pixels(frame.width, frame.height)
+            turns = round(getattr(frame, "rotation", 0) / 90) % 4  # quarter turns, counterclockwise
+            if turns or how != "cover":
+                picture = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
+                yield frame.time, load_image(picture, *size, how)
+            else:
+                yield frame.time, cover.fit(frame)
+
+
+@contextmanager
+def _decoding() -> Iterator[None]:
     import av
 
-    cover = FrameCover(*size)
     try:
-        with open_video(path) as container:
-            stream = container.streams.video[0]
-            stream.codec_context.thread_count = 1  # frames may be made at the same time
-            for frame in container.decode(stream):
-                check_pixels(frame.width, frame.height)
-                turns = round(getattr(frame, "rotation", 0) / 90) % 4  # quarter turns, counterclockwise
-                if turns or how != "cover":
-                    picture = np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), turns))
-                    yield frame.time, load_image(picture, *size, how)
-                else:
-                    yield frame.time, cover.fit(frame)
+        yield
     except av.error.FFmpegError as error:
         raise ValueError(f"it is no video that FFmpeg can decode ({error.strerror})") from error
 
@@ -221,6 +250,7 @@ def _animation_times(opened: Any) -> list[float]:
     times = [0.0]
     for index in range(min(getattr(opened, "n_frames", 1), 2 * MAX_FRAMES)):
         opened.seek(index)
+        opened.load()  # WebP says how long a frame lasts only then
         times.append(times[-1] + float(Fraction(opened.info.get("duration") or 100)) / 1000)
     return times
 

@@ -8,8 +8,7 @@ frames.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from itertools import pairwise
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -109,10 +108,10 @@ class ClipReader(NamedTuple):
     pixels: str
     describe: Describe
 
-    def read(self, clip: Clip, how: str) -> EndlessClip:
+    def read(self, clip: Clip, how: str, check: Callable[[], None] = lambda: None) -> EndlessClip:
         """Read a clip and find its jumps; arguments and errors as of `read_clip`."""
-        found = read_clip(clip, self.size, self.small, fps=self.fps, pixels=self.pixels, how=how)
-        return make_endless(found, self.describe)
+        found = read_clip(clip, self.size, self.small, fps=self.fps, pixels=self.pixels, how=how, check=check)
+        return make_endless(found, self.describe, check)
 
 
 def clip_reader(bundle: Bundle, pixels: str) -> ClipReader | None:
@@ -137,15 +136,28 @@ def describe_by_colour(small: npt.NDArray[np.uint8]) -> Floats:
     return means.reshape(count, -1)
 
 
-def make_endless(clip: ClipFrames, describe: Describe = describe_by_colour) -> EndlessClip:
+def make_endless(
+    clip: ClipFrames, describe: Describe = describe_by_colour, check: Callable[[], None] = lambda: None
+) -> EndlessClip:
     """Find a clip's jumps, and the flow from frame to frame.
 
     Args:
         clip: the frames.
         describe: see `ClipReader`.
+        check: called before each pair of frames; raises to give up.
+
+    Returns:
+        The clip; its small frames are not kept.
     """
     distance = distances(describe(clip.small))
-    grey = np.ascontiguousarray(clip.small.mean(axis=3).astype(np.uint8))
-    steps = tuple(align(one, two) for one, two in pairwise(grey))
+    steps: list[Alignment] = []
+    before: npt.NDArray[np.uint8] | None = None
+    for frame in clip.small:
+        check()
+        grey = frame.mean(axis=2).astype(np.uint8)
+        if before is not None:
+            steps.append(align(before, grey))
+        before = grey
     jumps = find_jumps(distance, clip.fps)
-    return EndlessClip(clip, jumps or (find_dissolve(distance, clip.fps),), bool(jumps), steps)
+    kept = replace(clip, small=clip.small[:0].copy())
+    return EndlessClip(kept, jumps or (find_dissolve(distance, clip.fps),), bool(jumps), tuple(steps))

@@ -103,6 +103,9 @@ class ClipPlayback:
         self._mix = move.mix
         if not self._clips:
             return move
+        for side in "ab":  # a clip that has faded out is not kept
+            if self._weight(side) == 0:
+                self._clips.pop(side, None)
         draws = normals(seed, JUMPS, frame_index, 2)
         for side, draw in zip("ab", draws, strict=True):
             if side in self._clips and self._weight(side) > 0:

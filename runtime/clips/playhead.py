@@ -9,6 +9,7 @@ from typing import NamedTuple
 from runtime.clips.jumps import Jump
 
 _REST_S = 1.0  # after a jump, until another one is as likely as ever
+_MAX_STEP = 3.0  # frames at once
 _FORGET_S = 12.0  # after which a jump is as likely again as before it was made
 
 
@@ -49,7 +50,7 @@ class Playhead:
         self._played = 0.0  # frames
         self._made: dict[int, float] = {}  # number of a jump -> when it was made last, in frames played
         self._position, self._since = 0.0, 0.0  # the frame, and frames since the last jump
-        self._jump, self._progress = -1, 0.0
+        self._jump, self._progress, self._faded = -1, 0.0, 0.0
         self._is_new = True
 
     def advance(self, step: float, draw: float, variety: float) -> Moment:
@@ -60,14 +61,16 @@ class Playhead:
             draw: uniform in [0, 1).
             variety: how readily it jumps: 0 repeats the best loop, 1 takes most jumps.
         """
+        step = min(max(step, 0.0), _MAX_STEP)
         if self._is_new:
             self._is_new = False
             return Moment(0.0)
         self._played += step
         if self._jump >= 0:
             self._progress += step
+            self._faded += max(step, 1.0)  # two moments are never frozen over each other
             jump = self._jumps[self._jump]
-            if self._progress >= jump.length:
+            if self._faded >= jump.length:
                 self._position = jump.target + self._progress
                 self._jump, self._since = -1, 0.0
         else:
@@ -77,11 +80,11 @@ class Playhead:
             number = self._choose(before, draw, variety)
             if number >= 0:
                 self._jump, self._progress = number, self._position - self._jumps[number].source
-                self._made[number] = self._played
+                self._made[number], self._faded = self._played, self._progress
         if self._jump < 0:
             return Moment(self._position)
         jump = self._jumps[self._jump]
-        share = min(1.0, self._progress / jump.length)
+        share = min(1.0, self._faded / jump.length)
         return Moment(
             jump.source + self._progress,
             jump.target + self._progress,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 
 from runtime.bundle.manifest import Manifest
+from runtime.clips.clip_frames import check_readable
 from runtime.clips.endless import ClipReader
 from runtime.clips.playback import ClipPlayback
-from runtime.prompts.clips import load_clip
+from runtime.errors import EngineError
 from runtime.prompts.scene import Picture, PromptParts, Scene
 
 
@@ -43,15 +46,18 @@ def kinds_taken(manifest: Manifest, *, plays_clips: bool) -> tuple[str, ...]:
 def check_clip(clip: Picture) -> None:
     """Raise ValueError if a clip's file is missing or holds no video; its length is not checked."""
     if isinstance(clip, (str, Path)):
-        load_clip(clip, 1, 64, 64)
+        check_readable(clip)
 
 
-def clip_scene(clip: Picture, reader: ClipReader | None, playback: ClipPlayback | None, fit: str) -> Scene:
+def clip_scene(
+    clip: Picture, reader: ClipReader | None, playback: ClipPlayback | None, fit: str, check: Callable[[], None]
+) -> Scene:
     """Read a clip and find its jumps; arguments and errors as of `ClipReader.read`.
 
     The stage that plays clips is opened as well, because that would delay a frame.
     """
     assert reader is not None, "a clip for a generator that plays none"
     if playback is not None:
-        playback.open()
-    return Scene(MappingProxyType({}), None, clip=reader.read(clip, fit))
+        with suppress(EngineError):  # the first frame that needs it tries again, and another engine after that
+            playback.open()
+    return Scene(MappingProxyType({}), None, clip=reader.read(clip, fit, check))

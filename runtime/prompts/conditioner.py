@@ -74,6 +74,7 @@ class Conditioner:
         self._later: BackgroundThread[Scene] = BackgroundThread()
         self._ahead: BackgroundThread[Scene] = BackgroundThread()
         self._drawing: BackgroundThread[Scene] = BackgroundThread()  # waits for no other scene
+        self._making: BackgroundThread[Scene] = BackgroundThread()  # what takes seconds without the graph: clips
         self._idle: BackgroundThread[dict[str, Array]] = BackgroundThread(only_idle=True)
         self._closing: Future[dict[str, Array]] = Future()  # done once `close` was called
 
@@ -177,8 +178,13 @@ class Conditioner:
         return self._submit(thread, prompt, None, ahead_s).result()
 
     def make(self, job: Callable[[], Scene], *, in_background: bool) -> Scene:
-        """Make a scene without the graph; arguments and errors as of `prepare`, and those of the job."""
-        return self._background.submit(job).result() if in_background else job()
+        """Make a scene without the graph, beside other scenes; arguments and errors as of `prepare` and of the job."""
+        return self._making.submit(job).result() if in_background else job()
+
+    def check_open(self) -> None:
+        """Raise ValueError once this object is being closed."""
+        if self._closing.done():
+            raise ValueError("this generator is closed")
 
     def draw(self, seed: int, renewal: int) -> npt.NDArray[np.float32]:
         """Return the noise `e_k` of content code number `renewal`: float32 (N,)."""
@@ -228,7 +234,7 @@ class Conditioner:
         """Wait for the current run, then free the sessions; waiting renewals are cancelled."""
         if not self._closing.done():
             self._closing.set_result({})
-        for thread in (self._background, self._later, self._ahead, self._drawing):
+        for thread in (self._background, self._later, self._ahead, self._drawing, self._making):
             thread.close()
         if self._idle.close(
             self._idle_timeout_s

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, Self
 
 KINDS = ("still", "moving")  # of strokes
 MAX_VECTORS, MAX_STROKES, MAX_POINTS = 64, 64, 500
+MAX_ALL_POINTS = 4000  # of all strokes together; drawing them takes seconds beyond that
 MAX_SPEED = 2.0  # frame widths or heights in a second
 MAX_RADIUS = 0.5  # frame widths
 MAX_FILE_BYTES = 2**21
@@ -68,6 +69,10 @@ class Hints:
     def __post_init__(self) -> None:
         object.__setattr__(self, "vectors", tuple(map(_vector, _limited("vectors", self.vectors, MAX_VECTORS))))
         object.__setattr__(self, "strokes", tuple(map(_stroke, _limited("strokes", self.strokes, MAX_STROKES))))
+        if (count := sum(len(stroke.points) for stroke in self.strokes)) > MAX_ALL_POINTS:
+            raise ValueError(
+                f"the strokes have {count} points, at most {MAX_ALL_POINTS} are read: draw fewer or shorter ones"
+            )
 
     def __bool__(self) -> bool:
         return bool(self.vectors or self.strokes)

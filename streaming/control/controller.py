@@ -65,18 +65,18 @@ class ShowController(TimedCues):
         self._thumbnails: dict[str, bytes] = {}
         self._thumbnail_lock = threading.Lock()  # one at a time
 
-    def attach(self, generator: FrameSource, label: str) -> None:
+    def attach(self, generator: FrameSource, label: str, scene: str = "") -> None:
         """Control this generator from now on.
 
         Args:
             generator: it replaces the one before.
             label: its first scene in a few words; "" if it continues with the scene on air.
+            scene: the name of its first scene if that is one of the bundle's.
         """
         with self._lock:
             self._generator = generator
             if label:
-                self._on_air = label
-                self._scene_on_air = label if label in {scene.name for scene in generator.manifest.scenes} else ""
+                self._on_air, self._scene_on_air = label, scene
         self._notify()
 
     def close(self) -> None:
@@ -106,6 +106,7 @@ class ShowController(TimedCues):
                 "behind": None,
             }
         shown = generator.shown_scene
+        has_hints = generator.takes_hints and shown is not None and shown.clip is None
         return {
             "is_ready": True,
             "takes": list(generator.takes),
@@ -113,7 +114,7 @@ class ShowController(TimedCues):
             "scenes": [{"name": scene.name, "title": scene.title} for scene in generator.manifest.scenes],
             "cues": entries,
             "on_air": on_air,
-            "hints": None if not generator.takes_hints or shown is None else shown.hints.to_json(),
+            "hints": shown.hints.to_json() if shown is not None and has_hints else None,
             "saved": self._drawing.saved,
             "input": None if self.input is None else self.input.to_json(),
             "person": None if self.presenter is None else self.presenter.person,
@@ -292,6 +293,8 @@ class ShowController(TimedCues):
             NotReadyError: the show has not begun.
         """
 
+        self._require_own_scene()
+
         def take(base: Scene, drawn: Scene) -> bool:
             with self._lock:
                 generator = self._ready()
@@ -317,9 +320,10 @@ class ShowController(TimedCues):
             NotReadyError: the show has not begun.
         """
         generator = self._ready()
+        self._require_own_scene()
         with self._lock:
             shown, name = generator.shown_scene, self._scene_on_air
-            if shown is None or not generator.takes_hints:
+            if shown is None or shown.clip is not None or not generator.takes_hints:
                 raise ValueError(f"nothing can be drawn over the scenes of {generator.manifest.name}")
             if name:
                 self._drawing.save(name, shown.hints)
@@ -329,6 +333,11 @@ class ShowController(TimedCues):
                     entry.scene = shown
         self._notify()
         return {"hints": self.state()["hints"]}
+
+    def _require_own_scene(self) -> None:
+        """Raise ValueError while the away scene is shown, which is nobody's to draw over."""
+        if self.is_held:
+            raise ValueError("nobody is in the picture and the away scene is shown: draw when the show is back")
 
     def set_behind(self, what: str) -> dict[str, Any]:
         """Choose what is behind the person: show, blur, green, a colour as RRGGBB, or the picture of --behind.

@@ -21,6 +21,7 @@ class Drawing:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
+        self._counting = threading.Lock()
         self._numbers = count(1)
         self._latest = 0
         self._saved: dict[str, Hints] = {}
@@ -31,7 +32,7 @@ class Drawing:
         return sorted(self._saved)
 
     def draw(self, find: Callable[[], FrameSource], hints: Hints, take: Callable[[Scene, Scene], bool]) -> None:
-        """Make the shown scene again with hints, and take it; blocks for tens of milliseconds.
+        """Make the shown scene again with hints, and take it; blocks for tens of milliseconds with a few arrows.
 
         Of several drawings that wait, only the latest is made.
 
@@ -44,7 +45,8 @@ class Drawing:
             ValueError: the generator takes no hints, or other scenes were taken all the time.
             EngineError: the engine failed.
         """
-        number = self._latest = next(self._numbers)
+        with self._counting:
+            number = self._latest = next(self._numbers)
         with self._lock:
             for _ in range(_ATTEMPTS):
                 if number < self._latest:

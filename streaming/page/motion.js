@@ -41,6 +41,9 @@ function sendDrawing() {
   waiting = number;
 }
 
+// The connection is lost, and with it the answer to a drawing.
+function forgetAnswers() { waiting = 0; isStale = false; }
+
 function showDrawn(message) {
   if (message.id !== waiting) return;
   waiting = 0;

@@ -153,7 +153,7 @@ class Player:
         for name, value in options.control:  # after the prompt: one for the seed then keeps its text
             self._controller.set_control(name, value)
         seed = generator.manifest.default_seed if options.seed is None else options.seed
-        self._controller.attach(generator, to_label({**prompt, "seed": seed}))
+        self._controller.attach(generator, to_label({**prompt, "seed": seed}), prompt.get("scene") or "")
         self._controller.schedule(options.cue, dissolve_s=options.dissolve, say=self._say)
         is_seen = options.behind in (None, "show")
         if shows_all and is_seen and not any(cue.kind in PARTS for cue in options.cue):

@@ -50,7 +50,7 @@ class HintsStage:
         content = load_checkpoint(source)
         require_same_model(source, content, config, played=True)
         self.source = f"{content['stage']} {content['iteration']}"
-        self.facts: dict[str, Any] = {key: content[key] for key in ("words", "vocabulary") if key in content}
+        self.facts: dict[str, Any] = {key: content[key] for key in ("words", "vocabulary", "start") if key in content}
         self.footage = [tuple(entry) for entry in content.get("footage", [])]
         self.generator = VideoGenerator(config.model, settings.crop or None)
         load_weights(self.generator, part_of(content["ema"], "generator."), source)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from runtime.clips.clip_frames import ClipFrames, read_clip
+from runtime.clips.clip_frames import ClipFrames, check_readable, read_clip
 from tests.runtime.clips.clip_of_waves import waves, write
 from tests.streaming.doubles import to_i420
 
@@ -81,10 +81,11 @@ def test_fast_motion_is_no_cut(tmp_path: Path) -> None:
     assert len(read(write(tmp_path / "noise.mkv", noise)).frames) == 30
 
 
-def test_an_animated_picture(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["gif", "webp", "png"])
+def test_an_animated_picture(tmp_path: Path, kind: str) -> None:
     pictures = [Image.fromarray(frame) for frame in waves(20)]
-    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=50)
-    clip = read(tmp_path / "a.gif")
+    pictures[0].save(tmp_path / f"a.{kind}", save_all=True, append_images=pictures[1:], duration=50)
+    clip = read(tmp_path / f"a.{kind}")
     assert len(clip.frames) == 20
     assert clip.fps == pytest.approx(20)
 
@@ -111,3 +112,33 @@ def test_files_that_are_no_clips_are_refused(tmp_path: Path) -> None:
             read(tmp_path / name)
     with pytest.raises(ValueError, match="must be uint8"):
         read(waves(20).astype(np.float32))
+    with pytest.raises(ValueError, match="must be a path or a uint8 array, got int"):
+        read(5)
+    with pytest.raises(ValueError, match=r"frames of 128x72 are too large to keep a clip: 3 of them take 0 MiB"):
+        read(waves(20), max_bytes=3 * 128 * 72 * 3)
+
+
+def test_a_still_beginning_is_named(tmp_path: Path) -> None:
+    frames = np.concatenate([np.repeat(waves(1), 30, axis=0), waves(30)])
+    with pytest.raises(ValueError, match=r"nothing moves in the first 0\.8 s of"):
+        read(write(tmp_path / "late.mkv", frames), max_bytes=25 * 128 * 72 * 3)
+
+
+def test_reading_can_be_given_up(tmp_path: Path) -> None:
+    calls = []
+
+    def check() -> None:
+        calls.append(1)
+        if len(calls) > 5:
+            raise ValueError("this generator is closed")
+
+    with pytest.raises(ValueError, match="this generator is closed"):
+        read(write(tmp_path / "a.mkv", waves(40)), check=check)
+    assert len(calls) == 6
+
+
+def test_the_first_frames_are_checked(tmp_path: Path) -> None:
+    check_readable(write(tmp_path / "a.mkv", waves(14)))
+    (tmp_path / "text.mp4").write_text("no video")
+    with pytest.raises(ValueError, match="it is no video that FFmpeg can decode"):
+        check_readable(tmp_path / "text.mp4")

@@ -115,6 +115,15 @@ def test_a_speed_of_zero_holds_the_frame() -> None:
     assert len({playhead.advance(0.0, 0.0, 1.0) for _ in range(50)}) == 1
 
 
+def test_a_jump_ends_although_nothing_moves() -> None:
+    playhead = Playhead(JUMPS, 30.0)
+    moments = [playhead.advance(1.0, 0.999, 0.5) for _ in range(93)]
+    assert moments[-1].jump == 2
+    moments = [playhead.advance(0.0, 0.999, 0.5) for _ in range(10)]
+    assert moments[-1].jump == -1, "two moments are not frozen over each other"
+    assert moments[-1].position == moments[0].other
+
+
 @pytest.mark.parametrize("count", [12, 13, 20, 40])
 def test_short_clips_play_on(count: int) -> None:
     distance = distances(circling(count, 6))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -9,9 +10,12 @@ import numpy as np
 import pytest
 
 from runtime import EngineError, Generator
-from runtime.clips.endless import make_endless
+from runtime.clips.endless import ClipReader, describe_by_colour
+from runtime.clips.playhead import Moment
 from tests import moving, tiny
 from tests.runtime.clips.clip_of_waves import waves, write
+from tests.runtime.clips.test_alignment import texture
+from tests.streaming.doubles import WAIT_S
 
 SIZE = (128, 72)
 FRAMES = waves(90)
@@ -107,18 +111,54 @@ def test_a_control_is_the_speed(generator: Generator, monkeypatch: pytest.Monkey
     assert numbers(take(generator, 3)) == [3, 3, 3]
 
 
-def test_slow_motion_shows_what_lies_between(bundle: Path) -> None:
-    slow = waves(40)[::2]  # 15 frames a second of the same motion
-    with Generator.open(bundle, engine="onnxruntime", size=SIZE) as generator:
-        assert generator._clip_reader is not None
-        clip = make_endless(generator._clip_reader._replace(fps=15.0).read(slow, "cover").clip)
-        scene = generator.prepare(clip=FRAMES)
-        generator.take(type(scene)(scene.tensors, None, clip=clip), dissolve_s=0)
-        frames = take(generator, 9)
-    assert np.array_equal(frames[4], slow[2])
-    between = np.abs(frames[5].astype(float) - waves(40)[5]).mean()
-    blended = np.abs(0.5 * (slow[2].astype(float) + slow[3]) - waves(40)[5]).mean()
-    assert between <= blended, "not worse than a blend"
+def test_slow_motion_shows_what_lies_between(tmp_path: Path) -> None:
+    sharp = [np.repeat(np.roll(texture(3), 6 * time, axis=1)[..., None], 3, axis=2) for time in range(16)]
+    reader = ClipReader((224, 128), (224, 128), 30.0, "rgb", describe_by_colour)
+    clip = reader.read(np.stack(sharp), "cover")
+    shown = clip.shown(Moment(4.5))
+    assert (shown.first, shown.second) == (4, 5)
+    assert shown.moves is not None
+    inside = (slice(4, -4), slice(8, -8))
+    assert shown.moves[0, 0][inside].mean() == pytest.approx(3, abs=0.4), "the first frame by half of the way"
+    assert shown.moves[0, 2][inside].mean() == pytest.approx(-3, abs=0.4)
+    assert np.all(shown.moves[0, 4] == 0.5)
+    assert clip.shown(Moment(5.0)).moves is None, "whole frames are shown as they are"
+    assert clip.clip.small.size == 0, "what was compared is not kept"
+
+
+def test_closing_gives_up_a_clip_that_is_being_prepared(bundle: Path) -> None:
+    generator = Generator.open(bundle, engine="onnxruntime", size=SIZE, seed=3)
+    next(generator)
+    reader = generator._clip_reader
+    assert reader is not None
+    began, failed = threading.Event(), []
+
+    def describe(small: np.ndarray) -> np.ndarray:
+        began.set()
+        generator_closes.wait(WAIT_S)
+        return describe_by_colour(small)
+
+    generator_closes = threading.Event()
+    generator._clip_reader = reader._replace(describe=describe)
+
+    def prepare() -> None:
+        try:
+            generator.prepare(clip=FRAMES)
+        except ValueError as error:
+            failed.append(str(error))
+
+    thread = threading.Thread(target=prepare)
+    thread.start()
+    assert began.wait(WAIT_S)
+    closing = threading.Thread(target=generator.close)
+    closing.start()
+    assert generator._conditioner is not None
+    generator._conditioner._closing.result(WAIT_S)
+    generator_closes.set()
+    for one in (thread, closing):
+        one.join(WAIT_S)
+        assert not one.is_alive()
+    assert failed == ["this generator is closed"]
 
 
 def test_variety_is_a_control(generator: Generator) -> None:

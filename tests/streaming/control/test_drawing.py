@@ -65,7 +65,7 @@ def generator(bundle: Path) -> Iterator[Generator]:
 @pytest.fixture
 def controller(generator: Generator) -> Iterator[ShowController]:
     controller = ShowController()
-    controller.attach(generator, "one")
+    controller.attach(generator, "one", "one")
     yield controller
     controller.close()
 
@@ -73,7 +73,7 @@ def controller(generator: Generator) -> Iterator[ShowController]:
 @pytest.fixture
 def room(generator: Generator) -> Iterator[Room]:
     room = Room(generator)
-    room.controller.attach(generator, "one")
+    room.controller.attach(generator, "one", "one")
     yield room
     room.close()
 

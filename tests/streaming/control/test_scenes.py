@@ -49,7 +49,7 @@ def generator(bundle: Path) -> Iterator[Generator]:
 @pytest.fixture
 def controller(generator: Generator) -> Iterator[ShowController]:
     controller = ShowController()
-    controller.attach(generator, "red")
+    controller.attach(generator, "red", "red")
     yield controller
     controller.close()
 
