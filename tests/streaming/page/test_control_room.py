@@ -109,7 +109,7 @@ def state_where(socket: ClientConnection, is_so: Any) -> Any:
 @pytest.mark.live
 def test_a_show_is_controlled_over_http(room: Room, generator: Generator) -> None:
     status, state = room.ask("GET", "/api/state")
-    assert (status, state["is_ready"], state["takes"]) == (200, True, ["text", "image", "clip", "seed"])
+    assert (status, state["is_ready"], state["takes"]) == (200, True, ["text", "image", "clip", "past", "seed"])
     name, most = state["controls"][0]["name"], state["controls"][0]["maximum"]
     assert room.ask("PUT", f"/api/controls/{name}", {"value": most}) == (200, {"value": most})
     assert generator.controls[name] == most
