@@ -21,7 +21,8 @@ def test_network_and_interpolation_are_scored(tiny_run: Path, footage_cache: Pat
     chosen = options(str(tiny_run), "--cache", str(footage_cache), "--clips", "8", "--side", "train")
     report = hints.run(chosen)
     scores = {(score["method"], score["vectors"]): score for score in report.result["scores"]}
-    assert set(scores) == {("network", 0), *((way, n) for way in ("network", "interpolation", "drawn") for n in (1, 3, 5, 8))}
+    ways = ("network", "interpolation", "drawn")
+    assert set(scores) == {("network", 0), *((way, n) for way in ways for n in (1, 3, 5, 8))}
     assert all(score["clips"] == 8 for score in scores.values())
     assert scores["interpolation", 8]["cosine"] > scores["network", 0]["cosine"]
     assert report.result["checkpoint"] == {"stage": "finetune", "iteration": 4}

@@ -25,6 +25,7 @@ from streaming.control.drawing import Drawing
 from streaming.page.actions import ACTIONS
 from streaming.show.player import Player
 from tests import flowing, moving
+from tests.runtime.clips.clip_of_waves import waves
 from tests.runtime.prompted import build as build_prompted
 from tests.streaming.control.test_controller import Waiting
 from tests.streaming.page.test_control_room import Room, say, state_where
@@ -246,3 +247,28 @@ def test_a_bundle_that_takes_no_hints(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="nothing can be drawn over the scenes of prompted"):
             controller.save_hints()
         controller.close()
+
+
+def test_nothing_is_drawn_over_a_clip_or_the_away_scene(controller: ShowController, generator: Generator) -> None:
+    controller.is_held = True
+    for act in (lambda: controller.draw(Hints.from_json(RIGHT)), controller.save_hints):
+        with pytest.raises(ValueError, match="the away scene is shown"):
+            act()
+    controller.is_held = False
+    generator.condition(clip=waves(14, flowing.WIDTH, flowing.HEIGHT, period=8))
+    next(generator)
+    assert controller.state()["hints"] is None
+    for act in (lambda: controller.draw(Hints.from_json(RIGHT)), controller.save_hints):
+        with pytest.raises(ValueError, match=r"none can be drawn over it|nothing can be drawn over"):
+            act()
+    assert controller.state()["saved"] == []
+
+
+def test_a_text_that_is_the_name_of_a_scene_is_not_that_scene(generator: Generator) -> None:
+    controller = ShowController()
+    controller.attach(generator, "one")
+    next(generator)
+    controller.draw(Hints.from_json(RIGHT), 0.0)
+    controller.save_hints()
+    assert controller.state()["saved"] == []
+    controller.close()

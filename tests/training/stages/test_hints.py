@@ -16,6 +16,7 @@ from training.checkpoint import HINTS, load_checkpoint, load_generator, save_che
 from training.config import Config, FootageConfig, HintsConfig, RunConfig
 from training.model.generator import Shape, VideoGenerator
 from training.stages.hints import HintsStage
+from training.start import checkpoint_start
 
 FACTS: dict[str, Any] = {"data": "here", "words": "", "footage": [], "vocabulary": []}
 CONFIG = Config(
@@ -121,3 +122,12 @@ def test_it_refuses_another_model_and_several_processes(tuned: Path, fabric: Fab
     several: Any = type("Fabric", (), {"world_size": 2})
     with pytest.raises(ValueError, match="it runs in one"):
         HintsStage(CONFIG, tuned).setup(several)
+
+
+def test_the_start_of_the_generator_is_remembered(tuned: Path, fabric: Fabric, tmp_path: Path) -> None:
+    content = load_checkpoint(tuned)
+    start = {"name": "landscape", "sha256": "0" * 64, "footage": [["sea 0", "MIT", "sea"]]}
+    save_checkpoint(tmp_path / "finetune.pt", {**content, "start": start})
+    stage = make_stage(tmp_path / "finetune.pt", fabric)
+    assert go(stage, fabric, tmp_path)["start"] == start, "the manifest counts its footage"
+    assert checkpoint_start(tmp_path / "hints.pt").footage == [("sea 0", "MIT", "sea")]
