@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float32]
 LENGTH_S = 0.3  # of a jump's dissolve
 LEAST_S = 1.5  # between the two sides of a jump: shorter ones repeat visibly
 MOST = 40  # jumps of a clip
-LIMIT = 2.0  # cost up to which a jump counts as unseen, in ordinary steps
+LIMIT = 1.7  # cost up to which a jump counts as unseen, in ordinary steps
 _FUTURE = 0.9  # weight of the jumps that can follow, for each jump
 
 

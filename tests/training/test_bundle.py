@@ -107,7 +107,13 @@ def test_shipped_bundles_are_read_back_exactly(name: str, settings: dict[str, An
             {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(folder / file.name).graph.initializer}
             for folder in (SHIPPED / name, tmp_path)
         )
-        assert list(old) == list(new)
+        if file.name.startswith("condition"):  # it now reads hints, too; constants without a name are numbered anew
+            old = {key: value for key, value in old.items() if key.startswith("encoder.")}
+            assert len(old) > 40
+            assert [key for key in new if key in old] == list(old)
+            assert all(key.startswith("encoder.hints.") for key in new if key.startswith("encoder.") and key not in old)
+        else:
+            assert list(old) == list(new)
         for key, value in old.items():
             is_computed = key in SEEING or key.startswith(("unsqueeze", "neg"))  # a mean; an exponential of a logarithm
             np.testing.assert_allclose(new[key], value, rtol=0, atol=1e-7 if is_computed else 0, err_msg=key)
