@@ -6,11 +6,13 @@ import http.client
 import io
 import json
 import threading
+import time
 import zlib
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -89,21 +91,27 @@ def room(generator: Generator) -> Iterator[Room]:
     room.close()
 
 
+UNREAD: WeakKeyDictionary[ClientConnection, list[Any]] = WeakKeyDictionary()  # what came before an answer
+
+
 def say(socket: ClientConnection, message: Any) -> Any:
-    """Send a message and return its answer, ignoring other messages."""
+    """Send a message and return its answer; other messages are kept for `state_where`."""
     socket.send(message if isinstance(message, (str, bytes)) else json.dumps(message))
     while True:
         answer = json.loads(socket.recv(timeout=WAIT_S))
         if "id" in answer:
             return answer
+        UNREAD.setdefault(socket, []).append(answer)
 
 
 def state_where(socket: ClientConnection, is_so: Any) -> Any:
-    """Return the first state that meets a condition."""
-    while True:
-        message = json.loads(socket.recv(timeout=WAIT_S))
+    """Return the first state that meets a condition, also one that came before the last answer."""
+    unread, ends_s = UNREAD.pop(socket, []), time.monotonic() + WAIT_S
+    while time.monotonic() < ends_s:
+        message = unread.pop(0) if unread else json.loads(socket.recv(timeout=WAIT_S))
         if "state" in message and is_so(message["state"]):
             return message["state"]
+    raise TimeoutError("no such state")
 
 
 @pytest.mark.live
