@@ -108,6 +108,7 @@ class Generator(GeneratorInputs):
         cache_dir: str | Path | None = None,
         trust_engines: bool = False,
         size: tuple[int, int] | None = None,
+        fps: float | None = None,
     ) -> Self:
         """Check a bundle, choose an engine, and compile the bundle's graphs.
 
@@ -125,6 +126,7 @@ class Generator(GeneratorInputs):
             trust_engines: whether TensorRT may load the engines in the bundle's `engines/`, which are not checked and
                 can make any frames: only for your own bundles or those of somebody you trust.
             size: (width, height) of the frames in pixels, even; None for the bundle's own.
+            fps: frames per second that are shown, by which clips keep their speed; None for the bundle's own.
 
         Returns:
             The generator, to be closed by the caller; use `with`.
@@ -142,17 +144,16 @@ class Generator(GeneratorInputs):
             raise EngineError(f"there is not enough memory to open {path}: end other programs") from error
         frame_output(bundle.manifest.step, pixels)  # checked before any engine is loaded
         engines = open_engines(bundle, engine, precision, pixels=pixels, threads=threads, cache_dir=cache_dir)
-        first = next(engines)
         return cls(
             bundle.manifest,
-            first,
+            next(engines),
             pixels=pixels,
             seed=seed,
             renewal=renewal,
             open_text_encoder=encoder,
             fallbacks=engines,
             folder=bundle.path,
-            clips=clip_reader(bundle, pixels),
+            clips=clip_reader(bundle, pixels, fps),
         )
 
     @property

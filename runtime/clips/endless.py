@@ -114,17 +114,18 @@ class ClipReader(NamedTuple):
         return make_endless(found, self.describe, check)
 
 
-def clip_reader(bundle: Bundle, pixels: str) -> ClipReader | None:
+def clip_reader(bundle: Bundle, pixels: str, fps: float | None = None) -> ClipReader | None:
     """Return what reads clips for a bundle's frames; None if it cannot play any.
 
     Args:
         bundle: as `runtime.pixels.assemble.with_size` returns it.
         pixels: "rgb" or "i420".
+        fps: frames per second that are shown; None for the bundle's own.
     """
     frame, small = bundle.manifest.frame, compared_size(bundle)
     if small is None:
         return None
-    return ClipReader((frame.width, frame.height), small, float(frame.fps), pixels, describe_by_colour)
+    return ClipReader((frame.width, frame.height), small, float(fps or frame.fps), pixels, describe_by_colour)
 
 
 def describe_by_colour(small: npt.NDArray[np.uint8]) -> Floats:

@@ -236,6 +236,7 @@ class Player:
             "trust_engines": options.trust_engines,
             "size": options.size,
             "threads": self._threads(),
+            "fps": None if options.fps is None else float(options.fps),
         }
         generator: FrameSource
         if options.then:

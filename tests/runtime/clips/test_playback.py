@@ -227,3 +227,11 @@ def test_a_scene_that_is_a_clip_can_be_taken_again(bundle: Path) -> None:
             pytest.raises(ValueError, match="another generator"),
         ):
             other.take(scene)
+
+
+def test_a_clip_keeps_its_speed_at_another_rate_of_the_show(bundle: Path, tmp_path: Path) -> None:
+    clip = write(tmp_path / "a.mkv", FRAMES, fps=15)
+    for fps, expected in ((15.0, [0, 1, 2, 3]), (7.5, [0, 2, 4, 6])):
+        with Generator.open(bundle, engine="onnxruntime", size=SIZE, fps=fps) as generator:
+            generator.condition(clip=clip)
+            assert numbers(take(generator, 4)) == expected
