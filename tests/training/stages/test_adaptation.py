@@ -73,7 +73,8 @@ def test_from_a_bundle_to_a_bundle(text_bundle: Path, footage: Path, footage_cac
     assert bundle.manifest.text is not None
     assert provenance["training"]["start"] == {"name": before.name, "sha256": before.sha256}
     clips = {entry["name"]: entry["clips"] for entry in provenance["data"]}
-    assert clips == {"made by the tests": len(before.footage) + 4}  # the bundle's, and those of this footage
+    # Both are of one source, and a bundle does not name its clips: the larger number counts.
+    assert clips == {"made by the tests": max(len(before.footage), 4)}
     assert provenance["pictures"][0]["pictures"] == 1
     assert load_run(out)[0].enlarger is not None
     again = open_start(tmp_path / "bundle")
@@ -147,7 +148,7 @@ def test_bad_starts_end_with_one_sentence_and_status_2(
 
 def test_a_pretrained_checkpoint_is_no_start(tiny_run: Path) -> None:
     with pytest.raises(
-        ValueError, match=r"pretrain\.pt is of the stage pretrain, --from takes finetune\.pt or polish\.pt"
+        ValueError, match=r"pretrain\.pt is of the stage pretrain, --from takes finetune\.pt, polish\.pt or hints"
     ):
         open_start(tiny_run / "pretrain.pt")
 
