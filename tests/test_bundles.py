@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFilter
 
 from runtime import Generator
 from runtime.bundle.reader import open_bundle, read_manifest
+from runtime.clips.stage import build_clip_stage
 from runtime.compositing.stage import build_composite_stage
 from runtime.engines.table import open_engine
 from runtime.engines.tensorrt_builder import PORTABLE, build
@@ -238,3 +239,10 @@ def test_tensorrt_rtx_builds_the_compositing_stage(pixels: str, is_lit: bool) ->
     pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed", exc_type=ImportError)
     graph = build_composite_stage(1280, 720, pixels, (256, 144), is_lit=is_lit).SerializeToString()
     assert len(build(graph, "tensorrt-rtx", PORTABLE, name="composite").plan) > 10_000
+
+
+@pytest.mark.parametrize("pixels", ["rgb", "i420"])
+def test_tensorrt_rtx_builds_the_clip_stage(pixels: str) -> None:
+    pytest.importorskip("tensorrt_rtx", reason="TensorRT-RTX is not installed", exc_type=ImportError)
+    graph = build_clip_stage(1280, 720, pixels, (112, 64), 4).SerializeToString()
+    assert len(build(graph, "tensorrt-rtx", PORTABLE, name="clip").plan) > 10_000
