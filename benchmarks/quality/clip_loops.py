@@ -84,7 +84,7 @@ class ClipRenderer:
             share = progress / jump.length
             eased = share * share * (3 - 2 * share)
             at = (float(jump.source + progress), float(jump.target + progress))
-            frames.append(self.frame(clip, Moment(*at, eased, number, float(progress))))
+            frames.append(self.frame(clip, Moment(*at, eased, number)))
         frames.append(clip.clip.frames[min(jump.target + jump.length + 1, len(clip.clip.frames) - 1)])
         return np.stack(frames)
 

@@ -21,14 +21,12 @@ class Moment(NamedTuple):
         other: frame that is faded to; None outside of a jump.
         share: of the other one, 0 to 1.
         jump: number of the jump; -1 outside of one.
-        progress: frames since the jump began.
     """
 
     position: float
     other: float | None = None
     share: float = 0.0
     jump: int = -1
-    progress: float = 0.0
 
 
 class Playhead:
@@ -90,7 +88,6 @@ class Playhead:
             jump.target + self._progress,
             share * share * (3 - 2 * share),  # smooth at both ends
             self._jump,
-            self._progress,
         )
 
     def _choose(self, before: float, draw: float, variety: float) -> int:

@@ -14,7 +14,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from runtime.bundle.tensors import MOVES, TensorSpec
-from runtime.pixels.graph import GraphBuilder
+from runtime.pixels.graph import GraphBuilder, value_info
 
 PREFIX = "clip_stage."
 OPSET = 17
@@ -66,14 +66,14 @@ def build_clip_stage(width: int, height: int, pixels: str, moves: tuple[int, int
     if pixels == "rgb":
         planes = []
         for name, moved in sides:
-            whole = graph.add("Transpose", [_float(graph, name)], perm=[0, 3, 1, 2])
+            whole = graph.add("Transpose", [graph.to_float(name)], perm=[0, 3, 1, 2])
             planes.append(_sampled(graph, whole, moved, half, _BLOCK))
         made = graph.add("DepthToSpace", [_mixed(graph, planes, share)], blocksize=_BLOCK, mode="DCR")
         frame = graph.add("Transpose", [made], perm=[0, 2, 3, 1])
     else:
         lumas, chromas = [], []
         for name, moved in sides:
-            luma, chroma = _planes(graph, name, width, height)
+            luma, chroma = graph.i420_planes(name, width, height)
             lumas.append(_sampled(graph, luma, moved, half, _BLOCK))
             chromas.append(_sampled(graph, chroma, moved, half, 1))
         luma = graph.add("DepthToSpace", [_mixed(graph, lumas, share)], blocksize=_BLOCK, mode="DCR")
@@ -84,29 +84,13 @@ def build_clip_stage(width: int, height: int, pixels: str, moves: tuple[int, int
         joined = graph.add("Concat", flat, axis=1)
         frame = graph.add("Reshape", [joined, graph.constant(np.array([1, height * 3 // 2, width], np.int64))])
     graph.add("Cast", [frame], output=f"{PREFIX}frame", to=TensorProto.UINT8)
-    inputs = [_info(item) for item in clip_inputs(width, height, pixels, moves)]
-    proto = helper.make_graph(graph.nodes, "clip", inputs, [_info(clip_output(width, height, pixels))], graph.constants)
+    inputs = [value_info(item) for item in clip_inputs(width, height, pixels, moves)]
+    proto = helper.make_graph(
+        graph.nodes, "clip", inputs, [value_info(clip_output(width, height, pixels))], graph.constants
+    )
     model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
     onnx.checker.check_model(model, full_check=True)
     return model
-
-
-def _info(item: TensorSpec) -> onnx.ValueInfoProto:
-    kind = TensorProto.UINT8 if item.dtype == "uint8" else TensorProto.FLOAT
-    return helper.make_tensor_value_info(item.name, kind, item.shape)
-
-
-def _float(graph: GraphBuilder, name: str) -> str:
-    return graph.add("Cast", [name], to=TensorProto.FLOAT)
-
-
-def _planes(graph: GraphBuilder, name: str, width: int, height: int) -> tuple[str, str]:
-    """Add the planes of an I420 frame: Y (1, 1, H, W), U and V (1, 2, H / 2, W / 2)."""
-    flat = graph.add("Reshape", [_float(graph, name), graph.constant(np.array([1, -1], np.int64))])
-    size = width * height
-    luma = graph.add("Reshape", [graph.slice(flat, 0, size), graph.constant(np.array([1, 1, height, width], np.int64))])
-    shape = graph.constant(np.array([1, 2, height // 2, width // 2], np.int64))
-    return luma, graph.add("Reshape", [graph.slice(flat, size, size * 3 // 2), shape])
 
 
 def _sampled(graph: GraphBuilder, planes: str, moved: str, cells: tuple[int, int], block: int) -> str:

@@ -20,7 +20,7 @@ from onnx import TensorProto, helper
 
 from runtime.bundle.tensors import TensorSpec
 from runtime.compositing.light import blur_matrices, light_size
-from runtime.pixels.graph import GraphBuilder
+from runtime.pixels.graph import GraphBuilder, value_info
 
 PREFIX = "composite."
 CALM = 0.4  # share of the new matte where it hardly changes
@@ -110,26 +110,17 @@ def build_composite_stage(
         joined = graph.add("Concat", rows, axis=1)
         frame = graph.add("Reshape", [joined, graph.constant(np.array([1, height * 3 // 2, width], np.int64))])
     graph.add("Cast", [frame], output=f"{PREFIX}frame", to=TensorProto.UINT8)
-    inputs = [_info(item) for item in composite_inputs(width, height, pixels, matte, is_lit=is_lit)]
-    outputs = [_info(item) for item in composite_outputs(width, height, pixels, matte)]
+    inputs = [value_info(item) for item in composite_inputs(width, height, pixels, matte, is_lit=is_lit)]
+    outputs = [value_info(item) for item in composite_outputs(width, height, pixels, matte)]
     proto = helper.make_graph(graph.nodes, "composite", inputs, outputs, graph.constants)
     model = helper.make_model(proto, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=8)
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
-def _info(item: TensorSpec) -> onnx.ValueInfoProto:
-    kind = TensorProto.UINT8 if item.dtype == "uint8" else TensorProto.FLOAT
-    return helper.make_tensor_value_info(item.name, kind, item.shape)
-
-
-def _float(graph: GraphBuilder, name: str) -> str:
-    return graph.add("Cast", [name], to=TensorProto.FLOAT)
-
-
 def _smoothed(graph: GraphBuilder) -> str:
     """Add the matte, smoothed in time: (1, 1, h, w) in [0, 1]; it is also the next state."""
-    whole = graph.add("Transpose", [_float(graph, f"{PREFIX}matte")], perm=[0, 3, 1, 2])
+    whole = graph.add("Transpose", [graph.to_float(f"{PREFIX}matte")], perm=[0, 3, 1, 2])
     new = graph.add("Mul", [graph.slice(whole, 0, 1), graph.number(1 / 255)])
     before = f"{PREFIX}before"
     change = graph.add("Sub", [new, before])
@@ -151,16 +142,12 @@ def _edge(graph: GraphBuilder, matte: str) -> str:
 
 def _rgb_blocks(graph: GraphBuilder, name: str) -> str:
     """Add an RGB frame as (1, 12, H / 2, W / 2): the four pixels of each block, channel by channel."""
-    return _blocks(graph, graph.add("Transpose", [_float(graph, name)], perm=[0, 3, 1, 2]), 3)
+    return _blocks(graph, graph.add("Transpose", [graph.to_float(name)], perm=[0, 3, 1, 2]), 3)
 
 
 def _yuv_blocks(graph: GraphBuilder, name: str, width: int, height: int) -> tuple[str, str]:
     """Add an I420 frame as Y (1, 4, H / 2, W / 2), the four pixels of each block, and U and V (1, 2, H / 2, W / 2)."""
-    flat = graph.add("Reshape", [_float(graph, name), graph.constant(np.array([1, -1], np.int64))])
-    size = width * height
-    luma = graph.add("Reshape", [graph.slice(flat, 0, size), graph.constant(np.array([1, 1, height, width], np.int64))])
-    shape = graph.constant(np.array([1, 2, height // 2, width // 2], np.int64))
-    chroma = graph.add("Reshape", [graph.slice(flat, size, size * 3 // 2), shape])
+    luma, chroma = graph.i420_planes(name, width, height)
     return _blocks(graph, luma, 1), chroma
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
+
+from runtime.bundle.tensors import TensorSpec
 
 
 class GraphBuilder:
@@ -40,3 +42,22 @@ class GraphBuilder:
         """Add a slice, of the channels unless another axis is named."""
         bounds = [self.constant(np.array([value], np.int64)) for value in (start, stop, axis, step)]
         return self.add("Slice", [name, *bounds])
+
+    def to_float(self, name: str) -> str:
+        """Add a conversion to float32."""
+        return self.add("Cast", [name], to=TensorProto.FLOAT)
+
+    def i420_planes(self, name: str, width: int, height: int) -> tuple[str, str]:
+        """Add the planes of an I420 frame, as float32: Y (1, 1, H, W), U and V (1, 2, H / 2, W / 2)."""
+        flat = self.add("Reshape", [self.to_float(name), self.constant(np.array([1, -1], np.int64))])
+        size = width * height
+        shape = self.constant(np.array([1, 1, height, width], np.int64))
+        luma = self.add("Reshape", [self.slice(flat, 0, size), shape])
+        shape = self.constant(np.array([1, 2, height // 2, width // 2], np.int64))
+        return luma, self.add("Reshape", [self.slice(flat, size, size * 3 // 2), shape])
+
+
+def value_info(item: TensorSpec) -> onnx.ValueInfoProto:
+    """Return a graph's input or output of a tensor, uint8 or float32."""
+    kind = TensorProto.UINT8 if item.dtype == "uint8" else TensorProto.FLOAT
+    return helper.make_tensor_value_info(item.name, kind, item.shape)
