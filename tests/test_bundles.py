@@ -22,8 +22,9 @@ from runtime.prompts.images import load_image, load_mask
 from tests.export.rtx import require_builds
 
 ALL = sorted((Path(__file__).parent.parent / "bundles").iterdir())
-BUNDLES = [path for path in ALL if path.name != "person"]  # our own generators
+BUNDLES = [path for path in ALL if path.name not in ("areas", "person")]  # our own generators
 PERSON = ALL[0].parent / "person"
+AREAS = ALL[0].parent / "areas"
 every_bundle = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
 
 
@@ -230,6 +231,25 @@ def test_the_matte_finds_a_person_and_nothing_else(cache: Path) -> None:
 
 def test_tensorrt_rtx_builds_the_matte(tmp_path: Path) -> None:
     found = [(entry["graph"], entry["precision"]) for entry in require_builds(PERSON, tmp_path / "person")]
+    assert found == [(f"step, {pixels}", precision) for pixels in ("rgb", "i420") for precision in ("fp32", "fp16")]
+
+
+@pytest.mark.parametrize("scene", ["lake", "city", "pier", "arena"])
+def test_what_stands_still_is_found_in_photographs_that_trained_nothing(scene: str, cache: Path) -> None:
+    """The scenes of landscape, whose masks were drawn by hand, are not among the pictures of the training."""
+    scenes = ALL[0].parent / "landscape" / "scenes"
+    with Image.open(scenes / f"{scene}.jpg") as photograph, Image.open(scenes / f"{scene}-moving.png") as drawn:
+        picture = np.asarray(photograph.convert("RGB").resize((320, 320)))
+        mask = np.asarray(drawn.convert("L").resize((80, 80)))
+    with Generator.open(AREAS, engine="onnxruntime", precision="fp32", cache_dir=cache, threads=1) as generator:
+        generator.feed_live(picture)
+        free = next(generator)[..., 0]
+    assert free[mask > 250].mean() > 160
+    assert free[mask < 5].mean() < 40
+
+
+def test_tensorrt_rtx_builds_what_says_what_may_move(tmp_path: Path) -> None:
+    found = [(entry["graph"], entry["precision"]) for entry in require_builds(AREAS, tmp_path / "areas")]
     assert found == [(f"step, {pixels}", precision) for pixels in ("rgb", "i420") for precision in ("fp32", "fp16")]
 
 

@@ -173,7 +173,7 @@ def open_condition(
 
         if bundle.work is None:
             return open_graph(bundle.condition, condition)
-        frame, painter, areas = bundle.manifest.frame, None, None
+        frame, painter = bundle.manifest.frame, None
         pixels = next(item.pixels for item in bundle.manifest.step.outputs_of("frame"))
         with ExitStack() as opened:  # closes them if another cannot be opened
             session = open_graph(bundle.condition, bundle.work)
@@ -181,14 +181,22 @@ def open_condition(
             if bundle.manifest.paint is not None and bundle.paint is not None:
                 painter = (bundle.manifest.paint, open_graph(bundle.paint, bundle.manifest.paint))
                 opened.callback(painter[1].close)
-            if bundle.areas is not None:
-                graph = bundle.areas.manifest.step
-                outputs = tuple(item for item in graph.outputs if item.name == frame_output(graph, "rgb"))
-                graph = GraphSpec(graph.file, graph.inputs, outputs)
-                areas = AreaSession(graph, open_graph(bundle.areas.step, graph))
             opened.pop_all()
         planes = plane_sets(frame.width, frame.height, pixels)
+        areas = None if bundle.areas is None else partial(_open_areas, bundle.areas, engine, exact, few, cache_dir)
         return SceneSession(condition, bundle.work, session, painter, planes, frame.sharpness, areas)
+
+
+def _open_areas(
+    bundle: Bundle, engine: Engine, precision: str, threads: int, cache_dir: str | Path | None
+) -> AreaSession:
+    """Compile the graph that says what may move."""
+    graph = bundle.manifest.step
+    name = frame_output(graph, "rgb")
+    graph = GraphSpec(graph.file, graph.inputs, tuple(item for item in graph.outputs if item.name == name))
+    with _memory_errors(engine):
+        program = Program(prune(bundle.step, [name]), graph.inputs, graph.outputs)
+        return AreaSession(graph, engine.open(program, precision, threads, _folder(cache_dir)))
 
 
 def open_without_frames(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -47,7 +49,7 @@ class SceneSession:
         painter: the tensors and a session of the graph that makes pictures up, or None.
         planes: of the frame.
         sharpness: gain on the finest detail of a picture that is displaced; 1 changes nothing.
-        areas: says what may move in pictures without a mask, or None; this object takes ownership.
+        open_areas: opens what says what may move, when the first picture comes without a mask; None if nothing does.
     """
 
     def __init__(
@@ -58,10 +60,11 @@ class SceneSession:
         painter: tuple[GraphSpec, Session] | None,
         planes: tuple[PlaneSet, ...],
         sharpness: float,
-        areas: AreaSession | None = None,
+        open_areas: Callable[[], AreaSession] | None = None,
     ) -> None:
         self._spec, self._graph, self._condition, self._painter, self._planes = spec, graph, condition, painter, planes
-        self._sharpness, self._areas = sharpness, areas
+        self._sharpness, self._open_areas = sharpness, open_areas
+        self._areas: AreaSession | None = None
         self._values: dict[str, Array] = {item.name: np.zeros(item.shape, item.dtype) for item in spec.inputs}
         self._results: dict[str, Array] = {}
         self._kept: dict[str, Array] = {}
@@ -131,10 +134,11 @@ class SceneSession:
         A clip's own motion is seen in it, so that no mask is needed there.
         """
         moving, clip = self._spec.only_input("moving"), self._spec.only_input("clip")
-        if self._areas is None or moving is None or self._values[HAS_MOVING].any():
+        if self._open_areas is None or moving is None or self._values[HAS_MOVING].any():
             return {}
         if clip is not None and self._given()[clip.name]:
             return {}
+        self._areas = self._areas or self._open_areas()
         return {moving.name: self._areas.moving(picture)}
 
     def _given(self) -> dict[str, bool]:

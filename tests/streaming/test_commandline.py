@@ -230,6 +230,15 @@ def test_the_default_bundle_is_found_here_or_beside_the_package(
     assert shipped.find_shipped(Path("mine")) == Path("mine")
 
 
+def test_a_shipped_network_says_what_may_move_unless_another_or_none_is_named(tmp_path: Path) -> None:
+    shipped_areas = shipped.find_areas(None)
+    assert shipped_areas is not None
+    assert shipped_areas.resolve() == Path(__file__).parents[2] / "bundles" / "areas"
+    assert shipped.find_areas("none") is None
+    assert shipped.find_areas(str(tmp_path)) == tmp_path
+    assert shipped.find_areas("bundles/missing") == Path("bundles/missing"), "the error will name it"
+
+
 def test_with_a_fallback_a_show_outlives_its_engine(
     prompted_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
