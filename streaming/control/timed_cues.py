@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import cycle, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,9 +35,12 @@ class TimedCues(ABC):
         input: the live input, or None.
         is_held: whether scenes in turn wait, e.g. while nobody is there.
         before_frame: each is called without arguments by the show's thread before it begins a frame.
+        on_prompt: each is called with a prompt's parts and the time in seconds of the show when its scene is taken, and
+            has to return at once.
     """
 
     def __init__(self) -> None:
+        self.on_prompt: list[Callable[[Mapping[str, Any], float], object]] = []
         self.input: LiveInput | None = None
         self.is_held = False
         self.before_frame: list[Callable[[], object]] = []

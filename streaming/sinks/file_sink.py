@@ -172,6 +172,7 @@ class FileSink(Sink):
             if is_wanted:
                 self._file.commit()
                 self._result = f"{self._path.resolve()}, {_size(self._path.stat().st_size)}"
+                self.product = self._path
         except (av.FFmpegError, OSError) as error:
             raise SinkError(
                 f"sink {self.name} failed: {_reason(error)}; the unfinished file is {self._file.partial}"

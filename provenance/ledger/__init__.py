@@ -1,0 +1,1 @@
+"""The ledger: an append-only log of shows in SQLite, so that a mark that is found later leads to a show."""
