@@ -45,6 +45,7 @@ class ManifestReport:
         mark: the payload of the invisible mark that is stated, 12 hex digits, or None.
         show: what Everframe has stated about the show, `ShowFacts.to_json`; None for other programs' manifests.
         problems: code -> explanation of all that is wrong, except that the certificate is not trusted.
+        segments: of a chain: how many there are, and how many of them are here and unchanged; None for a manifest.
     """
 
     path: str
@@ -59,6 +60,7 @@ class ManifestReport:
     mark: str | None = None
     show: Mapping[str, Any] | None = None
     problems: Mapping[str, str] = field(default_factory=dict)
+    segments: tuple[int, int] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it ready for JSON."""
@@ -86,9 +88,14 @@ class ManifestReport:
 
     def _verdict(self) -> str:
         where = "The file has a signed manifest" if self.place == _INSIDE else f"{self.place} is a signed manifest"
+        if self.segments is not None:
+            number, here = self.segments
+            where = f"{self.place} is a chain of {number} segments, of which {here} are here and unchanged"
         ends = {
             VALID: "and no byte was changed since it was signed.",
-            CHANGED: "and the file was changed since it was signed.",
+            CHANGED: "and the file was changed since it was signed."
+            if self.segments is None
+            else f"and something was changed: {'; '.join(self.problems.values())}.",
             "unsigned": "without its signature: the show runs, or was killed.",
         }
         problems = "; ".join(f"{text or code} ({code})" for code, text in self.problems.items())
@@ -198,4 +205,5 @@ def _of_chain(path: Path, chain: Path, found: ChainReport) -> ManifestReport:
         facts.get("mark"),
         facts,
         {"segments": found.problem} if found.problem else {},
+        (found.segments, found.present),
     )

@@ -412,8 +412,8 @@ class ShowController(TimedCues):
             generator, parts = self._ready(), entry.parts
             if entry.is_live:
                 assert self.input is not None, "checked before the show"
-                self.warn_of_people()
                 parts = {**parts, "image": self.input.picture()}
+                self.warn_of_people()
             left_s = 0.0 if entry.number else float(entry.at_s - self._now_s)
             parts = self._drawing.with_saved(with_text(parts, generator.text))
             scene = generator.prepare(ahead_s=left_s if left_s > 0 else None, **parts)

@@ -85,6 +85,7 @@ class ShowRecord:
         ledger = None if options.ledger is None else Path(options.ledger)
         self._ledger = None if ledger is None else LedgerWriter(ledger, self.facts.show, say)
         self._prompts: list[Mapping[str, Any]] = []
+        self._first: list[tuple[Mapping[str, Any], float]] = []  # before the show
         self._reader = ThreadPoolExecutor(1, "prompts")  # reads the files that prompts name
         self._sinks: Sequence[Sink] = ()
         self._reason, self._has_begun, self._frame = "it failed", False, -1
@@ -102,10 +103,16 @@ class ShowRecord:
         """Note that the show begins."""
         self._sinks, self._has_begun = sinks, True
         self._note(START, {**self.facts.to_json(), "sinks": [sink.name for sink in sinks]}, self.facts.mark)
+        first, self._first = self._first, []
+        for parts, at_s in first:
+            self.prompt(parts, at_s)
 
     def prompt(self, parts: Mapping[str, Any], at_s: float) -> None:
         """Note that something else is shown; returns at once."""
         if self._credentials is None and self._ledger is None:
+            return
+        if not self._has_begun:  # the first one is taken before the show begins
+            self._first.append((parts, at_s))
             return
 
         def read() -> None:
