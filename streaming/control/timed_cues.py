@@ -54,7 +54,7 @@ class TimedCues(ABC):
         self._busy_s = Fraction(1)  # until then frames need the CPU: the show begins, or a scene fades in
         self._cycle: Iterator[str] | None = None  # names of scenes
         self._cycle_s = Fraction(0)
-        self._say: Callable[[str], object] = lambda line: None
+        self._say: Callable[[str], object] = lambda _line: None
 
     def schedule(self, cues: Sequence[Cue], *, dissolve_s: float, say: Callable[[str], None]) -> None:
         """Add timed cues, before the show begins; a prompt that is due within `PREPARING_S` is prepared at once.
