@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from provenance.c2pa_library import C2paLibraryError, read
+from provenance.files import BESIDE, EMBEDDED, SIDECAR
 from provenance.manifest import SHOW, SOFT_BINDING, WORDS
 from provenance.segments import SUFFIX, ChainReport, check_chain
-from provenance.signing import BESIDE, EMBEDDED, SIDECAR
+from runtime.errors import printable
 
 NONE, VALID, CHANGED, INVALID = "none", "valid", "changed", "invalid"
 _UNTRUSTED = "signingCredential.untrusted"
@@ -84,7 +85,7 @@ class ManifestReport:
             told.append(f"It says that the video is {kind}.")
         if self.statements:
             told.append(f"It says: {' '.join(self.statements)}")
-        return told
+        return [printable(sentence) for sentence in told]  # anybody may have written them
 
     def _verdict(self) -> str:
         where = "The file has a signed manifest" if self.place == _INSIDE else f"{self.place} is a signed manifest"

@@ -16,13 +16,11 @@ from typing import Any, BinaryIO
 from provenance.c2pa_library import C2paLibraryError
 from provenance.c2pa_library import sign as sign_stream
 from provenance.facts import BundleFacts, ShowFacts
+from provenance.files import BESIDE, EMBEDDED, SIDECAR
 from provenance.keys.credentials import Credentials
 from provenance.manifest import to_definition
 from provenance.segments import SUFFIX, sign_chain
 
-EMBEDDED = {".mp4": "video/mp4", ".jpg": "image/jpeg", ".jpeg": "image/jpeg"}
-BESIDE = {".mkv": "video/x-matroska"}
-SIDECAR = ".c2pa"  # in place of the file's suffix
 _PARTIAL = ".signing"
 _PASSES = {True: 3, False: 1}  # how often the library reads as many bytes as the file has, embedding or not
 _PICTURE = (8, 8)  # pixels of the trial
@@ -59,7 +57,7 @@ def sign(path: Path, facts: ShowFacts, credentials: Credentials, progress: Progr
     result = path if embeds else path.with_suffix(SIDECAR)
     partial = result.with_name(result.name + _PARTIAL)
     try:
-        with path.open("rb") as file, partial.open("w+b") as target:
+        with path.open("rb") as file, _create(partial) as target:
             source = _Counted(file, _PASSES[embeds] * max(1, path.stat().st_size), progress)
             copy: Any = _Counted(target, source.total, progress, source) if embeds else _Nowhere()
             try:
@@ -100,6 +98,12 @@ def check(credentials: Credentials) -> None:
             "signature, and e-mail protection or document signing as its extended key usage; everframe keys create "
             "makes one for development"
         ) from error
+
+
+def _create(path: Path) -> BinaryIO:
+    """Create a file in place of what has its name, e.g. a link or the rest of a killed process."""
+    path.unlink(missing_ok=True)
+    return path.open("x+b")
 
 
 class _Counted:

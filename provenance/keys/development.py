@@ -22,7 +22,7 @@ A development chain of Everframe, for {name}.
 
 key.pem           the private key; keep it secret
 certificates.pem  the certificate that is written into signed files
-root.pem          the root; give it to people who check your files (everframe verify --trust root.pem)
+root.pem          the root; give it to people who check your files
 
 It proves that a file was not changed since it was signed with this key.
 It does not prove who you are: nobody has checked the name.

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from provenance.ledger.store import BEAT, END, PROMPT, SIGNED, START, Event, Ledger
+from runtime.errors import printable
 
 _ALIVE_S = 60.0  # a show whose last beat is younger may still run
 _DESCRIPTION = """\
@@ -53,7 +54,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             shows = [show_of(ledger, start) for start in ledger.events((START,)) if payload in (None, start.mark)]
             changed = ledger.first_changed()
     except (OSError, ValueError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error)
+        print(f"error: {' '.join(reason.split())}", file=sys.stderr)
         return 2
     for show in shows:
         print(json.dumps(show, ensure_ascii=False) if options.json else _to_text(show))
@@ -118,10 +120,4 @@ def _to_text(show: dict[str, Any]) -> str:
     for item in show["signed"]:
         why = item.get("error")
         lines.append(f"  unsigned {item['file']}: {why}" if why else f"  signed   {item['file']}")
-    return "\n".join(_printable(line) for line in lines)
-
-
-def _printable(line: str) -> str:
-    from runtime.errors import printable
-
-    return printable(line)
+    return "\n".join(printable(line) for line in lines)

@@ -72,6 +72,7 @@ class Ledger:
 
     Raises:
         ValueError: it is not a ledger, or cannot be opened; one sentence says why.
+        BlockingIOError: another program holds the file.
     """
 
     def __init__(self, path: Path, *, is_writer: bool = False) -> None:
@@ -90,7 +91,7 @@ class Ledger:
         except sqlite3.Error as error:
             self._database.close()
             if isinstance(error, sqlite3.OperationalError) and _is_busy(error):
-                raise BlockingIOError(f"the ledger {path} is in use: {error}") from error
+                raise BlockingIOError(0, str(error), str(path)) from error
             raise ValueError(f"the ledger {path} cannot be used: {error}") from error
         except ValueError:
             self._database.close()

@@ -6,6 +6,7 @@ While the file is busy, the disk is full or the folder is gone, events wait in m
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 import time
 from collections import deque
@@ -25,6 +26,18 @@ _MOST = 10_000  # events that wait; then new ones are left out
 def now() -> str:
     """Return the time in UTC, as ISO 8601 with a Z."""
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _check(path: Path) -> None:
+    """Raise ValueError if a path cannot be a ledger's, so that it is an error before the show; make no file."""
+    folder = path.absolute().parent
+    if path.exists():
+        with contextlib.suppress(BlockingIOError):  # the thread tries again
+            Ledger(path, is_writer=True).close()
+    elif not folder.is_dir():
+        raise ValueError(f"there is no folder {folder} for the ledger: make it first")
+    elif not os.access(folder, os.W_OK):
+        raise ValueError(f"the ledger {path} cannot be made: its folder cannot be written; choose another one")
 
 
 class LedgerWriter:
@@ -51,8 +64,7 @@ class LedgerWriter:
         beat_s: float = BEAT_S,
     ) -> None:
         self._path, self._show, self._say, self._retry_s, self._beat_s = path, show, say, retry_s, beat_s
-        with contextlib.suppress(BlockingIOError):  # the thread tries again
-            Ledger(path, is_writer=True).close()  # so that a wrong path is an error before the show
+        _check(path)
         self._waiting: deque[tuple[str, str, Mapping[str, Any], str | None]] = deque()
         self._changed = threading.Condition()
         self._is_closed = self._is_abandoned = self._is_failing = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 EXTRA = "signing needs the extra sign: pip install 'everframe[sign]'"
 _MAX_PROMPTS = 200  # in a manifest; the ledger has all of them
 _TELL_S = 3.0  # a line about the progress of signing
+_STOP_S = 2.0  # for signing to end when it is stopped
 _SOURCES = {"webcam": "a camera", "page": "the camera of a browser", "testcard": "a test card"}
 _SOUNDS = {"mic": "a microphone", "input": "the sound of the live input", "page": "the microphone of a browser"}
 
@@ -102,6 +104,10 @@ class ShowRecord:
     def begin(self, sinks: Sequence[Sink]) -> None:
         """Note that the show begins."""
         self._sinks, self._has_begun = sinks, True
+        if self._credentials is not None and not any(sink.makes_file for sink in sinks):
+            self._say(
+                "nothing will be signed: --sign is for recordings (FILE.mp4, FILE.mkv) and HLS (FOLDER/NAME.m3u8)"
+            )
         self._note(START, {**self.facts.to_json(), "sinks": [sink.name for sink in sinks]}, self.facts.mark)
         first, self._first = self._first, []
         for parts, at_s in first:
@@ -120,7 +126,8 @@ class ShowRecord:
             self._prompts.append(stated)
             self._note(PROMPT, {"at_s": round(at_s, 3), "prompt": stated})
 
-        self._reader.submit(read)
+        with contextlib.suppress(RuntimeError):  # the show has just ended
+            self._reader.submit(read)
 
     def frame(self, slot: int) -> None:
         """Note the number of the last frame; may be called for every frame."""
@@ -227,6 +234,7 @@ def _watched(work: Callable[[Callable[[float], bool]], Path], what: str, say: Ca
                 say(f"{what}: {100 * share:.0f} %")
     except BaseException:
         is_wanted = False
+        thread.join(_STOP_S)  # it deletes what it has begun
         raise
     if errors:
         raise errors[0]

@@ -22,6 +22,7 @@ class HlsSink(LiveSink):
     """
 
     close_s = _CLOSE_S + 1
+    makes_file = True
 
     @staticmethod
     def to_target(spec: str) -> StreamTarget:

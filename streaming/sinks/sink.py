@@ -79,6 +79,7 @@ class Sink(ABC):
         reconnects: how often a stream was begun again.
         sent_bytes: of encoded video and audio so far; None if unknown.
         close_s: seconds that the end of the show waits for `close`; None waits until it returns.
+        makes_file: whether it makes a file that can be signed.
         product: the finished file that can be signed, once `close` has returned; None for no such file.
     """
 
@@ -89,6 +90,7 @@ class Sink(ABC):
     reconnects: int = 0
     sent_bytes: int | None = None
     close_s: float | None = 1.8
+    makes_file: bool = False
     product: Path | None = None
 
     @abstractmethod

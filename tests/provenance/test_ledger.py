@@ -225,3 +225,8 @@ def test_beats_are_not_written_for_every_frame(tmp_path: Path) -> None:
     writer.close(WAIT_S)
     with Ledger(path) as ledger:
         assert [event.data["frame"] for event in ledger.events((BEAT,))] == [0]
+
+
+def test_a_show_that_never_begins_leaves_no_ledger(tmp_path: Path) -> None:
+    LedgerWriter(tmp_path / "shows.sqlite", "one", lambda line: None).close()
+    assert list(tmp_path.iterdir()) == []

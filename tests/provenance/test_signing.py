@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -216,13 +215,8 @@ class _FullFile(io.FileIO):
 def test_a_full_disk_is_told_by_its_name(tmp_path: Path, mine: Credentials, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _record(tmp_path / "show.mp4")
     before = path.read_bytes()
-    real: Callable[..., Any] = Path.open
-
-    def opened(self: Path, mode: str = "r", *args: Any, **more: Any) -> Any:
-        return _FullFile(self, "w+") if self.name.endswith(".signing") else real(self, mode, *args, **more)
-
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", opened)
+        patch.setattr(signing, "_create", lambda partial: _FullFile(partial, "w+"))
         with pytest.raises(OSError, match="No space left on device"):
             signing.sign(path, FACTS, mine)
     assert path.read_bytes() == before
@@ -273,3 +267,19 @@ def test_prompts_are_hashed_unless_they_may_be_told(tmp_path: Path) -> None:
     }
     pixels = np.zeros((4, 4, 3), np.uint8)
     assert to_prompt({"image": pixels}, "00", keeps_text=False)["image"].endswith("of its pixels")
+
+
+def test_a_link_of_the_temporary_name_is_not_followed(tmp_path: Path, mine: Credentials) -> None:
+    path, other = _record(tmp_path / "show.mp4"), tmp_path / "other"
+    other.write_text("mine")
+    (tmp_path / "show.mp4.signing").symlink_to(other)
+    signing.sign(path, FACTS, mine)
+    assert other.read_text() == "mine"
+    assert not path.is_symlink()
+    assert read_manifest_report(path).state == "valid"
+
+
+def test_what_others_have_signed_is_printed_safely(tmp_path: Path, mine: Credentials) -> None:
+    path = _record(tmp_path / "picture.jpg")
+    signing.sign(path, replace(FACTS, sound="\x1b[2J"), mine)
+    assert "\x1b" not in "".join(read_manifest_report(path).sentences())

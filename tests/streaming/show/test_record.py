@@ -8,7 +8,9 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,8 @@ from runtime.bundle.reader import read_manifest
 from streaming import stream
 from streaming.arguments import parse
 from streaming.commandline import main
-from streaming.show.record import ShowRecord
+from streaming.show.record import ShowRecord, _watched
+from streaming.sinks.sink import Frame, Sink, StreamFormat
 from tests.streaming.doubles import WAIT_S, decode
 
 ROOT_FOLDER = Path(__file__).resolve().parents[3]
@@ -231,11 +234,19 @@ def test_a_person_makes_a_composite(tmp_path: Path, keys: Path, bundle: Path) ->
     assert report.show["prompts"][0]["text"].startswith("sha256:")
 
 
-class _Finished:
+class _Finished(Sink):
     name = "finished"
+    makes_file = True
 
     def __init__(self, product: Path) -> None:
         self.product = product
+
+    def open(self, feed: StreamFormat) -> None: ...
+
+    def write(self, frame: Frame) -> bool:
+        return True
+
+    def close(self) -> None: ...
 
 
 def test_after_a_second_interruption_nothing_is_signed(tmp_path: Path, keys: Path, bundle: Path) -> None:
@@ -248,3 +259,51 @@ def test_after_a_second_interruption_nothing_is_signed(tmp_path: Path, keys: Pat
     with Ledger(tmp_path / "shows.sqlite") as ledger:
         [end] = ledger.events((END,))
     assert end.data == {"frame": None, "reason": "stopped at once"}
+
+
+def test_a_show_without_a_file_says_that_nothing_is_signed(
+    bundle: Path, keys: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert stream(bundle, to=["null"], seconds=0.1, engine="onnxruntime", sign=keys) == 0
+    assert "nothing will be signed: --sign is for recordings" in capsys.readouterr().err
+
+
+def test_the_manifest_of_a_replaced_recording_goes(bundle: Path, tmp_path: Path, keys: Path) -> None:
+    path = tmp_path / "show.mkv"
+    assert stream(bundle, to=[path], seconds=0.1, engine="onnxruntime", sign=keys) == 0
+    assert (tmp_path / "show.c2pa").exists()
+    assert stream(bundle, to=[path], seconds=0.1, engine="onnxruntime") == 0
+    assert not (tmp_path / "show.c2pa").exists()
+
+
+def test_signing_tells_how_far_it_is_and_ends_when_it_is_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streaming.show.record._TELL_S", 0.001)
+    said: list[str] = []
+    is_told = threading.Event()
+
+    def say(line: str) -> None:
+        said.append(line)
+        is_told.set()
+
+    def work(progress: Callable[[float], bool]) -> Path:
+        assert progress(0.5)
+        assert is_told.wait(WAIT_S)
+        return Path("done")
+
+    assert _watched(work, "signing night.mp4", say) == Path("done")
+    assert said[0] == "signing night.mp4: 50 %" or said[0] == "signing night.mp4: 0 %"
+
+    stopped: list[bool] = []
+
+    def endless(progress: Callable[[float], bool]) -> Path:
+        while progress(0.1):
+            time.sleep(0.001)
+        stopped.append(True)
+        raise InterruptedError
+
+    def interrupt(_line: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _watched(endless, "signing night.mp4", interrupt)
+    assert stopped == [True]
