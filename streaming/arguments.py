@@ -46,12 +46,13 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         argv: arguments; None for the process's own.
 
     Returns:
+        sign, sign_key, sign_certificates, ledger (str or None), prompts (str),
         bundle, image, clip, past, text, moving, hints, scene, input, matte, behind, away, sound, fallback, midi,
-        midi_map, sign, sign_key, sign_certificates, ledger (str or None), to (list of str or None), then (list of str),
-        engine, precision, pixels, fit, adapt, preset, encoder, log, prompts (str), seed (int or None), every, seconds,
-        fps, sound_delay (Fraction or None), size ((width, height) or None), cpu_share (float or None), dissolve
-        (float), mirror, trust_engines, verbose (bool), control (list of (name, value)), hint (list of (x, y, dx, dy)),
-        cue (list of Cue), map (list of ControlSource), osc, osc_out (UdpAddress or None).
+        midi_map (str or None), to (list of str or None), then (list of str), engine, precision, pixels, fit, adapt,
+        preset, encoder, log (str), seed (int or None), every, seconds, fps, sound_delay (Fraction or None), size
+        ((width, height) or None), cpu_share (float or None), dissolve (float), mirror, trust_engines, verbose (bool),
+        control (list of (name, value)), hint (list of (x, y, dx, dy)), cue (list of Cue), map (list of ControlSource),
+        osc, osc_out (UdpAddress or None).
 
     Raises:
         ValueError: an argument is unknown or its value is bad; the message is one line.
