@@ -15,6 +15,7 @@ from typing import Any
 
 from provenance.c2pa_library import C2paLibraryError, read
 from provenance.files import BESIDE, EMBEDDED, SIDECAR
+from provenance.keys.credentials import read_certificates
 from provenance.manifest import SHOW, SOFT_BINDING, WORDS
 from provenance.segments import SUFFIX, ChainReport, check_chain
 from runtime.errors import printable
@@ -23,7 +24,7 @@ NONE, VALID, CHANGED, INVALID = "none", "valid", "changed", "invalid"
 _UNTRUSTED = "signingCredential.untrusted"
 _NOT_TRUSTED = (_UNTRUSTED, "signingCredential.ocsp.unknown")
 _MAX_SIDECAR = 2**26  # bytes
-_INSIDE = "in the file"
+_INSIDE, _REMOTE = "in the file", "on a server"
 _NOTHING = "There is no signed manifest. This does not say whether the video is real: manifests can be removed."
 
 
@@ -33,10 +34,11 @@ class ManifestReport:
 
     Args:
         path: of the file.
-        state: "none" (no manifest), "valid" (the signature is right, and no byte was changed since), "changed" (the
-            signature is right, and bytes were changed), "invalid" (anything else; `problems` say what), or "unsigned"
-            (a chain of segments without its end).
-        place: where the manifest is: "in the file", or the path of the file beside it; "" for none.
+        state: "none" (no manifest), "valid" (the signature is right, and nothing that it covers was changed since),
+            "changed" (the signature is right, and something was changed), "invalid" (anything else; `problems` say
+            what), or "unsigned" (a chain of segments without its end).
+        place: where the manifest is: "in the file", the path of the file beside it, or "on a server" (which is not
+            asked); "" for none.
         is_trusted: whether a root that was given has issued the certificate.
         signer: the name in the certificate; anybody can write any name there unless it is trusted.
         issuer: the organisation in the certificate.
@@ -78,7 +80,7 @@ class ManifestReport:
                 if self.is_trusted
                 else f'It was signed under the name "{self.signer}". Nobody vouches for this name here.'
             )
-        if self.state == INVALID:
+        if self.state == INVALID and self.place != _REMOTE:
             told.append("Do not rely on what it says.")
         if self.source_type:
             kind = WORDS.get(self.source_type, self.source_type.rpartition("/")[2])
@@ -88,12 +90,14 @@ class ManifestReport:
         return [printable(sentence) for sentence in told]  # anybody may have written them
 
     def _verdict(self) -> str:
+        if self.place == _REMOTE:
+            return "The file names a manifest on a server, which is not asked: it was not checked."
         where = "The file has a signed manifest" if self.place == _INSIDE else f"{self.place} is a signed manifest"
         if self.segments is not None:
             number, here = self.segments
             where = f"{self.place} is a chain of {number} segments, of which {here} are here and unchanged"
         ends = {
-            VALID: "and no byte was changed since it was signed.",
+            VALID: "and nothing was changed since it was signed.",
             CHANGED: "and the file was changed since it was signed."
             if self.segments is None
             else f"and something was changed: {'; '.join(self.problems.values())}.",
@@ -114,41 +118,58 @@ def read_manifest_report(path: Path, roots: Path | None = None) -> ManifestRepor
         The report; that of a file without a manifest has the state "none".
 
     Raises:
-        ValueError: the file is damaged so that it cannot be read, or the roots cannot be used.
+        ValueError: the file is damaged so that it cannot be read, or the roots are no certificates.
         OSError: a file cannot be read.
         ImportError: the library is not installed; it comes with the extra sign.
     """
+    if roots is not None:
+        read_certificates(roots)
     chain = path if path.name.endswith(SUFFIX) else path.with_name(f"{path.stem}{SUFFIX}")
     if path.suffix.lower() == ".m3u8" or chain == path:
         return _of_chain(path, chain, check_chain(chain, roots)) if chain.is_file() else ManifestReport(str(path))
     suffix, sidecar = path.suffix.lower(), path.with_suffix(SIDECAR)
     mime = {**EMBEDDED, **BESIDE}.get(suffix) or mimetypes.guess_type(path.name)[0] or ""
     with path.open("rb") as file:
-        if suffix not in BESIDE and (found := _read(mime, file, None, roots)) is not None:
-            return _to_report(path, _INSIDE, found)
+        if suffix not in BESIDE and (report := _read(path, _INSIDE, mime, file, None, roots)) is not None:
+            return report
         if sidecar == path or not sidecar.is_file() or sidecar.stat().st_size > _MAX_SIDECAR:
             return ManifestReport(str(path))
         file.seek(0)
-        found = read(mime or "application/octet-stream", file, sidecar.read_bytes(), roots)
-    return ManifestReport(str(path)) if found is None else _to_report(path, str(sidecar), found)
+        manifest = sidecar.read_bytes()
+        report = _read(path, str(sidecar), mime or "application/octet-stream", file, manifest, roots)
+    return report or ManifestReport(str(path))
 
 
-def _read(mime: str, file: Any, manifest: bytes | None, roots: Path | None) -> dict[str, Any] | None:
-    """Return the library's report; None also for formats that have no manifests."""
+def _read(
+    path: Path, place: str, mime: str, file: Any, manifest: bytes | None, roots: Path | None
+) -> ManifestReport | None:
+    """Return the report; None if there is no manifest, also for formats that have none.
+
+    Raises:
+        ValueError: the file itself is damaged.
+    """
     try:
-        return read(mime, file, manifest, roots)
+        found = read(mime, file, manifest, roots)
     except C2paLibraryError as error:
-        if str(error).startswith("NotSupported"):
+        kind, _, reason = str(error).partition(": ")
+        if kind == "NotSupported":
             return None
-        raise
+        if kind == "Remote":
+            return ManifestReport(str(path), INVALID, _REMOTE, problems={"remote": reason})
+        if kind == "Other":
+            raise ValueError(f"{path} cannot be read: {reason}") from error
+        return ManifestReport(str(path), INVALID, place, problems={"manifest": f"it is damaged: {reason}"})
+    return None if found is None else _to_report(path, place, found)
 
 
 def _to_report(path: Path, place: str, found: Mapping[str, Any]) -> ManifestReport:
-    manifest: Mapping[str, Any] = found["manifests"][found["active_manifest"]]
-    results = found.get("validation_results", {}).get("activeManifest", {})
+    manifest: Mapping[str, Any] = (found.get("manifests") or {}).get(found.get("active_manifest"), {})
+    results = (found.get("validation_results") or {}).get("activeManifest") or {}
     failures = {str(item["code"]): str(item.get("explanation", "")) for item in results.get("failure", [])}
     good = {str(item["code"]) for item in results.get("success", [])}
     problems = {code: text for code, text in failures.items() if code not in _NOT_TRUSTED}
+    if not manifest:
+        problems["manifest"] = "it cannot be read"
     is_changed = any(code.endswith("Hash.mismatch") for code in problems)
     state = VALID if not problems and "claimSignature.validated" in good else CHANGED if is_changed else INVALID
     if is_changed and "claimSignature.validated" not in good:
@@ -176,7 +197,9 @@ def _to_report(path: Path, place: str, found: Mapping[str, Any]) -> ManifestRepo
 def _source_type(data: Mapping[str, Any]) -> str:
     """Return the digital source type of the first action."""
     for label in ("c2pa.actions.v2", "c2pa.actions"):
-        for action in (data.get(label) or {}).get("actions", []):
+        value = data.get(label)
+        actions = value.get("actions") if isinstance(value, dict) else None
+        for action in actions if isinstance(actions, list) else []:
             if isinstance(action, dict) and action.get("digitalSourceType"):
                 return str(action["digitalSourceType"])
     return ""

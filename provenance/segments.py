@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from provenance.facts import ShowFacts, hash_file
-from provenance.keys.credentials import is_signature, name_of
+from provenance.keys.credentials import is_signature, name_of, read_certificates
 from provenance.manifest import to_statements
 
 if TYPE_CHECKING:
@@ -160,7 +160,7 @@ def _judge(found: ChainReport, end: Mapping[str, Any], roots: Path | None) -> Ch
     signer = name_of(chain[0])
     if not is_valid or end.get("segments") != found.segments:
         return replace(found, state="invalid", signer=signer, problem="the signature is wrong")
-    trusted = [] if roots is None else x509.load_pem_x509_certificates(roots.read_bytes())
+    trusted = [] if roots is None else read_certificates(roots)
     problem = f"changed: {', '.join(found.changed)}" if found.changed else ""
     return replace(found, signer=signer, is_trusted=_is_issued(chain, trusted), problem=problem)
 

@@ -94,16 +94,10 @@ def load(key_file: Path, certificate_file: Path) -> Credentials:
         ValueError: a file cannot be read or used; one sentence says why.
         ImportError: the library for keys is not installed.
     """
-    from cryptography import x509
     from cryptography.hazmat.primitives import serialization
 
     key = _read_key(key_file)
-    try:
-        chain = x509.load_pem_x509_certificates(_read(certificate_file, "certificates"))
-    except ValueError as error:
-        raise ValueError(
-            f"the certificates in {certificate_file} cannot be read: expected PEM, that of the key first"
-        ) from error
+    chain = read_certificates(certificate_file)
     algorithm = _algorithm_of(key.public_key())
     if algorithm is None:
         raise ValueError(
@@ -115,6 +109,17 @@ def load(key_file: Path, certificate_file: Path) -> Credentials:
     secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     certificates = b"".join(certificate.public_bytes(pem) for certificate in chain)
     return Credentials(algorithm, name_of(chain[0]), certificates.decode(), secret.decode(), _warn(key_file))
+
+
+def read_certificates(path: Path) -> list[Certificate]:
+    """Return the certificates of a PEM file, at least one; raises ValueError if it cannot be read."""
+    from cryptography import x509
+
+    data = _read(path, "certificates")
+    try:
+        return x509.load_pem_x509_certificates(data)
+    except ValueError as error:
+        raise ValueError(f"the certificates in {path} cannot be read: expected PEM") from error
 
 
 def name_of(certificate: Certificate) -> str:

@@ -20,7 +20,7 @@ from provenance.facts import LIVE_PERSON, BundleFacts, ShowFacts, hash_text, to_
 from provenance.keys import credentials
 from provenance.keys.credentials import Credentials
 from provenance.keys.development import ROOT, create
-from provenance.manifest import COMPOSITE, GENERATED
+from provenance.manifest import COMPOSITE, GENERATED, to_definition
 from provenance.report import read_manifest_report
 
 TRAINING = ({"name": "the sea", "licence": "CC0-1.0", "clips": 3},)
@@ -148,10 +148,17 @@ def test_what_is_not_signed_says_so(tmp_path: Path) -> None:
         assert (report.state, report.place) == ("none", "")
         assert "manifests can be removed" in report.sentences()[0]
     (tmp_path / "text.txt").write_text("no video")
+    for name in ("show.mp4", "live.m3u8"):
+        with pytest.raises(ValueError, match=r"the certificates in .*text\.txt cannot be read: expected PEM"):
+            read_manifest_report(tmp_path / name, tmp_path / "text.txt")
     assert read_manifest_report(tmp_path / "text.txt").state == "none"
     (tmp_path / "show.c2pa").write_bytes(b"no manifest")
-    with pytest.raises(ValueError, match=r"\w"):
-        read_manifest_report(tmp_path / "show.mkv")
+    report = read_manifest_report(tmp_path / "show.mkv")
+    assert report.state == "invalid"
+    assert "it is damaged" in report.problems["manifest"]
+    (tmp_path / "broken.mp4").write_bytes((tmp_path / "show.mp4").read_bytes()[:-50])
+    with pytest.raises(ValueError, match=r"broken\.mp4 cannot be read"):
+        read_manifest_report(tmp_path / "broken.mp4")
     with pytest.raises(FileNotFoundError):
         read_manifest_report(tmp_path / "none.mp4")
 
@@ -283,3 +290,37 @@ def test_what_others_have_signed_is_printed_safely(tmp_path: Path, mine: Credent
     path = _record(tmp_path / "picture.jpg")
     signing.sign(path, replace(FACTS, sound="\x1b[2J"), mine)
     assert "\x1b" not in "".join(read_manifest_report(path).sentences())
+
+
+@pytest.mark.parametrize("name", ["show.mp4", "show.mkv"])
+def test_a_damaged_manifest_never_ends_the_reader(tmp_path: Path, mine: Credentials, name: str) -> None:
+    path = _record(tmp_path / name)
+    place = signing.sign(path, FACTS, mine)
+    whole = place.read_bytes()
+    rng = np.random.default_rng(3)
+    for _ in range(60):
+        data = bytearray(whole)
+        at = int(rng.integers(0, min(len(data), 5000)))
+        data[at : at + 4] = rng.bytes(4)
+        place.write_bytes(bytes(data[: int(rng.integers(100, len(data)))] if rng.integers(4) == 0 else data))
+        try:
+            report = read_manifest_report(path)
+        except ValueError:
+            continue
+        assert report.state in ("none", "valid", "changed", "invalid")
+        assert report.sentences()
+
+
+def test_a_manifest_on_a_server_is_not_fetched(tmp_path: Path, mine: Credentials) -> None:
+    path = _record(tmp_path / "picture.jpg")
+    info = c2pa.C2paSignerInfo(mine.algorithm.encode(), mine.certificates.encode(), mine.key.encode(), None)
+    definition = to_definition(FACTS, path.name, "image/jpeg")
+    signed = io.BytesIO()
+    with c2pa.Signer.from_info(info) as signer, c2pa.Builder(json.dumps(definition)) as builder:
+        builder.set_no_embed()
+        builder.set_remote_url("http://127.0.0.1:9/manifest.c2pa")
+        builder.sign(signer, "image/jpeg", io.BytesIO(path.read_bytes()), signed)
+    path.write_bytes(signed.getvalue())
+    report = read_manifest_report(path)
+    assert (report.state, report.place) == ("invalid", "on a server")
+    assert "it was not checked" in report.sentences()[0]
