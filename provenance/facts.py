@@ -6,6 +6,7 @@ import hashlib
 import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,6 +114,11 @@ class ShowFacts:
             "prompts": [dict(prompt) for prompt in self.prompts],
             "salt": self.salt,
         }
+
+
+def now() -> str:
+    """Return the time in UTC, as ISO 8601 with a Z."""
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def to_prompt(parts: Mapping[str, Any], salt: str, *, keeps_text: bool) -> dict[str, Any]:

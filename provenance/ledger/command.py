@@ -11,7 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
-from provenance.ledger.store import BEAT, END, PROMPT, SIGNED, START, Event, Ledger
+from provenance.ledger import BEAT, END, PROMPT, SIGNED, START
+from provenance.ledger.store import Event, Ledger
 from runtime.errors import printable
 
 _ALIVE_S = 60.0  # a show whose last beat is younger may still run

@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-START, PROMPT, BEAT, SIGNED, END = "start", "prompt", "beat", "signed", "end"
+from provenance.ledger import BEAT, END, PROMPT, SIGNED, START
+
 _APPLICATION = 0x45764C67  # "EvLg", SQLite's application_id
 _VERSION = 1
 _BUSY_S = 1.0  # how long a call waits for another program's lock
@@ -50,7 +51,7 @@ class Event:
         id: counts from 1.
         show: the show's id.
         time: UTC, as ISO 8601 with a Z.
-        kind: one of this module's.
+        kind: one of `provenance.ledger`'s.
         data: what happened, ready for JSON.
         mark: of a start: the payload in every frame, as 12 hex digits, or None.
     """

@@ -11,21 +11,17 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from provenance.ledger.store import BEAT, Ledger
+from provenance.facts import now
+from provenance.ledger import BEAT
+from provenance.ledger.store import Ledger
 
 RETRY_S, _LAST_RETRY_S = 2.0, 0.1  # between attempts, during the show and at its end
 CLOSE_S = 3.0  # for the events that are left at the end of the show
 BEAT_S = 10.0  # between two beats
 _MOST = 10_000  # events that wait; then new ones are left out
-
-
-def now() -> str:
-    """Return the time in UTC, as ISO 8601 with a Z."""
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _check(path: Path) -> None:

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from provenance.facts import LIVE_PERSON, LIVE_PICTURE, BundleFacts, ShowFacts, merge, to_prompt
-from provenance.ledger.store import END, PROMPT, SIGNED, START
-from provenance.ledger.writer import LedgerWriter, now
+from provenance.facts import LIVE_PERSON, LIVE_PICTURE, BundleFacts, ShowFacts, merge, now, to_prompt
+from provenance.ledger import END, PROMPT, SIGNED, START
 from streaming.errors import explain
 from streaming.sinks.sink import Sink
 
 if TYPE_CHECKING:
     from provenance.keys.credentials import Credentials
+    from provenance.ledger.writer import LedgerWriter
     from runtime import Manifest
 
 EXTRA = "signing needs the extra sign: pip install 'everframe[sign]'"
@@ -84,8 +84,7 @@ class ShowRecord:
             payload,
             has_no_mark,
         )
-        ledger = None if options.ledger is None else Path(options.ledger)
-        self._ledger = None if ledger is None else LedgerWriter(ledger, self.facts.show, say)
+        self._ledger = None if options.ledger is None else _open_ledger(Path(options.ledger), self.facts.show, say)
         self._prompts: list[Mapping[str, Any]] = []
         self._first: list[tuple[Mapping[str, Any], float]] = []  # before the show
         self._reader = ThreadPoolExecutor(1, "prompts")  # reads the files that prompts name
@@ -178,6 +177,12 @@ class ShowRecord:
     def _note(self, kind: str, data: Mapping[str, Any], mark: str | None = None) -> None:
         if self._ledger is not None:
             self._ledger.note(kind, data, mark)
+
+
+def _open_ledger(path: Path, show: str, say: Callable[[str], None]) -> LedgerWriter:
+    from provenance.ledger.writer import LedgerWriter  # it loads SQLite
+
+    return LedgerWriter(path, show, say)
 
 
 def load_credentials(options: argparse.Namespace) -> Credentials | None:

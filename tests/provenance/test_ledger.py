@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from provenance.facts import BundleFacts, ShowFacts
+from provenance.ledger import BEAT, END, PROMPT, SIGNED, START
 from provenance.ledger.command import main
-from provenance.ledger.store import BEAT, END, PROMPT, SIGNED, START, Ledger
+from provenance.ledger.store import Ledger
 from provenance.ledger.writer import LedgerWriter
 
 WAIT_S = 30.0

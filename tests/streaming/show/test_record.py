@@ -19,8 +19,9 @@ import pytest
 
 from provenance import signing
 from provenance.keys.development import CERTIFICATES, KEY, ROOT, create
+from provenance.ledger import BEAT, END, PROMPT, SIGNED, START
 from provenance.ledger.command import main as ledger_main
-from provenance.ledger.store import BEAT, END, PROMPT, SIGNED, START, Ledger
+from provenance.ledger.store import Ledger
 from provenance.manifest import COMPOSITE, GENERATED
 from provenance.report import read_manifest_report
 from runtime.bundle.reader import read_manifest
