@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 LIVE_PERSON, LIVE_PICTURE = "person", "picture"
 FILES = ("image", "clip", "past", "moving")  # parts of a prompt that are files
 LIVE_IMAGE = "input"  # as an image: the current picture of the live input
+OF_LIVE = "a picture of the live input"  # what is stated about it
 _MAX_ITEMS, _MAX_CHARACTERS = 64, 300  # of what a bundle says about itself, which nobody has checked
 _SALT_BYTES = 16
 _BLOCK_BYTES = 2**20
@@ -175,7 +176,7 @@ def merge(prompts: Iterable[Mapping[str, Any]], most: int) -> tuple[Mapping[str,
 
 def _hash_input(value: Any) -> str:
     if isinstance(value, str) and value == LIVE_IMAGE:
-        return "a picture of the live input"
+        return OF_LIVE
     if isinstance(value, (str, Path)):
         try:
             return f"sha256:{hash_file(Path(value))}"

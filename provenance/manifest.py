@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from provenance.facts import LIVE_PERSON, LIVE_PICTURE, ShowFacts
+from provenance.facts import LIVE_PERSON, LIVE_PICTURE, OF_LIVE, ShowFacts
 
 SHOW = "everframe.show"
 SOFT_BINDING = "c2pa.soft-binding"
@@ -48,6 +48,11 @@ def to_statements(facts: ShowFacts) -> list[str]:
         statements.append("What is seen was generated from a picture, a text or a number: no camera filmed it.")
     if any("clip" in prompt for prompt in facts.prompts):
         statements.append("A clip plays on with its own frames, in another order than it was recorded.")
+    pictures = [prompt[part] for prompt in facts.prompts for part in ("image", "past") if part in prompt]
+    if OF_LIVE in pictures:
+        statements.append("A picture of a live input was animated: what it shows may be real, its motion is not.")
+    if any(picture != OF_LIVE for picture in pictures):
+        statements.append("A given picture was animated: what it shows may be real, its motion is not.")
     if facts.sound:
         statements.append(f"The sound is not generated: {facts.sound}.")
     if facts.mark is not None:

@@ -23,6 +23,7 @@ from provenance.segments import SUFFIX, sign_chain
 
 _PARTIAL = ".signing"
 _PASSES = {True: 3, False: 1}  # how often the library reads as many bytes as the file has, embedding or not
+_MARGIN = 2**24  # bytes: more than a chunk of media and a manifest have
 _PICTURE = (8, 8)  # pixels of the trial
 Progress = Callable[[float], bool]
 
@@ -51,6 +52,8 @@ def sign(path: Path, facts: ShowFacts, credentials: Credentials, progress: Progr
     if suffix not in EMBEDDED and suffix not in BESIDE:
         known = ", ".join([*EMBEDDED, *BESIDE, SUFFIX])
         raise ValueError(f"files that end in {suffix or 'nothing'} cannot be signed: expected one of {known}")
+    if suffix == ".mp4":
+        _refuse_wrapping(path)
     embeds = suffix in EMBEDDED
     mime = EMBEDDED[suffix] if embeds else BESIDE[suffix]
     definition = to_definition(facts, path.name, mime)
@@ -98,6 +101,24 @@ def check(credentials: Credentials) -> None:
             "signature, and e-mail protection or document signing as its extended key usage; everframe keys create "
             "makes one for development"
         ) from error
+
+
+def _refuse_wrapping(path: Path) -> None:
+    """Raise ValueError if the media end so close to 4 GiB that their places may not fit into the index afterwards.
+
+    The library (c2pa-rs 0.91, `adjust_known_offsets`) adds the size of the manifest to places of 32 bits without a
+    check. Longer recordings have places of 64 bits.
+    """
+    with path.open("rb") as file:
+        at, size = 0, path.stat().st_size
+        while at < size:
+            file.seek(at)
+            header = file.read(16)
+            length, kind = int.from_bytes(header[:4], "big"), header[4:8]
+            length = int.from_bytes(header[8:], "big") if length == 1 else length or size - at
+            if kind == b"mdat" and -_MARGIN <= at + length - 2**32 <= _MARGIN:
+                raise ValueError("its size is within 16 MiB of 4 GiB, where the C2PA library would damage its index")
+            at += max(length, 8)
 
 
 def _create(path: Path) -> BinaryIO:

@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from provenance import c2pa_library, signing
-from provenance.facts import LIVE_PERSON, BundleFacts, ShowFacts, hash_text, to_prompt
+from provenance.facts import LIVE_PERSON, OF_LIVE, BundleFacts, ShowFacts, hash_text, to_prompt
 from provenance.keys import credentials
 from provenance.keys.credentials import Credentials
 from provenance.keys.development import ROOT, create
-from provenance.manifest import COMPOSITE, GENERATED, to_definition
+from provenance.manifest import COMPOSITE, GENERATED, to_definition, to_statements
 from provenance.report import read_manifest_report
 
 TRAINING = ({"name": "the sea", "licence": "CC0-1.0", "clips": 3},)
@@ -324,3 +324,30 @@ def test_a_manifest_on_a_server_is_not_fetched(tmp_path: Path, mine: Credentials
     report = read_manifest_report(path)
     assert (report.state, report.place) == ("invalid", "on a server")
     assert "it was not checked" in report.sentences()[0]
+
+
+@pytest.mark.parametrize(("end", "is_refused"), [(2**32 - 5000, True), (2**32 + 5000, True), (2**32 + 2**25, False)])
+def test_an_index_that_would_wrap_is_not_touched(
+    tmp_path: Path, mine: Credentials, monkeypatch: pytest.MonkeyPatch, end: int, is_refused: bool
+) -> None:
+    path = tmp_path / "show.mp4"
+    with path.open("wb") as file:  # a sparse file: it takes no room
+        file.write((16).to_bytes(4, "big") + b"ftypisom" + bytes(4))
+        file.write((1).to_bytes(4, "big") + b"mdat" + (end - 16).to_bytes(8, "big"))
+        file.seek(end)
+        file.write((8).to_bytes(4, "big") + b"moov")
+    called: list[bool] = []
+    monkeypatch.setattr(signing, "sign_stream", lambda *_, **__: called.append(True) or b"")
+    if is_refused:
+        with pytest.raises(ValueError, match="within 16 MiB of 4 GiB"):
+            signing.sign(path, FACTS, mine)
+    else:
+        signing.sign(path, FACTS, mine)
+    assert called == ([] if is_refused else [True])
+
+
+def test_animated_pictures_are_stated() -> None:
+    told = [to_statements(replace(FACTS, prompts=({"image": image},))) for image in (OF_LIVE, "sha256:00")]
+    assert "A picture of a live input was animated: what it shows may be real, its motion is not." in told[0]
+    assert "A given picture was animated: what it shows may be real, its motion is not." in told[1]
+    assert not set(told[0]) & set(told[1]) - set(to_statements(FACTS))
