@@ -182,7 +182,10 @@ def _hash_input(value: Any) -> str:
             return f"sha256:{hash_file(Path(value))}"
         except OSError:
             return "a file that could not be read again"
-    return f"sha256:{hashlib.sha256(bytes(memoryview(value).cast('B'))).hexdigest()} of its pixels"
+    try:
+        return f"sha256:{hashlib.sha256(memoryview(value).tobytes()).hexdigest()} of its pixels"
+    except TypeError:
+        return "a picture"
 
 
 def _shorten(item: Mapping[str, Any]) -> dict[str, Any]:

@@ -274,6 +274,11 @@ def test_prompts_are_hashed_unless_they_may_be_told(tmp_path: Path) -> None:
     }
     pixels = np.zeros((4, 4, 3), np.uint8)
     assert to_prompt({"image": pixels}, "00", keeps_text=False)["image"].endswith("of its pixels")
+    assert to_prompt({"image": pixels[:, ::2]}, "00", keeps_text=False)["image"].endswith("of its pixels")
+    assert to_prompt({"image": object(), "hints": object()}, "00", keeps_text=False) == {
+        "image": "a picture",
+        "hints": "drawn motion",
+    }
 
 
 def test_a_link_of_the_temporary_name_is_not_followed(tmp_path: Path, mine: Credentials) -> None:
