@@ -21,6 +21,7 @@ COMMANDS = {
     "check": "export.check",
     "upgrade": "export.upgrade",
     "scenes": "export.scenes",
+    "areas": "export.from_areas",
 }
 PRECISIONS = ("fp32", "fp16")
 EXAMPLES = """files of a bundle:
@@ -61,6 +62,7 @@ def parser() -> argparse.ArgumentParser:
         "       python -m export from-tflite MODEL.tflite --out MODEL.onnx\n"
         "       python -m export check BUNDLE [options]\n"
         "       python -m export scenes BUNDLE FILE.toml [options]\n"
+        "       python -m export areas RUN/areas.pt --out BUNDLE\n"
         "       python -m export upgrade OLD CONFIG --out BUNDLE",
         description="Write a trained generator as a bundle for the runtime, and check that it makes the same frames.",
         epilog=EXAMPLES,

@@ -37,13 +37,19 @@ MIN_HALVED = 256  # values; smaller constants (grid scales, biases) stay in FP32
 
 def round_weights(generator: VideoGenerator) -> None:
     """Round every convolution and linear weight and the content prior to FP16, in place."""
+    round_module(generator)
     with torch.no_grad():
-        for module in generator.modules():
-            if isinstance(module, nn.Conv2d | nn.Linear):
-                module.weight.copy_(module.weight.half().float())
         prior = generator.condition.prior
         for table in (prior.means, prior.spreads, prior.texts):
             table.copy_(table.half().float())
+
+
+def round_module(network: nn.Module) -> None:
+    """Round every convolution and linear weight to FP16, in place."""
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.weight.copy_(module.weight.half().float())
 
 
 def write_graphs(generator: VideoGenerator, folder: Path, sizes: Sequence[tuple[int, int]]) -> None:
@@ -56,15 +62,15 @@ def write_graphs(generator: VideoGenerator, folder: Path, sizes: Sequence[tuple[
     """
     paint, text_dimensions = PaintGraph(generator), generator.shape.text_dimensions
     names = PAINT_INPUTS if text_dimensions else PAINT_INPUTS[:1]
-    _write(paint, paint.example_inputs(text_dimensions), folder / "paint.onnx", names, ["picture"])
+    write_graph(paint, paint.example_inputs(text_dimensions), folder / "paint.onnx", names, ["picture"])
     for size in sizes:
         sized = at_work_size(generator, size)
         condition, step = ConditionGraph(sized), StepGraph(sized)
         inputs = condition.example_inputs()
         with torch.no_grad():
             memory = condition(*inputs)
-        _write(condition, inputs, folder / graph_file("condition", size), CONDITION_INPUTS, MotionMemory._fields)
-        _write(step, step.example_inputs(memory), folder / graph_file("step", size), STEP_INPUTS, STEP_OUTPUTS)
+        write_graph(condition, inputs, folder / graph_file("condition", size), CONDITION_INPUTS, MotionMemory._fields)
+        write_graph(step, step.example_inputs(memory), folder / graph_file("step", size), STEP_INPUTS, STEP_OUTPUTS)
 
 
 def graph_file(graph: str, size: tuple[int, int]) -> str:
@@ -72,9 +78,10 @@ def graph_file(graph: str, size: tuple[int, int]) -> str:
     return f"{graph}-{size[0]}x{size[1]}.onnx"
 
 
-def _write(
+def write_graph(
     module: nn.Module, inputs: tuple[Tensor, ...], path: Path, names_in: Sequence[str], names_out: Sequence[str]
 ) -> None:
+    """Write a module as an ONNX file; weights that FP16 represents exactly are stored in FP16."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -32,7 +32,8 @@ EXAMPLE = """example of FILE.toml:
   moving = "lake-mask.png"                # white where things may move; or, in fractions of the picture:
   areas = [[[0, 0.76], [1, 0.76], [1, 1], [0, 1]]]
   feather = 6                             # blur of the areas' edges in pixels at 1280 x 720
-  hints = "lake-hints.json"               # motion that was drawn on the page, over a frame of 16:9
+  hints = "lake-hints.json"               # motion that was drawn on the page, over a frame of 16:9; or, in place:
+  hints = { vectors = [[0.5, 0.9, 0.02, 0]] }
 
 Pictures are cropped to 16:9 around their centre first. Scenes of the same name are replaced.
 """
@@ -111,9 +112,9 @@ def _checked(entry: dict[str, Any], file: Path) -> dict[str, Any]:
         raise ValueError(f"{where} has a wrong name: use small letters, digits and -, at most 40")
     if "moving" in entry and "areas" in entry:
         raise ValueError(f"{where} has both moving and areas: leave one out")
-    are_files = all(isinstance(entry.get(key, ""), str) for key in ("moving", "hints"))
-    if not are_files or not isinstance(entry.get("feather", FEATHER), (int, float)):
-        raise ValueError(f"{where} has a wrong value: moving and hints are files, feather a number")
+    are_right = isinstance(entry.get("moving", ""), str) and isinstance(entry.get("hints", ""), (str, dict))
+    if not are_right or not isinstance(entry.get("feather", FEATHER), (int, float)):
+        raise ValueError(f"{where} has a wrong value: moving is a file, hints a file or a table, feather a number")
     if not are_areas(entry.get("areas", [])):
         raise ValueError(f"{where} has a wrong area: give three points or more, each x and y from 0 to 1")
     return entry
@@ -140,6 +141,7 @@ def _write(folder: Path, entry: dict[str, Any], photos: Path) -> dict[str, str]:
         mask.resize((SIZE[0] // 4, SIZE[1] // 4), Image.Resampling.BOX).save(folder / scene["moving"], optimize=True)
     if "hints" in entry:
         scene["hints"] = f"scenes/{name}-hints.json"
-        hints = to_hints(photos / entry["hints"])
+        drawn = entry["hints"]
+        hints = to_hints(photos / drawn if isinstance(drawn, str) else drawn)
         (folder / scene["hints"]).write_text(json.dumps(hints.to_json()) + "\n", encoding="ascii")
     return scene

@@ -27,6 +27,7 @@ from streaming.live.encoders import AUTO, ENCODERS
 from streaming.live.presets import PRESETS
 from streaming.manual import DESCRIPTION, EPILOG
 from streaming.masking import mask
+from streaming.shipped import AREAS
 from streaming.sinks.table import KINDS, RGB_FORMS
 
 DEFAULT_BUNDLE = "bundles/landscape"
@@ -47,7 +48,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
     Returns:
         sign, sign_key, sign_certificates, ledger (str or None), prompts (str),
-        bundle, image, clip, past, text, moving, hints, scene, input, matte, behind, away, sound, fallback, midi,
+        bundle, image, clip, past, text, moving, areas, hints, scene, input, matte, behind, away, sound, fallback, midi,
         midi_map (str or None), to (list of str or None), then (list of str), engine, precision, pixels, fit, adapt,
         preset, encoder, log (str), seed (int or None), every, seconds, fps, sound_delay (Fraction or None), size
         ((width, height) or None), cpu_share (float or None), dissolve (float), mirror, trust_engines, verbose (bool),
@@ -86,6 +87,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--clip", metavar="FILE", help="video that plays on for ever with its own frames, without a visible loop")
     add("--past", metavar="FILE", help="video to go on from: its last frame is animated with its motion")
     add("--moving", metavar="FILE", help="mask of the picture: white where things may move, black where nothing does")
+    add(
+        "--areas",
+        metavar="BUNDLE",
+        help=f"says what may move in pictures without a mask; none: everything may (default: {AREAS})",
+    )
     add(
         "--hint",
         action="append",

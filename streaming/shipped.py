@@ -5,6 +5,22 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+AREAS = Path("bundles/areas")  # says what may move in pictures without a mask
+
+
+def find_areas(name: str | None) -> Path | None:
+    """Return the folder of the bundle that says what may move; None for none.
+
+    Args:
+        name: of the user's; "none" for none; None for the shipped one, if it is there.
+    """
+    if name == "none":
+        return None
+    if name is not None:
+        return find_shipped(Path(name))
+    found = find_shipped(AREAS)
+    return found if found.is_dir() else None
+
 
 def find_shipped(path: Path) -> Path:
     """Return a bundle's folder: the path itself, or a shipped bundle of that path if there is nothing at it."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.metrics import confusion_matrix
 
 from benchmarks.quality import text
@@ -24,7 +25,7 @@ from benchmarks.quality.clips import (
 from benchmarks.quality.context import QualityContext, training_footage
 from benchmarks.quality.distances import bootstrap_mmd2_difference, half_against_half, paired_test
 from benchmarks.quality.endless import measure_endless
-from benchmarks.quality.measures import Measured
+from benchmarks.quality.measures import STILL, Measured
 from benchmarks.quality.memory import distances, nearness, nearness_ratios
 
 PREVIEWS = 8  # clips of a set that the page shows
@@ -81,22 +82,44 @@ def measure_i2v(context: QualityContext) -> dict[str, Any]:
     heading = "Image to video: the real clip, and what was made from its first frame"
     context.figures[heading] = list(zip(captions, found.previews, strict=True))
     difference = bootstrap_mmd2_difference(truth.features, found.features, still.features, real.scenes, seed)
+    distance, still_distance = (np.linalg.norm(made.features - truth.features, axis=1) for made in (found, still))
     return {
         **context.compared(name),
         "closer_than_first_frame_repeated": paired_test(found.features, still.features, truth.features).to_json(),
         "mmd2_less_first_frame_repeated": difference.to_json(),
         "closer_by_logits": paired_test(found.logits, still.logits, truth.logits).to_json(),
+        "by_class": by_class(real.labels, distance < still_distance, found.flow, truth.flow),
         "per_clip": [
             {
-                "video": window.video, "first": window.first, "frames": window.frames,
+                "video": window.video, "class": window.label, "first": window.first, "frames": window.frames,
                 "flow": round(float(found.flow[i]), 4), "real_flow": round(float(truth.flow[i]), 4),
                 "flicker": round(float(found.flicker[i]), 4), "real_flicker": round(float(truth.flicker[i]), 4),
-                "distance": round(float(np.linalg.norm(found.features[i] - truth.features[i])), 5),
-                "still_distance": round(float(np.linalg.norm(still.features[i] - truth.features[i])), 5),
+                "distance": round(float(distance[i]), 5), "still_distance": round(float(still_distance[i]), 5),
             }
             for i, window in enumerate(real.windows)
         ],
     }  # fmt: skip
+
+
+def by_class(labels: Sequence[str], closer: npt.ArrayLike, made: npt.ArrayLike, real: npt.ArrayLike) -> dict[str, Any]:
+    """Return the figures of every class of clips, the largest class first.
+
+    Args:
+        labels: the class of each clip; "" where none is known.
+        closer: (n,) whether what was made is closer to the real clip than its first frame repeated.
+        made, real: (n,) mean optical flow in pixels per frame.
+
+    Returns:
+        For each class: clips; how many are closer; the median of made / real over those that move, None if none does.
+    """
+    is_closer, one, two = np.asarray(closer, bool), np.asarray(made, np.float64), np.asarray(real, np.float64)
+    kinds = np.array([label or "no class" for label in labels])
+    result = {}
+    for kind, count in sorted(Counter(kinds.tolist()).items(), key=lambda item: (-item[1], item[0])):
+        moving = (kinds == kind) & (two >= STILL)
+        ratio = float(np.median(one[moving] / two[moving])) if moving.any() else None
+        result[kind] = {"clips": count, "closer": int(is_closer[kinds == kind].sum()), "motion": ratio}
+    return result
 
 
 def measure_seeds(context: QualityContext) -> dict[str, Any]:

@@ -123,8 +123,17 @@ def _i2v_rows(part: dict[str, Any], frame: str) -> list[tuple[str, str, str]]:
     closer += f"{_share(paired['share'])}; median distance {_number(paired['median_distance_ratio'])} of the still's"
     moves = f"made over real optical flow, median over clips that move; real {motion['real_median']:.3f}, made "
     moves += f"{motion['median']:.3f} pixels per frame at {frame}; {motion.get('left_out', 0)} still clips left out"
+    kinds = [
+        (
+            f"  {kind}",
+            f"{row['closer']}/{row['clips']}",
+            f"closer than a still; made over real flow {_number(row['motion'])}",
+        )
+        for kind, row in part["by_class"].items()
+    ]
     return [
         ("closer than a still", f"{paired['closer']}/{paired['clips']}", closer),
+        *kinds,
         ("MMD2 less a still's", _interval(less, 2, 1000), "x 1000, paired interval; all below 0 is closer"),
         ("motion", _interval(motion.get("ratio"), 2), moves),
     ]

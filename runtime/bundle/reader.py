@@ -41,6 +41,7 @@ class Bundle:
         shapes: the checked step and condition graph of each shape (schema 2).
         work: tensors of the condition graph at its work size, once `with_size` has given the bundle a frame size.
         build_half: returns the step graph with half the detail, likewise.
+        areas: another bundle, which says what may move in pictures without a mask; None for none.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class Bundle:
     shapes: tuple[tuple[onnx.ModelProto, onnx.ModelProto], ...] = ()
     work: GraphSpec | None = None
     build_half: Callable[[], onnx.ModelProto] | None = None
+    areas: Bundle | None = None
 
 
 def open_bundle(path: str | Path, *, trust_engines: bool = False) -> Bundle:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from runtime.engines.cache import default_cache_dir
 from runtime.engines.engine import Engine, NullSession, Program, Session
 from runtime.engines.table import EngineChoice, choose_engine, count_cores, failed_pairs
 from runtime.errors import EngineError
+from runtime.pixels.areas import AreaSession
 from runtime.pixels.assemble import compared_size
 from runtime.pixels.scene_session import SceneSession
 from runtime.pixels.stage import plane_sets
@@ -172,16 +173,22 @@ def open_condition(
 
         if bundle.work is None:
             return open_graph(bundle.condition, condition)
-        session, painter, frame = open_graph(bundle.condition, bundle.work), None, bundle.manifest.frame
+        frame, painter, areas = bundle.manifest.frame, None, None
         pixels = next(item.pixels for item in bundle.manifest.step.outputs_of("frame"))
-        if bundle.manifest.paint is not None and bundle.paint is not None:
-            try:
+        with ExitStack() as opened:  # closes them if another cannot be opened
+            session = open_graph(bundle.condition, bundle.work)
+            opened.callback(session.close)
+            if bundle.manifest.paint is not None and bundle.paint is not None:
                 painter = (bundle.manifest.paint, open_graph(bundle.paint, bundle.manifest.paint))
-            except BaseException:
-                session.close()
-                raise
+                opened.callback(painter[1].close)
+            if bundle.areas is not None:
+                graph = bundle.areas.manifest.step
+                outputs = tuple(item for item in graph.outputs if item.name == frame_output(graph, "rgb"))
+                graph = GraphSpec(graph.file, graph.inputs, outputs)
+                areas = AreaSession(graph, open_graph(bundle.areas.step, graph))
+            opened.pop_all()
         planes = plane_sets(frame.width, frame.height, pixels)
-        return SceneSession(condition, bundle.work, session, painter, planes, frame.sharpness)
+        return SceneSession(condition, bundle.work, session, painter, planes, frame.sharpness, areas)
 
 
 def open_without_frames(

@@ -18,7 +18,7 @@ from runtime.bundle.reader import Bundle
 from runtime.bundle.tensors import GraphSpec, TensorSpec
 from runtime.errors import BundleError
 from runtime.pixels.planes import SHARP, padded_shape
-from runtime.pixels.scene_session import KEPT, kept_inputs
+from runtime.pixels.scene_session import HAS_MOVING, KEPT, kept_inputs
 from runtime.pixels.stage import PREFIX, build_pixel_stage, plane_sets
 
 MIN_SIDE, MAX_SIDE = 16, 4096  # pixels of a frame
@@ -127,6 +127,7 @@ def _scene_spec(manifest: Manifest, condition: GraphSpec, width: int, height: in
         resized = (*item.shape[:-3], height, width, item.shape[-1])
         inputs.append(replace(item, shape=resized if is_picture else item.shape))
     inputs[0] = replace(inputs[0], of=tuple(item.name for item in condition.inputs_of("image")))
+    inputs += [TensorSpec(HAS_MOVING, "uint8", (1,), "mask", of=(item.name,)) for item in condition.inputs_of("moving")]
     if manifest.paint is not None:
         inputs += manifest.paint.inputs
     planes = tuple(

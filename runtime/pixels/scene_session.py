@@ -7,11 +7,13 @@ import numpy.typing as npt
 
 from runtime.bundle.tensors import GraphSpec, TensorSpec
 from runtime.engines.engine import Array, Session
+from runtime.pixels.areas import AreaSession
 from runtime.pixels.planes import SHARP, to_planes
 from runtime.pixels.stage import PREFIX, PlaneSet
 from runtime.prompts.images import load_image
 
 KEPT = f"{PREFIX}kept."  # begin of the names of what is kept of a scene, so that its motion can be drawn again
+HAS_MOVING = f"{PREFIX}has_moving"  # input: 255 if a mask of what may move was given
 FLOW = "flow"  # slot of the memory that says how things move steadily, and how free they are (docs/bundle.md)
 
 
@@ -45,6 +47,7 @@ class SceneSession:
         painter: the tensors and a session of the graph that makes pictures up, or None.
         planes: of the frame.
         sharpness: gain on the finest detail of a picture that is displaced; 1 changes nothing.
+        areas: says what may move in pictures without a mask, or None; this object takes ownership.
     """
 
     def __init__(
@@ -55,9 +58,10 @@ class SceneSession:
         painter: tuple[GraphSpec, Session] | None,
         planes: tuple[PlaneSet, ...],
         sharpness: float,
+        areas: AreaSession | None = None,
     ) -> None:
         self._spec, self._graph, self._condition, self._painter, self._planes = spec, graph, condition, painter, planes
-        self._sharpness = sharpness
+        self._sharpness, self._areas = sharpness, areas
         self._values: dict[str, Array] = {item.name: np.zeros(item.shape, item.dtype) for item in spec.inputs}
         self._results: dict[str, Array] = {}
         self._kept: dict[str, Array] = {}
@@ -79,6 +83,7 @@ class SceneSession:
             self._results = {item.name: self._condition.read(item.name) for item in self._graph.outputs}
             return
         picture = self._picture()
+        masks = self._masks(picture)
         small: dict[str, Array] = {}
         for item in self._graph.inputs:
             value = self._values[item.name]
@@ -88,14 +93,20 @@ class SceneSession:
                 value = np.stack([squeezed(frame, *item.shape[2:4]) for frame in value[0]])[np.newaxis]
             elif item.role == "moving":
                 value = squeezed(value[0], *item.shape[1:3])[np.newaxis]
-            self._condition.write(item.name, value)
             small[item.name] = value
+            if item.name in masks:
+                value = squeezed(masks[item.name], *item.shape[1:3])[np.newaxis]
+                if self._graph.only_input("hints") is not None:  # drawn motion runs the graph again, on what is kept
+                    small[item.name] = value
+            self._condition.write(item.name, value)
         self._condition.run()
         self._results = {item.name: self._condition.read(item.name) for item in self._graph.outputs}
         self._results |= {KEPT + item.name: small[item.name] for item in kept_inputs(self._graph)}
         self._results |= to_planes(picture, self._planes)
-        moving = next((self._values[item.name][0, ..., 0] for item in self._spec.inputs_of("moving")), None)
-        sharp = sharpened(picture, self._sharpness, moving)
+        moving = next(
+            (masks.get(item.name, self._values[item.name][0]) for item in self._spec.inputs_of("moving")), None
+        )
+        sharp = sharpened(picture, self._sharpness, None if moving is None else moving[..., 0])
         planes = self._results if sharp is picture else to_planes(sharp, self._planes)
         self._results |= {item.name + SHARP: planes[item.name] for item in self._planes}
 
@@ -111,15 +122,33 @@ class SceneSession:
         self._condition.close()
         if self._painter is not None:
             self._painter[1].close()
+        if self._areas is not None:
+            self._areas.close()
 
-    def _picture(self) -> npt.NDArray[np.uint8]:
-        """Return the picture to animate, uint8 (H, W, 3)."""
-        given = {
+    def _masks(self, picture: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.uint8]]:
+        """Return the mask of what may move, uint8 (H, W, 1) by input, if none was given and a network can say it.
+
+        A clip's own motion is seen in it, so that no mask is needed there.
+        """
+        moving, clip = self._spec.only_input("moving"), self._spec.only_input("clip")
+        if self._areas is None or moving is None or self._values[HAS_MOVING].any():
+            return {}
+        if clip is not None and self._given()[clip.name]:
+            return {}
+        return {moving.name: self._areas.moving(picture)}
+
+    def _given(self) -> dict[str, bool]:
+        """Return which inputs were given, by name."""
+        return {
             item.of[index]: bool(np.ravel(self._values[item.name])[index])
             for item in self._spec.inputs
             if item.role in ("mask", "given")
             for index in range(len(item.of))
         }
+
+    def _picture(self) -> npt.NDArray[np.uint8]:
+        """Return the picture to animate, uint8 (H, W, 3)."""
+        given = self._given()
         image, clip = self._spec.only_input("image"), self._spec.only_input("clip")
         assert image is not None, "a condition graph without an image"
         picture: npt.NDArray[np.uint8] = self._values[image.name][0]

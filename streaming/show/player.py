@@ -18,7 +18,7 @@ from streaming.control.cues import LIVE, PARTS, to_label
 from streaming.inputs.live_input import LiveInput
 from streaming.inputs.page_camera import PAGE, PageCamera
 from streaming.output.pacing import Clock, Pacer
-from streaming.shipped import find_shipped
+from streaming.shipped import find_areas, find_shipped
 from streaming.show.adaptation import Adaptation
 from streaming.show.fallback import FallbackFrames, load_fallback
 from streaming.sinks.sink import Picture
@@ -242,6 +242,7 @@ class Player:
             "size": options.size,
             "threads": self._threads(),
             "fps": None if options.fps is None else float(options.fps),
+            "areas": find_areas(options.areas),
         }
         generator: FrameSource
         if options.then:

@@ -93,6 +93,9 @@ def test_drawn_motion_goes_with_a_scene(tmp_path: Path, monkeypatch: pytest.Monk
         assert placed.vectors == (Vector(0.5, 0.5, 0.4, 0.0),), "cropped like the picture"
     add_scenes(bundle, write(tmp_path, f'name = "drawn"\n{HEAD}'), tmp_path)
     assert not (bundle / "scenes" / "drawn-hints.json").exists()
+    in_place = "hints = { vectors = [[0.1, 0.5, 0.2, 0]] }"
+    add_scenes(bundle, write(tmp_path, f'name = "placed"\n{HEAD}\n{in_place}'), tmp_path)
+    assert load_scene(bundle, open_bundle(bundle).manifest, "placed")[2] == Hints((Vector(0.1, 0.5, 0.2, 0.0),))
     plain = moving.build(tmp_path / "plain")
     add_scenes(plain, write(tmp_path, f'name = "drawn"\n{HEAD}\nhints = "a.json"'), tmp_path)
     with Generator.open(plain, engine="onnxruntime") as generator:
@@ -117,7 +120,7 @@ def test_damaged_hints_of_a_scene_are_refused(tmp_path: Path, bundle: Path) -> N
         (f'name = "../x"\n{HEAD}', "has a wrong name"),
         (f'name = "a"\n{HEAD}\nareas = [["x", "y", "z"]]', "has a wrong area"),
         (f'name = "a"\n{HEAD}\nfeather = "x"', "has a wrong value"),
-        (f'name = "a"\n{HEAD}\nhints = 1', "has a wrong value: moving and hints are files"),
+        (f'name = "a"\n{HEAD}\nhints = 1', "has a wrong value: moving is a file, hints a file or a table"),
         (f'name = "all"\n{HEAD}', 'the name "all" is taken'),
         ("name = ", "cannot be read as TOML"),
     ],

@@ -6,7 +6,7 @@ Pictures are photographs and first frames of videos. Every fifth scene is held o
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,7 +35,7 @@ class NamedPicture(NamedTuple):
     pixels: npt.NDArray[np.uint8]
 
 
-def read_pictures(folders: Sequence[Path], min_side: int) -> list[NamedPicture]:
+def read_pictures(folders: Sequence[Path], min_side: int, names: Collection[str] = ()) -> list[NamedPicture]:
     """Read the photographs, and the first frame of each video, of some folders.
 
     A CSV file beside them (`file[,scene,licence,source,...]`) says what shows the same scene, and where pictures are
@@ -44,9 +44,10 @@ def read_pictures(folders: Sequence[Path], min_side: int) -> list[NamedPicture]:
     Args:
         folders: searched without their subfolders.
         min_side: pictures with a smaller side are left out.
+        names: of the files that are read; empty for all.
 
     Raises:
-        ValueError: a folder is missing, or there is no picture of that size.
+        ValueError: a folder is missing, or there is no picture of that size (and with one of the names).
     """
     found = []
     for folder in folders:
@@ -54,14 +55,19 @@ def read_pictures(folders: Sequence[Path], min_side: int) -> list[NamedPicture]:
             raise ValueError(f"no folder {folder}: name one with photographs or videos")
         rows = _rows(folder)
         for path in sorted(folder.iterdir()):
+            if names and path.name not in names:
+                continue
             pixels = _read(path)
             if pixels is not None and min(pixels.shape[:2]) >= min_side:
                 row = rows.get(path.name, {})
                 scene, licence, source = (row.get(key) or "" for key in ("scene", "licence", "source"))
                 found.append(NamedPicture(path.name, scene or path.stem, licence, source, pixels))
     if not found:
-        names = ", ".join(map(str, folders))
-        raise ValueError(f"{names} has no picture with sides of at least {min_side} pixels: add larger ones")
+        which = " that was named" if names else ""
+        raise ValueError(
+            f"{', '.join(map(str, folders))} has no picture{which} with sides of at least {min_side} pixels: add "
+            "larger ones" + (", or another folder" if names else "")
+        )
     return found
 
 

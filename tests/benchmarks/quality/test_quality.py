@@ -17,6 +17,7 @@ from benchmarks.quality.context import QualityContext, QualityPlan
 from benchmarks.quality.footage import ClipWindow, RealClips, RealFootage
 from benchmarks.quality.measures import distance_name
 from benchmarks.quality.networks import FeatureCache, file_sha256, resize_bilinear
+from benchmarks.quality.parts import by_class
 from benchmarks.quality.store import ResultStore
 from benchmarks.quality.target import open_target, state_norm
 from benchmarks.quality.text import LabelledPrompt
@@ -180,6 +181,15 @@ def test_finished_measurements_are_reused(whole: tuple[dict[str, Any], QualityCo
     assert FakeShow.opened == opened + 1
 
 
+def test_classes_are_told_apart() -> None:
+    """Clips that hardly move count as clips and not for the motion; the largest class comes first."""
+    found = by_class(["sky", "sea", "sea", ""], [True, True, False, True], [0.5, 0.9, 0.01, 0.2], [1.0, 1.0, 0.01, 0.0])
+    assert list(found) == ["sea", "no class", "sky"]
+    assert found["sea"] == {"clips": 2, "closer": 1, "motion": pytest.approx(0.9)}
+    assert found["no class"] == {"clips": 1, "closer": 1, "motion": None}
+    assert found["sky"] == {"clips": 1, "closer": 1, "motion": pytest.approx(0.5)}
+
+
 def test_the_page_is_self_contained(
     whole: tuple[dict[str, Any], QualityContext, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -270,6 +280,9 @@ def test_the_command_judges_a_bundle(
     assert line["footage"]["frames"] == {"16": 4}
     assert line["ledger"]["fake"]["sha256"] == "f" * 64
     assert "per_clip" not in line["parts"]["i2v"]
+    kinds = line["parts"]["i2v"]["by_class"].values()
+    assert sum(row["clips"] for row in kinds) == 4
+    assert sum(row["closer"] for row in kinds) == line["parts"]["i2v"]["closer_than_first_frame_repeated"]["closer"]
     assert (tmp_path / "out" / "quality.html").is_file()
     with open_target(bundle) as target:
         assert (target.kind, target.footage, target.trained_with_lpips) == ("bundle", None, None)
