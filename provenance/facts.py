@@ -29,7 +29,7 @@ class BundleFacts:
     Args:
         name: of the bundle.
         sha256: of its manifest, which lists the hashes of its files.
-        role: "generator", "link" (a later one of a chain) or "matte".
+        role: "generator", "link" (a later one of a chain), "matte", or "areas" (says what may move).
         training: what it was trained on, or the network it was imported from: name, source, licence, and the number of
             clips or pictures.
     """

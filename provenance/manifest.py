@@ -35,7 +35,7 @@ def to_source_type(facts: ShowFacts) -> str:
 
 def to_statements(facts: ShowFacts) -> list[str]:
     """Return what is stated about a show, in plain sentences."""
-    names = " and ".join(bundle.name for bundle in facts.bundles if bundle.role != "matte")
+    names = " and ".join(bundle.name for bundle in facts.bundles if bundle.role in ("generator", "link"))
     statements = [f"The video was made with Everframe {facts.version} and the bundle {names}."]
     if facts.live == LIVE_PERSON:
         statements.append(

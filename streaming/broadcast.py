@@ -24,7 +24,7 @@ from streaming.output.frame_repeater import FrameRepeater
 from streaming.output.pacing import Pacer, SystemClock
 from streaming.process.interruption import Interruption, process_start_s
 from streaming.shipped import find_shipped
-from streaming.show.record import ShowRecord
+from streaming.show.record import ShowRecord, read_others
 from streaming.show.show import Show, ShowEnd
 from streaming.show.stats import ShowStats
 from streaming.show.status import StatusLine, to_summary
@@ -112,8 +112,7 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
     encoding = {kind.cls for kind in KINDS if kind.encodes}
     needs_encoder = any(type(sink).__name__ in encoding for sink in sinks)
     encoder = choose(options.encoder, width, height, fps) if needs_encoder else ""
-    mattes = [] if options.matte is None else [read_manifest(find_shipped(Path(options.matte)))]
-    record = ShowRecord(options, [*manifests, *mattes], (width, height), fps, status.say)
+    record = ShowRecord(options, manifests, read_others(options, manifest), (width, height), fps, status.say)
     controller.on_prompt.append(record.prompt)
     sound = make_sound(options, fps)
     stream_format = StreamFormat(

@@ -16,6 +16,7 @@ from uuid import uuid4
 from provenance.facts import LIVE_PERSON, LIVE_PICTURE, BundleFacts, ShowFacts, merge, now, to_prompt
 from provenance.ledger import END, PROMPT, SIGNED, START
 from streaming.errors import explain
+from streaming.shipped import find_areas, find_shipped
 from streaming.sinks.sink import Sink
 
 if TYPE_CHECKING:
@@ -36,7 +37,8 @@ class ShowRecord:
 
     Args:
         options: as `streaming.arguments.parse` returns them.
-        manifests: of the bundles: the generator, the later links of a chain, and the matte if there is one.
+        manifests: of the bundles: the generator, and the later links of a chain.
+        others: of the other bundles, as `read_others` returns them.
         size: width and height of a frame in pixels.
         fps: of the show.
         say: called with one line for each event.
@@ -55,6 +57,7 @@ class ShowRecord:
         self,
         options: argparse.Namespace,
         manifests: Sequence[Manifest],
+        others: Mapping[str, Manifest],
         size: tuple[int, int],
         fps: Fraction,
         say: Callable[[str], None],
@@ -69,13 +72,16 @@ class ShowRecord:
         self._credentials = load_credentials(options)
         if self._credentials is not None and self._credentials.warning:
             say(self._credentials.warning)
-        roles = ["generator", *["link"] * len(options.then), *([] if options.matte is None else ["matte"])]
+        bundles = [
+            BundleFacts.of(manifest, "link" if number else "generator") for number, manifest in enumerate(manifests)
+        ]
+        bundles += [BundleFacts.of(manifest, role) for role, manifest in others.items()]
         live = LIVE_PERSON if options.matte is not None else LIVE_PICTURE if _is_fed(manifests[0]) else ""
         self.facts = ShowFacts(
             uuid4().hex,
             __version__,
             now(),
-            tuple(BundleFacts.of(manifest, role) for manifest, role in zip(manifests, roles, strict=True)),
+            tuple(bundles),
             size,
             str(fps),
             live,
@@ -177,6 +183,20 @@ class ShowRecord:
     def _note(self, kind: str, data: Mapping[str, Any], mark: str | None = None) -> None:
         if self._ledger is not None:
             self._ledger.note(kind, data, mark)
+
+
+def read_others(options: argparse.Namespace, manifest: Manifest) -> dict[str, Manifest]:
+    """Return role -> manifest of what helps the generator: "matte", and "areas" if it takes masks.
+
+    Raises:
+        BundleError: one of them is damaged.
+    """
+    from runtime.bundle.reader import read_manifest
+
+    paths = {"matte": None if options.matte is None else find_shipped(Path(options.matte))}
+    if manifest.shapes and manifest.condition is not None and manifest.condition.only_input("moving") is not None:
+        paths["areas"] = find_areas(options.areas)
+    return {role: read_manifest(path) for role, path in paths.items() if path is not None}
 
 
 def _open_ledger(path: Path, show: str, say: Callable[[str], None]) -> LedgerWriter:

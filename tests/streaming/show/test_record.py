@@ -209,7 +209,9 @@ def test_what_is_live_is_stated(bundle: Path) -> None:
     def facts(*arguments: str, matte: bool = False) -> Any:
         options = _options("--ledger", "unused", *arguments)
         options.ledger = None
-        return ShowRecord(options, [manifest] * (1 + matte), (64, 48), Fraction(30), print).facts
+        return ShowRecord(
+            options, [manifest], {"matte": manifest} if matte else {}, (64, 48), Fraction(30), print
+        ).facts
 
     person = facts("--input", "webcam:2", "--matte", "m", "--sound", "mic:USB", matte=True)
     assert (person.live, person.source, person.sound) == ("person", "a camera", "a microphone")
@@ -223,7 +225,9 @@ def test_what_is_live_is_stated(bundle: Path) -> None:
 
 def test_a_person_makes_a_composite(tmp_path: Path, keys: Path, bundle: Path) -> None:
     options = _options("--input", "webcam", "--matte", "m", "--sign", str(keys))
-    record = ShowRecord(options, [read_manifest(bundle)] * 2, (64, 48), Fraction(30), print, payload=9)
+    record = ShowRecord(
+        options, [read_manifest(bundle)], {"matte": read_manifest(bundle)}, (64, 48), Fraction(30), print, payload=9
+    )
     assert stream(bundle, to=[tmp_path / "show.mp4"], seconds=0.2, engine="onnxruntime") == 0
     record.prompt({"text": "a calm sea"}, 0.0)
     record.begin([_Finished(tmp_path / "show.mp4")])
@@ -253,7 +257,7 @@ class _Finished(Sink):
 def test_after_a_second_interruption_nothing_is_signed(tmp_path: Path, keys: Path, bundle: Path) -> None:
     assert stream(bundle, to=[tmp_path / "show.mp4"], seconds=0.2, engine="onnxruntime") == 0
     options = _options("--sign", str(keys), "--ledger", str(tmp_path / "shows.sqlite"))
-    record = ShowRecord(options, [read_manifest(bundle)], (64, 48), Fraction(30), print)
+    record = ShowRecord(options, [read_manifest(bundle)], {}, (64, 48), Fraction(30), print)
     record.begin([_Finished(tmp_path / "show.mp4")])
     record.close(KeyboardInterrupt)
     assert read_manifest_report(tmp_path / "show.mp4").state == "none"
