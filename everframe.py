@@ -1,4 +1,4 @@
-"""The command `everframe`: one name for the four command lines of the project.
+"""The command `everframe`: one name for the command lines of the project.
 
 everframe stream --to http://127.0.0.1:8000      (the same as python -m streaming)
 """
@@ -13,6 +13,8 @@ COMMANDS = {
     "export": ("export", "make a bundle from a training run or from an ONNX model"),
     "train": ("training", "train a generator on a folder of videos"),
     "bench": ("benchmarks", "measure a generator"),
+    "keys": ("provenance.keys", "make keys to sign recordings with"),
+    "ledger": ("provenance.ledger", "list the shows of a ledger, or find the show of a mark"),
 }
 _USAGE = "usage: everframe COMMAND ...\n\ncommands:\n{commands}\n\neverframe COMMAND --help explains each."
 

@@ -47,6 +47,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         argv: arguments; None for the process's own.
 
     Returns:
+        sign, sign_key, sign_certificates, ledger (str or None), prompts (str),
         bundle, image, clip, past, text, moving, areas, hints, scene, input, matte, behind, away, sound, fallback, midi,
         midi_map (str or None), to (list of str or None), then (list of str), engine, precision, pixels, fit, adapt,
         preset, encoder, log (str), seed (int or None), every, seconds, fps, sound_delay (Fraction or None), size
@@ -205,8 +206,22 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add("--log", choices=("text", "json"), default="text", help="status output format (default: text)")
     add("--verbose", action="store_true", help="print why the engine was chosen")
+    add("--sign", metavar="FOLDER", help="sign recordings with the keys that everframe keys create has made")
+    add("--sign-key", metavar="FILE", help="sign recordings with this private key (PEM), and --sign-certificates")
+    add("--sign-certificates", metavar="FILE", help="the certificates of --sign-key (PEM), that of the key first")
+    add("--ledger", metavar="FILE", help="note this show in a ledger (SQLite), made if it is not there (default: none)")
+    add(
+        "--prompts",
+        choices=("hash", "text"),
+        default="hash",
+        help="texts in signatures and the ledger: only their hashes, or themselves (default: hash)",
+    )
     add("--pixels", choices=("i420", "rgb"), default="i420", help=f"rgb only with {RGB_FORMS} (default: i420)")
     options = parser.parse_args(argv)
+    if (options.sign_key is None) != (options.sign_certificates is None):
+        parser.error("--sign-key and --sign-certificates belong together: give both, or --sign FOLDER")
+    if options.sign is not None and options.sign_key is not None:
+        parser.error("--sign has a key of its own: leave it or --sign-key and --sign-certificates out")
     if options.image == "input" and options.input is None:
         parser.error("--image input needs a live input: add --input, e.g. --input webcam")
     if options.bundle is not None and "://" in options.bundle:

@@ -24,12 +24,15 @@ from streaming.output.frame_repeater import FrameRepeater
 from streaming.output.pacing import Pacer, SystemClock
 from streaming.process.interruption import Interruption, process_start_s
 from streaming.shipped import find_shipped
+from streaming.show.record import ShowRecord, read_others
 from streaming.show.show import Show, ShowEnd
 from streaming.show.stats import ShowStats
 from streaming.show.status import StatusLine, to_summary
 from streaming.sinks.sink import Sink, StreamFormat
 from streaming.sinks.table import KINDS, make_sinks
 from streaming.sound.opening import make_sound
+
+_INCOMPLETE = 3  # exit status: everything is recorded, and not all of it is signed or in the ledger
 
 
 def stream(
@@ -47,7 +50,8 @@ def stream(
             preset, engine, ... `control` is a mapping of names to values, `cue` a list of strings. None leaves one out.
 
     Returns:
-        0, or 1 if no sink is left or none has received a frame.
+        0, 1 if no sink is left or none has received a frame, or 3 if a recording could not be signed or the ledger not
+        be written.
 
     Raises:
         ValueError: an option is unknown or has a bad value.
@@ -76,7 +80,7 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
         sinks: where frames go; empty for those that the options name.
 
     Returns:
-        The exit status, 0 or 1.
+        The exit status: 0, 1, or 3 if a recording could not be signed or the ledger not be written.
 
     Raises:
         ValueError, BundleError, EngineError, SinkError: as `stream`.
@@ -108,9 +112,21 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
     encoding = {kind.cls for kind in KINDS if kind.encodes}
     needs_encoder = any(type(sink).__name__ in encoding for sink in sinks)
     encoder = choose(options.encoder, width, height, fps) if needs_encoder else ""
+    record = ShowRecord(options, manifests, read_others(options, manifest), (width, height), fps, status.say)
+    controller.on_prompt.append(record.prompt)
     sound = make_sound(options, fps)
     stream_format = StreamFormat(
-        manifest.name, width, height, fps, options.pixels, instrument.stats, controller, preset, encoder, sound
+        manifest.name,
+        width,
+        height,
+        fps,
+        options.pixels,
+        instrument.stats,
+        controller,
+        preset,
+        encoder,
+        sound,
+        record.chain,
     )
     try:
         fan_out.open(stream_format)
@@ -126,6 +142,7 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
 
             def refresh(stats: ShowStats) -> None:
                 show.engine, show.link_ms = player.engine, player.link_ms
+                record.frame(pacer.next_slot - 1)
                 status.refresh(stats)
 
             show.engine = player.engine
@@ -141,10 +158,13 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
                 status.say(f"H.264 by {ENCODERS[encoder].title}")
             for invitation in (*lines, *filter(None, (sink.invitation for sink in sinks))):
                 status.say(invitation)
+            record.begin(sinks)
             interruption.is_on_air = True
             num_slots = None if options.seconds is None else ceil(options.seconds * fps)
             try:
                 end = show.run(frames, num_slots=num_slots, is_stopped=lambda: interruption.is_set, on_refresh=refresh)
+                record.frame(pacer.next_slot - 1)
+                record.end(end.value)
             finally:
                 hung = fan_out.close(keep=True)
     finally:
@@ -152,13 +172,14 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
         fan_out.close(keep=False)  # does nothing if the show has closed it
         if sound is not None:
             sound.close()
+        record.close(sys.exc_info()[0])
     stats = show.stats(of_all=True)
     for name in hung:
         status.say(f"sink {name} did not close in time and was abandoned")
     first_s = None if show.first_frame_s is None else show.first_frame_s - process_start_s()
     about = to_summary(stats, reason=end.value, engine=show.engine, first_frame_s=first_s, link_ms=show.link_ms)
     status.say(about)
-    return _to_status(end, stats.sinks, stats.frames)
+    return _to_status(end, stats.sinks, stats.frames) or (0 if record.is_complete else _INCOMPLETE)
 
 
 def _to_arguments(options: Mapping[str, Any]) -> list[str]:

@@ -25,6 +25,8 @@ examples:
   python -m streaming bundles/mine --to rtmp://live.twitch.tv/app/KEY \\
           --preset twitch --to night.mkv
       a live stream, recorded at the same time
+  python -m streaming --to night.mp4 --sign keys --ledger shows.sqlite
+      a recording that says how it was made, and a line in a log of your shows
   python -m streaming --to webcam --to {page}
       a camera for video calls, and a page to watch and control it
   python -m streaming --to - | ffplay -f rawvideo -pixel_format yuv420p \\
@@ -128,6 +130,20 @@ recordings:
   Matroska alike; at most the last half second is missing (x264 at 24 fps). The
   next recording to NAME keeps it as NAME.recovered-1.
 
+signatures and the ledger:
+  --sign FOLDER signs recordings after the last frame, with the keys that
+  everframe keys create --out FOLDER has made; --sign-key and
+  --sign-certificates use your own. An MP4 gets a C2PA manifest: the bundle and
+  what it was trained on, what was live, the prompts and the mark. An MKV gets
+  NAME.c2pa beside it, HLS gets NAME.segments.jsonl with the hash of every
+  segment. Texts are stated as hashes unless --prompts text is given. A
+  recording that cannot be signed stays as it is. Signing an MP4 needs as much
+  free space again as the file has. EVERFRAME_SIGN_PASSWORD has the password of
+  an encrypted key.
+  --ledger FILE notes the show in a file of yours: when it began and ended, the
+  bundle, prompts, sinks without keys, and the mark. everframe ledger FILE
+  --payload HEX finds the show of a mark. docs/provenance.md has the details.
+
 access:
   Only this machine can open the page, unless HOST is 0.0.0.0 or an address of
   your network. Then anyone with the printed token can watch and control the
@@ -139,7 +155,9 @@ exit status:
   0  the show ended: --seconds, Ctrl-C, SIGTERM, a closed terminal, or the
      reader of "-" has left; every file is closed
   1  no sink is left, or none has received a frame
-  2  an error in the arguments, the bundle, the engine, or a sink that cannot
-     be opened: one line explains it, and no files are left behind
+  2  an error in the arguments, the bundle, the engine, a key, or a sink that
+     cannot be opened: one line explains it, and no files are left behind
+  3  everything is recorded, but a recording could not be signed, or the
+     ledger not be written: one line says which
   130  a second Ctrl-C: stopped at once, recordings stay .partial
 """

@@ -14,8 +14,9 @@ ALLOWED = {
     "training": set(),
     "runtime": set(),
     "export": {"training", "runtime"},
-    "streaming": {"runtime"},
-    "benchmarks": {"runtime", "streaming", "training", "export"},
+    "provenance": {"runtime"},
+    "streaming": {"runtime", "provenance"},
+    "benchmarks": {"runtime", "provenance", "streaming", "training", "export"},
 }
 # A heavy or optional package is imported inside the one file that needs it, never by the rest of its folder.
 ONLY_IN = {
@@ -47,6 +48,8 @@ ONLY_IN = {
     "pyvirtualcam": ("streaming/sinks/webcam_sink.py",),
     "pythonosc": ("streaming/instrument/osc_in.py", "streaming/instrument/osc_out.py", "benchmarks/live/"),
     "mido": ("streaming/instrument/midi.py",),
+    "c2pa": ("provenance/c2pa_library.py",),
+    "cryptography": ("provenance/keys/", "provenance/segments.py"),
 }
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from runtime.bundle.controls import ControlSpec
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from streaming.show.presenter import Presenter
 
 MAX_CUES = 24  # each holds a scene of about a megabyte
+NOTICE = (
+    "a picture of a camera or of a user is animated: if it shows a person, that person has to agree, and viewers have "
+    "to be told that it is generated (docs/responsible-use.md)"
+)
 
 
 class NotReadyError(Exception):
@@ -44,6 +49,7 @@ class ShowController(TimedCues):
         others: what else has controls, e.g. the composite and the sound.
         presenter: the person over the show, or None.
         mapped: controls that follow a source, e.g. {"motion": "audio.bass"}.
+        notice: what users of the show have to know, "" for nothing; the page shows it.
         before_frame: each is called without arguments by the show's thread before it begins a frame.
         on_change: each is called without arguments when `state` has changed, by the thread that changed it.
     """
@@ -53,6 +59,7 @@ class ShowController(TimedCues):
         self.others: list[ControlHolder] = []
         self.presenter: Presenter | None = None
         self.mapped: dict[str, str] = {}
+        self.notice = ""
         self.on_change: list[Callable[[], object]] = []
         self._generator: FrameSource | None = None
         self._background: BackgroundThread[None] = BackgroundThread()
@@ -79,6 +86,19 @@ class ShowController(TimedCues):
                 self._on_air, self._scene_on_air = label, scene
         self._notify()
 
+    def warn_of_people(self) -> None:
+        """Say once what the law asks where a picture that may show a person is animated; the page keeps it."""
+        with self._lock:
+            is_new, self.notice = not self.notice, NOTICE
+        if is_new:
+            self._say(NOTICE)
+            self._notify()
+
+    def announce(self, parts: Mapping[str, Any]) -> None:
+        """Tell the listeners of `on_prompt` what is shown from now on."""
+        for listener in tuple(self.on_prompt):
+            listener(parts, float(self._now_s))
+
     def close(self) -> None:
         """Finish the scene that is being prepared, and prepare no other."""
         with self._lock:
@@ -104,6 +124,7 @@ class ShowController(TimedCues):
                 "input": None,
                 "person": None,
                 "behind": None,
+                "notice": self.notice,
             }
         shown = generator.shown_scene
         has_hints = generator.takes_hints and shown is not None and shown.clip is None
@@ -119,6 +140,7 @@ class ShowController(TimedCues):
             "input": None if self.input is None else self.input.to_json(),
             "person": None if self.presenter is None else self.presenter.person,
             "behind": None if self.presenter is None else self.presenter.to_json(),
+            "notice": self.notice,
         }
 
     @property
@@ -209,6 +231,8 @@ class ShowController(TimedCues):
             self._start()
             self._entries[entry.number] = entry
             shown = entry.to_json()
+        if not isinstance(parts.get("image"), (str, Path, type(None))):  # of the camera, or uploaded on the page
+            self.warn_of_people()
         self._notify()
         return shown
 
@@ -389,6 +413,7 @@ class ShowController(TimedCues):
             if entry.is_live:
                 assert self.input is not None, "checked before the show"
                 parts = {**parts, "image": self.input.picture()}
+                self.warn_of_people()
             left_s = 0.0 if entry.number else float(entry.at_s - self._now_s)
             parts = self._drawing.with_saved(with_text(parts, generator.text))
             scene = generator.prepare(ahead_s=left_s if left_s > 0 else None, **parts)
@@ -407,6 +432,7 @@ class ShowController(TimedCues):
         """Take a cue that is ready; needs the lock."""
         assert entry.scene is not None, "the cue is not ready"
         self._ready().take(entry.scene, dissolve_s=dissolve_s)
+        self.announce(entry.parts)
         entry.take_s = None
         if entry.number and self._cycle is not None:  # somebody chose it; only scenes of the sequence are timed
             self._cycle, self._timed = None, []

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from itertools import cycle, islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -35,9 +35,12 @@ class TimedCues(ABC):
         input: the live input, or None.
         is_held: whether scenes in turn wait, e.g. while nobody is there.
         before_frame: each is called without arguments by the show's thread before it begins a frame.
+        on_prompt: each is called with a prompt's parts and the time in seconds of the show when its scene is taken, and
+            has to return at once.
     """
 
     def __init__(self) -> None:
+        self.on_prompt: list[Callable[[Mapping[str, Any], float], object]] = []
         self.input: LiveInput | None = None
         self.is_held = False
         self.before_frame: list[Callable[[], object]] = []
@@ -51,7 +54,7 @@ class TimedCues(ABC):
         self._busy_s = Fraction(1)  # until then frames need the CPU: the show begins, or a scene fades in
         self._cycle: Iterator[str] | None = None  # names of scenes
         self._cycle_s = Fraction(0)
-        self._say: Callable[[str], None] = print
+        self._say: Callable[[str], object] = lambda _line: None
 
     def schedule(self, cues: Sequence[Cue], *, dissolve_s: float, say: Callable[[str], None]) -> None:
         """Add timed cues, before the show begins; a prompt that is due within `PREPARING_S` is prepared at once.

@@ -5,6 +5,7 @@ With its own files, libavformat would only log most errors and continue.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import time
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from streaming.live.h264 import KEY_INTERVAL_S
+from streaming.live.segment_chain import SegmentChain
 from streaming.sinks.output_file import OutputFile
 
 NUM_SEGMENTS = 6  # in the playlist; one older segment stays for players that still read it
@@ -29,14 +31,16 @@ class HlsFolder:
 
     Args:
         playlist: its path.
+        chain: the first line of the chain of segments; "" for none.
 
     Attributes:
         num_segments: how many are complete.
     """
 
-    def __init__(self, playlist: Path) -> None:
+    def __init__(self, playlist: Path, *, chain: str = "") -> None:
         self.num_segments = 0
         self._playlist = playlist
+        self._chain = SegmentChain(playlist, chain) if chain else None
         name = re.sub(r"[^\w.-]", "_", playlist.stem)
         # The checksum tells playlists apart whose names become the same.
         self._prefix = f"{name}-" if name == playlist.stem else f"{name}-{zlib.crc32(os.fsencode(playlist.stem)):08x}-"
@@ -83,10 +87,12 @@ class HlsFolder:
         """Keep the first error for `check`; libavformat cannot pass exceptions on."""
         self._error = self._error or error
 
-    def finish(self, path: Path) -> None:
-        """Count a complete file, and delete the segments that are too old."""
+    def finish(self, path: Path, sha256: str, size_bytes: int) -> None:
+        """Count a complete file, add it to the chain, and delete the segments that are too old."""
         if path == self._playlist:
             return
+        if self._chain is not None:
+            self._chain.add(path.name, sha256, size_bytes)
         self.num_segments += 1
         self._segments.append(path)
         if self.num_segments == 1:
@@ -106,6 +112,7 @@ class _Part:
     def __init__(self, folder: HlsFolder, path: Path) -> None:
         self._folder, self._path = folder, path
         self._file: OutputFile | None = None
+        self._digest, self._num_bytes = hashlib.sha256(), 0
         if folder.has_failed:  # else a playlist would list missing segments
             return
         try:
@@ -119,6 +126,8 @@ class _Part:
         if self._file is not None:
             try:
                 self._file.write(data)
+                self._digest.update(data)
+                self._num_bytes += len(data)
             except OSError as error:
                 self._give_up(error)
         return len(data)
@@ -130,7 +139,7 @@ class _Part:
         try:
             self._file.commit()
             self._file = None
-            self._folder.finish(self._path)
+            self._folder.finish(self._path, self._digest.hexdigest(), self._num_bytes)
         except OSError as error:
             self._give_up(error)
 

@@ -26,7 +26,7 @@ class HlsStream(FFmpegStream):
 
     def open_container(self, job: PublishJob, order: Mapping[str, str], options: Mapping[str, str]) -> Any:
         """Open the muxer, whose files belong to an `HlsFolder`."""
-        self._folder = folder = HlsFolder(Path(job.url))
+        self._folder = folder = HlsFolder(Path(job.url), chain=job.chain)
         return av.open(
             PLAYLIST,
             "w",

@@ -151,6 +151,7 @@ class LiveSink(Sink):
             target.stream,
             target.close_s,
             feed.sound is not None,
+            feed.chain,
         )
         if feed.sound is not None:
             self._sound = feed.sound.reader(feed.fps, ahead_s=_SOUND_AHEAD_S)

@@ -53,6 +53,7 @@ class PublishJob:
         stream: "module:Class" of what publishes it in the child, e.g. `streaming.live.ffmpeg_stream:FFmpegStream`.
         close_s: how long the end of the stream may take, in seconds.
         has_sound: whether sound comes with the frames; otherwise the audio track is silent.
+        chain: the first line of a chain of segments, of streams that write segments; "" for none.
     """
 
     url: str = field(repr=False)
@@ -69,6 +70,7 @@ class PublishJob:
     stream: str = "streaming.live.ffmpeg_stream:FFmpegStream"
     close_s: float = 1.2
     has_sound: bool = False
+    chain: str = ""
 
 
 def tls_options() -> dict[str, str]:

@@ -27,6 +27,7 @@ from streaming.sound.sound import INPUT, Sound
 if TYPE_CHECKING:
     from streaming.show.presenter import Presenter
 
+TEST_CARD = "testcard"  # the live input that shows nobody
 PROMPT = ("image", "clip", "past", "text", "moving", "scene")
 _INPUT_S = 15.0  # for an input's first frame
 
@@ -154,10 +155,14 @@ class Player:
             self._controller.set_control(name, value)
         seed = generator.manifest.default_seed if options.seed is None else options.seed
         self._controller.attach(generator, to_label({**prompt, "seed": seed}), prompt.get("scene") or "")
+        self._controller.announce(prompt or {"seed": seed})
         self._controller.schedule(options.cue, dissolve_s=options.dissolve, say=self._say)
         is_seen = options.behind in (None, "show")
         if shows_all and is_seen and not any(cue.kind in PARTS for cue in options.cue):
             self._controller.cycle(names, options.every)
+        is_live = generator.has_live_input or prompt.get("image") == LIVE
+        if is_live and self._presenter is None and options.input != TEST_CARD:
+            self._controller.warn_of_people()
 
     def _open_presenter(self) -> None:
         options = self._options

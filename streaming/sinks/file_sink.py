@@ -15,6 +15,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from provenance.files import BESIDE, SIDECAR
 from streaming.errors import SinkError
 from streaming.sinks.output_file import OutputFile
 from streaming.sinks.sink import Frame, Sink, StreamFormat
@@ -41,6 +42,7 @@ class FileSink(Sink):
     """
 
     close_s = None  # a recording is always completed
+    makes_file = True
 
     def __init__(self, spec: str) -> None:
         self.name = spec
@@ -172,6 +174,9 @@ class FileSink(Sink):
             if is_wanted:
                 self._file.commit()
                 self._result = f"{self._path.resolve()}, {_size(self._path.stat().st_size)}"
+                self.product = self._path
+                if self._path.suffix.lower() in BESIDE:  # a manifest of the recording that was replaced
+                    self._path.with_suffix(SIDECAR).unlink(missing_ok=True)
         except (av.FFmpegError, OSError) as error:
             raise SinkError(
                 f"sink {self.name} failed: {_reason(error)}; the unfinished file is {self._file.partial}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from provenance.segments import SUFFIX
 from streaming.errors import SinkError
 from streaming.live.live_sink import LiveSink, StreamTarget
 from streaming.sinks.sink import StreamFormat
@@ -17,10 +18,11 @@ class HlsSink(LiveSink):
 
     A segment begins with a key frame. The playlist is replaced by renaming, and is ended with the show. If a segment
     or the playlist cannot be written, the stream begins again, which counts as an error; frames that are in no complete
-    segment count as dropped.
+    segment count as dropped. With a chain, "NAME.segments.jsonl" has the hash of every segment.
     """
 
     close_s = _CLOSE_S + 1
+    makes_file = True
 
     @staticmethod
     def to_target(spec: str) -> StreamTarget:
@@ -42,4 +44,11 @@ class HlsSink(LiveSink):
             HlsFolder(path).probe()
         except OSError as error:
             raise SinkError(f"sink {self.name} cannot be written: {error.strerror}; choose another path") from error
+        self._chain = path.with_name(f"{path.stem}{SUFFIX}") if feed.chain else None
         super().open(feed)
+
+    def close(self) -> None:
+        """End the stream; its chain of segments can be signed then."""
+        super().close()
+        if self._chain is not None and self._chain.is_file():
+            self.product = self._chain

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -37,6 +38,8 @@ class StreamFormat:
         preset: a name of `streaming.live.presets`, whose rules live streams follow; "" for none.
         encoder: a name of `streaming.live.encoders`; "" if no sink encodes H.264.
         sound: the show's sound; None for silence.
+        chain: the first line of a chain of segments (`provenance.segments`), for sinks that write segments; "" for
+            none.
     """
 
     title: str
@@ -49,6 +52,7 @@ class StreamFormat:
     preset: str = ""
     encoder: str = "x264"
     sound: Sound | None = None
+    chain: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +79,8 @@ class Sink(ABC):
         reconnects: how often a stream was begun again.
         sent_bytes: of encoded video and audio so far; None if unknown.
         close_s: seconds that the end of the show waits for `close`; None waits until it returns.
+        makes_file: whether it makes a file that can be signed.
+        product: the finished file that can be signed, once `close` has returned; None for no such file.
     """
 
     name: str
@@ -84,6 +90,8 @@ class Sink(ABC):
     reconnects: int = 0
     sent_bytes: int | None = None
     close_s: float | None = 1.8
+    makes_file: bool = False
+    product: Path | None = None
 
     @abstractmethod
     def open(self, feed: StreamFormat) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from runtime import EngineError, Generator
-from streaming.control.controller import MAX_CUES, NotReadyError, ShowController
+from streaming.control.controller import MAX_CUES, NOTICE, NotReadyError, ShowController
 from streaming.page.actions import ACTIONS, read_json
 from tests.streaming.doubles import WAIT_S
 
@@ -218,3 +218,28 @@ def test_what_is_left_out_has_its_default() -> None:
 def test_invalid_json_is_refused(text: str | bytes) -> None:
     with pytest.raises(ValueError, match="not valid JSON"):
         read_json(text)
+
+
+def test_an_uploaded_picture_brings_a_notice_about_people_once(
+    controller: ShowController, generator: Generator
+) -> None:
+    said: list[str] = []
+    controller.schedule([], dissolve_s=1.0, say=said.append)
+    controller.prepare({"seed": 5})
+    assert (controller.state()["notice"], said) == ("", [])
+    picture = np.zeros((generator.height, generator.width, 3), np.uint8)
+    for _ in range(2):
+        controller.prepare({"image": picture})
+    assert (controller.state()["notice"], said) == (NOTICE, [NOTICE])
+
+
+def test_what_is_shown_is_announced(controller: ShowController) -> None:
+    waiting, shown = Waiting(controller), list[tuple[dict[str, Any], float]]()
+    controller.on_prompt.append(lambda parts, at_s: shown.append((dict(parts), at_s)))
+    controller.prepare({"seed": 5})
+    controller.prepare({"seed": 6})
+    waiting.until(lambda cues: states(cues) == ["ready", "ready"])
+    assert shown == [], "a cue that waits is not shown"
+    controller.take(2, 0.0)
+    controller.take(1, 0.0)
+    assert shown == [({"seed": 6}, 0.0), ({"seed": 5}, 0.0)]

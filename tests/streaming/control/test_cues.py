@@ -18,7 +18,7 @@ from runtime import Generator, Manifest
 from runtime.engines.engine import Array, Program
 from runtime.noise import CODES, normals
 from runtime.prompts.text_encoder import open_text_encoder
-from streaming.control.controller import ShowController
+from streaming.control.controller import NOTICE, ShowController
 from streaming.control.cues import Cue, to_label
 from streaming.output.pacing import Pacer
 from tests.fakes import FakeClock, FakeEngine, count_frames, fake_generator
@@ -205,7 +205,7 @@ def test_the_picture_of_a_live_input_is_taken_when_the_cue_is_due(stage: Stage) 
     assert stage.switches == [0, 6, 10, 16]
     assert stage.scene(1)[0::2] == (pytest.approx(10, abs=1), pytest.approx(stage.word("storm")))
     assert stage.scene(3)[0] == pytest.approx(20, abs=1)
-    assert stage.said == []
+    assert stage.said == [NOTICE], "once"
 
 
 def test_a_live_input_without_a_picture_is_reported_in_one_line(stage: Stage) -> None:

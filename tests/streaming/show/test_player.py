@@ -12,7 +12,7 @@ from PIL import Image
 
 from runtime import BundleError, EngineError
 from streaming.arguments import parse
-from streaming.control.controller import ShowController
+from streaming.control.controller import NOTICE, ShowController
 from streaming.inputs.page_camera import PageCamera
 from streaming.output.pacing import Pacer
 from streaming.show.player import Player
@@ -172,3 +172,32 @@ def test_what_does_not_fit_is_refused(words: list[str], sentence: str, tmp_path:
     options = parse([str(show), "--engine", "onnxruntime", *words])
     with pytest.raises(ValueError, match=sentence):
         Player(options, show, ShowController(), lambda _: None)
+
+
+@pytest.mark.parametrize("is_live", [True, False])
+def test_a_live_picture_that_is_changed_brings_a_notice(tmp_path: Path, is_live: bool) -> None:
+    folder = tiny.build(tmp_path / "tiny", live=True)
+    Image.fromarray(np.full((48, 64, 3), 200, np.uint8)).save(tmp_path / "somebody.png")
+    source = str(tmp_path / "somebody.png") if is_live else "testcard"
+    said: list[str] = []
+    controller = ShowController()
+    with Player(parse([str(folder), "--engine", "onnxruntime", "--input", source]), folder, controller, said.append):
+        assert said.count(NOTICE) == is_live
+        assert controller.state()["notice"] == (NOTICE if is_live else "")
+
+
+def test_a_person_of_a_matte_brings_no_notice(tmp_path: Path) -> None:
+    show, matte = tiny.build(tmp_path / "tiny"), build_matte(tmp_path / "matte")
+    Image.fromarray(np.full((48, 64, 3), 200, np.uint8)).save(tmp_path / "somebody.png")
+    words = ["--engine", "onnxruntime", "--input", str(tmp_path / "somebody.png"), "--matte", str(matte)]
+    said: list[str] = []
+    with Player(parse([str(show), *words]), show, ShowController(), said.append):
+        assert NOTICE not in said
+
+
+def test_the_first_prompt_is_announced(tmp_path: Path) -> None:
+    folder = tiny.build(tmp_path / "tiny")
+    controller, shown = ShowController(), list[tuple[object, float]]()
+    controller.on_prompt.append(lambda parts, at_s: shown.append((dict(parts), at_s)))
+    with Player(parse([str(folder), "--engine", "onnxruntime", "--seed", "9"]), folder, controller, lambda _: None):
+        assert shown == [({"seed": 9}, 0.0)]

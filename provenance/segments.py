@@ -1,0 +1,203 @@
+"""A chain of the segments of a live stream: a text file beside the playlist, signed at the end of the show.
+
+C2PA 2.3 has methods of its own for live video (section 19), for which there is no library yet. This is not one of
+them: only Everframe checks it. Each line is JSON and has the hash of the line before. Cutting off lines at the end
+shows by the missing signature.
+
+    {"chain": "everframe.segments.1", "show": ..., "statements": [...], ...}       what ShowFacts.to_json returns
+    {"bytes": 412, "name": "live-1.ts", "previous": HASH, "sha256": HASH}          for each segment
+    {"algorithm": "es256", "certificates": PEM, "end": true, "previous": HASH, "segments": 1, "signature": BASE64}
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from provenance.facts import ShowFacts, hash_file
+from provenance.keys.credentials import is_signature, name_of, read_certificates
+from provenance.manifest import to_statements
+
+if TYPE_CHECKING:
+    from provenance.keys.credentials import Credentials
+
+SUFFIX = ".segments.jsonl"
+_FORMAT = "everframe.segments.1"
+_MAX_BYTES = 2**28  # of a chain; a line has about 200, and there is one every 2 s
+
+
+@dataclass(frozen=True)
+class ChainReport:
+    """What a chain says about the segments beside it.
+
+    Args:
+        state: "valid", "unsigned" (the show runs, or was killed), "changed" (a segment or a line), or "invalid" (the
+            signature).
+        segments: in the chain.
+        present: of them, how many are there and unchanged; old segments of a live stream are deleted.
+        changed: names of segments whose bytes differ.
+        signer: name in the certificate, "" without a signature.
+        is_trusted: whether a given root has issued the certificate.
+        facts: of the show.
+        problem: one sentence, "" if there is none.
+    """
+
+    state: str
+    segments: int = 0
+    present: int = 0
+    changed: tuple[str, ...] = ()
+    signer: str = ""
+    is_trusted: bool = False
+    facts: Mapping[str, Any] | None = None
+    problem: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it ready for JSON."""
+        return asdict(self)
+
+
+def begin_line(facts: ShowFacts) -> str:
+    """Return the first line of a chain, without a line break."""
+    return _dump({"chain": _FORMAT, **facts.to_json(), "statements": to_statements(facts)})
+
+
+def next_line(last: str, name: str, sha256: str, size_bytes: int) -> str:
+    """Return the line of a segment.
+
+    Args:
+        last: the line before, without a line break.
+        name: of the segment's file.
+        sha256: of its bytes, 64 hex digits.
+        size_bytes: how many there are.
+    """
+    return _dump({"name": name, "sha256": sha256, "bytes": size_bytes, "previous": _hash(last)})
+
+
+def end_line(last: str, num_segments: int, credentials: Credentials) -> str:
+    """Return the last line, which signs all of them."""
+    fields = {
+        "end": True,
+        "segments": num_segments,
+        "previous": _hash(last),
+        "algorithm": credentials.algorithm,
+        "certificates": credentials.certificates,
+    }
+    signature = credentials.sign(_signed(fields))
+    return _dump({**fields, "signature": base64.b64encode(signature).decode()})
+
+
+def sign_chain(path: Path, credentials: Credentials) -> int:
+    """Append the signed line to a chain.
+
+    Returns:
+        The number of segments.
+
+    Raises:
+        ValueError: the file is not an unsigned chain.
+        OSError: it cannot be read or written.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines()
+    if not lines or _parse(lines[0]).get("chain") != _FORMAT or "end" in _parse(lines[-1]):
+        raise ValueError(f"{path} is not an unsigned chain of segments")
+    with path.open("a", encoding="utf-8") as file:
+        file.write(end_line(lines[-1], len(lines) - 1, credentials) + "\n")
+    return len(lines) - 1
+
+
+def check_chain(path: Path, roots: Path | None = None) -> ChainReport:
+    """Check a chain and the segments that are in the same folder.
+
+    Args:
+        path: of the chain.
+        roots: PEM file of the roots that are trusted.
+
+    Raises:
+        ValueError: it is not a chain, or too large.
+        OSError: a file cannot be read.
+    """
+    if path.stat().st_size > _MAX_BYTES:
+        raise ValueError(f"{path} is too large for a chain of segments: expected at most {_MAX_BYTES // 2**20} MiB")
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    facts = _parse(lines[0]) if lines else {}
+    if facts.get("chain") != _FORMAT:
+        raise ValueError(f"{path} is not a chain of segments: expected {_FORMAT} in its first line")
+    items, present, changed = [_parse(line) for line in lines[1:]], 0, []
+    end = items.pop() if items and items[-1].get("end") is True else None
+    for number, item in enumerate([*items, *([] if end is None else [end])], 1):
+        if item.get("previous") != _hash(lines[number - 1]):
+            problem = f"line {number + 1} does not follow line {number}"
+            return ChainReport("changed", len(items), facts=facts, problem=problem)
+    there = {str(item.get("name")) for item in items} & {entry.name for entry in path.parent.iterdir()}
+    for item in items:
+        if item.get("name") in there:  # else deleted, or not a name
+            is_same = hash_file(path.with_name(item["name"])) == item.get("sha256")
+            present += is_same
+            changed += [] if is_same else [item["name"]]
+    found = ChainReport("changed" if changed else "valid", len(items), present, tuple(changed), facts=facts)
+    if end is None:
+        problem = "the chain is not signed: the show runs, or was killed"
+        return replace(found, state=found.state if changed else "unsigned", problem=problem)
+    return _judge(found, end, roots)
+
+
+def _judge(found: ChainReport, end: Mapping[str, Any], roots: Path | None) -> ChainReport:
+    """Return the report of a chain that has an end."""
+    from cryptography import x509
+
+    try:
+        chain = x509.load_pem_x509_certificates(str(end["certificates"]).encode())
+        signature = base64.b64decode(str(end["signature"]), validate=True)
+        unsigned = {key: value for key, value in end.items() if key != "signature"}
+        is_valid = is_signature(chain[0], str(end["algorithm"]), signature, _signed(unsigned))
+    except (ValueError, KeyError):
+        return replace(found, state="invalid", problem="the signature cannot be read")
+    signer = name_of(chain[0])
+    if not is_valid or end.get("segments") != found.segments:
+        return replace(found, state="invalid", signer=signer, problem="the signature is wrong")
+    trusted = [] if roots is None else read_certificates(roots)
+    problem = f"changed: {', '.join(found.changed)}" if found.changed else ""
+    return replace(found, signer=signer, is_trusted=_is_issued(chain, trusted), problem=problem)
+
+
+def _is_issued(chain: list[Any], trusted: list[Any]) -> bool:
+    """Return whether each certificate is issued by the next one, and the last by a trusted one."""
+    from cryptography.exceptions import InvalidSignature
+
+    def is_by(lower: Any, upper: Any) -> bool:
+        try:
+            lower.verify_directly_issued_by(upper)
+        except (ValueError, TypeError, InvalidSignature):
+            return False
+        return True
+
+    return all(is_by(*pair) for pair in pairwise(chain)) and any(
+        is_by(chain[-1], root) or chain[-1] == root for root in trusted
+    )
+
+
+def _parse(line: str) -> dict[str, Any]:
+    """Return a line's object, an empty one for anything else."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _dump(fields: Mapping[str, Any]) -> str:
+    return json.dumps(fields, sort_keys=True, separators=(",", ":"))
+
+
+def _hash(line: str) -> str:
+    return hashlib.sha256(line.encode()).hexdigest()
+
+
+def _signed(fields: Mapping[str, Any]) -> bytes:
+    """Return the bytes that are signed; the name of the format keeps the signature from being used elsewhere."""
+    return f"{_FORMAT}\n{_dump(fields)}".encode()
