@@ -59,7 +59,7 @@ def small(bundle: Path) -> tuple[int, int]:
 
 
 def test_bundles_ship() -> None:
-    assert {path.name for path in ALL} == {"landscape", "person", "satellite"}
+    assert {path.name for path in ALL} == {"areas", "landscape", "person", "satellite"}
     for path in ALL:
         files = [file for file in path.rglob("*") if file.is_file() and not {"engines", "scenes"} & set(file.parts)]
         assert sum(file.stat().st_size for file in files) < 10e6, f"{path.name} is over 10 MB"
