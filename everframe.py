@@ -1,4 +1,4 @@
-"""The command `everframe`: one name for the four command lines of the project.
+"""The command `everframe`: one name for the five command lines of the project.
 
 everframe stream --to http://127.0.0.1:8000      (the same as python -m streaming)
 """
@@ -12,6 +12,7 @@ COMMANDS = {
     "stream": ("streaming", "stream generated video to a page, RTMP, SRT, WHIP, a webcam or a file"),
     "export": ("export", "make a bundle from a training run or from an ONNX model"),
     "train": ("training", "train a generator on a folder of videos"),
+    "verify": ("verify", "say whether a video was made by Everframe: read the mark in its frames"),
     "bench": ("benchmarks", "measure a generator"),
 }
 _USAGE = "usage: everframe COMMAND ...\n\ncommands:\n{commands}\n\neverframe COMMAND --help explains each."

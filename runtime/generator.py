@@ -24,6 +24,7 @@ from runtime.engines.opening import OpenedEngine, frame_output, next_engine, ope
 from runtime.errors import EngineError
 from runtime.frame_inputs import FrameInputs
 from runtime.generator_inputs import FrameArray, GeneratorInputs
+from runtime.marking.marked_bundle import marked
 from runtime.noise import check_seed
 from runtime.pixels.assemble import with_size
 from runtime.prompts.conditioner import Conditioner
@@ -43,10 +44,9 @@ class Generator(GeneratorInputs):
         opened: the engine and its sessions, of which the generator takes ownership.
         pixels: "rgb" or "i420".
         seed: of the frames' noise, and of scenes without a seed of their own.
-        renewal: whether scenes made from a seed (with or without a text) renew themselves as the manifest says.
+        renewal, folder, clips: as in `GeneratorInputs`.
         open_text_encoder: opens the text encoder when the first text arrives; None if the graph takes no text.
         fallbacks: opens the next engine each time an engine fails; raises EngineError if there is no other.
-        folder, clips: as in `GeneratorInputs`.
 
     Attributes:
         manifest, pixels: as above.
@@ -87,10 +87,10 @@ class Generator(GeneratorInputs):
         self._frame_shape = next(item.shape[1:] for item in manifest.step.outputs if item.name == self._frame_name)
         self._is_closed = self._has_frame = False
         scenes = None if conditioner is None else self._scenes
-        self._frame_inputs = FrameInputs(manifest.step, scenes, self._step_inputs)
+        self._frame_inputs = FrameInputs(manifest.step, scenes, self._step_inputs, opened.plane)
         if clips is not None and opened.open_clip_stage is not None:
-            on_device = self._step.has_addresses
-            self._clips = ClipPlayback(opened.open_clip_stage, clips.small, clips.fps, is_on_device=on_device)
+            stage, on_device = opened.open_clip_stage, self._step.has_addresses
+            self._clips = ClipPlayback(stage, clips.small, clips.fps, is_on_device=on_device, plane=opened.plane)
         self._fallbacks: Iterator[OpenedEngine] = fallbacks or iter(())
         self.on_fall_back: Callable[[str], object] = lambda _: None
 
@@ -109,36 +109,37 @@ class Generator(GeneratorInputs):
         trust_engines: bool = False,
         size: tuple[int, int] | None = None,
         fps: float | None = None,
+        mark: int | None = None,
     ) -> Self:
         """Check a bundle, choose an engine, and compile the bundle's graphs.
 
         Args:
             path: folder of the bundle.
-            engine: "auto" for the fastest that runs here, a name in `runtime.engines.table.ENGINES`, or several names
-                separated by commas: the next one takes over if an engine cannot run here or fails later.
+            engine: "auto" for the fastest here, a name in `runtime.engines.table.ENGINES`, or several with commas: the
+                next one takes over if an engine cannot run here or fails later.
             precision: "auto" for the fastest of the engine, "fp32", "bf16" or "fp16".
             pixels: format of the frames, "rgb" or "i420".
             seed: of the noise, [0, 2**64); None for the seed of the first golden file, or 0.
             renewal: whether scenes made from a seed (with or without a text) renew themselves as the manifest says.
             threads: CPU threads per frame; None for all cores.
-            cache_dir: folder for compiled graphs, used only if nobody but this user can write to it; None for
-                everframe/engines in the user's cache.
+            cache_dir: of compiled graphs, used only if nobody but this user can write to it; None for the user's cache.
             trust_engines: whether TensorRT may load the engines in the bundle's `engines/`, which are not checked and
                 can make any frames: only for your own bundles or those of somebody you trust.
             size: (width, height) of the frames in pixels, even; None for the bundle's own.
             fps: frames per second that are shown, by which clips keep their speed; None for the bundle's own.
+            mark: payload that frames carry, [0, 2**48), from `runtime.marking.payload`; None for no mark. Unlike shows,
+                this API does not mark by default: if you publish the frames, choose a payload (docs/verify.md).
 
         Returns:
             The generator, to be closed by the caller; use `with`.
 
         Raises:
-            BundleError: the bundle is damaged or of an unknown schema.
-            EngineError: the engine cannot run here, or not in this precision.
+            BundleError, EngineError: the bundle is damaged or unknown; the engine or precision cannot run here.
             ValueError: a name or number is wrong.
         """
         seed = None if seed is None else check_seed(seed)
         try:
-            bundle = with_size(open_bundle(path, trust_engines=trust_engines), size, pixels)
+            bundle = marked(with_size(open_bundle(path, trust_engines=trust_engines), size, pixels), mark, pixels)
             encoder = None if bundle.manifest.text is None else prepare_text_encoder(bundle.path, bundle.manifest)
         except MemoryError as error:
             raise EngineError(f"there is not enough memory to open {path}: end other programs") from error
@@ -189,9 +190,8 @@ class Generator(GeneratorInputs):
             ValueError: the engine's frames are in main memory, no frame was made yet, or the generator is closed.
         """
         self._check_open()
-        made = self._step.address(self._frame_name)
-        if self._clips is not None and self._clips.is_playing:
-            made = self._clips.address
+        clips = self._clips if self._clips is not None and self._clips.is_playing else None
+        made = self._step.address(self._frame_name) if clips is None else clips.address
         address = made if self._has_frame else None
         if address is None:
             why = f"frames of {self.engine} lie in main memory, take those" if self._has_frame else "ask for one"

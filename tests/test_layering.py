@@ -15,7 +15,8 @@ ALLOWED = {
     "runtime": set(),
     "export": {"training", "runtime"},
     "streaming": {"runtime"},
-    "benchmarks": {"runtime", "streaming", "training", "export"},
+    "verify": {"runtime"},
+    "benchmarks": {"runtime", "streaming", "training", "export", "verify"},
 }
 # A heavy or optional package is imported inside the one file that needs it, never by the rest of its folder.
 ONLY_IN = {

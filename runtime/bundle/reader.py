@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 
 from runtime.bundle.graph_checks import parse_graph
@@ -41,6 +43,7 @@ class Bundle:
         shapes: the checked step and condition graph of each shape (schema 2).
         work: tensors of the condition graph at its work size, once `with_size` has given the bundle a frame size.
         build_half: returns the step graph with half the detail, likewise.
+        plane: of the mark that frames carry (`runtime.marking`), float32 of a frame's shape; None for no mark.
     """
 
     path: Path
@@ -52,6 +55,7 @@ class Bundle:
     shapes: tuple[tuple[onnx.ModelProto, onnx.ModelProto], ...] = ()
     work: GraphSpec | None = None
     build_half: Callable[[], onnx.ModelProto] | None = None
+    plane: npt.NDArray[np.float32] | None = None
 
 
 def open_bundle(path: str | Path, *, trust_engines: bool = False) -> Bundle:
