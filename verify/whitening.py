@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
 
-_SMOOTH = 9  # pixels; what is smooth over so many is picture
-_AROUND = 17  # pixels over which the contrast is measured
-_LEAST = 1.5  # squared levels: contrast that the mark itself, noise and rounding have
+_SMOOTH = 5  # pixels; what is smooth over so many is picture
+_AROUND = 9  # pixels over which the contrast is measured
+_LEAST = 4.0  # squared levels: below it, contrast is noise, rounding and the mark itself
 
 
 def to_luma(frame: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | Floats:
