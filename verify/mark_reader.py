@@ -8,7 +8,6 @@ MOST_DECODED * 2**-32 = 1.5e-8 (docs/verify.md).
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -28,11 +27,6 @@ _RATIOS = (1.0, 1 / 2, 2 / 3, 3 / 4, 4 / 3, 3 / 2, 2.0, 1 / 3)  # between 360, 4
 _FINE = 3  # of a tile's picture, as many pixels
 
 
-@dataclass
-class _Budget:
-    left: int = MOST_DECODED
-
-
 class MarkReader:
     """Finds the mark in means of frames; remembers how tiles lay, which holds for a whole video.
 
@@ -42,12 +36,13 @@ class MarkReader:
 
     Attributes:
         size: (width, height) of the last mean in pixels.
+        decodings_left: candidates of the last mean that could still have been decoded.
     """
 
     def __init__(self, *, searches: int | None = None) -> None:
         self._searches = searches
         self._latest: Lattice | None = None
-        self.size = (0, 0)
+        self.size, self.decodings_left = (0, 0), MOST_DECODED
 
     def read(
         self, mean: npt.NDArray[np.floating], *, is_last: bool = False
@@ -59,13 +54,13 @@ class MarkReader:
             is_last: whether it is searched in any case.
         """
         self.size = mean.shape[1], mean.shape[0]
-        plane, budget = whitened(mean), _Budget()
+        plane, self.decodings_left = whitened(mean), MOST_DECODED
         for lattice in self._lattices(plane, is_last=is_last):
-            reading = self._decode(plane, lattice, budget)
+            reading = self._decode(plane, lattice)
             if reading is not None:
                 self._latest = lattice
                 return reading, lattice, place_map(plane, lattice, reading)
-            if budget.left <= 0:
+            if self.decodings_left <= 0:
                 break
         return None
 
@@ -80,12 +75,12 @@ class MarkReader:
             self._searches = None if self._searches is None else self._searches - 1
             yield from find_lattices(plane)
 
-    def _decode(self, plane: Floats, lattice: Lattice, budget: _Budget) -> Reading | None:
+    def _decode(self, plane: Floats, lattice: Lattice) -> Reading | None:
         spectrum = spectrum_at(plane, lattice)
         for sync in synchronise(spectrum):
-            if sync.strength < LEAST_PILOTS or budget.left <= 0:
+            if sync.strength < LEAST_PILOTS or self.decodings_left <= 0:
                 return None
-            budget.left -= 1
+            self.decodings_left -= 1
             if (reading := read(spectrum, sync)) is not None:
                 return reading
         return None

@@ -22,7 +22,7 @@ from runtime.pixels.graph import GraphBuilder, value_info
 CELL = 8  # pixels; the side of an area of one strength
 _STEP = 4  # pixels between samples
 _LIMIT = 12.0  # levels: the most that one difference counts
-FLAT, GAIN = 0.5, 0.06  # strength, in levels, of a flat cell, and added per level of the mean difference
+FLAT, GAIN = 0.45, 0.05  # strength, in levels, of a flat cell, and added per level of the mean difference
 DARK, SHADE = 0.5, 1 / 128  # share of the strength in black cells, and added per level of brightness, up to 1
 _GREEN = 1  # the channel that stands for brightness in "rgb"
 
