@@ -39,6 +39,7 @@ from benchmarks.marking.store import ResultLines
 from benchmarks.marking.tables import rows_of, to_markdown
 from benchmarks.report import BenchmarkReport
 from export.commandline import to_list, to_size
+from runtime.bundle.reader import read_manifest
 
 __all__ = ["add_arguments", "run", "to_markdown"]
 PARTS = ("detection", "real", "cost", "speed", "attacks")
@@ -82,7 +83,8 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
     if options.matte is not None:
         cases += [Case((options.bundles[0],), size, options.matte) for size in sizes]
     if options.then is not None:
-        cases.append(Case((options.bundles[0], options.then), sizes[0]))
+        frame = read_manifest(options.then).frame
+        cases.append(Case((options.bundles[0], options.then), (frame.width, frame.height)))
     store = ResultLines(options.store)
     found: dict[str, Any] = {}
     if "detection" in parts:
