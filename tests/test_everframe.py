@@ -31,7 +31,7 @@ def test_anything_else_is_one_sentence(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["everframe", *arguments])
     assert everframe.main() == 2
-    assert "expected one of stream, export, train, bench" in capsys.readouterr().err
+    assert "expected one of stream, export, train, verify, bench" in capsys.readouterr().err
 
 
 def test_help_names_every_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,7 +50,7 @@ def test_tiles_of_two_payloads_share_their_pilots_only() -> None:
     one, two = spectrum(1), spectrum(2**47 + 12345)
     is_pilot = pattern().is_pilot
     assert np.array_equal(one[is_pilot], two[is_pilot])
-    assert abs(np.mean((one * two.conj()).real[~is_pilot])) < 0.2
+    assert abs(np.mean((one * two.conj()).real[~is_pilot])) < 0.5
 
 
 def test_the_plane_repeats_its_tile_and_leaves_chroma_alone() -> None:
