@@ -96,7 +96,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         (one.finding for one in report.windows if one.finding is not None), key=lambda one: one.pilots, default=None
     )
     if best is not None:
-        print("\n".join(["  The frame, # where the mark is clear, + where it is weak:", *(f"    {line}" for line in to_map(best))]))
+        print(
+            "\n".join(
+                [
+                    "  The frame, # where the mark is clear, + where it is weak:",
+                    *(f"    {line}" for line in to_map(best)),
+                ]
+            )
+        )
     return 0 if report.is_marked else 1
 
 

@@ -89,7 +89,7 @@ def read(spectrum: Complex, sync: Sync) -> Reading | None:
     signal = np.clip(signal[is_data], 0.02, 0.95)
     weights = signal / (1 - signal**2)
     parts = np.stack([scaled.real, scaled.imag], axis=1) * made.signs * weights[:, np.newaxis]
-    received = np.bincount(made.bits.reshape(-1), parts.reshape(-1), CODED_BITS)
+    received = np.asarray(np.bincount(made.bits.reshape(-1), parts.reshape(-1), CODED_BITS), np.float64)
     payload = decode(received)
     if payload is None:
         return None

@@ -14,6 +14,7 @@ import numpy.typing as npt
 WEBCAM = "webcam"
 _OPEN_S, _READ_S = 10.0, 10.0
 _THUMBNAIL = 320  # pixels wide
+_NO_VIDEO = ("tty",)  # FFmpeg draws texts
 _PLANAR = ("yuv420p", "yuvj420p", "yuv422p", "yuvj422p", "yuv444p", "yuvj444p", "nv12", "gray")
 
 
@@ -52,7 +53,7 @@ def read_frames(source: str, seconds: float | None) -> Iterator[VideoFrame]:
     started_s = time.monotonic()
     try:
         with av.open(address, format=container, timeout=(_OPEN_S, _READ_S)) as opened:
-            if not opened.streams.video:
+            if not opened.streams.video or opened.format.name in _NO_VIDEO:
                 raise ValueError(f"{source} has no picture: give a video, a picture, an address or webcam")
             stream = opened.streams.video[0]
             stream.thread_type = "AUTO"

@@ -16,7 +16,7 @@ from runtime.marking.pattern import HIGHEST
 Floats = npt.NDArray[np.float32]
 Lattice = npt.NDArray[np.float64]
 REACH = int(HIGHEST)  # the highest u and v
-_BINS = 128  # along each side of a tile, where a lattice is turned
+_BINS = 256  # along each side of a tile, where a lattice is turned
 
 # How a picture may be turned and mirrored without another lattice; the first is the picture as it is.
 SYMMETRIES = tuple(
@@ -73,7 +73,6 @@ def spectrum_at(plane: Floats, lattice: Lattice) -> npt.NDArray[np.complex128]:
 def tile_places(lattice: Lattice, width: int, height: int, bins: int) -> npt.NDArray[np.int64]:
     """Return the cell of the tile in which each pixel lies, int64 (H, W): row * bins + column."""
     x, y = np.arange(width), np.arange(height)[:, np.newaxis]
-    column, row = (
-        np.floor((line[0] * x + line[1] * y) % 1.0 * bins).astype(np.int64) % bins for line in lattice
-    )
-    return row * bins + column
+    column, row = (np.floor((line[0] * x + line[1] * y) % 1.0 * bins).astype(np.int64) % bins for line in lattice)
+    cells: npt.NDArray[np.int64] = row * bins + column
+    return cells

@@ -44,9 +44,7 @@ class MarkReader:
         self._latest: Lattice | None = None
         self.size, self.decodings_left = (0, 0), MOST_DECODED
 
-    def read(
-        self, mean: npt.NDArray[np.floating], *, is_last: bool = False
-    ) -> tuple[Reading, Lattice, Floats] | None:
+    def read(self, mean: npt.NDArray[np.floating], *, is_last: bool = False) -> tuple[Reading, Lattice, Floats] | None:
         """Return the payload in a mean of frames, the lattice of its tiles, and the map of where it is; None if none.
 
         Args:

@@ -40,7 +40,7 @@ def find_lattices(plane: Floats) -> list[Lattice]:
     found.sort(key=lambda one: -one[0])
     lattices: list[Lattice] = []
     for _, basis in found:
-        lattice = _upright(np.linalg.inv(_refined(repeats, basis).T))
+        lattice = _upright(np.asarray(np.linalg.inv(_refined(repeats, basis).T), np.float64))
         if all(np.abs(np.linalg.solve(other, lattice) - np.eye(2)).max() > 0.01 for other in lattices):
             lattices.append(lattice)
         if len(lattices) == _NUM_LATTICES:
@@ -115,7 +115,8 @@ def _refined(repeats: Floats, basis: npt.NDArray[np.float64]) -> npt.NDArray[np.
     height, width = repeats.shape
     used, seen = [], []
     order = sorted(
-        ((i, j) for i in range(-4, 5) for j in range(5) if (j, i) > (0, 0)), key=lambda pair: pair[0] ** 2 + pair[1] ** 2
+        ((i, j) for i in range(-4, 5) for j in range(5) if (j, i) > (0, 0)),
+        key=lambda pair: pair[0] ** 2 + pair[1] ** 2,
     )
     for pair in order:
         guess = np.array(pair) @ basis

@@ -57,4 +57,5 @@ def _sliding_mean(values: Floats, side: int, axis: int) -> Floats:
     places = np.arange(count)
     first, last = np.maximum(places - half, 0), np.minimum(places + half + 1, count)
     sizes = (last - first).reshape([-1 if place == axis else 1 for place in range(2)])
-    return ((sums.take(last, axis) - sums.take(first, axis)) / sizes).astype(np.float32)
+    means: Floats = ((sums.take(last, axis) - sums.take(first, axis)) / sizes).astype(np.float32)
+    return means

@@ -96,7 +96,7 @@ def measure_attacks(case: Case, photos: list[Path], real: Sequence[Path], *, cli
         "marked again with another payload": [marked_again(clip, other) for clip in marked],
         "a quarter of the size and back": [[_blurred(frame) for frame in clip] for clip in marked],
     }
-    found = {}
+    found: dict[str, Any] = {}
     for name, attacked in tried.items():
         counts = [_read(clip, payload) for clip in attacked]
         psnrs = [psnr(one, two) for one, two in zip(attacked, plain, strict=True)]

@@ -47,7 +47,9 @@ def measure_cost(
                     plain = make_clip(case, number, None, photos, people)
                     distance = None
                     if network is not None:
-                        one, two = (np.stack([_rgb(frame) for frame in clip[:: len(clip) // _SIDE]]) for clip in (marked, plain))
+                        one, two = (
+                            np.stack([_rgb(frame) for frame in clip[:: len(clip) // _SIDE]]) for clip in (marked, plain)
+                        )
                         distance = float(network.distance(one, two).mean())
                     store.add(key, [psnr(marked, plain), distance])
                 values.append(store.values[key])

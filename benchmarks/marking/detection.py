@@ -38,7 +38,9 @@ def measure_detection(
             if key not in store:
                 payload = payload_of(number)
                 clip = make_clip(case, number, payload, photos, people)
-                store.add(key, {name: check(clip, change, payload) for name, change in all_changes(case.size[0]).items()})
+                store.add(
+                    key, {name: check(clip, change, payload) for name, change in all_changes(case.size[0]).items()}
+                )
             advance(1)
     table: dict[str, dict[str, list[int]]] = {}
     seconds: list[float] = []

@@ -50,8 +50,9 @@ def measure_speed(path: Path, *, runs: int = _RUNS, threads: int = 2) -> dict[st
                 "marker_ms": float(np.median(times[2, :, 0])),
                 "marker_cpu_ms": float(np.median(times[2, :, 1])) / threads,
             }
-            for session in (*pair, marker):
+            for session in pair:
                 session.close()
+            marker.close()
     return found
 
 

@@ -1,9 +1,9 @@
 """The code of a mark: payload and check, protected by a convolutional code.
 
-A message has 80 bits: the payload and the CRC-32 of a version byte and the payload. The code has rate 1/4 and constraint
-length 9 (generators 463, 535, 733 and 745 octal, free distance 24: Larsen, "Short convolutional codes with maximal free
-distance for rates 1/2, 1/3, and 1/4", IEEE Transactions on Information Theory 19, 1973). It is tail-biting: the register
-begins with the last bits of the message, so that no bits are spent on its end.
+A message has 80 bits: the payload and the CRC-32 of a version byte and the payload. The code has rate 1/4 and
+constraint length 9 (generators 463, 535, 733 and 745 octal, free distance 24: Larsen, "Short convolutional codes with
+maximal free distance for rates 1/2, 1/3, and 1/4", IEEE Transactions on Information Theory 19, 1973). It is
+tail-biting: the register begins with the last bits of the message, so that no bits are spent on its end.
 """
 
 from __future__ import annotations
@@ -85,7 +85,8 @@ def _trellis() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
     before = (states % 2 ** (_MEMORY - 1) * 2)[:, np.newaxis] + np.arange(2)
     registers = (states >> (_MEMORY - 1) << _MEMORY)[:, np.newaxis] | before
     signs = np.array(
-        [[[1 - 2 * ((int(r) & g).bit_count() % 2) for g in _GENERATORS] for r in pair] for pair in registers], np.float64
+        [[[1 - 2 * ((int(r) & g).bit_count() % 2) for g in _GENERATORS] for r in pair] for pair in registers],
+        np.float64,
     )
     return signs, before
 

@@ -48,9 +48,7 @@ class FrameMarker:
         ValueError: the payload is not a whole number in [0, 2**48).
     """
 
-    def __init__(
-        self, payload: int, width: int, height: int, pixels: str, choice: EngineChoice | None = None
-    ) -> None:
+    def __init__(self, payload: int, width: int, height: int, pixels: str, choice: EngineChoice | None = None) -> None:
         shape = (1, height, width, 3) if pixels == "rgb" else (1, height * 3 // 2, width)
         self._frame = TensorSpec("frame", "uint8", shape, "frame", pixels=pixels)
         self._plane, self._choice = make_plane(payload, self._frame), choice

@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
 from runtime.bundle.tensors import TensorSpec
 from runtime.errors import BundleError
@@ -94,7 +94,8 @@ def mark_frame(picture: npt.NDArray[np.uint8], plane: npt.NDArray[np.float32], p
     places = _places(values.shape[0], rows), _places(values.shape[1], columns)
     strength = cells[np.ix_(*places)].astype(np.float32)
     change = plane[0] * (strength[..., np.newaxis] if pixels == "rgb" else strength)
-    return np.floor(np.clip(values + change, 0, 255) + np.float32(0.5)).astype(np.uint8)
+    marked: npt.NDArray[np.uint8] = np.floor(np.clip(values + change, 0, 255) + np.float32(0.5)).astype(np.uint8)
+    return marked
 
 
 def _strength(graph: GraphBuilder, values: str, frame: TensorSpec) -> str:
@@ -113,8 +114,8 @@ def _strength(graph: GraphBuilder, values: str, frame: TensorSpec) -> str:
     light = graph.add("Add", [graph.add("Mul", [light, graph.number(SHADE)]), graph.number(DARK)])
     cells = graph.add("Mul", [texture, graph.add("Min", [light, graph.number(1)])])  # (1, 1, rows, columns)
     lines, is_rgb = frame.shape[1], frame.pixels == "rgb"
-    across = np.repeat(_places(width, columns), 3 if is_rgb else 1)
-    wide = graph.add("Gather", [cells, graph.constant(across)], axis=3)
+    places = np.repeat(_places(width, columns), 3 if is_rgb else 1)
+    wide = graph.add("Gather", [cells, graph.constant(places)], axis=3)
     whole = graph.add("Gather", [wide, graph.constant(_places(lines, rows))], axis=2)
     return graph.add("Reshape", [whole, graph.constant(np.array(frame.shape, np.int64))])
 

@@ -96,4 +96,5 @@ def tile(payload: int, size: int = TILE) -> npt.NDArray[np.float32]:
     values[v, u] = spectrum(payload)
     values[-v, -u] = values[v, u].conj()
     made = np.fft.ifft2(values).real
-    return (made / np.sqrt(np.mean(made * made))).astype(np.float32)
+    scaled: npt.NDArray[np.float32] = (made / np.sqrt(np.mean(made * made))).astype(np.float32)
+    return scaled

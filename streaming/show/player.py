@@ -176,9 +176,7 @@ class Player:
             raise ValueError("--matte cuts a person out of a live input: add --input webcam, a file or an address")
         from streaming.show.presenter import Presenter
 
-        self._presenter = Presenter(
-            options, self.generator, self._controller, self._threads(), self._say, self._mark
-        )
+        self._presenter = Presenter(options, self.generator, self._controller, self._threads(), self._say, self._mark)
 
     def _open_input(self) -> None:
         generator, options = self.generator, self._options

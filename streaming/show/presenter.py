@@ -68,9 +68,7 @@ class Presenter:
         self._is_closed = False
         size, engine = (generator.width, generator.height), options.engine
         bundle = find_shipped(Path(options.matte))
-        self.composite = Composite.open(
-            bundle, *size, pixels=options.pixels, engine=engine, threads=threads, mark=mark
-        )
+        self.composite = Composite.open(bundle, *size, pixels=options.pixels, engine=engine, threads=threads, mark=mark)
         try:
             self.composite.is_mirrored = options.mirror
             self.composite.on_fall_back = say

@@ -197,7 +197,9 @@ def test_a_graph_that_ends_in_something_else_is_marked(pixels: str) -> None:
 def test_names_of_the_mark_are_refused() -> None:
     shown = helper.make_tensor_value_info(PLANE, TensorProto.UINT8, (1, 16, 16, 3))
     frame = helper.make_tensor_value_info("frame", TensorProto.UINT8, (1, 16, 16, 3))
-    model = helper.make_model(helper.make_graph([helper.make_node("Identity", [PLANE], ["frame"])], "x", [shown], [frame]))
+    model = helper.make_model(
+        helper.make_graph([helper.make_node("Identity", [PLANE], ["frame"])], "x", [shown], [frame])
+    )
     with pytest.raises(BundleError, match=r"begins with mark\."):
         with_mark(model, TensorSpec("frame", "uint8", (1, 16, 16, 3), "frame", pixels="rgb"))
 

@@ -29,7 +29,7 @@ def test_the_pattern_is_the_same_everywhere() -> None:
     """A mark that was made today must be readable in ten years, with any version of NumPy."""
     made = pattern()
     parts = made.places, made.is_pilot, np.sign(made.pilots.real), np.sign(made.pilots.imag), made.bits, made.signs
-    digest = hashlib.sha256(b"".join(part.astype('<i8').tobytes() for part in parts)).hexdigest()
+    digest = hashlib.sha256(b"".join(part.astype("<i8").tobytes() for part in parts)).hexdigest()
     assert digest == DIGEST
 
 
@@ -65,7 +65,8 @@ def test_the_plane_repeats_its_tile_and_leaves_chroma_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "wanted"), [((640, 360), 126), ((1280, 720), 126), ((720, 1280), 126), ((1920, 1080), 189), ((3840, 2160), 378)]
+    ("size", "wanted"),
+    [((640, 360), 126), ((1280, 720), 126), ((720, 1280), 126), ((1920, 1080), 189), ((3840, 2160), 378)],
 )
 def test_large_frames_have_larger_tiles(size: tuple[int, int], wanted: int) -> None:
     assert tile_size(*size) == wanted

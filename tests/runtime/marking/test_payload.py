@@ -20,7 +20,9 @@ def test_new_payloads_differ() -> None:
     assert all(0 <= payload < 2**48 for payload in found)
 
 
-@pytest.mark.parametrize("text", ["", "12", "00c0ffee12345", "00c0ffee123g", " 0c0ffee1234", "0x00c0ffee12", "１" * 12])
+@pytest.mark.parametrize(
+    "text", ["", "12", "00c0ffee12345", "00c0ffee123g", " 0c0ffee1234", "0x00c0ffee12", "\uff11" * 12]
+)
 def test_other_texts_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="12 hexadecimal digits"):
         parse_payload(text)
