@@ -36,7 +36,7 @@ def test_a_marked_video_is_told_in_words(marked: Path, capsys: pytest.CaptureFix
     assert "made or changed by a generator" in said
     drawn = re.findall(r"(?m)^    ([#+.]{8})$", said)
     assert len(drawn) == 6, "the map"
-    assert sum(line.count("#") + line.count("+") for line in drawn) > 24
+    assert sum(line.count("#") + line.count("+") for line in drawn) > 12
 
 
 def test_a_video_without_a_mark_is_told_in_words(plain: Path, capsys: pytest.CaptureFixture[str]) -> None:
