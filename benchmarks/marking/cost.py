@@ -15,7 +15,7 @@ from benchmarks.marking.footage import Case, make_clip
 from benchmarks.marking.store import ResultLines
 from benchmarks.report import progress_bars
 
-CLIPS = 15  # of each case
+CLIPS = 8  # of each case
 _SIDE = 4  # frames of a clip that are compared by LPIPS
 
 
