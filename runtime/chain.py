@@ -24,7 +24,7 @@ from runtime.engines.table import count_cores, open_engine
 from runtime.errors import EngineError
 from runtime.generator import Generator
 from runtime.generator_inputs import FrameArray
-from runtime.marking.frame_marker import EngineChoice, FrameMarker
+from runtime.marking.frame_marker import EngineSettings, FrameMarker
 from runtime.pixels.fitting import FrameFitter
 
 
@@ -239,6 +239,9 @@ class Chain(ChainInputs):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _tell(self, sentence: str) -> None:
+        self._on_fall_back(sentence)
+
     def _leave_out(self, failed: ChainLink, error: EngineError) -> None:
         """Go on without a later link: the next one gets the frames of the link before it."""
         number = self._links.index(failed)
@@ -249,8 +252,10 @@ class Chain(ChainInputs):
         else:
             self._ending = FrameFitter((before.width, before.height), (self.width, self.height), self.pixels)
             if self._mark is not None:
-                choice = EngineChoice(open_engine(before.engine), count_cores(), default_cache_dir())
-                self._marker = FrameMarker(self._mark, self.width, self.height, self.pixels, choice)
+                settings = EngineSettings(open_engine(before.engine), count_cores(), default_cache_dir())
+                self._marker = FrameMarker.of_payload(
+                    self._mark, self.width, self.height, self.pixels, settings, self._tell
+                )
         with suppress(EngineError):  # freeing a failed engine may fail too
             failed.generator.close()
         if self.on_left_out is not None:

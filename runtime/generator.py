@@ -90,7 +90,7 @@ class Generator(GeneratorInputs):
         self._frame_inputs = FrameInputs(manifest.step, scenes, self._step_inputs, opened.plane)
         if clips is not None and opened.open_clip_stage is not None:
             stage, on_device = opened.open_clip_stage, self._step.has_addresses
-            self._clips = ClipPlayback(stage, clips.small, clips.fps, is_on_device=on_device, plane=opened.plane)
+            self._clips = ClipPlayback(stage, clips.small, clips.fps, is_on_device=on_device, marker=opened.marker)
         self._fallbacks: Iterator[OpenedEngine] = fallbacks or iter(())
         self.on_fall_back: Callable[[str], object] = lambda _: None
 
@@ -293,7 +293,7 @@ class Generator(GeneratorInputs):
             self._conditioner.replace(fallback.condition, fallback.open_spare)
         self._step = step
         if self._clips is not None and fallback.open_clip_stage is not None:
-            self._clips.replace(fallback.open_clip_stage, is_on_device=step.has_addresses)
+            self._clips.replace(fallback.open_clip_stage, fallback.marker, is_on_device=step.has_addresses)
         before = f"{self.engine} {self.precision}"
         self.engine, self.precision = fallback.choice.engine.name, fallback.choice.precision
         self.engine_reason = f"{self.engine} {self.precision} {taken_over(before, error, has_states=has_states)}"

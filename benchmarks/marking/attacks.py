@@ -51,7 +51,7 @@ def subtracted(clip: Sequence[Frame], estimate: Floats, gain: float = 1.0) -> li
 def marked_again(clip: Sequence[Frame], payload: int) -> list[Frame]:
     """Return frames that were marked a second time, with another payload."""
     height, width = luma(clip[0]).shape
-    marker = FrameMarker(payload, width, height, "i420")
+    marker = FrameMarker.of_payload(payload, width, height, "i420")
     return [marker(frame).copy() for frame in clip]
 
 

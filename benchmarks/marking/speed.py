@@ -15,7 +15,7 @@ from runtime.bundle.tensors import TensorSpec
 from runtime.engines.engine import Program, Session
 from runtime.engines.opening import state_pairs
 from runtime.engines.table import open_engine
-from runtime.marking.frame_marker import EngineChoice, FrameMarker
+from runtime.marking.frame_marker import EngineSettings, FrameMarker
 from runtime.marking.marked_bundle import marked
 from runtime.marking.plane import PLANE
 from runtime.pixels.assemble import with_size
@@ -38,7 +38,7 @@ def measure_speed(path: Path, *, runs: int = _RUNS, threads: int = 2) -> dict[st
         bundle = with_size(open_bundle(path), size, "i420")
         for name in _ENGINES:
             pair = [_open(one, name, threads) for one in (bundle, marked(bundle, _PAYLOAD, "i420"))]
-            marker = FrameMarker(_PAYLOAD, *size, "i420", EngineChoice(open_engine(name), threads, None))
+            marker = FrameMarker.of_payload(_PAYLOAD, *size, "i420", EngineSettings(open_engine(name), threads, None))
             frame = np.full((size[1] * 3 // 2, size[0]), 128, np.uint8)
             acts: list[Callable[[], object]] = [pair[0].run, pair[1].run, lambda: marker(frame)]  # noqa: B023
             times = _alternate(acts, runs)

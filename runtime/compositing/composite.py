@@ -21,7 +21,7 @@ from runtime.engines.cache import default_cache_dir
 from runtime.engines.engine import Program, Session
 from runtime.engines.table import count_cores, open_engine
 from runtime.generator import Generator
-from runtime.marking.frame_marker import EngineChoice, FrameMarker
+from runtime.marking.frame_marker import EngineSettings, FrameMarker
 from runtime.marking.graph import with_mark
 from runtime.marking.plane import PLANE, make_plane, plane_input
 from runtime.pixels.assemble import check_size
@@ -85,11 +85,11 @@ class Composite:
         self.width, self.height, self.pixels, self._matte = width, height, pixels, matte
         self._matte_size = matte.width, matte.height
         folder = Path(cache_dir) if cache_dir is not None else default_cache_dir()
-        choice = EngineChoice(open_engine(matte.engine), threads or count_cores(), folder)
+        settings = EngineSettings(open_engine(matte.engine), threads or count_cores(), folder)
         frame = composite_outputs(width, height, pixels, self._matte_size)[0]
         self._plane = None if mark is None else make_plane(mark, frame)
-        self._marker = None if mark is None else FrameMarker(mark, width, height, pixels, choice)
-        self._open_stage = self._stage_opener(choice)
+        self._marker = None if self._plane is None else FrameMarker(self._plane, frame, settings, self._tell)
+        self._open_stage = self._stage_opener(settings)
         self._stages = {False: self._open_stage(False)}  # by whether it is lit; the lit one is opened when it is needed
         self._is_lit = False
         self._light = Light(width, height, pixels, self._matte_size)
@@ -349,7 +349,10 @@ class Composite:
             person = moved(person, to, self.width, self.height)
         return _LiveFrame(person, small, to, is_lit), blurred
 
-    def _stage_opener(self, choice: EngineChoice) -> Callable[[bool], Session]:
+    def _tell(self, sentence: str) -> None:
+        self.on_fall_back(sentence)
+
+    def _stage_opener(self, settings: EngineSettings) -> Callable[[bool], Session]:
         spec = (self.width, self.height, self.pixels, self._matte_size)
         states, plane = ((f"{PREFIX}before", f"{PREFIX}after"),), self._plane
 
@@ -359,7 +362,7 @@ class Composite:
             if plane is not None:
                 model, inputs = with_mark(model, outputs[0]), (*inputs, plane_input(outputs[0]))
             program = Program(model.SerializeToString(), inputs, outputs, states)
-            stage = choice.engine.open(program, "fp32", choice.threads, choice.folder)
+            stage = settings.engine.open(program, "fp32", settings.threads, settings.folder)
             if plane is not None:
                 stage.write(PLANE, plane)
             return stage

@@ -101,7 +101,7 @@ class Player:
         size = (generator.width, generator.height)
         picture = load_fallback(self._options.fallback, *size, self._options.pixels)
         if self._mark is not None:
-            picture = FrameMarker(self._mark, *size, self._options.pixels)(picture)
+            picture = FrameMarker.of_payload(self._mark, *size, self._options.pixels)(picture)
 
         def reopen() -> Iterator[Picture]:
             self._reopen()

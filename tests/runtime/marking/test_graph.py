@@ -21,7 +21,7 @@ from runtime.engines import tensorrt_builder
 from runtime.engines.engine import Program
 from runtime.engines.table import open_engine
 from runtime.errors import EngineError
-from runtime.marking.frame_marker import EngineChoice, FrameMarker
+from runtime.marking.frame_marker import EngineSettings, FrameMarker
 from runtime.marking.graph import mark_frame, with_mark
 from runtime.marking.marked_bundle import marked
 from runtime.marking.plane import PLANE, make_plane, plane_input
@@ -226,8 +226,8 @@ def test_brightness_at_its_limits_does_not_wrap_around() -> None:
 @pytest.mark.parametrize("pixels", PIXELS)
 def test_other_frames_are_marked_by_an_engine_or_without(pixels: str) -> None:
     frame = np.random.default_rng(3).integers(0, 256, (48, 64, 3) if pixels == "rgb" else (72, 64), np.uint8)
-    with_engine = FrameMarker(PAYLOAD, 64, 48, pixels, EngineChoice(open_engine("openvino"), 1, None))
-    without = FrameMarker(PAYLOAD, 64, 48, pixels)
+    with_engine = FrameMarker.of_payload(PAYLOAD, 64, 48, pixels, EngineSettings(open_engine("openvino"), 1, None))
+    without = FrameMarker.of_payload(PAYLOAD, 64, 48, pixels)
     for _ in range(2):
         assert np.array_equal(with_engine(frame), by_hand(frame, pixels))
         assert np.array_equal(without(frame), by_hand(frame, pixels))
@@ -239,10 +239,14 @@ def test_other_frames_are_marked_when_the_engine_has_failed() -> None:
         def open(self, *_: object) -> None:
             raise EngineError("broken")
 
-    frame = np.full((72, 64), 100, np.uint8)
-    marker = FrameMarker(PAYLOAD, 64, 48, "i420", EngineChoice(Broken(), 1, None))  # type: ignore[arg-type]
+    frame, said = np.full((72, 64), 100, np.uint8), []
+    settings = EngineSettings(Broken(), 1, None)  # type: ignore[arg-type]
+    marker = FrameMarker.of_payload(PAYLOAD, 64, 48, "i420", settings, said.append)
     for _ in range(2):
         assert np.array_equal(marker(frame), by_hand(frame, "i420"))
+    assert said == ["the mark is added without the engine from now on, which takes longer: broken"]
+    with pytest.raises(EngineError, match="broken"):
+        FrameMarker.of_payload(PAYLOAD, 64, 48, "i420", settings)(frame)
 
 
 def test_a_wrong_payload_is_one_sentence(bundle: Path) -> None:
