@@ -7,13 +7,14 @@ MOST_DECODED * 2**-32 = 1.5e-8 (docs/verify.md).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from runtime.marking.pattern import TILE, tile
-from verify.decoding import LEAST_PILOTS, Reading, read, synchronise
+from verify.decoding import LEAST_PILOTS, Complex, Reading, Sync, read, synchronise
 from verify.finding import Finding, to_payload
 from verify.lattice import SYMMETRIES, Lattice, degrees_of, period_of, spectrum_at, square, tile_places
 from verify.synchronisation import find_lattices
@@ -25,18 +26,21 @@ MAP = (6, 8)  # rows and columns of the map of a frame
 _SIZES = (1.0, 1.5, 3.0)  # of tiles, see runtime.marking.plane
 _RATIOS = (1.0, 1 / 2, 2 / 3, 3 / 4, 4 / 3, 3 / 2, 2.0, 1 / 3)  # between 360, 480, 540, 720, 1080 and 2160 lines
 _FINE = 3  # of a tile's picture, as many pixels
+_SEEN = 5.5  # standard deviations of the pilots from which single frames are tried as well
+
+Luma = npt.NDArray[Any]  # (H, W)
 
 
 class MarkReader:
-    """Finds the mark in means of frames; remembers how tiles lay, which holds for a whole video.
+    """Finds the mark in windows of frames; remembers how tiles lay, which holds for a whole video.
 
     Args:
-        searches: how many means without a mark are searched for pictures that were turned, or scaled by any factor,
+        searches: how many windows without a mark are searched for pictures that were turned, or scaled by any factor,
             which takes about a second for 1280 x 720; None for all.
 
     Attributes:
-        size: (width, height) of the last mean in pixels.
-        decodings_left: candidates of the last mean that could still have been decoded.
+        size: (width, height) of the last frames in pixels.
+        decodings_left: candidates of the last window that could still have been decoded.
     """
 
     def __init__(self, *, searches: int | None = None) -> None:
@@ -44,22 +48,28 @@ class MarkReader:
         self._latest: Lattice | None = None
         self.size, self.decodings_left = (0, 0), MOST_DECODED
 
-    def read(self, mean: npt.NDArray[np.floating], *, is_last: bool = False) -> tuple[Reading, Lattice, Floats] | None:
-        """Return the payload in a mean of frames, the lattice of its tiles, and the map of where it is; None if none.
+    def read(self, frames: Sequence[Luma], *, is_last: bool = False) -> tuple[Reading, Lattice, Floats] | None:
+        """Return the payload in some frames, the lattice of its tiles, and the map of where it is; None if none.
 
         Args:
-            mean: float (H, W), brightness in levels.
-            is_last: whether it is searched in any case.
+            frames: uint8 or float (H, W), brightness in levels; at least one. They are read together.
+            is_last: whether turned and scaled pictures are searched in any case.
         """
-        self.size = mean.shape[1], mean.shape[0]
-        plane, self.decodings_left = whitened(mean), MOST_DECODED
+        self.size, self.decodings_left = (frames[0].shape[1], frames[0].shape[0]), MOST_DECODED
+        total = frames[0].astype(np.float32)
+        for frame in frames[1:]:
+            total += frame
+        plane = whitened(total / np.float32(len(frames)))
+        seen: list[Lattice] = []
         for lattice in self._lattices(plane, is_last=is_last):
-            reading = self._decode(plane, lattice)
+            syncs, reading = self._decode(spectrum_at(plane, lattice))
             if reading is not None:
-                self._latest = lattice
-                return reading, lattice, place_map(plane, lattice, reading)
-            if self.decodings_left <= 0:
-                break
+                return self._found(plane, lattice, reading)
+            if syncs[0].strength >= _SEEN:
+                seen.append(lattice)
+        for lattice in seen if len(frames) > 1 else ():
+            if (reading := self._decode_frames(frames, lattice)) is not None:
+                return self._found(plane, lattice, reading)
         return None
 
     def _lattices(self, plane: Floats, *, is_last: bool) -> Iterator[Lattice]:
@@ -73,13 +83,31 @@ class MarkReader:
             self._searches = None if self._searches is None else self._searches - 1
             yield from find_lattices(plane)
 
-    def _decode(self, plane: Floats, lattice: Lattice) -> Reading | None:
-        spectrum = spectrum_at(plane, lattice)
-        for sync in synchronise(spectrum):
+    def _found(self, plane: Floats, lattice: Lattice, reading: Reading) -> tuple[Reading, Lattice, Floats]:
+        self._latest = lattice
+        return reading, lattice, place_map(plane, lattice, reading)
+
+    def _decode(self, spectrum: Complex) -> tuple[list[Sync], Reading | None]:
+        """Return where the pilots may be, and the payload."""
+        syncs = synchronise(spectrum)
+        for sync in syncs:
             if sync.strength < LEAST_PILOTS or self.decodings_left <= 0:
-                return None
+                break
             self.decodings_left -= 1
             if (reading := read(spectrum, sync)) is not None:
+                return syncs, reading
+        return syncs, None
+
+    def _decode_frames(self, frames: Sequence[Luma], lattice: Lattice) -> Reading | None:
+        """Return the payload where the pilots are seen, but the mean of the frames was not good enough.
+
+        Where a codec has few bits, one frame, e.g. a key frame, may be better than the mean of all.
+        """
+        spectra = [spectrum_at(whitened(frame), lattice) for frame in frames]
+        order = np.argsort([-synchronise(spectrum)[0].strength for spectrum in spectra])
+        for count in sorted({len(frames), -(-len(frames) // 4), 1}, reverse=True):
+            _, reading = self._decode(np.sum([spectra[number] for number in order[:count]], axis=0))
+            if reading is not None:
                 return reading
         return None
 
@@ -101,10 +129,10 @@ def read_mark(
         ValueError: frames differ in size, or are none.
     """
     reader, findings = MarkReader(searches=searches), []
-    for first, count, mean in windows(frames, window):
-        found = reader.read(mean)
+    for first, part in windows(frames, window):
+        found = reader.read(part)
         if found is not None:
-            findings.append(to_finding(first, count, *found))
+            findings.append(to_finding(first, len(part), *found))
     return findings
 
 
@@ -126,31 +154,29 @@ def to_finding(first: int, count: int, reading: Reading, lattice: Lattice, place
     )
 
 
-def windows(
-    frames: Iterable[npt.NDArray[np.uint8]], window: int = WINDOW
-) -> Iterator[tuple[int, int, npt.NDArray[np.float32]]]:
-    """Yield the number of the first frame of each window, the number of its frames, and their mean brightness.
+def windows(frames: Iterable[npt.NDArray[np.uint8]], window: int = WINDOW) -> Iterator[tuple[int, list[Luma]]]:
+    """Yield the number of the first frame of each window, and the brightness of its frames.
 
     Raises:
         ValueError: frames differ in size, or are none.
     """
     if window < 1:
         raise ValueError(f"a window must have at least 1 frame, got {window}")
-    total: npt.NDArray[np.float32] | None = None
-    first = count = 0
+    part: list[Luma] = []
+    first, size = 0, None
     for number, frame in enumerate(frames):
         if frame.dtype != np.uint8 or frame.ndim not in (2, 3) or (frame.ndim == 3 and frame.shape[2] != 3):
             raise ValueError(f"a frame must be uint8 (H, W, 3) or (H, W), got {frame.dtype} {frame.shape}")
         luma = to_luma(frame)
-        if total is not None and luma.shape != total.shape:
-            raise ValueError(f"all frames must have one size, got {luma.shape} after {total.shape}")
-        total = luma.astype(np.float32) if total is None else total + luma
-        count += 1
-        if count == window:
-            yield first, count, total / np.float32(count)
-            total, first, count = None, number + 1, 0
-    if total is not None:
-        yield first, count, total / np.float32(count)
+        if size is not None and luma.shape != size:
+            raise ValueError(f"all frames must have one size, got {luma.shape} after {size}")
+        size = luma.shape
+        part.append(luma.copy() if luma is frame else luma)  # the caller may use its memory again
+        if len(part) == window:
+            yield first, part
+            part, first = [], number + 1
+    if part:
+        yield first, part
 
 
 def place_map(plane: Floats, lattice: Lattice, reading: Reading) -> Floats:

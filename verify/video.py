@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from verify.finding import Finding
 from verify.frames import VideoFrame, read_frames, to_thumbnail
-from verify.mark_reader import WINDOW, MarkReader, to_finding
+from verify.mark_reader import WINDOW, Luma, MarkReader, to_finding
 from verify.report import VideoReport, Window
 
 _SEARCHES = 6  # windows without a mark that are searched for turned and scaled pictures
@@ -34,25 +34,24 @@ def verify_frames(source: str, frames: Iterable[VideoFrame], *, with_thumbnails:
     reader = MarkReader(searches=_SEARCHES)
     windows: list[Window] = []
     thumbnails: list[tuple[float, bytes, int]] = []
-    total: npt.NDArray[np.float32] | None = None
     everything: npt.NDArray[np.float32] | None = None
-    number = count = 0
+    part: list[Luma] = []
+    number = 0
     begin_s = end_s = 0.0
     wanted = 0  # windows apart, of thumbnails
 
     def close() -> None:
-        nonlocal total, count, everything
-        assert total is not None
-        mean = total / np.float32(count)
-        found = reader.read(mean)
-        finding = None if found is None else to_finding(number - count, count, *found)
+        nonlocal everything
+        found = reader.read(part)
+        finding = None if found is None else to_finding(number - len(part), len(part), *found)
         windows.append(Window(begin_s, end_s, finding))
         if finding is None:
+            mean = np.mean(np.stack(part), axis=0, dtype=np.float32)
             everything = mean if everything is None else everything + mean
-        total, count = None, 0
+        part.clear()
 
     for frame in frames:
-        if total is None:
+        if not part:
             begin_s = frame.at_s
             if with_thumbnails and len(windows) >= wanted:
                 thumbnails.append((frame.at_s, to_thumbnail(frame.picture), len(windows)))
@@ -60,18 +59,18 @@ def verify_frames(source: str, frames: Iterable[VideoFrame], *, with_thumbnails:
                     thumbnails = thumbnails[::2]
                 gap = 1 if len(thumbnails) < 2 else thumbnails[1][2] - thumbnails[0][2]
                 wanted = thumbnails[-1][2] + max(1, gap)
-        total = frame.luma.astype(np.float32) if total is None else total + frame.luma
-        number, count, end_s = number + 1, count + 1, frame.at_s
-        if count == WINDOW:
+        part.append(frame.luma.copy())
+        number, end_s = number + 1, frame.at_s
+        if len(part) == WINDOW:
             close()
-    if total is not None:
+    if part:
         close()
     if not windows:
         raise ValueError(f"{source} has no frames: give a video, a picture or an address")
     height, width = (0, 0) if everything is None else everything.shape
     whole: Finding | None = None
     if everything is not None and len(windows) > 1 and all(one.finding is None for one in windows):
-        found = reader.read(everything / np.float32(len(windows)), is_last=True)
+        found = reader.read([everything / np.float32(len(windows))], is_last=True)
         whole = None if found is None else to_finding(0, number, *found)
     if not width:
         width, height = reader.size

@@ -129,8 +129,7 @@ def _show(case: Case, payload: int, count: int, photos: list[Path]) -> list[Fram
 
 
 def _read(clip: Sequence[Frame], payload: int) -> str:
-    mean = np.mean([luma(frame).astype(np.float32) for frame in clip], axis=0)
-    found = MarkReader().read(mean)
+    found = MarkReader().read([luma(frame) for frame in clip])
     return "none" if found is None else "own" if found[0].payload == payload else "other"
 
 

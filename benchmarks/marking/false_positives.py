@@ -23,11 +23,11 @@ def measure_real(videos: Sequence[Path], store: ResultLines) -> dict[str, Any]:
             key = f"real/{video.parent.name}/{video.name}"
             if key not in store:
                 reader, counts = MarkReader(), [0, 0, 0]
-                for _, count, mean in windows((frame.luma for frame in read_frames(str(video), None)), WINDOW):
-                    if count < WINDOW:
+                for _, part in windows((frame.luma for frame in read_frames(str(video), None)), WINDOW):
+                    if len(part) < WINDOW:
                         continue  # a window of few frames is another thing
                     counts[0] += 1
-                    counts[1] += reader.read(mean) is not None
+                    counts[1] += reader.read(part) is not None
                     counts[2] += MOST_DECODED - reader.decodings_left
                 store.add(key, counts)
             advance(1)

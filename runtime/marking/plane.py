@@ -12,6 +12,8 @@ PREFIX = "mark."  # of the names of its tensors
 PLANE = f"{PREFIX}plane"
 # Lines of the shorter side from which tiles are larger, and how much: large frames are shown and sent smaller.
 _SCALES = ((0, 1.0), (900, 1.5), (1500, 3.0))
+# Frames with fewer lines than this have fewer tiles and are sent with fewer bits: their mark is stronger.
+_SMALL, SMALL_GAIN = 600, 1.25
 
 
 def tile_size(width: int, height: int) -> int:
@@ -25,7 +27,7 @@ def plane_input(frame: TensorSpec) -> TensorSpec:
 
 
 def make_plane(payload: int, frame: TensorSpec) -> npt.NDArray[np.float32]:
-    """Return the plane of a payload, with a root mean square of 1 where brightness is; zeros in chroma.
+    """Return the plane of a payload: a root mean square of 1 where brightness is, or `SMALL_GAIN`; zeros in chroma.
 
     Args:
         payload: [0, 2**48).
@@ -39,6 +41,8 @@ def make_plane(payload: int, frame: TensorSpec) -> npt.NDArray[np.float32]:
     """
     width, height = frame_size(frame)
     made = tile(payload, tile_size(width, height))
+    if min(width, height) < _SMALL:
+        made *= np.float32(SMALL_GAIN)
     rows, columns = -(-height // len(made)), -(-width // len(made))
     luma = np.tile(made, (rows, columns))[:height, :width]
     if frame.pixels == "rgb":

@@ -102,8 +102,8 @@ def test_windows_are_read_one_by_one() -> None:
 def test_nothing_is_read_where_no_mark_is() -> None:
     for seed in range(3):
         reader = MarkReader()
-        for _, _, mean in windows(luma(clip(384, 216, seed=seed, payload=None))):
-            assert reader.read(mean) is None
+        for _, part in windows(luma(clip(384, 216, seed=seed, payload=None))):
+            assert reader.read(part) is None
             assert 0 <= reader.decodings_left <= MOST_DECODED
     for level in (0, 128, 255):
         assert read_mark([np.full((180, 320), level, np.uint8)]) == []
@@ -114,7 +114,7 @@ def test_at_most_so_many_candidates_are_decoded(monkeypatch: pytest.MonkeyPatch)
     decoded = []
     monkeypatch.setattr("verify.mark_reader.LEAST_PILOTS", -100.0)
     monkeypatch.setattr("verify.mark_reader.read", lambda *_: decoded.append(1))
-    assert MarkReader().read(np.random.default_rng(0).uniform(0, 255, (180, 320))) is None
+    assert MarkReader().read([np.random.default_rng(0).uniform(0, 255, (180, 320))] * 2) is None
     assert len(decoded) == MOST_DECODED
 
 

@@ -10,7 +10,7 @@ import pytest
 from runtime.bundle.tensors import TensorSpec
 from runtime.marking.code import CODED_BITS
 from runtime.marking.pattern import HIGHEST, LOWEST, TILE, pattern, spectrum, tile
-from runtime.marking.plane import make_plane, tile_size
+from runtime.marking.plane import SMALL_GAIN, make_plane, tile_size
 
 DIGEST = "2fcdf5f0c9ae25746b4b4940b9cbb79a30d7f678a0eea174364d2c6f3a0e5e0f"  # of version 1
 
@@ -58,8 +58,8 @@ def test_the_plane_repeats_its_tile_and_leaves_chroma_alone() -> None:
     plane = make_plane(7, frame)
     assert plane.shape == frame.shape
     assert not plane[0, 300:].any()
-    assert np.array_equal(plane[0, :126, :126], tile(7))
-    assert np.array_equal(plane[0, 126:252, 252:378], tile(7))
+    assert np.allclose(plane[0, :126, :126], SMALL_GAIN * tile(7))
+    assert np.allclose(plane[0, 126:252, 252:378], SMALL_GAIN * tile(7))
     rgb = make_plane(7, TensorSpec("frame", "uint8", (1, 300, 400, 3), "frame", pixels="rgb"))
     assert all(np.array_equal(rgb[0, ..., channel], plane[0, :300]) for channel in range(3))
 
@@ -70,3 +70,11 @@ def test_the_plane_repeats_its_tile_and_leaves_chroma_alone() -> None:
 )
 def test_large_frames_have_larger_tiles(size: tuple[int, int], wanted: int) -> None:
     assert tile_size(*size) == wanted
+
+
+def test_small_frames_have_a_stronger_mark() -> None:
+    powers = []
+    for size in ((640, 360), (1280, 720)):
+        plane = make_plane(7, TensorSpec("frame", "uint8", (1, size[1] * 3 // 2, size[0]), "frame", pixels="i420"))
+        powers.append(float(np.sqrt(np.mean(plane[0, : size[1]] ** 2))))
+    assert powers == pytest.approx([SMALL_GAIN, 1], abs=0.03)
