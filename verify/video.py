@@ -46,7 +46,7 @@ def verify_frames(source: str, frames: Iterable[VideoFrame], *, with_thumbnails:
         finding = None if found is None else to_finding(number - len(part), len(part), *found)
         windows.append(Window(begin_s, end_s, finding))
         if finding is None:
-            mean = np.mean(np.stack(part), axis=0, dtype=np.float32)
+            mean = np.asarray(np.mean(np.stack(part), axis=0, dtype=np.float32), np.float32)
             everything = mean if everything is None else everything + mean
         part.clear()
 
