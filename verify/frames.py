@@ -50,7 +50,7 @@ def read_frames(source: str, seconds: float | None) -> Iterator[VideoFrame]:
     import av
 
     address, container = _to_address(source)
-    started_s = time.monotonic()
+    started_s = 0.0
     try:
         with av.open(address, format=container, timeout=(_OPEN_S, _READ_S)) as opened:
             if not opened.streams.video or opened.format.name in _NO_VIDEO:
@@ -62,7 +62,8 @@ def read_frames(source: str, seconds: float | None) -> Iterator[VideoFrame]:
             with suppress(av.EOFError):
                 for number, frame in enumerate(opened.decode(stream)):
                     at_s = number / 25 if frame.time is None else float(frame.time)
-                    first_s = at_s if first_s is None else first_s
+                    if first_s is None:
+                        first_s, started_s = at_s, time.monotonic()
                     passed_s = time.monotonic() - started_s if is_live(source) else at_s - first_s
                     if seconds is not None and passed_s >= seconds:
                         return
