@@ -138,7 +138,7 @@ def all_changes(width: int) -> dict[str, Change]:
         f"VP8 {middle / 1e6:g} Mbit/s": lambda clip: encoded(
             clip, "libvpx", middle, deadline="realtime", **{"cpu-used": 6}
         ),
-        f"AV1 {middle / 1e6:g} Mbit/s": lambda clip: encoded(clip, "libsvtav1", middle, preset=10),
+        f"AV1 {middle / 1e6:g} Mbit/s": lambda clip: _av1(clip, middle),
         "MJPEG, quality 70": lambda clip: [_jpeg(luma(frame), 70) for frame in clip],
         "half the size": per_frame(half),
         "half the size and back": per_frame(half_and_back),
@@ -152,6 +152,19 @@ def all_changes(width: int) -> dict[str, Change]:
         "screenshot": per_frame(captured),
     }
     return changes
+
+
+def _av1(clip: Clip, bit_rate: int) -> list[Frame]:
+    """Return a clip after AV1; the encoder takes real-time priority where it may, and this gives it back."""
+    import os
+
+    has_policies = hasattr(os, "sched_getscheduler")
+    before = (os.sched_getscheduler(0), os.sched_getparam(0)) if has_policies else None
+    try:
+        return encoded(clip, "libsvtav1", bit_rate, preset=10)
+    finally:
+        if before is not None:
+            os.sched_setscheduler(0, *before)
 
 
 def _halved(frame: Frame) -> Frame:
