@@ -59,8 +59,9 @@ def synchronise(spectrum: Complex) -> list[Sync]:
     """
     made = pattern()
     found = []
+    normalised = _normalised(spectrum)
     for number in range(len(SYMMETRIES)):
-        values = _normalised(_values(spectrum, number))
+        values = _values(normalised, number)
         products = values[made.is_pilot] * made.pilots.conj()
         grid = np.zeros((_GRID, _GRID), np.complex128)
         u, v = made.places[made.is_pilot].T
@@ -104,11 +105,23 @@ def _values(spectrum: Complex, symmetry: int) -> Complex:
     return values
 
 
-def _normalised(values: Complex) -> Complex:
-    """Return values whose squares are 1 on average everywhere; single large ones are made smaller."""
-    near, _ = _kernels()
-    scaled: Complex = values / np.sqrt(near @ (np.abs(values) ** 2) + 1e-30)
+def _normalised(spectrum: Complex) -> Complex:
+    """Return a spectrum whose squares are 1 on average everywhere; single large values are made smaller."""
+    is_used, weights = _smoothing()
+    power = np.abs(spectrum) ** 2 * is_used
+    noise = (weights @ power @ weights) / (weights @ is_used @ weights)
+    scaled: Complex = spectrum / np.sqrt(noise + 1e-30)
     return scaled * np.minimum(1, 2 / np.maximum(np.abs(scaled), 1e-12))
+
+
+@cache
+def _smoothing() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return where the pattern has frequencies, in both half planes, and the weights of means along one axis."""
+    is_used = np.zeros((2 * REACH + 1, 2 * REACH + 1))
+    u, v = pattern().places.T
+    is_used[v + REACH, u + REACH] = is_used[REACH - v, REACH - u] = 1
+    side = np.arange(-REACH, REACH + 1)
+    return is_used, np.exp(-((side[:, np.newaxis] - side) ** 2) / (2 * _SMOOTH_NOISE**2))
 
 
 def _nearby(

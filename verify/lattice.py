@@ -59,10 +59,11 @@ def spectrum_at(plane: Floats, lattice: Lattice) -> npt.NDArray[np.complex128]:
     height, width = plane.shape
     side = np.arange(-REACH, REACH + 1)
     if lattice[0, 1] == 0 and lattice[1, 0] == 0:
-        across = np.exp(-2j * np.pi * lattice[0, 0] * np.outer(np.arange(width), side)).astype(np.complex64)
-        down = np.exp(-2j * np.pi * lattice[1, 1] * np.outer(side, np.arange(height)))
-        rows = plane @ across.real + 1j * (plane @ across.imag)
-        return np.asarray(down @ rows, np.complex128)
+        across = np.exp(-2j * np.pi * lattice[0, 0] * np.outer(np.arange(width), side[REACH:])).astype(np.complex64)
+        down = np.exp(-2j * np.pi * lattice[1, 1] * np.outer(side, np.arange(height))).astype(np.complex64)
+        rows = plane @ np.ascontiguousarray(across.real) + 1j * (plane @ np.ascontiguousarray(across.imag))
+        right = np.asarray(down @ rows, np.complex128)
+        return np.concatenate([right[::-1, :0:-1].conj(), right], axis=1)  # a real plane's spectrum is symmetric
     places = tile_places(lattice, width, height, _BINS)
     sums = np.bincount(places.reshape(-1), plane.reshape(-1), _BINS * _BINS).reshape(_BINS, _BINS)
     whole = np.fft.fft2(sums)
