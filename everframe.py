@@ -12,6 +12,7 @@ COMMANDS = {
     "stream": ("streaming", "stream generated video to a page, RTMP, SRT, WHIP, a webcam or a file"),
     "export": ("export", "make a bundle from a training run or from an ONNX model"),
     "train": ("training", "train a generator on a folder of videos"),
+    "verify": ("verify", "say whether a video was made by Everframe: read the mark in its frames"),
     "bench": ("benchmarks", "measure a generator"),
     "keys": ("provenance.keys", "make keys to sign recordings with"),
     "ledger": ("provenance.ledger", "list the shows of a ledger, or find the show of a mark"),

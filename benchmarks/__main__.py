@@ -41,6 +41,7 @@ BENCHMARKS = {
     "latency": Benchmark("benchmarks.latency.command", "time per frame, its stages, and other runtimes next to it"),
     "live": Benchmark("benchmarks.live.command", "glass-to-glass latency through RTMP, the page and ffmpeg"),
     "loading": Benchmark("benchmarks.training.loading", "sharding many short clips, then an epoch of batches"),
+    "mark": Benchmark("benchmarks.marking.command", "how well the mark of frames is found, what it costs, attacks"),
     "matte": Benchmark("benchmarks.quality.matte", "how well a matte cuts people out, beside known mattes"),
     "photos": Benchmark(
         "benchmarks.quality.photos", "photographs animated: first frame, detail, what must stand still"

@@ -18,10 +18,13 @@ from runtime.bundle.reader import read_manifest
 from runtime.chaining.checks import check_links, size_for, unique_names
 from runtime.chaining.inputs import ChainInputs
 from runtime.chaining.link import ChainLink
+from runtime.engines.cache import default_cache_dir
 from runtime.engines.cuda_frame import CudaFrame
+from runtime.engines.table import count_cores, open_engine
 from runtime.errors import EngineError
 from runtime.generator import Generator
 from runtime.generator_inputs import FrameArray
+from runtime.marking.frame_marker import EngineSettings, FrameMarker
 from runtime.pixels.fitting import FrameFitter
 
 
@@ -35,6 +38,7 @@ class Chain(ChainInputs):
     Args:
         generators: at least one; the chain takes ownership. All but the last make RGB frames, and all but the first
             have a live input.
+        mark: payload that the last one's frames carry, as it was opened with; None for none.
 
     Attributes:
         width, height, pixels: of the frames.
@@ -47,7 +51,7 @@ class Chain(ChainInputs):
         ValueError: a generator does not fit.
     """
 
-    def __init__(self, generators: Sequence[Generator]) -> None:
+    def __init__(self, generators: Sequence[Generator], mark: int | None = None) -> None:
         manifests = [generator.manifest for generator in generators]
         check_links(manifests)
         for generator in generators[:-1]:
@@ -59,7 +63,9 @@ class Chain(ChainInputs):
         self.width, self.height, self.pixels, self.fps = last.width, last.height, last.pixels, generators[0].fps
         self.on_left_out: Callable[[str], object] | None = None
         self._on_fall_back: Callable[[str], object] = lambda _: None
-        self._ending: FrameFitter | None = None  # fits the frames once the last link is left out
+        self._ending: FrameFitter | None = None  # fits the frames once the last link is left out, and marks them
+        self._mark = mark
+        self._marker: FrameMarker | None = None
 
     @classmethod
     def open(
@@ -68,6 +74,7 @@ class Chain(ChainInputs):
         *,
         pixels: str = "rgb",
         size: tuple[int, int] | None = None,
+        mark: int | None = None,
         **options: Any,
     ) -> Self:
         """Open the bundles of a chain.
@@ -77,6 +84,7 @@ class Chain(ChainInputs):
             pixels: format of the frames, "rgb" or "i420".
             size: (width, height) of the frames in pixels; None for the last bundle's own. Earlier links make frames of
                 the next link's size if their bundles can, else of their own.
+            mark: payload that the last link's frames carry, see `Generator.open`; None for no mark.
             options: the others of `Generator.open`, for all links.
 
         Returns:
@@ -94,8 +102,8 @@ class Chain(ChainInputs):
                 stack.enter_context(Generator.open(path, pixels="rgb", size=own, **options))
                 for path, own in zip(paths[:-1], sizes, strict=True)
             ]
-            generators.append(stack.enter_context(Generator.open(paths[-1], pixels=pixels, size=size, **options)))
-            chain = cls(generators)
+            last = Generator.open(paths[-1], pixels=pixels, size=size, mark=mark, **options)
+            chain = cls([*generators, stack.enter_context(last)], mark)
             stack.pop_all()  # the chain closes them
         return chain
 
@@ -195,6 +203,8 @@ class Chain(ChainInputs):
         with ExitStack() as stack:  # the others even if one fails
             for link in self.links:
                 stack.callback(link.close)
+            if self._marker is not None:
+                stack.callback(self._marker.close)
 
     def __iter__(self) -> Iterator[FrameArray]:
         return self
@@ -218,13 +228,19 @@ class Chain(ChainInputs):
                     raise
                 self._leave_out(link, error)
         assert frame is not None, "a chain has a first link"
-        return frame if self._ending is None else self._ending.fit(frame)
+        if self._ending is None:
+            return frame
+        fitted = self._ending.fit(frame)
+        return fitted if self._marker is None else self._marker(fitted)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _tell(self, sentence: str) -> None:
+        self._on_fall_back(sentence)
 
     def _leave_out(self, failed: ChainLink, error: EngineError) -> None:
         """Go on without a later link: the next one gets the frames of the link before it."""
@@ -235,6 +251,11 @@ class Chain(ChainInputs):
             self._links[number].follow(before)
         else:
             self._ending = FrameFitter((before.width, before.height), (self.width, self.height), self.pixels)
+            if self._mark is not None:
+                settings = EngineSettings(open_engine(before.engine), count_cores(), default_cache_dir())
+                self._marker = FrameMarker.of_payload(
+                    self._mark, self.width, self.height, self.pixels, settings, self._tell
+                )
         with suppress(EngineError):  # freeing a failed engine may fail too
             failed.generator.close()
         if self.on_left_out is not None:

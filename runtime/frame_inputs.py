@@ -6,6 +6,8 @@ import numpy as np
 
 from runtime.bundle.tensors import GraphSpec
 from runtime.clips.playback import VARIETY, ClipPlayback
+from runtime.engines.engine import Array
+from runtime.marking.plane import PLANE
 from runtime.noise import FRAMES, normals
 from runtime.pixels.picture_inputs import PictureInputs
 from runtime.scenes.cross_fade import SceneMix, SceneTimeline
@@ -22,15 +24,19 @@ class FrameInputs:
         graph: the step graph.
         scenes: what plays; None if the bundle has no condition graph.
         values: controls and live input.
+        plane: of the mark; None for no mark.
     """
 
-    def __init__(self, graph: GraphSpec, scenes: SceneTimeline | None, values: StepInputs) -> None:
+    def __init__(
+        self, graph: GraphSpec, scenes: SceneTimeline | None, values: StepInputs, plane: Array | None = None
+    ) -> None:
         self._scenes, self._values = scenes, values
         # Looked up once, because Python time is most of the overhead per frame.
         self._slots = {side: [(item.name, item.slot) for item in graph.inputs_of(f"memory_{side}")] for side in "ab"}
         self._mix_names = [item.name for item in graph.inputs_of("mix")]
         self._noises = [(item.name, item.shape[1]) for item in graph.inputs_of("noise")]
         self._pictures = PictureInputs(graph)
+        self._plane, self._is_marked = plane, False
 
     def write(self, step: StepRunner, seed: int, frame_index: int, clips: ClipPlayback | None) -> bool:
         """Write what the next frame needs.
@@ -60,6 +66,11 @@ class FrameInputs:
             self._pictures.write(move, step)
             for name in self._mix_names:
                 step.write(name, np.array([move.mix], np.float32))
+        # A picture that a clip's stage blends is marked there.
+        is_last = clips is None or not clips.is_playing
+        if self._plane is not None and is_last != self._is_marked:
+            step.write(PLANE, self._plane if is_last else np.zeros_like(self._plane))
+            self._is_marked = is_last
         for name, count in self._noises:
             step.write(name, normals(seed, FRAMES, frame_index, count)[np.newaxis])
         self._values.write(step)

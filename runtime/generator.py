@@ -16,7 +16,6 @@ from typing import Self, TypeVar
 import numpy as np
 
 from runtime.bundle.manifest import Manifest
-from runtime.bundle.reader import open_bundle
 from runtime.clips.endless import ClipReader, clip_reader
 from runtime.clips.playback import ClipPlayback
 from runtime.engines.cuda_frame import CudaFrame
@@ -25,10 +24,9 @@ from runtime.errors import EngineError
 from runtime.frame_inputs import FrameInputs
 from runtime.generator_inputs import FrameArray, GeneratorInputs
 from runtime.noise import check_seed
-from runtime.pixels.areas import with_areas
-from runtime.pixels.assemble import with_size
+from runtime.prepared_bundle import prepare_bundle
 from runtime.prompts.conditioner import Conditioner
-from runtime.prompts.text_encoder import TextEncoder, prepare_text_encoder
+from runtime.prompts.text_encoder import TextEncoder
 from runtime.step_runner import step_runner
 
 Result = TypeVar("Result")
@@ -87,10 +85,10 @@ class Generator(GeneratorInputs):
         self._frame_shape = next(item.shape[1:] for item in manifest.step.outputs if item.name == self._frame_name)
         self._is_closed = self._has_frame = False
         scenes = None if conditioner is None else self._scenes
-        self._frame_inputs = FrameInputs(manifest.step, scenes, self._step_inputs)
+        self._frame_inputs = FrameInputs(manifest.step, scenes, self._step_inputs, opened.plane)
         if clips is not None and opened.open_clip_stage is not None:
-            on_device = self._step.has_addresses
-            self._clips = ClipPlayback(opened.open_clip_stage, clips.small, clips.fps, is_on_device=on_device)
+            stage, on_device = opened.open_clip_stage, self._step.has_addresses
+            self._clips = ClipPlayback(stage, clips.small, clips.fps, is_on_device=on_device, marker=opened.marker)
         self._fallbacks: Iterator[OpenedEngine] = fallbacks or iter(())
         self.on_fall_back: Callable[[str], object] = lambda _: None
 
@@ -110,6 +108,7 @@ class Generator(GeneratorInputs):
         size: tuple[int, int] | None = None,
         fps: float | None = None,
         areas: str | Path | None = None,
+        mark: int | None = None,
     ) -> Self:
         """Check a bundle, choose an engine, and compile the bundle's graphs.
 
@@ -128,6 +127,8 @@ class Generator(GeneratorInputs):
             size: (width, height) of the frames in pixels, even; None for the bundle's own.
             fps: frames per second that are shown, by which clips keep their speed; None for the bundle's own.
             areas: folder of a bundle that says what may move in pictures without a mask (bundles/areas); None for none.
+            mark: payload that frames carry, [0, 2**48), from `runtime.marking.payload`; None for no mark. Unlike shows,
+                this API does not mark by default: if you publish the frames, choose a payload (docs/verify.md).
 
         Returns:
             The generator, to be closed by the caller; use `with`.
@@ -137,12 +138,7 @@ class Generator(GeneratorInputs):
             ValueError: a name or number is wrong.
         """
         seed = None if seed is None else check_seed(seed)
-        try:
-            bundle = with_areas(with_size(open_bundle(path, trust_engines=trust_engines), size, pixels), areas)
-            encoder = None if bundle.manifest.text is None else prepare_text_encoder(bundle.path, bundle.manifest)
-        except MemoryError as error:
-            raise EngineError(f"there is not enough memory to open {path}: end other programs") from error
-        frame_output(bundle.manifest.step, pixels)  # checked before any engine is loaded
+        bundle, encoder = prepare_bundle(path, pixels, size, areas=areas, mark=mark, trust_engines=trust_engines)
         engines = open_engines(bundle, engine, precision, pixels=pixels, threads=threads, cache_dir=cache_dir)
         return cls(
             bundle.manifest,
@@ -292,7 +288,7 @@ class Generator(GeneratorInputs):
             self._conditioner.replace(fallback.condition, fallback.open_spare)
         self._step = step
         if self._clips is not None and fallback.open_clip_stage is not None:
-            self._clips.replace(fallback.open_clip_stage, is_on_device=step.has_addresses)
+            self._clips.replace(fallback.open_clip_stage, fallback.marker, is_on_device=step.has_addresses)
         before = f"{self.engine} {self.precision}"
         self.engine, self.precision = fallback.choice.engine.name, fallback.choice.precision
         self.engine_reason = f"{self.engine} {self.precision} {taken_over(before, error, has_states=has_states)}"

@@ -84,6 +84,16 @@ def read_seconds(text: str) -> Fraction:
     return seconds
 
 
+def read_payload(text: str) -> int:
+    """Return the payload of a mark."""
+    from runtime.marking.payload import parse_payload  # only if it is given: --help needs no runtime
+
+    try:
+        return parse_payload(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def read_control(text: str) -> tuple[str, float]:
     """Return the name and the value of a control."""
     name, equals, value = text.partition("=")

@@ -15,6 +15,7 @@ from streaming.argument_values import (
     read_fps,
     read_hint,
     read_milliseconds,
+    read_payload,
     read_seconds,
     read_seed,
     read_share,
@@ -53,7 +54,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         preset, encoder, log (str), seed (int or None), every, seconds, fps, sound_delay (Fraction or None), size
         ((width, height) or None), cpu_share (float or None), dissolve (float), mirror, trust_engines, verbose (bool),
         control (list of (name, value)), hint (list of (x, y, dx, dy)), cue (list of Cue), map (list of ControlSource),
-        osc, osc_out (UdpAddress or None).
+        osc, osc_out (UdpAddress or None), no_mark (bool), mark_payload (int or None).
 
     Raises:
         ValueError: an argument is unknown or its value is bad; the message is one line.
@@ -197,6 +198,17 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="load the TensorRT engines in BUNDLE/engines, which are not checked (default: build them here)",
     )
+    add(
+        "--no-mark",
+        action="store_true",
+        help="leave out the invisible mark by which everframe verify knows generated frames; see marks below",
+    )
+    add(
+        "--mark-payload",
+        type=read_payload,
+        metavar="HEX",
+        help="what the mark carries, 12 hexadecimal digits (default: random for each show)",
+    )
     add("--precision", default="auto", metavar="P", help="number format of the engine (default: the fastest)")
     add(
         "--encoder",
@@ -224,6 +236,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--sign has a key of its own: leave it or --sign-key and --sign-certificates out")
     if options.image == "input" and options.input is None:
         parser.error("--image input needs a live input: add --input, e.g. --input webcam")
+    if options.no_mark and options.mark_payload is not None:
+        parser.error("--no-mark and --mark-payload exclude each other: leave one out")
     if options.bundle is not None and "://" in options.bundle:
         parser.error(f"BUNDLE is a folder; an address is a sink and needs --to: write --to {options.bundle}")
     for cue in options.cue:

@@ -106,13 +106,19 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
     status = StatusLine(sys.stderr, clock, as_json=options.log == "json")
     from streaming.control.controller import ShowController
     from streaming.instrument.instrument import Instrument
+    from streaming.show.mark import show_mark, to_invitation, to_text
 
+    mark = show_mark(no_mark=options.no_mark, payload=options.mark_payload)
+    show.mark = to_text(mark)
     controller, preset = ShowController(), "" if options.preset == "none" else options.preset
     instrument = Instrument(options, controller, show.latest)
     encoding = {kind.cls for kind in KINDS if kind.encodes}
     needs_encoder = any(type(sink).__name__ in encoding for sink in sinks)
     encoder = choose(options.encoder, width, height, fps) if needs_encoder else ""
-    record = ShowRecord(options, manifests, read_others(options, manifest), (width, height), fps, status.say)
+    others = read_others(options, manifest)
+    record = ShowRecord(
+        options, manifests, others, (width, height), fps, status.say, payload=mark, has_no_mark=mark is None
+    )
     controller.on_prompt.append(record.prompt)
     sound = make_sound(options, fps)
     stream_format = StreamFormat(
@@ -134,7 +140,7 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
         from streaming.show.player import Player  # while the sinks start on their threads
 
         levels = None if sound is None else sound.levels
-        with Player(options, bundle, controller, status.say, sound) as player, instrument.playing(levels):
+        with Player(options, bundle, controller, status.say, sound, mark) as player, instrument.playing(levels):
             frames = player.frames(pacer, clock)
             if sound is not None:
                 sound.wait_ready()
@@ -152,6 +158,7 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
             if options.verbose:
                 status.say(player.generator.engine_reason)
             status.say(f"on air: {', '.join(sink.name for sink in sinks)}. Ctrl-C ends the show.")
+            status.say(to_invitation(mark))
             if sound is not None:
                 status.say(f"sound: {sound.name}")
             if encoder:
@@ -177,7 +184,9 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
     for name in hung:
         status.say(f"sink {name} did not close in time and was abandoned")
     first_s = None if show.first_frame_s is None else show.first_frame_s - process_start_s()
-    about = to_summary(stats, reason=end.value, engine=show.engine, first_frame_s=first_s, link_ms=show.link_ms)
+    about = to_summary(
+        stats, reason=end.value, engine=show.engine, first_frame_s=first_s, link_ms=show.link_ms, mark=show.mark
+    )
     status.say(about)
     return _to_status(end, stats.sinks, stats.frames) or (0 if record.is_complete else _INCOMPLETE)
 

@@ -109,6 +109,17 @@ played like an instrument:
   what is on air. --midi with --midi-map plays it with a MIDI controller; see
   examples/midi-map.toml. docs/control.md has all addresses and keys.
 
+marks:
+  Every frame carries a mark that is not seen: 48 bits that are the same for the
+  whole show, in the brightness of all pixels. `everframe verify FILE` reads it,
+  also after encoding, scaling and cropping, and so tells that the video was
+  made by a generator. Article 50 of the EU AI Act asks for such a marking. The
+  bits are random, or those of --mark-payload, and are shown at the beginning
+  and at the end of the show. With --no-mark frames carry none: nobody can find
+  out from them that they are generated, and whoever publishes them has to say
+  so in another way. A mark takes less than a millisecond of each core's time
+  for a frame of 1280 x 720 (OpenVINO).
+
 frame rate:
   Frame k is due k / fps seconds after the first, and one interval later once
   frames are made ahead (--adapt). A frame is late if it is

@@ -16,7 +16,8 @@ ALLOWED = {
     "export": {"training", "runtime"},
     "provenance": {"runtime"},
     "streaming": {"runtime", "provenance"},
-    "benchmarks": {"runtime", "provenance", "streaming", "training", "export"},
+    "verify": {"runtime", "provenance"},
+    "benchmarks": {"runtime", "provenance", "streaming", "training", "export", "verify"},
 }
 # A heavy or optional package is imported inside the one file that needs it, never by the rest of its folder.
 ONLY_IN = {

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 
 from runtime.bundle.graph_checks import parse_graph
@@ -42,6 +44,7 @@ class Bundle:
         work: tensors of the condition graph at its work size, once `with_size` has given the bundle a frame size.
         build_half: returns the step graph with half the detail, likewise.
         areas: another bundle, which says what may move in pictures without a mask; None for none.
+        plane: of the mark that frames carry (`runtime.marking`), float32 of a frame's shape; None for no mark.
     """
 
     path: Path
@@ -54,6 +57,7 @@ class Bundle:
     work: GraphSpec | None = None
     build_half: Callable[[], onnx.ModelProto] | None = None
     areas: Bundle | None = None
+    plane: npt.NDArray[np.float32] | None = None
 
 
 def open_bundle(path: str | Path, *, trust_engines: bool = False) -> Bundle:

@@ -19,6 +19,8 @@ from runtime.clips.playhead import Moment, Playhead
 from runtime.clips.stage import PREFIX
 from runtime.engines.engine import Session
 from runtime.errors import EngineError
+from runtime.marking.frame_marker import FrameMarker
+from runtime.marking.plane import PLANE
 from runtime.noise import JUMPS, normals
 from runtime.scenes.cross_fade import SceneMix
 from runtime.step_runner import HasDeviceAddress
@@ -44,12 +46,21 @@ class ClipPlayback:
         small: (width, height) in which the clips' frames were compared.
         fps: frames per second of the show.
         is_on_device: whether every frame is made by the stage, so that it lies on the device.
+        marker: marks frames that the stage does not make, and has the mark that the stage adds to the others; None for
+            no mark.
     """
 
     def __init__(
-        self, open_stage: Callable[[], Session], small: tuple[int, int], fps: float, *, is_on_device: bool = False
+        self,
+        open_stage: Callable[[], Session],
+        small: tuple[int, int],
+        fps: float,
+        *,
+        is_on_device: bool = False,
+        marker: FrameMarker | None = None,
     ) -> None:
         self._open_stage, self._fps, self._is_on_device = open_stage, fps, is_on_device
+        self._marker, self._is_marked = marker, False
         self._stage: Session | None = None
         self._opening = threading.Lock()
         self._still = np.zeros((1, MOVES, small[1] // REDUCTION, small[0] // REDUCTION), np.float32)
@@ -68,18 +79,22 @@ class ClipPlayback:
         with self._opening:
             self._stage = self._stage or self._open_stage()
 
-    def replace(self, open_stage: Callable[[], Session], *, is_on_device: bool) -> None:
+    def replace(
+        self, open_stage: Callable[[], Session], marker: FrameMarker | None = None, *, is_on_device: bool
+    ) -> None:
         """Go on with another engine; arguments as of the constructor."""
         with self._opening:
             self._open_stage, self._is_on_device = open_stage, is_on_device
             with suppress(EngineError):  # freeing a failed engine may fail too
                 self.close()
-            self._stage = None
+            self._stage, self._marker, self._is_marked = None, marker, False
 
     def close(self) -> None:
         """Free the engine's memory."""
         if self._stage is not None:
             self._stage.close()
+        if self._marker is not None:
+            self._marker.close()
 
     def advance(self, move: SceneMix, seed: int, frame_index: int, speed: float, variety: float) -> SceneMix | None:
         """Go on by one frame.
@@ -149,7 +164,7 @@ class ClipPlayback:
         assert first is not None, "a cross-fade without the side a"
         assert second is not None, "a cross-fade without the side b"
         self._still[0, MOVES - 1] = 1 - self._mix
-        return self._blend(first, second, self._still)
+        return self._blend(first, second, self._still, is_last=True)
 
     def _weight(self, side: str) -> float:
         return self._mix if side == "b" else 1 - self._mix
@@ -159,13 +174,13 @@ class ClipPlayback:
         frames, shown = clip.clip.frames, clip.shown(self._moments[side])
         made: Frame
         if shown.moves is not None:
-            made = self._blend(frames[shown.first], frames[shown.second], shown.moves)
+            made = self._blend(frames[shown.first], frames[shown.second], shown.moves, is_last=is_last)
         elif is_last and self._is_on_device:
             self._still[0, MOVES - 1] = 1
-            made = self._blend(frames[shown.first], frames[shown.first], self._still)
+            made = self._blend(frames[shown.first], frames[shown.first], self._still, is_last=True)
         else:
             whole: Frame = frames[shown.first]
-            return whole
+            return whole if self._marker is None or not is_last else self._marker(whole)
         if is_last or side == "b":
             return made
         if self._scratch is None:  # the stage's memory is needed for the other side
@@ -174,9 +189,12 @@ class ClipPlayback:
         np.copyto(kept, made)
         return kept
 
-    def _blend(self, first: Frame, second: Frame, moves: npt.NDArray[np.float32]) -> Frame:
+    def _blend(self, first: Frame, second: Frame, moves: npt.NDArray[np.float32], *, is_last: bool) -> Frame:
         self.open()
         assert self._stage is not None
+        if self._marker is not None and is_last != self._is_marked:  # of what is blended again, the last run marks
+            self._stage.write(PLANE, self._marker.plane if is_last else np.zeros_like(self._marker.plane))
+            self._is_marked = is_last
         self._stage.write(f"{PREFIX}first", first[np.newaxis])
         self._stage.write(f"{PREFIX}second", second[np.newaxis])
         self._stage.write(f"{PREFIX}moves", moves)

@@ -21,6 +21,9 @@ from runtime.engines.cache import default_cache_dir
 from runtime.engines.engine import Program, Session
 from runtime.engines.table import count_cores, open_engine
 from runtime.generator import Generator
+from runtime.marking.frame_marker import EngineSettings, FrameMarker
+from runtime.marking.graph import with_mark
+from runtime.marking.plane import PLANE, make_plane, plane_input
 from runtime.pixels.assemble import check_size
 from runtime.pixels.video_frames import KeptFrame, resized, to_pixels, to_small, to_video
 from runtime.prompts.images import load_image
@@ -50,6 +53,7 @@ class Composite:
         pixels: format of the frames, "rgb" or "i420".
         threads: CPU threads per frame; None for all cores.
         cache_dir: folder for compiled graphs; None for the default.
+        mark: payload that frames carry (`runtime.marking`); None for no mark.
 
     Attributes:
         is_mirrored: whether the live input is mirrored.
@@ -58,7 +62,7 @@ class Composite:
 
     Raises:
         EngineError: the matte's engine refused the graph.
-        ValueError: the bundle has no live input or makes no RGB frames, or the size is not allowed.
+        ValueError: the bundle has no live input or makes no RGB frames, or the size or the payload is not allowed.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Composite:
         pixels: str = "i420",
         threads: int | None = None,
         cache_dir: str | Path | None = None,
+        mark: int | None = None,
     ) -> None:
         check_size((width, height))
         if not matte.has_live_input or matte.pixels != "rgb":
@@ -80,7 +85,11 @@ class Composite:
         self.width, self.height, self.pixels, self._matte = width, height, pixels, matte
         self._matte_size = matte.width, matte.height
         folder = Path(cache_dir) if cache_dir is not None else default_cache_dir()
-        self._open_stage = self._stage_opener(matte.engine, threads or count_cores(), folder)
+        settings = EngineSettings(open_engine(matte.engine), threads or count_cores(), folder)
+        frame = composite_outputs(width, height, pixels, self._matte_size)[0]
+        self._plane = None if mark is None else make_plane(mark, frame)
+        self._marker = None if self._plane is None else FrameMarker(self._plane, frame, settings, self._tell)
+        self._open_stage = self._stage_opener(settings)
         self._stages = {False: self._open_stage(False)}  # by whether it is lit; the lit one is opened when it is needed
         self._is_lit = False
         self._light = Light(width, height, pixels, self._matte_size)
@@ -107,12 +116,13 @@ class Composite:
         engine: str = "auto",
         threads: int | None = None,
         cache_dir: str | Path | None = None,
+        mark: int | None = None,
     ) -> Self:
         """Open a matte bundle, and the compositing stage in the same engine.
 
         Args:
             bundle: folder of the matte bundle.
-            width, height, pixels, threads, cache_dir: as in the constructor.
+            width, height, pixels, threads, cache_dir, mark: as in the constructor.
             engine: as in `Generator.open`.
 
         Returns:
@@ -126,7 +136,7 @@ class Composite:
             bundle, engine=engine, precision="fp32", pixels="rgb", threads=threads, cache_dir=cache_dir
         )
         try:
-            return cls(matte, width, height, pixels=pixels, threads=threads, cache_dir=cache_dir)
+            return cls(matte, width, height, pixels=pixels, threads=threads, cache_dir=cache_dir, mark=mark)
         except BaseException:
             matte.close()
             raise
@@ -272,7 +282,7 @@ class Composite:
         return show if instead is None else instead
 
     def over(self, show: FrameArray) -> FrameArray:
-        """Return a frame with the person over it; without a person what is behind.
+        """Return a frame with the person over it, and with the mark; without a person what is behind.
 
         Args:
             show: uint8 frame of the composite's size and pixels; not shown if something else is behind the person.
@@ -286,7 +296,7 @@ class Composite:
         self.update()
         behind = self.background(show)
         if self._person is None:
-            return behind
+            return self.marked(behind)
         stage, values = self._stages[self._is_lit], self._controls.copy()
         if self._is_new("edge", edge := edge_of(values)):
             stage.write(f"{PREFIX}control", np.array([edge], np.float32))
@@ -298,10 +308,16 @@ class Composite:
         frame: FrameArray = stage.read(f"{PREFIX}frame")[0]
         return frame
 
+    def marked(self, frame: FrameArray) -> FrameArray:
+        """Return a frame that `over` has not made with the mark; valid until the next call. Without a mark, itself."""
+        return frame if self._marker is None else self._marker(frame)
+
     def close(self) -> None:
         """Free the engines' memory."""
         for stage in self._stages.values():
             stage.close()
+        if self._marker is not None:
+            self._marker.close()
         self._matte.close()
 
     def __enter__(self) -> Self:
@@ -333,14 +349,23 @@ class Composite:
             person = moved(person, to, self.width, self.height)
         return _LiveFrame(person, small, to, is_lit), blurred
 
-    def _stage_opener(self, engine_name: str, threads: int, folder: Path | None) -> Callable[[bool], Session]:
+    def _tell(self, sentence: str) -> None:
+        self.on_fall_back(sentence)
+
+    def _stage_opener(self, settings: EngineSettings) -> Callable[[bool], Session]:
         spec = (self.width, self.height, self.pixels, self._matte_size)
-        engine, states = open_engine(engine_name), ((f"{PREFIX}before", f"{PREFIX}after"),)
+        states, plane = ((f"{PREFIX}before", f"{PREFIX}after"),), self._plane
 
         def open_stage(is_lit: bool) -> Session:
-            graph = build_composite_stage(*spec, is_lit=is_lit).SerializeToString()
-            inputs = composite_inputs(*spec, is_lit=is_lit)
-            return engine.open(Program(graph, inputs, composite_outputs(*spec), states), "fp32", threads, folder)
+            model, inputs = build_composite_stage(*spec, is_lit=is_lit), composite_inputs(*spec, is_lit=is_lit)
+            outputs = composite_outputs(*spec)
+            if plane is not None:
+                model, inputs = with_mark(model, outputs[0]), (*inputs, plane_input(outputs[0]))
+            program = Program(model.SerializeToString(), inputs, outputs, states)
+            stage = settings.engine.open(program, "fp32", settings.threads, settings.folder)
+            if plane is not None:
+                stage.write(PLANE, plane)
+            return stage
 
         return open_stage
 

@@ -18,9 +18,12 @@ from runtime.bundle.tensors import GraphSpec
 from runtime.clips.alignment import REDUCTION
 from runtime.clips.stage import build_clip_stage, clip_inputs, clip_output
 from runtime.engines.cache import default_cache_dir
-from runtime.engines.engine import Engine, NullSession, Program, Session
+from runtime.engines.engine import Array, Engine, NullSession, Program, Session
 from runtime.engines.table import EngineChoice, choose_engine, count_cores, failed_pairs
 from runtime.errors import EngineError
+from runtime.marking.frame_marker import EngineSettings, FrameMarker
+from runtime.marking.graph import with_mark
+from runtime.marking.plane import plane_input
 from runtime.pixels.areas import AreaSession
 from runtime.pixels.assemble import compared_size
 from runtime.pixels.scene_session import SceneSession
@@ -42,6 +45,8 @@ class OpenedEngine:
         open_half: opens a session of the step graph with half the detail; None if there is none, or if the engine is on
             a GPU, which needs minutes to compile and has time to spare.
         open_clip_stage: opens a session of the stage that makes frames of clips; None if the bundle cannot play them.
+        plane: of the mark, for the step graph and the clip stage, float32 of a frame's shape; None for no mark.
+        marker: marks frames of clips that no stage makes; None for no mark.
     """
 
     choice: EngineChoice
@@ -51,6 +56,8 @@ class OpenedEngine:
     open_spare: Callable[[], Session] | None = None
     open_half: Callable[[], Session] | None = None
     open_clip_stage: Callable[[], Session] | None = None
+    plane: Array | None = None
+    marker: FrameMarker | None = None
 
 
 def open_engines(
@@ -100,6 +107,8 @@ def open_engines(
             partial(_open_clip_stage, bundle, choice.engine, pixels=pixels, threads=threads, cache_dir=cache_dir)
             if compared_size(bundle) is not None
             else None,
+            bundle.plane,
+            _marker(bundle, choice.engine, pixels=pixels, threads=threads, cache_dir=cache_dir),
         )
         reasons.clear()
     raise EngineError("; ".join(reasons) if reasons else "no other engine was named to go on with")
@@ -228,10 +237,25 @@ def _open_clip_stage(
     precision = "fp32" if "fp32" in engine.precisions() else engine.precisions()[0]
     moves = compared[0] // REDUCTION, compared[1] // REDUCTION
     with _memory_errors(engine):
-        graph = build_clip_stage(frame.width, frame.height, pixels, moves, REDUCTION).SerializeToString()
-        inputs = clip_inputs(frame.width, frame.height, pixels, moves)
-        program = Program(graph, inputs, (clip_output(frame.width, frame.height, pixels),))
+        model = build_clip_stage(frame.width, frame.height, pixels, moves, REDUCTION)
+        inputs, output = (
+            clip_inputs(frame.width, frame.height, pixels, moves),
+            clip_output(frame.width, frame.height, pixels),
+        )
+        if bundle.plane is not None:
+            model, inputs = with_mark(model, output), (*inputs, plane_input(output))
+        program = Program(model.SerializeToString(), inputs, (output,))
         return engine.open(program, precision, _threads(threads), _folder(cache_dir))
+
+
+def _marker(
+    bundle: Bundle, engine: Engine, *, pixels: str, threads: int | None, cache_dir: str | Path | None
+) -> FrameMarker | None:
+    """Return what marks frames that no stage makes; it compiles its graph when it gets the first one."""
+    if bundle.plane is None:
+        return None
+    frame = next(item for item in bundle.manifest.step.outputs_of("frame") if item.pixels == pixels)
+    return FrameMarker(bundle.plane, frame, EngineSettings(engine, _threads(threads), _folder(cache_dir)))
 
 
 def frame_output(step: GraphSpec, pixels: str) -> str:

@@ -99,7 +99,8 @@ class AwayFrames:
         """
         frame = self._frame(show)
         if frame is None:
-            return self._composite.background(show) if shown is None else shown
+            return self._composite.marked(self._composite.background(show)) if shown is None else shown
+        frame = self._composite.marked(frame)
         return frame if shown is None else _mixed(shown, frame, self._level)
 
     def _frame(self, show: Picture) -> Picture | None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from runtime import BundleError, EngineError, Generator
 from runtime.chain import Chain, FrameSource
 from runtime.engines.table import count_cores
+from runtime.marking.frame_marker import FrameMarker
 from runtime.prompts.hints import Hints, Vector, to_hints
 from runtime.prompts.images import load_image
 from streaming.control.controller import ShowController
@@ -41,6 +42,7 @@ class Player:
         controller: controls the generator from now on, and is closed with it.
         say: called with one line for each event.
         sound: of the show; None for silence. It begins with the first frame.
+        mark: payload that all frames carry; None for no mark.
 
     Attributes:
         generator: makes the frames now.
@@ -56,9 +58,10 @@ class Player:
         controller: ShowController,
         say: Callable[[str], None],
         sound: Sound | None = None,
+        mark: int | None = None,
     ) -> None:
         self._options, self._bundle, self._controller, self._say = options, bundle, controller, say
-        self._sound = sound
+        self._sound, self._mark = sound, mark
         if sound is not None:
             controller.others.append(sound)
         self._fallback: FallbackFrames | None = None
@@ -96,7 +99,10 @@ class Player:
         generator, self._pacer = self.generator, pacer
         if self._options.fallback is None:
             return self._play(pacer)
-        picture = load_fallback(self._options.fallback, generator.width, generator.height, self._options.pixels)
+        size = (generator.width, generator.height)
+        picture = load_fallback(self._options.fallback, *size, self._options.pixels)
+        if self._mark is not None:
+            picture = FrameMarker.of_payload(self._mark, *size, self._options.pixels)(picture)
 
         def reopen() -> Iterator[Picture]:
             self._reopen()
@@ -175,7 +181,7 @@ class Player:
             raise ValueError("--matte cuts a person out of a live input: add --input webcam, a file or an address")
         from streaming.show.presenter import Presenter
 
-        self._presenter = Presenter(options, self.generator, self._controller, self._threads(), self._say)
+        self._presenter = Presenter(options, self.generator, self._controller, self._threads(), self._say, self._mark)
 
     def _open_input(self) -> None:
         generator, options = self.generator, self._options
@@ -243,6 +249,7 @@ class Player:
             "threads": self._threads(),
             "fps": None if options.fps is None else float(options.fps),
             "areas": find_areas(options.areas),
+            "mark": self._mark if options.matte is None else None,  # else the presenter marks what is shown
         }
         generator: FrameSource
         if options.then:

@@ -37,6 +37,7 @@ class Presenter:
         controller: of the show; gets the person's controls.
         threads: CPU threads per frame; None for all cores.
         say: called with one line for each event.
+        mark: payload that all frames carry; None for no mark.
 
     Attributes:
         composite: puts the person over frames.
@@ -52,6 +53,7 @@ class Presenter:
         controller: ShowController,
         threads: int | None,
         say: Callable[[str], None],
+        mark: int | None = None,
     ) -> None:
         self._controller, self._say = controller, say
         self._presence = Presence()
@@ -66,7 +68,7 @@ class Presenter:
         self._is_closed = False
         size, engine = (generator.width, generator.height), options.engine
         bundle = find_shipped(Path(options.matte))
-        self.composite = Composite.open(bundle, *size, pixels=options.pixels, engine=engine, threads=threads)
+        self.composite = Composite.open(bundle, *size, pixels=options.pixels, engine=engine, threads=threads, mark=mark)
         try:
             self.composite.is_mirrored = options.mirror
             self.composite.on_fall_back = say
@@ -192,7 +194,7 @@ class Presenter:
     def _over(self, show: Picture) -> Picture:
         if not self._is_broken and (frame := self._try(lambda: self.composite.over(show))) is not None:
             return frame
-        return self.composite.background(show)
+        return self.composite.marked(self.composite.background(show))
 
     def _try(self, act: Callable[[], Picture | None]) -> Picture | None:
         """Do something with the matte's engine; if that fails, there is no person from now on."""

@@ -42,6 +42,7 @@ class Show:
         self.first_frame_s: float | None = None
         self.engine = "starting"
         self.link_ms: Mapping[str, float] = {}
+        self.mark = "none"  # what frames carry, as text
         self._fan_out = fan_out
         self._pacer = pacer
         self._clock = clock
@@ -50,7 +51,12 @@ class Show:
         self._delivery: Delivery | None = None  # while frames are made ahead
         self._times = FrameTimes(pacer.fps)
         self._recent_s: deque[float] = deque(maxlen=_RECENT)
-        self._latest: Mapping[str, Any] = {"engine": self.engine, "links": [], **self.stats().to_json()}
+        self._latest: Mapping[str, Any] = {
+            "engine": self.engine,
+            "links": [],
+            "mark": self.mark,
+            **self.stats().to_json(),
+        }
 
     def latest(self) -> Mapping[str, Any]:
         """Return the statistics, at most a quarter of a second old, ready for JSON; callable from any thread.
@@ -119,7 +125,8 @@ class Show:
                 refresh_s = now_s + _REFRESH_S
                 stats = self.stats()
                 times, num_reported = self._times.last(self._times.num - num_reported), self._times.num
-                self._latest = {"engine": self.engine, "links": self._links(), **stats.to_json(), "times_ms": times}
+                about = {"engine": self.engine, "links": self._links(), "mark": self.mark}
+                self._latest = {**about, **stats.to_json(), "times_ms": times}
                 if on_refresh is not None:
                     on_refresh(stats)
             if num_slots is not None and slot + 1 >= num_slots:

@@ -113,6 +113,7 @@ def to_summary(
     engine: str,
     first_frame_s: float | None,
     link_ms: Mapping[str, float] | None = None,
+    mark: str = "",
 ) -> str:
     """Write the summary of a show.
 
@@ -122,6 +123,7 @@ def to_summary(
         engine: name and precision.
         first_frame_s: seconds from the start of the process to the first frame, or None if there was none.
         link_ms: name of each bundle of a chain -> the median milliseconds of its last frames; None without a chain.
+        mark: what the frames carried; "" leaves the line out.
 
     Returns:
         A few lines of text, without a line break at the end.
@@ -141,6 +143,8 @@ def to_summary(
     if link_ms:
         parts = "  ".join(f"{name} {ms:.2f}" for name, ms in link_ms.items())
         head.insert(2, ("chain", f"{parts} ms a frame, the medians of the last frames"))
+    if mark:
+        head.append(("mark", mark))
     rows = [("sink", "written", "dropped", "errors", "")]
     for sink in stats.sinks:
         numbers = (str(sink.written), str(sink.dropped), str(sink.errors))

@@ -1,0 +1,1 @@
+"""The mark: a payload that is hidden in the brightness of every frame."""

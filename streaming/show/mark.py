@@ -1,0 +1,24 @@
+"""The mark of a show: which payload its frames carry, and how that is told."""
+
+from __future__ import annotations
+
+from runtime.marking.payload import format_payload, new_payload
+
+
+def show_mark(*, no_mark: bool, payload: int | None) -> int | None:
+    """Return the payload of a show: the given one, else a random one; None with `no_mark`."""
+    if no_mark:
+        return None
+    return new_payload() if payload is None else payload
+
+
+def to_text(mark: int | None) -> str:
+    """Return a payload as the summary and the page's API show it: 12 hexadecimal digits, or "none"."""
+    return "none" if mark is None else format_payload(mark)
+
+
+def to_invitation(mark: int | None) -> str:
+    """Return the line of the show's beginning."""
+    if mark is None:
+        return "mark: none (--no-mark): nobody can tell from the frames that they are generated"
+    return f"mark: {format_payload(mark)}, in every frame; everframe verify reads it from recordings and streams"
