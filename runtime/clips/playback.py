@@ -117,7 +117,10 @@ class ClipPlayback:
             return None
         scene = move.scene if move.side in pictures else None
         mix = move.mix if len(pictures) == 2 else float(pictures[0] == "b")
-        return replace(move, mix=mix, side=move.side if scene is not None else "", scene=scene)
+        is_over_clip = mix != move.mix
+        return replace(
+            move, mix=mix, side=move.side if scene is not None else "", scene=scene, is_over_clip=is_over_clip
+        )
 
     @property
     def is_playing(self) -> bool:

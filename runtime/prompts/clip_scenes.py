@@ -50,14 +50,24 @@ def check_clip(clip: Picture) -> None:
 
 
 def clip_scene(
-    clip: Picture, reader: ClipReader | None, playback: ClipPlayback | None, fit: str, check: Callable[[], None]
+    clip: Picture,
+    reader: ClipReader | None,
+    playback: ClipPlayback | None,
+    fit: str,
+    check: Callable[[], None],
+    *,
+    is_playing: bool,
 ) -> Scene:
-    """Read a clip and find its jumps; arguments and errors as of `ClipReader.read`.
+    """Read a clip and find its jumps; other arguments and errors as of `ClipReader.read`.
 
     The stage that plays clips is opened as well, because that would delay a frame.
+
+    Args:
+        is_playing: whether frames are being made, for which all cores but one are left.
     """
     assert reader is not None, "a clip for a generator that plays none"
     if playback is not None:
         with suppress(EngineError):  # the first frame that needs it tries again, and another engine after that
             playback.open()
-    return Scene(MappingProxyType({}), None, clip=reader.read(clip, fit, check))
+    found = reader.read(clip, fit, check, threads=1 if is_playing else 0)
+    return Scene(MappingProxyType({}), None, clip=found)

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from runtime import EngineError, Generator
-from runtime.clips.endless import ClipReader, describe_by_colour
+from runtime.clips import step_flows
+from runtime.clips.clip_frames import read_clip
+from runtime.clips.endless import ClipReader, describe_by_colour, make_endless
 from runtime.clips.playhead import Moment
 from tests import moving, tiny
 from tests.runtime.clips.clip_of_waves import waves, write
@@ -124,6 +126,31 @@ def test_slow_motion_shows_what_lies_between(tmp_path: Path) -> None:
     assert np.all(shown.moves[0, 4] == 0.5)
     assert clip.shown(Moment(5.0)).moves is None, "whole frames are shown as they are"
     assert clip.clip.small.size == 0, "what was compared is not kept"
+
+
+def test_the_flow_is_found_in_the_background_or_when_it_is_needed(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is shown does not depend on which of them was first."""
+    asked, aligned = [], step_flows.align
+    monkeypatch.setattr(step_flows, "align", lambda *pair: (asked.append(1), aligned(*pair))[1])
+    clip = make_endless(read_clip(FRAMES, SIZE, (64, 32), fps=30.0))
+    assert not asked
+    found = clip.shown(Moment(4.5)).moves
+    assert len(asked) == 1
+    clip.find_steps()
+    assert len(asked) == len(FRAMES) - 1, "each once"
+    assert np.array_equal(found, clip.shown(Moment(4.5)).moves)
+    assert len(clip.steps) == len(clip.steps[:]) == len(FRAMES) - 1
+    other = make_endless(read_clip(FRAMES, SIZE, (64, 32), fps=30.0))
+    other.find_steps()
+    assert np.array_equal(found, other.shown(Moment(4.5)).moves)
+    asked.clear()
+    with Generator.open(bundle, engine="onnxruntime", size=SIZE) as generator:
+        generator.condition(clip=FRAMES)
+        assert generator._conditioner is not None
+        generator._conditioner._aligning.submit(lambda: None).result(WAIT_S)
+        assert len(asked) == len(FRAMES) - 1, "in the background, as soon as the clip has been read"
 
 
 def test_closing_gives_up_a_clip_that_is_being_prepared(bundle: Path) -> None:
