@@ -36,12 +36,14 @@ class ClipFrames:
     Args:
         frames: uint8 (N, H, W, 3) RGB or (N, H * 3 / 2, W) I420, read-only.
         small: uint8 (N, h, w, 3) RGB, the same frames as small as they are compared; empty once they have been.
+        grey: uint8 (N, h, w), the mean of the small ones' channels; the like.
         fps: frames per second of the clip, at most those of the show.
         notes: what was done to the clip, for people, e.g. "its first 6.5 s are used".
     """
 
     frames: npt.NDArray[np.uint8]
     small: npt.NDArray[np.uint8]
+    grey: npt.NDArray[np.uint8]
     fps: float
     notes: tuple[str, ...] = ()
 
@@ -117,10 +119,13 @@ def check_readable(path: str | Path) -> None:
 
 def to_grey(small: Rgb) -> Grey:
     """Return the mean of the channels, rounded down: uint8 (N, h, w, 3) -> (N, h, w)."""
-    total = small[..., 0].astype(np.uint16)
-    total += small[..., 1]
-    total += small[..., 2]
-    return (total // 3).astype(np.uint8)
+    grey = np.empty(small.shape[:3], np.uint8)
+    for frame, into in zip(small, grey, strict=True):  # one by one, in the processor's cache
+        total = frame[..., 0].astype(np.uint16)
+        total += frame[..., 1]
+        total += frame[..., 2]
+        np.floor_divide(total, 3, out=into, casting="unsafe")
+    return grey
 
 
 def _name(clip: Clip) -> str:
@@ -166,9 +171,9 @@ def _longest_take(name: str, frames: Rgb, small: Rgb, rate: float, notes: list[s
     if _largest_change(grey[first:last]) < _STILL_LEVELS:
         what = f"the first {len(small) / rate:.1f} s of {name}" if is_trimmed else name
         raise ValueError(f"nothing moves in {what}: give one of its frames as an image")
-    frames, small = frames[first:last], small[first:last]
-    frames.flags.writeable = small.flags.writeable = False
-    return ClipFrames(frames, small, rate, tuple(notes))
+    frames, small, grey = frames[first:last], small[first:last], grey[first:last]
+    frames.flags.writeable = small.flags.writeable = grey.flags.writeable = False
+    return ClipFrames(frames, small, grey, rate, tuple(notes))
 
 
 def _largest_change(grey: npt.NDArray[np.uint8]) -> float:

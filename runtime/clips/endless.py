@@ -14,14 +14,15 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from runtime.bundle.manifest import Manifest
 from runtime.bundle.reader import Bundle
 from runtime.clips.alignment import Alignment, between, dissolve, is_available
-from runtime.clips.clip_frames import ClipFrames, read_clip, to_grey
+from runtime.clips.clip_frames import ClipFrames, read_clip
 from runtime.clips.clip_source import Clip
 from runtime.clips.jumps import Jump, distances, find_dissolve, find_jumps
 from runtime.clips.playhead import Moment
 from runtime.clips.step_flows import StepFlows
-from runtime.pixels.assemble import compared_size
+from runtime.pixels.assemble import compared_size, frame_size, nearest_shape
 
 Floats = npt.NDArray[np.float32]
 Describe = Callable[[npt.NDArray[np.uint8]], Floats]
@@ -135,6 +136,19 @@ def clip_reader(bundle: Bundle, pixels: str, fps: float | None = None) -> ClipRe
     return ClipReader((frame.width, frame.height), small, float(fps or frame.fps), pixels, describe_by_colour)
 
 
+def early_reader(manifest: Manifest, size: tuple[int, int] | None, pixels: str, fps: float | None) -> ClipReader | None:
+    """Return what `clip_reader` will return once the bundle has been opened; arguments as of `Generator.open`.
+
+    Raises:
+        ValueError: the size is not allowed.
+    """
+    width, height = frame_size(manifest, size)
+    if not manifest.shapes or (image := nearest_shape(manifest, width / height).condition.only_input("image")) is None:
+        return None
+    small = image.shape[2], image.shape[1]
+    return ClipReader((width, height), small, float(fps or manifest.frame.fps), pixels, describe_by_colour)
+
+
 def describe_by_colour(small: npt.NDArray[np.uint8]) -> Floats:
     """Return the mean colours of squares of `_CELLS` / 4 pixels: uint8 (N, h, w, 3) -> float32 (N, D)."""
     side = _CELLS // 4
@@ -162,5 +176,5 @@ def make_endless(
     distance = distances(description)
     check()
     jumps = find_jumps(distance, clip.fps)
-    kept = replace(clip, small=clip.small[:0].copy())
-    return EndlessClip(kept, jumps or (find_dissolve(distance, clip.fps),), bool(jumps), StepFlows(to_grey(clip.small)))
+    kept = replace(clip, small=clip.small[:0].copy(), grey=clip.grey[:0].copy())
+    return EndlessClip(kept, jumps or (find_dissolve(distance, clip.fps),), bool(jumps), StepFlows(clip.grey))

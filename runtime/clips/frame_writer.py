@@ -11,6 +11,8 @@ from runtime.pixels.video_frames import to_video
 from runtime.prompts.images import load_image
 
 Array = npt.NDArray[np.uint8]
+_UNKNOWN = 2  # colours that a video does not name (ITU-T H.273)
+_HD_ROWS = 720  # from which on a video that does not say so has the colours of BT.709
 _MOST = 4  # times the frame's pixels that are made before cropping; beyond that Pillow crops first
 
 
@@ -50,7 +52,7 @@ class FrameWriter:
             frame: written; uint8 of `shape`, contiguous.
             small: written; uint8 (h, w, 3) RGB.
         """
-        from av.video.reformatter import Interpolation
+        from av.video.reformatter import Colorspace, Interpolation
 
         whole, left, top = self._fitted(picture)
         for source, target in zip(self._planes(whole), self._parts(frame), strict=True):
@@ -61,7 +63,10 @@ class FrameWriter:
             for plane, part in zip(self._planes(self._cropped), self._parts(frame), strict=True):
                 plane[: part.shape[0], : part.shape[1]] = part
             whole = self._cropped
-        small[:] = self._reducer.reformat(whole, *self._small, "rgb24", interpolation=Interpolation.AREA).to_ndarray()
+        how: dict[str, Any] = {"interpolation": Interpolation.AREA}
+        if self._kind != "rgb24":
+            how["src_colorspace"] = Colorspace.ITU709
+        small[:] = self._reducer.reformat(whole, *self._small, "rgb24", **how).to_ndarray()
 
     def _fitted(self, picture: Any) -> tuple[Any, int, int]:
         """Return a frame of the right format that is at least as large as wanted, and where to crop it."""
@@ -74,9 +79,11 @@ class FrameWriter:
         scale = max(width / source.width, height / source.height)
         across, down = max(width, round(source.width * scale)), max(height, round(source.height * scale))
         how = Interpolation.AREA if scale < 1 else Interpolation.BICUBIC
-        colours = (
-            {} if self._kind == "rgb24" else {"dst_colorspace": Colorspace.ITU709, "dst_color_range": ColorRange.MPEG}
-        )
+        colours: dict[str, Any] = {}
+        if self._kind != "rgb24":
+            colours = {"dst_colorspace": Colorspace.ITU709, "dst_color_range": ColorRange.MPEG}
+        if source.colorspace == _UNKNOWN and source.height >= _HD_ROWS and source.format.name != "rgb24":
+            colours["src_colorspace"] = Colorspace.ITU709
         whole = self._reformatter.reformat(source, across, down, self._kind, interpolation=how, **colours)
         even = ~1 if self._kind == "yuv420p" else ~0  # so that chroma is cropped at a whole pixel
         return whole, (across - width) // 2 & even, (down - height) // 2 & even
