@@ -81,7 +81,7 @@ def make_features(names: Sequence[str], bundle: Path, imagenet: Path | None) -> 
         "colour": lambda: describe_by_colour,
         "encoder": lambda: NetworkFeatures(_encoder(bundle, is_trained=True)),
         "untrained": lambda: NetworkFeatures(_encoder(bundle, is_trained=False)),
-        "imagenet": lambda: NetworkFeatures(LiteNetwork.read(imagenet or Path()).levels),
+        "imagenet": lambda: NetworkFeatures(_imagenet(imagenet or Path())),
         "pixels": lambda: describe_by_pixels,
     }
     return {name: makers[name]() for name in names}
@@ -116,6 +116,11 @@ def _encoder(bundle: Path, *, is_trained: bool) -> Callable[[Tensor], Sequence[T
         trunk.load_state_dict(part_of(start.weights, "condition.encoder.trunk."))
     trunk.eval()
     return lambda frames: list(trunk(_padded(frames, 32)))[1:]
+
+
+def _imagenet(path: Path) -> Callable[[Tensor], Sequence[Tensor]]:
+    network = LiteNetwork.read(path)
+    return lambda frames: network.levels(_padded(frames, 32))
 
 
 def _padded(frames: Tensor, multiple: int) -> Tensor:
