@@ -118,8 +118,10 @@ class ClipReader(NamedTuple):
 
     def read(self, clip: Clip, how: str, check: Callable[[], None] = lambda: None, *, threads: int = 1) -> EndlessClip:
         """Read a clip and find its jumps; arguments and errors as of `read_clip`."""
-        kind = {"fps": self.fps, "pixels": self.pixels, "how": how, "threads": threads, "check": check}
-        return make_endless(read_clip(clip, self.size, self.small, **kind), self.describe, check)
+        found = read_clip(
+            clip, self.size, self.small, fps=self.fps, pixels=self.pixels, how=how, threads=threads, check=check
+        )
+        return make_endless(found, self.describe, check)
 
 
 def clip_reader(bundle: Bundle, pixels: str, fps: float | None = None) -> ClipReader | None:
@@ -155,7 +157,8 @@ def describe_by_colour(small: npt.NDArray[np.uint8]) -> Floats:
     count, height, width, _ = small.shape
     rows = small.reshape(count, height // side, side, width * 3).sum(axis=2, dtype=np.uint16)  # rows first: faster
     cells = rows.reshape(count, height // side, width // side, side, 3).sum(axis=3, dtype=np.uint16)
-    return cells.reshape(count, -1) * np.float32(1 / side**2)
+    means: Floats = cells.reshape(count, -1) * np.float32(1 / side**2)
+    return means
 
 
 def make_endless(
