@@ -112,7 +112,7 @@ class Playhead:
         best = max([*weights, *(self._weight(number, variety) for number in ahead)])
         rested = min(1.0, self._since / self._rest)
         landing = self._landing(here[weights.index(max(weights))])
-        newer = min(1.0, self._freshness(landing) / self._freshness(self._position)) ** 0.5  # than what comes next
+        newer = math.sqrt(min(1.0, self._freshness(landing) / self._freshness(self._position)))  # than what comes next
         chance = 1.0 if must else min(1.0, variety * rested * newer * max(weights) / best)
         if draw >= chance:
             return -1
@@ -124,11 +124,15 @@ class Playhead:
         return here[-1]
 
     def _weight(self, number: int, variety: float) -> float:
-        """Return how much a jump is wanted: by its cost, and by when it was made last, so that no loop repeats."""
+        """Return how much a jump is wanted: by its cost, and by when it was made last, so that no loop repeats.
+
+        What it leads to counts as well: what was not seen for long is wanted.
+        """
         width = (0.2 + 2 * variety) * self._spread
         made = self._made.get(number)
         fresh = 1.0 if made is None else max(_STALE, min(1.0, (self._played - made) / self._forget) ** 2)
-        return math.exp(-min(_WORST, (self._jumps[number].future - self._least) / width)) * fresh
+        cost = min(_WORST, (self._jumps[number].future - self._least) / width)
+        return math.exp(-cost) * fresh * math.sqrt(self._freshness(self._landing(number)))
 
     def _landing(self, number: int) -> float:
         return float(self._jumps[number].target + self._jumps[number].length)
