@@ -10,6 +10,10 @@ Detail is the mean Laplacian in the middle of a seam, of that of its ends.
 Ghost is the least LPIPS of the frame in the middle to any frame of the clip, in
 the same unit: it is large where two pictures are seen through each other.
 
+In ten minutes: the share of sequences of five jumps that occur twice, the share
+of the clip's frames that are seen, and the median time until a frame is seen
+again.
+
 The ways to go on for ever: the endless clip (with jumps, or with one long
 dissolve where no two moments look alike); raw-pixel video textures (Schoedl et
 al. 2000), which cut; a hard loop; a loop whose last second fades into its
@@ -119,13 +123,14 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
 def to_markdown(result: Mapping[str, Any]) -> str:
     """Return the figures as Markdown tables."""
     lines = [
-        "| clip | s | jumps | LPIPS at seams | flow jump | detail | ghost | 5-jump sequences that occur twice |",
-        "|---|" + "---|" * 7,
+        "| clip | s | jumps | LPIPS at seams | flow jump | detail | ghost | 5-jump sequences that occur twice | seen "
+        "| seen again after s |",
+        "|---|" + "---|" * 9,
     ]
     for name, one in result["clips"].items():
         ours = one["ways"]["ours"]
         jumps = one["jumps"] if one["is_seamless"] else "dissolves"
-        values = [ours[key] for key in FIGURES] + [one["repeated"]]
+        values = [ours[key] for key in FIGURES] + [one[key] for key in ("repeated", "seen", "again_s")]
         figures = " | ".join(f"{value:.2f}" for value in values)
         lines.append(f"| {name} | {one['seconds']:.1f} | {jumps} | {figures} |")
     lines += ["", "| way | reached | LPIPS at seams | flow jump | detail | ghost |", "|---|---|---|---|---|---|"]
@@ -154,7 +159,7 @@ def _measured(clip: ClipFrames, ours: EndlessClip, loops: Mapping[str, Loop], ju
         "jumps": len(ours.jumps),
         "is_seamless": ours.is_seamless,
         "cost": median([jump.cost for jump in ours.jumps]),
-        "repeated": _repeated(ours),
+        **_walked(ours),
         "ordinary_lpips": judge.ordinary,
         "ways": {
             name: {**judge.figures(loop.seams), "is_seamless": loop.is_seamless, "seams": len(loop.seams)}
@@ -163,18 +168,31 @@ def _measured(clip: ClipFrames, ours: EndlessClip, loops: Mapping[str, Loop], ju
     }
 
 
-def _repeated(clip: EndlessClip) -> float:
-    """Return the share of sequences of jumps that occur twice in ten minutes."""
+def _walked(clip: EndlessClip) -> dict[str, float]:
+    """Return what is seen in ten minutes.
+
+    Returns:
+        `repeated`: share of sequences of jumps that occur twice; `seen`: share of the frames that are seen; `again_s`:
+        median time until a frame is seen again.
+    """
     playhead, random = Playhead(clip.jumps, clip.clip.fps), np.random.default_rng(0)
     taken: list[int] = []
-    before = -1
-    for draw in random.random(round(_MINUTES * 60 * clip.clip.fps)):
-        jump = playhead.advance(1.0, float(draw), 0.5).jump
-        if jump >= 0 and jump != before:
-            taken.append(jump)
-        before = jump
+    seen: dict[int, int] = {}  # frame -> when it was seen last
+    agains, before, place = [], -1, -1
+    for now, draw in enumerate(random.random(round(_MINUTES * 60 * clip.clip.fps))):
+        moment = playhead.advance(1.0, float(draw), 0.5)
+        if moment.jump >= 0 and moment.jump != before:
+            taken.append(moment.jump)
+        if (frame := int(moment.position)) != place:
+            agains += [now - seen[frame]] if frame in seen else []
+            seen[frame], place = now, frame
+        before = moment.jump
     sequences = Counter(tuple(taken[start : start + _SEQUENCE]) for start in range(len(taken) - _SEQUENCE + 1))
-    return sum(count > 1 for count in sequences.values()) / max(1, len(sequences))
+    return {
+        "repeated": sum(count > 1 for count in sequences.values()) / max(1, len(sequences)),
+        "seen": len(seen) / len(clip.clip.frames),
+        "again_s": median(agains) / clip.clip.fps,
+    }
 
 
 def _summary(found: Mapping[str, Any], ways: Sequence[str]) -> dict[str, Any]:

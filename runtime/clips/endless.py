@@ -19,7 +19,7 @@ from runtime.bundle.reader import Bundle
 from runtime.clips.alignment import Alignment, between, dissolve, is_available
 from runtime.clips.clip_frames import ClipFrames, read_clip
 from runtime.clips.clip_source import Clip
-from runtime.clips.jumps import Jump, distances, find_dissolve, find_jumps
+from runtime.clips.jumps import LIMIT, Jump, distances, find_dissolve, find_jumps
 from runtime.clips.playhead import Moment
 from runtime.clips.step_flows import StepFlows
 from runtime.pixels.assemble import compared_size, frame_size, nearest_shape
@@ -64,9 +64,12 @@ class EndlessClip:
     def summary(self) -> str:
         """One line for people: what was done to the clip, and how it goes on."""
         seconds = len(self.clip.frames) / self.clip.fps
-        how = f"{len(self.jumps)} places to jump unseen"
+        unseen = sum(jump.cost <= LIMIT for jump in self.jumps)
+        how = f"{unseen} place{'s' if unseen != 1 else ''} to jump unseen"
         if not self.is_seamless:
             how = "no two moments look alike, so its end fades into its beginning"
+        elif unseen < len(self.jumps):
+            how += ", and at times a slow dissolve, so that all of it is seen again"
         missing = "slow motion only blends frames, because OpenCV is missing: pip install everframe[clip]"
         without = "" if is_available() else missing
         return "; ".join(part for part in (f"{seconds:.1f} s", *self.clip.notes, how, without) if part)
