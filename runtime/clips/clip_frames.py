@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from runtime.clips.clip_source import Clip, open_clip
+from runtime.clips.clip_source import Clip, ClipSource, open_clip
 from runtime.clips.frame_writer import FrameWriter
 from runtime.prompts.images import refusing
 
@@ -20,6 +20,7 @@ MAX_BYTES = 256 << 20  # of frames; about 6 s at 1280 x 720 and 30 fps
 MAX_FRAMES = 600
 MIN_FRAMES = 12
 LEAST_S = 0.5  # that must fit
+HEAD_S = 2.0  # of a clip of twice the length that are played as they are: it can begin before the rest has been read
 _CUT_RATIO, _CUT_LEVELS = 4.0, 15.0  # a cut changes so many times more than its neighbours, and so many levels
 _BLACK_LEVELS = 20  # a frame without a brighter pixel is black
 _STILL_LEVELS = 2.0  # change of a place below which nothing moves; coding noise is less
@@ -39,6 +40,7 @@ class ClipFrames:
         grey: uint8 (N, h, w), the mean of the small ones' channels; the like.
         fps: frames per second of the clip, at most those of the show.
         notes: what was done to the clip, for people, e.g. "its first 6.5 s are used".
+        head: how many frames are played first, before any jump.
     """
 
     frames: npt.NDArray[np.uint8]
@@ -46,6 +48,7 @@ class ClipFrames:
     grey: npt.NDArray[np.uint8]
     fps: float
     notes: tuple[str, ...] = ()
+    head: int = 0
 
 
 def read_clip(
@@ -59,8 +62,9 @@ def read_clip(
     max_bytes: int = MAX_BYTES,
     threads: int = 1,
     check: Callable[[], None] = lambda: None,
+    on_head: Callable[[ClipFrames], object] = lambda _: None,
 ) -> ClipFrames:
-    """Read a clip: its longest take without a cut and without black frames.
+    """Read a clip: its first take of `HEAD_S` without a cut and without black frames, else its longest one.
 
     A clip that is too long for the memory is cut off. Frames that are faster than the show's are left out; a clip
     whose rate varies is read at its mean rate.
@@ -74,6 +78,7 @@ def read_clip(
         max_bytes: of `ClipFrames.frames`.
         threads: that decode it; 0 for one for each core.
         check: called before each frame; raises to give up, e.g. because the show ends.
+        on_head: called with the head of a clip that has one, as soon as it has been read.
 
     Raises:
         ValueError: there is no such clip; it is damaged, too short or black, or nothing in it moves.
@@ -90,9 +95,12 @@ def read_clip(
     frames, smalls = np.empty((most, *writer.shape), np.uint8), np.empty((most, small[1], small[0], 3), np.uint8)
     count, before, notes = 0, None, []
     with refusing(Path(name), "clip"):
-        source = open_clip(clip, fps, threads)
+        source, head = open_clip(clip, fps, threads), 0
         for picture in source.pictures:
             check()
+            if count and count == _head(source) and _is_one_take(smalls[:count]):
+                head = count
+                on_head(_read_only(frames[:head], smalls[:head], to_grey(smalls[:head]), source.fps, (), head))
             if count == most:
                 notes.append(f"its first {count / source.fps:.1f} s are used")
                 break
@@ -107,7 +115,7 @@ def read_clip(
             "ever: give a longer clip, or a picture as an image"
         )
     notes = [*source.notes, *_size_notes(before, size, how), *notes]
-    return _longest_take(name, frames[:count], smalls[:count], source.fps, notes)
+    return _one_take(name, frames[:count], smalls[:count], source.fps, notes, head)
 
 
 def check_readable(path: str | Path) -> None:
@@ -151,7 +159,26 @@ def _size_notes(picture: Any, size: tuple[int, int], how: str) -> list[str]:
     return notes
 
 
-def _longest_take(name: str, frames: Rgb, small: Rgb, rate: float, notes: list[str]) -> ClipFrames:
+def _head(source: ClipSource) -> int:
+    """Return how many frames the head of a clip has; 0 if it is too short for one, or does not say how long it is."""
+    return round(HEAD_S * source.fps) if source.seconds >= 2 * HEAD_S else 0
+
+
+def _is_one_take(small: Rgb) -> bool:
+    """Return whether small frames, uint8 (N, h, w, 3), have no cut and are not black, and something moves."""
+    grey = to_grey(small)
+    changes = np.array([_change(one, two) for one, two in pairwise(grey)], np.float32)
+    is_lit = small.reshape(len(small), -1).max(axis=1).min() > _BLACK_LEVELS
+    return bool(is_lit) and not len(_cuts(changes)) and _largest_change(grey) >= _STILL_LEVELS
+
+
+def _read_only(frames: Rgb, small: Rgb, grey: Grey, fps: float, notes: tuple[str, ...], head: int) -> ClipFrames:
+    for array in (frames, small, grey):
+        array.flags.writeable = False
+    return ClipFrames(frames, small, grey, fps, notes, head)
+
+
+def _one_take(name: str, frames: Rgb, small: Rgb, rate: float, notes: list[str], head: int) -> ClipFrames:
     is_trimmed = any(note.startswith("its first") for note in notes)
     grey = to_grey(small)
     changes = np.array([_change(one, two) for one, two in pairwise(grey)], np.float32)
@@ -161,6 +188,8 @@ def _longest_take(name: str, frames: Rgb, small: Rgb, rate: float, notes: list[s
     borders = sorted({0, len(frames), *(_cuts(changes) + 1), *(np.flatnonzero(np.diff(is_black)) + 1)})
     takes = [(first, last) for first, last in pairwise(borders) if not is_black[first]]
     first, last = max(takes, key=lambda take: take[1] - take[0])
+    if head:
+        first, last = 0, next(border for border in borders if border >= head)
     if last - first < len(frames):
         notes.append(f"it has cuts or black frames: the part from {first / rate:.1f} to {last / rate:.1f} s is used")
     if last - first < MIN_FRAMES:
@@ -171,9 +200,7 @@ def _longest_take(name: str, frames: Rgb, small: Rgb, rate: float, notes: list[s
     if _largest_change(grey[first:last]) < _STILL_LEVELS:
         what = f"the first {len(small) / rate:.1f} s of {name}" if is_trimmed else name
         raise ValueError(f"nothing moves in {what}: give one of its frames as an image")
-    frames, small, grey = frames[first:last], small[first:last], grey[first:last]
-    frames.flags.writeable = small.flags.writeable = grey.flags.writeable = False
-    return ClipFrames(frames, small, grey, rate, tuple(notes))
+    return _read_only(frames[first:last], small[first:last], grey[first:last], rate, tuple(notes), head)
 
 
 def _largest_change(grey: npt.NDArray[np.uint8]) -> float:

@@ -40,11 +40,13 @@ class ClipSource:
         fps: frames per second at which it plays.
         pictures: its pictures at that rate, of any size; the same object again for one that is shown longer.
         notes: what was done to it, for people; complete after the last picture.
+        seconds: its length, if its file says so; else 0.
     """
 
     fps: float
     pictures: Iterator[Picture]
     notes: list[str] = field(default_factory=list)
+    seconds: float = 0.0
 
 
 def open_clip(clip: Clip, fps: float, threads: int = 1) -> ClipSource:
@@ -61,7 +63,7 @@ def open_clip(clip: Clip, fps: float, threads: int = 1) -> ClipSource:
     if isinstance(clip, np.ndarray):
         if clip.dtype != np.uint8 or clip.ndim != 4 or clip.shape[-1] != 3 or 0 in clip.shape:
             raise ValueError(f"an array must be uint8 (frames, height, width, 3) RGB, got {clip.dtype} {clip.shape}")
-        return ClipSource(fps, iter(clip))
+        return ClipSource(fps, iter(clip), seconds=len(clip) / fps)
     if not isinstance(clip, (str, Path)):
         raise ValueError(f"it must be a path or a uint8 array, got {type(clip).__name__}")
     if not os.path.isfile(clip):  # noqa: PTH113 - Path raises if a name is too long
@@ -74,7 +76,8 @@ def open_clip(clip: Clip, fps: float, threads: int = 1) -> ClipSource:
         if opened.format in ANIMATED:
             check_pixels(*opened.size)
             times = _animation_times(opened)
-            return _at_a_rate((len(times) - 1) / times[-1], fps, lambda _: _animation(Path(clip), times))
+            own = (len(times) - 1) / times[-1]
+            return _at_a_rate(own, fps, times[-1], lambda _: _animation(Path(clip), times))
         if opened.format != "MPEG":
             raise ValueError("it is a picture: give it as an image")
     with _decoding(), open_video(clip) as container:
@@ -82,11 +85,11 @@ def open_clip(clip: Clip, fps: float, threads: int = 1) -> ClipSource:
             raise ValueError("it holds no video")
         if container.streams.video[0].codec_context is None:
             raise ValueError("it holds no video that FFmpeg can decode: convert it to H.264")
-        own = float(container.streams.video[0].average_rate or fps)
-    return _at_a_rate(own, fps, lambda notes: _video(Path(clip), threads, notes))
+        own, seconds = float(container.streams.video[0].average_rate or fps), _seconds(container)
+    return _at_a_rate(own, fps, seconds, lambda notes: _video(Path(clip), threads, notes))
 
 
-def _at_a_rate(own: float, show: float, open_pictures: Any) -> ClipSource:
+def _at_a_rate(own: float, show: float, seconds: float, open_pictures: Any) -> ClipSource:
     """Return a clip whose pictures come with their times, at an even rate.
 
     That is its own rate if it is slower than the show, and the show's if it is faster. If the two are close, every
@@ -98,7 +101,7 @@ def _at_a_rate(own: float, show: float, open_pictures: Any) -> ClipSource:
         rate, grid = show, own if own < 1.05 * show else show
     if own >= 1.05 * show:
         notes.append(f"{show:g} of its {own:g} frames a second are used")
-    return ClipSource(rate, _even(grid, open_pictures(notes), notes), notes)
+    return ClipSource(rate, _even(grid, open_pictures(notes), notes), notes, seconds)
 
 
 def _even(rate: float, timed: Iterator[tuple[float | None, Picture]], notes: list[str]) -> Iterator[Picture]:
@@ -156,9 +159,16 @@ def _video(path: Path, threads: int, notes: list[str]) -> Iterator[tuple[float |
             check_pixels(frame.width, frame.height)
             first_s, last_s = frame.time if first_s is None else first_s, frame.time
             yield frame.time, _upright(frame, stream.codec_context, notes)
-        whole_s, end_s = (container.duration or 0) / av.time_base, (last_s or 0.0) - (first_s or 0.0)
+        whole_s, end_s = _seconds(container), (last_s or 0.0) - (first_s or 0.0)
         if end_s < _WHOLE * whole_s - _LAST_S:
             notes.append(f"its pictures end after {end_s:.1f} of its {whole_s:.1f} s")
+
+
+def _seconds(container: Any) -> float:
+    """Return how long a file is, as it says itself; 0 if it does not."""
+    import av
+
+    return float((container.duration or 0) / av.time_base)
 
 
 def _upright(frame: Any, codec: Any, notes: list[str]) -> Picture:

@@ -8,6 +8,7 @@ frames.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -53,12 +54,14 @@ class EndlessClip:
         jumps: sorted by source; at least one.
         is_seamless: whether they are jumps between moments that look alike; otherwise the end fades into the beginning.
         steps: flow between each frame and the next one, N - 1 of them; `StepFlows`, which finds it when it is needed.
+        whole: None, or this is only the head of a clip that is still being read: it has no jumps yet.
     """
 
     clip: ClipFrames
     jumps: tuple[Jump, ...]
     is_seamless: bool
     steps: Sequence[Alignment]
+    whole: Future[EndlessClip] | None = None
 
     @property
     def summary(self) -> str:
@@ -119,10 +122,19 @@ class ClipReader(NamedTuple):
     pixels: str
     describe: Describe
 
-    def read(self, clip: Clip, how: str, check: Callable[[], None] = lambda: None, *, threads: int = 1) -> EndlessClip:
+    def read(
+        self,
+        clip: Clip,
+        how: str,
+        check: Callable[[], None] = lambda: None,
+        *,
+        threads: int = 1,
+        on_head: Callable[[ClipFrames], object] = lambda _: None,
+    ) -> EndlessClip:
         """Read a clip and find its jumps; arguments and errors as of `read_clip`."""
+        size, small, fps, pixels = self.size, self.small, self.fps, self.pixels
         found = read_clip(
-            clip, self.size, self.small, fps=self.fps, pixels=self.pixels, how=how, threads=threads, check=check
+            clip, size, small, fps=fps, pixels=pixels, how=how, threads=threads, check=check, on_head=on_head
         )
         return make_endless(found, self.describe, check)
 
@@ -164,6 +176,16 @@ def describe_by_colour(small: npt.NDArray[np.uint8]) -> Floats:
     return means
 
 
+def head_of(clip: ClipFrames, whole: Future[EndlessClip]) -> EndlessClip:
+    """Return the head of a clip that is still being read, which can be played already.
+
+    Args:
+        clip: the head.
+        whole: the clip, once it has been read; it begins with the same frames.
+    """
+    return EndlessClip(clip, (), is_seamless=True, steps=StepFlows(clip.grey), whole=whole)
+
+
 def make_endless(
     clip: ClipFrames, describe: Describe = describe_by_colour, check: Callable[[], None] = lambda: None
 ) -> EndlessClip:
@@ -182,5 +204,7 @@ def make_endless(
     distance = distances(description)
     check()
     jumps = find_jumps(distance, clip.fps)
+    if max((jump.source for jump in jumps), default=0) < clip.head:
+        jumps = ()
     kept = replace(clip, small=clip.small[:0].copy(), grey=clip.grey[:0].copy())
     return EndlessClip(kept, jumps or (find_dissolve(distance, clip.fps),), bool(jumps), StepFlows(clip.grey))

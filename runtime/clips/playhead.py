@@ -37,25 +37,40 @@ class Playhead:
     """The place in one clip; deterministic for the same steps and draws.
 
     Args:
-        jumps: of the clip, sorted by source; at least one, and the last source must be reachable from every target.
+        jumps: of the clip, sorted by source, and the last source must be reachable from every target. Empty if they are
+            not known yet: see `learn`.
         fps: frames per second of the clip.
+        head: frames that are played before any jump; at most the last source.
     """
 
-    def __init__(self, jumps: Sequence[Jump], fps: float) -> None:
-        self._jumps = tuple(jumps)
-        self._last = max(jump.source for jump in jumps)
-        back = [number for number, jump in enumerate(jumps) if jump.target < jump.source]
-        self._best_back = min(back, key=lambda number: self._jumps[number].future)
-        costs = sorted(jump.future for jump in jumps)
-        self._least, self._spread = costs[0], max(1e-6, costs[len(costs) // 2] - costs[0])
-        self._rest, self._forget = _REST_S * fps, max(_FORGET_S * fps, 1.5 * self._last)
+    def __init__(self, jumps: Sequence[Jump], fps: float, head: int = 0) -> None:
+        self._fps, self._head = fps, head
         self._bin, self._num_ahead = max(1.0, _BIN_S * fps), max(1, round(_AHEAD_S / _BIN_S))
+        self._rest = _REST_S * fps
         self._played = 0.0  # frames
         self._made: dict[int, float] = {}  # number of a jump -> when it was made last, in frames played
         self._seen: dict[int, float] = {}  # number of a bin of frames -> when it was seen last, in frames played
         self._position, self._since = 0.0, 0.0  # the frame, and frames since the last jump
         self._jump, self._progress, self._faded = -1, 0.0, 0.0
         self._is_new = True
+        self._jumps: tuple[Jump, ...] = ()
+        if jumps:
+            self.learn(jumps)
+
+    @property
+    def needs_jumps(self) -> bool:
+        """Whether the next step may end beyond the head, so that the jumps have to be known."""
+        return not self._jumps and self._position + _MAX_STEP >= self._head
+
+    def learn(self, jumps: Sequence[Jump]) -> None:
+        """Set the jumps; what is played does not depend on when that is, if it is before `needs_jumps`."""
+        self._jumps = tuple(jumps)
+        self._last = max(jump.source for jump in jumps)
+        back = [number for number, jump in enumerate(jumps) if jump.target < jump.source]
+        self._best_back = min(back, key=lambda number: self._jumps[number].future)
+        costs = sorted(jump.future for jump in jumps)
+        self._least, self._spread = costs[0], max(1e-6, costs[len(costs) // 2] - costs[0])
+        self._forget = max(_FORGET_S * self._fps, 1.5 * self._last)
 
     def advance(self, step: float, draw: float, variety: float) -> Moment:
         """Go on by one frame of the show.
@@ -99,6 +114,9 @@ class Playhead:
 
     def _choose(self, before: float, draw: float, variety: float) -> int:
         """Return the jump to make now; -1 for none."""
+        if self._position < self._head:
+            return -1
+        self._head = 0
         here = [number for number, jump in enumerate(self._jumps) if before < jump.source <= self._position]
         if self._position >= self._last and not here:  # beyond the last source, e.g. after a large step
             here = [number for number, jump in enumerate(self._jumps) if jump.source == self._last]

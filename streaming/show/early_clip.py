@@ -1,4 +1,4 @@
-"""Reads the clip that a show begins with, while its engine is opened: both take about a second."""
+"""Reads the clip that a show begins with, while its engine is opened and its first seconds are played already."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from concurrent.futures import Future
 from pathlib import Path
 
 from runtime.bundle.reader import read_manifest
-from runtime.clips.endless import ClipReader, EndlessClip, early_reader
+from runtime.clips.endless import ClipReader, EndlessClip, early_reader, head_of
+from runtime.prompts.background import BackgroundThread
 
 
 class EarlyClip:
-    """A clip that is being read in a thread of its own.
+    """A clip that is being read in a thread of its own; its head may be played before all of it has been read.
 
     Args:
         reader: reads it.
@@ -21,30 +22,54 @@ class EarlyClip:
     """
 
     def __init__(self, reader: ClipReader, clip: str | Path, how: str) -> None:
+        self._reader, self._path, self._how = reader, clip, how
         self._is_closed = threading.Event()
-        self._clip: Future[EndlessClip] = Future()
-
-        def read() -> None:
-            try:
-                self._clip.set_result(reader.read(clip, how, self._check, threads=0))
-            except BaseException as error:  # noqa: BLE001 - whoever waits for the clip gets it
-                self._clip.set_exception(error)
-
-        self._thread = threading.Thread(target=read, name="everframe-clip", daemon=True)
+        self._first: Future[EndlessClip] = Future()  # the head, or all of it
+        self._whole: Future[EndlessClip] = Future()
+        self._is_told = False
+        self._aligning: BackgroundThread[None] = BackgroundThread()
+        self._thread = threading.Thread(target=self._read, name="everframe-clip", daemon=True)
         self._thread.start()
 
-    def result(self) -> EndlessClip:
-        """Wait for the clip; raises ValueError as `ClipReader.read`."""
-        return self._clip.result()
+    def first(self) -> EndlessClip:
+        """Wait for what can be played, all of the clip or its head; raises ValueError as `ClipReader.read`."""
+        return self._whole.result() if self._whole.done() else self._first.result()
+
+    def news(self) -> str:
+        """Return a line that says what was done to the clip, once all of it has been read; else "", also later on."""
+        if self._is_told or not self._whole.done() or self._whole.exception() is not None:
+            return ""
+        self._is_told = True
+        return f"{Path(self._path).name}: {self._whole.result().summary}"
 
     def close(self) -> None:
-        """Give up reading, and wait for the thread."""
+        """Give up reading, and wait for the threads."""
         self._is_closed.set()
         self._thread.join()
+        self._aligning.close()
+
+    def _read(self) -> None:
+        try:
+            whole = self._reader.read(
+                self._path,
+                self._how,
+                self._check,
+                threads=0,
+                on_head=lambda head: self._first.set_result(head_of(head, self._whole)),
+            )
+            self._whole.set_result(whole)
+            if not self._first.done():
+                self._first.set_result(whole)
+            elif not self._is_closed.is_set():  # nobody else finds the flow of what follows the head
+                self._aligning.submit(lambda: whole.find_steps(self._check))
+        except BaseException as error:  # noqa: BLE001 - whoever waits for the clip gets it
+            for future in (self._whole, self._first):
+                if not future.done():
+                    future.set_exception(error)
 
     def _check(self) -> None:
         if self._is_closed.is_set():
-            raise ValueError("the show has not begun, and its clip is no longer needed")
+            raise ValueError("the show has ended, and its clip is no longer read")
 
 
 def begin_clip(options: argparse.Namespace, bundle: Path) -> EarlyClip | None:

@@ -155,11 +155,11 @@ class Player:
         if self._input is not None and prompt.get("image") == LIVE:
             generator.condition(**{**prompt, "image": self._input.wait_picture(_INPUT_S)})
         elif prompt.keys() == {"clip"} and self._early_clip is not None:
-            generator.condition(clip=self._early_clip.result())
+            generator.condition(clip=self._early_clip.first())
         elif prompt:
             generator.condition(**prompt)
-        if prompt.get("clip") is not None and generator.scene is not None and generator.scene.clip is not None:
-            self._say(f"{Path(prompt['clip']).name}: {generator.scene.clip.summary}")
+            if generator.scene is not None and (clip := generator.scene.clip) is not None:
+                self._say(f"{Path(prompt['clip']).name}: {clip.summary}")
         for name, value in options.control:  # after the prompt: one for the seed then keeps its text
             self._controller.set_control(name, value)
         seed = generator.manifest.default_seed if options.seed is None else options.seed
@@ -219,6 +219,8 @@ class Player:
                 self._follow(self._sound, pacer)
             now_s = pacer.next_slot / pacer.fps
             self._controller.play(now_s)
+            if self._early_clip is not None and (line := self._early_clip.news()):
+                self._say(line)
             if self._options.adapt == "on":
                 adaptation.update(self.generator)
             if self._presenter is None or self._input is None:
