@@ -38,7 +38,8 @@ prompts:
   jumps between moments that look alike, or fades from its end into its
   beginning where none do, and one line says what was done. The controls motion
   (speed) and variety (how readily it jumps) change it. About 6 s of 1280 x 720
-  are kept, the first part of the video without a cut. --past goes on from the
+  are kept, the first part of the video without a cut. The first 2 s are shown
+  while the rest is read; the line comes afterwards. --past goes on from the
   last frames of a video, with the network's motion. Other bundles than those
   of schema 2 treat --clip as --past. A bundle takes some of these, alone or
   together, and decides how they combine. The shipped landscape uses the text
