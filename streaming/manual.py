@@ -91,8 +91,8 @@ cues:
   clip, past, seed, scene or hints, or the name of a control. Hints alone change
   the motion of the scene on air. Cues for the same time are one prompt; a seed
   alone keeps the text. A prompt is prepared in the background, when the one
-  before it has faded in or 2 s before it is due, and fades in over --dissolve
-  seconds.
+  before it has faded in or 2 s before it is due (a clip 10 s before), and fades
+  in over --dissolve seconds.
   Cues are checked before the show as far as possible. A cue that fails during
   the show, e.g. because its file is gone, is left out and reported in one
   line.
