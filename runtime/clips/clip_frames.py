@@ -151,7 +151,7 @@ def _size_notes(picture: Any, size: tuple[int, int], how: str) -> list[str]:
     scale = max(across, down) if how == "cover" else min(across, down)
     notes = []
     if scale >= _ENLARGED:
-        notes.append(f"it is enlarged {scale:.3g} times from {width} x {height}")
+        notes.append(f"it is enlarged {scale:.{int(scale < 10)}f} times from {width} x {height}")
     elif scale <= _REDUCED:
         notes.append(f"it is reduced from {width} x {height}")
     if how == "cover" and (shown := min(across, down) / max(across, down)) < _CROPPED:
