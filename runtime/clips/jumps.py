@@ -22,6 +22,7 @@ MOST = 40  # jumps of a clip
 LIMIT = 1.7  # cost up to which a jump counts as unseen, in ordinary steps
 WAY_LIMIT = 4.5  # the like, of a long dissolve without which a part of the clip would never be seen again
 WAY_S = 1.0  # its length
+WAYS_FROM_S = 4.0  # length of a clip from which on they are made: shorter ones repeat anyhow
 _HOME, _LATE = 0.25, 0.8  # shares of a clip: from the last part, the first one must be reached
 _FUTURE = 0.9  # weight of the jumps that can follow, for each jump
 
@@ -67,7 +68,8 @@ def find_jumps(distance: Floats, fps: float, *, limit: float = LIMIT) -> tuple[J
         limit: the highest cost.
 
     Returns:
-        At most `MOST` jumps by which the clip can play on for ever, sorted by source; empty if there are none.
+        At most `MOST` jumps by which the clip can play on for ever, and the long dissolves that it needs to be seen as
+        a whole, sorted by source; empty if there are no jumps.
     """
     length = jump_length(len(distance), fps)
     cost = _windowed(distance, length) / ordinary_step(distance)
@@ -78,7 +80,9 @@ def find_jumps(distance: Floats, fps: float, *, limit: float = LIMIT) -> tuple[J
     apart = max(3, length // 2)
     good = [jump for jump in found if jump.cost <= limit]
     kept = _without_dead_ends(_spread(good, apart, MOST))
-    return _with_future(_without_traps(_with_ways_back(kept, distance, fps))) if kept else ()
+    if kept and len(distance) >= WAYS_FROM_S * fps:
+        kept = _without_traps(_with_ways_back(kept, distance, fps))
+    return _with_future(kept)
 
 
 def find_dissolve(distance: Floats, fps: float, seconds: float = 1.0) -> Jump:
