@@ -203,7 +203,7 @@ class GeneratorInputs:
             return self.redraw(shown, hints)
         if (clip := endless_clip(parts, self._clip_reader)) is not None:
             make = partial(clip_scene, clip, self._clip_reader, self._clips, self.fit, conditioner.check_open)
-            return conditioner.make(make, in_background=is_playing)
+            return conditioner.make(partial(make, is_playing=is_playing), in_background=is_playing)
         return conditioner.prepare(self._load(parts), in_background=is_playing, ahead_s=ahead_s)
 
     def redraw(self, scene: Scene, hints: Hints) -> Scene:

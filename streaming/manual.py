@@ -40,7 +40,8 @@ prompts:
   jumps between moments that look alike, or fades from its end into its
   beginning where none do, and one line says what was done. The controls motion
   (speed) and variety (how readily it jumps) change it. About 6 s of 1280 x 720
-  are kept, the first part of the video without a cut. --past goes on from the
+  are kept, the first part of the video without a cut. The first 2 s are shown
+  while the rest is read; the line comes afterwards. --past goes on from the
   last frames of a video, with the network's motion. Other bundles than those
   of schema 2 treat --clip as --past. A bundle takes some of these, alone or
   together, and decides how they combine. The shipped landscape uses the text
@@ -92,8 +93,8 @@ cues:
   clip, past, seed, scene or hints, or the name of a control. Hints alone change
   the motion of the scene on air. Cues for the same time are one prompt; a seed
   alone keeps the text. A prompt is prepared in the background, when the one
-  before it has faded in or 2 s before it is due, and fades in over --dissolve
-  seconds.
+  before it has faded in or 2 s before it is due (a clip 10 s before), and fades
+  in over --dissolve seconds.
   Cues are checked before the show as far as possible. A cue that fails during
   the show, e.g. because its file is gone, is left out and reported in one
   line.

@@ -27,7 +27,7 @@ ONLY_IN = {
         "streaming/inputs/live_input_child.py",
         "streaming/sinks/window_child.py",
         "runtime/clips/alignment.py",
-        "benchmarks/quality/loops.py",
+        "benchmarks/quality/seams.py",
     ),
     "lightning": ("training/", "benchmarks/training/pretraining.py"),
     "array_record": ("training/data/shards.py",),

@@ -112,13 +112,18 @@ def make_loops(
     return {name: makers[name]() for name in names}
 
 
+def spread_numbers(count: int, most: int) -> list[int]:
+    """Return at most `most` of the numbers 0 to `count` - 1, evenly spread."""
+    return [int(number) for number in np.unique(np.linspace(0, count - 1, min(most, count)).round().astype(int))]
+
+
 def _joined(before: Frames, after: Frames) -> Frames:
     return np.concatenate([before, after])
 
 
 def _endless(clip: EndlessClip, renderer: ClipRenderer, most: int) -> Loop:
-    numbers = np.unique(np.linspace(0, len(clip.jumps) - 1, min(most, len(clip.jumps))).round().astype(int))
-    return Loop(tuple(renderer.seam(clip, int(number)) for number in numbers), clip.is_seamless)
+    numbers = spread_numbers(len(clip.jumps), most)
+    return Loop(tuple(renderer.seam(clip, number) for number in numbers), clip.is_seamless)
 
 
 def _faded(clip: ClipFrames) -> EndlessClip:
@@ -134,9 +139,8 @@ def _textures(clip: ClipFrames, most: int) -> Loop:
     jumps = find_jumps(distances(clip.small[:, ::CELL, ::CELL].astype(np.float32)), clip.fps)
     is_seamless = bool(jumps)
     jumps = jumps or (find_dissolve(distances(clip.small[:, ::CELL, ::CELL].astype(np.float32)), clip.fps),)
-    numbers = np.unique(np.linspace(0, len(jumps) - 1, min(most, len(jumps))).round().astype(int))
     seams = []
-    for number in numbers:
+    for number in spread_numbers(len(jumps), most):
         jump = jumps[number]
         middle = jump.length // 2
         source, target = jump.source + middle, jump.target + middle

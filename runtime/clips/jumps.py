@@ -9,6 +9,7 @@ Legend: N frames, D values of a frame's description.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +20,10 @@ LENGTH_S = 0.3  # of a jump's dissolve
 LEAST_S = 1.5  # between the two sides of a jump: shorter ones repeat visibly
 MOST = 40  # jumps of a clip
 LIMIT = 1.7  # cost up to which a jump counts as unseen, in ordinary steps
+WAY_LIMIT = 4.5  # the like, of a long dissolve without which a part of the clip would never be seen again
+WAY_S = 1.0  # its length
+WAYS_FROM_S = 4.0  # length of a clip from which on they are made: shorter ones repeat anyhow
+_HOME, _LATE = 0.25, 0.8  # shares of a clip: from the last part, the first one must be reached
 _FUTURE = 0.9  # weight of the jumps that can follow, for each jump
 
 
@@ -63,7 +68,8 @@ def find_jumps(distance: Floats, fps: float, *, limit: float = LIMIT) -> tuple[J
         limit: the highest cost.
 
     Returns:
-        At most `MOST` jumps by which the clip can play on for ever, sorted by source; empty if there are none.
+        At most `MOST` jumps by which the clip can play on for ever, and the long dissolves that it needs to be seen as
+        a whole, sorted by source; empty if there are no jumps.
     """
     length = jump_length(len(distance), fps)
     cost = _windowed(distance, length) / ordinary_step(distance)
@@ -73,7 +79,10 @@ def find_jumps(distance: Floats, fps: float, *, limit: float = LIMIT) -> tuple[J
     found = [Jump(int(i), int(j), length, float(cost[i, j])) for i, j in _minima(cost)]
     apart = max(3, length // 2)
     good = [jump for jump in found if jump.cost <= limit]
-    return _with_future(_without_dead_ends(_spread(good, apart, MOST)))
+    kept = _without_dead_ends(_spread(good, apart, MOST))
+    if kept and len(distance) >= WAYS_FROM_S * fps:
+        kept = _without_traps(_with_ways_back(kept, distance, fps))
+    return _with_future(kept)
 
 
 def find_dissolve(distance: Floats, fps: float, seconds: float = 1.0) -> Jump:
@@ -149,6 +158,49 @@ def _without_dead_ends(jumps: list[Jump]) -> list[Jump]:
             break
         jumps = alive
     return jumps if any(jump.target < jump.source for jump in jumps) else []
+
+
+def earliest(jumps: Sequence[Jump], place: int) -> int:
+    """Return the first frame that can be reached from a place by playing on and jumping."""
+    reached = place
+    while True:
+        first = min((jump.target + jump.length for jump in jumps if jump.source > reached), default=reached)
+        if first >= reached:
+            return reached
+        reached = first
+
+
+def _with_ways_back(jumps: list[Jump], distance: Floats, fps: float) -> list[Jump]:
+    """Return jumps and the long dissolves by which the beginning can be reached from everywhere, also from the end.
+
+    Without them, a clip could play two seconds of it again and again, and never its end.
+    """
+    length = max(2, min(round(WAY_S * fps), len(distance) // 4))
+    cost = _windowed(distance, length) / ordinary_step(distance)
+    found, home = list(jumps), max(round(_HOME * len(distance)), length + len(distance) // 8)
+    for place in sorted({round(_LATE * len(cost)), *(jump.target + jump.length for jump in jumps)}, reverse=True):
+        reached = earliest(found, place)
+        columns = [column for column in range(len(cost)) if earliest(found, column + length) <= home]
+        first = min(reached + round(WAY_S * fps / 2), (reached + len(cost)) // 2) + 1  # not too soon after a jump
+        if reached <= home or first >= len(cost) or not columns:
+            continue
+        wanted = cost[first:, columns] * (1 + np.array(columns) / len(cost))  # rather far back
+        row, number = np.unravel_index(int(wanted.argmin()), wanted.shape)
+        source, target = first + int(row), columns[int(number)]
+        if cost[source, target] <= WAY_LIMIT:
+            found.append(Jump(source, target, length, float(cost[source, target])))
+    return found
+
+
+def _without_traps(jumps: list[Jump]) -> list[Jump]:
+    """Return the jumps after which everything can be reached that could be reached before them."""
+    while jumps:
+        first = min(jump.target + jump.length for jump in jumps)
+        free = [jump for jump in jumps if earliest(jumps, jump.target + jump.length) <= first]
+        if len(free) == len(jumps):
+            break
+        jumps = _without_dead_ends(free)
+    return jumps
 
 
 def _with_future(jumps: list[Jump]) -> tuple[Jump, ...]:

@@ -113,7 +113,7 @@ class ClipPlayback:
             clip = move.scene.clip
             self._clips.pop(move.side, None)
             if clip is not None:
-                self._clips[move.side] = clip, Playhead(clip.jumps, clip.clip.fps)
+                self._clips[move.side] = clip, Playhead(clip.jumps, clip.clip.fps, clip.clip.head)
         self._moments.clear()
         self._mix = move.mix
         if not self._clips:
@@ -124,7 +124,7 @@ class ClipPlayback:
         draws = normals(seed, JUMPS, frame_index, 2)
         for side, draw in zip("ab", draws, strict=True):
             if side in self._clips and self._weight(side) > 0:
-                clip, playhead = self._clips[side]
+                clip, playhead = self._whole(side)
                 uniform = min(0.5 * (1 + math.erf(float(draw) / math.sqrt(2))), 1 - 1e-9)
                 self._moments[side] = playhead.advance(speed * clip.clip.fps / self._fps, uniform, variety)
         pictures = [side for side in "ab" if self._weight(side) > 0 and side not in self._clips]
@@ -132,7 +132,19 @@ class ClipPlayback:
             return None
         scene = move.scene if move.side in pictures else None
         mix = move.mix if len(pictures) == 2 else float(pictures[0] == "b")
-        return replace(move, mix=mix, side=move.side if scene is not None else "", scene=scene)
+        is_over_clip = mix != move.mix
+        return replace(
+            move, mix=mix, side=move.side if scene is not None else "", scene=scene, is_over_clip=is_over_clip
+        )
+
+    def _whole(self, side: str) -> tuple[EndlessClip, Playhead]:
+        """Return the clip of a side; waits for all of it if it is only a head that ends now."""
+        clip, playhead = self._clips[side]
+        if clip.whole is not None and playhead.needs_jumps:
+            clip = clip.whole.result()
+            playhead.learn(clip.jumps)
+            self._clips[side] = clip, playhead
+        return clip, playhead
 
     @property
     def is_playing(self) -> bool:

@@ -12,7 +12,7 @@ from functools import partial
 
 import onnx
 
-from runtime.bundle.manifest import Manifest
+from runtime.bundle.manifest import Manifest, WorkShape
 from runtime.bundle.pruning import pruned_model
 from runtime.bundle.reader import Bundle
 from runtime.bundle.tensors import GraphSpec, TensorSpec
@@ -75,8 +75,8 @@ def with_size(bundle: Bundle, size: tuple[int, int] | None, pixels: str) -> Bund
     width, height = frame_size(manifest, size)
     if not manifest.shapes:
         return bundle
-    number = _nearest_shape(manifest, width / height)
-    shape, (step, condition) = manifest.shapes[number], bundle.shapes[number]
+    shape = nearest_shape(manifest, width / height)
+    step, condition = bundle.shapes[manifest.shapes.index(shape)]
     assembled = replace(
         manifest,
         frame=replace(manifest.frame, width=width, height=height),
@@ -104,10 +104,9 @@ def compared_size(bundle: Bundle) -> tuple[int, int] | None:
     return None if image is None else (image.shape[2], image.shape[1])
 
 
-def _nearest_shape(manifest: Manifest, aspect: float) -> int:
-    """Return the number of the shape whose aspect ratio is closest."""
-    distances = [abs(math.log(shape.width / shape.height / aspect)) for shape in manifest.shapes]
-    return distances.index(min(distances))
+def nearest_shape(manifest: Manifest, aspect: float) -> WorkShape:
+    """Return the work size, and its graphs, whose aspect ratio is closest; the manifest has at least one."""
+    return min(manifest.shapes, key=lambda shape: abs(math.log(shape.width / shape.height / aspect)))
 
 
 def _step_spec(step: GraphSpec, width: int, height: int, pixels: str) -> GraphSpec:

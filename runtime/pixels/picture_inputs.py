@@ -41,7 +41,7 @@ class PictureInputs:
             self._sides[move.side] = {key: move.scene.tensors[key] for key in _keys(self._names)}
             self._shown = ""
             if playing == move.side:
-                self._cut_side, self._age = move.side, 0
+                self._cut_side, self._age = "" if move.is_over_clip else move.side, 0
         if not playing:
             self._cut_side = ""
         one, two = self._sides.get("a", {}), self._sides.get("b", {})

@@ -9,13 +9,13 @@ from types import MappingProxyType
 
 from runtime.bundle.manifest import Manifest
 from runtime.clips.clip_frames import check_readable
-from runtime.clips.endless import ClipReader
+from runtime.clips.endless import ClipReader, EndlessClip
 from runtime.clips.playback import ClipPlayback
 from runtime.errors import EngineError
 from runtime.prompts.scene import Picture, PromptParts, Scene
 
 
-def endless_clip(parts: PromptParts, reader: ClipReader | None) -> Picture | None:
+def endless_clip(parts: PromptParts, reader: ClipReader | None) -> Picture | EndlessClip | None:
     """Return the clip of a prompt that plays on for ever; None if there is none.
 
     Args:
@@ -43,21 +43,32 @@ def kinds_taken(manifest: Manifest, *, plays_clips: bool) -> tuple[str, ...]:
     return tuple(kind for kind in roles if kind in taken or (kind == "clip" and plays_clips))
 
 
-def check_clip(clip: Picture) -> None:
+def check_clip(clip: Picture | EndlessClip) -> None:
     """Raise ValueError if a clip's file is missing or holds no video; its length is not checked."""
     if isinstance(clip, (str, Path)):
         check_readable(clip)
 
 
 def clip_scene(
-    clip: Picture, reader: ClipReader | None, playback: ClipPlayback | None, fit: str, check: Callable[[], None]
+    clip: Picture | EndlessClip,
+    reader: ClipReader | None,
+    playback: ClipPlayback | None,
+    fit: str,
+    check: Callable[[], None],
+    *,
+    is_playing: bool,
 ) -> Scene:
-    """Read a clip and find its jumps; arguments and errors as of `ClipReader.read`.
+    """Read a clip and find its jumps; other arguments and errors as of `ClipReader.read`.
 
     The stage that plays clips is opened as well, because that would delay a frame.
+
+    Args:
+        is_playing: whether frames are being made, for which all cores but one are left.
     """
     assert reader is not None, "a clip for a generator that plays none"
     if playback is not None:
         with suppress(EngineError):  # the first frame that needs it tries again, and another engine after that
             playback.open()
-    return Scene(MappingProxyType({}), None, clip=reader.read(clip, fit, check))
+    if not isinstance(clip, EndlessClip):
+        clip = reader.read(clip, fit, check, threads=1 if is_playing else 0)
+    return Scene(MappingProxyType({}), None, clip=clip)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,7 @@ class Conditioner:
         self._ahead: BackgroundThread[Scene] = BackgroundThread()
         self._drawing: BackgroundThread[Scene] = BackgroundThread()  # waits for no other scene
         self._making: BackgroundThread[Scene] = BackgroundThread()  # what takes seconds without the graph: clips
+        self._aligning: BackgroundThread[None] = BackgroundThread()
         self._idle: BackgroundThread[dict[str, Array]] = BackgroundThread(only_idle=True)
         self._closing: Future[dict[str, Array]] = Future()  # done once `close` was called
 
@@ -178,8 +180,14 @@ class Conditioner:
         return self._submit(thread, prompt, None, ahead_s).result()
 
     def make(self, job: Callable[[], Scene], *, in_background: bool) -> Scene:
-        """Make a scene without the graph, beside other scenes; arguments and errors as of `prepare` and of the job."""
-        return self._making.submit(job).result() if in_background else job()
+        """Make a scene without the graph, beside other scenes; arguments and errors as of `prepare` and of the job.
+
+        If it is a clip, the flow between its frames is found in the background afterwards.
+        """
+        scene = self._making.submit(job).result() if in_background else job()
+        if scene.clip is not None:
+            self._aligning.submit(partial(scene.clip.find_steps, self.check_open))
+        return scene
 
     def check_open(self) -> None:
         """Raise ValueError once this object is being closed."""
@@ -234,7 +242,7 @@ class Conditioner:
         """Wait for the current run, then free the sessions; waiting renewals are cancelled."""
         if not self._closing.done():
             self._closing.set_result({})
-        for thread in (self._background, self._later, self._ahead, self._drawing, self._making):
+        for thread in (self._background, self._later, self._ahead, self._drawing, self._making, self._aligning):
             thread.close()
         if self._idle.close(
             self._idle_timeout_s

@@ -9,6 +9,7 @@ Legend: h, w height and width in cells; a cell is a square of pixels of the work
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -164,7 +165,9 @@ def _weights(vectors: tuple[Vector, ...], picture: Floats, brushed: Floats, stil
     shape = picture.shape[:2]
     size = np.array([shape[1], shape[0]])
     places = np.stack(np.meshgrid(np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5), axis=-1)
-    costs, starts = np.empty((len(vectors), *shape), np.float32), np.full((len(vectors), *shape), _FAR)
+    reach = _REACH * max(shape)
+    cheapness = 1 - (1 - _PAINTED) * brushed
+    falls = np.zeros((len(vectors), *shape), np.float32)
     for number, vector in enumerate(vectors):
         start, way = np.array(vector[:2]) * size, np.array(vector[2:]) * size
         steps = np.linspace(0, 1, max(2, 2 * int(np.abs(way).max()) + 1))[:, np.newaxis]
@@ -173,34 +176,61 @@ def _weights(vectors: tuple[Vector, ...], picture: Floats, brushed: Floats, stil
         first = colours[: -(-len(cells) // 3), np.newaxis]
         is_like = ((first - colours) ** 2).mean(axis=2).min(axis=0) <= (2 * _SIMILAR) ** 2
         columns, rows = np.unique(cells[is_like], axis=0).T  # what the arrow crosses on its way does not move
-        starts[number, rows, columns] = 0
-        difference = np.full(shape, _FAR)
-        for colour in picture[rows, columns]:
-            np.minimum(difference, ((picture - colour) ** 2).mean(axis=2), out=difference)
-        costs[number] = (1 + difference / _SIMILAR**2) * np.where((places - start) @ way < 0, _BEHIND, 1)
-        costs[number] *= 1 - (1 - _PAINTED) * brushed
-    longer = max(shape)
-    distances = _distances(costs + 1e3 * still, starts, _REACH * longer)
-    fall = ((_REACH * longer - distances) / ((_REACH - _CORE) * longer)).clip(0, 1)
-    return _smoothed(fall * fall * (3 - 2 * fall))
+        part = _within(rows, columns, reach, shape)
+        if (cheapest := float(cheapness[part].min())) < 1:  # where the moving brush was, ways are longer
+            part = _within(rows, columns, reach / cheapest, shape)
+        starts = np.full(shape, _FAR)[part]
+        starts[rows - part[0].start, columns - part[1].start] = 0
+        difference = _difference(picture[part], np.unique(picture[rows, columns], axis=0))
+        costs = (1 + difference / _SIMILAR**2) * np.where((places[part] - start) @ way < 0, _BEHIND, 1)
+        costs = (costs * cheapness[part] + 1e3 * still[part]).astype(np.float32)
+        distances = _distances(costs, starts, reach)
+        fall = ((reach - distances) / (reach - _CORE * max(shape))).clip(0, 1)
+        falls[number][part] = fall * fall * (3 - 2 * fall)
+    return _smoothed(falls)
+
+
+def _difference(picture: Floats, colours: Floats) -> Floats:
+    """Return the mean squared difference of each cell, (h, w, 3), to the closest of some colours, (K, 3): (h, w)."""
+    planes = np.ascontiguousarray(picture.transpose(2, 0, 1))
+    least, total, square = np.full(planes.shape[1:], _FAR), *np.empty((2, *planes.shape[1:]), np.float32)
+    for colour in colours:  # plane by plane, which is faster than a mean over three values
+        np.square(np.subtract(planes[0], colour[0], out=total), out=total)
+        for plane, value in zip(planes[1:], colour[1:], strict=True):
+            total += np.square(np.subtract(plane, value, out=square), out=square)
+        np.minimum(least, total, out=least)
+    least *= np.float32(1 / 3)
+    return least
+
+
+def _within(
+    rows: npt.NDArray[np.intp], columns: npt.NDArray[np.intp], reach: float, shape: tuple[int, ...]
+) -> tuple[slice, slice]:
+    """Return the part of a picture of `shape` that has all of these cells, and what is within reach of them."""
+    margin = math.ceil(reach) + 1
+    parts = [
+        slice(max(0, int(places.min()) - margin), min(size, int(places.max()) + margin + 1))
+        for places, size in zip((rows, columns), shape, strict=True)
+    ]
+    return parts[0], parts[1]
 
 
 def _distances(costs: Floats, starts: Floats, limit: float) -> Floats:
-    """Return the cheapest way from the cells where `starts` is 0 to every cell, all float32 (N, h, w).
+    """Return the cheapest way from the cells where `starts` is 0 to every cell, all float32 (h, w).
 
     A step to one of eight neighbours costs its length times the mean of both cells. Ways beyond `limit` may be wrong.
     """
     distances = starts.copy()
     steps = []
     for down, right in _NEIGHBOURS:
-        one = np.s_[:, : -down or None, max(0, -right) : -right if right > 0 else None]
-        two = np.s_[:, down:, max(0, right) : right if right < 0 else None]
+        one = np.s_[: -down or None, max(0, -right) : -right if right > 0 else None]
+        two = np.s_[down:, max(0, right) : right if right < 0 else None]
         step = np.float32(np.hypot(down, right) / 2) * (costs[one] + costs[two])
-        steps += [(one, two, step), (two, one, step)]
-    for _ in range(sum(costs.shape[1:])):
+        steps += [(distances[one], distances[two], step), (distances[two], distances[one], step)]  # views
+    for _ in range(sum(costs.shape)):
         before = distances.copy()
         for here, there, step in steps:
-            np.minimum(distances[there], distances[here] + step, out=distances[there])
+            np.minimum(there, here + step, out=there)
         if np.array_equal(np.minimum(before, limit), np.minimum(distances, limit)):
             break
     return distances

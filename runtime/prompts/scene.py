@@ -26,7 +26,7 @@ class PromptParts(TypedDict, total=False):
         image: picture to animate: a path, or a uint8 (h, w, 3) RGB array of any size; see `Generator.fit`.
         clip: a path of a video or an animated picture, or a uint8 (t, h, w, 3) RGB array, oldest frame first, fitted
             like an image. With bundles of schema 2 it plays on for ever with its own frames, and must be given alone;
-            other bundles treat it as `past`.
+            other bundles treat it as `past`. For the former also what `runtime.clips.endless.ClipReader` has read.
         past: the like, to go on from: the generator animates its last frame and goes on with its motion. Its last
             frames are used; if it is too short, its oldest frame is repeated.
         text: description in English, at most 2,000 characters.
@@ -40,7 +40,7 @@ class PromptParts(TypedDict, total=False):
     """
 
     image: Picture | None
-    clip: Picture | None
+    clip: Picture | EndlessClip | None
     past: Picture | None
     text: str | None
     seed: int | None

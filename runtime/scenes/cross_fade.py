@@ -31,11 +31,13 @@ class SceneMix:
         mix: 0 plays scene a, 1 scene b.
         side: "a" or "b" if a new scene must be written there before the frame, else "".
         scene: the new scene, or None.
+        is_over_clip: whether it fades in over a clip, which the step graph does not see.
     """
 
     mix: float
     side: str = ""
     scene: Scene | None = None
+    is_over_clip: bool = False
 
 
 class SceneTimeline:

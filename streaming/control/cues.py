@@ -54,6 +54,11 @@ class CueEntry:
         return isinstance(self.parts.get("image"), str) and self.parts["image"] == LIVE
 
     @property
+    def is_clip(self) -> bool:
+        """Whether it is a clip, which takes seconds to read."""
+        return "clip" in self.parts
+
+    @property
     def is_drawn(self) -> bool:
         """Whether it has hints alone: they change the motion of the scene that is on air when it is prepared."""
         return self.parts.keys() == {"hints"}

@@ -1,15 +1,16 @@
 """Cues at given times of a show, from the command line's `--cue`, and scenes in turn.
 
 They have a background thread of their own, as they wait for idle moments. Each is prepared when the one before it has
-faded in, or 2 s before it is due if that comes first.
+faded in, or 2 s before it is due if that comes first. Reading a clip takes seconds: it is begun 10 s before it is due,
+also while the cue before it waits.
 """
 
 from __future__ import annotations
 
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
+from functools import partial
 from itertools import cycle, islice
 from typing import TYPE_CHECKING, Any
 
@@ -17,18 +18,19 @@ import numpy as np
 
 from runtime import BundleError, EngineError
 from runtime.prompts.background import BackgroundThread
-from streaming.control.controls import ControlHolder
 from streaming.control.cues import PARTS, Cue, CueEntry, to_label, to_prompts
+from streaming.control.show_controls import ShowControls
 
 if TYPE_CHECKING:
-    from runtime.chain import FrameSource
     from streaming.inputs.live_input import LiveInput
 
 PREPARING_S = 2  # a timed cue is prepared at least this long before it is due
+PREPARING_CLIP_S = 10  # the like, of a clip
+MAX_CLIPS = 2  # kept at once: the one on air and the next one, 256 MiB each
 FAILURES = (ValueError, BundleError, EngineError)
 
 
-class TimedCues(ABC):
+class TimedCues(ShowControls, ABC):
     """The part of a `ShowController` that knows the time.
 
     Attributes:
@@ -40,14 +42,14 @@ class TimedCues(ABC):
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.on_prompt: list[Callable[[Mapping[str, Any], float], object]] = []
         self.input: LiveInput | None = None
         self.is_held = False
         self.before_frame: list[Callable[[], object]] = []
-        self._lock = threading.Lock()
         self._is_closed = False
         self._timed_background: BackgroundThread[None] = BackgroundThread()
-        self._timed: list[CueEntry] = []  # in order of time; only the first is prepared
+        self._timed: list[CueEntry] = []  # in order of time; the first is prepared, and the second if it is a clip
         self._timed_controls: list[Cue] = []
         self._dissolve_s = 1.0
         self._now_s = Fraction(0)  # time of the show
@@ -148,24 +150,12 @@ class TimedCues(ABC):
         """Whether only a part of the live input may be shown, the person of --matte."""
 
     @abstractmethod
-    def _ready(self) -> FrameSource:
-        """Return the generator; raises NotReadyError if there is none yet."""
-
-    @abstractmethod
-    def _target(self, control: str) -> ControlHolder:
-        """Return what a control of this name belongs to."""
-
-    @abstractmethod
     def _show(self, entry: CueEntry, dissolve_s: float) -> None:
         """Take a cue that is ready; needs the lock."""
 
     @abstractmethod
     def _make(self, entry: CueEntry) -> None:
         """Prepare a cue; its state says whether that has failed."""
-
-    @abstractmethod
-    def _notify(self) -> None:
-        """Tell the listeners that the state has changed."""
 
     def _extend(self, at_s: Fraction) -> None:
         """Add the next scene of a cycle as a timed cue, if no other is left."""
@@ -180,16 +170,26 @@ class TimedCues(ABC):
         self._say(f"the cue at {float(at_s):g} s is left out: {error}")
 
     def _prepare_timed(self, *, is_due: bool = False) -> None:
-        """Begin to prepare the next timed prompt if it is time; one that needs what is on air only when it is due."""
+        """Begin to prepare the next timed prompts if it is time; one that needs what is on air only when it is due."""
         with self._lock:
-            if not self._timed or self._timed[0].state != "waiting":
-                return
-            entry = self._timed[0]
-            is_time = self._now_s >= min(self._busy_s, entry.at_s - PREPARING_S)
-            is_time = is_time and not entry.is_live and not entry.is_drawn
-            if is_due or is_time:
-                self._timed_background.submit(lambda: self._make_timed(entry))
-                entry.state = "preparing"
+            for number, entry in enumerate(self._timed[:2]):
+                is_time = self._is_clip_time(entry) if number else is_due or self._is_time(entry)
+                if entry.state == "waiting" and is_time:
+                    self._timed_background.submit(partial(self._make_timed, entry))
+                    entry.state = "preparing"
+
+    def _is_time(self, entry: CueEntry) -> bool:
+        """Return whether to prepare the next cue now; needs the lock."""
+        ahead_s = PREPARING_CLIP_S if entry.is_clip else PREPARING_S
+        is_time = self._now_s >= min(self._busy_s, entry.at_s - ahead_s)
+        return is_time and not entry.is_live and not entry.is_drawn
+
+    def _is_clip_time(self, entry: CueEntry) -> bool:
+        """Return whether to prepare the cue after the next one now, which only a clip needs; needs the lock."""
+        before, shown = self._timed[0], self._ready().shown_scene
+        kept = int(before.is_clip) + int(shown is not None and shown.clip is not None)
+        is_near = self._now_s >= entry.at_s - PREPARING_CLIP_S
+        return entry.is_clip and is_near and before.state == "ready" and kept < MAX_CLIPS
 
     def _make_timed(self, entry: CueEntry) -> None:
         """Prepare a timed cue; on its own background thread."""

@@ -21,6 +21,7 @@ from streaming.inputs.page_camera import PAGE, PageCamera
 from streaming.output.pacing import Clock, Pacer
 from streaming.shipped import find_areas, find_shipped
 from streaming.show.adaptation import Adaptation
+from streaming.show.early_clip import begin_clip
 from streaming.show.fallback import FallbackFrames, load_fallback
 from streaming.sinks.sink import Picture
 from streaming.sound.sound import INPUT, Sound
@@ -68,7 +69,12 @@ class Player:
         self._input: LiveInput | None = None
         self._pacer: Pacer | None = None
         self._presenter: Presenter | None = None
-        self.generator = self._open()
+        self._early_clip = begin_clip(options, bundle)
+        with contextlib.ExitStack() as stack:
+            if self._early_clip is not None:
+                stack.callback(self._early_clip.close)
+            self.generator = self._open()
+            stack.pop_all()
         try:
             self._begin()
         except BaseException:
@@ -119,7 +125,9 @@ class Player:
             if self._input is not None:
                 stack.callback(self._input.close)
             stack.callback(self._controller.close)
-            stack.callback(self.generator.close)  # first: it ends what the controller waits for
+            stack.callback(self.generator.close)  # early: it ends what the controller waits for
+            if self._early_clip is not None:
+                stack.callback(self._early_clip.close)
             if self._fallback is not None:
                 stack.callback(self._fallback.close)
 
@@ -153,10 +161,12 @@ class Player:
             raise ValueError("--image input shows the whole picture of the input: leave it or --matte out")
         if self._input is not None and prompt.get("image") == LIVE:
             generator.condition(**{**prompt, "image": self._input.wait_picture(_INPUT_S)})
+        elif prompt.keys() == {"clip"} and self._early_clip is not None:
+            generator.condition(clip=self._early_clip.first())
         elif prompt:
             generator.condition(**prompt)
-        if prompt.get("clip") is not None and generator.scene is not None and generator.scene.clip is not None:
-            self._say(f"{Path(prompt['clip']).name}: {generator.scene.clip.summary}")
+            if generator.scene is not None and (clip := generator.scene.clip) is not None:
+                self._say(f"{Path(prompt['clip']).name}: {clip.summary}")
         for name, value in options.control:  # after the prompt: one for the seed then keeps its text
             self._controller.set_control(name, value)
         seed = generator.manifest.default_seed if options.seed is None else options.seed
@@ -220,6 +230,8 @@ class Player:
                 self._follow(self._sound, pacer)
             now_s = pacer.next_slot / pacer.fps
             self._controller.play(now_s)
+            if self._early_clip is not None and (line := self._early_clip.news()):
+                self._say(line)
             if self._options.adapt == "on":
                 adaptation.update(self.generator)
             if self._presenter is None or self._input is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import Future
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -10,7 +11,9 @@ import numpy as np
 import pytest
 
 from runtime import EngineError, Generator
-from runtime.clips.endless import ClipReader, describe_by_colour
+from runtime.clips import step_flows
+from runtime.clips.clip_frames import read_clip
+from runtime.clips.endless import ClipReader, EndlessClip, describe_by_colour, head_of, make_endless
 from runtime.clips.playhead import Moment
 from tests import moving, tiny
 from tests.runtime.clips.clip_of_waves import waves, write
@@ -126,6 +129,31 @@ def test_slow_motion_shows_what_lies_between(tmp_path: Path) -> None:
     assert clip.clip.small.size == 0, "what was compared is not kept"
 
 
+def test_the_flow_is_found_in_the_background_or_when_it_is_needed(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is shown does not depend on which of them was first."""
+    asked, aligned = [], step_flows.align
+    monkeypatch.setattr(step_flows, "align", lambda *pair: (asked.append(1), aligned(*pair))[1])
+    clip = make_endless(read_clip(FRAMES, SIZE, (64, 32), fps=30.0))
+    assert not asked
+    found = clip.shown(Moment(4.5)).moves
+    assert len(asked) == 1
+    clip.find_steps()
+    assert len(asked) == len(FRAMES) - 1, "each once"
+    assert np.array_equal(found, clip.shown(Moment(4.5)).moves)
+    assert len(clip.steps) == len(clip.steps[:]) == len(FRAMES) - 1
+    other = make_endless(read_clip(FRAMES, SIZE, (64, 32), fps=30.0))
+    other.find_steps()
+    assert np.array_equal(found, other.shown(Moment(4.5)).moves)
+    asked.clear()
+    with Generator.open(bundle, engine="onnxruntime", size=SIZE) as generator:
+        generator.condition(clip=FRAMES)
+        assert generator._conditioner is not None
+        generator._conditioner._aligning.submit(lambda: None).result(WAIT_S)
+        assert len(asked) == len(FRAMES) - 1, "in the background, as soon as the clip has been read"
+
+
 def test_closing_gives_up_a_clip_that_is_being_prepared(bundle: Path) -> None:
     generator = Generator.open(bundle, engine="onnxruntime", size=SIZE, seed=3)
     next(generator)
@@ -235,3 +263,37 @@ def test_a_clip_keeps_its_speed_at_another_rate_of_the_show(bundle: Path, tmp_pa
         with Generator.open(bundle, engine="onnxruntime", size=SIZE, fps=fps) as generator:
             generator.condition(clip=clip)
             assert numbers(take(generator, 4)) == expected
+
+
+@pytest.mark.parametrize("variety", [0.0, 1.0])
+def test_a_clip_begins_before_all_of_it_has_been_read(bundle: Path, variety: float) -> None:
+    """It is played as if all of it had been known from the start, and waited for only where that matters."""
+    clip, heads = waves(200, period=31.7), []
+    reader = ClipReader(SIZE, (64, 32), 30.0, "rgb", describe_by_colour)
+    whole = reader.read(clip, "cover", on_head=heads.append)
+    assert whole.clip.head == len(heads[0].frames) == 60, "two seconds"
+    assert np.array_equal(heads[0].frames, clip[:60])
+    runs: list[list[np.ndarray]] = []
+    for later in (False, True):
+        coming: Future[EndlessClip] = Future()
+        with Generator.open(bundle, engine="onnxruntime", size=SIZE, seed=3) as generator:
+            generator.set_control("variety", variety)
+            generator.condition(clip=head_of(heads[0], coming) if later else whole)
+            frames = take(generator, 57)
+            coming.set_result(whole)
+            runs.append(frames + take(generator, 300))
+    assert np.array_equal(runs[0][:60], clip[:60])
+    assert np.array_equal(runs[0], runs[1])
+    assert not np.array_equal(runs[0][60:200], clip[60:200]), "it jumps later on"
+
+
+def test_a_clip_that_does_not_begin_well_has_no_head() -> None:
+    reader = ClipReader(SIZE, (64, 32), 30.0, "rgb", describe_by_colour)
+    short, still = waves(100), np.concatenate([np.repeat(waves(1), 61, axis=0), waves(100)])
+    cut = np.concatenate([waves(30), 255 - waves(120)])
+    for clip, frames in ((short, 100), (still, 161), (cut, 120)):
+        found = reader.read(clip, "cover", on_head=lambda _: pytest.fail("there is no head"))
+        assert (found.clip.head, len(found.clip.frames)) == (0, frames)
+    late = np.concatenate([waves(70), 255 - waves(120)])
+    found = reader.read(late, "cover")
+    assert (found.clip.head, len(found.clip.frames)) == (60, 70), "it was being played already"

@@ -14,6 +14,7 @@ from runtime.pixels.planes import shifted_copies, to_planes
 from runtime.pixels.stage import plane_sets
 from runtime.prompts.hints import Hints, Vector
 from tests import flowing, moving, tiny
+from tests.runtime.clips.clip_of_waves import waves
 from tests.streaming.doubles import WAIT_S, to_i420
 
 SIZES = [(128, 72), (64, 32), (130, 74), (72, 128), (66, 66)]  # the sides of some chroma planes are odd
@@ -253,3 +254,21 @@ def test_a_picture_whose_motion_is_drawn_again_is_written_once(tmp_path: Path, m
         generator.take(generator.prepare(image=picture), dissolve_s=0.5)
         generator.skip(4)
         assert len(written) > before + 4, "another scene has a picture of its own"
+
+
+def test_a_picture_that_fades_in_over_a_clip_is_sharpened_from_the_start(
+    bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be seen to become sharp otherwise; only a picture that is cut to begins as it is."""
+    shares: list[float] = []
+    write = PictureInputs._write
+    monkeypatch.setattr(PictureInputs, "_write", lambda *given: (shares.append(given[4]), write(*given))[1])
+    with Generator.open(bundle, engine="onnxruntime") as generator:
+        clip, picture = generator.prepare(clip=waves(60)), generator.prepare(image=moving.picture_of(128, 72))
+        for frames, expected in ((4, {1.0}), (0, {number / 8 for number in range(9)})):
+            generator.take(clip, dissolve_s=0.0)
+            next(generator)
+            shares.clear()
+            generator.take(picture, dissolve_s=frames / 30)
+            generator.skip(12)
+            assert set(shares) == expected

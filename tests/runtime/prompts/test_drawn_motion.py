@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from runtime.prompts import drawn_motion
 from runtime.prompts.drawn_motion import MAX_FLOW, frozen, painted, to_raster, with_drawn_motion
 from runtime.prompts.hints import Hints, Stroke, Vector
 
@@ -137,3 +138,21 @@ def test_a_stroke_is_as_wide_as_the_brush() -> None:
     assert cover[:, 28].sum() == 10
     assert cover[16].sum() == 28 + 10
     assert not painted([Stroke("still", 0.1, ((0.5, 0.5),))], "moving", (ROWS, COLUMNS), soft=1.0).any()
+
+
+@pytest.mark.parametrize("brush", [None, Stroke("moving", 0.06, ((0.0, 0.5), (0.9, 0.5)))])
+def test_what_lies_beyond_the_reach_of_an_arrow_is_not_computed(
+    brush: Stroke | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does it change anything: the same comes of the whole picture."""
+    arrows = (Vector(0.1, 0.2, 0.05, 0.1), Vector(0.4, 0.5, 0.0, -0.2), Vector(0.8, 0.5, 0.1, 0.0))
+    hints = Hints(arrows, () if brush is None else (brush,))
+    whole, sizes = (slice(0, ROWS), slice(0, COLUMNS)), []
+    distances = drawn_motion._distances
+    monkeypatch.setattr(
+        drawn_motion, "_distances", lambda costs, *given: (sizes.append(costs.size), distances(costs, *given))[1]
+    )
+    found = with_drawn_motion(memory(), hints, river(), everywhere(), RATE)
+    assert (max(sizes) < ROWS * COLUMNS) == (brush is None), "a brush makes ways cheap, so that arrows reach farther"
+    monkeypatch.setattr(drawn_motion, "_within", lambda *_: whole)
+    assert np.array_equal(found, with_drawn_motion(memory(), hints, river(), everywhere(), RATE))

@@ -16,6 +16,7 @@ from runtime import Generator
 from streaming.control.controller import ShowController, UnknownError
 from streaming.control.cues import Cue
 from tests import moving
+from tests.runtime.clips.clip_of_waves import waves, write
 from tests.streaming.control.test_controller import Waiting
 from tests.streaming.page.test_control_room import Room, state_where
 
@@ -98,6 +99,30 @@ def test_the_next_scene_is_not_prepared_while_one_fades_in(
 def test_a_cue_that_is_due_soon_is_prepared_at_once(controller: ShowController, generator: Generator) -> None:
     controller.schedule([Cue(Fraction(2), "scene", "green")], dissolve_s=1.0, say=pytest.fail)
     assert controller._timed[0].state in ("preparing", "ready")
+
+
+def test_a_clip_is_read_long_before_it_is_due(controller: ShowController, generator: Generator, tmp_path: Path) -> None:
+    """Also while the cue before it waits; but two clips at most are kept, and the one on air counts."""
+    clips = [write(tmp_path / f"{number}.mkv", waves(40 + number, 64, 36)) for number in range(3)]
+    cues = [Cue(Fraction(20), "scene", "green"), *(Cue(Fraction(at), "clip", str(clip)) for at, clip in
+            zip((22, 24, 26), clips, strict=True))]  # fmt: skip
+    controller.schedule(cues, dissolve_s=1.0, say=pytest.fail)
+    waiting = Waiting(controller)
+
+    def states(second: int) -> list[str]:
+        controller.play(Fraction(second))
+        waiting.until(lambda _: all(entry.state != "preparing" for entry in controller._timed))
+        next(generator)
+        return [entry.state for entry in controller._timed]
+
+    assert states(0) == ["waiting"] * 4
+    assert states(1) == ["ready", "waiting", "waiting", "waiting"], "the graph is free"
+    assert states(11) == ["ready", "waiting", "waiting", "waiting"]
+    assert states(12) == ["ready", "ready", "waiting", "waiting"], "10 s before it is due"
+    assert states(20) == ["ready", "ready", "waiting"], "two clips wait"
+    assert states(22) == ["ready", "waiting"]
+    assert states(23) == ["ready", "waiting"], "a clip is on air, and another one waits"
+    assert states(24) == ["ready"]
 
 
 def test_a_scene_that_is_taken_ends_the_turns(controller: ShowController, generator: Generator) -> None:
