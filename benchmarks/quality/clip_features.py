@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.quality.lite_network import LiteNetwork
 from runtime.clips.endless import Describe, describe_by_colour
 
 if TYPE_CHECKING:
@@ -119,8 +118,12 @@ def _encoder(bundle: Path, *, is_trained: bool) -> Callable[[Tensor], Sequence[T
 
 
 def _imagenet(path: Path) -> Callable[[Tensor], Sequence[Tensor]]:
-    network = LiteNetwork.read(path)
-    return lambda frames: network.levels(_padded(frames, 32))
+    from training.model.areas import MULTIPLE, Backbone
+
+    network = Backbone(is_whole=True)
+    network.load(path)
+    network.eval()
+    return lambda frames: network(_padded(frames, MULTIPLE))[1:]
 
 
 def _padded(frames: Tensor, multiple: int) -> Tensor:

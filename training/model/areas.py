@@ -18,10 +18,17 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 # Kernel, stride, expansion, channels and repeats of the stages of blocks (table 1 of the source, without scaling).
-# The last stage, a fifth of the weights, is left out.
-STAGES = ((3, 1, 1, 16, 1), (3, 2, 6, 24, 2), (5, 2, 6, 40, 2), (3, 2, 6, 80, 3), (5, 1, 6, 112, 3), (5, 2, 6, 192, 4))
+STAGES = (
+    (3, 1, 1, 16, 1),
+    (3, 2, 6, 24, 2),
+    (5, 2, 6, 40, 2),
+    (3, 2, 6, 80, 3),
+    (5, 1, 6, 112, 3),
+    (5, 2, 6, 192, 4),
+    (3, 1, 6, 320, 1),
+)  # fmt: skip - the last stage has a fifth of the weights
 STEM = 32
-LEVELS = {4: 2, 8: 4, 16: 10, 32: 14}  # the picture is divided by -> the last block of that size
+LEVELS = 4  # of features: at a quarter, an eighth, a 16th and a 32nd of the size
 WIDTH = 48  # channels of the decoder
 MULTIPLE = 32  # of which sides must be
 _EPSILON = 1e-3  # of the source's batch normalisation
@@ -51,26 +58,38 @@ class Block(nn.Module):
 
 
 class Backbone(nn.Module):
-    """Picture -> levels of features; the names of its weights are those of the PyTorch file that people share."""
+    """Picture -> levels of features; the names of its weights are those of the PyTorch file that people share.
 
-    def __init__(self) -> None:
+    Args:
+        is_whole: with the last stage.
+    """
+
+    def __init__(self, *, is_whole: bool = False) -> None:
         super().__init__()
         self._conv_stem = nn.Conv2d(3, STEM, 3, 2, bias=False)
         self._bn0 = nn.BatchNorm2d(STEM, eps=_EPSILON)
-        blocks, channels = [], STEM
-        for kernel, stride, expansion, out, repeats in STAGES:
+        blocks: list[Block] = []
+        channels = STEM
+        self._ends: list[int] = []  # the last block of each size
+        self.channels: list[int] = []  # of the levels
+        for kernel, stride, expansion, out, repeats in STAGES if is_whole else STAGES[:-1]:
+            if stride == 2 and channels != STAGES[0][3]:
+                self._ends.append(len(blocks) - 1)
+                self.channels.append(channels)
             for number in range(repeats):
                 blocks.append(Block(channels, out, kernel, stride if number == 0 else 1, expansion))
                 channels = out
+        self._ends.append(len(blocks) - 1)
+        self.channels.append(channels)
         self._blocks = nn.ModuleList(blocks)
 
     def forward(self, picture: Tensor) -> list[Tensor]:
-        """Return the levels of `LEVELS`, the largest first, for pictures (B, 3, H, W) in [0, 1]."""
+        """Return `LEVELS` levels, the largest first, for pictures (B, 3, H, W) in [0, 1]; see `MULTIPLE`."""
         x = F.relu6(self._bn0(self._conv_stem(_padded(2 * picture - 1, 3, 2))))
         kept = []
         for number, block in enumerate(self._blocks):
             x = block(x)
-            if number in LEVELS.values():
+            if number in self._ends:
                 kept.append(x)
         return kept
 
@@ -97,9 +116,8 @@ class AreaNetwork(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.backbone = Backbone()
-        outs = [channels for _, _, _, channels, repeats in STAGES for _ in range(repeats)]
-        self.lateral = nn.ModuleList(nn.Conv2d(outs[block], WIDTH, 1) for block in LEVELS.values())
-        self.smooth = nn.ModuleList(nn.Conv2d(WIDTH, WIDTH, 3, padding=1) for _ in LEVELS)
+        self.lateral = nn.ModuleList(nn.Conv2d(channels, WIDTH, 1) for channels in self.backbone.channels)
+        self.smooth = nn.ModuleList(nn.Conv2d(WIDTH, WIDTH, 3, padding=1) for _ in range(LEVELS))
         self.to_free = nn.Conv2d(WIDTH, 1, 1)
         self.drop = nn.Dropout2d(0.2)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +11,12 @@ torch = pytest.importorskip("torch")
 
 from benchmarks.quality import jump_choice  # noqa: E402 - PyTorch may be missing
 from benchmarks.quality.clip_features import NAMES, NetworkFeatures, make_features  # noqa: E402
-from benchmarks.quality.lite_network import LiteNetwork  # noqa: E402
 from benchmarks.quality.loops import _walked  # noqa: E402
 from benchmarks.quality.seams import SeamJudge, has_reached  # noqa: E402
 from runtime.clips.clip_frames import read_clip  # noqa: E402
 from runtime.clips.endless import make_endless  # noqa: E402
 from tests.runtime.clips.clip_of_waves import waves  # noqa: E402
+from training.model.areas import Backbone  # noqa: E402
 
 BUNDLE = Path(__file__).parents[3] / "bundles" / "landscape"
 SIZE = (128, 64)
@@ -30,56 +29,9 @@ class Difference:
         return np.abs(one.astype(np.float32) - two).mean(axis=(1, 2, 3))
 
 
-def lite_weights() -> dict[str, Any]:
-    """Return random weights in the shapes of EfficientNet-Lite0."""
-    rng = torch.Generator().manual_seed(0)
-    weights: dict[str, Any] = {}
-
-    def add(name: str, norm: str, *shape: int) -> None:
-        weights[f"{name}.weight"] = torch.randn(shape, generator=rng) * (2 / np.prod(shape[1:])) ** 0.5
-        for part in ("running_mean", "bias"):
-            weights[f"{norm}.{part}"] = torch.zeros(shape[0])
-        for part in ("running_var", "weight"):
-            weights[f"{norm}.{part}"] = torch.ones(shape[0])
-
-    add("_conv_stem", "_bn0", 32, 3, 3, 3)
-    channels, block = 32, 0
-    stages = (
-        (1, 16, 3, 1),
-        (2, 24, 3, 6),
-        (2, 40, 5, 6),
-        (3, 80, 3, 6),
-        (3, 112, 5, 6),
-        (4, 192, 5, 6),
-        (1, 320, 3, 6),
-    )
-    for repeats, out, kernel, factor in stages:
-        for _ in range(repeats):
-            name, hidden = f"_blocks.{block}", channels * factor
-            if factor > 1:
-                add(f"{name}._expand_conv", f"{name}._bn0", hidden, channels, 1, 1)
-            add(f"{name}._depthwise_conv", f"{name}._bn1", hidden, 1, kernel, kernel)
-            add(f"{name}._project_conv", f"{name}._bn2", out, hidden, 1, 1)
-            channels, block = out, block + 1
-    return weights
-
-
-def test_the_levels_of_the_imagenet_network(tmp_path: Path) -> None:
-    torch.save(lite_weights(), tmp_path / "lite.pth")
-    levels = LiteNetwork.read(tmp_path / "lite.pth").levels(torch.rand(2, 3, 64, 96))
-    assert [tuple(level.shape) for level in levels] == [(2, 40, 8, 12), (2, 112, 4, 6), (2, 320, 2, 3)]
-
-
-def test_files_that_hold_other_weights_are_refused(tmp_path: Path) -> None:
-    (tmp_path / "text.pth").write_text("no weights")
-    torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
-    for name, expected in (("text.pth", "cannot be read"), ("other.pth", "has not the weights"), ("no", "cannot be")):
-        with pytest.raises(ValueError, match=expected):
-            LiteNetwork.read(tmp_path / name)
-
-
 def test_every_description_knows_like_from_unlike(tmp_path: Path) -> None:
-    torch.save(lite_weights(), tmp_path / "lite.pth")
+    torch.manual_seed(0)
+    torch.save(Backbone(is_whole=True).state_dict(), tmp_path / "lite.pth")
     frames = waves(31, *SIZE)
     small = np.stack([frames[0], frames[30], frames[1], 255 - frames[0]])
     found = {}

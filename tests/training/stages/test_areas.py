@@ -135,4 +135,5 @@ def test_sizes_are_those_of_the_source() -> None:
     """The levels are at a quarter to a 32nd of the picture, with the source's channels."""
     levels = Backbone()(torch.zeros(1, 3, 64, 96))
     assert [tuple(level.shape[1:]) for level in levels] == [(24, 16, 24), (40, 8, 12), (112, 4, 6), (192, 2, 3)]
+    assert Backbone(is_whole=True).eval()(torch.zeros(1, 3, 32, 32))[-1].shape == (1, 320, 1, 1)
     assert sum(value.numel() for value in AreaNetwork().parameters()) < 2.6e6
