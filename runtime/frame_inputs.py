@@ -37,6 +37,7 @@ class FrameInputs:
         self._noises = [(item.name, item.shape[1]) for item in graph.inputs_of("noise")]
         self._pictures = PictureInputs(graph)
         self._plane, self._is_marked = plane, False
+        self._no_plane = None if plane is None else np.zeros_like(plane)
 
     def write(self, step: StepRunner, seed: int, frame_index: int, clips: ClipPlayback | None) -> bool:
         """Write what the next frame needs.
@@ -69,7 +70,8 @@ class FrameInputs:
         # A picture that a clip's stage blends is marked there.
         is_last = clips is None or not clips.is_playing
         if self._plane is not None and is_last != self._is_marked:
-            step.write(PLANE, self._plane if is_last else np.zeros_like(self._plane))
+            assert self._no_plane is not None
+            step.write(PLANE, self._plane if is_last else self._no_plane)
             self._is_marked = is_last
         for name, count in self._noises:
             step.write(name, normals(seed, FRAMES, frame_index, count)[np.newaxis])

@@ -61,6 +61,7 @@ class ClipPlayback:
     ) -> None:
         self._open_stage, self._fps, self._is_on_device = open_stage, fps, is_on_device
         self._marker, self._is_marked = marker, False
+        self._no_plane = None if marker is None else np.zeros_like(marker.plane)
         self._stage: Session | None = None
         self._opening = threading.Lock()
         self._still = np.zeros((1, MOVES, small[1] // REDUCTION, small[0] // REDUCTION), np.float32)
@@ -205,7 +206,8 @@ class ClipPlayback:
         self.open()
         assert self._stage is not None
         if self._marker is not None and is_last != self._is_marked:  # of what is blended again, the last run marks
-            self._stage.write(PLANE, self._marker.plane if is_last else np.zeros_like(self._marker.plane))
+            assert self._no_plane is not None
+            self._stage.write(PLANE, self._marker.plane if is_last else self._no_plane)
             self._is_marked = is_last
         self._stage.write(f"{PREFIX}first", first[np.newaxis])
         self._stage.write(f"{PREFIX}second", second[np.newaxis])

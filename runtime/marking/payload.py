@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 
 BITS = 48
 _DIGITS = BITS // 4
@@ -11,7 +11,7 @@ _DIGITS = BITS // 4
 
 def new_payload() -> int:
     """Return a random payload, [0, 2**48)."""
-    return secrets.randbits(BITS)
+    return int.from_bytes(os.urandom(BITS // 8), "big")
 
 
 def check_payload(payload: int) -> int:
