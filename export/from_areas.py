@@ -83,6 +83,9 @@ def run(argv: Sequence[str]) -> Path:
         report = import_model(model, arguments.out, options=options, force=arguments.force)
     print_checks(report.checks, "parity with the network in ONNX Runtime")
     text = NOTICE.format(package=SOURCE[2], pictures=len(pictures), licences=licences)
+    text += "\n" + "".join(
+        f"{name}: {licence or 'not stated'}; {source or 'not stated'}\n" for name, licence, source in pictures
+    )
     out: Path = arguments.out
     (out / "NOTICE").write_text(text, encoding="utf-8")
     return out

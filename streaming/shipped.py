@@ -13,11 +13,17 @@ def find_areas(name: str | None) -> Path | None:
 
     Args:
         name: of the user's; "none" for none; None for the shipped one, if it is there.
+
+    Raises:
+        ValueError: there is no bundle of the user's name.
     """
     if name == "none":
         return None
     if name is not None:
-        return find_shipped(Path(name))
+        found = find_shipped(Path(name))
+        if not (found / "bundle.json").is_file():
+            raise ValueError(f'--areas "{name}" is no bundle: name bundles/areas, another bundle, or none')
+        return found
     found = find_shipped(AREAS)
     return found if found.is_dir() else None
 

@@ -1,8 +1,8 @@
 """A tiny bundle of schema 2 with the memory `flow`: nothing moves until somebody draws motion.
 
 The flow is 0 and half of it is free wherever the moving mask is 255. With `reads_hints` the condition graph has an
-input of the role `hints`: everything moves by the mean of all arrows, if there are any. The picture is displaced by
-flow times freedom times the frame's number times `pace`.
+input of the role `hints`: what the mask frees moves by the mean of all arrows, if there are any. The picture is
+displaced by flow times freedom times the frame's number times `pace`.
 """
 
 from __future__ import annotations
@@ -76,7 +76,8 @@ def _condition(*, reads_hints: bool) -> tuple[onnx.ModelProto, dict[str, Any]]:
         motion, count = (graph.add("Slice", whole, *pair, axis) for pair in (ends[:2], ends[1:]))
         mean = graph.add("Div", motion, graph.add("Max", count, graph.constant(1)))
         still = graph.add("Add", still, mean)
-        free = graph.add("Max", free, graph.add("Min", count, graph.constant(1)))
+        told = graph.add("Max", graph.constant(0.5), graph.add("Min", count, graph.constant(1)))
+        free = graph.add("Mul", graph.add("Mul", free, graph.constant(2)), told)  # the mask holds for arrows, too
     graph.add("Concat", still, free, axis=1, out="flow")
     outputs = [tensor("flow", "float32", (1, 3, rows, columns), "memory")]
     part = {"file": "condition.onnx", "inputs": inputs, "outputs": outputs}

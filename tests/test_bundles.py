@@ -234,8 +234,10 @@ def test_tensorrt_rtx_builds_the_matte(tmp_path: Path) -> None:
     assert found == [(f"step, {pixels}", precision) for pixels in ("rgb", "i420") for precision in ("fp32", "fp16")]
 
 
-@pytest.mark.parametrize("scene", ["lake", "city", "pier", "arena"])
-def test_what_stands_still_is_found_in_photographs_that_trained_nothing(scene: str, cache: Path) -> None:
+@pytest.mark.parametrize(
+    ("scene", "least"), [("lake", 160), ("city", 160), ("pier", 240), ("arena", 240), ("river", 110)]
+)
+def test_what_stands_still_is_found_in_photographs_that_trained_nothing(scene: str, least: int, cache: Path) -> None:
     """The scenes of landscape, whose masks were drawn by hand, are not among the pictures of the training."""
     scenes = ALL[0].parent / "landscape" / "scenes"
     with Image.open(scenes / f"{scene}.jpg") as photograph, Image.open(scenes / f"{scene}-moving.png") as drawn:
@@ -244,7 +246,7 @@ def test_what_stands_still_is_found_in_photographs_that_trained_nothing(scene: s
     with Generator.open(AREAS, engine="onnxruntime", precision="fp32", cache_dir=cache, threads=1) as generator:
         generator.feed_live(picture)
         free = next(generator)[..., 0]
-    assert free[mask > 250].mean() > 160
+    assert free[mask > 250].mean() > least
     assert free[mask < 5].mean() < 40
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -192,20 +192,22 @@ def open_condition(
                 opened.callback(painter[1].close)
             opened.pop_all()
         planes = plane_sets(frame.width, frame.height, pixels)
-        areas = None if bundle.areas is None else partial(_open_areas, bundle.areas, engine, exact, few, cache_dir)
+        areas = None if bundle.areas is None else partial(_open_areas, bundle.areas, few, cache_dir)
         return SceneSession(condition, bundle.work, session, painter, planes, frame.sharpness, areas)
 
 
-def _open_areas(
-    bundle: Bundle, engine: Engine, precision: str, threads: int, cache_dir: str | Path | None
-) -> AreaSession:
-    """Compile the graph that says what may move."""
+def _open_areas(bundle: Bundle, threads: int, cache_dir: str | Path | None) -> AreaSession | None:
+    """Compile the graph that says what may move, on the CPU: it runs once for a picture. None if no engine can."""
     graph = bundle.manifest.step
     name = frame_output(graph, "rgb")
     graph = GraphSpec(graph.file, graph.inputs, tuple(item for item in graph.outputs if item.name == name))
-    with _memory_errors(engine):
-        program = Program(prune(bundle.step, [name]), graph.inputs, graph.outputs)
-        return AreaSession(graph, engine.open(program, precision, threads, _folder(cache_dir)))
+    for engine_name in _ON_CPU:
+        with suppress(EngineError):
+            engine = choose_engine(engine_name, "fp32").engine
+            with _memory_errors(engine):
+                program = Program(prune(bundle.step, [name]), graph.inputs, graph.outputs)
+                return AreaSession(graph, engine.open(program, "fp32", threads, _folder(cache_dir)))
+    return None
 
 
 def open_without_frames(

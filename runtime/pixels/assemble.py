@@ -18,7 +18,7 @@ from runtime.bundle.reader import Bundle
 from runtime.bundle.tensors import GraphSpec, TensorSpec
 from runtime.errors import BundleError
 from runtime.pixels.planes import SHARP, padded_shape
-from runtime.pixels.scene_session import HAS_MOVING, KEPT, kept_inputs
+from runtime.pixels.scene_session import AREAS, HAS_MOVING, KEPT, kept_inputs, kept_mask
 from runtime.pixels.stage import PREFIX, build_pixel_stage, plane_sets
 
 MIN_SIDE, MAX_SIDE = 16, 4096  # pixels of a frame
@@ -135,6 +135,8 @@ def _scene_spec(manifest: Manifest, condition: GraphSpec, width: int, height: in
         for ending in ("", SHARP)
     )
     kept = tuple(replace(item, name=KEPT + item.name, role="kept", of=()) for item in kept_inputs(condition))
+    if (mask := kept_mask(condition)) is not None:
+        kept = (*kept, replace(mask, name=KEPT + AREAS, role="kept", of=()))
     return GraphSpec(condition.file, tuple(inputs), (*condition.outputs, *planes, *kept))
 
 

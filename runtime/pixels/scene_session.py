@@ -16,6 +16,8 @@ from runtime.prompts.images import load_image
 
 KEPT = f"{PREFIX}kept."  # begin of the names of what is kept of a scene, so that its motion can be drawn again
 HAS_MOVING = f"{PREFIX}has_moving"  # input: 255 if a mask of what may move was given
+AREAS = "areas"  # what is kept of the network's mask, behind KEPT
+REACH = 4  # cells of hints around an arrow or a brush, which the network of areas does not hold
 FLOW = "flow"  # slot of the memory that says how things move steadily, and how free they are (docs/bundle.md)
 
 
@@ -36,6 +38,11 @@ def kept_inputs(condition: GraphSpec) -> tuple[TensorSpec, ...]:
     return ()
 
 
+def kept_mask(condition: GraphSpec) -> TensorSpec | None:
+    """Return the tensor whose shape the network's mask has where it is kept: for graphs that read hints themselves."""
+    return None if condition.only_input("hints") is None else condition.only_input("moving")
+
+
 class SceneSession:
     """A condition graph that reads and makes pictures of the frame's size; a `Session`.
 
@@ -49,7 +56,8 @@ class SceneSession:
         painter: the tensors and a session of the graph that makes pictures up, or None.
         planes: of the frame.
         sharpness: gain on the finest detail of a picture that is displaced; 1 changes nothing.
-        open_areas: opens what says what may move, when the first picture comes without a mask; None if nothing does.
+        open_areas: opens what says what may move, when the first picture comes without a mask, and returns None if it
+            cannot be opened; None if nothing says it.
     """
 
     def __init__(
@@ -60,7 +68,7 @@ class SceneSession:
         painter: tuple[GraphSpec, Session] | None,
         planes: tuple[PlaneSet, ...],
         sharpness: float,
-        open_areas: Callable[[], AreaSession] | None = None,
+        open_areas: Callable[[], AreaSession | None] | None = None,
     ) -> None:
         self._spec, self._graph, self._condition, self._painter, self._planes = spec, graph, condition, painter, planes
         self._sharpness, self._open_areas = sharpness, open_areas
@@ -84,9 +92,11 @@ class SceneSession:
                 self._condition.write(item.name, kept.get(item.name, self._values[item.name]))
             self._condition.run()
             self._results = {item.name: self._condition.read(item.name) for item in self._graph.outputs}
+            self._hold(kept.get(AREAS))
             return
         picture = self._picture()
-        masks = self._masks(picture)
+        mask = self._mask(picture)
+        has_flow = any(item.name == FLOW for item in self._graph.outputs)
         small: dict[str, Array] = {}
         for item in self._graph.inputs:
             value = self._values[item.name]
@@ -97,18 +107,19 @@ class SceneSession:
             elif item.role == "moving":
                 value = squeezed(value[0], *item.shape[1:3])[np.newaxis]
             small[item.name] = value
-            if item.name in masks:
-                value = squeezed(masks[item.name], *item.shape[1:3])[np.newaxis]
-                if self._graph.only_input("hints") is not None:  # drawn motion runs the graph again, on what is kept
-                    small[item.name] = value
+            if item.role == "moving" and mask is not None and not has_flow:
+                value = squeezed(mask, *item.shape[1:3])[np.newaxis]
             self._condition.write(item.name, value)
         self._condition.run()
         self._results = {item.name: self._condition.read(item.name) for item in self._graph.outputs}
+        self._hold(None if mask is None else mask[np.newaxis])
         self._results |= {KEPT + item.name: small[item.name] for item in kept_inputs(self._graph)}
+        if (own := kept_mask(self._graph)) is not None:
+            whole = np.full(own.shape, 255, np.uint8)
+            self._results[KEPT + AREAS] = whole if mask is None else squeezed(mask, *own.shape[1:3])[np.newaxis]
         self._results |= to_planes(picture, self._planes)
-        moving = next(
-            (masks.get(item.name, self._values[item.name][0]) for item in self._spec.inputs_of("moving")), None
-        )
+        given = next((self._values[item.name][0] for item in self._spec.inputs_of("moving")), None)
+        moving = given if mask is None else mask
         sharp = sharpened(picture, self._sharpness, None if moving is None else moving[..., 0])
         planes = self._results if sharp is picture else to_planes(sharp, self._planes)
         self._results |= {item.name + SHARP: planes[item.name] for item in self._planes}
@@ -128,18 +139,35 @@ class SceneSession:
         if self._areas is not None:
             self._areas.close()
 
-    def _masks(self, picture: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.uint8]]:
-        """Return the mask of what may move, uint8 (H, W, 1) by input, if none was given and a network can say it.
+    def _mask(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
+        """Return what may move, uint8 (H, W, 1), for a given picture without a mask; None for everywhere.
 
-        A clip's own motion is seen in it, so that no mask is needed there.
+        A clip's own motion is seen in it, and pictures that are made up are made to be moved: no mask is needed there.
         """
-        moving, clip = self._spec.only_input("moving"), self._spec.only_input("clip")
-        if self._open_areas is None or moving is None or self._values[HAS_MOVING].any():
-            return {}
-        if clip is not None and self._given()[clip.name]:
-            return {}
-        self._areas = self._areas or self._open_areas()
-        return {moving.name: self._areas.moving(picture)}
+        image, moving = self._spec.only_input("image"), self._spec.only_input("moving")
+        if self._open_areas is None or image is None or moving is None or self._values[HAS_MOVING].any():
+            return None
+        if not self._given()[image.name]:
+            return None
+        if self._areas is None:
+            self._areas = self._open_areas()
+        return None if self._areas is None else self._areas.moving(picture)
+
+    def _hold(self, mask: Array | None) -> None:
+        """Hold in the memory `FLOW` what stands still, but for what somebody has drawn.
+
+        Args:
+            mask: uint8 (1, H, W, 1), 255 where things may move; None for everywhere.
+        """
+        if mask is None or FLOW not in self._results:
+            return
+        flow: npt.NDArray[np.float32] = self._results[FLOW].astype(np.float32)
+        free = squeezed(mask[0], *flow.shape[2:])[..., 0].astype(np.float32) / 255
+        if (hints := self._graph.only_input("hints")) is not None:  # the graph has read arrows and brushes
+            drawn = np.maximum(self._values[hints.name][0, 2], self._values[hints.name][0, 4]) > 0
+            free = np.maximum(free, squeezed(_widened(drawn), *flow.shape[2:])[..., 0].astype(np.float32) / 255)
+        flow[0, 2] *= free
+        self._results[FLOW] = flow
 
     def _given(self) -> dict[str, bool]:
         """Return which inputs were given, by name."""
@@ -165,6 +193,14 @@ class SceneSession:
             session.run()
             picture = load_image(session.read(graph.outputs[0].name)[0], *picture.shape[1::-1])
         return picture
+
+
+def _widened(cells: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
+    """Return cells, bool (h, w), and all within `REACH` of them as 255: uint8 (h, w, 1)."""
+    from PIL import Image, ImageFilter
+
+    wide = Image.fromarray(cells.astype(np.uint8) * 255).filter(ImageFilter.MaxFilter(2 * REACH + 1))
+    return np.asarray(wide)[..., np.newaxis]
 
 
 def sharpened(

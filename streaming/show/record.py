@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from provenance.facts import LIVE_PERSON, LIVE_PICTURE, BundleFacts, ShowFacts, merge, now, to_prompt
 from provenance.ledger import END, PROMPT, SIGNED, START
+from streaming.arguments import DEFAULT_SINK
 from streaming.errors import explain
 from streaming.shipped import find_areas, find_shipped
 from streaming.sinks.sink import Sink
@@ -186,7 +187,9 @@ class ShowRecord:
 
 
 def read_others(options: argparse.Namespace, manifest: Manifest) -> dict[str, Manifest]:
-    """Return role -> manifest of what helps the generator: "matte", and "areas" if it takes masks.
+    """Return role -> manifest of what helps the generator: "matte", and "areas" if it may be asked.
+
+    Pictures without a mask are asked about: --image, and those that the page, cues and the live input bring.
 
     Raises:
         BundleError: one of them is damaged.
@@ -194,7 +197,10 @@ def read_others(options: argparse.Namespace, manifest: Manifest) -> dict[str, Ma
     from runtime.bundle.reader import read_manifest
 
     paths = {"matte": None if options.matte is None else find_shipped(Path(options.matte))}
-    if manifest.shapes and manifest.condition is not None and manifest.condition.only_input("moving") is not None:
+    is_image = options.image is not None and options.moving is None
+    is_brought = options.input is not None or any(sink.startswith("http://") for sink in options.to or [DEFAULT_SINK])
+    is_brought = is_brought or any(cue.kind == "image" for cue in options.cue)
+    if manifest.shapes and (is_image or is_brought):
         paths["areas"] = find_areas(options.areas)
     return {role: read_manifest(path) for role, path in paths.items() if path is not None}
 

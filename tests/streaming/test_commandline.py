@@ -235,8 +235,10 @@ def test_a_shipped_network_says_what_may_move_unless_another_or_none_is_named(tm
     assert shipped_areas is not None
     assert shipped_areas.resolve() == Path(__file__).parents[2] / "bundles" / "areas"
     assert shipped.find_areas("none") is None
-    assert shipped.find_areas(str(tmp_path)) == tmp_path
-    assert shipped.find_areas("bundles/missing") == Path("bundles/missing"), "the error will name it"
+    assert shipped.find_areas("bundles/person") == shipped.find_shipped(Path("bundles/person"))
+    for wrong in (str(tmp_path), "bundles/missing"):
+        with pytest.raises(ValueError, match=r'--areas ".*" is no bundle: name bundles/areas, another bundle, or none'):
+            shipped.find_areas(wrong)
 
 
 def test_with_a_fallback_a_show_outlives_its_engine(

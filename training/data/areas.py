@@ -55,15 +55,14 @@ def read_areas(file: Path, folders: Sequence[Path], min_side: int) -> list[Marke
     Raises:
         ValueError: the file is wrong, or none of its pictures is there.
     """
-    try:
-        entries = tomllib.loads(file.read_text(encoding="utf-8")).get("picture")
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise ValueError(f"{file} cannot be read as TOML: {error}") from error
-    if not isinstance(entries, list) or not entries:
-        raise ValueError(f"{file} has no [[picture]]: name pictures and their cells, see examples/moving-areas.toml")
-    cells = {str(entry.get("file")): _cells(file, entry) for entry in entries}
+    cells = _marks(file)
     pictures = {picture.name: picture for picture in read_pictures(folders, min_side, set(cells))}
     return [MarkedPicture(pictures[name], marks) for name, marks in cells.items() if name in pictures]
+
+
+def names_in(file: Path) -> set[str]:
+    """Return the names of the pictures in a file of areas; errors as of `read_areas`."""
+    return set(_marks(file))
 
 
 class AreaSampler:
@@ -136,6 +135,17 @@ def marks_of(pictures: Sequence[MarkedPicture], side: int) -> Tensor:
         for item in pictures
     ]
     return torch.from_numpy(np.stack(marks))
+
+
+def _marks(file: Path) -> dict[str, npt.NDArray[np.int8]]:
+    """Return the cells of every picture in a file, by its name."""
+    try:
+        entries = tomllib.loads(file.read_text(encoding="utf-8")).get("picture")
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"{file} cannot be read as TOML: {error}") from error
+    if not isinstance(entries, list) or not entries:
+        raise ValueError(f"{file} has no [[picture]]: name pictures and their cells, see examples/moving-areas.toml")
+    return {str(entry.get("file")): _cells(file, entry) for entry in entries}
 
 
 def _cells(file: Path, entry: Any) -> npt.NDArray[np.int8]:

@@ -22,7 +22,7 @@ from training.model.enlarger import FACTOR
 HELD_OUT = 5  # one scene in so many
 MAX_SIDE = 1920  # pixels; larger photographs are reduced, as their finest detail is the camera's noise
 _PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-_VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif"}
+_VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif", ".mpg"}
 
 
 class NamedPicture(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 from collections.abc import Sequence
@@ -24,6 +25,7 @@ from training.data.areas import (
     MarkedPicture,
     area_error,
     marks_of,
+    names_in,
     read_areas,
     whole_pictures,
 )
@@ -65,6 +67,8 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.iterations < 1 or arguments.batch < 1 or not 0 < arguments.learning_rate < 1:
         raise ValueError("--iterations and --batch must be 1 or more, --learning-rate above 0 and below 1")
     marked = read_areas(arguments.areas, arguments.pictures, MIN_SIDE)
+    if missing := names_in(arguments.areas) - {item.picture.name for item in marked}:
+        print(f"{len(missing)} pictures were not found: {', '.join(sorted(missing))}", flush=True)
     held = marked[HELD_OUT - 1 :: HELD_OUT]
     trained = [item for number, item in enumerate(marked) if number % HELD_OUT != HELD_OUT - 1]
     if not held:
@@ -110,7 +114,13 @@ class _Training:
         self.facts: dict[str, Any] = {
             "footage": [SOURCE, *names],
             "held": sorted(item.picture.name for item in held),
-            "config": {"batch": options.batch, "learning_rate": options.learning_rate, "seed": options.seed},
+            "config": {
+                "batch": options.batch,
+                "learning_rate": options.learning_rate,
+                "seed": options.seed,
+                "iterations": options.iterations,
+                "marks": _digest(trained),
+            },
         }
 
     def run(self) -> None:
@@ -188,8 +198,16 @@ class _Training:
         return int(content["iteration"])
 
 
+def _digest(pictures: Sequence[MarkedPicture]) -> str:
+    """Return the SHA-256 of the names and marks of pictures, 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for item in pictures:
+        digest.update(item.picture.name.encode() + b"\0" + str(item.cells.shape).encode() + item.cells.tobytes())
+    return digest.hexdigest()
+
+
 def _sheet(pictures: Tensor, free: Tensor) -> np.ndarray:
-    """Return pictures in rows of five, what stands still darkened and red, as uint8 BGR."""
+    """Return pictures in rows of three, beside each what stands still in red, as uint8 BGR."""
     share = torch.nn.functional.interpolate(free, size=pictures.shape[2:], mode="bilinear")
     red = torch.tensor([1.0, 0.2, 0.1]).reshape(1, 3, 1, 1)
     shown = torch.cat([pictures, pictures * (0.35 + 0.65 * share) + 0.35 * red * (1 - share)], dim=3).clamp(0, 1)
