@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
+
+from verify.evidence import Section, sections
+from verify.report import VideoReport, to_map
 
 _SECONDS_LIVE, _SECONDS_FILE = 10.0, 60.0
 _DESCRIPTION = """\
@@ -70,10 +74,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     try:
         options = parse(argv)
-        from verify.evidence import sections
         from verify.frames import is_live
         from verify.page import write_page
-        from verify.report import to_map
         from verify.video import verify_video
 
         seconds = options.seconds or (_SECONDS_LIVE if is_live(options.source) else _SECONDS_FILE)
@@ -87,24 +89,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("error: stopped before the end: give --seconds for less", file=sys.stderr)
         return 2
-    if options.json:
+    try:
+        _show(report, found, as_json=options.json)
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has seen enough; Python would complain again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0 if report.is_marked else 1
+
+
+def _show(report: VideoReport, found: Sequence[Section], *, as_json: bool) -> None:
+    """Print the sections, and the map of the window in which the mark is clearest."""
+    if as_json:
         print(json.dumps({"marked": report.is_marked, **{section.name: section.data for section in found}}))
-        return 0 if report.is_marked else 1
+        return
     for section in found:
         print("\n".join([section.title, *(f"  {line}" for line in section.lines)]))
-    best = max(
-        (one.finding for one in report.windows if one.finding is not None), key=lambda one: one.pilots, default=None
-    )
-    if best is not None:
-        print(
-            "\n".join(
-                [
-                    "  The frame, # where the mark is clear, + where it is weak:",
-                    *(f"    {line}" for line in to_map(best)),
-                ]
-            )
-        )
-    return 0 if report.is_marked else 1
+    findings = [one.finding for one in report.windows if one.finding is not None]
+    if findings:
+        best = max(findings, key=lambda finding: finding.pilots)
+        lines = "\n".join(f"    {line}" for line in to_map(best))
+        print(f"  The frame, # where the mark is clear, + where it is weak:\n{lines}")
 
 
 def _seconds(text: str) -> float:
