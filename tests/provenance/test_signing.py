@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from provenance import c2pa_library, signing
-from provenance.facts import LIVE_PERSON, OF_LIVE, BundleFacts, ShowFacts, hash_text, to_prompt
+from provenance.facts import LIVE_PERSON, OF_LIVE, BundleFacts, PromptList, ShowFacts, hash_text, to_prompt
 from provenance.keys import credentials
 from provenance.keys.credentials import Credentials
 from provenance.keys.development import ROOT, create
@@ -191,7 +191,33 @@ def test_the_soft_binding_has_the_payload(tmp_path: Path, mine: Credentials) -> 
 def test_a_clip_that_plays_on_is_no_pure_invention(tmp_path: Path, mine: Credentials) -> None:
     path = _record(tmp_path / "show.mp4")
     signing.sign(path, replace(FACTS, prompts=({"clip": "sha256:" + "0" * 64},)), mine)
-    assert read_manifest_report(path).source_type == COMPOSITE
+    report = read_manifest_report(path)
+    assert report.source_type == COMPOSITE
+    assert "A clip plays on with its own frames" in " ".join(report.statements)
+    assert "no camera filmed it" not in " ".join(report.statements)
+
+
+def test_prompts_that_are_not_listed_are_stated(tmp_path: Path, mine: Credentials) -> None:
+    prompts = PromptList(3)
+    for seed in (1, 2, 1, 3, 4):
+        prompts.add({"seed": seed})
+    assert prompts.listed == ({"seed": 1}, {"seed": 2}, {"seed": 3})
+    prompts.add({"clip": "sha256:" + "0" * 64})
+    prompts.add({"image": OF_LIVE})
+    facts = replace(FACTS, prompts=prompts.listed, left_out=prompts.left_out)
+    path = _record(tmp_path / "show.mp4")
+    signing.sign(path, facts, mine)
+    report = read_manifest_report(path)
+    told = " ".join(report.statements)
+    assert report.source_type == COMPOSITE
+    assert "A clip plays on with its own frames" in told
+    assert "no camera filmed it" not in told
+    assert "A picture of a live input was animated" in told
+    assert "A given picture" not in told
+    assert "Only the first 3 different prompts are listed" in told
+    assert report.show is not None
+    assert report.show["is_every_prompt_listed"] is False
+    assert len(report.show["prompts"]) == 3
 
 
 def test_a_failure_leaves_the_recording(tmp_path: Path, mine: Credentials, monkeypatch: pytest.MonkeyPatch) -> None:
