@@ -56,7 +56,8 @@ def to_statements(facts: ShowFacts) -> list[str]:
         statements.append("A given picture was animated: what it shows may be real, its motion is not.")
     if facts.left_out is not None:
         statements.append(
-            f"Only the first {len(facts.prompts)} different prompts are listed; what is said here is true of all of them."
+            f"Only the first {len(facts.prompts)} different prompts are listed. "
+            "What is said here is true of all of them."
         )
     if facts.sound:
         statements.append(f"The sound is not generated: {facts.sound}.")
