@@ -17,12 +17,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from itertools import pairwise
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from provenance.facts import ShowFacts, hash_file
 from provenance.keys.credentials import is_signature, name_of, read_certificates
+from provenance.keys.trust import is_issued, why_not_signer
 from provenance.manifest import to_source_type, to_statements
 from provenance.playlist import compare, read_playlist
 
@@ -46,7 +47,7 @@ class ChainReport:
         present: of them, how many are there and unchanged; old segments of a live stream are deleted.
         changed: names of segments whose bytes differ.
         signer: name in the certificate, "" if no signature was checked.
-        is_trusted: whether a given root has issued the certificate.
+        is_trusted: whether a given root has issued the certificate, see `provenance.keys.trust`.
         facts: of the show; what its last line states only if the signature is right.
         problem: one sentence, "" if there is none.
     """
@@ -187,25 +188,12 @@ def _judge(found: ChainReport, end: Mapping[str, Any], roots: Path | None) -> Ch
         return replace(found, state="invalid", problem="the signature cannot be read")
     if not is_valid or end.get("segments") != found.segments:
         return replace(found, state="invalid", signer=signer, problem="the signature is wrong")
+    now = datetime.now(UTC)
+    if problem := why_not_signer(chain[0], now):
+        return replace(found, state="invalid", signer=signer, problem=problem)
     trusted = [] if roots is None else read_certificates(roots)
     facts = {**(found.facts or {}), **{key: end[key] for key in _AT_END if key in end}}
-    return replace(found, signer=signer, is_trusted=_is_issued(chain, trusted), facts=facts)
-
-
-def _is_issued(chain: list[Any], trusted: list[Any]) -> bool:
-    """Return whether each certificate is issued by the next one, and the last by a trusted one."""
-    from cryptography.exceptions import InvalidSignature
-
-    def is_by(lower: Any, upper: Any) -> bool:
-        try:
-            lower.verify_directly_issued_by(upper)
-        except (ValueError, TypeError, InvalidSignature):
-            return False
-        return True
-
-    return all(is_by(*pair) for pair in pairwise(chain)) and any(
-        is_by(chain[-1], root) or chain[-1] == root for root in trusted
-    )
+    return replace(found, signer=signer, is_trusted=is_issued(chain, trusted, now), facts=facts)
 
 
 def _parse(line: str) -> dict[str, Any]:
