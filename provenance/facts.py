@@ -189,6 +189,18 @@ class ShowFacts:
         }
 
 
+def encodable(value: Any) -> Any:
+    """Return a value for JSON whose texts can be encoded.
+
+    File names that are not UTF-8 have lone surrogates in Python; each becomes its escape, e.g. backslash udcff.
+    """
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {encodable(key): encodable(item) for key, item in value.items()}
+    return [encodable(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 def now() -> str:
     """Return the time in UTC, as ISO 8601 with a Z."""
     return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
@@ -223,7 +235,7 @@ def to_prompt(parts: Mapping[str, Any], salt: str, *, keeps_text: bool) -> dict[
 
 def hash_text(text: str, salt: str) -> str:
     """Return "sha256:" and the hash of the salt and the text."""
-    return f"sha256:{hashlib.sha256(bytes.fromhex(salt) + text.encode()).hexdigest()}"
+    return f"sha256:{hashlib.sha256(bytes.fromhex(salt) + encodable(text).encode()).hexdigest()}"
 
 
 def hash_file(path: Path) -> str:
@@ -241,7 +253,7 @@ def _hash_input(value: Any) -> str:
     if isinstance(value, (str, Path)):
         try:
             return f"sha256:{hash_file(Path(value))}"
-        except OSError:
+        except (OSError, ValueError):
             return "a file that could not be read again"
     try:
         return f"sha256:{hashlib.sha256(memoryview(value).tobytes()).hexdigest()} of its pixels"

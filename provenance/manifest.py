@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from provenance.facts import LIVE_PERSON, LIVE_PICTURE, ShowFacts
+from provenance.facts import LIVE_PERSON, LIVE_PICTURE, ShowFacts, encodable
 
 SHOW = "everframe.show"
 SOFT_BINDING = "c2pa.soft-binding"
@@ -92,4 +92,6 @@ def to_definition(facts: ShowFacts, title: str, mime: str) -> dict[str, Any]:
         assertions.append({"label": SOFT_BINDING, "data": {"alg": ALGORITHM, "blocks": [block]}})
     assertions.insert(0, {"label": "c2pa.actions.v2", "data": {"actions": actions, "allActionsIncluded": True}})
     assertions.append({"label": SHOW, "data": {**facts.to_json(), "statements": to_statements(facts)}})
-    return {"claim_generator_info": [agent], "title": title, "format": mime, "assertions": assertions}
+    definition = {"claim_generator_info": [agent], "title": title, "format": mime, "assertions": assertions}
+    stated: dict[str, Any] = encodable(definition)  # the library takes no lone surrogates
+    return stated

@@ -21,7 +21,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from provenance.facts import ShowFacts, hash_file
+from provenance.facts import ShowFacts, encodable, hash_file
 from provenance.keys.credentials import is_signature, name_of, read_certificates
 from provenance.keys.trust import is_issued, why_not_signer
 from provenance.manifest import to_source_type, to_statements
@@ -69,7 +69,7 @@ class ChainReport:
 def begin_line(facts: ShowFacts) -> str:
     """Return the first line of a chain, without a line break: the facts without what only the end of a show knows."""
     known = {key: value for key, value in facts.to_json().items() if key not in _AT_END}
-    return _dump({"chain": _FORMAT, **known})
+    return _dump(encodable({"chain": _FORMAT, **known}))
 
 
 def next_line(last: str, name: str, sha256: str, size_bytes: int) -> str:
@@ -87,7 +87,7 @@ def next_line(last: str, name: str, sha256: str, size_bytes: int) -> str:
 def end_line(last: str, num_segments: int, facts: ShowFacts, credentials: Credentials) -> str:
     """Return the last line, which says what the show was and signs all lines."""
     stated = facts.to_json()
-    fields = {
+    fields: dict[str, Any] = {
         **{key: stated[key] for key in _AT_END if key in stated},
         "source_type": to_source_type(facts),
         "statements": to_statements(facts),
@@ -97,6 +97,7 @@ def end_line(last: str, num_segments: int, facts: ShowFacts, credentials: Creden
         "algorithm": credentials.algorithm,
         "certificates": credentials.certificates,
     }
+    fields = encodable(fields)
     signature = credentials.sign(_signed(fields))
     return _dump({**fields, "signature": base64.b64encode(signature).decode()})
 

@@ -52,7 +52,7 @@ class Event:
         show: the show's id.
         time: UTC, as ISO 8601 with a Z.
         kind: one of `provenance.ledger`'s.
-        data: what happened, ready for JSON.
+        data: what happened, ready for JSON; empty if it was changed into something else.
         mark: of a start: the payload in every frame, as 12 hex digits, or None.
     """
 
@@ -82,29 +82,23 @@ class Ledger:
             raise ValueError(f"there is no folder {path.absolute().parent} for the ledger: make it first")
         if not is_writer and not path.is_file():
             raise ValueError(f"there is no ledger at {path}: everframe stream --ledger {path} begins one")
-        uri = f"{path.absolute().as_uri()}?mode={'rwc' if is_writer else 'ro'}"
         try:
-            self._database = sqlite3.connect(uri, timeout=_BUSY_S, isolation_level=None, uri=True)
+            self._database = self._open("mode=rwc" if is_writer else "mode=ro", is_writer)
         except sqlite3.Error as error:
-            raise ValueError(f"the ledger {path} cannot be opened: {error}") from error
-        try:
-            self._prepare(is_writer)
-        except sqlite3.Error as error:
-            self._database.close()
             if isinstance(error, sqlite3.OperationalError) and _is_busy(error):
                 raise BlockingIOError(0, str(error), str(path)) from error
-            raise ValueError(f"the ledger {path} cannot be used: {error}") from error
-        except ValueError:
-            self._database.close()
-            raise
+            if is_writer or not _needs_writing(error):
+                raise ValueError(f"the ledger {path} cannot be used: {error}") from error
+            self._database = self._open_unwritable()
 
     def append(self, show: str, time: str, kind: str, data: Mapping[str, Any], mark: str | None = None) -> None:
         """Add an event; it is on the disk when this returns.
 
         Raises:
             OSError: another program holds the file, the disk is full, or the file was damaged. Nothing was added.
+            ValueError: the event cannot be encoded, see `encode`.
         """
-        text = json.dumps(data, ensure_ascii=False, sort_keys=True)
+        text = encode(data)
         try:
             self._database.execute("BEGIN IMMEDIATE")
             try:
@@ -159,6 +153,33 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _open(self, how: str, is_writer: bool) -> sqlite3.Connection:
+        """Return the opened ledger; errors are SQLite's, or ValueError for another file."""
+        uri = f"{self.path.absolute().as_uri()}?{how}"
+        self._database = sqlite3.connect(uri, timeout=_BUSY_S, isolation_level=None, uri=True)
+        try:
+            self._prepare(is_writer)
+        except (sqlite3.Error, ValueError):
+            self._database.close()
+            raise
+        return self._database
+
+    def _open_unwritable(self) -> sqlite3.Connection:
+        """Return a ledger in a folder that cannot be written, where SQLite cannot make the file that readers share.
+
+        The file alone is read then. That is all of the ledger if there is no NAME-wal beside it.
+        """
+        log = self.path.with_name(f"{self.path.name}-wal")
+        try:
+            if log.exists() and log.stat().st_size:
+                raise ValueError(
+                    f"the ledger {self.path} cannot be read here: {log.name} has its last events, and to read them its "
+                    "folder must be writable; copy both files to a folder of yours"
+                )
+            return self._open("mode=ro&immutable=1", is_writer=False)
+        except (sqlite3.Error, OSError) as error:
+            raise ValueError(f"the ledger {self.path} cannot be read: {error}") from error
+
     def _prepare(self, is_writer: bool) -> None:
         """Check that the file is a ledger; make the table in a new one."""
         [application] = self._database.execute("PRAGMA application_id").fetchone()
@@ -181,9 +202,29 @@ class Ledger:
         self._database.execute("PRAGMA synchronous = FULL")
 
 
+def encode(data: Mapping[str, Any]) -> str:
+    """Return an event's data as JSON; raises ValueError if that cannot be done, e.g. for lone surrogates."""
+    try:
+        text = json.dumps(data, ensure_ascii=False, sort_keys=True)
+        text.encode()
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"an event cannot be encoded: {error}") from error
+    return text
+
+
 def _to_event(row: tuple[Any, ...]) -> Event:
-    number, show, time, kind, data, mark = row
-    return Event(number, show, time, kind, json.loads(data), mark)
+    number, show, time, kind, text, mark = row
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):  # `first_changed` names it
+        data = {}
+    return Event(number, show, time, kind, data if isinstance(data, dict) else {}, mark)
+
+
+def _needs_writing(error: sqlite3.Error) -> bool:
+    """Return whether SQLite could not make the files beside a database that it only reads."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
 
 def _is_busy(error: sqlite3.OperationalError) -> bool:

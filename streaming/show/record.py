@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from provenance.facts import LIVE_PERSON, LIVE_PICTURE, BundleFacts, PromptList, ShowFacts, now, to_prompt
+from provenance.facts import LIVE_PERSON, LIVE_PICTURE, BundleFacts, PromptList, ShowFacts, encodable, now, to_prompt
 from provenance.ledger import END, PROMPT, SIGNED, START
 from streaming.arguments import DEFAULT_SINK
 from streaming.errors import explain
@@ -183,7 +183,7 @@ class ShowRecord:
 
     def _note(self, kind: str, data: Mapping[str, Any], mark: str | None = None) -> None:
         if self._ledger is not None:
-            self._ledger.note(kind, data, mark)
+            self._ledger.note(kind, encodable(data), mark)
 
 
 def read_others(options: argparse.Namespace, manifest: Manifest) -> dict[str, Manifest]:

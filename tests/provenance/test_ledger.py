@@ -231,3 +231,19 @@ def test_beats_are_not_written_for_every_frame(tmp_path: Path) -> None:
 def test_a_show_that_never_begins_leaves_no_ledger(tmp_path: Path) -> None:
     LedgerWriter(tmp_path / "shows.sqlite", "one", lambda line: None).close()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("bad", ["n\udcff.mp4", object()])
+def test_an_event_that_cannot_be_encoded_holds_up_no_other(tmp_path: Path, bad: Any) -> None:
+    path = tmp_path / "shows.sqlite"
+    said: list[str] = []
+    writer = LedgerWriter(path, "one", said.append, retry_s=0.01)
+    writer.note(START, _start(sinks=[bad]))
+    writer.note(END, {"frame": 3, "reason": "interrupted"})
+    assert writer.close(WAIT_S) == 1
+    assert said == []
+    with Ledger(path) as ledger:
+        assert [event.kind for event in ledger.events()] == [END]
+        assert ledger.first_changed() is None
+    with Ledger(path, is_writer=True) as ledger, pytest.raises(ValueError, match="encode"):
+        ledger.append("one", "2026-11-29T20:00:00Z", START, {"sinks": [bad]})

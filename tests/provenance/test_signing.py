@@ -382,3 +382,14 @@ def test_animated_pictures_are_stated() -> None:
     assert "A picture of a live input was animated: what it shows may be real, its motion is not." in told[0]
     assert "A given picture was animated: what it shows may be real, its motion is not." in told[1]
     assert not set(told[0]) & set(told[1]) - set(to_statements(FACTS))
+
+
+def test_a_name_that_is_not_utf_8_is_escaped(tmp_path: Path, mine: Credentials) -> None:
+    path = _record(tmp_path / "show.mp4").rename(tmp_path / "n\udcff.mp4")
+    signing.sign(path, replace(FACTS, sound="\udcfe"), mine)
+    [manifest] = _library_report(path)["manifests"].values()
+    assert manifest["title"] == "n\\udcff.mp4"
+    assert "The sound is not generated: \\udcfe." in read_manifest_report(path).statements
+    stated = to_prompt({"text": "\udcff", "image": "a\0b"}, "00", keeps_text=False)
+    assert stated["text"] == hash_text("\\udcff", "00")
+    assert stated["image"] == "a file that could not be read again"
