@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ _VERSION = 1
 _BUSY_S = 1.0  # how long a call waits for another program's lock
 _FIRST = "0" * 64  # the hash before the first event
 _COLUMNS = "id, show, time, kind, data, mark"
+_HASHED = "id, show, time, kind, mark, data"
 _SCHEMA = """
 CREATE TABLE events (
     id INTEGER PRIMARY KEY, show TEXT NOT NULL, time TEXT NOT NULL, kind TEXT NOT NULL,
@@ -121,23 +122,22 @@ class Ledger:
         only = " AND show = ?" if show else ""
         query = f"SELECT {_COLUMNS} FROM events WHERE kind IN ({marks}){only} ORDER BY id"
         values = [*kinds, *([show] if show else [])]
-        try:
-            for row in self._database.execute(query, values):
-                yield _to_event(row)
-        except sqlite3.Error as error:
-            raise ValueError(f"the ledger {self.path} is damaged: {error}") from error
+        for row in self._rows(query, values):
+            yield _to_event(row)
 
     def last(self, show: str, kind: str) -> Event | None:
         """Return a show's last event of a kind."""
         query = f"SELECT {_COLUMNS} FROM events WHERE show = ? AND kind = ? ORDER BY id DESC LIMIT 1"
-        row = self._database.execute(query, (show, kind)).fetchone()
-        return None if row is None else _to_event(row)
+        return next(map(_to_event, self._rows(query, (show, kind))), None)
 
     def first_changed(self) -> int | None:
-        """Return the id of the first event that was changed or is missing; None if all of them are as written."""
+        """Return the id of the first event that was changed or is missing; None if all of them are as written.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
         before = _FIRST
-        rows = self._database.execute("SELECT id, show, time, kind, mark, data, hash FROM events ORDER BY id")
-        for number, row in enumerate(rows, 1):
+        for number, row in enumerate(self._rows(f"SELECT {_HASHED}, hash FROM events ORDER BY id"), 1):
             before = _hash(before, row[:6])
             if row[0] != number or row[6] != before:
                 return number
@@ -153,10 +153,17 @@ class Ledger:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def _rows(self, query: str, values: Sequence[str] = ()) -> Iterator[tuple[Any, ...]]:
+        try:
+            yield from self._database.execute(query, values)
+        except sqlite3.Error as error:
+            raise ValueError(f"the ledger {self.path} is damaged: {error}") from error
+
     def _open(self, how: str, is_writer: bool) -> sqlite3.Connection:
         """Return the opened ledger; errors are SQLite's, or ValueError for another file."""
         uri = f"{self.path.absolute().as_uri()}?{how}"
         self._database = sqlite3.connect(uri, timeout=_BUSY_S, isolation_level=None, uri=True)
+        self._database.text_factory = lambda data: data.decode(errors="replace")  # what was changed may be anything
         try:
             self._prepare(is_writer)
         except (sqlite3.Error, ValueError):
