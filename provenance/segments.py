@@ -13,8 +13,10 @@ shows by the missing signature.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import json
+import stat
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -117,13 +119,23 @@ def sign_chain(path: Path, facts: ShowFacts, credentials: Credentials) -> int:
         ValueError: the file is not an unsigned chain, or that of another show.
         OSError: it cannot be read or written.
     """
-    lines = path.read_text(encoding="utf-8").splitlines()
-    if not lines or _parse(lines[0]).get("chain") != _FORMAT or "end" in _parse(lines[-1]):
-        raise ValueError(f"{path} is not an unsigned chain of segments")
-    if lines[0] != begin_line(facts):
-        raise ValueError(f"{path} is the chain of segments of another show")
-    with path.open("a", encoding="utf-8") as file:
-        file.write(end_line(lines[-1], len(lines) - 1, facts, credentials) + "\n")
+    with path.open("r+b", buffering=0) as file:
+        data = file.readall()
+        whole = data[: data.rfind(b"\n") + 1]  # without what a killed process has not completed
+        lines = whole.decode(errors="replace").splitlines()
+        if not lines or _parse(lines[0]).get("chain") != _FORMAT or "end" in _parse(lines[-1]):
+            raise ValueError(f"{path} is not an unsigned chain of segments")
+        if lines[0] != begin_line(facts):
+            raise ValueError(f"{path} is the chain of segments of another show")
+        end = memoryview(f"{end_line(lines[-1], len(lines) - 1, facts, credentials)}\n".encode())
+        file.truncate(len(whole))
+        file.seek(len(whole))
+        try:
+            while end:
+                end = end[file.write(end) :]
+        except OSError:  # the disk is full: half of a line would make it a changed chain
+            file.truncate(len(whole))
+            raise
     return len(lines) - 1
 
 
@@ -159,11 +171,11 @@ def check_chain(path: Path, roots: Path | None = None, playlist: Path | None = N
             return replace(found, state="invalid", problem=f"line {number} is not that of a segment")
     problem = "" if playlist is None else compare(listed, [item["name"] for item in items])
     there = {entry.name: entry for entry in path.parent.iterdir()}
-    is_same = {
-        item["name"]: there[item["name"]].is_file() and hash_file(there[item["name"]]) == item["sha256"]
-        for item in items
-        if item["name"] in there  # else deleted, or not a name
-    }
+    is_same: dict[str, bool] = {}
+    for item in items:
+        if (segment := there.get(item["name"])) is not None:  # else deleted, or not a name
+            with contextlib.suppress(FileNotFoundError):  # deleted just now
+                is_same[segment.name] = _is_file(segment) and hash_file(segment) == item["sha256"]
     changed = tuple(name for name, is_good in is_same.items() if not is_good)
     problem = problem or (f"changed: {', '.join(changed)}" if changed else "")
     found = replace(found, present=len(is_same) - len(changed), changed=changed, problem=problem)
@@ -195,6 +207,11 @@ def _judge(found: ChainReport, end: Mapping[str, Any], roots: Path | None) -> Ch
     trusted = [] if roots is None else read_certificates(roots)
     facts = {**(found.facts or {}), **{key: end[key] for key in _AT_END if key in end}}
     return replace(found, signer=signer, is_trusted=is_issued(chain, trusted, now), facts=facts)
+
+
+def _is_file(path: Path) -> bool:
+    """Return whether it is a file, not a folder or a pipe; raises FileNotFoundError if it is gone."""
+    return stat.S_ISREG(path.stat().st_mode)
 
 
 def _parse(line: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -230,3 +231,38 @@ def test_odd_facts_and_names_end_no_check(chain: Path) -> None:
     (chain.parent / "live-3.ts").unlink()
     (chain.parent / "live-3.ts").mkdir()
     assert check_chain(chain).changed == ("live-3.ts",)
+
+
+def test_a_line_that_was_not_completed_is_left_out(chain: Path, keys: Path) -> None:
+    whole = chain.read_text()
+    chain.write_text(whole + '{"bytes": 10')
+    assert sign_chain(chain, FACTS, credentials.load_folder(keys)) == 4
+    assert chain.read_text().startswith(whole)
+    assert check_chain(chain).state == "valid"
+
+
+def test_a_full_disk_leaves_the_chain_unsigned(chain: Path, keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = chain.read_bytes()
+
+    class Full(io.FileIO):
+        def write(self, data: Any) -> int:
+            if len(data) < 100:
+                raise OSError(28, "No space left on device")
+            return super().write(bytes(data[:100]))
+
+    monkeypatch.setattr(Path, "open", lambda path, *_, **__: Full(path, "r+"))
+    monkeypatch.setattr("provenance.segments.end_line", lambda *_: "x" * 150)
+    with pytest.raises(OSError, match="No space left"):
+        sign_chain(chain, FACTS, credentials.load_folder(keys))
+    monkeypatch.undo()
+    assert chain.read_bytes() == before
+
+
+def test_a_segment_that_is_deleted_meanwhile_is_not_changed(chain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def gone(path: Path) -> str:
+        path.unlink()
+        return path.read_text()
+
+    monkeypatch.setattr("provenance.segments.hash_file", gone)
+    report = check_chain(chain)
+    assert (report.state, report.present, report.changed) == ("unsigned", 0, ())
