@@ -67,12 +67,14 @@ class Shown:
         has_clip: a clip with its own frames.
         has_live_picture: an animated picture of the live input.
         has_given_picture: an animated picture or past of a file.
+        has_scene: an animated picture of the bundle.
         has_generated: anything but a clip.
     """
 
     has_clip: bool = False
     has_live_picture: bool = False
     has_given_picture: bool = False
+    has_scene: bool = False
     has_generated: bool = False
 
     @classmethod
@@ -83,6 +85,7 @@ class Shown:
             "clip" in prompt,
             OF_LIVE in pictures,
             any(picture != OF_LIVE for picture in pictures),
+            "scene" in prompt,
             any(part in prompt for part in ("text", "image", "past", "seed", "scene")),
         )
 
@@ -91,6 +94,7 @@ class Shown:
             self.has_clip or other.has_clip,
             self.has_live_picture or other.has_live_picture,
             self.has_given_picture or other.has_given_picture,
+            self.has_scene or other.has_scene,
             self.has_generated or other.has_generated,
         )
 

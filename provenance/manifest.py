@@ -54,6 +54,8 @@ def to_statements(facts: ShowFacts) -> list[str]:
         statements.append("A picture of a live input was animated: what it shows may be real, its motion is not.")
     if shown.has_given_picture:
         statements.append("A given picture was animated: what it shows may be real, its motion is not.")
+    if shown.has_scene:
+        statements.append("A picture of the bundle was animated: what it shows may be real, its motion is not.")
     if facts.left_out is not None:
         statements.append(
             f"Only the first {len(facts.prompts)} different prompts are listed. "

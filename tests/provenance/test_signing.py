@@ -382,6 +382,8 @@ def test_animated_pictures_are_stated() -> None:
     assert "A picture of a live input was animated: what it shows may be real, its motion is not." in told[0]
     assert "A given picture was animated: what it shows may be real, its motion is not." in told[1]
     assert not set(told[0]) & set(told[1]) - set(to_statements(FACTS))
+    scene = to_statements(replace(FACTS, prompts=({"scene": "lake"},)))
+    assert "A picture of the bundle was animated: what it shows may be real, its motion is not." in scene
 
 
 def test_a_name_that_is_not_utf_8_is_escaped(tmp_path: Path, mine: Credentials) -> None:
