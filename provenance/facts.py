@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,6 +60,72 @@ class BundleFacts:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What prompts have put on air, as far as statements depend on it.
+
+    Args:
+        has_clip: a clip with its own frames.
+        has_live_picture: an animated picture of the live input.
+        has_given_picture: an animated picture or past of a file.
+        has_scene: an animated picture of the bundle.
+        has_generated: anything but a clip.
+    """
+
+    has_clip: bool = False
+    has_live_picture: bool = False
+    has_given_picture: bool = False
+    has_scene: bool = False
+    has_generated: bool = False
+
+    @classmethod
+    def of(cls, prompt: Mapping[str, Any]) -> Shown:
+        """Return it for one prompt, as `to_prompt` returns it."""
+        pictures = [prompt[part] for part in ("image", "past") if part in prompt]
+        return cls(
+            "clip" in prompt,
+            OF_LIVE in pictures,
+            any(picture != OF_LIVE for picture in pictures),
+            "scene" in prompt,
+            any(part in prompt for part in ("text", "image", "past", "seed", "scene")),
+        )
+
+    def __or__(self, other: Shown) -> Shown:
+        return Shown(
+            self.has_clip or other.has_clip,
+            self.has_live_picture or other.has_live_picture,
+            self.has_given_picture or other.has_given_picture,
+            self.has_scene or other.has_scene,
+            self.has_generated or other.has_generated,
+        )
+
+
+class PromptList:
+    """The prompts of a show: each once, in order of its first time, and only the first ones; not thread-safe.
+
+    Args:
+        most: how many different ones are listed.
+
+    Attributes:
+        listed: the first ones.
+        left_out: what the others have shown; None if there are none.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self.listed: tuple[Mapping[str, Any], ...] = ()
+        self.left_out: Shown | None = None
+
+    def add(self, prompt: Mapping[str, Any]) -> None:
+        """Add a prompt, as `to_prompt` returns it."""
+        if prompt in self.listed:
+            return
+        if len(self.listed) < self._most:
+            self.listed = (*self.listed, prompt)
+        else:
+            self.left_out = (self.left_out or Shown()) | Shown.of(prompt)
+
+
+@dataclass(frozen=True)
 class ShowFacts:
     """One show, or one recording of it.
 
@@ -76,6 +144,7 @@ class ShowFacts:
         has_no_mark: whether the show was started without a mark.
         prompts: what was shown, as `to_prompt` returns it; each once, in order of its first time.
         salt: of hashed texts, as hex digits.
+        left_out: what further prompts have shown, which are not listed; None if all of them are.
     """
 
     show: str
@@ -91,6 +160,12 @@ class ShowFacts:
     has_no_mark: bool = False
     prompts: tuple[Mapping[str, Any], ...] = ()
     salt: str = field(default_factory=lambda: secrets.token_hex(_SALT_BYTES))
+    left_out: Shown | None = None
+
+    @property
+    def shown(self) -> Shown:
+        """What all prompts have shown, also those that are not listed."""
+        return reduce(or_, map(Shown.of, self.prompts), self.left_out or Shown())
 
     @property
     def mark(self) -> str | None:
@@ -113,8 +188,21 @@ class ShowFacts:
             "mark": self.mark,
             "has_no_mark": self.has_no_mark,
             "prompts": [dict(prompt) for prompt in self.prompts],
+            "is_every_prompt_listed": self.left_out is None,
             "salt": self.salt,
         }
+
+
+def encodable(value: Any) -> Any:
+    """Return a value for JSON whose texts can be encoded.
+
+    File names that are not UTF-8 have lone surrogates in Python; each becomes its escape, e.g. backslash udcff.
+    """
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, Mapping):
+        return {encodable(key): encodable(item) for key, item in value.items()}
+    return [encodable(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def now() -> str:
@@ -151,7 +239,7 @@ def to_prompt(parts: Mapping[str, Any], salt: str, *, keeps_text: bool) -> dict[
 
 def hash_text(text: str, salt: str) -> str:
     """Return "sha256:" and the hash of the salt and the text."""
-    return f"sha256:{hashlib.sha256(bytes.fromhex(salt) + text.encode()).hexdigest()}"
+    return f"sha256:{hashlib.sha256(bytes.fromhex(salt) + encodable(text).encode()).hexdigest()}"
 
 
 def hash_file(path: Path) -> str:
@@ -163,24 +251,13 @@ def hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def merge(prompts: Iterable[Mapping[str, Any]], most: int) -> tuple[Mapping[str, Any], ...]:
-    """Return each prompt once, in order of its first time, and at most some of them."""
-    merged: list[Mapping[str, Any]] = []
-    for prompt in prompts:
-        if prompt not in merged:
-            merged.append(prompt)
-        if len(merged) == most:
-            break
-    return tuple(merged)
-
-
 def _hash_input(value: Any) -> str:
     if isinstance(value, str) and value == LIVE_IMAGE:
         return OF_LIVE
     if isinstance(value, (str, Path)):
         try:
             return f"sha256:{hash_file(Path(value))}"
-        except OSError:
+        except (OSError, ValueError):
             return "a file that could not be read again"
     try:
         return f"sha256:{hashlib.sha256(memoryview(value).tobytes()).hexdigest()} of its pixels"

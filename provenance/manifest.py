@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from provenance.facts import LIVE_PERSON, LIVE_PICTURE, OF_LIVE, ShowFacts
+from provenance.facts import LIVE_PERSON, LIVE_PICTURE, ShowFacts, encodable
 
 SHOW = "everframe.show"
 SOFT_BINDING = "c2pa.soft-binding"
@@ -29,12 +29,12 @@ def to_source_type(facts: ShowFacts) -> str:
     Everything that contains real frames is a composite: a person or the picture of a live input, and the frames of a
     clip that plays on. A photograph that a bundle animates counts as generated.
     """
-    has_clip = any("clip" in prompt for prompt in facts.prompts)
-    return COMPOSITE if facts.live or has_clip else GENERATED
+    return COMPOSITE if facts.live or facts.shown.has_clip else GENERATED
 
 
 def to_statements(facts: ShowFacts) -> list[str]:
-    """Return what is stated about a show, in plain sentences."""
+    """Return what is stated about a show, in plain sentences; all prompts must be known."""
+    shown = facts.shown
     names = " and ".join(bundle.name for bundle in facts.bundles if bundle.role in ("generator", "link"))
     statements = [f"The video was made with Everframe {facts.version} and the bundle {names}."]
     if facts.live == LIVE_PERSON:
@@ -44,15 +44,23 @@ def to_statements(facts: ShowFacts) -> list[str]:
         )
     elif facts.live == LIVE_PICTURE:
         statements.append(f"A trained model has changed every frame of a live picture ({facts.source}).")
-    else:
+    elif not shown.has_clip:
         statements.append("What is seen was generated from a picture, a text or a number: no camera filmed it.")
-    if any("clip" in prompt for prompt in facts.prompts):
+    if shown.has_clip:
         statements.append("A clip plays on with its own frames, in another order than it was recorded.")
-    pictures = [prompt[part] for prompt in facts.prompts for part in ("image", "past") if part in prompt]
-    if OF_LIVE in pictures:
+        if shown.has_generated and not facts.live:
+            statements.append("What is seen before or after it was generated from a picture, a text or a number.")
+    if shown.has_live_picture:
         statements.append("A picture of a live input was animated: what it shows may be real, its motion is not.")
-    if any(picture != OF_LIVE for picture in pictures):
+    if shown.has_given_picture:
         statements.append("A given picture was animated: what it shows may be real, its motion is not.")
+    if shown.has_scene:
+        statements.append("A picture of the bundle was animated: what it shows may be real, its motion is not.")
+    if facts.left_out is not None:
+        statements.append(
+            f"Only the first {len(facts.prompts)} different prompts are listed. "
+            "What is said here is true of all of them."
+        )
     if facts.sound:
         statements.append(f"The sound is not generated: {facts.sound}.")
     if facts.mark is not None:
@@ -86,4 +94,6 @@ def to_definition(facts: ShowFacts, title: str, mime: str) -> dict[str, Any]:
         assertions.append({"label": SOFT_BINDING, "data": {"alg": ALGORITHM, "blocks": [block]}})
     assertions.insert(0, {"label": "c2pa.actions.v2", "data": {"actions": actions, "allActionsIncluded": True}})
     assertions.append({"label": SHOW, "data": {**facts.to_json(), "statements": to_statements(facts)}})
-    return {"claim_generator_info": [agent], "title": title, "format": mime, "assertions": assertions}
+    definition = {"claim_generator_info": [agent], "title": title, "format": mime, "assertions": assertions}
+    stated: dict[str, Any] = encodable(definition)  # the library takes no lone surrogates
+    return stated

@@ -21,6 +21,7 @@ from provenance.segments import SUFFIX, ChainReport, check_chain
 from runtime.errors import printable
 
 NONE, VALID, CHANGED, INVALID = "none", "valid", "changed", "invalid"
+_UNCHECKED = "unchecked"
 _UNTRUSTED = "signingCredential.untrusted"
 _NOT_TRUSTED = (_UNTRUSTED, "signingCredential.ocsp.unknown")
 _MAX_SIDECAR = 2**26  # bytes
@@ -36,7 +37,8 @@ class ManifestReport:
         path: of the file.
         state: "none" (no manifest), "valid" (the signature is right, and nothing that it covers was changed since),
             "changed" (the signature is right, and something was changed), "invalid" (anything else; `problems` say
-            what), or "unsigned" (a chain of segments without its end).
+            what), "unsigned" (a chain of segments without its end), or "unchecked" (a chain of which no segment is
+            here: only its signature was checked).
         place: where the manifest is: "in the file", the path of the file beside it, or "on a server" (which is not
             asked); "" for none.
         is_trusted: whether a root that was given has issued the certificate.
@@ -74,7 +76,7 @@ class ManifestReport:
         if self.state == NONE:
             return [_NOTHING]
         told = [self._verdict()]
-        if self.state in (VALID, CHANGED):
+        if self.state in (VALID, CHANGED, _UNCHECKED) and self.signer:  # "": no signature was checked
             told.append(
                 f"It was signed by {self.signer}, whose certificate a trusted root has issued."
                 if self.is_trusted
@@ -96,6 +98,11 @@ class ManifestReport:
         if self.segments is not None:
             number, here = self.segments
             where = f"{self.place} is a chain of {number} segments, of which {here} are here and unchanged"
+            if self.state == _UNCHECKED:
+                return (
+                    f"{self.place} is a chain of {number} segments, of which none is here. Its signature is right; "
+                    "nothing else could be checked."
+                )
         ends = {
             VALID: "and nothing was changed since it was signed.",
             CHANGED: "and the file was changed since it was signed."
@@ -126,7 +133,10 @@ def read_manifest_report(path: Path, roots: Path | None = None) -> ManifestRepor
         read_certificates(roots)
     chain = path if path.name.endswith(SUFFIX) else path.with_name(f"{path.stem}{SUFFIX}")
     if path.suffix.lower() == ".m3u8" or chain == path:
-        return _of_chain(path, chain, check_chain(chain, roots)) if chain.is_file() else ManifestReport(str(path))
+        playlist = None if chain == path else path
+        if not chain.is_file():
+            return ManifestReport(str(path))
+        return _of_chain(path, chain, check_chain(chain, roots, playlist))
     suffix, sidecar = path.suffix.lower(), path.with_suffix(SIDECAR)
     mime = {**EMBEDDED, **BESIDE}.get(suffix) or mimetypes.guess_type(path.name)[0] or ""
     with path.open("rb") as file:
@@ -215,7 +225,7 @@ def _mark(data: Mapping[str, Any]) -> str | None:
 
 def _of_chain(path: Path, chain: Path, found: ChainReport) -> ManifestReport:
     facts = found.facts or {}
-    statements = facts.get("statements")
+    statements, mark = facts.get("statements"), facts.get("mark")
     return ManifestReport(
         str(path),
         found.state,
@@ -224,9 +234,9 @@ def _of_chain(path: Path, chain: Path, found: ChainReport) -> ManifestReport:
         found.signer,
         "",
         f"Everframe {facts.get('version', '')}".strip(),
-        "",
+        str(facts.get("source_type", "")),
         tuple(map(str, statements)) if isinstance(statements, list) else (),
-        facts.get("mark"),
+        mark if isinstance(mark, str) else None,
         facts,
         {"segments": found.problem} if found.problem else {},
         (found.segments, found.present),

@@ -46,7 +46,7 @@ def sign(path: Path, facts: ShowFacts, credentials: Credentials, progress: Progr
         ImportError: the library is not installed.
     """
     if path.name.endswith(SUFFIX):
-        sign_chain(path, credentials)
+        sign_chain(path, facts, credentials)
         return path
     suffix = path.suffix.lower()
     if suffix not in EMBEDDED and suffix not in BESIDE:

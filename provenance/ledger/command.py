@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
+from provenance.facts import encodable
 from provenance.ledger import BEAT, END, PROMPT, SIGNED, START
 from provenance.ledger.store import Event, Ledger
 from runtime.errors import printable
@@ -52,14 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parser.parse_args(argv)
         payload = None if options.payload is None else _read_payload(options.payload)
         with Ledger(options.file) as ledger:
+            changed = ledger.first_changed()  # before anything is read that may have been changed
             shows = [show_of(ledger, start) for start in ledger.events((START,)) if payload in (None, start.mark)]
-            changed = ledger.first_changed()
     except (OSError, ValueError) as error:
         reason = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else str(error)
         print(f"error: {' '.join(reason.split())}", file=sys.stderr)
         return 2
     for show in shows:
-        print(json.dumps(show, ensure_ascii=False) if options.json else _to_text(show))
+        print(json.dumps(encodable(show), ensure_ascii=False) if options.json else _to_text(show))
     if changed is not None:
         print(
             f"event {changed} of {options.file} was changed after it was written: do not rely on it or what follows",
@@ -82,8 +82,7 @@ def show_of(ledger: Ledger, start: Event, now: datetime | None = None) -> dict[s
     """
     end, beat = ledger.last(start.show, END), ledger.last(start.show, BEAT)
     last = end or beat or start
-    age_s = ((now or datetime.now(UTC)) - datetime.fromisoformat(last.time)).total_seconds()
-    open_state = "running, or killed just now" if age_s < _ALIVE_S else "ended without closing"
+    open_state = "running, or killed just now" if _is_young(last.time, now) else "ended without closing"
     return {
         **start.data,
         "state": open_state if end is None else "ended",
@@ -96,29 +95,57 @@ def show_of(ledger: Ledger, start: Event, now: datetime | None = None) -> dict[s
     }
 
 
+def _is_young(time: str, now: datetime | None) -> bool:
+    """Return whether a show that was seen at a time may still run."""
+    try:
+        return ((now or datetime.now(UTC)) - datetime.fromisoformat(time)).total_seconds() < _ALIVE_S
+    except (ValueError, TypeError):  # it was changed into something that is no time
+        return False
+
+
 def _read_payload(text: str) -> str:
-    payload = text.lower().removeprefix("0x")
-    if not re.fullmatch(r"[0-9a-f]{12}", payload):
-        raise ValueError(f"--payload: got {text!r}, expected 12 hex digits, e.g. 0123456789ab")
-    return payload
+    from runtime.marking.payload import format_payload, parse_payload  # --help needs no runtime
+
+    try:
+        return format_payload(parse_payload(text))
+    except ValueError as error:
+        raise ValueError(f"--payload: {error}") from error
 
 
-def _to_text(show: dict[str, Any]) -> str:
-    """Return a show in a few lines."""
+def _to_text(show: Mapping[str, Any]) -> str:
+    """Return a show in a few lines, also one whose first event was changed."""
     last = show["last_frame"]
     frames = "no frame is noted" if last is None else f"frames 0 to {last}"
     ended = show["ended"] if show["state"] == "ended" else f"{show['state']} (last seen {show['seen']})"
-    names = " > ".join(f"{bundle['name']} {bundle['sha256'][:12]}" for bundle in show["bundles"])
-    mark = show["mark"] or ("none (--no-mark)" if show["has_no_mark"] else "not noted")
-    lines = [f"{show['started']} to {ended}", f"  show     {show['show']}", f"  bundle   {names}", f"  mark     {mark}"]
-    lines.append(f"  frames   {frames}, {show['width']} x {show['height']}, {show['fps']} fps")
-    if show["live"]:
-        lines.append(f"  live     {show['live']}, from {show['source']}")
-    lines += [f"  sink     {sink}" for sink in show["sinks"]]
+    mark = show.get("mark") or ("none (--no-mark)" if show.get("has_no_mark") else "not noted")
+    lines = [f"{show.get('started', 'at an unknown time')} to {ended}", f"  show     {show.get('show', 'not noted')}"]
+    lines += _to_bundles(show.get("bundles"))
+    lines.append(f"  mark     {mark}")
+    size = f"{show['width']} x {show['height']}, {show.get('fps')} fps" if {"width", "height"} <= set(show) else ""
+    lines.append(f"  frames   {frames}{', ' if size else ''}{size}")
+    if show.get("live"):
+        lines.append(f"  live     {show['live']}, from {show.get('source')}")
+    sinks = show.get("sinks")
+    lines += [f"  sink     {sink}" for sink in (sinks if isinstance(sinks, list) else [])]
     for prompt in show["prompts"]:
-        parts = ", ".join(f"{part} {value}" for part, value in prompt["prompt"].items())
-        lines.append(f"  {prompt['at_s']:>6.1f} s {parts}")
+        at_s, stated = prompt.get("at_s"), prompt.get("prompt")
+        parts = ", ".join(f"{part} {value}" for part, value in stated.items()) if isinstance(stated, Mapping) else ""
+        at = f"{at_s:.1f}" if isinstance(at_s, (int, float)) else "?"
+        lines.append(f"  {at:>6} s {parts}")
     for item in show["signed"]:
         why = item.get("error")
-        lines.append(f"  unsigned {item['file']}: {why}" if why else f"  signed   {item['file']}")
+        lines.append(f"  unsigned {item.get('file')}: {why}" if why else f"  signed   {item.get('file')}")
     return "\n".join(printable(line) for line in lines)
+
+
+def _to_bundles(bundles: Any) -> list[str]:
+    """Return the line of the generator and the links of its chain, and a line for each bundle that helps it."""
+    chain, others = [], []
+    for bundle in bundles if isinstance(bundles, list) else []:
+        if isinstance(bundle, Mapping):
+            role, name = bundle.get("role"), f"{bundle.get('name')} {str(bundle.get('sha256'))[:12]}"
+            if role in ("generator", "link"):
+                chain.append(name)
+            else:
+                others.append(f"  {role!s:<8} {name}")
+    return [f"  bundle   {' > '.join(chain) or 'not noted'}", *others]

@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ _VERSION = 1
 _BUSY_S = 1.0  # how long a call waits for another program's lock
 _FIRST = "0" * 64  # the hash before the first event
 _COLUMNS = "id, show, time, kind, data, mark"
+_HASHED = "id, show, time, kind, mark, data"
 _SCHEMA = """
 CREATE TABLE events (
     id INTEGER PRIMARY KEY, show TEXT NOT NULL, time TEXT NOT NULL, kind TEXT NOT NULL,
@@ -52,7 +53,7 @@ class Event:
         show: the show's id.
         time: UTC, as ISO 8601 with a Z.
         kind: one of `provenance.ledger`'s.
-        data: what happened, ready for JSON.
+        data: what happened, ready for JSON; empty if it was changed into something else.
         mark: of a start: the payload in every frame, as 12 hex digits, or None.
     """
 
@@ -82,29 +83,23 @@ class Ledger:
             raise ValueError(f"there is no folder {path.absolute().parent} for the ledger: make it first")
         if not is_writer and not path.is_file():
             raise ValueError(f"there is no ledger at {path}: everframe stream --ledger {path} begins one")
-        uri = f"{path.absolute().as_uri()}?mode={'rwc' if is_writer else 'ro'}"
         try:
-            self._database = sqlite3.connect(uri, timeout=_BUSY_S, isolation_level=None, uri=True)
+            self._database = self._open("mode=rwc" if is_writer else "mode=ro", is_writer)
         except sqlite3.Error as error:
-            raise ValueError(f"the ledger {path} cannot be opened: {error}") from error
-        try:
-            self._prepare(is_writer)
-        except sqlite3.Error as error:
-            self._database.close()
             if isinstance(error, sqlite3.OperationalError) and _is_busy(error):
                 raise BlockingIOError(0, str(error), str(path)) from error
-            raise ValueError(f"the ledger {path} cannot be used: {error}") from error
-        except ValueError:
-            self._database.close()
-            raise
+            if is_writer or not _needs_writing(error):
+                raise ValueError(f"the ledger {path} cannot be used: {error}") from error
+            self._database = self._open_unwritable()
 
     def append(self, show: str, time: str, kind: str, data: Mapping[str, Any], mark: str | None = None) -> None:
         """Add an event; it is on the disk when this returns.
 
         Raises:
             OSError: another program holds the file, the disk is full, or the file was damaged. Nothing was added.
+            ValueError: the event cannot be encoded, see `encode`.
         """
-        text = json.dumps(data, ensure_ascii=False, sort_keys=True)
+        text = encode(data)
         try:
             self._database.execute("BEGIN IMMEDIATE")
             try:
@@ -127,23 +122,22 @@ class Ledger:
         only = " AND show = ?" if show else ""
         query = f"SELECT {_COLUMNS} FROM events WHERE kind IN ({marks}){only} ORDER BY id"
         values = [*kinds, *([show] if show else [])]
-        try:
-            for row in self._database.execute(query, values):
-                yield _to_event(row)
-        except sqlite3.Error as error:
-            raise ValueError(f"the ledger {self.path} is damaged: {error}") from error
+        for row in self._rows(query, values):
+            yield _to_event(row)
 
     def last(self, show: str, kind: str) -> Event | None:
         """Return a show's last event of a kind."""
         query = f"SELECT {_COLUMNS} FROM events WHERE show = ? AND kind = ? ORDER BY id DESC LIMIT 1"
-        row = self._database.execute(query, (show, kind)).fetchone()
-        return None if row is None else _to_event(row)
+        return next(map(_to_event, self._rows(query, (show, kind))), None)
 
     def first_changed(self) -> int | None:
-        """Return the id of the first event that was changed or is missing; None if all of them are as written."""
+        """Return the id of the first event that was changed or is missing; None if all of them are as written.
+
+        Raises:
+            ValueError: the file is damaged.
+        """
         before = _FIRST
-        rows = self._database.execute("SELECT id, show, time, kind, mark, data, hash FROM events ORDER BY id")
-        for number, row in enumerate(rows, 1):
+        for number, row in enumerate(self._rows(f"SELECT {_HASHED}, hash FROM events ORDER BY id"), 1):
             before = _hash(before, row[:6])
             if row[0] != number or row[6] != before:
                 return number
@@ -158,6 +152,40 @@ class Ledger:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _rows(self, query: str, values: Sequence[str] = ()) -> Iterator[tuple[Any, ...]]:
+        try:
+            yield from self._database.execute(query, values)
+        except sqlite3.Error as error:
+            raise ValueError(f"the ledger {self.path} is damaged: {error}") from error
+
+    def _open(self, how: str, is_writer: bool) -> sqlite3.Connection:
+        """Return the opened ledger; errors are SQLite's, or ValueError for another file."""
+        uri = f"{self.path.absolute().as_uri()}?{how}"
+        self._database = sqlite3.connect(uri, timeout=_BUSY_S, isolation_level=None, uri=True)
+        self._database.text_factory = lambda data: data.decode(errors="replace")  # what was changed may be anything
+        try:
+            self._prepare(is_writer)
+        except (sqlite3.Error, ValueError):
+            self._database.close()
+            raise
+        return self._database
+
+    def _open_unwritable(self) -> sqlite3.Connection:
+        """Return a ledger in a folder that cannot be written, where SQLite cannot make the file that readers share.
+
+        The file alone is read then. That is all of the ledger if there is no NAME-wal beside it.
+        """
+        log = self.path.with_name(f"{self.path.name}-wal")
+        try:
+            if log.exists() and log.stat().st_size:
+                raise ValueError(
+                    f"the ledger {self.path} cannot be read here: {log.name} has its last events, and to read them its "
+                    "folder must be writable; copy both files to a folder of yours"
+                )
+            return self._open("mode=ro&immutable=1", is_writer=False)
+        except (sqlite3.Error, OSError) as error:
+            raise ValueError(f"the ledger {self.path} cannot be read: {error}") from error
 
     def _prepare(self, is_writer: bool) -> None:
         """Check that the file is a ledger; make the table in a new one."""
@@ -181,9 +209,29 @@ class Ledger:
         self._database.execute("PRAGMA synchronous = FULL")
 
 
+def encode(data: Mapping[str, Any]) -> str:
+    """Return an event's data as JSON; raises ValueError if that cannot be done, e.g. for lone surrogates."""
+    try:
+        text = json.dumps(data, ensure_ascii=False, sort_keys=True)
+        text.encode()
+    except (TypeError, RecursionError) as error:
+        raise ValueError(f"an event cannot be encoded: {error}") from error
+    return text
+
+
 def _to_event(row: tuple[Any, ...]) -> Event:
-    number, show, time, kind, data, mark = row
-    return Event(number, show, time, kind, json.loads(data), mark)
+    number, show, time, kind, text, mark = row
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):  # `first_changed` names it
+        data = {}
+    return Event(number, show, time, kind, data if isinstance(data, dict) else {}, mark)
+
+
+def _needs_writing(error: sqlite3.Error) -> bool:
+    """Return whether SQLite could not make the files beside a database that it only reads."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    return code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
 
 
 def _is_busy(error: sqlite3.OperationalError) -> bool:

@@ -1,6 +1,7 @@
 """Writes a show's events on a thread of its own: the show waits for nothing and ends for nothing in the ledger.
 
-While the file is busy, the disk is full or the folder is gone, events wait in memory and are tried again.
+While the file is busy, the disk is full or the folder is gone, events wait in memory and are tried again. An event that
+cannot be encoded is left out and counted.
 """
 
 from __future__ import annotations
@@ -16,12 +17,13 @@ from typing import Any
 
 from provenance.facts import now
 from provenance.ledger import BEAT
-from provenance.ledger.store import Ledger
+from provenance.ledger.store import Ledger, encode
 
 RETRY_S, _LAST_RETRY_S = 2.0, 0.1  # between attempts, during the show and at its end
 CLOSE_S = 3.0  # for the events that are left at the end of the show
 BEAT_S = 10.0  # between two beats
 _MOST = 10_000  # events that wait; then new ones are left out
+Waiting = tuple[str, str, Mapping[str, Any], str | None]  # kind, time, data, mark
 
 
 def _check(path: Path) -> None:
@@ -61,7 +63,7 @@ class LedgerWriter:
     ) -> None:
         self._path, self._show, self._say, self._retry_s, self._beat_s = path, show, say, retry_s, beat_s
         _check(path)
-        self._waiting: deque[tuple[str, str, Mapping[str, Any], str | None]] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._changed = threading.Condition()
         self._is_closed = self._is_abandoned = self._is_failing = False
         self._num_lost = 0
@@ -110,6 +112,11 @@ class LedgerWriter:
             while (event := self._next()) is not None:
                 kind, at, data, mark = event
                 try:
+                    encode(data)
+                except ValueError:  # it never can be written, and others wait behind it
+                    self._drop(event)
+                    continue
+                try:
                     ledger = ledger or Ledger(self._path, is_writer=True)
                     ledger.append(self._show, at, kind, data, mark)
                 except (OSError, ValueError) as error:
@@ -120,14 +127,22 @@ class LedgerWriter:
                     self._wait()
                     continue
                 self._recover()
-                with self._changed:
-                    if self._waiting and self._waiting[0] is event:  # else a newer beat has replaced it
-                        self._waiting.popleft()
+                self._remove(event)
         finally:
             if ledger is not None:
                 ledger.close()
 
-    def _next(self) -> tuple[str, str, Mapping[str, Any], str | None] | None:
+    def _drop(self, event: Waiting) -> None:
+        self._remove(event)
+        with self._changed:
+            self._num_lost += 1
+
+    def _remove(self, event: Waiting) -> None:
+        with self._changed:
+            if self._waiting and self._waiting[0] is event:  # else a newer beat has replaced it
+                self._waiting.popleft()
+
+    def _next(self) -> Waiting | None:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._is_closed)
             return self._waiting[0] if self._waiting and not self._is_abandoned else None

@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
+from provenance.segments import SUFFIX
 from streaming.live.h264 import KEY_INTERVAL_S
 from streaming.live.segment_chain import SegmentChain
 from streaming.sinks.output_file import OutputFile
@@ -26,7 +27,8 @@ PLAYLIST = "folder:playlist.m3u8"  # libavformat does not know this protocol and
 class HlsFolder:
     """One playlist "NAME.m3u8", and "NAME-NUMBER.ts" next to it; old segments are deleted.
 
-    Each file is written as NAME.tmp and renamed. The first complete segment replaces those of an earlier show. In the
+    Each file is written as NAME.tmp and renamed. The first complete segment replaces those of an earlier show, and its
+    chain. In the
     segments' names, characters with a meaning in URLs are replaced.
 
     Args:
@@ -104,6 +106,9 @@ class HlsFolder:
         for path in self._playlist.parent.iterdir():
             if self._ours.fullmatch(path.name) and path not in self._segments:
                 path.unlink(missing_ok=True)
+        chain = self._playlist.with_name(f"{self._playlist.stem}{SUFFIX}")
+        if self._chain is None and chain.is_file():  # it is about segments that are gone
+            chain.unlink(missing_ok=True)
 
 
 class _Part:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from provenance.facts import LIVE_PERSON, LIVE_PICTURE, BundleFacts, ShowFacts, merge, now, to_prompt
+from provenance.facts import LIVE_PERSON, LIVE_PICTURE, BundleFacts, PromptList, ShowFacts, encodable, now, to_prompt
 from provenance.ledger import END, PROMPT, SIGNED, START
 from streaming.arguments import DEFAULT_SINK
 from streaming.errors import explain
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from runtime import Manifest
 
 EXTRA = "signing needs the extra sign: pip install 'everframe[sign]'"
-_MAX_PROMPTS = 200  # in a manifest; the ledger has all of them
+_MAX_PROMPTS = 200  # that a manifest lists; the ledger has all of them
 _TELL_S = 3.0  # a line about the progress of signing
 _STOP_S = 2.0  # for signing to end when it is stopped
 _SOURCES = {"webcam": "a camera", "page": "the camera of a browser", "testcard": "a test card"}
@@ -92,7 +92,7 @@ class ShowRecord:
             has_no_mark,
         )
         self._ledger = None if options.ledger is None else _open_ledger(Path(options.ledger), self.facts.show, say)
-        self._prompts: list[Mapping[str, Any]] = []
+        self._prompts = PromptList(_MAX_PROMPTS)  # of the thread below
         self._first: list[tuple[Mapping[str, Any], float]] = []  # before the show
         self._reader = ThreadPoolExecutor(1, "prompts")  # reads the files that prompts name
         self._sinks: Sequence[Sink] = ()
@@ -129,7 +129,7 @@ class ShowRecord:
 
         def read() -> None:
             stated = to_prompt(parts, self.facts.salt, keeps_text=self._keeps_text)
-            self._prompts.append(stated)
+            self._prompts.add(stated)
             self._note(PROMPT, {"at_s": round(at_s, 3), "prompt": stated})
 
         with contextlib.suppress(RuntimeError):  # the show has just ended
@@ -169,7 +169,7 @@ class ShowRecord:
     def _sign(self, credentials: Credentials, path: Path) -> None:
         from provenance.signing import sign
 
-        facts = replace(self.facts, prompts=merge(list(self._prompts), _MAX_PROMPTS))
+        facts = replace(self.facts, prompts=self._prompts.listed, left_out=self._prompts.left_out)
         try:
             done = _watched(lambda progress: sign(path, facts, credentials, progress), f"signing {path}", self._say)
         except (ValueError, OSError, ImportError, MemoryError) as error:
@@ -183,7 +183,7 @@ class ShowRecord:
 
     def _note(self, kind: str, data: Mapping[str, Any], mark: str | None = None) -> None:
         if self._ledger is not None:
-            self._ledger.note(kind, data, mark)
+            self._ledger.note(kind, encodable(data), mark)
 
 
 def read_others(options: argparse.Namespace, manifest: Manifest) -> dict[str, Manifest]:

@@ -44,11 +44,21 @@ class HlsSink(LiveSink):
             HlsFolder(path).probe()
         except OSError as error:
             raise SinkError(f"sink {self.name} cannot be written: {error.strerror}; choose another path") from error
-        self._chain = path.with_name(f"{path.stem}{SUFFIX}") if feed.chain else None
+        self._chain, self._first = path.with_name(f"{path.stem}{SUFFIX}"), feed.chain
         super().open(feed)
 
     def close(self) -> None:
         """End the stream; its chain of segments can be signed then."""
         super().close()
-        if self._chain is not None and self._chain.is_file():
+        if self._first and self._is_ours():
             self.product = self._chain
+
+    def _is_ours(self) -> bool:
+        """Return whether this show has begun the chain; that of an earlier show stays until a segment is complete."""
+        if not self._chain.is_file():
+            return False
+        try:
+            with self._chain.open("rb") as file:
+                return file.readline() == f"{self._first}\n".encode()
+        except OSError:
+            return False

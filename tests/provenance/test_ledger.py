@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sqlite3
+import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -129,7 +134,7 @@ def test_what_is_no_ledger_is_refused(tmp_path: Path, capsys: pytest.CaptureFixt
     assert main([str(tmp_path / "none.sqlite")]) == 2
     assert "there is no ledger at" in capsys.readouterr().err
     assert main([str(other), "--payload", "12"]) == 2
-    assert "expected 12 hex digits" in capsys.readouterr().err
+    assert "--payload: the payload of a mark is 12 hexadecimal digits" in capsys.readouterr().err
 
 
 def test_shows_at_the_same_time_share_a_ledger(tmp_path: Path) -> None:
@@ -231,3 +236,134 @@ def test_beats_are_not_written_for_every_frame(tmp_path: Path) -> None:
 def test_a_show_that_never_begins_leaves_no_ledger(tmp_path: Path) -> None:
     LedgerWriter(tmp_path / "shows.sqlite", "one", lambda line: None).close()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("bad", ["n\udcff.mp4", object()])
+def test_an_event_that_cannot_be_encoded_holds_up_no_other(tmp_path: Path, bad: Any) -> None:
+    path = tmp_path / "shows.sqlite"
+    said: list[str] = []
+    writer = LedgerWriter(path, "one", said.append, retry_s=0.01)
+    writer.note(START, _start(sinks=[bad]))
+    writer.note(END, {"frame": 3, "reason": "interrupted"})
+    assert writer.close(WAIT_S) == 1
+    assert said == []
+    with Ledger(path) as ledger:
+        assert [event.kind for event in ledger.events()] == [END]
+        assert ledger.first_changed() is None
+    with Ledger(path, is_writer=True) as ledger, pytest.raises(ValueError, match="encode"):
+        ledger.append("one", "2026-11-29T20:00:00Z", START, {"sinks": [bad]})
+
+
+def _change(path: Path, number: int, **columns: Any) -> None:
+    """Change an event as somebody can who may write the file."""
+    database = sqlite3.connect(path)
+    database.execute("DROP TRIGGER IF EXISTS events_stay")
+    for column, value in columns.items():
+        database.execute(f"UPDATE events SET {column} = CAST(? AS TEXT) WHERE id = ?", (value, number))
+    database.commit()
+    database.close()
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "{}",
+        '{"bundles": []}',
+        '{"bundles": 3, "sinks": 4, "width": [], "height": 1}',
+        '{"bundles": [1, {"name": 2, "sha256": 3}, {"role": "link"}]}',
+        "no JSON",
+        "[1]",
+        '{"sinks": ["\\ud800"]}',
+        b"\xff\xfe",
+    ],
+)
+def test_changed_data_end_no_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], data: str | bytes) -> None:
+    path = tmp_path / "shows.sqlite"
+    _fill(path)
+    _change(path, 1, data=data)
+    _change(path, 2, data=data, time="yesterday")
+    for arguments in ([str(path)], [str(path), "--json"], [str(path), "--payload", "0123456789ab"]):
+        assert main(arguments) == 1
+        told = capsys.readouterr()
+        told.out.encode()
+        assert "event 1 of" in told.err
+        assert "do not rely on it" in told.err
+        assert told.out
+
+
+def test_a_changed_time_ends_no_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "shows.sqlite"
+    _fill(path)
+    _change(path, 5, time="yesterday")
+    assert main([str(path)]) == 1
+    told = capsys.readouterr()
+    assert "ended without closing (last seen yesterday)" in told.out
+    assert "event 5 of" in told.err
+
+
+def test_a_damaged_file_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "shows.sqlite"
+    _fill(path)
+    data = bytearray(path.read_bytes())
+    for page in range(4096, len(data), 4096):
+        data[page : page + 200] = b"\xff" * 200
+    path.write_bytes(data)
+    assert main([str(path)]) == 2
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_links_are_a_chain_and_helpers_are_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "shows.sqlite"
+    roles = {"sea": "generator", "ink": "link", "cut": "matte", "fields": "areas"}
+    bundles = [BundleFacts(name, "0" * 64, role).to_json() for name, role in roles.items()]
+    with Ledger(path, is_writer=True) as ledger:
+        ledger.append("one", "2026-11-29T20:00:00Z", START, _start(bundles=bundles))
+    assert main([str(path)]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert f"  bundle   sea {'0' * 12} > ink {'0' * 12}" in told
+    assert f"  matte    cut {'0' * 12}" in told
+    assert f"  areas    fields {'0' * 12}" in told
+
+
+@pytest.mark.parametrize("text", ["0x0123456789ab", "0x123456789a", "0123456789ab ", ""])
+def test_a_payload_is_written_as_for_a_show(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    path = tmp_path / "shows.sqlite"
+    _fill(path)
+    assert main([str(path), "--payload", text]) == 2
+    assert f"12 hexadecimal digits, e.g. 00c0ffee1234, got {text!r}" in capsys.readouterr().err
+
+
+@contextmanager
+def _without_rights(folder: Path) -> Iterator[None]:
+    """Be somebody who may read a folder and not write it; as root, somebody else."""
+    folder.chmod(0o555)
+    for file in folder.iterdir():
+        file.chmod(0o644)
+    is_root = os.geteuid() == 0
+    if is_root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if is_root:
+            os.seteuid(0)
+        folder.chmod(0o755)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights of a folder")
+def test_a_ledger_is_read_where_nothing_can_be_written(capsys: pytest.CaptureFixture[str]) -> None:
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to others
+        path, other = Path(name) / "shows.sqlite", Path(name) / "copy.sqlite"
+        _fill(path)
+        with _without_rights(path.parent):
+            assert main([str(path)]) == 0
+            assert "frames 0 to 600" in capsys.readouterr().out
+        with Ledger(path, is_writer=True) as ledger:
+            ledger.append("two", "2026-11-29T20:00:30Z", END, {"frame": 900, "reason": "interrupted"})
+            shutil.copy(path, other)
+            shutil.copy(f"{path}-wal", f"{other}-wal")
+        with _without_rights(path.parent):
+            assert main([str(other)]) == 2
+            assert "copy.sqlite-wal has its last events" in capsys.readouterr().err
+        assert main([str(other)]) == 0
+        assert "frames 0 to 900" in capsys.readouterr().out

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from provenance import c2pa_library, signing
-from provenance.facts import LIVE_PERSON, OF_LIVE, BundleFacts, ShowFacts, hash_text, to_prompt
+from provenance.facts import LIVE_PERSON, OF_LIVE, BundleFacts, PromptList, ShowFacts, hash_text, to_prompt
 from provenance.keys import credentials
 from provenance.keys.credentials import Credentials
 from provenance.keys.development import ROOT, create
@@ -191,7 +191,33 @@ def test_the_soft_binding_has_the_payload(tmp_path: Path, mine: Credentials) -> 
 def test_a_clip_that_plays_on_is_no_pure_invention(tmp_path: Path, mine: Credentials) -> None:
     path = _record(tmp_path / "show.mp4")
     signing.sign(path, replace(FACTS, prompts=({"clip": "sha256:" + "0" * 64},)), mine)
-    assert read_manifest_report(path).source_type == COMPOSITE
+    report = read_manifest_report(path)
+    assert report.source_type == COMPOSITE
+    assert "A clip plays on with its own frames" in " ".join(report.statements)
+    assert "no camera filmed it" not in " ".join(report.statements)
+
+
+def test_prompts_that_are_not_listed_are_stated(tmp_path: Path, mine: Credentials) -> None:
+    prompts = PromptList(3)
+    for seed in (1, 2, 1, 3, 4):
+        prompts.add({"seed": seed})
+    assert prompts.listed == ({"seed": 1}, {"seed": 2}, {"seed": 3})
+    prompts.add({"clip": "sha256:" + "0" * 64})
+    prompts.add({"image": OF_LIVE})
+    facts = replace(FACTS, prompts=prompts.listed, left_out=prompts.left_out)
+    path = _record(tmp_path / "show.mp4")
+    signing.sign(path, facts, mine)
+    report = read_manifest_report(path)
+    told = " ".join(report.statements)
+    assert report.source_type == COMPOSITE
+    assert "A clip plays on with its own frames" in told
+    assert "no camera filmed it" not in told
+    assert "A picture of a live input was animated" in told
+    assert "A given picture" not in told
+    assert "Only the first 3 different prompts are listed" in told
+    assert report.show is not None
+    assert report.show["is_every_prompt_listed"] is False
+    assert len(report.show["prompts"]) == 3
 
 
 def test_a_failure_leaves_the_recording(tmp_path: Path, mine: Credentials, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,3 +382,16 @@ def test_animated_pictures_are_stated() -> None:
     assert "A picture of a live input was animated: what it shows may be real, its motion is not." in told[0]
     assert "A given picture was animated: what it shows may be real, its motion is not." in told[1]
     assert not set(told[0]) & set(told[1]) - set(to_statements(FACTS))
+    scene = to_statements(replace(FACTS, prompts=({"scene": "lake"},)))
+    assert "A picture of the bundle was animated: what it shows may be real, its motion is not." in scene
+
+
+def test_a_name_that_is_not_utf_8_is_escaped(tmp_path: Path, mine: Credentials) -> None:
+    path = _record(tmp_path / "show.mp4").rename(tmp_path / "n\udcff.mp4")
+    signing.sign(path, replace(FACTS, sound="\udcfe"), mine)
+    [manifest] = _library_report(path)["manifests"].values()
+    assert manifest["title"] == "n\\udcff.mp4"
+    assert "The sound is not generated: \\udcfe." in read_manifest_report(path).statements
+    stated = to_prompt({"text": "\udcff", "image": "a\0b"}, "00", keeps_text=False)
+    assert stated["text"] == hash_text("\\udcff", "00")
+    assert stated["image"] == "a file that could not be read again"

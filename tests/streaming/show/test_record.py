@@ -312,3 +312,33 @@ def test_signing_tells_how_far_it_is_and_ends_when_it_is_stopped(monkeypatch: py
     with pytest.raises(KeyboardInterrupt):
         _watched(endless, "signing night.mp4", interrupt)
     assert stopped == [True]
+
+
+def test_a_clip_after_many_prompts_is_stated(bundle: Path, tmp_path: Path, keys: Path) -> None:
+    assert stream(bundle, to=[tmp_path / "show.mp4"], seconds=0.1, engine="onnxruntime") == 0
+    record = ShowRecord(_options("--sign", str(keys)), [read_manifest(bundle)], {}, (64, 48), Fraction(30), print)
+    record.begin([_Finished(tmp_path / "show.mp4")])
+    for seed in range(200):
+        record.prompt({"seed": seed}, 0.0)
+    record.prompt({"clip": tmp_path / "gone.mp4"}, 1.0)
+    record.close()
+    report = read_manifest_report(tmp_path / "show.mp4")
+    assert report.source_type == COMPOSITE
+    assert report.show is not None
+    assert (len(report.show["prompts"]), report.show["is_every_prompt_listed"]) == (200, False)
+
+
+def test_a_recording_whose_name_is_not_utf_8_is_signed_and_noted(bundle: Path, tmp_path: Path, keys: Path) -> None:
+    assert stream(bundle, to=[tmp_path / "show.mp4"], seconds=0.1, engine="onnxruntime") == 0
+    path = (tmp_path / "show.mp4").rename(tmp_path / "n\udcff.mp4")
+    options = _options("--sign", str(keys), "--ledger", str(tmp_path / "shows.sqlite"))
+    said: list[str] = []
+    record = ShowRecord(options, [read_manifest(bundle)], {}, (64, 48), Fraction(30), said.append)
+    record.begin([_Finished(path)])
+    record.close()
+    assert record.is_complete
+    assert not any("ledger" in line for line in said)
+    assert read_manifest_report(path).state == "valid"
+    with Ledger(tmp_path / "shows.sqlite") as ledger:
+        [signed] = ledger.events((SIGNED,))
+    assert signed.data["file"] == str(tmp_path / "n\\udcff.mp4")

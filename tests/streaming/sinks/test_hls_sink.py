@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 
@@ -210,3 +211,24 @@ def test_a_folder_that_vanishes_is_an_error_and_may_come_back(tmp_path: Path) ->
     part.close()
     hls.check()
     assert [path.name for path in folder.iterdir()] == ["live-3.ts"]
+
+
+def test_the_chain_of_an_earlier_show_is_not_signed(tmp_path: Path) -> None:
+    chain = tmp_path / "live.segments.jsonl"
+    for first, is_mine in (("an earlier show", False), ("this show, and more", False), ("this show", True)):
+        chain.write_text(f"{first}\n")
+        sink = HlsSink(str(tmp_path / "live.m3u8"))
+        sink.open(replace(feed(), chain="this show"))
+        sink.close()
+        assert sink.product == (chain if is_mine else None)
+    assert chain.read_text() == "this show\n"
+
+
+def test_segments_without_a_chain_replace_that_of_an_earlier_show(tmp_path: Path) -> None:
+    chain = tmp_path / "live.segments.jsonl"
+    chain.write_text("an earlier show\n")
+    hls = HlsFolder(tmp_path / "live.m3u8")
+    assert chain.exists(), "until there is a segment"
+    hls.open("live-1.ts", 2, {}).close()
+    hls.check()
+    assert not chain.exists()
