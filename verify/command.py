@@ -55,7 +55,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f"how much is read (default: {_SECONDS_FILE:g} of a file, {_SECONDS_LIVE:g} of a stream)",
     )
     add("--json", action="store_true", help="print one line of JSON")
-    add("--page", type=Path, metavar="FILE", help="also write a page (HTML) with a map over small pictures")
+    add("--page", type=Path, metavar="FILE", help="also write a page, FILE.html, with a map over small pictures")
     return parser.parse_args(argv)
 
 
@@ -72,10 +72,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         options = parse(argv)
         from verify.evidence import sections
         from verify.frames import is_live
-        from verify.page import write_page
+        from verify.page import check_page, write_page
         from verify.report import to_map
         from verify.video import verify_video
 
+        if options.page is not None:
+            check_page(options.source, options.page)
         seconds = options.seconds or (_SECONDS_LIVE if is_live(options.source) else _SECONDS_FILE)
         report = verify_video(options.source, seconds=seconds, with_thumbnails=options.page is not None)
         found = sections(report)

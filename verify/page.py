@@ -27,6 +27,22 @@ figure { display: inline-block; margin: 0 1rem 1rem 0; } figcaption { font-size:
 """
 
 
+def check_page(source: str, file: Path) -> None:
+    """Check where a page is to be written, before the source is read.
+
+    Raises:
+        ValueError: it would replace the source, or does not end in .html.
+    """
+    if file.absolute() == Path(source).absolute() or (
+        file.exists() and Path(source).exists() and file.samefile(source)
+    ):
+        raise ValueError(
+            f"--page {file} is the source itself, which it would replace: give another file, e.g. page.html"
+        )
+    if file.suffix.lower() != ".html":
+        raise ValueError(f"--page must end in .html, got {file}: give e.g. page.html")
+
+
 def to_page(report: VideoReport, found: Sequence[Section]) -> str:
     """Return the page as HTML."""
     answer = "These frames were made or changed by a generator." if report.is_marked else "No mark was found."

@@ -141,6 +141,31 @@ def test_a_page_that_cannot_be_written_is_one_sentence(
     assert "No such file or directory" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("clip.mkv", "is the source itself, which it would replace"),
+        ("link.html", "is the source itself, which it would replace"),
+        ("clip.mp4", "must end in .html, got"),
+        ("page", "must end in .html, got"),
+    ],
+)
+def test_a_page_never_replaces_a_video(
+    plain: Path, tmp_path: Path, name: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = plain.read_bytes()
+    for video in ("clip.mkv", "clip.mp4"):
+        (tmp_path / video).write_bytes(content)
+    (tmp_path / "link.html").hardlink_to(tmp_path / "clip.mkv")
+    before = sorted(tmp_path.iterdir())
+    assert command.main([str(tmp_path / "clip.mkv"), "--page", str(tmp_path / name)]) == 2
+    told = capsys.readouterr()
+    assert sentence in told.err
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert sorted(tmp_path.iterdir()) == before
+    assert all((tmp_path / kept).read_bytes() == content for kept in ("clip.mkv", "clip.mp4", "link.html"))
+
+
 def test_webcams_have_the_address_of_their_system(monkeypatch: pytest.MonkeyPatch) -> None:
     assert frames.is_live("webcam:1")
     assert frames.is_live("rtmp://host/app")
