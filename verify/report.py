@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from verify.finding import Finding
+from verify.frames import Unread
 from verify.mark_reader import MOST_DECODED, WINDOW
 
 
@@ -36,6 +37,7 @@ class VideoReport:
         windows: in order of time; together they are all that was read.
         whole: a mark that was found only in the mean of all windows; None if there is none, or single ones have it.
         thumbnails: (seconds, JPEG, number of the window), for the page.
+        unread: what of the source was not read.
     """
 
     source: str
@@ -45,6 +47,7 @@ class VideoReport:
     windows: Sequence[Window]
     whole: Finding | None = None
     thumbnails: Sequence[tuple[float, bytes, int]] = field(default=(), repr=False)
+    unread: Unread = field(default_factory=Unread)
 
     @property
     def payloads(self) -> list[str]:
@@ -70,6 +73,7 @@ class VideoReport:
             "width": self.width,
             "height": self.height,
             "frames": self.frames,
+            "unread": self.unread.to_json(),
             "marked": self.is_marked,
             "payloads": self.payloads,
             "windows": [
@@ -91,6 +95,7 @@ def mark_lines(report: VideoReport) -> list[str]:
     if not report.is_marked:
         return [
             f"No mark of Everframe was found; {read}.",
+            *report.unread.sentences(),
             "This does not show that the video is a recording of the world: other generators have other marks or none,",
             "a mark can be removed on purpose, and strong compression, tiny pictures or heavy editing can destroy it.",
         ]
@@ -100,6 +105,7 @@ def mark_lines(report: VideoReport) -> list[str]:
     chance = (len(report.windows) + 1) * MOST_DECODED * 2.0**-32
     lines += [
         f"{read[0].upper()}{read[1:]}, in windows of {WINDOW} frames.",
+        *report.unread.sentences(),
         "These pictures were made or changed by a generator: Everframe puts this mark into the frames that it makes.",
         f"The chance of such an answer for a video without any mark is below {_up(chance)}.",
         "The mark says nothing about who made the video. It can be copied onto other pictures (see docs/verify.md).",

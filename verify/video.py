@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from verify.finding import Finding
-from verify.frames import VideoFrame, read_frames, to_thumbnail
+from verify.frames import Unread, VideoFrame, read_frames, to_thumbnail
 from verify.mark_reader import WINDOW, Luma, MarkReader, to_finding
 from verify.report import VideoReport, Window
 
@@ -26,7 +27,9 @@ def verify_video(source: str, *, seconds: float | None = None, with_thumbnails: 
     Raises:
         ValueError: it cannot be read, or has no frames.
     """
-    return verify_frames(source, read_frames(source, seconds), with_thumbnails=with_thumbnails)
+    unread = Unread()
+    report = verify_frames(source, read_frames(source, seconds, unread), with_thumbnails=with_thumbnails)
+    return replace(report, unread=unread)
 
 
 def verify_frames(source: str, frames: Iterable[VideoFrame], *, with_thumbnails: bool = False) -> VideoReport:
