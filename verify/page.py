@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 
 from verify.evidence import Section
+from verify.frames import is_live
 from verify.report import VideoReport
 
 _STYLE = """
@@ -33,9 +34,8 @@ def check_page(source: str, file: Path) -> None:
     Raises:
         ValueError: it would replace the source, or does not end in .html.
     """
-    if file.absolute() == Path(source).absolute() or (
-        file.exists() and Path(source).exists() and file.samefile(source)
-    ):
+    is_same = file.absolute() == Path(source).absolute()
+    if is_same or (not is_live(source) and file.exists() and Path(source).exists() and file.samefile(source)):
         raise ValueError(
             f"--page {file} is the source itself, which it would replace: give another file, e.g. page.html"
         )
