@@ -123,8 +123,8 @@ def where(finding: Finding) -> str:
     rows, columns = marked.mean(axis=1), marked.mean(axis=0)
     vertical = _part(rows, ("top", "middle", "bottom"))
     horizontal = _part(columns, ("left", "middle", "right"))
-    place = " and ".join(part for part in (vertical, horizontal) if part)
-    return f"in {marked.mean():.0%} of the frame" + (f", mostly {place}" if place else "")
+    place = " and ".join(dict.fromkeys(part for part in (vertical, horizontal) if part))
+    return f"in {marked.mean():.0%} of the frame" + (f", mostly the {place}" if place else "")
 
 
 def to_map(finding: Finding) -> list[str]:
