@@ -107,7 +107,8 @@ def mark_lines(report: VideoReport) -> list[str]:
         f"{read[0].upper()}{read[1:]}, in windows of {WINDOW} frames.",
         *report.unread.sentences(),
         "These pictures were made or changed by a generator: Everframe puts this mark into the frames that it makes.",
-        f"The chance of such an answer for a video without any mark is below {_up(chance)}.",
+        f"The chance of such an answer for a video without any mark is below {_up(chance)}, if the signs of its noise "
+        "are as likely one way as the other (see docs/verify.md).",
         "The mark says nothing about who made the video. It can be copied onto other pictures (see docs/verify.md).",
     ]
     return lines

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from verify.finding import Finding
-from verify.report import where
+from verify.report import VideoReport, Window, mark_lines, where
 
 
 def found(rows: slice, columns: slice) -> Finding:
@@ -28,3 +28,10 @@ def found(rows: slice, columns: slice) -> Finding:
 )
 def test_a_place_is_named_once(rows: slice, columns: slice, words: str) -> None:
     assert where(found(rows, columns)) == words
+
+
+def test_a_chance_is_told_with_its_condition() -> None:
+    report = VideoReport("a.mp4", 640, 360, 16, [Window(0.0, 0.6, found(slice(0, 6), slice(0, 8)))])
+    (line,) = (one for one in mark_lines(report) if "The chance" in one)
+    assert "below 1 in 30,000,000, if " in line
+    assert "are as likely one way as the other (see docs/verify.md)" in line
