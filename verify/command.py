@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -77,8 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: see the help.
     """
     try:
-        options = parse(argv)
-        return _verify(options)
+        return _verify(parse(argv))
     except (ValueError, OSError) as error:
         return _fail(error)
     except KeyboardInterrupt:
@@ -108,9 +108,9 @@ def _verify(options: argparse.Namespace) -> int:
         write_page(report, found, options.page)
     if options.json and found:
         answer = {"marked": None if report is None else report.is_marked}
-        print(json.dumps({**answer, **{section.name: section.data for section in found}}))
-    elif not options.json:
-        _print(report, found)
+        _print(json.dumps({**answer, **{section.name: section.data for section in found}}))
+    elif found:
+        _print("\n".join(_to_lines(report, found)))
     if problem is not None:
         return _fail(problem)
     if any(section.is_broken for section in found):
@@ -118,16 +118,26 @@ def _verify(options: argparse.Namespace) -> int:
     return 0 if report is not None and report.is_marked else 1
 
 
-def _print(report: VideoReport | None, found: Sequence[Section]) -> None:
+def _to_lines(report: VideoReport | None, found: Sequence[Section]) -> Iterator[str]:
+    """Yield what people read."""
     from verify.report import to_map
 
     for section in found:
-        print("\n".join([section.title, *(f"  {line}" for line in section.lines)]))
+        yield section.title
+        yield from (f"  {line}" for line in section.lines)
     windows = [] if report is None else report.windows
     best = max((one.finding for one in windows if one.finding is not None), key=lambda one: one.pilots, default=None)
     if best is not None:
-        print("  The frame, # where the mark is clear, + where it is weak:")
-        print("\n".join(f"    {line}" for line in to_map(best)))
+        yield "  The frame, # where the mark is clear, + where it is weak:"
+        yield from (f"    {line}" for line in to_map(best))
+
+
+def _print(text: str) -> None:
+    """Print a text, as far as somebody reads it: head, for example, ends before the end."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest when it ends
 
 
 def _check_root(file: Path) -> None:

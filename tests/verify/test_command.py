@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from tests.verify.marked_video import TEXT, clip, luma, write
 from verify import command, frames
 from verify.video import verify_video
 
+ROOT = Path(__file__).parents[2]
 SIZE = (480, 272)
 
 
@@ -164,6 +168,16 @@ def test_a_page_never_replaces_a_video(
     assert (told.out, told.err.count("\n")) == ("", 1)
     assert sorted(tmp_path.iterdir()) == before
     assert all((tmp_path / kept).read_bytes() == content for kept in ("clip.mkv", "clip.mp4", "link.html"))
+
+
+def test_an_answer_that_nobody_reads_to_its_end_is_no_error(marked: Path) -> None:
+    read, write_end = os.pipe()
+    os.close(read)
+    for words in ([], ["--json"]):
+        command_line = [sys.executable, "-m", "verify", str(marked), "--seconds", "0.5", *words]
+        done = subprocess.run(command_line, cwd=ROOT, stdout=write_end, stderr=subprocess.PIPE, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+    os.close(write_end)
 
 
 def test_webcams_have_the_address_of_their_system(monkeypatch: pytest.MonkeyPatch) -> None:
