@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from runtime.masking import mask
+
 WEBCAM = "webcam"
 _OPEN_S, _READ_S = 10.0, 10.0
 _LATE_S = 0.5  # by which the frames of a whole file may end before its stated end
@@ -81,6 +83,11 @@ def is_live(source: str) -> bool:
     return "://" in source or source.partition(":")[0] == WEBCAM
 
 
+def to_name(source: str) -> str:
+    """Return a source as it is shown: an address without user, password, query and stream key."""
+    return mask(source) if "://" in source else source
+
+
 def read_frames(source: str, seconds: float | None, unread: Unread | None = None) -> Iterator[VideoFrame]:
     """Yield the frames of a video of one size; those after a change of the size are left out.
 
@@ -101,7 +108,7 @@ def read_frames(source: str, seconds: float | None, unread: Unread | None = None
     try:
         with av.open(address, format=container, timeout=(_OPEN_S, _READ_S)) as opened:
             if not opened.streams.video or opened.format.name in _NO_VIDEO:
-                raise ValueError(f"{source} has no picture: give a video, a picture, an address or webcam")
+                raise ValueError(f"{to_name(source)} has no picture: give a video, a picture, an address or webcam")
             stream = opened.streams.video[0]
             stream.thread_type = "AUTO"
             unread.stated_s = None if is_live(source) else _stated_s(opened)
@@ -126,9 +133,9 @@ def read_frames(source: str, seconds: float | None, unread: Unread | None = None
     except (av.FFmpegError, OSError) as error:
         if first_s is None:
             raise ValueError(
-                f"{source} cannot be read: {_reason(error)}; give a video, a picture or an address"
+                f"{to_name(source)} cannot be read: {_reason(error, source)}; give a video, a picture or an address"
             ) from error
-        unread.error, unread.error_s = _reason(error), at_s
+        unread.error, unread.error_s = _reason(error, source), at_s
 
 
 def to_thumbnail(picture: Any) -> bytes:
@@ -175,5 +182,6 @@ def _to_address(source: str) -> tuple[str, str | None]:
     return f"/dev/video{device or 0}" if not device.startswith("/") else device, "v4l2"
 
 
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error).splitlines()[0]
+def _reason(error: Exception, source: str) -> str:
+    reason = getattr(error, "strerror", None) or f"{error}\n".splitlines()[0] or type(error).__name__
+    return reason.replace(source, to_name(source))

@@ -31,7 +31,7 @@ class VideoReport:
     """The result for one video.
 
     Args:
-        source: as it was given.
+        source: its name, without secrets.
         width, height: of a frame in pixels.
         frames: how many were read.
         windows: in order of time; together they are all that was read.

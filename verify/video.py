@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from verify.finding import Finding
-from verify.frames import Unread, VideoFrame, read_frames, to_thumbnail
+from verify.frames import Unread, VideoFrame, read_frames, to_name, to_thumbnail
 from verify.mark_reader import WINDOW, Luma, MarkReader, to_finding
 from verify.report import VideoReport, Window
 
@@ -69,7 +69,7 @@ def verify_frames(source: str, frames: Iterable[VideoFrame], *, with_thumbnails:
     if part:
         close()
     if not windows:
-        raise ValueError(f"{source} has no frames: give a video, a picture or an address")
+        raise ValueError(f"{to_name(source)} has no frames: give a video, a picture or an address")
     height, width = (0, 0) if everything is None else everything.shape
     whole: Finding | None = None
     if everything is not None and len(windows) > 1 and all(one.finding is None for one in windows):
@@ -77,4 +77,4 @@ def verify_frames(source: str, frames: Iterable[VideoFrame], *, with_thumbnails:
         whole = None if found is None else to_finding(0, number, *found)
     if not width:
         width, height = reader.size
-    return VideoReport(source, width, height, number, windows, whole, thumbnails)
+    return VideoReport(to_name(source), width, height, number, windows, whole, thumbnails)

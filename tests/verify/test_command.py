@@ -170,6 +170,28 @@ def test_a_page_never_replaces_a_video(
     assert all((tmp_path / kept).read_bytes() == content for kept in ("clip.mkv", "clip.mp4", "link.html"))
 
 
+def test_secrets_of_an_address_are_not_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = "https://user:word@127.0.0.1:9/live/pass?token=key"  # nothing listens there
+    secrets = ("user", "word", "pass", "token", "key")
+    assert command.main([address]) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith("error: https://127.0.0.1:9/live/*** cannot be read: ")
+    read = [frames.VideoFrame(np.full((272, 480), 90, np.uint8), 0.0, None)]
+    monkeypatch.setattr("verify.video.read_frames", lambda *_: iter(read))
+    monkeypatch.setattr("verify.video.to_thumbnail", lambda _: b"")
+    assert command.main([address, "--page", str(tmp_path / "a.html")]) == 1
+    assert command.main([address, "--json"]) == 1
+    told = (tmp_path / "a.html").read_text().partition("</style>"), capsys.readouterr().out
+    assert "<title>https://127.0.0.1:9/live/***: Everframe verify</title>" in told[0][0]
+    assert '"source": "https://127.0.0.1:9/live/***"' in told[1]
+    assert not any(secret in told[1] + told[0][2] for secret in secrets)
+    monkeypatch.setattr("verify.video.read_frames", lambda *_: iter(()))
+    assert command.main([address]) == 2
+    assert capsys.readouterr().err.startswith("error: https://127.0.0.1:9/live/*** has no frames")
+
+
 def test_an_answer_that_nobody_reads_to_its_end_is_no_error(marked: Path) -> None:
     read, write_end = os.pipe()
     os.close(read)
