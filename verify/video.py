@@ -73,7 +73,7 @@ def verify_frames(source: str, frames: Iterable[VideoFrame], *, with_thumbnails:
     height, width = (0, 0) if everything is None else everything.shape
     whole: Finding | None = None
     if everything is not None and len(windows) > 1 and all(one.finding is None for one in windows):
-        found = reader.read([everything / np.float32(len(windows))], is_last=True)
+        found = reader.read([everything / np.float32(len(windows))], searches_anyway=True)
         whole = None if found is None else to_finding(0, number, *found)
     if not width:
         width, height = reader.size
