@@ -118,8 +118,8 @@ marks:
   bits are random, or those of --mark-payload, and are shown at the beginning
   and at the end of the show. With --no-mark frames carry none: nobody can find
   out from them that they are generated, and whoever publishes them has to say
-  so in another way. A mark takes less than a millisecond of each core's time
-  for a frame of 1280 x 720 (OpenVINO).
+  so in another way. A mark takes 1 to 2.5 ms of a frame of 1280 x 720 on two
+  cores (OpenVINO).
 
 frame rate:
   Frame k is due k / fps seconds after the first, and one interval later once
