@@ -51,7 +51,7 @@ class Generator(GeneratorInputs):
         width, height, fps: of the frames, in pixels and frames per second (a `Fraction`).
         engine, precision: e.g. "openvino" and "fp32".
         engine_reason: one sentence: why this engine and precision run, and why others cannot.
-        on_fall_back: called with a sentence when another engine takes over, in the thread that makes frames.
+        on_fall_back: called when another engine or NumPy takes over, with a sentence, in the thread that makes frames.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class Generator(GeneratorInputs):
         if clips is not None and opened.open_clip_stage is not None:
             stage, on_device = opened.open_clip_stage, self._step.has_addresses
             self._clips = ClipPlayback(stage, clips.small, clips.fps, is_on_device=on_device, marker=opened.marker)
+            self._clips.say = lambda sentence: self.on_fall_back(sentence)
         self._fallbacks: Iterator[OpenedEngine] = fallbacks or iter(())
         self.on_fall_back: Callable[[str], object] = lambda _: None
 

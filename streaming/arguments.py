@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import NoReturn
 
+from runtime.masking import mask
 from streaming.argument_values import (
     read_control,
     read_cue,
@@ -27,7 +28,6 @@ from streaming.instrument.udp_address import read_address
 from streaming.live.encoders import AUTO, ENCODERS
 from streaming.live.presets import PRESETS
 from streaming.manual import DESCRIPTION, EPILOG
-from streaming.masking import mask
 from streaming.shipped import AREAS
 from streaming.sinks.table import KINDS, RGB_FORMS
 

@@ -158,7 +158,7 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
             if options.verbose:
                 status.say(player.generator.engine_reason)
             status.say(f"on air: {', '.join(sink.name for sink in sinks)}. Ctrl-C ends the show.")
-            status.say(to_invitation(mark))
+            status.say(to_invitation(mark, width, height))
             if sound is not None:
                 status.say(f"sound: {sound.name}")
             if encoder:

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from runtime.marking.payload import format_payload
-
 
 @dataclass(frozen=True)
 class Finding:
@@ -60,8 +58,3 @@ class Finding:
             "share_of_frame": round(self.share, 3),
             "places": [[round(float(value), 1) for value in row] for row in self.places],
         }
-
-
-def to_payload(number: int) -> str:
-    """Return a payload as a finding has it."""
-    return format_payload(number)

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.marking.pattern import TILE, tile
+from runtime.marking.payload import format_payload
 from verify.decoding import LEAST_PILOTS, Complex, Reading, Sync, read, synchronise
-from verify.finding import Finding, to_payload
+from verify.finding import Finding
 from verify.lattice import SYMMETRIES, Lattice, degrees_of, period_of, spectrum_at, square, tile_places
 from verify.synchronisation import find_lattices
 from verify.whitening import Floats, to_luma, whitened
@@ -48,12 +49,12 @@ class MarkReader:
         self._latest: Lattice | None = None
         self.size, self.decodings_left = (0, 0), MOST_DECODED
 
-    def read(self, frames: Sequence[Luma], *, is_last: bool = False) -> tuple[Reading, Lattice, Floats] | None:
+    def read(self, frames: Sequence[Luma], *, searches_anyway: bool = False) -> tuple[Reading, Lattice, Floats] | None:
         """Return the payload in some frames, the lattice of its tiles, and the map of where it is; None if none.
 
         Args:
             frames: uint8 or float (H, W), brightness in levels; at least one. They are read together.
-            is_last: whether turned and scaled pictures are searched in any case.
+            searches_anyway: whether turned and scaled pictures are searched in any case.
         """
         self.size, self.decodings_left = (frames[0].shape[1], frames[0].shape[0]), MOST_DECODED
         total = frames[0].astype(np.float32)
@@ -61,7 +62,7 @@ class MarkReader:
             total += frame
         plane = whitened(total / np.float32(len(frames)))
         seen: list[Lattice] = []
-        for lattice in self._lattices(plane, is_last=is_last):
+        for lattice in self._lattices(plane, searches_anyway=searches_anyway):
             syncs, reading = self._decode(spectrum_at(plane, lattice))
             if reading is not None:
                 return self._found(plane, lattice, reading)
@@ -72,14 +73,17 @@ class MarkReader:
                 return self._found(plane, lattice, reading)
         return None
 
-    def _lattices(self, plane: Floats, *, is_last: bool) -> Iterator[Lattice]:
-        if self._latest is not None:
-            yield self._latest
+    def _lattices(self, plane: Floats, *, searches_anyway: bool) -> Iterator[Lattice]:
+        latest = self._latest
+        if latest is not None:
+            yield latest
         periods = dict.fromkeys(round(TILE * size * ratio, 3) for ratio in _RATIOS for size in _SIZES)
         for period in periods:
-            if period <= 1.1 * max(plane.shape) and period >= TILE / 3:
-                yield square(period)
-        if min(plane.shape) >= TILE and (is_last or self._searches is None or self._searches > 0):
+            lattice = square(period)
+            is_new = latest is None or not np.array_equal(lattice, latest)
+            if is_new and TILE / 3 <= period <= 1.1 * max(plane.shape):
+                yield lattice
+        if min(plane.shape) >= TILE and (searches_anyway or self._searches is None or self._searches > 0):
             self._searches = None if self._searches is None else self._searches - 1
             yield from find_lattices(plane)
 
@@ -142,7 +146,7 @@ def to_finding(first: int, count: int, reading: Reading, lattice: Lattice, place
     quarter = float(np.rad2deg(np.arctan2(symmetry[1, 0], symmetry[0, 0])))
     is_mirrored = bool(np.linalg.det(symmetry) < 0)
     return Finding(
-        payload=to_payload(reading.payload),
+        payload=format_payload(reading.payload),
         first=first,
         last=first + count - 1,
         agreement=reading.agreement,

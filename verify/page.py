@@ -9,6 +9,7 @@ from html import escape
 from pathlib import Path
 
 from verify.evidence import Section
+from verify.frames import is_live
 from verify.report import VideoReport
 
 _STYLE = """
@@ -25,6 +26,21 @@ figure { display: inline-block; margin: 0 1rem 1rem 0; } figcaption { font-size:
 @media (prefers-color-scheme: dark) { body { background: #181818; color: #ddd; } .answer { background: #333; }
   .marked { background: #5a3a00; } figcaption, .key { color: #aaa; } }
 """
+
+
+def check_page(source: str, file: Path) -> None:
+    """Check where a page is to be written, before the source is read.
+
+    Raises:
+        ValueError: it would replace the source, or does not end in .html.
+    """
+    is_same = file.absolute() == Path(source).absolute()
+    if is_same or (not is_live(source) and file.exists() and Path(source).exists() and file.samefile(source)):
+        raise ValueError(
+            f"--page {file} is the source itself, which it would replace: give another file, e.g. page.html"
+        )
+    if file.suffix.lower() != ".html":
+        raise ValueError(f"--page must end in .html, got {file}: give e.g. page.html")
 
 
 def to_page(report: VideoReport, found: Sequence[Section]) -> str:

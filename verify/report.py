@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from verify.finding import Finding
+from verify.frames import Unread
 from verify.mark_reader import MOST_DECODED, WINDOW
 
 
@@ -30,12 +31,13 @@ class VideoReport:
     """The result for one video.
 
     Args:
-        source: as it was given.
+        source: its name, without secrets.
         width, height: of a frame in pixels.
         frames: how many were read.
         windows: in order of time; together they are all that was read.
         whole: a mark that was found only in the mean of all windows; None if there is none, or single ones have it.
         thumbnails: (seconds, JPEG, number of the window), for the page.
+        unread: what of the source was not read.
     """
 
     source: str
@@ -45,6 +47,7 @@ class VideoReport:
     windows: Sequence[Window]
     whole: Finding | None = None
     thumbnails: Sequence[tuple[float, bytes, int]] = field(default=(), repr=False)
+    unread: Unread = field(default_factory=Unread)
 
     @property
     def payloads(self) -> list[str]:
@@ -70,6 +73,7 @@ class VideoReport:
             "width": self.width,
             "height": self.height,
             "frames": self.frames,
+            "unread": self.unread.to_json(),
             "marked": self.is_marked,
             "payloads": self.payloads,
             "windows": [
@@ -91,6 +95,7 @@ def mark_lines(report: VideoReport) -> list[str]:
     if not report.is_marked:
         return [
             f"No mark of Everframe was found; {read}.",
+            *report.unread.sentences(),
             "This does not show that the video is a recording of the world: other generators have other marks or none,",
             "a mark can be removed on purpose, and strong compression, tiny pictures or heavy editing can destroy it.",
         ]
@@ -100,8 +105,10 @@ def mark_lines(report: VideoReport) -> list[str]:
     chance = (len(report.windows) + 1) * MOST_DECODED * 2.0**-32
     lines += [
         f"{read[0].upper()}{read[1:]}, in windows of {WINDOW} frames.",
+        *report.unread.sentences(),
         "These pictures were made or changed by a generator: Everframe puts this mark into the frames that it makes.",
-        f"The chance of such an answer for a video without any mark is below {_up(chance)}.",
+        f"The chance of such an answer for a video without any mark is below {_up(chance)}, if the signs of its noise "
+        "are as likely one way as the other (see docs/verify.md).",
         "The mark says nothing about who made the video. It can be copied onto other pictures (see docs/verify.md).",
     ]
     return lines
@@ -117,8 +124,8 @@ def where(finding: Finding) -> str:
     rows, columns = marked.mean(axis=1), marked.mean(axis=0)
     vertical = _part(rows, ("top", "middle", "bottom"))
     horizontal = _part(columns, ("left", "middle", "right"))
-    place = " and ".join(part for part in (vertical, horizontal) if part)
-    return f"in {marked.mean():.0%} of the frame" + (f", mostly {place}" if place else "")
+    place = " and ".join(dict.fromkeys(part for part in (vertical, horizontal) if part))
+    return f"in {marked.mean():.0%} of the frame" + (f", mostly the {place}" if place else "")
 
 
 def to_map(finding: Finding) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
 from verify.finding import Finding
-from verify.frames import VideoFrame, read_frames, to_thumbnail
+from verify.frames import Unread, VideoFrame, read_frames, to_name, to_thumbnail
 from verify.mark_reader import WINDOW, Luma, MarkReader, to_finding
 from verify.report import VideoReport, Window
 
@@ -26,7 +27,9 @@ def verify_video(source: str, *, seconds: float | None = None, with_thumbnails: 
     Raises:
         ValueError: it cannot be read, or has no frames.
     """
-    return verify_frames(source, read_frames(source, seconds), with_thumbnails=with_thumbnails)
+    unread = Unread()
+    report = verify_frames(source, read_frames(source, seconds, unread), with_thumbnails=with_thumbnails)
+    return replace(report, unread=unread)
 
 
 def verify_frames(source: str, frames: Iterable[VideoFrame], *, with_thumbnails: bool = False) -> VideoReport:
@@ -66,12 +69,12 @@ def verify_frames(source: str, frames: Iterable[VideoFrame], *, with_thumbnails:
     if part:
         close()
     if not windows:
-        raise ValueError(f"{source} has no frames: give a video, a picture or an address")
+        raise ValueError(f"{to_name(source)} has no frames: give a video, a picture or an address")
     height, width = (0, 0) if everything is None else everything.shape
     whole: Finding | None = None
     if everything is not None and len(windows) > 1 and all(one.finding is None for one in windows):
-        found = reader.read([everything / np.float32(len(windows))], is_last=True)
+        found = reader.read([everything / np.float32(len(windows))], searches_anyway=True)
         whole = None if found is None else to_finding(0, number, *found)
     if not width:
         width, height = reader.size
-    return VideoReport(source, width, height, number, windows, whole, thumbnails)
+    return VideoReport(to_name(source), width, height, number, windows, whole, thumbnails)

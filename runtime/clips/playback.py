@@ -48,6 +48,9 @@ class ClipPlayback:
         is_on_device: whether every frame is made by the stage, so that it lies on the device.
         marker: marks frames that the stage does not make, and has the mark that the stage adds to the others; None for
             no mark.
+
+    Attributes:
+        say: called with a sentence when the marker's engine has failed and NumPy goes on.
     """
 
     def __init__(
@@ -60,7 +63,8 @@ class ClipPlayback:
         marker: FrameMarker | None = None,
     ) -> None:
         self._open_stage, self._fps, self._is_on_device = open_stage, fps, is_on_device
-        self._marker, self._is_marked = marker, False
+        self.say: Callable[[str], object] = lambda _: None
+        self._use_marker(marker)
         self._no_plane = None if marker is None else np.zeros_like(marker.plane)
         self._stage: Session | None = None
         self._opening = threading.Lock()
@@ -88,7 +92,8 @@ class ClipPlayback:
             self._open_stage, self._is_on_device = open_stage, is_on_device
             with suppress(EngineError):  # freeing a failed engine may fail too
                 self.close()
-            self._stage, self._marker, self._is_marked = None, marker, False
+            self._stage = None
+            self._use_marker(marker)
 
     def close(self) -> None:
         """Free the engine's memory."""
@@ -178,6 +183,11 @@ class ClipPlayback:
         assert second is not None, "a cross-fade without the side b"
         self._still[0, MOVES - 1] = 1 - self._mix
         return self._blend(first, second, self._still, is_last=True)
+
+    def _use_marker(self, marker: FrameMarker | None) -> None:
+        self._marker, self._is_marked = marker, False
+        if marker is not None:  # a mark needs no engine: its failure must not end the engine of the show
+            marker.say = lambda sentence: self.say(sentence)
 
     def _weight(self, side: str) -> float:
         return self._mix if side == "b" else 1 - self._mix

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -46,7 +47,7 @@ class FrameMarker:
         say: called with a sentence when the engine has failed; NumPy goes on. None raises EngineError instead.
 
     Attributes:
-        plane: as above.
+        plane, say: as above.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class FrameMarker:
         settings: EngineSettings | None = None,
         say: Callable[[str], object] | None = None,
     ) -> None:
-        self.plane, self._frame, self._settings, self._say = plane, frame, settings, say
+        self.plane, self._frame, self._settings, self.say = plane, frame, settings, say
         self._session: Session | None = None
 
     @classmethod
@@ -102,11 +103,13 @@ class FrameMarker:
                 marked: Frame = self._session.read(self._frame.name)[0]
                 return marked
         except EngineError as error:
-            if self._say is None:
+            if self.say is None:
                 raise
             self._settings = None
-            self.close()
-            self._say(f"the mark is added without the engine from now on, which takes longer: {error}")
+            with suppress(EngineError):  # freeing a failed engine may fail too
+                self.close()
+            self._session = None
+            self.say(f"the mark is added without the engine from now on, which takes longer: {error}")
         return mark_frame(frame, self.plane, self._frame.pixels)
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from streaming.masking import mask
+from runtime.masking import mask
 from streaming.output.pacing import Clock, SystemClock
 from streaming.process.child import ChildProcess
 from streaming.sound.timeline import OnSound, to_samples

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from runtime.masking import mask
 from streaming.errors import SinkError
 from streaming.live.presets import PRESETS
 from streaming.live.publisher import PublisherProcess, PublishJob
-from streaming.masking import mask
 from streaming.output.pacing import Clock, SystemClock
 from streaming.sinks.sink import Frame, Sink, StreamFormat
 from streaming.sound.reader import SoundReader

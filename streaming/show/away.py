@@ -100,16 +100,15 @@ class AwayFrames:
         frame = self._frame(show)
         if frame is None:
             return self._composite.marked(self._composite.background(show)) if shown is None else shown
-        frame = self._composite.marked(frame)
-        return frame if shown is None else _mixed(shown, frame, self._level)
+        if shown is None:
+            return self._composite.marked(frame)
+        share = round(256 * self._level)
+        # Read before the other frame is marked: both may be views of the same memory of the marker.
+        mixed = shown.astype(np.uint16) * (256 - share)
+        mixed += self._composite.marked(frame).astype(np.uint16) * share
+        return (mixed >> 8).astype(np.uint8)
 
     def _frame(self, show: Picture) -> Picture | None:
         if self._scene is not None:
             return show
         return self._composite.blurred if self._picture is None else self._picture
-
-
-def _mixed(one: Picture, other: Picture, level: float) -> Picture:
-    share = round(256 * level)
-    mixed = one.astype(np.uint16) * (256 - share) + other.astype(np.uint16) * share
-    return (mixed >> 8).astype(np.uint8)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+from runtime.masking import mask
 from streaming.errors import SinkError
 from streaming.live.live_sink import LiveSink, StreamTarget
 from streaming.live.publisher import tls_options
-from streaming.masking import mask
 
 _TIMEOUT_S = 4  # for the server to answer; less than CONNECT_S, so that libavformat's reason is reported
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from runtime.masking import mask
 from streaming.errors import SinkError
 from streaming.live.live_sink import LiveSink, StreamTarget
 from streaming.live.srt import find_library, parse
-from streaming.masking import mask
 from streaming.sinks.sink import StreamFormat
 
 

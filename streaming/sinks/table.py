@@ -8,8 +8,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from runtime.masking import mask
 from streaming.errors import SinkError
-from streaming.masking import mask
 from streaming.sinks.sink import Sink
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib.util
 from urllib.parse import unquote, urlsplit
 
+from runtime.masking import mask
 from streaming.errors import SinkError
 from streaming.live.live_sink import LiveSink, StreamTarget
-from streaming.masking import mask
 from streaming.sinks.sink import StreamFormat
 
 _FORM = "whip://[TOKEN@]HOST[:PORT]/PATH, which means https, or whip+http:// on your own network"

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Protocol
 
-from streaming.masking import mask
+from runtime.masking import mask
 from streaming.process.child import ChildProcess, Message
 from streaming.sound.timeline import OnSound, to_samples
 

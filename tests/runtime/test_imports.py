@@ -24,10 +24,20 @@ HEAVY = (
 
 
 def test_importing_the_runtime_imports_nothing_heavy() -> None:
-    code = f"import sys, runtime; print([name for name in {HEAVY!r} if name in sys.modules])"
+    code = f"import sys; from runtime import Generator; print([name for name in {HEAVY!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
     assert done.stderr == ""
+
+
+def test_names_of_the_runtime_are_imported_when_they_are_asked_for() -> None:
+    code = (
+        "import sys, runtime; assert 'onnx' not in sys.modules\n"
+        "print([getattr(runtime, name).__name__ for name in (*runtime.__all__, 'Memory')], hasattr(runtime, 'Nothing'))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    names = ["BundleError", "EngineError", "Generator", "Manifest", "Scene", "Scene"]
+    assert done.stdout.strip() == f"{names} False"
 
 
 def test_running_openvino_sends_no_telemetry(bundle: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +17,7 @@ from tests.verify.marked_video import TEXT, clip, luma, write
 from verify import command, frames
 from verify.video import verify_video
 
+ROOT = Path(__file__).parents[2]
 SIZE = (480, 272)
 
 
@@ -139,6 +143,63 @@ def test_a_page_that_cannot_be_written_is_one_sentence(
 ) -> None:
     assert command.main([str(marked), "--page", str(tmp_path / "missing" / "page.html")]) == 2
     assert "No such file or directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("clip.mkv", "is the source itself, which it would replace"),
+        ("link.html", "is the source itself, which it would replace"),
+        ("clip.mp4", "must end in .html, got"),
+        ("page", "must end in .html, got"),
+    ],
+)
+def test_a_page_never_replaces_a_video(
+    plain: Path, tmp_path: Path, name: str, sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = plain.read_bytes()
+    for video in ("clip.mkv", "clip.mp4"):
+        (tmp_path / video).write_bytes(content)
+    (tmp_path / "link.html").hardlink_to(tmp_path / "clip.mkv")
+    before = sorted(tmp_path.iterdir())
+    assert command.main([str(tmp_path / "clip.mkv"), "--page", str(tmp_path / name)]) == 2
+    told = capsys.readouterr()
+    assert sentence in told.err
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert sorted(tmp_path.iterdir()) == before
+    assert all((tmp_path / kept).read_bytes() == content for kept in ("clip.mkv", "clip.mp4", "link.html"))
+
+
+def test_secrets_of_an_address_are_not_shown(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    address = "https://user:word@127.0.0.1:9/live/pass?token=key"  # nothing listens there
+    secrets = ("user", "word", "pass", "token", "key")
+    assert command.main([address]) == 2
+    told = capsys.readouterr()
+    assert told.err.startswith("error: https://127.0.0.1:9/live/*** cannot be read: ")
+    read = [frames.VideoFrame(np.full((272, 480), 90, np.uint8), 0.0, None)]
+    monkeypatch.setattr("verify.video.read_frames", lambda *_: iter(read))
+    monkeypatch.setattr("verify.video.to_thumbnail", lambda _: b"")
+    assert command.main([address, "--page", str(tmp_path / "a.html")]) == 1
+    assert command.main([address, "--json"]) == 1
+    told = (tmp_path / "a.html").read_text().partition("</style>"), capsys.readouterr().out
+    assert "<title>https://127.0.0.1:9/live/***: Everframe verify</title>" in told[0][0]
+    assert '"source": "https://127.0.0.1:9/live/***"' in told[1]
+    assert not any(secret in told[1] + told[0][2] for secret in secrets)
+    monkeypatch.setattr("verify.video.read_frames", lambda *_: iter(()))
+    assert command.main([address]) == 2
+    assert capsys.readouterr().err.startswith("error: https://127.0.0.1:9/live/*** has no frames")
+
+
+def test_an_answer_that_nobody_reads_to_its_end_is_no_error(marked: Path) -> None:
+    read, write_end = os.pipe()
+    os.close(read)
+    for words in ([], ["--json"]):
+        command_line = [sys.executable, "-m", "verify", str(marked), "--seconds", "0.5", *words]
+        done = subprocess.run(command_line, cwd=ROOT, stdout=write_end, stderr=subprocess.PIPE, check=False)
+        assert (done.returncode, done.stderr) == (0, b"")
+    os.close(write_end)
 
 
 def test_webcams_have_the_address_of_their_system(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,6 +118,13 @@ def test_at_most_so_many_candidates_are_decoded(monkeypatch: pytest.MonkeyPatch)
     assert len(decoded) == MOST_DECODED
 
 
+def test_no_lattice_is_tried_twice() -> None:
+    reader = MarkReader()
+    assert reader.read(FRAMES) is not None
+    tried = list(reader._lattices(np.zeros((360, 640), np.float32), searches_anyway=False))
+    assert len({lattice.tobytes() for lattice in tried}) == len(tried)
+
+
 def test_small_pictures_are_read_or_refused_without_an_error() -> None:
     assert read_mark([np.full((16, 16), 90, np.uint8)]) == []
     assert read_mark([np.full((1, 1), 90, np.uint8)]) == []

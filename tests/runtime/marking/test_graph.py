@@ -249,6 +249,26 @@ def test_other_frames_are_marked_when_the_engine_has_failed() -> None:
         FrameMarker.of_payload(PAYLOAD, 64, 48, "i420", settings)(frame)
 
 
+def test_a_clip_goes_on_when_the_markers_engine_has_failed(
+    moving_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no other engine here, and the mark does not need one."""
+
+    def fail(*_: object) -> None:
+        raise EngineError("broken")
+
+    how = {"engine": "onnxruntime", "precision": "fp32", "size": (128, 72), "seed": 3}
+    said: list[str] = []
+    clip = waves(90)
+    monkeypatch.setattr(FrameMarker, "_open", fail)
+    with Generator.open(moving_bundle, **how) as plain, Generator.open(moving_bundle, mark=PAYLOAD, **how) as generator:
+        generator.on_fall_back = said.append
+        for one in (plain, generator):
+            one.condition(clip=clip)
+        check_same(plain, generator, "rgb", 4)
+    assert said == ["the mark is added without the engine from now on, which takes longer: broken"]
+
+
 def test_a_wrong_payload_is_one_sentence(bundle: Path) -> None:
     with pytest.raises(ValueError, match=r"from 0 to 2\*\*48 - 1, got -1"):
         Generator.open(bundle, mark=-1)

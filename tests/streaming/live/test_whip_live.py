@@ -14,9 +14,9 @@ import aiortc
 import numpy as np
 import pytest
 
+from runtime.masking import mask
 from streaming.errors import SinkError
 from streaming.live.webrtc import make_peer, offer_loopback
-from streaming.masking import mask
 from streaming.sinks import whip_sink
 from streaming.sinks.sink import Frame
 from streaming.sinks.table import make_sinks

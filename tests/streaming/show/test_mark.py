@@ -93,8 +93,15 @@ def test_a_payload_is_given_or_random() -> None:
     assert show_mark(no_mark=False, payload=7) == 7
     assert show_mark(no_mark=False, payload=None) != show_mark(no_mark=False, payload=None)
     assert (to_text(None), to_text(PAYLOAD)) == ("none", TEXT)
-    assert "--no-mark" in to_invitation(None)
-    assert format_payload(PAYLOAD) in to_invitation(PAYLOAD)
+    assert "--no-mark" in to_invitation(None, 640, 360)
+    assert f"mark: {format_payload(PAYLOAD)}, in every frame" in to_invitation(PAYLOAD, 640, 360)
+
+
+@pytest.mark.parametrize(("width", "height", "is_read"), [(64, 64, False), (640, 254, False), (256, 456, True)])
+def test_nobody_is_invited_to_read_the_mark_of_tiny_frames(width: int, height: int, is_read: bool) -> None:
+    line = to_invitation(PAYLOAD, width, height)
+    assert ("everframe verify reads it" in line) == is_read
+    assert (f"{width} x {height} is too small to read it reliably, which takes 256 x 256" in line) != is_read
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,8 @@ import importlib
 
 import pytest
 
+from runtime.masking import mask
 from streaming.errors import SinkError
-from streaming.masking import mask
 from streaming.sinks.sink import Sink
 from streaming.sinks.table import KINDS, make_sinks
 

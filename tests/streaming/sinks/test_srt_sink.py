@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from runtime.masking import mask
 from streaming.errors import SinkError
 from streaming.live.srt import SrtAddress, find_library, parse
-from streaming.masking import mask
 from streaming.sinks import srt_sink
 from streaming.sinks.sink import Frame
 from streaming.sinks.srt_sink import SrtSink
