@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,13 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
     if left := end_others({}, GRACE_S):
         pytest.fail(f"processes were left behind at the end: {left}")
+
+
+@pytest.fixture(autouse=True)
+def quiet_video_library() -> None:
+    """FFmpeg logs nowhere, as in a show: a decoder's thread that logs into Python may wait for who frees the decoder."""
+    if (av := sys.modules.get("av")) is not None:
+        av.logging.set_level(None)
 
 
 _HAS_FAILED = pytest.StashKey[bool]()

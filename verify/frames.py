@@ -110,7 +110,8 @@ def read_frames(source: str, seconds: float | None, unread: Unread | None = None
             if not opened.streams.video or opened.format.name in _NO_VIDEO:
                 raise ValueError(f"{to_name(source)} has no picture: give a video, a picture, an address or webcam")
             stream = opened.streams.video[0]
-            stream.thread_type = "AUTO"
+            # A decoder's thread that logs into Python while its decoder is freed would wait for ever, and so would we.
+            stream.thread_type = "NONE"
             unread.stated_s = None if is_live(source) else _stated_s(opened)
             with suppress(av.EOFError):
                 for number, frame in enumerate(opened.decode(stream)):
