@@ -41,7 +41,7 @@ def surroundings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def quiet_video_library() -> None:
-    """FFmpeg logs nowhere, as in a show: a decoder's thread that logs into Python may wait for who frees the decoder."""
+    """FFmpeg logs nowhere, as in a show: a thread that logs into Python may wait for who frees its decoder."""
     if (av := sys.modules.get("av")) is not None:
         av.logging.set_level(None)
 
