@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 
 from runtime import Generator
+from runtime.marking.payload import format_payload
 from streaming.process.interruption import Interruption, process_start_s
 from tests.streaming.doubles import WAIT_S, decode
 
 ROOT = Path(__file__).parents[3]
 ENGINE = ("--engine", "onnxruntime", "--precision", "fp32")
+MARK = 0xC0FFEE123456
 
 
 def start(*arguments: object) -> subprocess.Popen[bytes]:
@@ -37,10 +39,11 @@ def wait_until_on_air(process: subprocess.Popen[bytes]) -> None:
 
 @pytest.mark.parametrize("pixels", ["i420", "rgb"])
 def test_the_raw_pipe_carries_exactly_the_generators_bytes(bundle: Path, pixels: str) -> None:
-    process = start(bundle, "--to", "-", "--pixels", pixels, "--seed", 7, "--seconds", 0.4, "--fps", 15, *ENGINE)
+    mark = ("--mark-payload", format_payload(MARK))
+    process = start(bundle, "--to", "-", "--pixels", pixels, "--seed", 7, "--seconds", 0.4, "--fps", 15, *mark, *ENGINE)
     data, error = process.communicate(timeout=WAIT_S)
     assert process.returncode == 0, error
-    with Generator.open(bundle, engine="onnxruntime", precision="fp32", pixels=pixels, seed=7) as generator:
+    with Generator.open(bundle, engine="onnxruntime", precision="fp32", pixels=pixels, seed=7, mark=MARK) as generator:
         frames = [frame.copy() for frame in itertools.islice(generator, 6)]
     assert frames[0].nbytes == 64 * 48 * (3 if pixels == "rgb" else 1.5)
     written = int(next(line for line in error.splitlines() if line.startswith(b"- ")).split()[1])
