@@ -140,9 +140,10 @@ class SceneSession:
             self._areas.close()
 
     def _mask(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
-        """Return what may move, uint8 (H, W, 1), for a given picture without a mask; None for everywhere.
+        """Return what may move, uint8 (H, W, 1), for a given picture without a mask; None for what was given.
 
         A clip's own motion is seen in it, and pictures that are made up are made to be moved: no mask is needed there.
+        Without a mask, the input `moving` says where the picture is. What is beside it is not shown to the network.
         """
         image, moving = self._spec.only_input("image"), self._spec.only_input("moving")
         if self._open_areas is None or image is None or moving is None or self._values[HAS_MOVING].any():
@@ -151,7 +152,14 @@ class SceneSession:
             return None
         if self._areas is None:
             self._areas = self._open_areas()
-        return None if self._areas is None else self._areas.moving(picture)
+        if self._areas is None:
+            return None
+        where: npt.NDArray[np.uint8] = self._values[moving.name][0]
+        rows, columns = (np.flatnonzero(where[..., 0].any(axis=axis)) for axis in (1, 0))
+        box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        mask = np.zeros_like(where)
+        mask[box] = np.minimum(self._areas.moving(picture[box]), where[box])
+        return mask
 
     def _hold(self, mask: Array | None) -> None:
         """Hold in the memory `FLOW` what stands still, but for what somebody has drawn.

@@ -24,7 +24,7 @@ from runtime.prompts.background import BackgroundThread
 from runtime.prompts.clips import load_clip
 from runtime.prompts.hinted_scenes import drawn_over, raster_for, read_only
 from runtime.prompts.hints import Hints
-from runtime.prompts.images import load_image, load_mask
+from runtime.prompts.images import load_mask, load_placed
 from runtime.prompts.scene import Picture, Prompt, Scene
 from runtime.prompts.text_encoder import TextEncoder
 
@@ -112,9 +112,9 @@ class Conditioner:
         """
         given = {"image": image, "clip": clip, "text": text, "seed": seed}
         self._check_taken([role for role, value in given.items() if value is not None])
-        pixels = frames = vector = None
+        pixels = frames = vector = where = None
         if image is not None and (tensor := self._graph.only_input("image")) is not None:
-            pixels = load_image(image, tensor.shape[2], tensor.shape[1], self.fit)
+            pixels, where = load_placed(image, tensor.shape[2], tensor.shape[1], self.fit)
         if clip is not None and (tensor := self._graph.only_input("clip")) is not None:
             frames = load_clip(clip, tensor.shape[1], tensor.shape[3], tensor.shape[2], self.fit)
         if text is not None:
@@ -128,7 +128,8 @@ class Conditioner:
         if hints is not None:
             self.check_drawable()
         used_hints = Hints() if hints is None else hints
-        return Prompt(pixels, frames, text, vector, used_seed if self._takes("seed") else None, mask, used_hints)
+        code_seed = used_seed if self._takes("seed") else None
+        return Prompt(pixels, frames, text, vector, code_seed, mask, used_hints, where)
 
     @property
     def takes_hints(self) -> bool:
@@ -315,6 +316,8 @@ class Conditioner:
                 inputs[tensor.name] = raster_for(self._graph, prompt.hints, self._steps_per_s)
             elif (content := values.get(tensor.role)) is not None:
                 inputs[tensor.name] = content[np.newaxis]
+            elif tensor.role == "moving" and prompt.where is not None:
+                inputs[tensor.name] = prompt.where[np.newaxis]
             elif tensor.role == "moving" or (tensor.role == "mask" and tensor.of[0] in given):
                 inputs[tensor.name] = np.full(tensor.shape, 255, np.uint8)
             elif tensor.role == "given":

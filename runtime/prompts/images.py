@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # Pillow takes 30 ms to import
 MAX_PIXELS = 80_000_000  # 240 MB decoded
 FITS = ("cover", "contain", "blur")  # how a picture of another shape fits the frame; see `fit`
 STORED = ("JPEG", "PNG", "WEBP")  # formats of pictures that come with a bundle
+_EDGE = 1 / 48  # part of the frame's longer side in which a picture inside the frame comes to rest
 _BLUR = 1 / 24  # deviation of the blur behind a picture, of the frame's longer side
 
 
@@ -43,6 +44,20 @@ def load_image(
     Raises:
         ValueError: the file is missing, not a picture, damaged, or too large; or the array is not as above.
     """
+    return load_placed(image, width, height, how)[0]
+
+
+def load_placed(
+    image: str | Path | npt.NDArray[np.uint8], width: int, height: int, how: str = "cover"
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8] | None]:
+    """Load a picture, fit it to the frame, and say where in the frame it is.
+
+    Args and errors are those of `load_image`.
+
+    Returns:
+        The picture, as of `load_image`; and uint8 (height, width, 1), 255 inside the picture, falling to 0 at its edges
+        and beside it, or None if it fills the frame.
+    """
     from PIL import Image
 
     if isinstance(image, (str, Path)):
@@ -50,11 +65,12 @@ def load_image(
     elif isinstance(image, np.ndarray):
         checked = _checked_array(image)
         if checked.shape[:2] == (height, width):
-            return np.array(checked, np.uint8, order="C")
+            return np.array(checked, np.uint8, order="C"), None
         picture = Image.fromarray(checked, "RGB")
     else:
         raise ValueError(f"an image must be a path or a uint8 array, got {type(image).__name__}")
-    return fit(picture, width, height, how)
+    where = None if how == "cover" else _where(picture.size, width, height)
+    return fit(picture, width, height, how), where
 
 
 def load_mask(
@@ -87,7 +103,7 @@ def load_mask(
         box = _centre_box(picture.size, width / height)
         fitted = shown.resize((width, height), Image.Resampling.BILINEAR, box=box)  # without ringing
     else:
-        size, corner = _inside(picture.size, width, height)
+        size, corner = inside(picture.size, width, height)
         fitted = Image.new("L", (width, height))
         fitted.paste(shown.resize(size, Image.Resampling.BILINEAR), corner)
     return np.array(fitted, np.uint8)[..., np.newaxis]
@@ -118,7 +134,7 @@ def fit(picture: Picture, width: int, height: int, how: str = "cover") -> npt.ND
     """
     from PIL import Image, ImageFilter
 
-    size, corner = _inside(picture.size, width, height)
+    size, corner = inside(picture.size, width, height)
     if how != "cover" and size != (width, height):
         back = Image.new("RGB", (width, height))
         if how == "blur":
@@ -145,7 +161,7 @@ def place_hints(hints: Hints, size: tuple[int, int], width: int, height: int, ho
     if how == "cover":
         left, top, right, bottom = _centre_box(size, width / height)
         return hints.placed(left / size[0], top / size[1], (right - left) / size[0], (bottom - top) / size[1])
-    inner, corner = _inside(size, width, height)
+    inner, corner = inside(size, width, height)
     return hints.placed(-corner[0] / inner[0], -corner[1] / inner[1], width / inner[0], height / inner[1])
 
 
@@ -211,11 +227,30 @@ def _open_picture(path: Path) -> Picture:
         return to_rgb(opened)
 
 
-def _inside(size: tuple[int, int], width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
+def inside(size: tuple[int, int], width: int, height: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """Return the size of a whole picture inside a frame, and its top left corner there."""
     scale = min(width / size[0], height / size[1])
     inner = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
     return inner, ((width - inner[0]) // 2, (height - inner[1]) // 2)
+
+
+def _where(size: tuple[int, int], width: int, height: int) -> npt.NDArray[np.uint8] | None:
+    """Return where a whole picture lies inside a frame, see `load_placed`."""
+    inner, corner = inside(size, width, height)
+    if inner == (width, height):
+        return None
+    ramp = max(1.0, _EDGE * max(width, height))
+    sides = []
+    for length, start, whole in zip(inner, corner, (width, height), strict=True):
+        place = np.arange(whole, dtype=np.float32) + 0.5
+        side = np.full(whole, np.inf, np.float32)  # no edge: the picture is as long as the frame
+        if length < whole:
+            side = np.minimum(place - start, start + length - place) / np.float32(ramp)
+        sides.append(side)
+    columns, rows = sides
+    share = np.clip(np.minimum(rows[:, np.newaxis], columns[np.newaxis]), 0, 1)
+    held: npt.NDArray[np.uint8] = np.rint(255 * share).astype(np.uint8)
+    return held[..., np.newaxis]
 
 
 def _centre_box(size: tuple[int, int], aspect: float) -> tuple[float, float, float, float]:

@@ -70,8 +70,9 @@ class Prompt:
         text: the description.
         vector: of the text, float32 (D,).
         seed: of the content code; None if the graph takes no noise.
-        moving: uint8 (H, W, 1) of the frame's size, 255 where things may move; None for everywhere.
+        moving: uint8 (H, W, 1) of the frame's size, 255 where things may move; None if nobody has said it.
         hints: motion that the user draws.
+        where: the like, 255 where the image is, if it does not fill the frame; None if it does.
     """
 
     image: npt.NDArray[np.uint8] | None = None
@@ -81,6 +82,7 @@ class Prompt:
     seed: int | None = None
     moving: npt.NDArray[np.uint8] | None = None
     hints: Hints = Hints()  # noqa: RUF009 - it never changes
+    where: npt.NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,17 +18,17 @@ _NICENESS = 10  # the show has priority
 def decode_picture(
     data: bytes, width: int, height: int, fit: str = "cover", *, patience_s: float = _PATIENCE_S
 ) -> npt.NDArray[np.uint8]:
-    """Decode a picture and fit it to a size, in a child process.
+    """Decode a picture and scale it down to what a frame shows of it, in a child process.
 
     Args:
         data: JPEG, PNG, WebP, GIF or BMP, at most `MAX_BYTES`.
-        width: of the result in pixels.
-        height: of the result in pixels.
-        fit: as for `runtime.prompts.images.fit`.
+        width: of the frame in pixels.
+        height: of the frame in pixels.
+        fit: as for `runtime.prompts.images.fit`; with "cover" the result fills the frame, else it is the whole picture.
         patience_s: how long the child may take.
 
     Returns:
-        uint8 (height, width, 3) RGB.
+        uint8 (h, w, 3) RGB, h at most height and w at most width.
 
     Raises:
         ValueError: it is not such a picture, too large, or takes too long.
@@ -48,6 +48,8 @@ def decode_picture(
     if message is None:
         raise ValueError("this picture takes too long to decode; make it smaller")
     fields, pixels = message
-    if "error" in fields or len(pixels) != width * height * 3:
+    h, w = int(fields.get("height", 0)), int(fields.get("width", 0))
+    is_inside = 0 < h <= height and 0 < w <= width
+    if "error" in fields or not is_inside or len(pixels) != h * w * 3:
         raise ValueError(f"this picture cannot be used: {fields.get('error', 'the decoder failed')}")
-    return np.frombuffer(pixels, np.uint8).reshape(height, width, 3)
+    return np.frombuffer(pixels, np.uint8).reshape(h, w, 3)

@@ -2,8 +2,9 @@
 
 python -m streaming.page.uploads_child      (started by `streaming.page.uploads`)
 
-It receives {"width": W, "height": H, "fit": HOW} with the picture's file. It sends a message with height x width x 3
-bytes of RGB, or {"error": REASON}.
+It receives {"width": W, "height": H, "fit": HOW} with the picture's file. It sends {"width": W, "height": H} with
+height x width x 3 bytes of RGB, or {"error": REASON}. With HOW "cover" the size is the one asked for; else it is the
+largest inside of it that has the picture's shape.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ def main() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
     from PIL import Image
 
-    from runtime.prompts.images import fit, to_rgb
+    from runtime.prompts.images import fit, inside, to_rgb
     from streaming.process.child import ParentPipe
 
     parent = ParentPipe()
@@ -46,8 +47,10 @@ def main() -> None:
                 return
             opened.draft("RGB", (2 * width, 2 * height))  # a JPEG can be decoded at a half, a quarter, an eighth
             opened.load()
-            pixels = fit(to_rgb(opened), width, height, fields["fit"])
-        parent.send({}, pixels.tobytes())
+            picture = to_rgb(opened)
+        if fields["fit"] != "cover":
+            (width, height), _ = inside(picture.size, width, height)
+        parent.send({"width": width, "height": height}, fit(picture, width, height).tobytes())
     except MemoryError:
         parent.send({"error": "it needs too much memory"})
     except Exception:  # noqa: BLE001 - Pillow raises many types on damaged files

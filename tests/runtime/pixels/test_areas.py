@@ -54,6 +54,26 @@ def test_what_is_not_red_stands_still(bundle: Path, areas: Path) -> None:
     assert free[:, columns + 1 :].min() == pytest.approx(1)
 
 
+@pytest.mark.parametrize("has_network", [False, True])
+@pytest.mark.parametrize("fit", ["contain", "blur"])
+def test_what_is_beside_a_picture_stands_still(bundle: Path, areas: Path, fit: str, has_network: bool) -> None:
+    """The picture is square in a frame of 2 to 1, and red below the middle: its edges must not sway."""
+    square = np.zeros((HEIGHT, HEIGHT, 3), np.uint8)
+    square[::8] = 255
+    square[HEIGHT // 2 :, :, 0] = 255
+    square[: HEIGHT // 2, :, 0] = 0
+    with Generator.open(bundle, areas=areas if has_network else None, **HOW) as generator:  # type: ignore[arg-type]
+        generator.fit = fit
+        free = free_of(generator, image=square)
+    rows, columns = free.shape
+    quarter = columns // 4
+    assert max(free[:, : quarter - 1].max(), free[:, -quarter + 1 :].max()) == 0  # 2 of 4 quarters are beside it
+    assert free[:, quarter].max() < 0.9  # it comes to rest at its edge
+    middle = free[:, quarter + 2 : -quarter - 2]
+    assert middle[rows // 2 + 1 :].min() > 0.9
+    assert middle[: rows // 2 - 1].max() == (0 if has_network else pytest.approx(1))
+
+
 def test_without_the_network_everything_may_move(bundle: Path) -> None:
     with Generator.open(bundle, **HOW) as generator:  # type: ignore[arg-type]
         assert free_of(generator, image=picture()).min() == pytest.approx(1)

@@ -206,6 +206,8 @@ def test_pictures_are_decoded_in_a_child_process() -> None:
     file = io.BytesIO()
     Image.fromarray(colour_card(400, 300)).save(file, "JPEG", quality=95)
     assert card_error(decode_picture(file.getvalue(), 64, 48)) <= 12
+    assert decode_picture(file.getvalue(), 64, 64).shape == (64, 64, 3)
+    assert decode_picture(file.getvalue(), 64, 64, "blur").shape == (48, 64, 3)  # the frame's rest is filled later
     with pytest.raises(ValueError, match="12000 x 9000 pixels, at most 40,000,000 are allowed"):
         decode_picture(png_bomb(12000, 9000), 64, 48)
     truncated = file.getvalue()[:2000]
