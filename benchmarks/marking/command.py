@@ -13,6 +13,8 @@ Parts, of which --parts takes some:
   speed      time per frame of the pixel stage with and without the mark, and
              of the stage that marks other frames, in alternating runs
   attacks    what somebody achieves who knows how it works
+  engines    the marked frames of every engine beside those of ONNX Runtime,
+             and TensorRT-RTX engines of the marked graph
 
 Results of single clips are kept in --store FILE, so that a second run goes on
 where the first one was stopped.
@@ -32,6 +34,7 @@ from typing import Any
 from benchmarks.marking.attacks import measure_attacks
 from benchmarks.marking.cost import measure_cost
 from benchmarks.marking.detection import measure_detection
+from benchmarks.marking.engines import measure_engines
 from benchmarks.marking.false_positives import measure_real
 from benchmarks.marking.footage import Case, videos_in
 from benchmarks.marking.speed import measure_speed
@@ -42,7 +45,7 @@ from export.commandline import to_list, to_size
 from runtime.bundle.reader import read_manifest
 
 __all__ = ["add_arguments", "run", "to_markdown"]
-PARTS = ("detection", "real", "cost", "speed", "attacks")
+PARTS = ("detection", "real", "cost", "speed", "attacks", "engines")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -97,4 +100,6 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
         found["speed"] = measure_speed(options.bundles[0])
     if "attacks" in parts:
         found["attacks"] = measure_attacks(cases[0], photos, real)
+    if "engines" in parts:
+        found["engines"] = measure_engines(options.bundles, sizes)
     return BenchmarkReport("the mark of frames", rows_of(found), {"benchmark": "mark", **found})

@@ -36,6 +36,17 @@ def rows_of(found: Mapping[str, Any]) -> Rows:
         quality = f", {attack['psnr_db']:.1f} dB to the unmarked frames" if "psnr_db" in attack else ""
         told = f"another payload {attack['other']}, none {attack['none']}{quality}"
         rows.append((name, f"own {attack['own']}", told))
+    engines = found.get("engines", {"frames": {}, "builds": {}})
+    for case, made in engines["frames"].items():
+        close = "the reference"
+        if "worst_db" in made:
+            close = (
+                f"worst {made['worst_db']:.1f} dB, mean {made['mean_db']:.1f} dB; "
+                f"without the mark {made['unmarked_worst_db']:.1f} and {made['unmarked_mean_db']:.1f} dB"
+            )
+        rows.append((case, close, f"payload in {made['found']} windows"))
+    for case, built in engines["builds"].items():
+        rows.append((f"{case}, TensorRT-RTX", f"built in {built['seconds']:.1f} s", f"{built['mb']:.1f} MB"))
     return rows
 
 

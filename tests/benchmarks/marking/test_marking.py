@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from benchmarks.marking import attacks, detection, false_positives
 from benchmarks.marking.changes import all_changes, encoded, luma, scaled, turned, x264
 from benchmarks.marking.command import to_markdown
 from benchmarks.marking.detection import check, measure_detection, payload_of
+from benchmarks.marking.engines import measure_engines
 from benchmarks.marking.footage import FRAMES, Case, make_clip, read_i420, videos_in
 from benchmarks.marking.store import ResultLines
 from tests import moving
@@ -125,6 +127,22 @@ def test_attacks_do_what_they_say(bundle: Path, tmp_path: Path, monkeypatch: pyt
     folded = found["mean of 32 frames, folded by the tile, subtracted"]
     assert folded["psnr_db"] > found["none"]["psnr_db"] + 3, "what is subtracted is mostly the mark"
     assert found["the folded mean, copied onto real videos"]["own"] == 1
+
+
+def test_engines_make_the_same_marked_frames(bundle: Path) -> None:
+    found = measure_engines([bundle], [SIZE])
+    name = f"moving {SIZE[0]}x{SIZE[1]}"
+    assert found["frames"][f"{name}, onnxruntime fp32"] == {"found": 3}
+    close = found["frames"][f"{name}, openvino fp32"]
+    assert close["found"] == 3
+    assert close["worst_db"] > 45
+    assert close["unmarked_worst_db"] > 45
+    if importlib.util.find_spec("tensorrt_rtx"):
+        assert {how.removeprefix(f"{name}, ") for how in found["builds"]} == {
+            "rgb, fp32", "rgb, fp16", "i420, fp32", "i420, fp16",
+        }  # fmt: skip
+        assert min(built["mb"] for built in found["builds"].values()) > 0.001
+    assert "3 windows" in to_markdown({"engines": found})
 
 
 def test_the_tables_have_a_row_for_each_change() -> None:
