@@ -54,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("bundles", nargs="+", type=Path, metavar="BUNDLE", help="folders of bundles")
     add("--parts", default=",".join(PARTS), metavar="P,...", help="what is measured (all)")
     add("--clips", type=int, default=40, metavar="N", help="marked clips (40)")
+    add("--first", type=int, default=0, metavar="N", help="number of the first of them; another is another clip (0)")
     add("--sizes", default="1280x720,640x360", metavar="WxH,...", help="sizes of the clips (1280x720,640x360)")
     add("--photos", type=Path, metavar="FOLDER", help="pictures that are animated, beside the scenes of the bundles")
     add("--real", nargs="*", type=Path, default=[], metavar="PLACE", help="real videos, or folders of them")
@@ -75,6 +76,8 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
         raise ValueError(f"--parts has {unknown[0]!r}, expected some of {', '.join(PARTS)}")
     if options.clips < 1:
         raise ValueError(f"--clips is {options.clips}, expected 1 or more")
+    if options.first < 0:
+        raise ValueError(f"--first is {options.first}, expected 0 or more")
     people, real = videos_in(options.people), videos_in(options.real)
     if options.matte is not None and not people:
         raise ValueError("--matte needs videos of people: add --people FOLDER")
@@ -91,7 +94,7 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
     store = ResultLines(options.store)
     found: dict[str, Any] = {}
     if "detection" in parts:
-        found["detection"] = measure_detection(cases, options.clips, photos, people, store)
+        found["detection"] = measure_detection(cases, options.clips, photos, people, store, options.first)
     if "real" in parts:
         found["real"] = measure_real(real, store)
     if "cost" in parts:

@@ -24,15 +24,15 @@ def payload_of(number: int) -> int:
 
 
 def measure_detection(
-    cases: Sequence[Case], count: int, photos: list[Path], people: list[Path], store: ResultLines
+    cases: Sequence[Case], count: int, photos: list[Path], people: list[Path], store: ResultLines, first: int = 0
 ) -> dict[str, Any]:
-    """Measure `count` clips of the cases in turn.
+    """Measure `count` clips of the cases in turn, from number `first` on.
 
     Returns:
         Case -> change -> (clips, found, read with another payload); and the seconds that a reading took.
     """
     with progress_bars() as bar, bar("clips", count) as advance:
-        for number in range(count):
+        for number in range(first, first + count):
             case = cases[number % len(cases)]
             key = f"detection/{case.name}/{number}"
             if key not in store:
@@ -46,7 +46,7 @@ def measure_detection(
     seconds: list[float] = []
     for place, clip_result in store.of("detection").items():
         name, _, number_text = place.rpartition("/")
-        if int(number_text) >= count or name not in {case.name for case in cases}:
+        if not first <= int(number_text) < first + count or name not in {case.name for case in cases}:
             continue
         for change, (outcome, took_s) in clip_result.items():
             counts = table.setdefault(name, {}).setdefault(change, [0, 0, 0])

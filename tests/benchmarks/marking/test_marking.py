@@ -95,6 +95,9 @@ def test_a_stopped_measurement_goes_on(bundle: Path, tmp_path: Path, monkeypatch
     assert made == [1]
     assert again["table"] == found["table"]
     assert payload_of(1) == payload_of(1) != payload_of(2)
+    later = measure_detection(cases, 1, [], [], ResultLines(file), 2)  # another machine's share
+    assert made == [1, 2]
+    assert later["table"] == {"moving 384x216": {"none": [1, 1, 0]}}
 
 
 def test_real_windows_are_counted(tmp_path: Path) -> None:
@@ -158,6 +161,7 @@ def test_the_tables_have_a_row_for_each_change() -> None:
     [
         (["--parts", "sped"], "--parts has 'sped', expected some of detection"),
         (["--clips", "0"], "--clips is 0, expected 1 or more"),
+        (["--first", "-1"], "--first is -1, expected 0 or more"),
         (["--matte", "m"], "add --people FOLDER"),
         (["--parts", "real"], "add --real FOLDER"),
     ],
