@@ -54,6 +54,7 @@ BENCHMARKS = {
     "screen": Benchmark("benchmarks.live.screen", "camera to screen, with a person over a show"),
     "soak": Benchmark("benchmarks.scenarios.soak", "memory, latency and pictures over 100,000 frames"),
     "sound": Benchmark("benchmarks.live.sound", "sound against picture: flashes and clicks through a live stream"),
+    "super-resolution": Benchmark("benchmarks.quality.super_resolution", "live video at twice the size, beside others"),
     "transfer": Benchmark("benchmarks.transfer.command", "whether pretraining helps fine-tuning, over several seeds"),
 }
 ALIASES = {"kills": "reconnect"}  # for one release

@@ -22,6 +22,7 @@ COMMANDS = {
     "upgrade": "export.upgrade",
     "scenes": "export.scenes",
     "areas": "export.from_areas",
+    "enlarge": "export.from_super_resolution",
 }
 PRECISIONS = ("fp32", "fp16")
 EXAMPLES = """files of a bundle:
@@ -63,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
         "       python -m export check BUNDLE [options]\n"
         "       python -m export scenes BUNDLE FILE.toml [options]\n"
         "       python -m export areas RUN/areas.pt --out BUNDLE\n"
+        "       python -m export enlarge RUN --out BUNDLE\n"
         "       python -m export upgrade OLD CONFIG --out BUNDLE",
         description="Write a trained generator as a bundle for the runtime, and check that it makes the same frames.",
         epilog=EXAMPLES,

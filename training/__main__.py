@@ -21,6 +21,7 @@ EXAMPLES = """examples:
   python -m training finetune --from bundles/landscape --data FOOTAGE --out runs/mine     a shipped generator, adapted
   python -m training enlarge  training/configs/landscape.toml --photos PHOTOS --out runs/landscape
   python -m training areas    --areas examples/moving-areas.toml --pictures PHOTOS --backbone FILE --out runs/areas
+  python -m training super-resolution training/configs/enlarge-2x.toml --data FOOTAGE --out runs/enlarge
   python -m training sample   runs/landscape
 
 FOOTAGE is a folder of videos, optionally with captions.csv (file,caption[,scene,class,licence,source]). Sharding is
@@ -33,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     from training.data import shards, words
     from training.made import command as made
-    from training.stages import areas, enlarge
+    from training.stages import areas, enlarge, super_resolution
     from training.tasks import probe
 
     main_parser = argparse.ArgumentParser(
@@ -84,6 +85,9 @@ def parser() -> argparse.ArgumentParser:
                 help="a bundle or a run whose trained generator is adapted, for example bundles/landscape",
             )  # fmt: skip
     enlarge.add_arguments(commands.add_parser("enlarge", help="train the network that enlarges painted pictures"))
+    super_resolution.add_arguments(
+        commands.add_parser("super-resolution", help="train the network that enlarges live video")
+    )
     areas.add_arguments(commands.add_parser("areas", help="train the network that says what may move in a picture"))
     probe.add_arguments(commands.add_parser("probe", help="measure a pretrained encoder on held-out footage"))
     sample = commands.add_parser("sample", help="write samples of a run's generator")
@@ -97,13 +101,13 @@ def run(arguments: argparse.Namespace) -> None:
     """Run one command; raises ValueError for a mistake of the user."""
     from training.data import shards, words
     from training.made import command as made
-    from training.stages import areas, enlarge
+    from training.stages import areas, enlarge, super_resolution
     from training.tasks import probe
 
     commands = {
         "footage": made.run, "shard": shards.run, "words": words.run, "probe": probe.run, "sample": show_samples,
         "pretrain": train_stage, "finetune": train_stage, "polish": train_stage, "hints": train_stage,
-        "enlarge": enlarge.run, "areas": areas.run,
+        "enlarge": enlarge.run, "areas": areas.run, "super-resolution": super_resolution.run,
     }  # fmt: skip
     commands[arguments.command](arguments)
 

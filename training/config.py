@@ -126,6 +126,7 @@ class FinetuneConfig:
     encoder_rate: float = 1.0  # learning rate of the generator's encoder as a share; 0 freezes it
     pretrained: str = "all"  # "all", "encoder" (the generator's and the discriminators' encoders alone) or "none"
     painter: bool = True  # false: motion alone is trained, from given pictures; the painter and its mixture stay
+    played: bool = True  # false: no frames are made; flow and sway alone are compared, in a fifth of the time
     given: float = 0.375  # share of clips whose first frame is given,
     parts: float = 0.125  # share of which parts are given,
     mixed: float = 0.125  # share put together from the codes of two clips; the rest has the code of its own first frame
@@ -160,6 +161,11 @@ class FinetuneConfig:
         if self.given + self.parts + self.mixed > 1:
             raise ValueError(
                 f"finetune.given + parts + mixed is {self.given + self.parts + self.mixed:g}, expected 1 at most"
+            )
+        if not self.played and (self.painter or max(self.adversarial, self.adversarial_picture, self.feature_matching)):
+            raise ValueError(
+                "finetune.played is false, so that no frames are made to be judged: set painter to false, and "
+                "adversarial, adversarial_picture and feature_matching to 0"
             )
         for key in ("past", "replay_share"):
             if getattr(self, key) > 1:
@@ -241,6 +247,44 @@ class EnlargeConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class SuperResolutionConfig:
+    """Super-resolution of live video, trained on full-size footage; it depends on no other stage."""
+
+    iterations: int = 2400
+    batch: int = 8
+    side: int = 192  # of the large frames in pixels
+    frames: int = 6  # of a clip
+    clips: int = 12  # cut out of each video
+    channels: int = 32
+    layers: int = 4
+    remembers: bool = True  # the last frame is brought along; false for a comparison
+    learning_rate: float = 1e-3
+    critic_learning_rate: float = 4e-4
+    critic_scale: float = 1.0  # of the encoder's channels
+    judged: int = 4  # clips of a batch that the critic sees
+    warm_up: int = 1800  # iterations before the critic joins
+    change: float = 0.5  # L1 between the changes from frame to frame, against flicker
+    adversarial: float = 0.003
+    feature_matching: float = 0.03
+    penalty: float = 2.0  # finite-difference R1 and R2
+    penalty_sigma: float = 0.02
+    penalty_every: int = 2  # iterations; the weight is scaled to match
+
+    def __post_init__(self) -> None:
+        if min(self.iterations, self.batch, self.clips, self.channels, self.layers, self.penalty_every) < 1:
+            raise ValueError(
+                "super_resolution.iterations, batch, clips, channels, layers and penalty_every must be 1 or more"
+            )
+        if self.side % 32 or self.side < 64:
+            raise ValueError(f"super_resolution.side is {self.side}, expected a multiple of 32 of at least 64")
+        if self.frames < 3 or not 1 <= self.judged <= self.batch:
+            raise ValueError(
+                f"super_resolution.frames is {self.frames} and judged {self.judged}, expected 3 or more frames, and "
+                "1 to batch clips"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
 class RunConfig:
     """Settings of all stages."""
 
@@ -279,6 +323,7 @@ class Config:
     polish: PolishConfig = dataclasses.field(default_factory=PolishConfig)
     hints: HintsConfig = dataclasses.field(default_factory=HintsConfig)
     enlarge: EnlargeConfig = dataclasses.field(default_factory=EnlargeConfig)
+    super_resolution: SuperResolutionConfig = dataclasses.field(default_factory=SuperResolutionConfig)
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
     renewal_every_frames: int = 240
     renewal_dissolve_frames: int = 90

@@ -145,11 +145,16 @@ def _methods(options: argparse.Namespace) -> dict[str, Enlarge]:
 
     found = {"bicubic": resized(Image.Resampling.BICUBIC), "Lanczos": resized(Image.Resampling.LANCZOS), "ours": ours}
     if options.ncnn is not None:
-        found[options.ncnn.name] = _ncnn(options.ncnn)
+        found[options.ncnn.name] = ncnn_network(options.ncnn)
     return found
 
 
-def _ncnn(name: Path) -> Enlarge:
+def ncnn_network(name: Path) -> Enlarge:
+    """Return an ncnn network, NAME.param and NAME.bin, that enlarges pictures, uint8 (h, w, 3).
+
+    Raises:
+        ValueError: the package ncnn is missing, or the files cannot be read.
+    """
     try:
         ncnn = import_module("ncnn")
     except ImportError:

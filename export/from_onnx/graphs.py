@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 
 import onnx
 
@@ -27,8 +29,13 @@ def latent_inputs(plan: ImportPlan) -> list[tuple[PlannedGraph, str]]:
     return [(stage, name) for stage in stages for name in stage.inputs_of("latent")]
 
 
-def control_entries(plan: ImportPlan) -> list[Entry]:
-    """Return the manifest's controls: one for each value of the inputs with the role control."""
+def control_entries(plan: ImportPlan, words: Mapping[str, tuple[str, str]] = MappingProxyType({})) -> list[Entry]:
+    """Return the manifest's controls: one for each value of the inputs with the role control.
+
+    Args:
+        plan: of the import.
+        words: description and unit of inputs of one value, by name.
+    """
     entries: list[Entry] = []
     for name in plan.step.inputs_of("control"):
         base = re.sub(r"[^a-z0-9_-]+", "_", name.lower()).strip("_-")
@@ -36,12 +43,11 @@ def control_entries(plan: ImportPlan) -> list[Entry]:
         values = plan.step.value(name).reshape(-1)
         low, high = plan.step.roles[name].limits
         for place, value in enumerate(values):
-            label, description = base[:58], f'the input "{name}" of the model'
+            label = base[:58]
+            description, unit = words.get(name, (f'the input "{name}" of the model', "as the model takes it"))
             if len(values) > 1:
                 label, description = f"{label}_{place}", f"{description}, value {place} of {len(values)}"
-            entries.append(
-                control_entry(label, description, "as the model takes it", low, high, float(value), index=len(entries))
-            )
+            entries.append(control_entry(label, description, unit, low, high, float(value), index=len(entries)))
     return entries
 
 

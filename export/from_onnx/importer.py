@@ -41,6 +41,7 @@ class ImportOptions:
         fps: frames per second of the show.
         name: of the bundle; "" to derive it from the folder's.
         description, licence, source: of the model, for the manifest.
+        controls: description and unit of inputs that are controls, by name.
         halve: store weights that FP16 represents exactly in FP16, each followed by a Cast.
     """
 
@@ -52,6 +53,7 @@ class ImportOptions:
     description: str = ""
     licence: str = "not stated"
     source: str = "not stated"
+    controls: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     halve: bool = False
 
 
@@ -132,7 +134,7 @@ def _compare(folder: Path, run: OriginalRun) -> tuple[tuple[ParityCheck, ...], t
 
 def _manifest(plan: ImportPlan, graphs: dict[str, Entry], options: ImportOptions, name: str) -> dict[str, Any]:
     height, width = plan.size
-    controls = control_entries(plan)
+    controls = control_entries(plan, options.controls)
     is_drawn = any(entry["role"] == "noise" for entry in graphs.get("condition", {"inputs": []})["inputs"])
     renewal = None
     if is_drawn:

@@ -21,8 +21,8 @@ from training.model.enlarger import FACTOR
 
 HELD_OUT = 5  # one scene in so many
 MAX_SIDE = 1920  # pixels; larger photographs are reduced, as their finest detail is the camera's noise
-_PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
-_VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif", ".mpg"}
+PHOTOS = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+VIDEOS = {".mp4", ".mov", ".mkv", ".webm", ".avi", ".gif", ".mpg"}
 
 
 class NamedPicture(NamedTuple):
@@ -53,7 +53,7 @@ def read_pictures(folders: Sequence[Path], min_side: int, names: Collection[str]
     for folder in folders:
         if not folder.is_dir():
             raise ValueError(f"no folder {folder}: name one with photographs or videos")
-        rows = _rows(folder)
+        rows = read_rows(folder)
         for path in sorted(folder.iterdir()):
             if names and path.name not in names:
                 continue
@@ -137,7 +137,8 @@ def to_tensor(pictures: Sequence[npt.NDArray[np.uint8]]) -> Tensor:
     return torch.from_numpy(stacked).float() / 255.0
 
 
-def _rows(folder: Path) -> dict[str, dict[str, str]]:
+def read_rows(folder: Path) -> dict[str, dict[str, str]]:
+    """Return the rows of a folder's CSV files (file[,scene,licence,source,...]), by the names of files."""
     found: dict[str, dict[str, str]] = {}
     for path in sorted(folder.glob("*.csv")):
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -148,11 +149,11 @@ def _rows(folder: Path) -> dict[str, dict[str, str]]:
 def _read(path: Path) -> npt.NDArray[np.uint8] | None:
     """Return the picture in a file, None if it has none."""
     pixels: npt.NDArray[np.uint8] | None = None
-    if path.suffix.lower() in _PHOTOS:
+    if path.suffix.lower() in PHOTOS:
         content = np.fromfile(path, np.uint8)
         data = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
         pixels = None if data is None else np.asarray(cv2.cvtColor(data, cv2.COLOR_BGR2RGB), np.uint8)
-    elif path.suffix.lower() in _VIDEOS:
+    elif path.suffix.lower() in VIDEOS:
         try:
             with av.open(str(path)) as container:
                 frame = next(container.decode(video=0), None)

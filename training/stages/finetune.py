@@ -276,12 +276,17 @@ class FinetuneStage:
         prior.spreads.copy_(spreads / components)
 
     def offsets(self, step: int) -> list[int]:
-        """Return the frames of a step's clips: at times three before the first, then it, and three that are judged."""
+        """Return the frames of a step's clips: at times three before the first, then it, and three that are judged.
+
+        None are judged if no frames are made.
+        """
         rng = np.random.default_rng((self.config.run.seed, 1, step))
         horizon = self.config.footage.horizon_frames
         gap = int(rng.choice([gap for gap in GAPS if (SEEN - 1) * gap < horizon]))
         fits = CLIP - 1 + (SEEN - 1) * gap < horizon
         before = CLIP - 1 if rng.random() < self.config.finetune.past and fits else 0
+        if not self.config.finetune.played:
+            return [*range(before + 1)]
         first = before + int(rng.integers(1, horizon - before - (SEEN - 1) * gap + 1))
         return [*range(before + 1), *(first + gap * number for number in range(SEEN))]
 
@@ -297,7 +302,8 @@ class FinetuneStage:
         """Do one iteration: generate clips, train the discriminators on them, then the generator against those."""
         settings, device = self.config.finetune, self.fabric.device
         self._rates(iteration)
-        before, gap = len(offsets) - SEEN - 1, offsets[-1] - offsets[-2]
+        judged = offsets[-SEEN:] if settings.played else []
+        before, gap = len(offsets) - len(judged) - 1, judged[-1] - judged[-2] if judged else 1
         rows = Rows.of(self.config, len(batch.frames))
         batch, drawn = self._with_aged(batch, rows, gap)
         everything = batch.frames.to(device).float() / 255.0
@@ -325,8 +331,10 @@ class FinetuneStage:
                 memory = self.generator.condition.from_code(first, mask, codes.code, texts, known_past, has_past, hints)
             else:  # all pictures are given
                 memory = self.generator.condition.encoder(first, known_past, has_past, hints)
-            judged = [offset - before for offset in offsets[before + 1 :]]
-            made, young, reached, ages = self._roll(memory, judged, drawn)
+            if not settings.played:
+                is_told = self._is_told(has_past, before, hints)
+                return self._descend(self._motion_terms(memory, flow, sway, is_told, slice(0, count)), iteration)
+            made, young, reached, ages = self._roll(memory, [offset - before for offset in judged], drawn)
         self._age(batch, reached, ages, rows, gap)
         # Rows whose picture was given are judged by what became of it, the others by the picture that was made up.
         is_made = torch.arange(count, device=device).reshape(-1, 1, 1, 1) >= rows.given
@@ -356,22 +364,46 @@ class FinetuneStage:
                 if settings.painter:
                     terms["look"] = settings.perceptual, self.perceptual(memory.picture[own], first[own])
                 terms["clip_look"] = settings.perceptual_clip, self.perceptual(made[whole, -1], frames[whole, -1])
-            steady = memory.flow[:, :2] * memory.flow[:, 2:]
             known = slice(0, count - rows.mixed)
-            is_told = (has_past[:, 0] > 0) & (before > 0) | (not self.config.footage.either_way)
-            if hints is not None:
-                is_told = is_told | tells_direction(hints)
-            terms["flow"] = settings.flow, flow_error(steady[known], flow[known], is_told[known])
-            horizon = self.config.footage.horizon_frames
-            free = F.avg_pool2d(memory.flow[:, 2:].float(), 2)
-            swings = self.generator.step.expected_sway(memory, horizon) * free
-            terms["sway"] = settings.sway, sway_error(swings[known], F.avg_pool2d(sway, 2)[known])
+            terms |= self._motion_terms(memory, flow, sway, self._is_told(has_past, before, hints), known)
             near_frames = made[:, :2] if gap == 1 else made[:, [0, 2]]
             near_real = frames[:, :2] if gap == 1 else frames[:, [0, 2]]
             terms["motion"] = settings.motion, motion_energy_mismatch(near_frames[known], near_real[known])
             if self.teacher is not None:
                 terms |= self._taught(memory, made, first, frames, batch.captions, rows)
-            loss = torch.stack([weight * term.float() for weight, term in terms.values()]).sum()
+        found = self._descend(terms, iteration)
+        if self.is_judged and self.held is not None and iteration % settings.gap_every == 0:
+            self._watch(frames, made.detach(), offsets, before, gap, iteration)
+        real_speed = (frames[:, -1] - frames[:, 0]).abs().mean().clamp(min=1e-6)
+        speed = (made[:, -1] - made[:, 0]).detach().float().abs().mean() / real_speed
+        more = {
+            "motion_ratio": float(speed),
+            "overfitting": self.gap,
+            "age": self.aged.mean_age(),
+        }
+        return {**found, **more, **discriminator_metrics}
+
+    def _is_told(self, has_past: Tensor, before: int, hints: Tensor | None) -> Tensor:
+        """Return (B,) bool: which clips have only one way to go on, as their past or an arrow was seen."""
+        is_told = (has_past[:, 0] > 0) & (before > 0) | (not self.config.footage.either_way)
+        return is_told if hints is None else is_told | tells_direction(hints)
+
+    def _motion_terms(
+        self, memory: ConditionMemory, flow: Tensor, sway: Tensor, is_told: Tensor, known: slice
+    ) -> dict[str, tuple[float, Tensor]]:
+        """Return the terms that compare a memory's motion with the footage's, for the rows `known`."""
+        settings, horizon = self.config.finetune, self.config.footage.horizon_frames
+        steady = memory.flow[:, :2] * memory.flow[:, 2:]
+        free = F.avg_pool2d(memory.flow[:, 2:].float(), 2)
+        swings = self.generator.step.expected_sway(memory, horizon) * free
+        return {
+            "flow": (settings.flow, flow_error(steady[known], flow[known], is_told[known])),
+            "sway": (settings.sway, sway_error(swings[known], F.avg_pool2d(sway, 2)[known])),
+        }
+
+    def _descend(self, terms: dict[str, tuple[float, Tensor]], iteration: int) -> dict[str, float]:
+        """Train the generator on weighted terms; return their values, and the gradient's norm."""
+        loss = torch.stack([weight * term.float() for weight, term in terms.values()]).sum()
         require_finite(loss, self.name, iteration)
         self.optimisers["generator"].zero_grad(set_to_none=True)
         loss.backward()
@@ -381,18 +413,7 @@ class FinetuneStage:
                 f"{self.name} diverged at iteration {iteration}: its gradient has the norm {float(norm):.3g}"
             )
         self.optimisers["generator"].step()
-        if self.is_judged and self.held is not None and iteration % settings.gap_every == 0:
-            self._watch(frames, made.detach(), offsets, before, gap, iteration)
-        real_speed = (frames[:, -1] - frames[:, 0]).abs().mean().clamp(min=1e-6)
-        speed = (made[:, -1] - made[:, 0]).detach().float().abs().mean() / real_speed
-        found = {name: float(term.detach()) for name, (_, term) in terms.items()}
-        more = {
-            "motion_ratio": float(speed),
-            "gradient": float(norm),
-            "overfitting": self.gap,
-            "age": self.aged.mean_age(),
-        }
-        return {**found, **more, **discriminator_metrics}
+        return {name: float(term.detach()) for name, (_, term) in terms.items()} | {"gradient": float(norm)}
 
     class Codes(NamedTuple):
         """Content codes of a batch (B, num_codes): what is painted from, and the posterior of what was recognised."""
