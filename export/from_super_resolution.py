@@ -22,6 +22,7 @@ from training.stages.super_resolution import NAME, load_super_resolution
 
 LIVE = (640, 360)
 MOST = (2048, 2048)  # pixels of the small frame: a bundle's frames have at most 4096
+_LOOP = 100  # frames that are compared
 _LIMITS = {"strength": (0.0, 1.0), "sharpness": (0.0, 2.0), "memory": (0.0, 1.0)}
 _WORDS = {
     "strength": ("how much the network adds to the smoothly enlarged picture", "share"),
@@ -98,6 +99,8 @@ def run(argv: Sequence[str]) -> Path:
         f"{FACTOR * width} x {FACTOR * height}, with detail that is carried from frame to frame.",
         licence="CC0-1.0",
         fps=arguments.fps,
+        loop_frames=_LOOP,
+        block=8,
         halve=True,
         source=f"trained by Everframe on {len(facts['footage'])} videos and photographs: {said}",
     )

@@ -22,9 +22,10 @@ from runtime.prompts.images import load_image, load_mask
 from tests.export.rtx import require_builds
 
 ALL = sorted((Path(__file__).parent.parent / "bundles").iterdir())
-BUNDLES = [path for path in ALL if path.name not in ("areas", "person")]  # our own generators
+BUNDLES = [path for path in ALL if path.name not in ("areas", "enlarge", "person")]  # our own generators
 PERSON = ALL[0].parent / "person"
 AREAS = ALL[0].parent / "areas"
+ENLARGE = ALL[0].parent / "enlarge"
 every_bundle = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
 
 
@@ -59,7 +60,7 @@ def small(bundle: Path) -> tuple[int, int]:
 
 
 def test_bundles_ship() -> None:
-    assert {path.name for path in ALL} == {"areas", "landscape", "person", "satellite"}
+    assert {path.name for path in ALL} == {"areas", "enlarge", "landscape", "person", "satellite"}
     for path in ALL:
         files = [file for file in path.rglob("*") if file.is_file() and not {"engines", "scenes"} & set(file.parts)]
         assert sum(file.stat().st_size for file in files) < 10e6, f"{path.name} is over 10 MB"
@@ -252,6 +253,42 @@ def test_what_stands_still_is_found_in_photographs_that_trained_nothing(scene: s
 
 def test_tensorrt_rtx_builds_what_says_what_may_move(tmp_path: Path) -> None:
     found = [(entry["graph"], entry["precision"]) for entry in require_builds(AREAS, tmp_path / "areas")]
+    assert found == [(f"step, {pixels}", precision) for pixels in ("rgb", "i420") for precision in ("fp32", "fp16")]
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_golden_frames_of_the_enlarged_are_reproduced(engine: str, cache: Path) -> None:
+    results = check_golden(ENLARGE, engine, "fp32", cache_dir=cache)
+    assert len(results) > 1
+    assert min(result.psnr_db for result in results) >= 60
+
+
+def test_small_frames_become_large_ones_with_more_detail(cache: Path) -> None:
+    """A photograph that was held out of its training: a window that drifts, halved and enlarged."""
+    with Image.open(ALL[0].parent / "landscape" / "scenes" / "lake.jpg") as photograph:
+        large = [
+            photograph.convert("RGB").transform(
+                (1280, 720), Image.Transform.AFFINE, (1, 0, 1.3 * t, 0, 1, 0.7 * t), Image.Resampling.BICUBIC
+            )
+            for t in range(6)
+        ]
+    with Generator.open(ENLARGE, engine="openvino", precision="fp32", cache_dir=cache, threads=1) as generator:
+        assert (generator.width, generator.height) == (1280, 720)
+        for frame in large:
+            small = frame.resize((640, 360), Image.Resampling.BOX)
+            generator.feed_live(np.asarray(small))
+            made = next(generator).copy()
+        generator.set_control("strength", 0)
+        smooth = next(generator).copy()
+        wanted = np.asarray(large[-1])
+    assert (
+        psnr_db(made, wanted) > psnr_db(np.asarray(small.resize((1280, 720), Image.Resampling.BICUBIC)), wanted) + 0.3
+    )
+    assert psnr_db(made, wanted) > psnr_db(smooth, wanted) + 0.3
+
+
+def test_tensorrt_rtx_builds_what_enlarges(tmp_path: Path) -> None:
+    found = [(entry["graph"], entry["precision"]) for entry in require_builds(ENLARGE, tmp_path / "enlarge")]
     assert found == [(f"step, {pixels}", precision) for pixels in ("rgb", "i420") for precision in ("fp32", "fp16")]
 
 

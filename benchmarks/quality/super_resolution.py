@@ -50,7 +50,7 @@ _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the benchmark's arguments."""
     add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help="folder of the training, or its super_resolution.pt")
+    add("source", type=Path, metavar="RUN", help="folder of the training, or its super_resolution.pt")
     add("--data", type=Path, nargs="+", required=True, metavar="DIR", help="the folders that it was trained on")
     add("--lpips", type=Path, metavar="FILE", help="LPIPS as ONNX: img0, img1 -> distance")
     add("--beside", type=Path, nargs="*", default=[], metavar="RUN", help="other trainings")
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
 
     if options.frames < _WARM + 2 or options.clips < 0:
         raise ValueError(f"--frames must be {_WARM + 2} or more, and --clips 0 or more")
-    _, facts = load_super_resolution(_checkpoint(options.run), 64, 64)
+    _, facts = load_super_resolution(_checkpoint(options.source), 64, 64)
     wanted = [path for folder in options.data for path in sorted(folder.glob("*")) if path.name in facts["held"]]
     clips = dict(_clips(wanted, options.frames, options.clips))
     if not clips:
@@ -160,7 +160,7 @@ def _methods(options: argparse.Namespace, width: int, height: int) -> dict[str, 
         return lambda clip: np.stack([cv2.resize(frame, (2 * width, 2 * height), interpolation=how) for frame in clip])
 
     found: dict[str, Method] = {"bicubic": resized(cv2.INTER_CUBIC), "Lanczos": resized(cv2.INTER_LANCZOS4)}
-    own, _ = load_super_resolution(_checkpoint(options.run), width, height)
+    own, _ = load_super_resolution(_checkpoint(options.source), width, height)
     found["ours"] = _player(own, 1.0)
     if own.remembers:
         found["ours, memory 0"] = _player(own, 0.0)

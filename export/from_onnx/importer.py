@@ -18,7 +18,7 @@ from export.folder_writer import atomic_folder
 from export.from_onnx.graphs import build_condition, build_step, control_entries
 from export.from_onnx.model import OnnxSource, read_source
 from export.from_onnx.original import onnxruntime_version
-from export.from_onnx.parity import GOLDEN_FRAMES, SEED, OriginalRun, check_range, compare_loop, run_original
+from export.from_onnx.parity import GOLDEN_FRAMES, LONG_LOOP, SEED, OriginalRun, check_range, compare_loop, run_original
 from export.from_onnx.plan import ImportPlan, make_plan
 from export.from_onnx.planned_graph import PlannedGraph
 from export.half_weights import halve_weights
@@ -42,6 +42,8 @@ class ImportOptions:
         name: of the bundle; "" to derive it from the folder's.
         description, licence, source: of the model, for the manifest.
         controls: description and unit of inputs that are controls, by name.
+        loop_frames: how long a model with states is compared, from the last golden frame up.
+        block: side of the blocks of pixels of the live test pattern; large golden frames are packed smaller with 8.
         halve: store weights that FP16 represents exactly in FP16, each followed by a Cast.
     """
 
@@ -54,6 +56,8 @@ class ImportOptions:
     licence: str = "not stated"
     source: str = "not stated"
     controls: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    loop_frames: int = LONG_LOOP
+    block: int = 1
     halve: bool = False
 
 
@@ -90,7 +94,7 @@ def import_model(
         first = None if condition is None else read_source(condition)
         plan = make_plan(read_source(model), first, roles=options.roles, size=options.size, shapes=options.shapes)
         built_step, built_condition = build_step(plan), build_condition(plan)
-        run = run_original(plan)
+        run = run_original(plan, options.loop_frames, options.block)
         check_range(plan, run)
         graphs: dict[str, Entry] = {}
         for name, built in (("condition", built_condition), ("step", built_step)):

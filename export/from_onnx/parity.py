@@ -48,11 +48,13 @@ class OriginalRun:
     outside: float
 
 
-def run_original(plan: ImportPlan) -> OriginalRun:
-    """Run the original model: up to the last golden frame, or for `LONG_LOOP` frames if it has states.
+def run_original(plan: ImportPlan, loop_frames: int = LONG_LOOP, block: int = 1) -> OriginalRun:
+    """Run the original model: up to the last golden frame, or for `loop_frames` frames if it has states.
 
     Args:
         plan: role, type and shape of every tensor.
+        loop_frames: not below the last golden frame.
+        block: side of the blocks of pixels that the live test pattern consists of.
 
     Raises:
         ValueError: the model fails, or a frame has values that are not finite.
@@ -62,10 +64,10 @@ def run_original(plan: ImportPlan) -> OriginalRun:
         image = moving_frames(*plan.size, 1, start=3)[0]
     live = None
     for name in plan.step.inputs_of("live"):
-        live = moving_frames(*plan.step.pictures[name].size, LIVE_FRAMES)
+        live = moving_frames(*plan.step.pictures[name].size, LIVE_FRAMES, block=block)
     frames, low, high, outside = [], np.inf, -np.inf, 0.0
     loop = _loop(plan, image, live)
-    for _ in range(LONG_LOOP if plan.step.inputs_of("state") else GOLDEN_FRAMES[-1]):
+    for _ in range(loop_frames if plan.step.inputs_of("state") else GOLDEN_FRAMES[-1]):
         values = next(loop)
         if not np.isfinite(values).all():
             raise ValueError(f'the frame "{plan.frame}" has values that are not finite: check --role and its range')
@@ -115,9 +117,12 @@ def compare_loop(bundle: Path, engine: str, precision: str, run: OriginalRun) ->
         return ParityCheck.of_psnr(engine, generator.precision, "the original, closed loop", values)
 
 
-def moving_frames(height: int, width: int, count: int, start: int = 0) -> Pixels:
-    """Return a moving test pattern, uint8 (count, height, width, 3): gradients, waves, an edge and a disc."""
-    y, x = np.mgrid[0:height, 0:width] / max(height, width)
+def moving_frames(height: int, width: int, count: int, start: int = 0, block: int = 1) -> Pixels:
+    """Return a moving test pattern, uint8 (count, height, width, 3): gradients, waves, an edge and a disc.
+
+    It consists of blocks of `block` x `block` equal pixels, so that a large one can be packed small.
+    """
+    y, x = np.mgrid[0:height, 0:width] // block * block / max(height, width)
     frames = []
     for time in range(start, start + count):
         disc = np.hypot(x - 0.3 - 0.05 * time, y - 0.4) < 0.15

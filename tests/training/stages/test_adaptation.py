@@ -17,6 +17,7 @@ from training import sampling
 from training.__main__ import main, parser, run
 from training.checkpoint import load_checkpoint, part_of
 from training.stages.adaptation import adapted_config, open_start
+from training.stages.finetune import FinetuneStage
 
 ROOT = Path(__file__).parents[3]
 QUICK = ("finetune.iterations=2", "finetune.batch=4", "finetune.burn_in_frames=2", "run.precision=fp32",
@@ -79,6 +80,29 @@ def test_from_a_bundle_to_a_bundle(text_bundle: Path, footage: Path, footage_cac
     assert load_run(out)[0].enlarger is not None
     again = open_start(tmp_path / "bundle")
     assert again.settings["model"] == before.settings["model"]
+
+
+def test_motion_is_learned_without_making_frames(
+    text_bundle: Path, footage: Path, footage_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Flow and sway alone are the targets: the encoder learns, and what plays it stays."""
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a frame was made")
+
+    monkeypatch.setattr(FinetuneStage, "_roll", refuse)
+    start("finetune", footage, tmp_path, footage_cache, "--from", str(text_bundle), "--set", "finetune.played=false")
+    before, after = (
+        open_start(text_bundle).weights,
+        part_of(load_checkpoint(tmp_path / "finetune.pt")["ema"], "generator."),
+    )
+    assert not torch.equal(after["condition.encoder.to_flow.weight"], before["condition.encoder.to_flow.weight"])
+    assert torch.equal(after["step.update.weight"], before["step.update.weight"])
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert {"flow", "sway", "gradient"} <= set(lines[-1])
+    assert "continuation" not in lines[-1]
+    with pytest.raises(ValueError, match=r"finetune\.played is false, .* set painter to false"):
+        adapted_config(open_start(text_bundle), None, ["finetune.played=false", "finetune.adversarial=0.1"])
 
 
 def test_from_a_run_and_with_a_painter(
