@@ -23,6 +23,8 @@ FACTOR = 2
 MULTIPLE = 8  # frames of other sizes are continued at their right and lower edge
 FRAMES = 16  # pixels of a large frame for each place of the network: 4 x 4
 DOUBT = 12.0  # how fast trust falls with the difference of brightness: to a third at a tenth of the range
+WINDOW = 9  # side of the areas in which it is asked whether motion explains a change
+LEAST_GAIN = 0.003  # of brightness: what following the flow has to gain there
 LUMA = (0.2126, 0.7152, 0.0722)  # BT.709
 CONTROLS = ("strength", "sharpness", "memory")
 
@@ -115,6 +117,7 @@ class SuperResolver(nn.Module):
         """
         flow = self.observed(torch.stack([state.small, small], dim=1))[:, :2]
         flow = F.interpolate(flow, size=small.shape[-2:], mode="bilinear")
+        flow = flow * self.pays(state.small, small, flow)
         moved = self.warp(state.small, flow)
         alike = torch.exp(-DOUBT * (moved - small).abs())
         has_past = (state.small.amax(dim=(2, 3), keepdim=True) > 0).to(small.dtype)  # zeros: there was no frame
@@ -122,6 +125,19 @@ class SuperResolver(nn.Module):
         large = self.warp_large(state.large, F.interpolate(flow, scale_factor=float(FACTOR), mode="nearest"))
         detail = (large - smooth) * F.interpolate(trust, scale_factor=float(FACTOR), mode="nearest")
         return torch.cat([F.pixel_unshuffle(detail, 4), F.pixel_unshuffle(trust, 2)], dim=1)
+
+    def pays(self, before: Tensor, small: Tensor, flow: Tensor) -> Tensor:
+        """Return how far moving the last frame makes it more like the present one, (B, 1, h, w) in [0, 1].
+
+        Where nothing moves, the flow is noise: following it would blur what was brought along, and make it flicker.
+
+        Args:
+            before, small: (B, 1, h, w), brightness.
+            flow: (B, 2, h, w), pixels.
+        """
+        gain = (before - small).abs() - (self.warp(before, flow) - small).abs()
+        gain = F.avg_pool2d(gain, WINDOW, 1, WINDOW // 2, count_include_pad=False)
+        return ((gain - LEAST_GAIN) * (1 / LEAST_GAIN)).clamp(0.0, 1.0)
 
     def detail(self, small: Tensor, brought: Tensor | None) -> Tensor:
         """Return what the network adds to the smooth frame, (B, 1, 2h, 2w)."""
