@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from types import TracebackType
 from typing import Self
 
@@ -21,17 +22,28 @@ Advance = Callable[[float], None]
 LOG_WIDTH = 140  # columns where the output is not a terminal: rich would fold tables at 80
 
 
-def to_size(text: str) -> tuple[int, int]:
-    """Parse "WxH" in pixels.
+def to_size(text: str, option: str = "--size") -> tuple[int, int]:
+    """Parse "WxH" in pixels; `option` is named in the error.
 
     Raises:
         ValueError: the text does not have that form.
     """
     match = re.fullmatch(r"([1-9][0-9]{0,3})x([1-9][0-9]{0,3})", text)
     if match is None:
-        raise ValueError(f"--size must be WxH in pixels, e.g. 640x360, got {text!r}")
+        raise ValueError(f"{option} must be WxH in pixels, e.g. 640x360, got {text!r}")
     width, height = (int(part) for part in match.groups())
     return width, height
+
+
+def to_fps(text: str) -> Fraction:
+    """Parse frames per second, a number or a fraction from 1 to 240; raises ValueError."""
+    try:
+        fps = Fraction(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise ValueError(f"--fps must be a number or a fraction, e.g. 25 or 30000/1001, got {text!r}") from error
+    if not 1 <= fps <= 240:
+        raise ValueError(f"--fps must be from 1 to 240, got {text}")
+    return fps.limit_denominator(1001)
 
 
 def to_list(text: str) -> tuple[str, ...]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, nn
 
-from export.commandline import to_size
+from export.commandline import to_fps, to_size
 from export.from_onnx.importer import ImportOptions, import_model
 from export.onnx_writer import round_module, write_graph
 from export.parity.checks import print_checks
@@ -26,7 +25,7 @@ _LOOP = 100  # frames that are compared
 _LIMITS = {"strength": (0.0, 1.0), "sharpness": (0.0, 2.0), "memory": (0.0, 1.0)}
 _WORDS = {
     "strength": ("how much the network adds to the smoothly enlarged picture", "share"),
-    "sharpness": ("how much more of the detail that the small picture cannot have", "factor less 1"),
+    "sharpness": ("how much more of the detail that the small picture cannot have", "share"),
     "memory": ("how much of the last frame's detail is brought along", "share"),
 }
 NOTICE = """Trained by python -m training super-resolution on {clips} clips of {files} videos and photographs.
@@ -36,7 +35,7 @@ Their licences: {licences}. The footage itself is not in the bundle.
 
 
 class _Graph(nn.Module):
-    """The network with its state and controls as separate tensors."""
+    """A network with memory, its state and controls as separate tensors."""
 
     def __init__(self, network: SuperResolver) -> None:
         super().__init__()
@@ -50,6 +49,19 @@ class _Graph(nn.Module):
         return frame, state.small, state.large
 
 
+class _StillGraph(nn.Module):
+    """A network without memory."""
+
+    def __init__(self, network: SuperResolver) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, picture: Tensor, strength: Tensor, sharpness: Tensor) -> Tensor:
+        controls = torch.stack([strength, sharpness, torch.zeros_like(strength)], dim=1)
+        frame: Tensor = self.network(picture, self.network.initial_state(1), controls)[0]
+        return frame
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     enlarge = argparse.ArgumentParser(
@@ -61,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
     add("run", type=Path, metavar="RUN", help=f"folder of the training, or its {NAME}.pt")
     add("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write")
     add("--live", default="x".join(map(str, LIVE)), metavar="WxH", help="size of the small frames (%(default)s)")
-    add("--fps", type=Fraction, default=Fraction(30), metavar="FPS", help="frames per second (30)")
+    add("--fps", default="30", metavar="FPS", help="frames per second, e.g. 25 or 30000/1001 (30)")
     add("--name", default="enlarge", metavar="NAME", help="name of the bundle (enlarge)")
     add("--force", action="store_true", help="replace BUNDLE if it exists and is a bundle")
     return enlarge
@@ -74,7 +86,7 @@ def run(argv: Sequence[str]) -> Path:
         ValueError: the checkpoint is missing, damaged or another one, or the size cannot be used.
     """
     arguments = parser().parse_args(argv)
-    width, height = to_size(arguments.live)
+    width, height = to_size(arguments.live, "--live")
     if not (32 <= width <= MOST[0] and 32 <= height <= MOST[1]):
         raise ValueError(f"--live is {width}x{height}, expected 32 to {MOST[0]} by 32 to {MOST[1]} pixels")
     path = arguments.run / f"{NAME}.pt" if arguments.run.is_dir() else arguments.run
@@ -82,35 +94,39 @@ def run(argv: Sequence[str]) -> Path:
     round_module(network)
     licences = Counter(licence for _, licence, _ in facts["footage"])
     said = ", ".join(f"{name or 'not stated'} ({count})" for name, count in licences.items())
+    defaults = dict(zip(CONTROLS, DEFAULTS, strict=True))
+    if not network.remembers:
+        del defaults["memory"]
+    states = LiveState._fields if network.remembers else ()
     options = ImportOptions(
         roles=(
             "picture=live:rgb,0..1",
             "frame=frame:0..1",
-            "small=state:small_next",
-            "large=state:large_next",
+            *(f"{name}=state:{name}_next" for name in states),
             *(
                 f"{name}=control:{default:g}@{_LIMITS[name][0]:g}..{_LIMITS[name][1]:g}"
-                for name, default in zip(CONTROLS, DEFAULTS, strict=True)
+                for name, default in defaults.items()
             ),
         ),
         controls=_WORDS,
         name=arguments.name,
         description=f"Makes live video {FACTOR} times as wide and high, {width} x {height} to "
-        f"{FACTOR * width} x {FACTOR * height}, with detail that is carried from frame to frame.",
-        licence="CC0-1.0",
-        fps=arguments.fps,
+        f"{FACTOR * width} x {FACTOR * height}{', with detail of the last frame' if network.remembers else ''}.",
+        licence="Apache-2.0",
+        fps=to_fps(arguments.fps),
         loop_frames=_LOOP,
-        block=8,
+        block=32,
         halve=True,
         source=f"trained by Everframe on {len(facts['footage'])} videos and photographs: {said}",
     )
-    state = network.initial_state(1)
-    controls = (torch.full((1,), default) for default in DEFAULTS)  # one object given twice would become one input
-    inputs = (torch.zeros(1, 3, height, width), *state, *controls)
+    graph = _Graph(network) if network.remembers else _StillGraph(network)
+    state = network.initial_state(1) if network.remembers else ()
+    # One object that is given twice would become one input.
+    inputs = (torch.zeros(1, 3, height, width), *state, *(torch.full((1,), value) for value in defaults.values()))
     with TemporaryDirectory() as folder:
         model = Path(folder) / "enlarge.onnx"
-        names = ["picture", "small", "large", *CONTROLS]
-        write_graph(_Graph(network), inputs, model, names, ["frame", "small_next", "large_next"])
+        names, made = ["picture", *states, *defaults], ["frame", *(f"{name}_next" for name in states)]
+        write_graph(graph, inputs, model, names, made)
         report = import_model(model, arguments.out, options=options, force=arguments.force)
     print_checks(report.checks, "parity with the network in ONNX Runtime")
     out: Path = arguments.out

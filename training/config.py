@@ -262,7 +262,7 @@ class SuperResolutionConfig:
     critic_learning_rate: float = 4e-4
     critic_scale: float = 1.0  # of the encoder's channels
     judged: int = 4  # clips of a batch that the critic sees
-    warm_up: int = 1800  # iterations before the critic joins
+    warm_up: int = 1800  # iterations before the critic joins, if adversarial is above 0
     change: float = 0.5  # L1 between the changes from frame to frame, against flicker
     adversarial: float = 0.003
     feature_matching: float = 0.03

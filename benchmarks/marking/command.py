@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("bundles", nargs="+", type=Path, metavar="BUNDLE", help="folders of bundles")
     add("--parts", default=",".join(PARTS), metavar="P,...", help="what is measured (all)")
     add("--clips", type=int, default=40, metavar="N", help="marked clips (40)")
-    add("--first", type=int, default=0, metavar="N", help="number of the first of them; another is another clip (0)")
+    add("--first", type=int, default=0, metavar="N", help="number of the first clip, to share the work (0)")
     add("--sizes", default="1280x720,640x360", metavar="WxH,...", help="sizes of the clips (1280x720,640x360)")
     add("--photos", type=Path, metavar="FOLDER", help="pictures that are animated, beside the scenes of the bundles")
     add("--real", nargs="*", type=Path, default=[], metavar="PLACE", help="real videos, or folders of them")

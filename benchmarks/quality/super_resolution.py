@@ -75,7 +75,10 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
     wanted = [path for folder in options.data for path in sorted(folder.glob("*")) if path.name in facts["held"]]
     clips = dict(_clips(wanted, options.frames, options.clips))
     if not clips:
-        raise ValueError("none of the held-out videos is in --data: name the folders that it was trained on")
+        raise ValueError(
+            f"none of the held-out videos is in --data with {options.frames} frames or more: name the folders that it "
+            "was trained on, or lower --frames"
+        )
     lpips = None if options.lpips is None else Lpips(options.lpips)
     figures: dict[str, dict[str, Any]] = {}
     values: dict[str, dict[str, list[float]]] = {}
@@ -165,9 +168,10 @@ def _methods(options: argparse.Namespace, width: int, height: int) -> dict[str, 
     if own.remembers:
         found["ours, memory 0"] = _player(own, 0.0)
     for other in options.beside:
-        found[_checkpoint(other).parent.name] = _player(
-            load_super_resolution(_checkpoint(other), width, height)[0], 1.0
-        )
+        name = _checkpoint(other).resolve().parent.name
+        if name in found:
+            raise ValueError(f"--beside {other} would be another {name!r}: name its folder differently")
+        found[name] = _player(load_super_resolution(_checkpoint(other), width, height)[0], 1.0)
     if options.ncnn is not None:
         enlarge = ncnn_network(options.ncnn)
         found[options.ncnn.name] = lambda clip: np.stack([enlarge(frame) for frame in clip])
@@ -203,11 +207,11 @@ def _clips(paths: Sequence[Path], frames: int, most: int) -> Iterator[tuple[str,
                 taken = []
                 for frame in container.decode(video=0):
                     taken.append(frame.to_ndarray(format="rgb24"))
-                    if len(taken) == frames:
+                    if len(taken) == frames or taken[-1].shape != taken[0].shape:
                         break
         except (av.FFmpegError, IndexError):
             continue
-        if len(taken) < frames:
+        if len(taken) < frames or taken[-1].shape != taken[0].shape:
             continue
         height, width = (
             min(side, most_) // _STEP * _STEP for side, most_ in zip(taken[0].shape, _MAX[::-1], strict=False)
@@ -246,7 +250,7 @@ def _write_sheet(path: Path, shown: Sequence[tuple[Clip, dict[str, Clip], Clip]]
     """Write crops with much detail: a row for the small frame, each method and the original."""
     from PIL import Image
 
-    side, columns = _SHOWN[1], []
+    side, columns = min(_SHOWN[1], *(min(real.shape[:2]) for _, _, real in shown), _SHOWN[1]), []
     for small, made, real in shown:
         height, width = real.shape[0] // side, real.shape[1] // side
         cells = real[: height * side, : width * side].reshape(height, side, width, side, 3).astype(np.float32)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
-from fractions import Fraction
 from pathlib import Path
 
-from export.commandline import to_size
+from export.commandline import to_fps, to_size
 
 EXAMPLES = """roles of inputs (TENSOR=ROLE or TENSOR=ROLE:DETAILS):
   live      the frame of the live input, e.g. input=live:-1..1,bgr
@@ -80,7 +79,7 @@ def run(argv: Sequence[str]) -> Path:
         roles=arguments.role,
         size=None if arguments.size is None else to_size(arguments.size),
         shapes=dict(_to_shape(text) for text in arguments.shape),
-        fps=_to_fps(arguments.fps),
+        fps=to_fps(arguments.fps),
         name=arguments.name,
         description=arguments.description,
         licence=arguments.licence,
@@ -105,13 +104,3 @@ def _to_shape(text: str) -> tuple[str, tuple[int, ...]]:
     if not name or re.fullmatch(r"[1-9][0-9]*(x[1-9][0-9]*)*", sizes) is None:
         raise ValueError(f"--shape must be TENSOR=AxBx..., e.g. h_in=1x8x32x32, got {text!r}")
     return name, tuple(int(part) for part in sizes.split("x"))
-
-
-def _to_fps(text: str) -> Fraction:
-    try:
-        fps = Fraction(text)
-    except (ValueError, ZeroDivisionError) as error:
-        raise ValueError(f"--fps must be a number or a fraction, e.g. 25 or 30000/1001, got {text!r}") from error
-    if not 1 <= fps <= 240:
-        raise ValueError(f"--fps must be from 1 to 240, got {text}")
-    return fps.limit_denominator(1001)

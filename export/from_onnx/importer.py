@@ -43,7 +43,7 @@ class ImportOptions:
         description, licence, source: of the model, for the manifest.
         controls: description and unit of inputs that are controls, by name.
         loop_frames: how long a model with states is compared, from the last golden frame up.
-        block: side of the blocks of pixels of the live test pattern; large golden frames are packed smaller with 8.
+        block: side of the blocks of pixels of the live test pattern; large golden frames are packed smaller with 32.
         halve: store weights that FP16 represents exactly in FP16, each followed by a Cast.
     """
 

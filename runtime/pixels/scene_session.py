@@ -140,7 +140,7 @@ class SceneSession:
             self._areas.close()
 
     def _mask(self, picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8] | None:
-        """Return what may move, uint8 (H, W, 1), for a given picture without a mask; None for what was given.
+        """Return what may move, uint8 (H, W, 1), for a given picture without a mask, else None.
 
         A clip's own motion is seen in it, and pictures that are made up are made to be moved: no mask is needed there.
         Without a mask, the input `moving` says where the picture is. What is beside it is not shown to the network.

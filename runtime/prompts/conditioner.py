@@ -125,6 +125,8 @@ class Conditioner:
             if (tensor := self._graph.only_input("moving")) is None:
                 raise ValueError(f"{self._name} takes no mask of what may move: leave it out")
             mask = load_mask(moving, tensor.shape[2], tensor.shape[1], self.fit)
+        if mask is not None and where is not None:  # the edges come to rest
+            mask = np.minimum(mask, where)
         if hints is not None:
             self.check_drawable()
         used_hints = Hints() if hints is None else hints

@@ -72,7 +72,7 @@ class Prompt:
         seed: of the content code; None if the graph takes no noise.
         moving: uint8 (H, W, 1) of the frame's size, 255 where things may move; None if nobody has said it.
         hints: motion that the user draws.
-        where: the like, 255 where the image is, if it does not fill the frame; None if it does.
+        where: uint8 (H, W, 1), 255 inside the image, falling to 0 at its edges; None if it fills the frame.
     """
 
     image: npt.NDArray[np.uint8] | None = None

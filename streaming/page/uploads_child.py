@@ -3,8 +3,8 @@
 python -m streaming.page.uploads_child      (started by `streaming.page.uploads`)
 
 It receives {"width": W, "height": H, "fit": HOW} with the picture's file. It sends {"width": W, "height": H} with
-height x width x 3 bytes of RGB, or {"error": REASON}. With HOW "cover" the size is the one asked for; else it is the
-largest inside of it that has the picture's shape.
+height x width x 3 bytes of RGB, or {"error": REASON}. With HOW "cover" the picture fills the size that was asked
+for; else it is the whole picture, as large as fits into it.
 """
 
 from __future__ import annotations
@@ -48,9 +48,12 @@ def main() -> None:
             opened.draft("RGB", (2 * width, 2 * height))  # a JPEG can be decoded at a half, a quarter, an eighth
             opened.load()
             picture = to_rgb(opened)
-        if fields["fit"] != "cover":
+        if fields["fit"] == "cover":
+            pixels = fit(picture, width, height).tobytes()
+        else:
             (width, height), _ = inside(picture.size, width, height)
-        parent.send({"width": width, "height": height}, fit(picture, width, height).tobytes())
+            pixels = picture.resize((width, height), Image.Resampling.LANCZOS).tobytes()
+        parent.send({"width": width, "height": height}, pixels)
     except MemoryError:
         parent.send({"error": "it needs too much memory"})
     except Exception:  # noqa: BLE001 - Pillow raises many types on damaged files

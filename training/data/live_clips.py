@@ -18,7 +18,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from training.data.pictures import HELD_OUT, PHOTOS, VIDEOS, read_pictures, read_rows
+from training.data.pictures import HELD_OUT, PHOTOS, VIDEOS, read_picture, read_rows
 from training.model.super_resolution import FACTOR
 
 SPARE = 32  # pixels by which a clip is larger than what is trained on, on each axis
@@ -63,14 +63,17 @@ def read_clips(places: Sequence[Path], side: int, count: int, each: int, seed: i
             random = np.random.default_rng((seed, len(found), number))
             for frames in _windows(path, square, count, each, random):
                 found.append(LiveClip(path.name, scene or path.stem, licence, source, frames))
-        if any(path.suffix.lower() in PHOTOS for path in folder.iterdir()):
-            for number, picture in enumerate(read_pictures([folder], 2 * square)):
-                if Path(picture.name).suffix.lower() not in PHOTOS:
-                    continue
-                random = np.random.default_rng((seed, 1, number))
-                for _ in range(max(1, each // 3)):
-                    frames = drifting(picture.pixels, square, count, random)
-                    found.append(LiveClip(*picture[:4], frames))
+        photos = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTOS)
+        for number, path in enumerate(photos):
+            pixels = read_picture(path)
+            if pixels is None or min(pixels.shape[:2]) < 2 * square:
+                continue
+            row = rows.get(path.name, {})
+            scene, licence, source = (row.get(key) or "" for key in ("scene", "licence", "source"))
+            random = np.random.default_rng((seed, 1, number))
+            for _ in range(max(1, each // 3)):
+                frames = drifting(pixels, square, count, random)
+                found.append(LiveClip(path.name, scene or path.stem, licence, source, frames))
     if not found:
         raise ValueError(
             f"{', '.join(map(str, places))} has no video or photograph of at least {square} pixels and {count} frames: "
@@ -199,21 +202,23 @@ def _windows(path: Path, side: int, count: int, each: int, random: np.random.Gen
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            width, height = stream.width, stream.height
-            reduction = max(1.0, min(width, height) / MAX_SHORT)
-            if min(width, height) / reduction < side:
+            reduction = max(1.0, min(stream.width, stream.height) / MAX_SHORT)
+            if min(stream.width, stream.height) / reduction < side:
                 return []
-            length_s = float((container.duration or 0) / av.time_base)
-            for number in range(each):
-                container.seek(int(av.time_base * length_s * number / each))
-                frames = []
+            start_s, length_s = ((value or 0) / av.time_base for value in (container.start_time, container.duration))
+            for number in range(each if length_s else 1):
+                wanted_s = start_s + length_s * number / each
+                container.seek(int(av.time_base * wanted_s))  # to the key frame before it
+                frames: list[Pixels] = []
                 for frame in container.decode(stream):
-                    frames.append(frame.to_ndarray(format="rgb24"))
+                    if (frame.width, frame.height) != (stream.width, stream.height):
+                        break
+                    if frame.time is None or frame.time >= wanted_s - 1e-3:
+                        frames.append(frame.to_ndarray(format="rgb24"))
                     if len(frames) == count:
                         break
-                if len(frames) < count:
-                    break
-                found.append(_cut(frames, side, reduction, random))
+                if len(frames) == count:
+                    found.append(_cut(frames, side, reduction, random))
     except (av.FFmpegError, IndexError):
         return found
     return found

@@ -57,7 +57,7 @@ def read_pictures(folders: Sequence[Path], min_side: int, names: Collection[str]
         for path in sorted(folder.iterdir()):
             if names and path.name not in names:
                 continue
-            pixels = _read(path)
+            pixels = read_picture(path)
             if pixels is not None and min(pixels.shape[:2]) >= min_side:
                 row = rows.get(path.name, {})
                 scene, licence, source = (row.get(key) or "" for key in ("scene", "licence", "source"))
@@ -146,8 +146,8 @@ def read_rows(folder: Path) -> dict[str, dict[str, str]]:
     return found
 
 
-def _read(path: Path) -> npt.NDArray[np.uint8] | None:
-    """Return the picture in a file, None if it has none."""
+def read_picture(path: Path) -> npt.NDArray[np.uint8] | None:
+    """Return the picture in a file, or the first frame of a video, uint8 (H, W, 3) RGB; None if it has none."""
     pixels: npt.NDArray[np.uint8] | None = None
     if path.suffix.lower() in PHOTOS:
         content = np.fromfile(path, np.uint8)
@@ -158,9 +158,9 @@ def _read(path: Path) -> npt.NDArray[np.uint8] | None:
             with av.open(str(path)) as container:
                 frame = next(container.decode(video=0), None)
                 pixels = None if frame is None else frame.to_ndarray(format="rgb24")
-        except av.FFmpegError:
+        except (av.FFmpegError, IndexError):  # broken, or without pictures
             return None
     if pixels is not None and (longest := max(pixels.shape[:2])) > MAX_SIDE:
-        size = tuple(round(side * MAX_SIDE / longest) for side in pixels.shape[1::-1])
+        size = tuple(max(1, round(side * MAX_SIDE / longest)) for side in pixels.shape[1::-1])
         pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
     return pixels

@@ -142,17 +142,19 @@ class SuperResolver(nn.Module):
     def detail(self, small: Tensor, brought: Tensor | None) -> Tensor:
         """Return what the network adds to the smooth frame, (B, 1, 2h, 2w)."""
         seen = F.pixel_unshuffle(2 * small - 1, 2)
-        if brought is None:
-            brought = seen.new_zeros(len(seen), FRAMES + 4, *seen.shape[2:])
-        x = self.first(torch.cat([seen, brought], dim=1))
+        if brought is None:  # the layers' parts for what is brought along are left out
+            x = F.conv2d(seen, self.first.weight[:, :4], self.first.bias, padding=1)
+        else:
+            x = self.first(torch.cat([seen, brought], dim=1))
         for layer in self.body:
             x = x + layer(F.leaky_relu(x, 0.2))
-        made = self.last(F.leaky_relu(x, 0.2))
-        new = F.pixel_shuffle(made[:, :FRAMES], 4)
-        if not self.remembers:
-            return new
+        x = F.leaky_relu(x, 0.2)
+        if brought is None:
+            assert self.last.bias is not None
+            return F.pixel_shuffle(F.conv2d(x, self.last.weight[:FRAMES], self.last.bias[:FRAMES], padding=1), 4)
+        made = self.last(x)
         kept = F.interpolate(F.pixel_shuffle(torch.sigmoid(made[:, FRAMES:]), 2), scale_factor=2.0, mode="nearest")
-        return new + kept * F.pixel_shuffle(brought[:, :FRAMES], 4)
+        return F.pixel_shuffle(made[:, :FRAMES], 4) + kept * F.pixel_shuffle(brought[:, :FRAMES], 4)
 
 
 class PlanarWarp(Warp):

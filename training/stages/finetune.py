@@ -299,7 +299,10 @@ class FinetuneStage:
                 group["lr"] = rate * shape * self.rate * group.get("share", 1.0)
 
     def update(self, batch: Batch, offsets: list[int], iteration: int) -> dict[str, float]:
-        """Do one iteration: generate clips, train the discriminators on them, then the generator against those."""
+        """Do one iteration: generate clips, train the discriminators on them, then the generator against those.
+
+        If no frames are made (`finetune.played`), only the flow and the sway of the generator's memories are compared.
+        """
         settings, device = self.config.finetune, self.fabric.device
         self._rates(iteration)
         judged = offsets[-SEEN:] if settings.played else []

@@ -77,13 +77,14 @@ def run(arguments: argparse.Namespace) -> None:
     print(precision_sentence(config.run.precision, fabric.device.type), flush=True)
     trunk = None
     if arguments.critic is not None:
+        if not settings.adversarial:
+            raise ValueError("--critic is for training against a critic: add --set super_resolution.adversarial=0.003")
         trunk = part_of(open_start(arguments.critic).weights, "condition.encoder.trunk.")
     clips = read_clips(arguments.data, settings.side, settings.frames + 2, settings.clips, config.run.seed)
     trained, held = split_clips(clips)
     if not trained or not held:
-        raise ValueError(
-            f"{len(trained) + len(held)} clips are too few: every fifth scene is held out, give five or more"
-        )
+        scenes = len({clip.scene for clip in clips})
+        raise ValueError(f"{scenes} scenes are too few: every fifth is held out, give videos or photographs of five")
     count = [len({clip.name for clip in part}) for part in (trained, held)]
     print(f"{len(trained)} clips of {count[0]} files to train on, {len(held)} of {count[1]} held out", flush=True)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -137,7 +138,13 @@ class _Training:
         self.network = SuperResolver(side, side, settings.channels, settings.layers, **how).to(fabric.device)
         self.critic = Discriminator(_JUDGED, settings.critic_scale, 1)
         if trunk is not None:
-            self.critic.trunk.load_state_dict(trunk)
+            try:
+                self.critic.trunk.load_state_dict(trunk)
+            except RuntimeError:
+                raise ValueError(
+                    f"the encoder of --critic is not of super_resolution.critic_scale {settings.critic_scale:g}: "
+                    "set the scale that it was trained with"
+                ) from None
         self.critic.to(fabric.device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.modules: dict[str, nn.Module] = {"network": self.network, "critic": self.critic}
@@ -234,8 +241,7 @@ class _Training:
     def _evaluate(self, done: int) -> None:
         """Note held-out figures beside those of bicubic enlargement, and write a strip of last frames."""
         small, real = self.held
-        parts = zip(small.split(4), strict=True)
-        made = torch.cat([play(self.average, part.to(self.fabric.device)).cpu() for (part,) in parts])
+        made = torch.cat([play(self.average, part.to(self.fabric.device)).cpu() for part in small.split(4)])
         cubic = F.interpolate(small.flatten(0, 1), scale_factor=float(FACTOR), mode="bicubic").clamp(0, 1)
         figures = {}
         for name, clips in (("ours", made), ("bicubic", cubic.unflatten(0, small.shape[:2]))):

@@ -20,7 +20,7 @@ from training.stages.super_resolution import load_super_resolution
 
 CONFIG = str(Path(__file__).parents[3] / "training/configs/enlarge-2x.toml")
 SMALL = ("iterations=4", "batch=2", "side=64", "frames=3", "clips=2", "channels=4", "layers=1", "critic_scale=0.25",
-         "warm_up=1", "penalty_every=1", "judged=2")  # fmt: skip
+         "warm_up=1", "penalty_every=1", "judged=2", "adversarial=0.003", "remembers=true")  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_what_does_not_fit_is_refused(videos: Path, trained: Path, tmp_path: Pat
     few = tmp_path / "few"
     few.mkdir()
     write_video(few / "one.mp4", 1)
-    with pytest.raises(ValueError, match="2 clips are too few: every fifth scene is held out"):
+    with pytest.raises(ValueError, match="1 scenes are too few: every fifth is held out"):
         start(few, tmp_path / "another")
 
 
