@@ -28,6 +28,7 @@ ONLY_IN = {
         "streaming/sinks/window_child.py",
         "runtime/clips/alignment.py",
         "benchmarks/quality/seams.py",
+        "benchmarks/quality/super_resolution.py",
     ),
     "lightning": ("training/", "benchmarks/training/pretraining.py"),
     "array_record": ("training/data/shards.py",),
