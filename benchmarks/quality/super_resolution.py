@@ -10,7 +10,7 @@ from frame to frame and that of the original, in levels. Intervals are 95 %,
 over videos. PSNR, SSIM and flicker are of brightness.
 
 examples:
-  python -m benchmarks super-resolution runs/enlarge --data real everyday --lpips lpips_alexnet.onnx \\
+  python -m benchmarks super-resolution runs/enlarge --data real everyday --lpips lpips.onnx \\
       --beside runs/without-critic --sheet sheet.png --ncnn MODELS/realesr-animevideov3-x2
       also beside another training and Real-ESRGAN (package ncnn), with a picture
 """
