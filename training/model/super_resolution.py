@@ -158,7 +158,7 @@ class SuperResolver(nn.Module):
 
 
 class PlanarWarp(Warp):
-    """`Warp`, whose grid is put together plane by plane: OpenVINO takes a quarter of the time for it at full size."""
+    """`Warp`, whose grid is put together plane by plane: OpenVINO is faster at that."""
 
     def forward(self, x: Tensor, displacement: Tensor) -> Tensor:
         """Move the picture by `displacement`; as of `Warp.forward`."""
