@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from training.atomic_file import written
 from training.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from training.config import Config, load_config
 from training.data.pictures import NamedPicture, PairSampler, read_pictures, split_pictures
@@ -33,6 +29,7 @@ from training.stages.losses import (
     relativistic_generator,
     require_finite,
 )
+from training.stages.records import note_figures, write_sheet
 
 NAME = "enlarge"
 _HELD_OUT_PAIRS = 24
@@ -227,15 +224,10 @@ class _Training:
         self._note("heldout.jsonl", done, figures)
         print("  ".join(f"{key} {value:.3f}" for key, value in figures.items()), flush=True)
         shown = [nn.functional.interpolate(small[:8], scale_factor=float(FACTOR)), cubic[:8], made[:8], real[:8]]
-        sheet = torch.cat([torch.cat(list(row), dim=2) for row in shown], dim=1)
-        pixels = np.asarray((sheet.permute(1, 2, 0) * 255).round().byte())
-        (self.out / "samples").mkdir(exist_ok=True)
-        with written(self.out / "samples" / f"{NAME}-{done:06d}.png") as partial:
-            cv2.imwrite(str(partial), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+        write_sheet(self.out, NAME, done, shown)
 
     def _note(self, file: str, done: int, values: dict[str, float]) -> None:
-        with (self.out / file).open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps({"stage": NAME, "iteration": done, **values}) + "\n")
+        note_figures(self.out / file, NAME, done, values)
 
     def _save(self, done: int) -> None:
         content: dict[str, Any] = {

@@ -8,19 +8,16 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from training.atomic_file import written
 from training.checkpoint import load_checkpoint, load_weights, part_of, save_checkpoint
 from training.config import Config, load_config
 from training.data.live_clips import LiveClip, LiveClipSampler, read_clips, split_clips
@@ -36,6 +33,7 @@ from training.stages.losses import (
     relativistic_generator,
     require_finite,
 )
+from training.stages.records import note_figures, write_sheet
 
 NAME = "super_resolution"
 CONTROLS = (1.0, 0.0, 1.0)  # strength, sharpness, memory
@@ -255,15 +253,10 @@ class _Training:
             cubic.unflatten(0, small.shape[:2])[:_SHOWN, -1],
         ]
         rows += [made[:_SHOWN, -1], real[:_SHOWN, -1]]
-        sheet = torch.cat([torch.cat(list(row), dim=2) for row in rows], dim=1)
-        pixels = np.asarray((sheet.permute(1, 2, 0) * 255).round().byte())
-        (self.out / "samples").mkdir(exist_ok=True)
-        with written(self.out / "samples" / f"{NAME}-{done:06d}.png") as partial:
-            cv2.imwrite(str(partial), cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR))
+        write_sheet(self.out, NAME, done, rows)
 
     def _note(self, file: str, done: int, values: dict[str, float]) -> None:
-        with (self.out / file).open("a", encoding="utf-8") as lines:
-            lines.write(json.dumps({"stage": NAME, "iteration": done, **values}) + "\n")
+        note_figures(self.out / file, NAME, done, values)
 
     def _save(self, done: int) -> None:
         content: dict[str, Any] = {
