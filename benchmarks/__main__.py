@@ -55,6 +55,7 @@ BENCHMARKS = {
     "soak": Benchmark("benchmarks.scenarios.soak", "memory, latency and pictures over 100,000 frames"),
     "sound": Benchmark("benchmarks.live.sound", "sound against picture: flashes and clicks through a live stream"),
     "super-resolution": Benchmark("benchmarks.quality.super_resolution", "live video at twice the size, beside others"),
+    "fill": Benchmark("benchmarks.quality.fill", "holes of live video, filled, beside others"),
     "transfer": Benchmark("benchmarks.transfer.command", "whether pretraining helps fine-tuning, over several seeds"),
 }
 ALIASES = {"kills": "reconnect"}  # for one release

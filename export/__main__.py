@@ -23,6 +23,7 @@ COMMANDS = {
     "scenes": "export.scenes",
     "areas": "export.from_areas",
     "enlarge": "export.from_super_resolution",
+    "fill": "export.from_fill",
 }
 PRECISIONS = ("fp32", "fp16")
 EXAMPLES = """files of a bundle:
@@ -65,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
         "       python -m export scenes BUNDLE FILE.toml [options]\n"
         "       python -m export areas RUN/areas.pt --out BUNDLE\n"
         "       python -m export enlarge RUN --out BUNDLE\n"
+        "       python -m export fill RUN --out BUNDLE\n"
         "       python -m export upgrade OLD CONFIG --out BUNDLE",
         description="Write a trained generator as a bundle for the runtime, and check that it makes the same frames.",
         epilog=EXAMPLES,

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, nn
 
-from export.commandline import to_fps, to_size
-from export.from_onnx.importer import ImportOptions, import_model
-from export.onnx_writer import round_module, write_graph
-from export.parity.checks import print_checks
+from export.commandline import to_fps
+from export.from_onnx.importer import ImportOptions
+from export.live_network import add_live_arguments, checkpoint_of, licences_of, live_size, write_live_bundle
+from export.onnx_writer import round_module
 from training.model.super_resolution import CONTROLS, FACTOR, LiveState, SuperResolver
 from training.stages.super_resolution import CONTROLS as DEFAULTS
 from training.stages.super_resolution import NAME, load_super_resolution
@@ -28,10 +26,6 @@ _WORDS = {
     "sharpness": ("how much more of the detail that the small picture cannot have", "share"),
     "memory": ("how much of the last frame's detail is brought along", "share"),
 }
-NOTICE = """Trained by python -m training super-resolution on {clips} clips of {files} videos and photographs.
-Their licences: {licences}. The footage itself is not in the bundle.
-
-"""
 
 
 class _Graph(nn.Module):
@@ -69,13 +63,8 @@ def parser() -> argparse.ArgumentParser:
         description="Write the network of `python -m training super-resolution` as a bundle that makes live video "
         "twice as wide and high.",
     )
-    add = enlarge.add_argument
-    add("run", type=Path, metavar="RUN", help=f"folder of the training, or its {NAME}.pt")
-    add("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write")
-    add("--live", default="x".join(map(str, LIVE)), metavar="WxH", help="size of the small frames (%(default)s)")
-    add("--fps", default="30", metavar="FPS", help="frames per second, e.g. 25 or 30000/1001 (30)")
-    add("--name", default="enlarge", metavar="NAME", help="name of the bundle (enlarge)")
-    add("--force", action="store_true", help="replace BUNDLE if it exists and is a bundle")
+    add_live_arguments(enlarge, NAME, LIVE, "the small frames")
+    enlarge.add_argument("--name", default="enlarge", metavar="NAME", help="name of the bundle (enlarge)")
     return enlarge
 
 
@@ -86,14 +75,9 @@ def run(argv: Sequence[str]) -> Path:
         ValueError: the checkpoint is missing, damaged or another one, or the size cannot be used.
     """
     arguments = parser().parse_args(argv)
-    width, height = to_size(arguments.live, "--live")
-    if not (32 <= width <= MOST[0] and 32 <= height <= MOST[1]):
-        raise ValueError(f"--live is {width}x{height}, expected 32 to {MOST[0]} by 32 to {MOST[1]} pixels")
-    path = arguments.run / f"{NAME}.pt" if arguments.run.is_dir() else arguments.run
-    network, facts = load_super_resolution(path, width, height)
+    width, height = live_size(arguments.live, MOST)
+    network, facts = load_super_resolution(checkpoint_of(arguments.run, NAME), width, height)
     round_module(network)
-    licences = Counter(licence for _, licence, _ in facts["footage"])
-    said = ", ".join(f"{name or 'not stated'} ({count})" for name, count in licences.items())
     defaults = dict(zip(CONTROLS, DEFAULTS, strict=True))
     if not network.remembers:
         del defaults["memory"]
@@ -117,23 +101,11 @@ def run(argv: Sequence[str]) -> Path:
         loop_frames=_LOOP,
         block=32,
         halve=True,
-        source=f"trained by Everframe on {len(facts['footage'])} videos and photographs: {said}",
+        source=f"trained by Everframe on {len(facts['footage'])} videos and photographs: {licences_of(facts)}",
     )
     graph = _Graph(network) if network.remembers else _StillGraph(network)
-    state = network.initial_state(1) if network.remembers else ()
-    # One object that is given twice would become one input.
-    inputs = (torch.zeros(1, 3, height, width), *state, *(torch.full((1,), value) for value in defaults.values()))
-    with TemporaryDirectory() as folder:
-        model = Path(folder) / "enlarge.onnx"
-        names, made = ["picture", *states, *defaults], ["frame", *(f"{name}_next" for name in states)]
-        write_graph(graph, inputs, model, names, made)
-        report = import_model(model, arguments.out, options=options, force=arguments.force)
-    print_checks(report.checks, "parity with the network in ONNX Runtime")
-    out: Path = arguments.out
-    clips = sum(facts["clips"].values())
-    text = NOTICE.format(clips=clips, files=len(facts["footage"]), licences=said)
-    text += "".join(
-        f"{name}: {licence or 'not stated'}; {source or 'not stated'}\n" for name, licence, source in facts["footage"]
-    )
-    (out / "NOTICE").write_text(text, encoding="utf-8")
-    return out
+    state = network.initial_state(1)._asdict() if network.remembers else {}
+    controls = {name: torch.full((1,), value) for name, value in defaults.items()}
+    inputs = {"picture": torch.zeros(1, 3, height, width), **state, **controls}
+    outputs = ["frame", *(f"{name}_next" for name in states)]
+    return write_live_bundle(graph, inputs, outputs, options, arguments, "super-resolution", facts)

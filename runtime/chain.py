@@ -23,7 +23,7 @@ from runtime.engines.cuda_frame import CudaFrame
 from runtime.engines.table import count_cores, open_engine
 from runtime.errors import EngineError
 from runtime.generator import Generator
-from runtime.generator_inputs import FrameArray
+from runtime.live_frames import FrameArray
 from runtime.marking.frame_marker import EngineSettings, FrameMarker
 from runtime.pixels.fitting import FrameFitter
 

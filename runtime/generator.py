@@ -22,7 +22,8 @@ from runtime.engines.cuda_frame import CudaFrame
 from runtime.engines.opening import OpenedEngine, frame_output, next_engine, open_engines, taken_over
 from runtime.errors import EngineError
 from runtime.frame_inputs import FrameInputs
-from runtime.generator_inputs import FrameArray, GeneratorInputs
+from runtime.generator_inputs import GeneratorInputs
+from runtime.live_frames import FrameArray
 from runtime.noise import check_seed
 from runtime.prepared_bundle import prepare_bundle
 from runtime.prompts.conditioner import Conditioner

@@ -7,13 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Unpack
 
-import numpy as np
-import numpy.typing as npt
-
 from runtime.bundle.controls import ControlSpec
 from runtime.bundle.manifest import Manifest
 from runtime.clips.endless import ClipReader
 from runtime.clips.playback import VARIETY, ClipPlayback
+from runtime.live_frames import LiveFrames
 from runtime.noise import check_seed
 from runtime.prompts.bundle_scenes import scene_thumbnail, with_scene
 from runtime.prompts.clip_scenes import check_clip, clip_scene, endless_clip, kinds_taken
@@ -26,10 +24,9 @@ from runtime.scenes.renewal import Renewal
 from runtime.step_inputs import StepInputs
 
 _SEED_CROSS_FADE_S = 1.0  # for a control with the target "seed" (docs/bundle.md)
-FrameArray = npt.NDArray[np.uint8]
 
 
-class GeneratorInputs:
+class GeneratorInputs(LiveFrames):
     """The part of a generator that takes prompts, controls and live frames; thread-safe.
 
     Args:
@@ -51,15 +48,14 @@ class GeneratorInputs:
         folder: Path | None = None,
         clips: ClipReader | None = None,
     ) -> None:
-        self.manifest = manifest
         self._clip_reader = clips if conditioner is not None else None
+        super().__init__(manifest, StepInputs(manifest, () if self._clip_reader is None else (VARIETY,)))
         self._clips: ClipPlayback | None = None
         self._folder, self._conditioner = folder, conditioner
         renews = None
         if renewal and manifest.renewal is not None and conditioner is not None:
             renews = Renewal(manifest.renewal, conditioner, manifest.frame.fps)
         self._scenes = SceneTimeline(renews)
-        self._step_inputs = StepInputs(manifest, () if self._clip_reader is None else (VARIETY,))
         self._seed = check_seed(manifest.default_seed if seed is None else seed)
         self._frame_index, self._wants_half = 0, False
 
@@ -83,17 +79,6 @@ class GeneratorInputs:
         """The text of the latest scene, playing or waiting; None if it was made without a text."""
         latest = self._scenes.latest
         return None if latest is None else latest.text
-
-    @property
-    def has_live_input(self) -> bool:
-        """Whether the step graph has a live input, for `feed_live`."""
-        return self.manifest.step.only_input("live") is not None
-
-    @property
-    def live_size(self) -> tuple[int, int] | None:
-        """(width, height) in pixels of the live input's frames; None without a live input."""
-        live = self.manifest.step.only_input("live")
-        return None if live is None else (live.shape[2], live.shape[1])
 
     @property
     def scene(self) -> Scene | None:
@@ -254,30 +239,6 @@ class GeneratorInputs:
         if self._folder is None:
             raise ValueError(f'{self.manifest.name} has no scene "{name}"')
         return scene_thumbnail(self._folder, self.manifest, name)
-
-    def feed_live(self, frame: FrameArray, mask: FrameArray | None = None) -> None:
-        """Set the frame of the live input; it is used from the next frame on until another one arrives.
-
-        Args:
-            frame: uint8 (h, w, 3) RGB; copied, and fitted by centre crop and resize to the input's size.
-            mask: uint8 (h, w) or (h, w, 1) of the input's size, 255 where the frame is used; None for everywhere.
-
-        Raises:
-            ValueError: the generator has no live input, or an array has the wrong dtype or shape.
-        """
-        self._step_inputs.feed_live(frame, mask)
-
-    def feed_view(self, frame: FrameArray) -> None:
-        """Set the frame of the live input as `feed_live` does, without a copy; for the thread that makes frames.
-
-        Args:
-            frame: uint8 (h, w, 3) RGB of exactly `live_size`, used everywhere. It is read when the next frame is made,
-                and may be read again until another one is fed: its memory must stay valid, its content may change.
-
-        Raises:
-            ValueError: the generator has no live input, or the frame has the wrong dtype or shape.
-        """
-        self._step_inputs.feed_view(frame)
 
     def _load(self, parts: PromptParts) -> Prompt:
         conditioner = self._require_conditioner()

@@ -101,11 +101,32 @@ def check_golden(
             wanted = dict(zip(spec.frames, content.frames, strict=True))
             for number in range(1, max(wanted) + 1):
                 if content.live is not None:
-                    generator.feed_live(content.live[(number - 1) % len(content.live)])
+                    feed_golden(generator, content.live, number - 1)
                 frame = next(generator)
                 if number in wanted:
                     results.append(GoldenResult(spec.file, number, psnr_db(frame, wanted[number])))
     return results
+
+
+def feed_golden(generator: Generator, live: npt.NDArray[np.uint8], number: int) -> None:
+    """Feed the live frame, uint8 (T, h, w, 3) repeated, and the mask, of frame `number` of a golden run, from 0."""
+    hidden = generator.manifest.step.only_input("mask")
+    mask = None if hidden is None else golden_mask(number, *hidden.shape[1:3])
+    generator.feed_live(live[number % len(live)], mask)
+
+
+def golden_mask(number: int, height: int, width: int) -> npt.NDArray[np.uint8]:
+    """Return the mask of the live input in a golden run, uint8 (height, width): 0 in a box that goes to the right.
+
+    Args:
+        number: of the frame, from 0.
+        height: of the live input in pixels.
+        width: the like.
+    """
+    mask = np.full((height, width), 255, np.uint8)
+    left = number * max(1, width // 24) % width
+    mask[height // 3 : 2 * height // 3, left : left + width // 4] = 0
+    return mask
 
 
 def golden_size(manifest: Manifest) -> tuple[int, int]:

@@ -12,6 +12,7 @@ from runtime.bundle.controls import ControlSpec
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.strict_json import nearest
 from runtime.engines.engine import Session
+from runtime.hole import Hole
 from runtime.prompts.images import load_image
 
 
@@ -21,10 +22,14 @@ class StepInputs:
     Args:
         manifest: of the bundle.
         others: controls that the manifest does not have; the step graph does not get them.
+
+    Attributes:
+        hole: what of live frames is to be filled, if they are fed without a mask; None for nothing.
     """
 
     def __init__(self, manifest: Manifest, others: Sequence[ControlSpec] = ()) -> None:
         self._manifest = manifest
+        self.hole: Hole | None = None
         self._specs: dict[str, ControlSpec] = {**{spec.name: spec for spec in others}, **manifest.controls}
         self._lock = threading.Lock()
         rates = (name for name, control in manifest.controls.items() if control.target == "renewal")
@@ -83,9 +88,12 @@ class StepInputs:
             raise ValueError(f"{name} has no live input")
         if mask is not None and hidden is None:
             raise ValueError(f"{name} takes no mask for its live input")
-        fresh = {live.name: load_image(frame, live.shape[2], live.shape[1])[np.newaxis]}
+        fitted = load_image(frame, live.shape[2], live.shape[1])
+        fresh = {live.name: fitted[np.newaxis]}
         if hidden is not None:
             size = hidden.shape[1:3]
+            if mask is None and (hole := self.hole) is not None:
+                mask = hole(fitted)
             value = np.full(hidden.shape, 255, np.uint8) if mask is None else np.array(mask)
             if value.dtype != np.uint8 or value.shape not in (size, (*size, 1), hidden.shape):
                 raise ValueError(f"a mask must be uint8 {size}, got {value.dtype} {value.shape}")
@@ -101,12 +109,16 @@ class StepInputs:
             raise ValueError(f"{self._manifest.name} has no live input")
         if frame.dtype != np.uint8 or frame.shape != live.shape[1:]:
             raise ValueError(f"a live frame must be uint8 {live.shape[1:]}, got {frame.dtype} {frame.shape}")
+        hole = None if hidden is None else self.hole
+        mask = None if hole is None else hole(frame)
         with self._lock:
             fresh = {live.name: frame[np.newaxis]}
-            if hidden is not None and not self._is_unmasked:
+            if hidden is not None and mask is not None:
+                fresh[hidden.name] = mask.reshape(hidden.shape)
+            elif hidden is not None and not self._is_unmasked:
                 fresh[hidden.name] = np.full(hidden.shape, 255, np.uint8)
             self._fresh = {**self._fresh, **fresh}  # a mask that still waits is written, too
-            self._is_unmasked = True
+            self._is_unmasked = mask is None
 
     def write(self, session: Session) -> None:
         """Write changes since the last call to the step graph's session."""

@@ -49,9 +49,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
     Returns:
         sign, sign_key, sign_certificates, ledger (str or None), prompts (str),
-        bundle, image, clip, past, text, moving, areas, hints, scene, input, matte, behind, away, sound, fallback, midi,
-        midi_map (str or None), to (list of str or None), then (list of str), engine, precision, pixels, fit, adapt,
-        preset, encoder, log (str), seed (int or None), every, seconds, fps, sound_delay (Fraction or None), size
+        bundle, image, clip, past, text, moving, mask, areas, hints, scene, input, matte, behind, away, sound, fallback,
+        midi, midi_map (str or None), to (list of str or None), then (list of str), engine, precision, pixels, fit,
+        adapt, preset, encoder, log (str), seed (int or None), every, seconds, fps, sound_delay (Fraction or None), size
         ((width, height) or None), cpu_share (float or None), dissolve (float), mirror, trust_engines, verbose (bool),
         control (list of (name, value)), hint (list of (x, y, dx, dy)), cue (list of Cue), map (list of ControlSource),
         osc, osc_out (UdpAddress or None), no_mark (bool), mark_payload (int or None).
@@ -88,6 +88,11 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--clip", metavar="FILE", help="video that plays on for ever with its own frames, without a visible loop")
     add("--past", metavar="FILE", help="video to go on from: its last frame is animated with its motion")
     add("--moving", metavar="FILE", help="mask of the picture: white where things may move, black where nothing does")
+    add(
+        "--mask",
+        metavar="M",
+        help="what bundles/fill fills: a picture, white there, or a bundle that finds it, e.g. bundles/person",
+    )
     add(
         "--areas",
         metavar="BUNDLE",

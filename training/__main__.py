@@ -34,7 +34,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     from training.data import shards, words
     from training.made import command as made
-    from training.stages import areas, enlarge, super_resolution
+    from training.stages import areas, enlarge, fill, super_resolution
     from training.tasks import probe
 
     main_parser = argparse.ArgumentParser(
@@ -88,6 +88,7 @@ def parser() -> argparse.ArgumentParser:
     super_resolution.add_arguments(
         commands.add_parser("super-resolution", help="train the network that enlarges live video")
     )
+    fill.add_arguments(commands.add_parser("fill", help="train the network that fills holes of live video"))
     areas.add_arguments(commands.add_parser("areas", help="train the network that says what may move in a picture"))
     probe.add_arguments(commands.add_parser("probe", help="measure a pretrained encoder on held-out footage"))
     sample = commands.add_parser("sample", help="write samples of a run's generator")
@@ -101,13 +102,14 @@ def run(arguments: argparse.Namespace) -> None:
     """Run one command; raises ValueError for a mistake of the user."""
     from training.data import shards, words
     from training.made import command as made
-    from training.stages import areas, enlarge, super_resolution
+    from training.stages import areas, enlarge, fill, super_resolution
     from training.tasks import probe
 
     commands = {
         "footage": made.run, "shard": shards.run, "words": words.run, "probe": probe.run, "sample": show_samples,
         "pretrain": train_stage, "finetune": train_stage, "polish": train_stage, "hints": train_stage,
         "enlarge": enlarge.run, "areas": areas.run, "super-resolution": super_resolution.run,
+        "fill": fill.run,
     }  # fmt: skip
     commands[arguments.command](arguments)
 

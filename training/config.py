@@ -247,41 +247,67 @@ class EnlargeConfig:
 
 
 @dataclasses.dataclass(frozen=True)
-class SuperResolutionConfig:
-    """Super-resolution of live video, trained on full-size footage; it depends on no other stage."""
+class LiveConfig:
+    """What networks for live video have in common; their stages depend on no other one."""
 
     iterations: int = 2400
     batch: int = 8
-    side: int = 192  # of the large frames in pixels
+    side: int = 192  # of the frames made, in pixels
     frames: int = 6  # of a clip
     clips: int = 12  # cut out of each video
-    channels: int = 32
-    layers: int = 4
-    remembers: bool = True  # the last frame is brought along; false for a comparison
+    remembers: bool = True  # frames before are used; false for a comparison
     learning_rate: float = 1e-3
     critic_learning_rate: float = 4e-4
     critic_scale: float = 1.0  # of the encoder's channels
     judged: int = 4  # clips of a batch that the critic sees
     warm_up: int = 1800  # iterations before the critic joins, if adversarial is above 0
     change: float = 0.5  # L1 between the changes from frame to frame, against flicker
+    look: float = 0.0  # L1 between features of the encoder of --start
     adversarial: float = 0.003
     feature_matching: float = 0.03
     penalty: float = 2.0  # finite-difference R1 and R2
     penalty_sigma: float = 0.02
     penalty_every: int = 2  # iterations; the weight is scaled to match
 
-    def __post_init__(self) -> None:
-        if min(self.iterations, self.batch, self.clips, self.channels, self.layers, self.penalty_every) < 1:
-            raise ValueError(
-                "super_resolution.iterations, batch, clips, channels, layers and penalty_every must be 1 or more"
-            )
+    def check(self, name: str) -> None:
+        """Raise ValueError if a value cannot be used; `name` is the section's."""
+        if min(self.iterations, self.batch, self.clips, self.penalty_every) < 1:
+            raise ValueError(f"{name}.iterations, batch, clips and penalty_every must be 1 or more")
         if self.side % 32 or self.side < 64:
-            raise ValueError(f"super_resolution.side is {self.side}, expected a multiple of 32 of at least 64")
+            raise ValueError(f"{name}.side is {self.side}, expected a multiple of 32 of at least 64")
         if self.frames < 3 or not 1 <= self.judged <= self.batch:
             raise ValueError(
-                f"super_resolution.frames is {self.frames} and judged {self.judged}, expected 3 or more frames, and "
-                "1 to batch clips"
+                f"{name}.frames is {self.frames} and judged {self.judged}, expected 3 or more frames, and 1 to batch "
+                "clips"
             )
+
+
+@dataclasses.dataclass(frozen=True)
+class SuperResolutionConfig(LiveConfig):
+    """Super-resolution of live video, trained on full-size footage."""
+
+    channels: int = 32
+    layers: int = 4
+
+    def __post_init__(self) -> None:
+        self.check("super_resolution")
+        if min(self.channels, self.layers) < 1:
+            raise ValueError("super_resolution.channels and layers must be 1 or more")
+
+
+@dataclasses.dataclass(frozen=True)
+class FillConfig(LiveConfig):
+    """The fill of holes in live video."""
+
+    short: int = 288  # pixels of the short side to which larger footage is reduced
+    learning_rate: float = 4e-4
+    painted: float = 0.5  # the same losses for what the network paints where it need not
+    look: float = 0.2
+
+    def __post_init__(self) -> None:
+        self.check("fill")
+        if self.short < self.side:
+            raise ValueError(f"fill.short is {self.short}, expected at least fill.side, {self.side}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -324,6 +350,7 @@ class Config:
     hints: HintsConfig = dataclasses.field(default_factory=HintsConfig)
     enlarge: EnlargeConfig = dataclasses.field(default_factory=EnlargeConfig)
     super_resolution: SuperResolutionConfig = dataclasses.field(default_factory=SuperResolutionConfig)
+    fill: FillConfig = dataclasses.field(default_factory=FillConfig)
     run: RunConfig = dataclasses.field(default_factory=RunConfig)
     renewal_every_frames: int = 240
     renewal_dissolve_frames: int = 90

@@ -19,30 +19,26 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from benchmarks.quality.distances import bootstrap_mean
 from benchmarks.quality.enlarging import ncnn_network, ssim
+from benchmarks.quality.live_clips import Clip, figure_rows, figures_table, first_frames, with_intervals
 from benchmarks.quality.networks import Lpips
 from benchmarks.report import BenchmarkReport, progress_bars, write_beside
 
 if TYPE_CHECKING:
     from training.model.super_resolution import SuperResolver
 
-Clip = npt.NDArray[np.uint8]  # (T, H, W, 3) RGB
 Method = Callable[[Clip], Clip]
 _FIGURES = {"psnr_db": "PSNR, dB", "ssim": "SSIM", "lpips": "LPIPS", "flicker": "flicker, levels"}
 _QUALITY = 28  # of x264's scale
 _CONDITIONS = ("clean", "stream")
 _WARM = 4  # frames that do not count
 _EVERY = 4  # frames, from one whose SSIM and LPIPS are measured to the next
-_MAX = (1280, 720)
-_STEP = 16  # sides of clips are multiples of so many pixels
 _SHOWN = (4, 160)  # crops of the sheet, and their side
 _LUMA = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
@@ -73,14 +69,13 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
         raise ValueError(f"--frames must be {_WARM + 2} or more, and --clips 0 or more")
     _, facts = load_super_resolution(_checkpoint(options.source), 64, 64)
     wanted = [path for folder in options.data for path in sorted(folder.glob("*")) if path.name in facts["held"]]
-    clips = dict(_clips(wanted, options.frames, options.clips))
+    clips = dict(first_frames(wanted, options.frames, options.clips))
     if not clips:
         raise ValueError(
             f"none of the held-out videos is in --data with {options.frames} frames or more: name the folders that it "
             "was trained on, or lower --frames"
         )
     lpips = None if options.lpips is None else Lpips(options.lpips)
-    figures: dict[str, dict[str, Any]] = {}
     values: dict[str, dict[str, list[float]]] = {}
     shown: list[tuple[Clip, dict[str, Clip], Clip]] = []
     names = list(_methods(options, 64, 64))
@@ -102,15 +97,7 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
                     advance(1)
                 if condition == "stream":
                     shown.append((small[-1], {name: clip[-1] for name, clip in made.items()}, large[-1]))
-    for name, found in values.items():
-        figures[name] = {"ms": float(np.median(found.pop("ms")))}
-        for key, each in found.items():
-            estimate = bootstrap_mean(each)
-            figures[name][key] = {"mean": estimate.value, "low": estimate.low, "high": estimate.high}
-        base = values[f"bicubic, {name.rpartition(', ')[2]}"]
-        for key, each in found.items():
-            estimate = bootstrap_mean(np.subtract(each, base[key]))
-            figures[name][f"{key}_less_bicubic"] = {"mean": estimate.value, "low": estimate.low, "high": estimate.high}
+    figures = with_intervals(values, lambda name: f"bicubic, {name.rpartition(', ')[2]}", "bicubic")
     if options.sheet is not None:
         _write_sheet(options.sheet, shown[: _SHOWN[0]])
     result = {
@@ -120,16 +107,12 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
         "methods": figures,
         "lpips_sha256": None if lpips is None else lpips.sha256,
     }
-    return BenchmarkReport("live video at twice the size", _rows(figures), result)
+    return BenchmarkReport("live video at twice the size", figure_rows(figures, _FIGURES, "bicubic"), result)
 
 
 def to_markdown(result: Mapping[str, Any]) -> str:
     """Return the figures as a Markdown table; differences to bicubic enlargement are in brackets."""
-    keys = [key for key in _FIGURES if key in next(iter(result["methods"].values()))]
-    lines = [f"| method | {' | '.join(_FIGURES[key] for key in keys)} |", "|---" * (len(keys) + 1) + "|"]
-    for name, found in result["methods"].items():
-        lines.append(f"| {name} | {' | '.join(_cell(found, key) for key in keys)} |")
-    return "\n".join(lines) + "\n"
+    return figures_table(result["methods"], _FIGURES, "bicubic")
 
 
 def measure(made: Clip, real: Clip, lpips: Lpips | None) -> dict[str, float]:
@@ -194,56 +177,10 @@ def _player(network: SuperResolver, memory: float) -> Method:
     return play
 
 
-def _clips(paths: Sequence[Path], frames: int, most: int) -> Iterator[tuple[str, Clip]]:
-    """Yield name and first frames of each video, the middle of at most `_MAX` pixels."""
-    import av
-
-    count = 0
-    for path in paths:
-        if most and count == most:
-            return
-        try:
-            with av.open(str(path)) as container:
-                taken = []
-                for frame in container.decode(video=0):
-                    taken.append(frame.to_ndarray(format="rgb24"))
-                    if len(taken) == frames or taken[-1].shape != taken[0].shape:
-                        break
-        except (av.FFmpegError, IndexError):
-            continue
-        if len(taken) < frames or taken[-1].shape != taken[0].shape:
-            continue
-        height, width = (
-            min(side, most_) // _STEP * _STEP for side, most_ in zip(taken[0].shape, _MAX[::-1], strict=False)
-        )
-        top, left = (taken[0].shape[0] - height) // 2, (taken[0].shape[1] - width) // 2
-        count += 1
-        yield path.name, np.stack(taken)[:, top : top + height, left : left + width]
-
-
 def _halved(clip: Clip) -> Clip:
     total = clip.reshape(len(clip), clip.shape[1] // 2, 2, clip.shape[2] // 2, 2, 3).astype(np.uint16).sum(axis=(2, 4))
     halved: Clip = ((total + 2) // 4).astype(np.uint8)
     return halved
-
-
-def _cell(found: Mapping[str, Any], key: str) -> str:
-    own, less = found[key], found[f"{key}_less_bicubic"]
-    digits = 2 if key == "psnr_db" else 3
-    return (
-        f"{own['mean']:.{digits}f} ({less['mean']:+.{digits}f} [{less['low']:+.{digits}f}, {less['high']:+.{digits}f}])"
-    )
-
-
-def _rows(figures: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str, str]]:
-    return [
-        (
-            name,
-            f"{found['ms']:.0f} ms",
-            "; ".join(f"{title} {_cell(found, key)}" for key, title in _FIGURES.items() if key in found),
-        )
-        for name, found in figures.items()
-    ]
 
 
 def _write_sheet(path: Path, shown: Sequence[tuple[Clip, dict[str, Clip], Clip]]) -> None:

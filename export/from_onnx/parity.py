@@ -15,7 +15,7 @@ from export.from_onnx.plan import ImportPlan
 from export.from_onnx.planned_graph import PlannedGraph
 from export.parity.checks import ParityCheck
 from runtime import Generator
-from runtime.golden import psnr_db
+from runtime.golden import feed_golden, golden_mask, psnr_db
 from runtime.noise import CODES, FRAMES, normals
 
 SEED = 7
@@ -112,7 +112,7 @@ def compare_loop(bundle: Path, engine: str, precision: str, run: OriginalRun) ->
             generator.condition(image=run.image)
         for number, frame in enumerate(run.frames):
             if run.live is not None:
-                generator.feed_live(run.live[number % len(run.live)])
+                feed_golden(generator, run.live, number)
             values.append(psnr_db(next(generator), frame))
         return ParityCheck.of_psnr(engine, generator.precision, "the original, closed loop", values)
 
@@ -154,7 +154,7 @@ def _loop(plan: ImportPlan, image: Pixels | None, live: Pixels | None) -> Iterat
         feeds |= {name: row for (_, name), row in zip(noises, _rows(noises, FRAMES, frame), strict=True)}
         if live is not None:
             feeds |= _pictures(step, "live", live[frame % len(live)])
-            feeds |= _pictures(step, "mask", np.full((*live.shape[1:3], 1), 255, np.uint8))
+            feeds |= _pictures(step, "mask", golden_mask(frame, *live.shape[1:3])[..., np.newaxis])
         found = step.original.run(feeds, list(step.outputs))
         states = {name: found[step.roles[name].output] for name in states}
         yield found[plan.frame]

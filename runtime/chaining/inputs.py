@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Unpack
+from pathlib import Path
+from typing import Any, Unpack
 
 from runtime.bundle.controls import ControlSpec
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.strict_json import nearest
 from runtime.chaining.link import ChainLink
-from runtime.generator_inputs import FrameArray
+from runtime.generator import Generator
+from runtime.hole import Hole
+from runtime.live_frames import FrameArray
 from runtime.prompts.hints import Hints
 from runtime.prompts.scene import PromptParts, Scene
 
@@ -76,6 +79,24 @@ class ChainInputs:
     def has_live_input(self) -> bool:
         """Whether the first link has a live input, for `feed_live`."""
         return self._links[0].generator.has_live_input
+
+    @property
+    def takes_mask(self) -> bool:
+        """Whether there can be a hole in one of the links."""
+        return self._filling().takes_mask
+
+    @property
+    def hole(self) -> Hole | None:
+        """What the first link that fills holes has to fill; see `Generator.hole`."""
+        return self._filling().hole
+
+    @hole.setter
+    def hole(self, hole: Hole | None) -> None:
+        self._filling().hole = hole
+
+    def open_hole(self, what: str | Path | None, **options: Any) -> Hole:
+        """Open what the first link that fills holes has to fill; see `Generator.open_hole`."""
+        return self._filling().open_hole(what, **options)
 
     def feed_live(self, frame: FrameArray, mask: FrameArray | None = None) -> None:
         """Set the live frame of the first link; see `Generator.feed_live`."""
@@ -146,3 +167,8 @@ class ChainInputs:
             if name.startswith(prefix) and name.removeprefix(prefix) in link.generator.manifest.controls:
                 return link, prefix
         raise ValueError(f'there is no control "{name}" {nearest(name, self.controls)}')
+
+    def _filling(self) -> Generator:
+        """Return the first generator that fills holes, else the last one."""
+        generators = [link.generator for link in self._links]
+        return next((generator for generator in generators if generator.takes_mask), generators[-1])

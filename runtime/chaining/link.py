@@ -7,7 +7,7 @@ from collections import deque
 from time import perf_counter
 
 from runtime.generator import Generator
-from runtime.generator_inputs import FrameArray
+from runtime.live_frames import FrameArray
 from runtime.pixels.fitting import FrameFitter
 
 RECENT = 60  # frames over which the time of a link is taken

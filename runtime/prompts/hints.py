@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
-KINDS = ("still", "moving")  # of strokes
+HOLE = "hole"  # kind of strokes that are no motion: the live picture is filled there
+KINDS = ("still", "moving", HOLE)  # of strokes
 MAX_VECTORS, MAX_STROKES, MAX_POINTS = 64, 64, 500
 MAX_ALL_POINTS = 4000  # of all strokes together; drawing them takes seconds beyond that
 MAX_SPEED = 2.0  # frame widths or heights in a second
@@ -41,7 +42,8 @@ class Stroke(NamedTuple):
     """A stroke of the brush.
 
     Attributes:
-        kind: "still": nothing moves there; "moving": everything is free to move there.
+        kind: "still": nothing moves there; "moving": everything is free to move there; "hole": a bundle like
+            bundles/fill fills the picture there.
         radius: of the brush in shares of the frame's width, above 0 and at most `MAX_RADIUS`.
         points: (x, y) from 0 to 1, joined by straight lines; at least one.
     """
@@ -76,6 +78,16 @@ class Hints:
 
     def __bool__(self) -> bool:
         return bool(self.vectors or self.strokes)
+
+    @property
+    def holes(self) -> tuple[Stroke, ...]:
+        """The strokes that say where the live picture is filled."""
+        return tuple(stroke for stroke in self.strokes if stroke.kind == HOLE)
+
+    @property
+    def motion(self) -> Hints:
+        """The rest: what belongs to a scene."""
+        return Hints(self.vectors, tuple(stroke for stroke in self.strokes if stroke.kind != HOLE))
 
     def __add__(self, other: Hints) -> Hints:
         return Hints(self.vectors + other.vectors, self.strokes + other.strokes)
@@ -148,8 +160,18 @@ def to_hints(value: Hints | str | Path | Mapping[str, Any]) -> Hints:
         value: hints, an object as `Hints.from_json` reads it, or the path of a JSON file that holds one.
 
     Raises:
-        ValueError: the file cannot be read, or a value is wrong.
+        ValueError: the file cannot be read, a value is wrong, or there are holes, which belong to no scene.
     """
+    hints = _to_any_hints(value)
+    if hints.holes:
+        raise ValueError(
+            "these hints have a stroke of the kind hole, which belongs to no scene: draw it during the show, or use "
+            "--mask with a picture"
+        )
+    return hints
+
+
+def _to_any_hints(value: Hints | str | Path | Mapping[str, Any]) -> Hints:
     if isinstance(value, Hints):
         return value
     if not isinstance(value, (str, Path)):

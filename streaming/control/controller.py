@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from runtime.prompts.hints import Hints
+from runtime.prompts.hints import HOLE, Hints
 from streaming.control.controls import describe_controls
 from streaming.control.cue_list import MAX_CUES, NOTICE, CueList
 from streaming.control.show_controls import NotReadyError, UnknownError
@@ -74,6 +74,7 @@ class ShowController(CueList):
                 "cues": [],
                 "on_air": "",
                 "hints": None,
+                "tools": [],
                 "saved": [],
                 "input": None,
                 "person": None,
@@ -82,6 +83,10 @@ class ShowController(CueList):
             }
         shown = generator.shown_scene
         has_hints = generator.takes_hints and shown is not None and shown.clip is None
+        tools = (["arrow", "still", "moving"] if has_hints else []) + ([HOLE] if generator.hole is not None else [])
+        drawn = shown.hints if shown is not None and has_hints else Hints()
+        if generator.hole is not None:
+            drawn = drawn + Hints((), generator.hole.strokes)
         return {
             "is_ready": True,
             "takes": list(generator.takes),
@@ -89,7 +94,8 @@ class ShowController(CueList):
             "scenes": [{"name": scene.name, "title": scene.title} for scene in generator.manifest.scenes],
             "cues": entries,
             "on_air": on_air,
-            "hints": shown.hints.to_json() if shown is not None and has_hints else None,
+            "hints": drawn.to_json() if tools else None,
+            "tools": tools,
             "saved": self._drawing.saved,
             "input": None if self.input is None else self.input.to_json(),
             "person": None if self.presenter is None else self.presenter.person,
@@ -127,24 +133,32 @@ class ShowController(CueList):
         return self.prepare({"image": self.input.picture()}, label="live input", take_s=take_s)
 
     def draw(self, hints: Hints, dissolve_s: float = 0.5) -> dict[str, Any]:
-        """Replace what is drawn over the scene on air, and cross-fade to its new motion.
+        """Replace what is drawn over the scene on air, and cross-fade to its new motion; fill what is a hole at once.
 
         Scenes in turn end, as if somebody had chosen the one on air.
 
         Args:
-            hints: none for the scene's own motion.
+            hints: none for the scene's own motion, and no hole.
             dissolve_s: length of the cross-fade, 0 (a cut) to 3600 seconds.
 
         Returns:
             `hints`, as in `state`.
 
         Raises:
-            ValueError: the bundle takes no hints, the length is out of range, or the scene changes all the time.
+            ValueError: the bundle takes no hints or no holes, the length is out of range, or the scene changes all the
+                time.
             EngineError: the engine failed.
             NotReadyError: the show has not begun.
         """
-
         self._require_own_scene()
+        if (hole := self._ready().hole) is not None:
+            hole.strokes, hints = hints.holes, hints.motion
+            shown = self._ready().shown_scene
+            if hints == (Hints() if shown is None else shown.hints):
+                self._notify()
+                return {"hints": self.state()["hints"]}
+        elif hints.holes:
+            raise ValueError(f"{self._ready().manifest.name} fills no holes: start the show with bundles/fill")
 
         def take(base: Scene, drawn: Scene) -> bool:
             with self._lock:

@@ -1,6 +1,6 @@
 
 "use strict";
-// Motion that the user draws over the picture: arrows, and a brush that freezes or frees. The main script calls
+// What the user draws over the picture: arrows, and a brush that freezes, frees or makes holes. The main script calls
 // showMotion (a new state), showDrawn (an answer) and paintDrawing (a new size).
 const MOST = { vectors: 64, strokes: 64, points: 500, bytes: 60000 }, SHORTEST = 0.008; // of an arrow
 const nothing = () => ({ vectors: [], strokes: [] });
@@ -27,6 +27,11 @@ function chooseTool(name) {
 function showMotion(now) {
   document.getElementById("motion").hidden = !now.hints;
   if (!now.hints) { if (isDrawing()) toggleDrawing(false); return; }
+  for (const button of document.querySelectorAll("[data-tool]")) button.hidden = !now.tools.includes(button.dataset.tool);
+  if (!now.tools.includes(tool)) chooseTool(now.tools[0]);
+  const moves = now.tools.includes("arrow");
+  document.getElementById("motion-title").textContent = moves ? "Motion" : "Holes";
+  for (const id of ["save-hints", "export-hints"]) document.getElementById(id).hidden = !moves;
   if (now.on_air !== drawnScene) { drawnScene = now.on_air; before = []; gesture = null; }
   if (!waiting) drawn = copyOf(now.hints);
   document.getElementById("motion-why").textContent = now.saved.includes(now.on_air) ? `the drawing of ${now.on_air} is saved for this show` : "";
@@ -119,7 +124,7 @@ function paintDrawing() {
   pen.lineCap = pen.lineJoin = "round";
   const current = gesture || { kind: "", points: [] };
   for (const stroke of [...drawn.strokes, ...(current.kind && current.kind !== "arrow" ? [current] : [])]) {
-    pen.strokeStyle = stroke.kind === "still" ? "#5aa2ff70" : "#6fd6b470";
+    pen.strokeStyle = { still: "#5aa2ff70", moving: "#6fd6b470", hole: "#ff7a6a70" }[stroke.kind];
     pen.lineWidth = 2 * stroke.radius * width;
     pen.beginPath();
     for (const [x, y] of stroke.points) pen.lineTo(x * width, y * height);
@@ -140,8 +145,9 @@ function paintDrawing() {
 }
 
 function exportDrawing() {
+  const kept = { ...drawn, strokes: drawn.strokes.filter(stroke => stroke.kind !== "hole") }; // holes belong to no scene
   const link = document.createElement("a"), name = drawnScene.replace(/[^\w-]+/g, "-").slice(0, 40) || "scene";
-  link.href = URL.createObjectURL(new Blob([JSON.stringify(drawn, null, 1)], { type: "application/json" }));
+  link.href = URL.createObjectURL(new Blob([JSON.stringify(kept, null, 1)], { type: "application/json" }));
   link.download = `hints-${name}.json`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10000);

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from runtime import BundleError, EngineError, Generator
 from runtime.chain import Chain, FrameSource
 from runtime.engines.table import count_cores
+from runtime.hole import Hole
 from runtime.marking.frame_marker import FrameMarker
 from runtime.prompts.hints import Hints, Vector, to_hints
 from runtime.prompts.images import load_image
@@ -67,6 +68,7 @@ class Player:
             controller.others.append(sound)
         self._fallback: FallbackFrames | None = None
         self._input: LiveInput | None = None
+        self._hole: Hole | None = None
         self._pacer: Pacer | None = None
         self._presenter: Presenter | None = None
         self._early_clip = begin_clip(options, bundle)
@@ -125,6 +127,8 @@ class Player:
             if self._input is not None:
                 stack.callback(self._input.close)
             stack.callback(self._controller.close)
+            if self._hole is not None:
+                stack.callback(self._hole.close)
             stack.callback(self.generator.close)  # early: it ends what the controller waits for
             if self._early_clip is not None:
                 stack.callback(self._early_clip.close)
@@ -140,6 +144,7 @@ class Player:
     def _begin(self) -> None:
         generator, options = self.generator, self._options
         self._open_presenter()
+        self._open_hole()
         self._controller.attach(generator, "")
         for name, value in options.control:
             self._controller.check_control(name, value)
@@ -192,6 +197,15 @@ class Player:
         from streaming.show.presenter import Presenter
 
         self._presenter = Presenter(options, self.generator, self._controller, self._threads(), self._say, self._mark)
+
+    def _open_hole(self) -> None:
+        options = self._options
+        if options.mask is None and not self.generator.takes_mask:
+            return
+        what = options.mask
+        if what is not None and not Path(what).is_file():
+            what = find_shipped(Path(what))
+        self._hole = self.generator.open_hole(what, engine=options.engine, threads=self._threads())
 
     def _open_input(self) -> None:
         generator, options = self.generator, self._options
@@ -284,6 +298,8 @@ class Player:
             if _hashes(fresh) != _hashes(failed):
                 folders = " or ".join([str(self._bundle), *self._options.then])
                 raise BundleError(f"{folders} was changed during the show: put the old bundle back")
+            if self._hole is not None:
+                fresh.hole = self._hole
             if failed.scene is not None:
                 fresh.take(failed.scene, dissolve_s=0.0)
             for name, value in failed.controls.items():

@@ -1,4 +1,4 @@
-"""Short clips cut out of full-size footage, and small, damaged copies of them, for training super-resolution.
+"""Short clips cut out of full-size footage, for training networks of live video, and small, damaged copies of them.
 
 Photographs become clips, too: a slow drift, zoom and turn of a window. Every fifth scene is held out.
 """
@@ -37,7 +37,9 @@ class LiveClip(NamedTuple):
     frames: Pixels
 
 
-def read_clips(places: Sequence[Path], side: int, count: int, each: int, seed: int) -> list[LiveClip]:
+def read_clips(
+    places: Sequence[Path], side: int, count: int, each: int, seed: int, short: int = MAX_SHORT
+) -> list[LiveClip]:
     """Cut clips out of the videos and photographs of some folders.
 
     Args:
@@ -46,6 +48,7 @@ def read_clips(places: Sequence[Path], side: int, count: int, each: int, seed: i
         count: frames of a clip.
         each: clips of a video; photographs have a third as many.
         seed: of the places.
+        short: pixels of the short side to which larger videos are reduced.
 
     Raises:
         ValueError: a folder is missing, or nothing in them is large and long enough.
@@ -61,7 +64,7 @@ def read_clips(places: Sequence[Path], side: int, count: int, each: int, seed: i
             row = rows.get(path.name, {})
             scene, licence, source = (row.get(key) or "" for key in ("scene", "licence", "source"))
             random = np.random.default_rng((seed, len(found), number))
-            for frames in _windows(path, square, count, each, random):
+            for frames in _windows(path, square, count, each, short, random):
                 found.append(LiveClip(path.name, scene or path.stem, licence, source, frames))
         photos = sorted(path for path in folder.iterdir() if path.suffix.lower() in PHOTOS)
         for number, path in enumerate(photos):
@@ -109,8 +112,12 @@ class LiveClipSampler:
     def batch(self, number: int, count: int) -> tuple[Tensor, Tensor]:
         """Return (small, large): float32 (count, T, 3, side / FACTOR, side / FACTOR) and (count, T, 3, side, side)."""
         random = np.random.default_rng((self.seed, number))
-        large = [self._clip(random) for _ in range(count)]
-        return _to_tensor([damaged(clip, random) for clip in large]), _to_tensor(large)
+        large = self.clips(random, count)
+        return to_tensor([damaged(clip, random) for clip in large]), to_tensor(large)
+
+    def clips(self, random: np.random.Generator, count: int) -> list[Pixels]:
+        """Return clips, uint8 (T, side, side, 3), mirrored and turned."""
+        return [self._clip(random) for _ in range(count)]
 
     def _clip(self, random: np.random.Generator) -> Pixels:
         scene = self._scenes[random.integers(len(self._scenes))]
@@ -195,14 +202,14 @@ def drifting(picture: Pixels, side: int, count: int, random: np.random.Generator
     return np.stack(frames)
 
 
-def _windows(path: Path, side: int, count: int, each: int, random: np.random.Generator) -> list[Pixels]:
+def _windows(path: Path, side: int, count: int, each: int, short: int, random: np.random.Generator) -> list[Pixels]:
     """Return up to `each` clips of a video, spread over its length; none if it is too small, short or broken."""
     found = []
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            reduction = max(1.0, min(stream.width, stream.height) / MAX_SHORT)
+            reduction = max(1.0, min(stream.width, stream.height) / short)
             if min(stream.width, stream.height) / reduction < side:
                 return []
             start_s, length_s = ((value or 0) / av.time_base for value in (container.start_time, container.duration))
@@ -243,6 +250,7 @@ def _cut(frames: Sequence[Pixels], side: int, reduction: float, random: np.rando
     return np.stack(parts)
 
 
-def _to_tensor(clips: Sequence[Pixels]) -> Tensor:
+def to_tensor(clips: Sequence[Pixels]) -> Tensor:
+    """Return clips, uint8 (T, H, W, C), as float32 (B, T, C, H, W) in [0, 1]."""
     stacked = np.ascontiguousarray(np.stack(clips).transpose(0, 1, 4, 2, 3))
     return torch.from_numpy(stacked).float() / 255.0

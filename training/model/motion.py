@@ -13,11 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.model.layers import Warp, resize
+from training.model.layers import Warp, resize, spread_in
 
 LEVELS = (8, 8, 4, 2)  # the picture is divided by; each is one step of refinement
 WINDOW = 5  # side of the window, in cells of the level
 DOUBT = 2e-5  # added to the mean squared gradient: where there is less texture than this, the flow stays what it was
+HALVINGS = 2  # of the coarsest level, to fill what is hidden; H and W are then multiples of 8 * 4
 REACH = 1.0  # cells of the level by which one step may change the flow
 
 
@@ -34,11 +35,13 @@ class ObservedFlow(nn.Module):
         self.height, self.width = height, width
         self.warps = nn.ModuleList(Warp(height // level, width // level, height, width) for level in LEVELS)
 
-    def forward(self, frames: Tensor) -> Tensor:
+    def forward(self, frames: Tensor, seen: Tensor | None = None) -> Tensor:
         """Return the flow of clips.
 
         Args:
             frames: (B, T, 3, H, W) RGB in [0, 1], T at least 2.
+            seen: (B, T, 1, H, W), 0 where a frame says nothing, else 1; None for 1 everywhere. H and W are then
+                multiples of 32.
 
         Returns:
             (B, 3, H/4, W/4) float32: flow x, y in pixels per frame, and certainty in [0, 1].
@@ -70,6 +73,11 @@ class ObservedFlow(nn.Module):
                     ],
                     dim=1,
                 )
+                if seen is not None:  # a cell beside one that is hidden has an edge that is not the picture's
+                    hidden = F.max_pool2d(F.max_pool2d(1 - seen.flatten(0, 1).float(), level), 3, 1, 1)
+                    clear = (1 - hidden).unflatten(0, (batch, count))
+                    both = clear[:, :-1] * clear[:, 1:]
+                    products = products * both.flatten(0, 1)
                 products = products.reshape(batch, count - 1, 5, *size).mean(dim=1)
                 xx, xy, yy, xt, yt = F.avg_pool2d(products, WINDOW, 1, WINDOW // 2, count_include_pad=False).split(1, 1)
                 xx, yy = xx + DOUBT, yy + DOUBT
@@ -77,7 +85,20 @@ class ObservedFlow(nn.Module):
                 step_x = (xy * yt - yy * xt) / determinant
                 step_y = (xy * xt - xx * yt) / determinant
                 step = torch.cat([step_x, step_y], dim=1).clamp(-REACH, REACH)
-                flow = flow + level * F.avg_pool2d(step, 3, 1, 1, count_include_pad=False)
+                if seen is None:
+                    flow = flow + level * _smoothed(step)
+                else:  # what is hidden has no say in what is beside it
+                    says = both.mean(dim=1)
+                    flow = flow + level * _smoothed(step * says) / (_smoothed(says) + 1e-3)
+                    if level == LEVELS[0]:  # what is hidden starts the finer levels like what is around it
+                        mean = (flow * says).mean(dim=(2, 3), keepdim=True) / (
+                            says.mean(dim=(2, 3), keepdim=True) + 1e-4
+                        )
+                        flow = spread_in(flow * says, says, HALVINGS, 0.02, mean)
                 certainty = (xx + yy - 2 * DOUBT) / (xx + yy)
             quarter = self.height // 4, self.width // 4
             return torch.cat([resize(flow, *quarter), resize(certainty, *quarter)], dim=1)
+
+
+def _smoothed(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)

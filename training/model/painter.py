@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.model.layers import FiLMBlock, ResidualBlock, enlarge, upsample
+from training.model.layers import FiLMBlock, ResidualBlock, enlarge, spread_in, upsample
 from training.model.layers import conv as padded
 
 GLOBAL_CODES = 32  # values of the content code that reach the whole picture
@@ -135,19 +135,9 @@ def filled_in(image: Tensor, mask: Tensor) -> Tensor:
     Returns:
         (B, 3, H, W); the image where the mask is 1, a grey of 0.5 everywhere if nothing is given.
     """
-    sums, weights = [image * mask], [mask]
-    for _ in range(FILL_LEVELS):
-        sums.append(F.avg_pool2d(sums[-1], 2))
-        weights.append(F.avg_pool2d(weights[-1], 2))
-    # Each level trusts its own average where it has one, else the coarser level's.
     whole = mask.mean(dim=(2, 3), keepdim=True)
-    value = ((image * mask).mean(dim=(2, 3), keepdim=True) + 0.5 * 1e-4) / (whole + 1e-4)
-    value = value.expand(-1, -1, *sums[-1].shape[2:])
-    for level in range(FILL_LEVELS, -1, -1):
-        if value.shape[2:] != sums[level].shape[2:]:
-            value = enlarge(value)
-        value = (sums[level] + 1e-3 * value) / (weights[level] + 1e-3)
-    return value
+    mean = ((image * mask).mean(dim=(2, 3), keepdim=True) + 0.5 * 1e-4) / (whole + 1e-4)
+    return spread_in(image * mask, mask, FILL_LEVELS, 1e-3, mean)
 
 
 class Seen(NamedTuple):

@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from training.model.layers import Warp, conv
+from training.model.layers import PlanarWarp, conv
 from training.model.motion import ObservedFlow
 
 FACTOR = 2
@@ -155,19 +155,6 @@ class SuperResolver(nn.Module):
         made = self.last(x)
         kept = F.interpolate(F.pixel_shuffle(torch.sigmoid(made[:, FRAMES:]), 2), scale_factor=2.0, mode="nearest")
         return F.pixel_shuffle(made[:, :FRAMES], 4) + kept * F.pixel_shuffle(brought[:, :FRAMES], 4)
-
-
-class PlanarWarp(Warp):
-    """`Warp`, whose grid is put together plane by plane: OpenVINO is faster at that."""
-
-    def forward(self, x: Tensor, displacement: Tensor) -> Tensor:
-        """Move the picture by `displacement`; as of `Warp.forward`."""
-        with torch.autocast(x.device.type, enabled=False):
-            moved = displacement.float() * self.scale
-            planes = torch.cat([self.columns[:, None] - moved[:, :1], self.rows[:, None] - moved[:, 1:]], dim=1)
-            grid = planes.permute(0, 2, 3, 1)
-            warped = F.grid_sample(x.float(), grid, mode="bilinear", padding_mode="border", align_corners=False)
-        return warped.to(x.dtype)
 
 
 def cubic_kernels(sharpness: float = -0.75) -> Tensor:

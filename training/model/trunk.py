@@ -81,9 +81,17 @@ class Trunk(nn.Module):
         )
         self.blocks = nn.ModuleList(nn.ModuleList(CausalBlock(width) for _ in range(depth)) for width in channels)
 
-    def forward(self, picture: Tensor, previous: Tensor | None = None) -> Levels:
-        """Return the levels of frames (N, 3, H, W) in [0, 1]; `previous` as in `causal_shift`."""
+    def forward(self, picture: Tensor, previous: Tensor | None = None, beside: Tensor | None = None) -> Levels:
+        """Return the levels of frames.
+
+        Args:
+            picture: (N, 3, H, W) in [0, 1].
+            previous: as in `causal_shift`.
+            beside: (N, C, H/2, W/2) added behind the first layer: what else is known of the frames; None for nothing.
+        """
         x = self.stem(F.pixel_unshuffle(2 * picture - 1, 2))
+        if beside is not None:
+            x = x + beside
         levels = []
         for down, blocks in zip(self.downs, self.blocks, strict=True):
             x = down(F.leaky_relu(x, 0.2))

@@ -93,6 +93,17 @@ def super_resolution(path: Path) -> Path:
     return write(path, body, {"weight": weight}, opset=9, ir=4)
 
 
+def passing_on(path: Path, width: int, height: int) -> Path:
+    """A live picture comes back as it is."""
+    shape = f"float[1,3,{height},{width}]"
+    return write(
+        path,
+        f"net ({shape} picture) => ({shape} frame) {{ frame = Clip <min = 0.0, max = 1.0> (picture) }}",
+        opset=9,
+        ir=4,
+    )
+
+
 def two_stages(folder: Path) -> tuple[Path, Path]:
     """A picture becomes a style, and a style and a live picture become a frame: they share "style/code:0"."""
     first = """net (float[1,16,16,3] picture) => (float[1,4] "style/code:0") {

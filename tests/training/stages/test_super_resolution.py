@@ -69,14 +69,14 @@ def test_it_learns(trained: Path) -> None:
 
 def test_a_resumed_run_has_the_same_weights(videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     start(videos, tmp_path / "whole", every=2)
-    save = super_resolution._Training._save
+    save = super_resolution._Training.save
 
     def stop_after_saving(training: super_resolution._Training, done: int) -> None:
         save(training, done)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(super_resolution._Training, "_save", stop_after_saving)
+        patch.setattr(super_resolution._Training, "save", stop_after_saving)
         with pytest.raises(KeyboardInterrupt):
             start(videos, tmp_path / "parts", every=2)
     start(videos, tmp_path / "parts", every=2)
@@ -97,7 +97,7 @@ def test_the_critic_begins_with_the_encoder_of_a_bundle(
     from training.stages.adaptation import open_start
 
     start_of = open_start(text_bundle)
-    words = ["--data", str(videos), "--out", str(tmp_path), "--critic", str(text_bundle)]
+    words = ["--data", str(videos), "--out", str(tmp_path), "--start", str(text_bundle)]
     scale = start_of.settings["model"]["encoder_scale"]
     settings = [f"super_resolution.{change}" for change in (*SMALL, f"critic_scale={scale}")]
     run(parser().parse_args(["super-resolution", CONFIG, *words, *(w for s in settings for w in ("--set", s))]))
