@@ -20,3 +20,9 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def prompted_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small bundle that takes an image, a clip, a text and a seed."""
     return prompted.build(tmp_path_factory.mktemp("bundles") / "prompted")
+
+
+@pytest.fixture(scope="session")
+def live_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny bundle that shows its live input where the input's mask is white."""
+    return tiny.build(tmp_path_factory.mktemp("bundles") / "live", memories=False, live=True)

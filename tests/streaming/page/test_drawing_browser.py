@@ -135,3 +135,23 @@ def test_a_bundle_without_drawable_motion_offers_none(prompted_bundle: Path) -> 
         page.press("m", 77, text="m")
         assert not page.run("document.body.classList.contains('drawing')")
         assert page.problems == []
+
+
+def test_a_hole_is_painted_over_the_live_picture(live_bundle: Path) -> None:
+    with shown(live_bundle, "--input", "testcard") as address, Chromium(address) as page:
+        page.until("document.body.classList.contains('live') && state && hasPicture")
+        page.run("watchPictures()")
+        page.until(READY)
+        assert page.run("document.getElementById('motion-title').textContent") == "Holes"
+        page.run("document.getElementById('draw').click()")
+        offered = (
+            "[...document.querySelectorAll('[data-tool]')].filter(one => one.offsetParent).map(one => one.dataset.tool)"
+        )
+        assert page.run(offered) == ["hole"]
+        assert page.run("document.getElementById('save-hints').offsetParent === null")
+        page.run("document.getElementById('brush').value = 0.15")
+        page.drag(place(page, 0.3, 0.5), place(page, 0.5, 0.5), place(page, 0.7, 0.5))
+        page.until("state.hints.strokes.length === 1 && state.hints.strokes[0].kind === 'hole'")
+        page.press("z", 90, control=True)
+        page.until("state.hints.strokes.length === 0")
+        assert page.problems == []
