@@ -51,6 +51,7 @@ def write_golden(
     clip: Pixels | None = None,
     live: Pixels | None = None,
     text: str | None = None,
+    is_masked: bool = False,
 ) -> Entry:
     """Write golden/NAME.npz.
 
@@ -64,6 +65,7 @@ def write_golden(
         clip: the prompt's clip, uint8 (T, H, W, 3).
         live: the live input, uint8 (T, h, w, 3), repeated.
         text: the prompt's text.
+        is_masked: whether a part of the live input was hidden, as `runtime.golden.golden_mask` says.
 
     Returns:
         The manifest entry.
@@ -80,6 +82,7 @@ def write_golden(
         "image": image is not None,
         "frames": list(numbers),
         **{key: True for key in ("clip", "live") if key in arrays},
+        **({"mask": True} if is_masked else {}),
     }
     if text is not None:
         entry["text"] = text

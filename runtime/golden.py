@@ -101,17 +101,17 @@ def check_golden(
             wanted = dict(zip(spec.frames, content.frames, strict=True))
             for number in range(1, max(wanted) + 1):
                 if content.live is not None:
-                    feed_golden(generator, content.live, number - 1)
+                    feed_golden(generator, content.live, number - 1, is_masked=spec.mask)
                 frame = next(generator)
                 if number in wanted:
                     results.append(GoldenResult(spec.file, number, psnr_db(frame, wanted[number])))
     return results
 
 
-def feed_golden(generator: Generator, live: npt.NDArray[np.uint8], number: int) -> None:
+def feed_golden(generator: Generator, live: npt.NDArray[np.uint8], number: int, *, is_masked: bool) -> None:
     """Feed the live frame, uint8 (T, h, w, 3) repeated, and the mask, of frame `number` of a golden run, from 0."""
     hidden = generator.manifest.step.only_input("mask")
-    mask = None if hidden is None else golden_mask(number, *hidden.shape[1:3])
+    mask = golden_mask(number, *hidden.shape[1:3]) if is_masked and hidden is not None else None
     generator.feed_live(live[number % len(live)], mask)
 
 

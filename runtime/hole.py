@@ -6,7 +6,8 @@ with Hole.open("bundles/person", *generator.live_size) as hole:   # or a picture
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from runtime.prompts.drawn_motion import painted
 from runtime.prompts.hints import HOLE, Stroke
-from runtime.prompts.images import load_image, load_mask
+from runtime.prompts.images import centre_box, load_mask
 
 if TYPE_CHECKING:
     from runtime.generator import Generator
@@ -27,7 +28,7 @@ Mask = npt.NDArray[np.uint8]
 
 
 class Hole:
-    """Says for each live frame which part of it is used; use it from one thread at a time, but for `strokes`.
+    """Says for each live frame which part of it is used; thread-safe.
 
     Args:
         width: of the live frames in pixels.
@@ -49,7 +50,12 @@ class Hole:
                 f"{finder.manifest.name} finds nothing in live frames: it must turn them into frames that are white "
                 "where they are to be filled, as bundles/person does"
             )
-        self._size, self._finder = (width, height), finder
+        self._finder, self._finding, self._painting = finder, threading.Lock(), threading.Lock()
+        if finder is not None:
+            live = finder.live_size or (width, height)
+            box = centre_box((width, height), live[0] / live[1])  # the part of a frame that the finder gets
+            left, top, right, bottom = (round(side) for side in box)
+            self._seen_by_finder = left, top, right, bottom
         self._seen = np.full((height, width), 255, np.uint8)
         if picture is not None:
             self._seen[load_mask(picture, width, height)[..., 0] > 127] = 0
@@ -88,9 +94,10 @@ class Hole:
 
     @strokes.setter
     def strokes(self, strokes: Iterable[Stroke]) -> None:
-        self._strokes = tuple(strokes)
-        is_painted = painted(self._strokes, HOLE, self._seen.shape, soft=0.0) > 0
-        self._fixed = np.where(is_painted, 0, self._seen).astype(np.uint8)
+        with self._painting:
+            self._strokes = tuple(strokes)
+            is_painted = painted(self._strokes, HOLE, self._seen.shape, soft=0.0) > 0
+            self._fixed = np.where(is_painted, 0, self._seen).astype(np.uint8)
 
     def __call__(self, frame: npt.NDArray[np.uint8]) -> Mask:
         """Return where a live frame, uint8 (height, width, 3), is used: uint8 (height, width), 0 where it is filled.
@@ -101,10 +108,21 @@ class Hole:
         fixed = self._fixed
         if self._finder is None:
             return fixed
-        self._finder.feed_live(frame)
-        found = grown(next(self._finder)[..., 0] > FOUND, max(1, round(GROWTH * self._finder.height)))
-        size = np.where(found, 255, 0).astype(np.uint8)[..., np.newaxis].repeat(3, axis=2)
-        return np.where(load_image(size, *self._size)[..., 0] > 127, 0, fixed).astype(np.uint8)
+        from PIL import Image
+
+        with self._finding:
+            self._finder.feed_live(frame)
+            found = grown(next(self._finder)[..., 0] > FOUND, max(1, round(GROWTH * self._finder.height)))
+        left, top, right, bottom = self._seen_by_finder
+        fitted = Image.fromarray(found).resize((right - left, bottom - top), Image.Resampling.NEAREST)
+        mask = fixed.copy()
+        mask[top:bottom, left:right][np.asarray(fitted)] = 0
+        return mask
+
+    def tell(self, say: Callable[[str], object]) -> None:
+        """Call `say` with a sentence when another engine takes over in the network, in the thread that feeds frames."""
+        if self._finder is not None:
+            self._finder.on_fall_back = say
 
     def close(self) -> None:
         """Free the network; closing twice is allowed."""

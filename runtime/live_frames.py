@@ -88,6 +88,7 @@ class LiveFrames:
 
         Raises:
             ValueError: the generator has no live input, or an array has the wrong dtype or shape.
+            EngineError: the engine of the hole's network failed.
         """
         self._step_inputs.feed_live(frame, mask)
 

@@ -29,6 +29,7 @@ ONLY_IN = {
         "runtime/clips/alignment.py",
         "benchmarks/quality/seams.py",
         "benchmarks/quality/super_resolution.py",
+        "benchmarks/quality/fill.py",
     ),
     "lightning": ("training/", "benchmarks/training/pretraining.py"),
     "array_record": ("training/data/shards.py",),

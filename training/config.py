@@ -299,13 +299,15 @@ class SuperResolutionConfig(LiveConfig):
 class FillConfig(LiveConfig):
     """The fill of holes in live video."""
 
-    short: int = 288  # pixels of the short side to which larger footage is reduced
+    short: int = 288  # pixels of the short side to which larger videos are reduced
     learning_rate: float = 4e-4
     painted: float = 0.5  # the same losses for what the network paints where it need not
     look: float = 0.2
 
     def __post_init__(self) -> None:
         self.check("fill")
+        if self.side > 256:  # what the network sees; larger frames are reduced
+            raise ValueError(f"fill.side is {self.side}, expected at most 256")
         if self.short < self.side:
             raise ValueError(f"fill.short is {self.short}, expected at least fill.side, {self.side}")
 

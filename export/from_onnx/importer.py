@@ -105,7 +105,16 @@ def import_model(
                 graphs[name] = built[1]
         manifest = _manifest(plan, graphs, options, options.name or _to_name(out.name))
         manifest["golden"] = [
-            write_golden(folder, "original", run.frames, GOLDEN_FRAMES, seed=SEED, image=run.image, live=run.live)
+            write_golden(
+                folder,
+                "original",
+                run.frames,
+                GOLDEN_FRAMES,
+                seed=SEED,
+                image=run.image,
+                live=run.live,
+                is_masked=bool(plan.step.inputs_of("mask")),
+            )
         ]
         write_manifest(folder, manifest)
         checks, refusals = _compare(folder, run)

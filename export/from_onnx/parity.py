@@ -112,7 +112,7 @@ def compare_loop(bundle: Path, engine: str, precision: str, run: OriginalRun) ->
             generator.condition(image=run.image)
         for number, frame in enumerate(run.frames):
             if run.live is not None:
-                feed_golden(generator, run.live, number)
+                feed_golden(generator, run.live, number, is_masked=True)
             values.append(psnr_db(next(generator), frame))
         return ParityCheck.of_psnr(engine, generator.precision, "the original, closed loop", values)
 

@@ -88,6 +88,7 @@ class GoldenSpec:
         text: of the prompt, or None.
         clip: whether the prompt has a clip, which is in the file.
         live: whether there is a live input, whose frames are in the file.
+        mask: whether a part of it is hidden, as `runtime.golden.golden_mask` says.
     """
 
     file: str
@@ -97,6 +98,7 @@ class GoldenSpec:
     text: str | None = None
     clip: bool = False
     live: bool = False
+    mask: bool = False
 
 
 @dataclass(frozen=True)
@@ -336,7 +338,7 @@ def _parse_text(value: Any) -> TextSpec | None:
 
 
 def _parse_golden(value: Any, where: str) -> GoldenSpec:
-    fields = StrictJson(value, where, ("file", "seed", "image", "frames", "text", "clip", "live"))
+    fields = StrictJson(value, where, ("file", "seed", "image", "frames", "text", "clip", "live", "mask"))
     frames = fields.items("frames")
     if not frames or any(not isinstance(item, int) or isinstance(item, bool) or item < 1 for item in frames):
         raise BundleError(f'{where}: "frames" must be a list of frame numbers from 1, got {describe(frames)}')
@@ -352,6 +354,7 @@ def _parse_golden(value: Any, where: str) -> GoldenSpec:
         text=fields.text("text", r"(?s).{1,2000}") if fields.has("text") else None,
         clip=fields.boolean("clip") if fields.has("clip") else False,
         live=fields.boolean("live") if fields.has("live") else False,
+        mask=fields.boolean("mask") if fields.has("mask") else False,
     )
 
 

@@ -107,7 +107,7 @@ def painted(strokes: Iterable[Stroke], kind: str, shape: tuple[int, ...], *, sof
 
     Args:
         strokes: those of other kinds are left out.
-        kind: "still" or "moving".
+        kind: one of `runtime.prompts.hints.KINDS`.
         shape: (h, w).
         soft: cells over which the edge fades outwards; 0 for a hard edge.
 

@@ -100,7 +100,7 @@ def load_mask(
         picture = _open_picture(Path(mask))
     shown = picture.convert("L")
     if how == "cover":
-        box = _centre_box(picture.size, width / height)
+        box = centre_box(picture.size, width / height)
         fitted = shown.resize((width, height), Image.Resampling.BILINEAR, box=box)  # without ringing
     else:
         size, corner = inside(picture.size, width, height)
@@ -144,7 +144,7 @@ def fit(picture: Picture, width: int, height: int, how: str = "cover") -> npt.ND
         picture = back
     if picture.size != (width, height):
         picture = picture.resize(
-            (width, height), Image.Resampling.LANCZOS, box=_centre_box(picture.size, width / height)
+            (width, height), Image.Resampling.LANCZOS, box=centre_box(picture.size, width / height)
         )
     return np.array(picture, np.uint8)
 
@@ -159,7 +159,7 @@ def place_hints(hints: Hints, size: tuple[int, int], width: int, height: int, ho
         how: one of `FITS`.
     """
     if how == "cover":
-        left, top, right, bottom = _centre_box(size, width / height)
+        left, top, right, bottom = centre_box(size, width / height)
         return hints.placed(left / size[0], top / size[1], (right - left) / size[0], (bottom - top) / size[1])
     inner, corner = inside(size, width, height)
     return hints.placed(-corner[0] / inner[0], -corner[1] / inner[1], width / inner[0], height / inner[1])
@@ -253,7 +253,8 @@ def _where(size: tuple[int, int], width: int, height: int) -> npt.NDArray[np.uin
     return held[..., np.newaxis]
 
 
-def _centre_box(size: tuple[int, int], aspect: float) -> tuple[float, float, float, float]:
+def centre_box(size: tuple[int, int], aspect: float) -> tuple[float, float, float, float]:
+    """Return left, top, right and bottom of the largest box of an aspect around the centre of a (width, height)."""
     width, height = size
     crop_width, crop_height = min(width, height * aspect), min(height, width / aspect)
     left, top = (width - crop_width) / 2, (height - crop_height) / 2

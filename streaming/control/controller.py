@@ -83,10 +83,11 @@ class ShowController(CueList):
             }
         shown = generator.shown_scene
         has_hints = generator.takes_hints and shown is not None and shown.clip is None
-        tools = (["arrow", "still", "moving"] if has_hints else []) + ([HOLE] if generator.hole is not None else [])
-        drawn = shown.hints if shown is not None and has_hints else Hints()
-        if generator.hole is not None:
-            drawn = drawn + Hints((), generator.hole.strokes)
+        hole = generator.hole
+        tools = (["arrow", "still", "moving"] if has_hints else []) + ([HOLE] if hole is not None else [])
+        drawn = (shown.hints if shown is not None and has_hints else Hints()).to_json()
+        if hole is not None:  # together they may be more than hints hold
+            drawn["strokes"] += Hints((), hole.strokes).to_json()["strokes"]
         return {
             "is_ready": True,
             "takes": list(generator.takes),
@@ -94,7 +95,7 @@ class ShowController(CueList):
             "scenes": [{"name": scene.name, "title": scene.title} for scene in generator.manifest.scenes],
             "cues": entries,
             "on_air": on_air,
-            "hints": drawn.to_json() if tools else None,
+            "hints": drawn if tools else None,
             "tools": tools,
             "saved": self._drawing.saved,
             "input": None if self.input is None else self.input.to_json(),
@@ -135,7 +136,7 @@ class ShowController(CueList):
     def draw(self, hints: Hints, dissolve_s: float = 0.5) -> dict[str, Any]:
         """Replace what is drawn over the scene on air, and cross-fade to its new motion; fill what is a hole at once.
 
-        Scenes in turn end, as if somebody had chosen the one on air.
+        If the motion is another one, scenes in turn end, as if somebody had chosen the one on air.
 
         Args:
             hints: none for the scene's own motion, and no hole.
@@ -151,14 +152,12 @@ class ShowController(CueList):
             NotReadyError: the show has not begun.
         """
         self._require_own_scene()
-        if (hole := self._ready().hole) is not None:
-            hole.strokes, hints = hints.holes, hints.motion
-            shown = self._ready().shown_scene
-            if hints == (Hints() if shown is None else shown.hints):
-                self._notify()
-                return {"hints": self.state()["hints"]}
-        elif hints.holes:
-            raise ValueError(f"{self._ready().manifest.name} fills no holes: start the show with bundles/fill")
+        generator = self._ready()
+        if (hole := generator.hole) is None:
+            if hints.holes:
+                raise ValueError(f"{generator.manifest.name} fills no holes: start the show with bundles/fill")
+        elif hints.motion and not generator.takes_hints:
+            raise ValueError(f"{generator.manifest.name} takes no motion: draw holes alone")
 
         def take(base: Scene, drawn: Scene) -> bool:
             with self._lock:
@@ -170,7 +169,16 @@ class ShowController(CueList):
                     self._cycle, self._timed = None, []
                 return True
 
-        self._drawing.draw(self._ready, hints, take)
+        before = () if hole is None else hole.strokes
+        if hole is not None:
+            hole.strokes = hints.holes
+        try:
+            if hole is None or generator.takes_hints:
+                self._drawing.draw(self._ready, hints.motion, take)
+        except Exception:
+            if hole is not None:
+                hole.strokes = before
+            raise
         self._notify()
         return {"hints": self.state()["hints"]}
 

@@ -54,6 +54,8 @@ class Drawing:
                 generator = find()
                 if (base := generator.shown_scene) is None:
                     raise ValueError("no scene is shown yet: draw again in a moment")
+                if base.hints.to_json() == hints.to_json():
+                    return
                 if take(base, generator.redraw(base, hints)):
                     return
         raise ValueError("the scene changed while its motion was drawn: draw again")

@@ -199,13 +199,16 @@ class Player:
         self._presenter = Presenter(options, self.generator, self._controller, self._threads(), self._say, self._mark)
 
     def _open_hole(self) -> None:
-        options = self._options
-        if options.mask is None and not self.generator.takes_mask:
-            return
-        what = options.mask
+        if self._options.mask is not None or self.generator.takes_mask:
+            self._hole = self._fresh_hole(self.generator)
+
+    def _fresh_hole(self, generator: FrameSource) -> Hole:
+        what = self._options.mask
         if what is not None and not Path(what).is_file():
             what = find_shipped(Path(what))
-        self._hole = self.generator.open_hole(what, engine=options.engine, threads=self._threads())
+        hole = generator.open_hole(what, engine=self._options.engine, threads=self._threads())
+        hole.tell(self._say)
+        return hole
 
     def _open_input(self) -> None:
         generator, options = self.generator, self._options
@@ -234,12 +237,13 @@ class Player:
 
     def _play(self, pacer: Pacer) -> Iterator[Picture]:
         """Yield frames; each uses the live input's latest frame and the cues that are due."""
-        latest, adaptation = None, Adaptation(pacer, self._say)
+        latest, painted, adaptation = None, None, Adaptation(pacer, self._say)
         while True:
             source = self._input if self.generator.has_live_input else None
-            if source is not None and (frame := source.frame()) is not latest:
+            strokes = None if self._hole is None else self._hole.strokes
+            if source is not None and ((frame := source.frame()) is not latest or strokes is not painted):
                 self.generator.feed_live(frame)
-                latest = frame
+                latest, painted = frame, strokes
             if self._sound is not None and pacer.next_slot:
                 self._follow(self._sound, pacer)
             now_s = pacer.next_slot / pacer.fps
@@ -298,8 +302,11 @@ class Player:
             if _hashes(fresh) != _hashes(failed):
                 folders = " or ".join([str(self._bundle), *self._options.then])
                 raise BundleError(f"{folders} was changed during the show: put the old bundle back")
-            if self._hole is not None:
-                fresh.hole = self._hole
+            if (failed_hole := self._hole) is not None:  # whose network may have failed
+                self._hole = self._fresh_hole(fresh)
+                self._hole.strokes = failed_hole.strokes
+                with contextlib.suppress(EngineError):
+                    failed_hole.close()
             if failed.scene is not None:
                 fresh.take(failed.scene, dissolve_s=0.0)
             for name, value in failed.controls.items():

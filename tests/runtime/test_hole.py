@@ -57,6 +57,21 @@ def test_what_a_bundle_finds_is_filled_with_a_rim(tmp_path: Path) -> None:
         assert (hole(np.zeros_like(frame)) == 255).all()
 
 
+def test_what_is_found_in_the_middle_of_a_wider_frame_is_in_place(tmp_path: Path) -> None:
+    """The bundle sees 4:3 of a frame of 2:1."""
+    path, roles = tmp_path / "same", ("picture=live:rgb,0..1", "frame=frame:0..1")
+    import_model(
+        foreign.passing_on(tmp_path / "same.onnx", 64, 48), path, options=ImportOptions(roles=roles, loop_frames=2)
+    )
+    frame = np.zeros((96, 192, 3), np.uint8)
+    frame[30:50, 130:150] = 255
+    frame[:, :20] = 255  # beside what the bundle sees
+    with Hole.open(path, 192, 96, engine="onnxruntime") as hole:
+        mask = hole(frame)
+    rows, columns = np.nonzero(mask == 0)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == pytest.approx((28, 51, 128, 151), abs=2)
+
+
 def test_what_finds_nothing_is_refused(prompted_bundle: Path) -> None:
     with pytest.raises(ValueError, match="finds nothing in live frames"):
         Hole.open(prompted_bundle, 48, 32, engine="onnxruntime")

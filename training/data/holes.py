@@ -40,7 +40,7 @@ def draw_holes(kind: str, count: int, height: int, width: int, random: np.random
     place = np.array([width, height]) * random.uniform(0.25, 0.75, 2)
     steps = np.arange(count) - (count - 1) / 2
     if kind == "moving":
-        # At least its own size on the way, so that all that it hides is seen at some time.
+        # About its own size on the way, so that most of what it hides is seen at some time.
         pace = max(size / count, random.uniform(0.01, 0.05) * min(height, width))
         places = place + np.outer(steps, pace * way)
     else:

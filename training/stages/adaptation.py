@@ -17,8 +17,12 @@ CROP = 128  # pixels: what the shipped generators were trained on
 FREE = (*PLAYED, "painted_sharpness")  # keys of [model] that may differ from the start's: no weight depends on them
 
 
-def open_start(path: Path) -> Start:
+def open_start(path: Path, option: str = "--from") -> Start:
     """Read a bundle, a checkpoint or the newest checkpoint of a run's folder.
+
+    Args:
+        path: of the folder or the file.
+        option: that named it, for messages.
 
     Raises:
         ValueError: it is none of these, damaged, or not a generator that Everframe has trained.
@@ -28,12 +32,14 @@ def open_start(path: Path) -> Start:
     if path.is_dir():
         if not any(path.glob("*.pt")):
             raise ValueError(
-                f"--from {path} is neither a bundle nor the folder of a run: it has no {MANIFEST} and no checkpoint; "
+                f"{option} {path} is neither a bundle nor the folder of a run: it has no {MANIFEST} and no checkpoint; "
                 "name a bundle, for example bundles/landscape"
             )
         return checkpoint_start(newest_checkpoint(path))
     if not path.exists():
-        raise ValueError(f"--from {path} does not exist: name a bundle or a checkpoint, for example bundles/landscape")
+        raise ValueError(
+            f"{option} {path} does not exist: name a bundle or a checkpoint, for example bundles/landscape"
+        )
     return checkpoint_start(path)
 
 

@@ -24,6 +24,7 @@ from training.model.fill import Filler
 from training.model.painter import filled_in
 from training.stages.live_network import LiveTraining, Terms, add_live_arguments, open_live_run
 from training.stages.records import write_sheet
+from training.start import Start
 
 NAME = "fill"
 MEMORY = 1.0
@@ -41,7 +42,7 @@ class Played(NamedTuple):
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    add_live_arguments(parser, "training/configs/fill.toml", f"{NAME}.iterations=100")
+    add_live_arguments(parser, "training/configs/fill.toml", f"{NAME}.iterations=100", "encoder and painter it begins")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -67,7 +68,7 @@ def load_fill(path: Path, width: int, height: int) -> tuple[Filler, dict[str, An
     network = Filler(height, width, remembers=content["config"][NAME]["remembers"])
     load_weights(network, content["ema"], path)
     return network.eval().requires_grad_(False), {
-        key: content[key] for key in ("footage", "held", "clips", "iteration", "config", "started")
+        key: content[key] for key in ("footage", "held", "clips", "iteration", "config")
     }
 
 
@@ -94,14 +95,14 @@ class _Training(LiveTraining):
         fabric: Fabric,
         trained: Sequence[LiveClip],
         held: Sequence[LiveClip],
-        start: dict[str, Tensor] | None,
+        start: Start | None,
         out: Path,
     ) -> None:
         settings = self.settings = config.fill
         torch.manual_seed(config.run.seed)
         self.network = Filler(settings.side, settings.side, remembers=settings.remembers)
         if start is not None:
-            self.network.start_from(start)
+            self.network.start_from(start.weights)
         super().__init__(NAME, config, settings, fabric, self.network, trained, held, start, out)
         self.sampler = LiveClipSampler(trained, settings.side, settings.frames, config.run.seed)
         self.held = self._batch(

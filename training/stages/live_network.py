@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 import argparse
 import copy
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,19 +37,21 @@ from training.stages.losses import (
     require_finite,
 )
 from training.stages.records import note_figures
+from training.start import Start
 
 JUDGED = 3  # frames that the critic sees
 
 Terms = dict[str, tuple[float, Tensor]]  # name -> weight and value of a loss
 
 
-def add_live_arguments(parser: argparse.ArgumentParser, config: str, change: str) -> None:
+def add_live_arguments(parser: argparse.ArgumentParser, config: str, change: str, start: str) -> None:
     """Add the arguments that all live networks have.
 
     Args:
         parser: of the stage.
         config: a file, for the help.
         change: of a key, for the help.
+        start: what begins with --start, for the help.
     """
     add = parser.add_argument
     add("config", type=Path, metavar="CONFIG", help=f"a TOML file, for example {config}")
@@ -60,7 +63,7 @@ def add_live_arguments(parser: argparse.ArgumentParser, config: str, change: str
         "--start",
         type=Path,
         metavar="START",
-        help="a bundle or a run whose pretrained encoder begins the training, for example bundles/landscape",
+        help=f"a bundle or a run with whose {start}, for example bundles/landscape",
     )
     add(
         "--set",
@@ -79,7 +82,7 @@ class LiveRun(NamedTuple):
     fabric: Fabric
     data: Sequence[Path]
     out: Path
-    start: dict[str, Tensor] | None  # weights of a generator
+    start: Start | None
 
     def clips(self, settings: LiveConfig, short: int = MAX_SHORT) -> tuple[list[LiveClip], list[LiveClip]]:
         """Read the clips to train on and those held out, and make the run's folder.
@@ -112,7 +115,7 @@ def open_live_run(name: str, arguments: argparse.Namespace) -> LiveRun:
     if fabric.world_size > 1:
         raise ValueError(f"{name} was started in {fabric.world_size} processes; it runs in one: start it alone")
     print(precision_sentence(config.run.precision, fabric.device.type), flush=True)
-    start = None if arguments.start is None else open_start(arguments.start).weights
+    start = None if arguments.start is None else open_start(arguments.start, "--start")
     return LiveRun(config, fabric, arguments.data, arguments.out, start)
 
 
@@ -127,8 +130,8 @@ class LiveTraining(abc.ABC):
         network: what is trained.
         trained: the clips; what they are is noted in checkpoints.
         held: clips held out.
-        start: weights of a generator, with whose encoder the critic begins, and whose features are compared; None for
-            a random one, and no comparison.
+        start: a generator with whose encoder the critic begins, and whose features are compared; None for a random
+            one, and no comparison.
         out: the run's folder.
 
     Raises:
@@ -144,10 +147,10 @@ class LiveTraining(abc.ABC):
         network: nn.Module,
         trained: Sequence[LiveClip],
         held: Sequence[LiveClip],
-        start: dict[str, Tensor] | None,
+        start: Start | None,
         out: Path,
     ) -> None:
-        trunk = None if start is None else part_of(start, "condition.encoder.trunk.")
+        trunk = None if start is None else part_of(start.weights, "condition.encoder.trunk.")
         self.name, self.config, self.live, self.fabric, self.out = name, config, settings, fabric, out
         self.path = out / f"{name}.pt"
         self.critic = Discriminator(JUDGED, settings.critic_scale, 1)
@@ -176,7 +179,7 @@ class LiveTraining(abc.ABC):
             "footage": sorted({(clip.name, clip.licence, clip.source) for clip in trained}),
             "held": sorted({clip.name for clip in held}),
             "clips": dict(Counter(clip.name for clip in trained)),
-            "started": start is not None,
+            "start": "" if start is None else start.sha256,
         }
 
     @abc.abstractmethod
@@ -288,11 +291,14 @@ class LiveTraining(abc.ABC):
         if not self.path.exists():
             return 0
         content = load_checkpoint(self.path)
-        ours, theirs = self.config.to_dict()[self.name], content["config"].get(self.name)
+        ours = self.config.to_dict()[self.name]
+        theirs = dataclasses.asdict(type(self.live)()) | content["config"].get(self.name, {})  # older ones have fewer
         if content["stage"] != self.name or theirs != ours or content.get("footage") != self.facts["footage"]:
             raise ValueError(
                 f"{self.path} is of other settings or footage: name another --out, or delete it to train again"
             )
+        if content.get("start", self.facts["start"]) != self.facts["start"]:
+            raise ValueError(f"{self.path} began with another --start: name that one, or another --out")
         for name, module in self.modules.items():
             load_weights(module, content["modules"][name], self.path)
         for name, optimiser in self.optimisers.items():

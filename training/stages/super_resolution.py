@@ -18,6 +18,7 @@ from training.data.live_clips import LiveClip, LiveClipSampler
 from training.model.super_resolution import FACTOR, SuperResolver
 from training.stages.live_network import LiveTraining, Terms, add_live_arguments, open_live_run
 from training.stages.records import write_sheet
+from training.start import Start
 
 NAME = "super_resolution"
 CONTROLS = (1.0, 0.0, 1.0)  # strength, sharpness, memory
@@ -27,7 +28,9 @@ _SHOWN = 6
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    add_live_arguments(parser, "training/configs/enlarge-2x.toml", f"{NAME}.iterations=100")
+    add_live_arguments(
+        parser, "training/configs/enlarge-2x.toml", f"{NAME}.iterations=100", "encoder the critic begins"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -37,7 +40,13 @@ def run(arguments: argparse.Namespace) -> None:
         ValueError: an input cannot be used, or training has diverged.
     """
     opened = open_live_run(NAME, arguments)
-    trained, held = opened.clips(opened.config.super_resolution)
+    settings = opened.config.super_resolution
+    if opened.start is not None and not (settings.adversarial or settings.look):
+        raise ValueError(
+            "--start is for a critic or for comparing features: add --set super_resolution.adversarial=0.003 or "
+            "--set super_resolution.look=0.05"
+        )
+    trained, held = opened.clips(settings)
     _Training(opened.config, opened.fabric, trained, held, opened.start, arguments.out).run()
 
 
@@ -76,7 +85,7 @@ class _Training(LiveTraining):
         fabric: Fabric,
         trained: Sequence[LiveClip],
         held: Sequence[LiveClip],
-        start: dict[str, Tensor] | None,
+        start: Start | None,
         out: Path,
     ) -> None:
         settings = self.settings = config.super_resolution

@@ -81,8 +81,30 @@ def test_holes_are_painted_and_taken_back_while_the_show_runs(live_bundle: Path)
         player._reopen()
         assert controller.state()["hints"]["strokes"] == [STROKE], "an engine that fails loses no hole"
         assert controller.draw(Hints())["hints"]["strokes"] == []
-        with pytest.raises(ValueError, match="no scene"):
+        with pytest.raises(ValueError, match="takes no motion: draw holes alone"):
             controller.draw(Hints.from_json({"vectors": [[0.5, 0.5, 0.1, 0.0]]}))
+
+
+def test_what_is_painted_is_filled_though_the_input_stands(live_bundle: Path) -> None:
+    controller, drawn = ShowController(), []
+    with Player(parse([str(live_bundle), *LIVE]), live_bundle, controller, lambda _: None) as player:
+        for number, frame in enumerate(frames_of(player, 6)):
+            drawn.append(frame)
+            if number == 2:
+                controller.draw(Hints.from_json({"strokes": [STROKE]}))
+    middle = (slice(22, 26), slice(46, 50))  # of the stroke
+    assert np.array_equal(drawn[1][middle], drawn[2][middle])
+    assert (drawn[2][middle] != drawn[4][middle]).any(axis=2).mean() > 0.9
+
+
+def test_the_state_holds_more_strokes_than_one_drawing(live_bundle: Path) -> None:
+    controller = ShowController()
+    with Player(parse([str(live_bundle), *LIVE]), live_bundle, controller, lambda _: None):
+        controller.draw(Hints.from_json({"strokes": [STROKE] * 64}))
+        assert len(controller.state()["hints"]["strokes"]) == 64
+        with pytest.raises(ValueError, match="takes no motion: draw holes alone"):
+            controller.draw(Hints.from_json({"strokes": [{**STROKE, "kind": "still"}]}))
+        assert len(controller.state()["hints"]["strokes"]) == 64
 
 
 def test_a_bundle_without_a_mask_fills_nothing(bundle: Path, tmp_path: Path) -> None:
