@@ -74,6 +74,7 @@ def run(argv: Sequence[str]) -> Path:
         name="areas",
         description=DESCRIPTION,
         licence="Apache-2.0",
+        block=16,
         halve=True,
         source=f"{SOURCE[0]} ({SOURCE[2]}), with a decoder trained on {len(pictures)} marked pictures: {licences}",
     )

@@ -67,7 +67,7 @@ def run(argv: Sequence[str]) -> Path:
     arguments = parser().parse_args(argv)
     width, height = live_size(arguments.live, MOST)
     network, facts = load_fill(checkpoint_of(arguments.run, NAME), width, height)
-    round_module(network)
+    round_module(network, in_bytes=True)
     states = FillState._fields if network.remembers else ()
     controls = CONTROLS if network.remembers else ()
     options = ImportOptions(
@@ -85,7 +85,7 @@ def run(argv: Sequence[str]) -> Path:
         licence="Apache-2.0",
         fps=to_fps(arguments.fps),
         loop_frames=_LOOP,
-        block=32,
+        block=64,
         halve=True,
         source=f"trained by Everframe on {len(facts['footage'])} videos and photographs: {licences_of(facts)}",
     )

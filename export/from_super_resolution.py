@@ -99,7 +99,7 @@ def run(argv: Sequence[str]) -> Path:
         licence="Apache-2.0",
         fps=to_fps(arguments.fps),
         loop_frames=_LOOP,
-        block=32,
+        block=64,
         halve=True,
         source=f"trained by Everframe on {len(facts['footage'])} videos and photographs: {licences_of(facts)}",
     )

@@ -26,7 +26,7 @@ from export.graphs import (
     PaintGraph,
     StepGraph,
 )
-from export.half_weights import halve_weights
+from export.packed_weights import pack_weights, to_bytes
 from training.model.generator import MotionMemory, VideoGenerator
 from training.model.resizing import at_work_size
 
@@ -42,12 +42,19 @@ def round_weights(generator: VideoGenerator) -> None:
             table.copy_(table.half().float())
 
 
-def round_module(network: nn.Module) -> None:
-    """Round every convolution and linear weight to FP16, in place."""
+def round_module(network: nn.Module, *, in_bytes: bool = False) -> None:
+    """Round every convolution and linear weight, in place.
+
+    Args:
+        network: with its weights in FP32.
+        in_bytes: to 8 bits with a scale per output channel; else to FP16.
+    """
     with torch.no_grad():
         for module in network.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):
-                module.weight.copy_(module.weight.half().float())
+                weight = module.weight
+                rounded = torch.from_numpy(to_bytes(weight.numpy())) if in_bytes else weight.half().float()
+                weight.copy_(rounded)
 
 
 def write_graphs(generator: VideoGenerator, folder: Path, sizes: Sequence[tuple[int, int]]) -> None:
@@ -99,6 +106,6 @@ def write_graph(
         logger.setLevel(level)
     assert program is not None
     model = program.model_proto
-    halve_weights(model)
+    pack_weights(model)
     onnx.checker.check_model(model, full_check=True)
     path.write_bytes(model.SerializeToString())

@@ -21,8 +21,8 @@ from export.from_onnx.original import onnxruntime_version
 from export.from_onnx.parity import GOLDEN_FRAMES, LONG_LOOP, SEED, OriginalRun, check_range, compare_loop, run_original
 from export.from_onnx.plan import ImportPlan, make_plan
 from export.from_onnx.planned_graph import PlannedGraph
-from export.half_weights import halve_weights
 from export.manifest_entries import Entry, drift_control, seed_control, write_golden
+from export.packed_weights import pack_weights
 from export.parity.checks import ParityCheck, available_engines
 from runtime.bundle.reader import open_bundle, write_manifest
 from runtime.errors import EngineError
@@ -100,7 +100,7 @@ def import_model(
         for name, built in (("condition", built_condition), ("step", built_step)):
             if built is not None:
                 if options.halve:
-                    halve_weights(built[0])
+                    pack_weights(built[0])
                 (folder / f"{name}.onnx").write_bytes(built[0].SerializeToString())
                 graphs[name] = built[1]
         manifest = _manifest(plan, graphs, options, options.name or _to_name(out.name))

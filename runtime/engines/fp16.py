@@ -64,12 +64,30 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
     Returns:
         A new model with casts between the two precisions.
     """
-    typed = onnx.shape_inference.infer_shapes(model)
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    graph = result.graph
-    del graph.value_info[:]
+    _unpack_bytes(result.graph)
+    typed = onnx.shape_inference.infer_shapes(result)
+    del result.graph.value_info[:]
     return _Fp16Conversion(typed, result).run()
+
+
+def _unpack_bytes(graph: onnx.GraphProto) -> None:
+    """Replace weights in 8 bits, and the DequantizeLinear behind them, by weights in FP32."""
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    kept = []
+    for node in graph.node:
+        if node.op_type != "DequantizeLinear" or len(node.input) != 2 or not tensors.keys() >= set(node.input):
+            kept.append(node)
+            continue
+        steps, scales = (numpy_helper.to_array(tensors[name]) for name in node.input)
+        shape = (-1, *(1,) * (steps.ndim - 1))
+        values = steps.astype(np.float32) * (scales.reshape(shape) if scales.ndim else scales)
+        graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
+        for name in node.input:
+            graph.initializer.remove(tensors[name])
+    del graph.node[:]
+    graph.node.extend(kept)
 
 
 def share_of(model: onnx.ModelProto) -> Fp16Share:
