@@ -22,10 +22,11 @@ from runtime.prompts.images import load_image, load_mask
 from tests.export.rtx import require_builds
 
 ALL = sorted((Path(__file__).parent.parent / "bundles").iterdir())
-BUNDLES = [path for path in ALL if path.name not in ("areas", "enlarge", "person")]  # our own generators
+BUNDLES = [path for path in ALL if path.name not in ("areas", "enlarge", "fill", "person")]  # our own generators
 PERSON = ALL[0].parent / "person"
 AREAS = ALL[0].parent / "areas"
 ENLARGE = ALL[0].parent / "enlarge"
+FILL = ALL[0].parent / "fill"
 every_bundle = pytest.mark.parametrize("bundle", BUNDLES, ids=lambda path: path.name)
 
 
@@ -60,7 +61,7 @@ def small(bundle: Path) -> tuple[int, int]:
 
 
 def test_bundles_ship() -> None:
-    assert {path.name for path in ALL} == {"areas", "enlarge", "landscape", "person", "satellite"}
+    assert {path.name for path in ALL} == {"areas", "enlarge", "fill", "landscape", "person", "satellite"}
     for path in ALL:
         files = [file for file in path.rglob("*") if file.is_file() and not {"engines", "scenes"} & set(file.parts)]
         assert sum(file.stat().st_size for file in files) < 10e6, f"{path.name} is over 10 MB"
@@ -256,9 +257,10 @@ def test_tensorrt_rtx_builds_what_says_what_may_move(tmp_path: Path) -> None:
     assert found == [(f"step, {pixels}", precision) for pixels in ("rgb", "i420") for precision in ("fp32", "fp16")]
 
 
+@pytest.mark.parametrize("bundle", [ENLARGE, FILL], ids=lambda path: path.name)
 @pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
-def test_golden_frames_of_the_enlarged_are_reproduced(engine: str, cache: Path) -> None:
-    results = check_golden(ENLARGE, engine, "fp32", cache_dir=cache)
+def test_golden_frames_of_live_networks_are_reproduced(engine: str, bundle: Path, cache: Path) -> None:
+    results = check_golden(bundle, engine, "fp32", cache_dir=cache)
     assert len(results) > 1
     assert min(result.psnr_db for result in results) >= 60
 
@@ -287,8 +289,59 @@ def test_small_frames_become_large_ones_with_more_detail(cache: Path) -> None:
     assert psnr_db(made, wanted) > psnr_db(smooth, wanted) + 0.3
 
 
-def test_tensorrt_rtx_builds_what_enlarges(tmp_path: Path) -> None:
-    found = [(entry["graph"], entry["precision"]) for entry in require_builds(ENLARGE, tmp_path / "enlarge")]
+def drifting(count: int) -> list[np.ndarray]:
+    """Return frames of a window of 640 x 360 that drifts over a photograph which no network of ours has seen."""
+    with Image.open(ALL[0].parent / "landscape" / "scenes" / "lake.jpg") as photograph:
+        small = photograph.convert("RGB").resize((960, 540), Image.Resampling.BOX)
+    return [
+        np.asarray(
+            small.transform(
+                (640, 360), Image.Transform.AFFINE, (1, 0, 100 + 1.5 * t, 0, 1, 120 + 0.5 * t), Image.Resampling.BICUBIC
+            )
+        )
+        for t in range(count)
+    ]
+
+
+def test_what_was_behind_a_passer_by_comes_back_and_the_rest_is_painted(cache: Path) -> None:
+    """A box of 140 x 160 goes over a drifting photograph; grey, or the picture from before, would be far off."""
+    frames = drifting(16)
+    with Generator.open(FILL, engine="openvino", precision="fp32", cache_dir=cache, threads=1) as generator:
+        found = {}
+        for memory in (1, 0):
+            generator.reset()
+            generator.set_control("memory", memory)
+            for number, frame in enumerate(frames):
+                mask = np.full((360, 640), 255, np.uint8)
+                left = 40 + 25 * number
+                mask[120:280, left : left + 140] = 0
+                generator.feed_live(np.where(mask[..., np.newaxis] > 0, frame, 127).astype(np.uint8), mask)
+                made = next(generator).copy()
+            hole = mask == 0
+            assert np.abs(made[~hole].astype(int) - frames[-1][~hole]).max() <= 1, "what is seen stays"
+            found[memory] = psnr_db(made[hole], frames[-1][hole])
+        unmoved = psnr_db(frames[0][hole], frames[-1][hole])
+        assert found[1] > max(found[0], unmoved) + 4
+        assert found[1] > 22
+
+
+def test_a_hole_is_filled_without_fading(cache: Path) -> None:
+    """A still picture of which a part is hidden after the first frame: it neither fades nor wanders."""
+    frame = drifting(1)[0]
+    mask = np.full((360, 640), 255, np.uint8)
+    mask[100:220, 250:400] = 0
+    with Generator.open(FILL, engine="openvino", precision="fp32", cache_dir=cache, threads=1) as generator:
+        generator.feed_live(frame)
+        next(generator)
+        for _ in range(60):
+            generator.feed_live(frame, mask)
+            made = next(generator)
+        assert psnr_db(made[mask == 0], frame[mask == 0]) > 45
+
+
+@pytest.mark.parametrize("bundle", [ENLARGE, FILL], ids=lambda path: path.name)
+def test_tensorrt_rtx_builds_live_networks(bundle: Path, tmp_path: Path) -> None:
+    found = [(entry["graph"], entry["precision"]) for entry in require_builds(bundle, tmp_path / bundle.name)]
     assert found == [(f"step, {pixels}", precision) for pixels in ("rgb", "i420") for precision in ("fp32", "fp16")]
 
 

@@ -19,14 +19,16 @@ from torch import Tensor, nn
 
 from training.checkpoint import part_of
 from training.model.layers import PlanarWarp, ResidualBlock, conv, enlarge, repeat_subpixels, resize, spread_in
-from training.model.motion import ObservedFlow
+from training.model.motion import ObservedFlow, normal_equations, solved
 from training.model.painter import EDGE
 from training.model.trunk import Trunk
 
 MULTIPLE = 32  # the trunk halves the size five times
 MOST_SIDE = 256  # pixels of the shorter side of what the network sees
 LEVELS = 5  # halvings of a smooth fill
-LEAST_GAIN = 0.003  # of brightness: what following the flow has to gain
+LEAST_CHANGE = 0.003  # of brightness, of which more or less is noise
+LEAST_SHARE = 0.12  # of a change that the flow has to explain to be followed; twice as much counts in full
+WIDE = 9  # cells of 4 pixels over which flow is averaged
 TEXTURE = 2e-4  # mean squared gradient above which the flow of a place counts in the hole
 MINORITY = 0.35  # share of such places that may move beside a hole without its moving
 NOISE = 0.03  # of brightness: what is remembered may differ by so much and is believed
@@ -213,23 +215,52 @@ class Filler(nn.Module):
         pair = torch.stack([before[:, :1], now[:, :1]], dim=1)
         clear = torch.stack([before[:, 1:], now[:, 1:]], dim=1)
         flow = self.observed(pair, clear)[:, :2]
-        still, other = before[:, :1], now[:, :1]
-        shifted = self.shift(before, resize(flow, *self.small))
+        gradient = F.pad((pair[:, 0, :, 1:, 1:] - pair[:, 0, :, :-1, :-1]).square(), (0, 1, 0, 1))
+        pays, texture = self.explained(before, now, resize(flow, *self.small), gradient)
+        weight = texture / (texture + TEXTURE)
+        # The flow of single places is noisy: it is averaged over those whose change it explains, and spread.
+        votes = F.avg_pool2d(torch.cat([flow * weight * pays, weight * pays], dim=1), WIDE, 1, WIDE // 2)
+        mean = votes.mean(dim=(2, 3), keepdim=True)
+        follows = spread_in(votes[:, :2], votes[:, 2:], LEVELS - 2, 1e-3, mean[:, :2] / (mean[:, 2:] + 1e-4))
+        # Where nothing moves, following it would blur what is remembered. Most of what is around a hole decides whether
+        # it moves, so that a passer-by beside it does not take the background along.
+        follows = resize(follows, *self.small)
+        # Once more with wide windows: Lucas and Kanade's steps are too short where texture is fine.
+        follows = follows + self.step(before, now, follows)
+        pays, _ = self.explained(before, now, follows, gradient)
+        votes = F.avg_pool2d(torch.cat([weight * pays, weight], dim=1), WIDE, 1, WIDE // 2)
+        mean = votes.mean(dim=(2, 3), keepdim=True)
+        share = spread_in(votes[:, :1], votes[:, 1:], LEVELS - 2, 1e-3, mean[:, :1] / (mean[:, 1:] + 1e-4))
+        share = ((share - MINORITY) * (1 / (1 - 2 * MINORITY))).clamp(0.0, 1.0)
+        return follows * resize(share, *self.small)
+
+    def step(self, before: Tensor, now: Tensor, flow: Tensor) -> Tensor:
+        """Return what a flow lacks, (B, 2, h, w) pixels, by the mean over wide windows; arguments as of `explained`."""
+        shifted = self.shift(before, flow)
+        both = 1 - F.max_pool2d(1 - now[:, 1:] * shifted[:, 1:], 3, 1, 1)
+        products = torch.cat([normal_equations(shifted[:, :1], now[:, :1]), torch.ones_like(both)], dim=1) * both
+        wide = F.avg_pool2d(F.avg_pool2d(products, 4), WIDE, 1, WIDE // 2)
+        says = wide[:, 5:]
+        lacks = solved(wide[:, :5]).clamp(-1.0, 1.0) * says
+        mean = lacks.mean(dim=(2, 3), keepdim=True) / (says.mean(dim=(2, 3), keepdim=True) + 1e-4)
+        return resize(spread_in(lacks, says, LEVELS - 2, 1e-3, mean), *self.small)
+
+    def explained(self, before: Tensor, now: Tensor, flow: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        """Return how far a flow explains what has changed, and the texture, both (B, 1, h/4, w/4), of what is seen.
+
+        Args:
+            before, now: (B, 2, h, w), brightness and mask.
+            flow: (B, 2, h, w) pixels.
+            gradient: (B, 1, h, w) squared.
+        """
+        shifted = self.shift(before, flow)
         # Beside a hole there are edges that are not the picture's.
         both = 1 - F.max_pool2d(1 - before[:, 1:] * now[:, 1:] * shifted[:, 1:], 3, 1, 1)
-        gain = (still - other).abs() - (shifted[:, :1] - other).abs()
-        gradient = F.pad((still[:, :, 1:, 1:] - still[:, :, :-1, :-1]).square(), (0, 1, 0, 1))
-        quarters = F.avg_pool2d(torch.cat([gain * both, gradient * both], dim=1), 4)
-        near = F.avg_pool2d(quarters, 3, 1, 1)
-        pays = ((near[:, :1] - LEAST_GAIN) * (1 / LEAST_GAIN)).clamp(0.0, 1.0)
-        # Where nothing moves, flow is noise: following it would blur what is remembered. Most of what is around a hole
-        # decides whether it moves, so that a passer-by beside it does not take the background along.
-        weight = near[:, 1:] / (near[:, 1:] + TEXTURE)
-        voters = weight * pays
-        mean = [part.mean(dim=(2, 3), keepdim=True) for part in (flow * voters, voters, weight)]
-        follows = spread_in(flow * voters, voters, LEVELS - 2, 0.02, mean[0] / (mean[1] + 1e-4))
-        share = spread_in(voters, weight, LEVELS - 2, 0.02, mean[1] / (mean[2] + 1e-4))
-        return resize(follows * ((share - MINORITY) * (1 / (1 - 2 * MINORITY))).clamp(0.0, 1.0), *self.small)
+        change = (before[:, :1] - now[:, :1]).abs()
+        gain = change - (shifted[:, :1] - now[:, :1]).abs()
+        near = F.avg_pool2d(F.avg_pool2d(torch.cat([gain, change, gradient], dim=1) * both, 4), 5, 1, 2)
+        share = near[:, :1] / (near[:, 1:2] + LEAST_CHANGE)
+        return ((share - LEAST_SHARE) * (1 / LEAST_SHARE)).clamp(0.0, 1.0), near[:, 2:]
 
     def paint(self, picture: Tensor, known: Tensor) -> Tensor:
         """Return a picture painted where nothing is known, (B, 3, h, w), about in [0, 1].

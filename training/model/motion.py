@@ -59,32 +59,15 @@ class ObservedFlow(nn.Module):
                 after = small[:, 1:].flatten(0, 1)[:, None]
                 moves = flow[:, None].expand(-1, count - 1, -1, -1, -1).flatten(0, 1)
                 after = warp(after, -moves)
-                middle = F.pad(0.5 * (before + after), (1, 1, 1, 1), mode="replicate")
-                gradient_x = 0.5 * (middle[:, :, 1:-1, 2:] - middle[:, :, 1:-1, :-2])
-                gradient_y = 0.5 * (middle[:, :, 2:, 1:-1] - middle[:, :, :-2, 1:-1])
-                change = after - before
-                products = torch.cat(
-                    [
-                        gradient_x * gradient_x,
-                        gradient_x * gradient_y,
-                        gradient_y * gradient_y,
-                        gradient_x * change,
-                        gradient_y * change,
-                    ],
-                    dim=1,
-                )
+                products = normal_equations(before, after)
                 if seen is not None:  # a cell beside one that is hidden has an edge that is not the picture's
                     hidden = F.max_pool2d(F.max_pool2d(1 - seen.flatten(0, 1).float(), level), 3, 1, 1)
                     clear = (1 - hidden).unflatten(0, (batch, count))
                     both = clear[:, :-1] * clear[:, 1:]
                     products = products * both.flatten(0, 1)
                 products = products.reshape(batch, count - 1, 5, *size).mean(dim=1)
-                xx, xy, yy, xt, yt = F.avg_pool2d(products, WINDOW, 1, WINDOW // 2, count_include_pad=False).split(1, 1)
-                xx, yy = xx + DOUBT, yy + DOUBT
-                determinant = xx * yy - xy * xy
-                step_x = (xy * yt - yy * xt) / determinant
-                step_y = (xy * xt - xx * yt) / determinant
-                step = torch.cat([step_x, step_y], dim=1).clamp(-REACH, REACH)
+                products = F.avg_pool2d(products, WINDOW, 1, WINDOW // 2, count_include_pad=False)
+                step = solved(products).clamp(-REACH, REACH)
                 if seen is None:
                     flow = flow + level * _smoothed(step)
                 else:  # what is hidden has no say in what is beside it
@@ -95,9 +78,26 @@ class ObservedFlow(nn.Module):
                             says.mean(dim=(2, 3), keepdim=True) + 1e-4
                         )
                         flow = spread_in(flow * says, says, HALVINGS, 0.02, mean)
-                certainty = (xx + yy - 2 * DOUBT) / (xx + yy)
+                energy = products[:, :1] + products[:, 2:3]
+                certainty = energy / (energy + 2 * DOUBT)
             quarter = self.height // 4, self.width // 4
             return torch.cat([resize(flow, *quarter), resize(certainty, *quarter)], dim=1)
+
+
+def normal_equations(before: Tensor, after: Tensor) -> Tensor:
+    """Return the products of gradients and change, (B, 5, h, w): xx, xy, yy, xt, yt, of pictures (B, 1, h, w)."""
+    middle = F.pad(0.5 * (before + after), (1, 1, 1, 1), mode="replicate")
+    x = 0.5 * (middle[:, :, 1:-1, 2:] - middle[:, :, 1:-1, :-2])
+    y = 0.5 * (middle[:, :, 2:, 1:-1] - middle[:, :, :-2, 1:-1])
+    change = after - before
+    return torch.cat([x * x, x * y, y * y, x * change, y * change], dim=1)
+
+
+def solved(products: Tensor) -> Tensor:
+    """Return the flow, (B, 2, h, w) in pixels, for averaged products (B, 5, h, w); 0 where there is no texture."""
+    xx, xy, yy, xt, yt = (products[:, index : index + 1] for index in range(5))
+    xx, yy = xx + DOUBT, yy + DOUBT
+    return torch.cat([xy * yt - yy * xt, xy * xt - xx * yt], dim=1) / (xx * yy - xy * xy)
 
 
 def _smoothed(x: Tensor) -> Tensor:
