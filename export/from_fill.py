@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from export.commandline import to_fps
 from export.from_onnx.importer import ImportOptions
-from export.live_network import add_live_arguments, checkpoint_of, licences_of, live_size, write_live_bundle
+from export.live_network import add_live_arguments, licences_of, live_size, write_live_bundle
 from export.onnx_writer import round_module
 from training.model.fill import CONTROLS, Filler, FillState
 from training.stages.fill import MEMORY, NAME, load_fill
+from training.stages.live_network import checkpoint_of
 
 LIVE = (640, 360)
 MOST = (4096, 4096)  # pixels of a bundle's frame
@@ -87,6 +88,7 @@ def run(argv: Sequence[str]) -> Path:
         loop_frames=_LOOP,
         block=64,
         halve=True,
+        in_bytes=True,
         source=f"trained by Everframe on {len(facts['footage'])} videos and photographs: {licences_of(facts)}",
     )
     graph = _Graph(network) if network.remembers else _StillGraph(network)

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from export.commandline import to_fps
 from export.from_onnx.importer import ImportOptions
-from export.live_network import add_live_arguments, checkpoint_of, licences_of, live_size, write_live_bundle
+from export.live_network import add_live_arguments, licences_of, live_size, write_live_bundle
 from export.onnx_writer import round_module
 from training.model.super_resolution import CONTROLS, FACTOR, LiveState, SuperResolver
+from training.stages.live_network import checkpoint_of
 from training.stages.super_resolution import CONTROLS as DEFAULTS
 from training.stages.super_resolution import NAME, load_super_resolution
 

@@ -48,11 +48,6 @@ def live_size(text: str, most: tuple[int, int]) -> tuple[int, int]:
     return width, height
 
 
-def checkpoint_of(run: Path, stage: str) -> Path:
-    """Return the checkpoint of a run's folder, or the file itself."""
-    return run / f"{stage}.pt" if run.is_dir() else run
-
-
 def licences_of(facts: Mapping[str, Any]) -> str:
     """Return the licences of a training's footage with the number of files of each."""
     licences = Counter(licence for _, licence, _ in facts["footage"])

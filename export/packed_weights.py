@@ -13,8 +13,12 @@ LEVELS = 127  # of a signed byte on each side of 0
 Floats = npt.NDArray[np.float32]
 
 
-def pack_weights(model: onnx.ModelProto) -> None:
+def pack_weights(model: onnx.ModelProto, *, in_bytes: bool = False) -> None:
     """Store weights in FP16, or in 8 bits with a scale per output channel, if that represents them exactly.
+
+    Args:
+        model: changed in place.
+        in_bytes: whether 8 bits are tried; `training.bundle` reads weights back in FP16 and FP32 alone.
 
     A Cast to FP32 or a DequantizeLinear follows each; engines compute them once. TensorRT takes bytes in no other way.
     """
@@ -27,7 +31,7 @@ def pack_weights(model: onnx.ModelProto) -> None:
             tensors.append(tensor)
             continue
         name = tensor.name
-        if (found := as_bytes(values)) is not None:
+        if in_bytes and (found := as_bytes(values)) is not None:
             steps, scales = found
             tensors += [
                 numpy_helper.from_array(steps, f"{name}.byte"),
@@ -57,8 +61,8 @@ def to_bytes(weights: Floats) -> Floats:
 
     The scales have the precision of FP16, so that step times scale is exact in FP32.
     """
-    scales = _largest(weights) / LEVELS
-    scales = np.where(scales > 0, scales.astype(np.float16).astype(np.float32), 1)
+    scales: Floats = (_largest(weights) / LEVELS).astype(np.float16).astype(np.float32)
+    scales[scales == 0] = 1
     rounded: Floats = np.rint(weights / scales).clip(-LEVELS, LEVELS).astype(np.float32) * scales
     return rounded
 
@@ -67,8 +71,8 @@ def as_bytes(weights: Floats) -> tuple[npt.NDArray[np.int8], Floats] | None:
     """Return steps, int8 of the weights' shape, and scales (C, 1, ...), whose product they are; None without such."""
     if weights.ndim < 2:
         return None
-    scales = _largest(weights) / LEVELS
-    scales = np.where(scales > 0, scales, 1).astype(np.float32)
+    scales: Floats = _largest(weights) / np.float32(LEVELS)
+    scales[scales == 0] = 1
     steps = np.rint(weights / scales)
     if np.abs(steps).max() > LEVELS or not np.array_equal(steps.astype(np.float32) * scales, weights):
         return None

@@ -172,9 +172,9 @@ def _painted_over(frame: npt.NDArray[np.uint8], hidden: npt.NDArray[np.bool_], h
 
 
 def _checkpoint(run: Path) -> Path:
-    from training.stages.fill import NAME
+    from training.stages.live_network import checkpoint_of
 
-    return run / f"{NAME}.pt" if run.is_dir() else run
+    return checkpoint_of(run, "fill")
 
 
 def _methods(options: argparse.Namespace, width: int, height: int) -> dict[str, Method]:

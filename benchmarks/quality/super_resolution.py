@@ -132,9 +132,9 @@ def measure(made: Clip, real: Clip, lpips: Lpips | None) -> dict[str, float]:
 
 
 def _checkpoint(run: Path) -> Path:
-    from training.stages.super_resolution import NAME
+    from training.stages.live_network import checkpoint_of
 
-    return run / f"{NAME}.pt" if run.is_dir() else run
+    return checkpoint_of(run, "super_resolution")
 
 
 def _methods(options: argparse.Namespace, width: int, height: int) -> dict[str, Method]:

@@ -45,6 +45,7 @@ class ImportOptions:
         loop_frames: how long a model with states is compared, from the last golden frame up.
         block: side of the blocks of pixels of the live test pattern; large golden frames are packed smaller with 32.
         halve: store weights that FP16 represents exactly in FP16, each followed by a Cast.
+        in_bytes: with `halve`, store weights in 8 bits that these represent exactly (`export.packed_weights`).
     """
 
     roles: Sequence[str] = ()
@@ -59,6 +60,7 @@ class ImportOptions:
     loop_frames: int = LONG_LOOP
     block: int = 1
     halve: bool = False
+    in_bytes: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def import_model(
         for name, built in (("condition", built_condition), ("step", built_step)):
             if built is not None:
                 if options.halve:
-                    pack_weights(built[0])
+                    pack_weights(built[0], in_bytes=options.in_bytes)
                 (folder / f"{name}.onnx").write_bytes(built[0].SerializeToString())
                 graphs[name] = built[1]
         manifest = _manifest(plan, graphs, options, options.name or _to_name(out.name))

@@ -38,7 +38,7 @@ def test_a_packed_graph_is_smaller_and_the_same(kind: str, share: float) -> None
     weights[5] = 0
     rounded = {"bytes": to_bytes(weights), "half": weights.astype(np.float16).astype(np.float32), "full": weights}[kind]
     model, packed = model_of(rounded), model_of(rounded)
-    pack_weights(packed)
+    pack_weights(packed, in_bytes=True)
     assert packed.ByteSize() < share * model.ByteSize()
     x = random.standard_normal((1, 16, 8, 8)).astype(np.float32)
     np.testing.assert_allclose(made_by(packed, x), made_by(model, x), atol=1e-4)
@@ -60,7 +60,7 @@ def test_eight_bits_are_found_again_and_near() -> None:
 def test_an_fp16_graph_has_the_weights_in_fp16() -> None:
     model = model_of(to_bytes(np.random.default_rng(2).standard_normal((32, 16, 3, 3)).astype(np.float32)))
     packed = model_of(numpy_helper.to_array(model.graph.initializer[0]))
-    pack_weights(packed)
+    pack_weights(packed, in_bytes=True)
     assert share_of(to_half(packed)).value == 1
     assert {tensor.data_type for tensor in to_half(packed).graph.initializer} == {TensorProto.FLOAT16}
     assert made_by(to_half(packed), np.ones((1, 16, 8, 8), np.float32)) == pytest.approx(

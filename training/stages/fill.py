@@ -16,13 +16,13 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from training.checkpoint import load_checkpoint, load_weights
+from training.checkpoint import load_weights
 from training.config import Config
 from training.data.holes import KINDS, draw_holes
 from training.data.live_clips import LiveClip, LiveClipSampler, to_tensor
 from training.model.fill import Filler
 from training.model.painter import filled_in
-from training.stages.live_network import LiveTraining, Terms, add_live_arguments, open_live_run
+from training.stages.live_network import LiveTraining, Terms, add_live_arguments, facts_of, open_live_run, read_live
 from training.stages.records import write_sheet
 from training.start import Start
 
@@ -62,14 +62,10 @@ def load_fill(path: Path, width: int, height: int) -> tuple[Filler, dict[str, An
     Raises:
         ValueError: it is missing, damaged or of another stage.
     """
-    content = load_checkpoint(path)
-    if content["stage"] != NAME:
-        raise ValueError(f"{path} is of the stage {content['stage']}, expected {NAME}: name a {NAME}.pt")
+    content = read_live(path, NAME)
     network = Filler(height, width, remembers=content["config"][NAME]["remembers"])
     load_weights(network, content["ema"], path)
-    return network.eval().requires_grad_(False), {
-        key: content[key] for key in ("footage", "held", "clips", "iteration", "config")
-    }
+    return network.eval().requires_grad_(False), facts_of(content)
 
 
 def play(network: Filler, frames: Tensor, masks: Tensor, memory: float = MEMORY) -> Played:

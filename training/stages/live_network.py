@@ -119,6 +119,28 @@ def open_live_run(name: str, arguments: argparse.Namespace) -> LiveRun:
     return LiveRun(config, fabric, arguments.data, arguments.out, start)
 
 
+def checkpoint_of(run: Path, name: str) -> Path:
+    """Return the checkpoint of a stage in a run's folder, or the file itself."""
+    return run / f"{name}.pt" if run.is_dir() else run
+
+
+def read_live(path: Path, name: str) -> dict[str, Any]:
+    """Read the checkpoint of a live network's stage.
+
+    Raises:
+        ValueError: it is missing, damaged or of another stage.
+    """
+    content = load_checkpoint(path)
+    if content["stage"] != name:
+        raise ValueError(f"{path} is of the stage {content['stage']}, expected {name}: name a {name}.pt")
+    return content
+
+
+def facts_of(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what a checkpoint says beside weights."""
+    return {key: content[key] for key in ("footage", "held", "clips", "iteration", "config")}
+
+
 class LiveTraining(abc.ABC):
     """Trains a live network to the end; resumes from `OUT/NAME.pt` if it exists.
 

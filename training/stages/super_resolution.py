@@ -12,11 +12,11 @@ import torch.nn.functional as F
 from lightning.fabric import Fabric
 from torch import Tensor
 
-from training.checkpoint import load_checkpoint, load_weights
+from training.checkpoint import load_weights
 from training.config import Config
 from training.data.live_clips import LiveClip, LiveClipSampler
 from training.model.super_resolution import FACTOR, SuperResolver
-from training.stages.live_network import LiveTraining, Terms, add_live_arguments, open_live_run
+from training.stages.live_network import LiveTraining, Terms, add_live_arguments, facts_of, open_live_run, read_live
 from training.stages.records import write_sheet
 from training.start import Start
 
@@ -56,15 +56,11 @@ def load_super_resolution(path: Path, width: int, height: int) -> tuple[SuperRes
     Raises:
         ValueError: it is missing, damaged or of another stage.
     """
-    content = load_checkpoint(path)
-    if content["stage"] != NAME:
-        raise ValueError(f"{path} is of the stage {content['stage']}, expected {NAME}: name a {NAME}.pt")
+    content = read_live(path, NAME)
     settings = content["config"][NAME]
     network = SuperResolver(height, width, settings["channels"], settings["layers"], remembers=settings["remembers"])
     load_weights(network, content["ema"], path)
-    return network.eval().requires_grad_(False), {
-        key: content[key] for key in ("footage", "held", "clips", "iteration", "config")
-    }
+    return network.eval().requires_grad_(False), facts_of(content)
 
 
 def play(network: SuperResolver, small: Tensor) -> Tensor:
