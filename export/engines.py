@@ -83,7 +83,7 @@ def fp16_share(step: onnx.ModelProto) -> Fp16Share:
 
 def require_fp16_share(share: Fp16Share, what: str) -> None:
     """Raise ValueError if the share is below `EXPECTED_SHARE`."""
-    if share.value < EXPECTED_SHARE:
+    if share.half + share.full > 0 and share.value < EXPECTED_SHARE:
         raise ValueError(
             f"only {share.half} of {share.half + share.full} layers of {what} that multiply by weights run in FP16 "
             f"({share.value:.0%}, expected at least {EXPECTED_SHARE:.0%}): no bundle was written"

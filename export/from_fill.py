@@ -52,9 +52,10 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     fill = argparse.ArgumentParser(
         prog="python -m export fill",
-        description="Write the network of `python -m training fill` as a bundle that fills holes of live video.",
+        description="Write a bundle that fills holes of live video: what was seen behind them is brought back, the "
+        "rest is painted by the network of `python -m training fill`, or without RUN filled smoothly.",
     )
-    add_live_arguments(fill, NAME, LIVE, "the frames")
+    add_live_arguments(fill, NAME, LIVE, "the frames", is_optional=True)
     fill.add_argument("--name", default="fill", metavar="NAME", help="name of the bundle (fill)")
     return fill
 
@@ -67,8 +68,14 @@ def run(argv: Sequence[str]) -> Path:
     """
     arguments = parser().parse_args(argv)
     width, height = live_size(arguments.live, MOST)
-    network, facts = load_fill(checkpoint_of(arguments.run, NAME), width, height)
-    round_module(network, in_bytes=True)
+    facts, source = None, "Everframe; it has no weights"
+    if arguments.run is None:
+        network = Filler(height, width, paints=False).eval()
+    else:
+        network, facts = load_fill(checkpoint_of(arguments.run, NAME), width, height)
+        round_module(network, in_bytes=True)
+        source = f"trained by Everframe on {len(facts['footage'])} videos and photographs: {licences_of(facts)}"
+    rest = "painted" if network.paints else "filled smoothly"
     states = FillState._fields if network.remembers else ()
     controls = CONTROLS if network.remembers else ()
     options = ImportOptions(
@@ -82,14 +89,14 @@ def run(argv: Sequence[str]) -> Path:
         controls={"memory": ("how far what was seen behind a hole is brought back", "share")},
         name=arguments.name,
         description=f"Fills holes of live video, {width} x {height}: what was seen behind them is brought back, the "
-        "rest is painted.",
+        f"rest is {rest}.",
         licence="Apache-2.0",
         fps=to_fps(arguments.fps),
         loop_frames=_LOOP,
         block=64,
         halve=True,
         in_bytes=True,
-        source=f"trained by Everframe on {len(facts['footage'])} videos and photographs: {licences_of(facts)}",
+        source=source,
     )
     graph = _Graph(network) if network.remembers else _StillGraph(network)
     state = network.initial_state(1)._asdict() if network.remembers else {}

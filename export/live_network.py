@@ -23,7 +23,9 @@ Their licences: {licences}. The footage itself is not in the bundle.
 _LEAST = 32  # pixels of a side
 
 
-def add_live_arguments(parser: argparse.ArgumentParser, stage: str, size: tuple[int, int], what: str) -> None:
+def add_live_arguments(
+    parser: argparse.ArgumentParser, stage: str, size: tuple[int, int], what: str, *, is_optional: bool = False
+) -> None:
     """Add the arguments of a live network's export.
 
     Args:
@@ -31,9 +33,11 @@ def add_live_arguments(parser: argparse.ArgumentParser, stage: str, size: tuple[
         stage: name of the training's checkpoint, and of the bundle.
         size: (width, height) of the live frames if not given.
         what: these frames in a few words.
+        is_optional: whether there is a bundle without a training.
     """
     add = parser.add_argument
-    add("run", type=Path, metavar="RUN", help=f"folder of the training, or its {stage}.pt")
+    count = "?" if is_optional else None
+    add("run", type=Path, nargs=count, metavar="RUN", help=f"folder of the training, or its {stage}.pt")
     add("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write")
     add("--live", default="x".join(map(str, size)), metavar="WxH", help=f"size of {what} (%(default)s)")
     add("--fps", default="30", metavar="FPS", help="frames per second, e.g. 25 or 30000/1001 (30)")
@@ -61,7 +65,7 @@ def write_live_bundle(
     options: ImportOptions,
     arguments: argparse.Namespace,
     stage: str,
-    facts: Mapping[str, Any],
+    facts: Mapping[str, Any] | None,
 ) -> Path:
     """Export a graph, import it as a bundle, and write what it was trained on.
 
@@ -72,7 +76,7 @@ def write_live_bundle(
         options: of the import.
         arguments: as `add_live_arguments` reads them.
         stage: the training's command.
-        facts: of the checkpoint.
+        facts: of the checkpoint; None for a graph without weights.
 
     Returns:
         The bundle's folder.
@@ -83,6 +87,8 @@ def write_live_bundle(
         report = import_model(model, arguments.out, options=options, force=arguments.force)
     print_checks(report.checks, "parity with the network in ONNX Runtime")
     out: Path = arguments.out
+    if facts is None:
+        return out
     text = NOTICE.format(
         stage=stage, clips=sum(facts["clips"].values()), files=len(facts["footage"]), licences=licences_of(facts)
     )

@@ -191,6 +191,8 @@ def _methods(options: argparse.Namespace, width: int, height: int) -> dict[str, 
     found["ours"] = _player(own, 1.0)
     if own.remembers:
         found["ours, memory 0"] = _player(own, 0.0)
+    smooth = type(own)(height, width, remembers=own.remembers, paints=False)
+    found["ours, nothing painted"] = _player(smooth, 1.0)
     for other in options.beside:
         name = _checkpoint(other).resolve().parent.name
         if name in found:

@@ -39,7 +39,7 @@ def options(folder: Path, *words: str) -> argparse.Namespace:
 def test_methods_are_compared_in_three_kinds_of_holes(folder: Path) -> None:
     report = fill.run(options(folder, "--sheet", str(folder / "sheet.png"), "--beside", str(folder)))
     methods = report.result["methods"]
-    each = ["Telea", "Navier-Stokes", "copy", "median", "ours", "ours, memory 0", folder.name]
+    each = ["Telea", "Navier-Stokes", "copy", "median", "ours", "ours, memory 0", "ours, nothing painted", folder.name]
     assert sorted(methods) == sorted(f"{name}, {kind}" for kind in ("still", "moving", "appearing") for name in each)
     assert report.result["videos"] == {"0.mp4": "160x96", "1.mp4": "160x96"}
     for kind in ("moving", "appearing"):
@@ -47,7 +47,7 @@ def test_methods_are_compared_in_three_kinds_of_holes(folder: Path) -> None:
         assert ours > forgetting + 0.5, kind
     assert methods["copy, still"]["psnr_db"] == methods["Telea, still"]["psnr_db"], "nothing was ever seen there"
     with Image.open(folder / "sheet.png") as sheet:
-        assert sheet.size == (9 * 160, 2 * 96)
+        assert sheet.size == (10 * 160, 2 * 96)
     assert "| ours, still | " in fill.to_markdown(report.result)
 
 

@@ -127,10 +127,29 @@ def test_it_becomes_a_bundle_that_fills_what_is_painted(trained: Path, tmp_path:
         assert is_same[:8].all()
 
 
-def test_in_a_chain_the_frames_of_the_link_before_are_filled(trained: Path, tmp_path: Path) -> None:
+def test_without_a_training_the_rest_is_filled_smoothly(tmp_path: Path) -> None:
+    out = write_bundle(["--out", str(tmp_path / "fill"), "--live", "64x48"])
+    assert not (out / "NOTICE").exists()
+    assert (out / "step.onnx").stat().st_size < 200_000
+    frame = np.random.default_rng(0).integers(100, 156, (48, 64, 3), np.uint8)
+    mask = np.full((48, 64), 255, np.uint8)
+    mask[16:32, 20:40] = 0
+    with Generator.open(out, engine="onnxruntime", precision="fp32") as generator:
+        generator.feed_live(frame, mask)
+        smooth = next(generator).copy()
+        generator.feed_live(frame)
+        assert np.array_equal(next(generator), frame)
+        generator.feed_live(frame, mask)
+        remembered = next(generator).copy()
+    hole = mask == 0
+    assert smooth[hole].std() < 0.5 * frame[hole].std()
+    assert np.abs(smooth[hole].mean() - 128) < 5
+    assert np.abs(remembered[hole].astype(int) - frame[hole]).max() <= 1
+
+
+def test_in_a_chain_the_frames_of_the_link_before_are_filled(tmp_path: Path) -> None:
     first, second = (
-        write_bundle([str(trained), "--out", str(tmp_path / name), "--live", "64x48", "--name", name])
-        for name in ("first", "second")
+        write_bundle(["--out", str(tmp_path / name), "--live", "64x48", "--name", name]) for name in ("first", "second")
     )
     frame = np.random.default_rng(1).integers(0, 256, (48, 64, 3), np.uint8)
     with Chain.open([first, second], engine="onnxruntime", precision="fp32") as chain:
