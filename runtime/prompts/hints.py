@@ -232,7 +232,7 @@ def _stroke(value: Any) -> Stroke:
         raise ValueError(f"a stroke is (kind, radius, points), got {_shorten(value)}")
     kind, radius, points = value
     if kind not in KINDS:
-        raise ValueError(f"a stroke is {' or '.join(KINDS)}, got {_shorten(kind)}")
+        raise ValueError(f"a stroke is {', '.join(KINDS[:-1])} or {KINDS[-1]}, got {_shorten(kind)}")
     radius = _number("the radius of a stroke", radius, 0.0, MAX_RADIUS)
     if radius == 0:
         raise ValueError(f"the radius of a stroke must be above 0 and at most {MAX_RADIUS}, got 0")

@@ -44,8 +44,14 @@ def test_json_and_back() -> None:
         ({"vectors": [[0, 0, 0, 0]] * 65}, "hints have at most 64 vectors, got 65: remove some"),
         ({"strokes": [[]]}, "stroke 1 of the hints must be an object with kind, radius, points, got []"),
         ({"strokes": [{"kind": "still"}]}, "stroke 1 of the hints lacks radius: it needs kind, radius, points"),
-        ({"strokes": [{"kind": "wet", "radius": 0.1, "points": [[0, 0]]}]}, "a stroke is still or moving, got 'wet'"),
-        ({"strokes": [{"kind": ["still"], "radius": 1, "points": 1}]}, "a stroke is still or moving, got ['still']"),
+        (
+            {"strokes": [{"kind": "wet", "radius": 0.1, "points": [[0, 0]]}]},
+            "moving or hole, got 'wet'",
+        ),
+        (
+            {"strokes": [{"kind": ["still"], "radius": 1, "points": 1}]},
+            "moving or hole, got ['still']",
+        ),
         ({"strokes": [{"kind": "still", "radius": 0, "points": [[0, 0]]}]}, "must be above 0 and at most 0.5, got 0"),
         ({"strokes": [{"kind": "still", "radius": 0.1, "points": []}]}, "a stroke has 1 to 500 points, got 0"),
         ({"strokes": [{"kind": "still", "radius": 0.1, "points": [[0, 2]]}]}, "x and y of a point must be numbers"),
