@@ -17,6 +17,13 @@ from tests.export.from_onnx import foreign
 FRAME = np.zeros((32, 48, 3), np.uint8)
 
 
+def showing_its_input(path: Path, width: int, height: int) -> Path:
+    """Make a bundle that shows its live input: it finds what is bright."""
+    options = ImportOptions(roles=("picture=live:rgb,0..1", "frame=frame:0..1"), loop_frames=2)
+    import_model(foreign.passing_on(path.with_suffix(".onnx"), width, height), path, options=options)
+    return path
+
+
 def test_a_pictures_white_is_filled_and_fitted_to_the_frame(tmp_path: Path) -> None:
     picture = np.zeros((64, 96), np.uint8)
     picture[20:40, 30:60] = 255
@@ -43,10 +50,7 @@ def test_strokes_are_added_and_taken_back() -> None:
 
 def test_what_a_bundle_finds_is_filled_with_a_rim(tmp_path: Path) -> None:
     """A bundle that shows its input: what is bright in the frame is filled."""
-    path, roles = tmp_path / "same", ("picture=live:rgb,0..1", "frame=frame:0..1")
-    import_model(
-        foreign.passing_on(tmp_path / "same.onnx", 64, 32), path, options=ImportOptions(roles=roles, loop_frames=2)
-    )
+    path = showing_its_input(tmp_path / "same", 64, 32)
     frame = np.zeros((64, 128, 3), np.uint8)
     frame[20:40, 40:80] = 255
     with Hole.open(path, 128, 64, engine="onnxruntime") as hole:
@@ -59,10 +63,7 @@ def test_what_a_bundle_finds_is_filled_with_a_rim(tmp_path: Path) -> None:
 
 def test_what_is_found_in_the_middle_of_a_wider_frame_is_in_place(tmp_path: Path) -> None:
     """The bundle sees 4:3 of a frame of 2:1."""
-    path, roles = tmp_path / "same", ("picture=live:rgb,0..1", "frame=frame:0..1")
-    import_model(
-        foreign.passing_on(tmp_path / "same.onnx", 64, 48), path, options=ImportOptions(roles=roles, loop_frames=2)
-    )
+    path = showing_its_input(tmp_path / "same", 64, 48)
     frame = np.zeros((96, 192, 3), np.uint8)
     frame[30:50, 130:150] = 255
     frame[:, :20] = 255  # beside what the bundle sees

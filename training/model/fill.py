@@ -1,9 +1,9 @@
-"""Fills holes of live video: what was seen behind a hole is brought back in place, what never was seen is painted.
+"""Fills holes of live video: what was seen behind a hole is brought back in place, the rest filled smoothly or painted.
 
 What is remembered follows the flow around the hole (Lucas and Kanade, without weights; `ObservedFlow`), takes on the
 light of the present frame by a smooth difference spread in from the hole's rim (after Poisson image editing, Perez et
-al. 2003), and is believed as far as it agrees with what is seen. Encoder and decoder of the pretraining (the trunk, the
-painter's coarse half) paint the rest on a smooth fill; with them begins the training.
+al. 2003), and is believed as far as it agrees with what is seen. The rest is a smooth fill. A network may paint on it:
+encoder and decoder of the pretraining (the trunk, the painter's coarse half), with which its training begins.
 
 Legend: B batch, H height, W width of the frame; h, w of the picture that the network sees, both multiples of
 `MULTIPLE`; H and W are `reduction` times as large.
