@@ -20,6 +20,8 @@ import numpy as np
 import torch
 
 from training.config import FootageConfig
+from training.data.remote_files import Address, cache_folder, path_to_place
+from training.data.remote_shards import copy_shards
 from training.data.shards import (
     INDEX,
     JOURNAL,
@@ -98,13 +100,14 @@ class FootageLibrary:
     """The takes of a folder of shards; picklable. Metadata are in memory, frames are read on request."""
 
     def __init__(self, index: ShardIndex) -> None:
+        assert isinstance(index.path, Path), "shards at an address are copied first"
         self.path, self.settings = index.path, index.settings
         self._videos = {
             key: index.videos[key]
             for key in ("file", "scene", "caption", "label", "licence", "source", "fps", "frames")
         }
         self._takes = index.takes
-        self._reader = ShardReader(index.path, [shard["file"] for shard in index.shards])
+        self._reader = ShardReader(self.path, [shard["file"] for shard in index.shards])
         self._forget()
 
     def _forget(self) -> None:
@@ -208,19 +211,14 @@ class Spans(Sequence[Span]):
         return sorted({(take.video, take.licence, take.source) for take in takes})
 
 
-def cache_folder() -> Path:
-    """Return the folder where decoded footage is kept between runs."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "everframe" / "footage"
-
-
 def open_footage(
     path: Path, config: FootageConfig, cache: Path | None = None, workers: int | None = None
 ) -> FootageLibrary:
     """Open a folder of shards, or a folder of videos, which is first converted to shards in the cache.
 
     Args:
-        path: shards written by `python -m training shard`, or a folder with videos at any depth.
+        path: shards written by `python -m training shard`, or a folder with videos at any depth. Shards at an address
+            (s3://bucket/shards as a path) are copied to the cache once.
         config: `crop_max` is at most the short side of the shards; videos are decoded at `short_side`.
         cache: folder for shards of folders of videos; `cache_folder()` if not given.
         workers: processes that decode; one per core if not given.
@@ -228,11 +226,14 @@ def open_footage(
     Raises:
         ValueError: there is no footage or no take, or the shards are unfinished, damaged or too small.
     """
+    place = path_to_place(path)
+    if isinstance(place, Address):
+        path = copy_shards(place, cache)
     if (path / INDEX).exists() or (path / JOURNAL).exists():
         index = read_index(path)
         if index.settings.short_side < config.crop_max:
             raise ValueError(
-                f"the shards at {path} have a short side of {index.settings.short_side} pixels, footage.crop_max is "
+                f"the shards at {place} have a short side of {index.settings.short_side} pixels, footage.crop_max is "
                 f"{config.crop_max}: lower crop_max or shard the footage with --short-side {config.crop_max}"
             )
         return FootageLibrary(index)

@@ -341,7 +341,7 @@ def small_frames(path: Path, short_side: int, notes: list[str]) -> Iterator[tupl
             try:
                 packet = next(packets, None)
             except av.error.FFmpegError as error:
-                notes.append(f"the file ends early: {error}")
+                notes.append(f"the file ends early: {reason_of(error)}")  # without its path, which differs
                 return
             if packet is None:
                 break
@@ -350,7 +350,7 @@ def small_frames(path: Path, short_side: int, notes: list[str]) -> Iterator[tupl
             except av.error.FFmpegError as error:
                 bad, lost = bad + 1, True
                 if bad == 1:
-                    notes.append(f"parts of it cannot be decoded: {error}")
+                    notes.append(f"parts of it cannot be decoded: {reason_of(error)}")
                 if bad > MAX_BAD_PACKETS:
                     return
                 continue

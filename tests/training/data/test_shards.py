@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 
 from tests.training.full_disk import largest_file
-from training.data import shards
+from training.data import shard_packing, shard_pool, shards, video_spool
 from training.data.shards import ShardIndex, ShardReader, read_index, shard_report, write_shards
 from training.data.takes import ShardSettings, TakeRecord
 
@@ -225,20 +225,20 @@ def five(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Five videos; a shard holds two of them."""
     for number in range(5):
         write_video(tmp_path / "in" / f"{number}.mp4", moving(number, 24))
-    monkeypatch.setattr(shards, "SHARD_BYTES", 250_000)
+    monkeypatch.setattr(shard_packing, "SHARD_BYTES", 250_000)
     return tmp_path / "in"
 
 
 def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list to which the name of every video is added that is decoded from now on, in this process."""
     calls: list[str] = []
-    decode = shards._shard_video
+    decode = video_spool._shard_video
 
     def counted(path: str, name: str, *rest: object) -> dict[str, object]:
         calls.append(name)
         return decode(path, name, *rest)
 
-    monkeypatch.setattr(shards, "_shard_video", counted)
+    monkeypatch.setattr(video_spool, "_shard_video", counted)
     return calls
 
 
@@ -274,16 +274,16 @@ def test_a_killed_run_goes_on_where_it_was(five: Path, tmp_path: Path, monkeypat
     script = f"""
     import os
     from pathlib import Path
-    from training.data import shards
+    from training.data import shard_packing, shards
     from training.data import takes
-    shards.SHARD_BYTES = 250_000
-    finish, calls = shards._Packer._finish, []
+    shard_packing.SHARD_BYTES = 250_000
+    finish, calls = shard_packing.Packer._finish, []
     def killed(self, file):
         calls.append(file)
         if len(calls) == 2:
             os._exit(9)
         return finish(self, file)
-    shards._Packer._finish = killed
+    shard_packing.Packer._finish = killed
     settings = takes.ShardSettings(short_side=48, max_frames=32, min_frames=8)
     shards.write_shards([Path({str(five)!r})], Path({str(out)!r}), settings, 0, progress=False)
     """
@@ -336,14 +336,14 @@ def test_a_shard_cut_short_is_named_and_made_anew(
 def test_a_full_disk_is_told_and_the_same_command_goes_on(
     five: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write, out = shards._Packer._write, tmp_path / "out"
+    write, out = shard_packing.Packer._write, tmp_path / "out"
 
-    def write_on_a_full_disk(packer: shards._Packer) -> None:
+    def write_on_a_full_disk(packer: shard_packing.Packer) -> None:
         with largest_file(4096):
             write(packer)
 
     with monkeypatch.context() as patch:
-        patch.setattr(shards._Packer, "_write", write_on_a_full_disk)
+        patch.setattr(shard_packing.Packer, "_write", write_on_a_full_disk)
         with pytest.raises(OSError, match=r"the shards at .*out cannot be written .*: make room and start the same"):
             write_shards([five], out, SETTINGS, 0, progress=False)
     write_shards([five], out, SETTINGS, 0, progress=False)
@@ -355,7 +355,7 @@ def test_a_video_larger_than_a_shard_has_shards_of_its_own(tmp_path: Path, monke
     write_video(tmp_path / "in" / "a.mp4", moving(1, 20))
     write_video(tmp_path / "in" / "b.mp4", moving(2, 200))
     write_video(tmp_path / "in" / "c.mp4", moving(3, 20))
-    monkeypatch.setattr(shards, "SHARD_BYTES", 300_000)
+    monkeypatch.setattr(shard_packing, "SHARD_BYTES", 300_000)
     index = write_shards([tmp_path / "in"], tmp_path / "out", SETTINGS, 0, progress=False)
     owners: dict[int, set[int]] = {}
     for video, shard in zip(index.takes["video"].tolist(), index.takes["shard"].tolist(), strict=True):
@@ -394,7 +394,7 @@ def test_settings_are_bound_from_the_first_video_on(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(shards._Packer, "add", interrupted)
+    monkeypatch.setattr(shard_packing.Packer, "add", interrupted)
     with pytest.raises(KeyboardInterrupt):
         write_shards([five], tmp_path / "out", SETTINGS, 0, progress=False)
     with pytest.raises(ValueError, match="unfinished"):
@@ -492,11 +492,11 @@ def test_workers_end_with_whoever_started_them(tmp_path: Path) -> None:
     os.mkfifo(fifo)
     script = f"""
     from pathlib import Path
-    from training.data import shards
-    from training.data import takes
+    from training.data import shard_pool, sources, takes, video_spool
     if __name__ == "__main__":
-        source = shards._Source(Path({str(fifo)!r}), "fifo.mp4", 0, 0, {{}})
-        list(shards._process([(0, source, Path({str(tmp_path / "spool")!r}))], takes.ShardSettings(), workers=1))
+        source = sources.Source(Path({str(fifo)!r}), "fifo.mp4", 0, 0, {{}})
+        job = video_spool.Job(0, source, Path({str(tmp_path / "spool")!r}))
+        list(shard_pool.decode([job], takes.ShardSettings(), workers=1))
     """
     (tmp_path / "parent.py").write_text(textwrap.dedent(script))
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
@@ -534,8 +534,8 @@ def test_a_worker_that_dies_costs_its_own_video_alone(five: Path, tmp_path: Path
     (tmp_path / "work").mkdir()
     sources = shards.find_videos([five])
     sources[2] = replace(sources[2], name=_Deadly("2.mp4"))
-    jobs = [(number, source, tmp_path / "work" / str(number)) for number, source in enumerate(sources)]
-    results = dict(shards._process(jobs, SETTINGS, workers=2))
+    jobs = [video_spool.Job(number, source, tmp_path / "work" / str(number)) for number, source in enumerate(sources)]
+    results = dict(shard_pool.decode(jobs, SETTINGS, workers=2))
     assert results.keys() == set(range(5))
     assert results[2] == {"error": "its decoder took the whole process down"}
     assert all(len(results[number]["takes"]) == 1 for number in (0, 1, 3, 4))
