@@ -9,6 +9,7 @@ written. A node whose disk is full, or that cannot read the video, is left out w
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import socket
 from collections import deque
@@ -114,32 +115,22 @@ def decode_on(
                     running[options.remote(begun.job.source, settings_ref)] = begun
                 if not running:
                     break
-                for stream in ray.wait(list(running), num_returns=1, fetch_local=False)[0]:
-                    current = running[stream]
-                    try:
-                        _take(current, ray.get(next(stream)))
-                        continue
-                    except StopIteration:
-                        del running[stream]
-                        entry = _finish(current)
-                    except ray.exceptions.WorkerCrashedError:
-                        del running[stream]
-                        entry = {"error": CRASHED}
-                        current.partial.write_bytes(b"")
-                        keep_spool(current.job.spool, current.partial, entry)
-                    except ray.exceptions.RayError as error:
-                        del running[stream]
-                        entry = {"failed": _reason(error), "host": "the cluster", "node": ""}
-                    if "failed" not in entry:
-                        yield current.job.number, entry
-                        continue
-                    current.partial.unlink(missing_ok=True)
-                    nodes = [*current.nodes, *filter(None, [entry["node"]])]
-                    others = {node["NodeID"] for node in ray.nodes() if _is_worker(node)} - set(nodes)
-                    if entry["node"] and others and len(nodes) < MAX_NODES:
-                        waiting.appendleft(_Task(current.job, current.partial, nodes))
-                    else:
-                        failed[current.job.number] = f"{current.job.source.name} ({entry['host']}: {entry['failed']})"
+                (stream,), _ = ray.wait(list(running), num_returns=1, fetch_local=False)
+                current = running[stream]
+                entry = _receive(ray, stream, current)
+                if entry is None:
+                    continue
+                del running[stream]
+                if "failed" not in entry:
+                    yield current.job.number, entry
+                    continue
+                current.partial.unlink(missing_ok=True)
+                nodes = [*current.nodes, *filter(None, [entry["node"]])]
+                others = {node["NodeID"] for node in ray.nodes() if _is_worker(node)} - set(nodes)
+                if entry["node"] and others and len(nodes) < MAX_NODES:
+                    waiting.appendleft(_Task(current.job, current.partial, nodes))
+                else:
+                    failed[current.job.number] = f"{current.job.source.name} ({entry['host']}: {entry['failed']})"
         finally:
             for stream in running:
                 with suppress(ray.exceptions.RayError):
@@ -147,14 +138,31 @@ def decode_on(
     if failed:
         told = "; ".join(failed[number] for number in sorted(failed)[:3])
         more = f"; and {len(failed) - 3} more" if len(failed) > 3 else ""
+        count = "1 video" if len(failed) == 1 else f"{len(failed)} videos"
         raise OSError(
-            f"{len(failed)} videos could not be sharded on any node that was tried: {told}{more}; what is finished is "
-            "kept: put it right, or take these videos away, and start the same command again"
+            f"{count} could not be sharded on any node that was tried: {told}{more}; what is finished is kept: put it "
+            "right, or take such videos away, and start the same command again"
         )
 
 
 def _partial(job: Job) -> Path:
     return job.spool.with_name(f"{job.spool.name}.partial")
+
+
+def _receive(ray: Any, stream: Any, task: _Task) -> dict[str, Any] | None:
+    """Take the next item of a task; return its outcome, as `spool_blocks` has it, or None if there is more to come."""
+    try:
+        _take(task, ray.get(next(stream)))
+    except StopIteration:
+        return _finish(task)
+    except ray.exceptions.WorkerCrashedError:
+        entry = {"error": CRASHED}
+        task.partial.write_bytes(b"")
+        keep_spool(task.job.spool, task.partial, entry)
+        return entry
+    except ray.exceptions.RayError as error:
+        return {"failed": _reason(error), "host": "the cluster", "node": ""}
+    return None
 
 
 def _take(task: _Task, item: dict[str, Any] | bytes) -> None:
@@ -230,7 +238,7 @@ def _connected(address: str) -> Iterator[Any]:
                 "cluster, for example by `ray job submit`"
             )
         try:
-            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
+            _require_grpc(host.strip("[]"), int(port))
         except (OSError, OverflowError) as error:
             raise OSError(f"no Ray cluster answers at {address} ({error}): {start}") from None
     try:
@@ -242,3 +250,16 @@ def _connected(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _require_grpc(host: str, port: int) -> None:
+    """Raise OSError unless a server of gRPC, that is of HTTP/2, answers; with any other, `ray.init` waits for ever."""
+    with socket.create_connection((host, port), _CONNECT_S) as connection:
+        if os.environ.get("RAY_USE_TLS", "0") not in ("0", ""):
+            return
+        # RFC 9113, 3.4: both sides begin with a SETTINGS frame (type 4), the client's after a fixed text.
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)))
+        with connection.makefile("rb") as answer:
+            head = answer.read(9)
+        if len(head) < 9 or head[3] != 4:
+            raise OSError("another kind of server is there")

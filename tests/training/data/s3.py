@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import urllib.request
 from collections.abc import Iterator
@@ -85,3 +86,12 @@ def serving(patch: pytest.MonkeyPatch) -> Iterator[Store]:
         client.close()
         s3fs.S3FileSystem.clear_instance_cache()
         server.stop()
+
+
+def without_times(found: dict[str, bytes]) -> dict[str, Any]:
+    """Return files of shards; in the index the videos' times of modification are left out."""
+    index = json.loads(found["shards.json"])
+    del index["videos"]["mtime_ns"]
+    for skipped in index["skipped"]:
+        del skipped["mtime_ns"]
+    return {**found, "shards.json": index}

@@ -9,12 +9,16 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
+from tests.training.data.s3 import Store, serving, without_times
 from tests.training.data.test_shards import SETTINGS, contents, moving, write_video
 from training.data import cluster_shards, shard_packing, shards
 from training.data.shards import write_shards
@@ -25,8 +29,14 @@ ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """The address of a Ray cluster."""
+def store() -> Iterator[Store]:
+    with pytest.MonkeyPatch.context() as patch, serving(patch) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def cluster(store: Store) -> Iterator[str]:
+    """The address of a Ray cluster whose nodes know the store."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("PYTHONPATH", str(ROOT))  # of the workers
@@ -85,28 +95,30 @@ def test_a_cluster_makes_the_same_shards_though_workers_die(
 
 
 @pytest.mark.live
-def test_an_interrupted_run_resumes_on_the_cluster(
-    cluster: str, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_cluster_shards_from_s3_to_s3_and_resumes(
+    cluster: str, store: Store, videos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_shards([videos], tmp_path / "here", SETTINGS, 0, progress=False)
-    finish, out = shard_packing.Packer._finish, tmp_path / "there"
+    store.put(videos, "footage")
+    finish = shard_packing.Packer._finish
 
     def interrupted(packer: shard_packing.Packer, file: str) -> dict[str, Any]:
-        if list(out.glob("*.array_record")):
+        if any("shard-" in name for name in store.contents("out")):
             raise KeyboardInterrupt
         return finish(packer, file)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(shard_packing.Packer, "_finish", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            write_shards([videos], out, SETTINGS, 1, progress=False, cluster=cluster)
-    assert not (out / "shards.json").exists()
-    assert len(list(out.glob("*.array_record"))) == 1
     parser = argparse.ArgumentParser()
     shards.add_arguments(parser)
     options = ["--cluster", cluster, "--short-side", "48", "--max-frames", "32", "--min-frames", "8"]
-    shards.run(parser.parse_args([str(videos), "--out", str(out), *options]))
-    assert contents(out) == contents(tmp_path / "here")
+    command = parser.parse_args(["s3://bucket/footage", "--out", "s3://bucket/out", *options])
+    with monkeypatch.context() as patch:
+        patch.setattr(shard_packing.Packer, "_finish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            shards.run(command)
+    assert "shards.json" not in store.contents("out")
+    assert len([name for name in store.contents("out") if "shard-" in name]) == 1
+    shards.run(command)
+    assert without_times(store.contents("out")) == without_times(contents(tmp_path / "here"))
 
 
 @pytest.mark.live
@@ -144,7 +156,7 @@ def test_a_full_disk_is_tried_on_another_node_and_then_told(
     monkeypatch.setattr(cluster_shards, "spool_blocks", full)
     out = tmp_path / "there"
     said = (
-        rf"1 videos could not be .* tried: 1\.mp4 \({socket.gethostname()}: the disk of .* is full\); what is finished"
+        rf"1 video could not be .* tried: 1\.mp4 \({socket.gethostname()}: the disk of .* is full\); what is finished"
     )
     with pytest.raises(OSError, match=said):
         write_shards([videos], out, SETTINGS, None, progress=False, cluster=cluster)
@@ -191,12 +203,28 @@ def test_what_the_cluster_cannot_do_is_one_sentence(
     assert not (out / "shards.json").exists()
 
 
+@contextmanager
+def http_server() -> Iterator[str]:
+    """The address of a server that knows nothing of Ray."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
 def test_clusters_that_are_none_are_refused(videos: Path, tmp_path: Path) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{closed.getsockname()[1]}"
         with pytest.raises(OSError, match=rf"no Ray cluster answers at {address} .*: start one \(ray start --head"):
             write_shards([videos], tmp_path / "out", SETTINGS, None, progress=False, cluster=address)
+    with (
+        http_server() as address,
+        pytest.raises(OSError, match=f"at {address} .another kind of server is there.: start"),
+    ):
+        write_shards([videos], tmp_path / "out", SETTINGS, None, progress=False, cluster=address)
     for address in ("ray://head:10001", "head", "http://head:8265"):
         with pytest.raises(ValueError, match=rf'--cluster is "{address}", expected "auto" or HOST:PORT'):
             write_shards([videos], tmp_path / "out", SETTINGS, None, progress=False, cluster=address)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.training.data.s3 import Store, serving
+from tests.training.data.s3 import Store, serving, without_times
 from tests.training.data.test_shards import SETTINGS, contents, count_calls, moving, write_video
 from training.config import FootageConfig
 from training.data import remote_files, shard_packing, shards
@@ -41,15 +41,6 @@ def videos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "in" / "deep" / "captions.csv").write_text("file,caption\nc.mkv,inner\n")
     monkeypatch.setattr(shard_packing, "SHARD_BYTES", 250_000)
     return tmp_path / "in"
-
-
-def without_times(found: dict[str, bytes]) -> dict[str, Any]:
-    """Return files of shards; in the index the videos' times of modification are left out."""
-    index = json.loads(found["shards.json"])
-    del index["videos"]["mtime_ns"]
-    for skipped in index["skipped"]:
-        del skipped["mtime_ns"]
-    return {**found, "shards.json": index}
 
 
 @pytest.mark.live
