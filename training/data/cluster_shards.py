@@ -100,7 +100,8 @@ def decode_on(
     with _connected(address) as ray:
         task = ray.remote(num_cpus=1, max_retries=MAX_LOST_WORKERS)(spool_blocks)
         settings_ref = ray.put(settings)
-        waiting, running = deque(_Task(job, _partial(job), []) for job in jobs), {}
+        waiting = deque(_Task(job, _partial(job), []) for job in jobs)
+        running: dict[Any, _Task] = {}  # by Ray's generator of what the task sends
         failed: dict[int, str] = {}
         try:
             while waiting or running:
