@@ -100,6 +100,8 @@ def decode_on(
     with _connected(address) as ray:
         task = ray.remote(num_cpus=1, max_retries=MAX_LOST_WORKERS)(spool_blocks)
         settings_ref = ray.put(settings)
+        if not ray.cluster_resources().get("CPU"):
+            print("the cluster has no CPU yet: waiting for a node that has", flush=True)
         waiting = deque(_Task(job, _partial(job), []) for job in jobs)
         running: dict[Any, _Task] = {}  # by Ray's generator of what the task sends
         failed: dict[int, str] = {}
