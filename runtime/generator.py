@@ -25,6 +25,7 @@ from runtime.frame_inputs import FrameInputs
 from runtime.generator_inputs import GeneratorInputs
 from runtime.live_frames import FrameArray
 from runtime.noise import check_seed
+from runtime.position import Movable
 from runtime.prepared_bundle import prepare_bundle
 from runtime.prompts.conditioner import Conditioner
 from runtime.prompts.text_encoder import TextEncoder
@@ -33,7 +34,7 @@ from runtime.step_runner import step_runner
 Result = TypeVar("Result")
 
 
-class Generator(GeneratorInputs):
+class Generator(GeneratorInputs, Movable):
     """A running generator; make one with `Generator.open`.
 
     Only one thread may call `next`, `skip` and `reset`. The inherited methods may be called from any thread.

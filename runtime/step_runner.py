@@ -5,7 +5,7 @@ Both sessions use the same states and inputs, so the later frames do not depend 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from threading import Thread
@@ -100,6 +100,35 @@ class StepRunner:
     def reset(self) -> None:
         """Set the states to zeros; other inputs stay as written."""
         self._active.reset()
+
+    def states(self) -> dict[str, Array]:
+        """Return copies of the states that the next step reads, by the names of their inputs.
+
+        Raises:
+            EngineError: the engine failed.
+        """
+        return {before: self._active.read(after).copy() for before, after in self._pairs}
+
+    def set_states(self, states: Mapping[str, Array]) -> None:
+        """Write the states that the next step reads.
+
+        Raises:
+            ValueError: the step graph has other states, or states of other shapes or types.
+        """
+        names = {before for before, _ in self._pairs}
+        if states.keys() != names:
+            raise ValueError(
+                f"the position has the states {', '.join(sorted(states)) or 'none'}; expected "
+                f"{', '.join(sorted(names)) or 'none'}: it is of another bundle"
+            )
+        for before, after in self._pairs:
+            value, wanted = states[before], self._active.read(after)
+            if value.shape != wanted.shape or value.dtype != wanted.dtype:
+                raise ValueError(
+                    f"the state {before} of the position is {value.dtype} {value.shape}, expected {wanted.dtype} "
+                    f"{wanted.shape}: it is of another bundle"
+                )
+            self._active.write(before, value)
 
     def take_over(self, other: StepRunner) -> bool:
         """Take inputs and states from the runner of an engine that failed, and close it.
