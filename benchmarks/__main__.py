@@ -34,6 +34,7 @@ BENCHMARKS = {
     "composite": Benchmark("benchmarks.latency.compositing", "time per frame of a person over a show, part by part"),
     "endurance": Benchmark("benchmarks.scenarios.endurance", "a long show to RTMP, a recording and the page at once"),
     "enlarging": Benchmark("benchmarks.quality.enlarging", "the enlarger of painted pictures beside other methods"),
+    "fleet": Benchmark("benchmarks.scenarios.fleet", "shows on a Ray cluster whose machines are killed"),
     "flow": Benchmark("benchmarks.training.flow", "the sharder's optical flow beside the exact flow of made footage"),
     "gpu-check": Benchmark("benchmarks.gpu_check", "engines, CUDA graphs, parity and latency on an NVIDIA GPU"),
     "hints": Benchmark("benchmarks.quality.hints", "how well motion follows drawn vectors, on held-out footage"),

@@ -65,7 +65,7 @@ def stream(
     if isinstance(to, (str, Path, Sink)) or not to:
         raise ValueError(f'to must be a list of sinks with at least one, e.g. ["clip.mp4"], got {to!r}')
     specs = [f"--to={sink}" for sink in to if not isinstance(sink, Sink)]
-    parsed = parse([*specs, *_to_arguments({**options, "seconds": seconds}), "--", str(bundle)])
+    parsed = parse([*specs, *to_arguments({**options, "seconds": seconds}), "--", str(bundle)])
     made = iter(make_sinks(parsed.to or [], parsed.pixels))
     sinks = [sink if isinstance(sink, Sink) else next(made) for sink in to]
     interruption = Interruption()
@@ -211,7 +211,7 @@ def run_show(
     return _to_status(end, stats.sinks, stats.frames) or (0 if record.is_complete else _INCOMPLETE)
 
 
-def _to_arguments(options: Mapping[str, Any]) -> list[str]:
+def to_arguments(options: Mapping[str, Any]) -> list[str]:
     """Return options as `streaming.arguments.parse` reads them, so that both are checked by the same code."""
     arguments = []
     for name, value in options.items():
