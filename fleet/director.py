@@ -16,6 +16,7 @@ from fleet.ray_actors import answer_of, start_keeper, start_show
 from fleet.show_process import ShowSettings
 from fleet.state_store import StateStore
 
+_KEEPER = "keeper"
 _ANSWER_S = 10.0
 _CHANGE_S = 120.0  # for a bundle to be opened
 _STOP_S = 12.0
@@ -53,7 +54,7 @@ class Director:
         self._is_closed = threading.Event()
         if config.state:
             StateStore(config.state)  # says what is wrong with it
-        self._keeper = start_keeper(config.lease_s, config.state)
+        self._keeper = start_keeper(_KEEPER, config.lease_s, config.state)
         for name, problem in config.problems.items():
             self._ask(partial(self._keeper.add.remote, name, problem))
         for show in config.shows.values():
@@ -203,7 +204,7 @@ class Director:
     def _start(self, show: ShowConfig) -> None:
         self._ask(lambda: self._keeper.add.remote(show.name))
         self._configs[show.name] = show
-        self._actors[show.name] = start_show(show, self._settings, self._keeper)
+        self._actors[show.name] = start_show(show, self._settings, _KEEPER)
 
     def _end(self, actor: Any) -> None:
         with contextlib.suppress(ValueError, OSError):

@@ -78,12 +78,12 @@ class ShowActor(ShowProcess):
     Args:
         config: of the show.
         settings: of the fleet.
-        keeper: handle of the keeper.
+        keeper: name of the keeper; its handle would have to outlive the machine that was given it.
     """
 
-    def __init__(self, config: ShowConfig, settings: ShowSettings, keeper: Any) -> None:
+    def __init__(self, config: ShowConfig, settings: ShowSettings, keeper: str) -> None:
         context = ray.get_runtime_context()
-        calls = RayKeeper(keeper, settings.lease_s / 4)
+        calls = RayKeeper(ray.get_actor(keeper), settings.lease_s / 4)
         node = context.get_node_id(), ray.util.get_node_ip_address()
         super().__init__(config, settings, calls, node)
 
@@ -92,13 +92,13 @@ class ShowActor(ShowProcess):
         return os.getpid()
 
 
-def start_keeper(lease_s: float, state: str) -> Any:
+def start_keeper(name: str, lease_s: float, state: str) -> Any:
     """Start the keeper on the head, and return its handle."""
-    actor = ray.remote(KeeperActor).options(num_cpus=0, resources=_ON_HEAD, max_restarts=0)
+    actor = ray.remote(KeeperActor).options(name=name, num_cpus=0, resources=_ON_HEAD, max_restarts=0)
     return actor.remote(lease_s, state)
 
 
-def start_show(config: ShowConfig, settings: ShowSettings, keeper: Any) -> Any:
+def start_show(config: ShowConfig, settings: ShowSettings, keeper: str) -> Any:
     """Let Ray place a show, and return its handle."""
     actor = ray.remote(ShowActor).options(
         name=f"show {config.name}",

@@ -192,6 +192,8 @@ def run_show(
                 end = show.run(frames, num_slots=num_slots, is_stopped=lambda: interruption.is_set, on_refresh=refresh)
                 record.frame(pacer.next_slot - 1)
                 record.end(end.value)
+                if positions is not None and show.first_frame_s is not None:
+                    positions.take()
             finally:
                 hung = fan_out.close(keep=True)
     finally:

@@ -136,7 +136,7 @@ class CueList(TimedCues):
         with self._lock:
             parts, is_in_turn = known_parts(self._parts_on_air), self._cycle is not None
             cues = tuple(
-                ListedCue(entry.number, entry.label, known_parts(entry.parts))
+                ListedCue(entry.number, entry.label, known_parts(entry.parts), entry.take_s)
                 for entry in self._entries.values()
                 if entry.state != "failed"
             )
@@ -151,7 +151,7 @@ class CueList(TimedCues):
         """List cues that another process had, under their ids, and prepare them in the background."""
         with self._lock:
             for cue in cues:
-                self._entries[cue.number] = CueEntry(cue.number, cue.label, dict(cue.parts))
+                self._entries[cue.number] = CueEntry(cue.number, cue.label, dict(cue.parts), take_s=cue.take_s)
             self._numbers = count(max([*self._entries, 0]) + 1)
             if cues:
                 self._start()

@@ -42,11 +42,13 @@ class ListedCue:
         number: its id.
         label: its name.
         parts: of its prompt, as `Generator.prepare` takes them.
+        take_s: length of the cross-fade if it is taken as soon as it is ready; None if it waits.
     """
 
     number: int
     label: str
     parts: Mapping[str, Any] = field(repr=False)
+    take_s: float | None = None
 
 
 @dataclass

@@ -62,8 +62,12 @@ class PositionTaker:
         if now_s < self._next_s:
             return
         self._next_s = now_s + self._keeper.every_s
+        self.take()
+
+    def take(self) -> None:
+        """Take a position now; errors as of `update`."""
         if self._began_s is None:
-            self._began_s = time.time() - (now_s - float(self._pacer.deadline(0)))
+            self._began_s = time.time() - (self._clock.now() - float(self._pacer.deadline(0)))
         generator = self._player.generator
         prompt, is_in_turn, cues = self._controller.kept()
         self._keeper.keep(

@@ -80,7 +80,12 @@ class ShowPosition:
             "is_in_turn": self.is_in_turn,
             "controls": dict(self.controls),
             "cues": [
-                {"number": cue.number, "label": cue.label, "parts": plain(cue.parts, f"cue{cue.number}")}
+                {
+                    "number": cue.number,
+                    "label": cue.label,
+                    "parts": plain(cue.parts, f"cue{cue.number}"),
+                    "take_s": cue.take_s,
+                }
                 for cue in self.cues
             ],
         }
@@ -120,7 +125,9 @@ class ShowPosition:
                 bool(content["is_in_turn"]),
                 {str(name): float(value) for name, value in content["controls"].items()},
                 tuple(
-                    ListedCue(int(cue["number"]), str(cue["label"]), whole(cue["parts"], f"cue{cue['number']}"))
+                    ListedCue(
+                        int(cue["number"]), str(cue["label"]), whole(cue["parts"], f"cue{cue['number']}"), cue["take_s"]
+                    )
                     for cue in content["cues"]
                 ),
             )
