@@ -8,10 +8,11 @@ with Generator.open("bundles/NAME") as generator:
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import NamedTuple, Self, TypeVar
 
 import numpy as np
 
@@ -33,6 +34,13 @@ from runtime.step_runner import step_runner
 Result = TypeVar("Result")
 
 
+class _Begun(NamedTuple):
+    """A frame that was asked for: whether the step graph makes a picture for it, and whether clips are seen in it."""
+
+    is_needed: bool
+    is_clip: bool
+
+
 class Generator(GeneratorInputs):
     """A running generator; make one with `Generator.open`.
 
@@ -52,7 +60,8 @@ class Generator(GeneratorInputs):
         width, height, fps: of the frames, in pixels and frames per second (a `Fraction`).
         engine, precision: e.g. "openvino" and "fp32".
         engine_reason: one sentence: why this engine and precision run, and why others cannot.
-        on_fall_back: called when another engine or NumPy takes over, with a sentence, in the thread that makes frames.
+        on_fall_back: called when another engine or NumPy takes over, or a lost server is back, with a sentence, in the
+            thread that makes frames.
     """
 
     def __init__(
@@ -93,6 +102,8 @@ class Generator(GeneratorInputs):
             self._clips.say = lambda sentence: self.on_fall_back(sentence)
         self._fallbacks: Iterator[OpenedEngine] = fallbacks or iter(())
         self.on_fall_back: Callable[[str], object] = lambda _: None
+        self._step.tell(lambda sentence: self.on_fall_back(sentence))
+        self._begun: deque[_Begun] = deque()  # frames that were asked for and not returned yet
 
     @classmethod
     def open(
@@ -173,6 +184,11 @@ class Generator(GeneratorInputs):
         if isinstance(frames, bool) or not isinstance(frames, (int, np.integer)) or frames < 0:
             raise ValueError(f"frames to skip must be a whole number of at least 0, got {frames!r}")
         self._check_open()
+        if self._step.is_remote:  # the server's frames come whether they are wanted or not
+            for _ in range(frames):
+                before_each()
+                next(self)
+            return
         with self._step.without_frames():
             for _ in range(frames):
                 before_each()
@@ -207,6 +223,7 @@ class Generator(GeneratorInputs):
         if seed is not None:
             self._seed = check_seed(seed)
         self._scenes.rewind(keep=seed is None)
+        self._begun.clear()
         self._step.reset()
         self._frame_index = 0
 
@@ -236,9 +253,10 @@ class Generator(GeneratorInputs):
         """
         self._check_open()
         frame = None
-        if self._advance():  # engines that only enqueue report the failure of a run when it is read
+        begun = self._begin()
+        if begun.is_needed:  # engines that only enqueue report the failure of a run when it is read
             frame = self._or_fall_back(self._read, partial(self._read, again=True))
-        if self._clips is not None and self._clips.is_playing:
+        if begun.is_clip and self._clips is not None:
             picture = None if frame is None else frame.copy()  # it would be gone if another engine took over
             frame = self._or_fall_back(partial(self._clips.frame, picture))
         assert frame is not None, "neither a clip nor the step graph made a frame"
@@ -254,6 +272,18 @@ class Generator(GeneratorInputs):
     def _check_open(self) -> None:
         if self._is_closed:
             raise ValueError("this generator is closed")
+
+    def _begin(self) -> _Begun:
+        """Ask for frames, and return what is known of the next one.
+
+        A server is asked for one frame ahead, so that its work and the way there and back are not waited for. A frame
+        that depends on a live input or a clip is not asked for early.
+        """
+        is_ahead = self._step.is_remote and not self.has_live_input
+        while len(self._begun) <= is_ahead and not (self._begun and self._begun[-1].is_clip):
+            is_needed = self._advance()
+            self._begun.append(_Begun(is_needed, self._clips is not None and self._clips.is_playing))
+        return self._begun.popleft()
 
     def _advance(self) -> bool:
         """Go on by one frame; return whether the step graph ran, which it does not while only clips are seen."""
@@ -289,6 +319,8 @@ class Generator(GeneratorInputs):
         if self._conditioner is not None and fallback.condition is not None:
             self._conditioner.replace(fallback.condition, fallback.open_spare)
         self._step = step
+        self._step.tell(lambda sentence: self.on_fall_back(sentence))
+        self._begun.clear()
         if self._clips is not None and fallback.open_clip_stage is not None:
             self._clips.replace(fallback.open_clip_stage, fallback.marker, is_on_device=step.has_addresses)
         before = f"{self.engine} {self.precision}"
