@@ -85,11 +85,6 @@ class StepRunner:
         """Whether frames are made on a server."""
         return isinstance(self._full, RemoteSession)
 
-    def tell(self, say: Callable[[str], object]) -> None:
-        """Call `say` with a sentence when the server of frames was lost and is back."""
-        if isinstance(self._full, RemoteSession):
-            self._full.on_return = say
-
     @property
     def has_half(self) -> bool:
         """Whether frames can be made with half the detail."""
@@ -184,8 +179,16 @@ class StepRunner:
         self._active = session
 
 
-def step_runner(opened: OpenedEngine, manifest: Manifest) -> StepRunner:
-    """Return a runner of a bundle's step graph in an opened engine."""
+def step_runner(opened: OpenedEngine, manifest: Manifest, say: Callable[[str], object]) -> StepRunner:
+    """Return a runner of a bundle's step graph in an opened engine.
+
+    Args:
+        opened: the engine.
+        manifest: of the bundle.
+        say: called with a sentence when the server of frames was lost and is back.
+    """
+    if isinstance(opened.step, RemoteSession):
+        opened.step.on_return = say
     return StepRunner(opened.step, state_pairs(manifest.step), opened.open_without_frames, opened.open_half)
 
 

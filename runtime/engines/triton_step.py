@@ -150,7 +150,7 @@ class TritonStep:
 
     def _check(self) -> None:
         interface = self._interface
-        inputs = {item.names[0]: (item.dtype, (-1,)) for item in interface.held}
+        inputs: dict[str, tuple[str, tuple[int, ...]]] = {item.names[0]: (item.dtype, (-1,)) for item in interface.held}
         inputs |= {item.name: (item.dtype, item.shape) for item in interface.fresh}
         outputs = {interface.frame.name: (interface.frame.dtype, interface.frame.shape)}
         check_model(self._connection, self._model, self._program, inputs, outputs)
