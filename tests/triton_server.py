@@ -26,7 +26,7 @@ from export.triton.config import check_config, parse_config
 _LARGEST = 2**31 - 1
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A request that Triton would refuse, with its words."""
 
 
@@ -78,16 +78,18 @@ class Model:
     def _states(self, sequence: int, *, is_first: bool) -> dict[str, np.ndarray]:
         batching = self.config.sequence_batching
         if not sequence:
-            raise Refused(f"inference request to model '{self.config.name}' must specify a non-zero correlation ID")
+            raise RefusedError(
+                f"inference request to model '{self.config.name}' must specify a non-zero correlation ID"
+            )
         if is_first:
             others = len(self.sequences.keys() - {sequence})
             if others >= batching.oldest.max_candidate_sequences:
-                raise Refused("the stand-in has no backlog: more sequences than max_candidate_sequences")
+                raise RefusedError("the stand-in has no backlog: more sequences than max_candidate_sequences")
             return {
                 item.input_name: np.zeros(item.initial_state[0].dims, _dtype(item.data_type)) for item in batching.state
             }
         if sequence not in self.sequences:
-            raise Refused(
+            raise RefusedError(
                 f"inference request for sequence {sequence} to model '{self.config.name}' must specify the START flag "
                 "on the first request of the sequence"
             )
@@ -95,16 +97,18 @@ class Model:
 
     def _check(self, given: dict[str, np.ndarray]) -> None:
         if len(given) != len(self.config.input):
-            raise Refused(
+            raise RefusedError(
                 f"expected {len(self.config.input)} inputs but got {len(given)} inputs for model '{self.config.name}'"
             )
         for item in self.config.input:
             if item.name not in given:
-                raise Refused(f"input '{item.name}' is missing for model '{self.config.name}'")
+                raise RefusedError(f"input '{item.name}' is missing for model '{self.config.name}'")
             value, dims = given[item.name], list(item.dims)
-            fits = len(dims) == value.ndim and all(dim in (-1, size) for dim, size in zip(dims, value.shape))
+            fits = len(dims) == value.ndim and all(
+                dim in (-1, size) for dim, size in zip(dims, value.shape, strict=True)
+            )
             if not fits or value.dtype != _dtype(item.data_type):
-                raise Refused(f"unexpected shape for input '{item.name}' for model '{self.config.name}'")
+                raise RefusedError(f"unexpected shape for input '{item.name}' for model '{self.config.name}'")
 
 
 class TritonServer(service_pb2_grpc.GRPCInferenceServiceServicer):
@@ -159,7 +163,7 @@ class TritonServer(service_pb2_grpc.GRPCInferenceServiceServicer):
         self.num_bytes += request.ByteSize()
         try:
             return self._model(request.model_name, context).infer(request)
-        except Refused as error:
+        except RefusedError as error:
             return context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
 
     def ModelStreamInfer(self, request_iterator: Iterator[Any], context: Any) -> Iterator[Any]:
@@ -168,7 +172,7 @@ class TritonServer(service_pb2_grpc.GRPCInferenceServiceServicer):
             try:
                 answer = self._model(request.model_name, context).infer(request)
                 yield service_pb2.ModelStreamInferResponse(infer_response=answer)
-            except Refused as error:
+            except RefusedError as error:
                 yield service_pb2.ModelStreamInferResponse(error_message=str(error))
 
     def _model(self, name: str, context: Any) -> Model:
