@@ -67,7 +67,11 @@ class Model:
             if states and request.parameters["sequence_end"].bool_param:
                 del self.sequences[sequence]
             elif states:
-                self.sequences[sequence] = {item.input_name: made[item.output_name] for item in states}
+                # Triton pairs states in the order of their names, whatever the configuration says.
+                befores, afters = (
+                    sorted(getattr(item, side) for item in states) for side in ("input_name", "output_name")
+                )
+                self.sequences[sequence] = {before: made[after] for before, after in zip(befores, afters, strict=True)}
         response = service_pb2.ModelInferResponse(model_name=self.config.name, model_version="1", id=request.id)
         for item in self.config.output:
             value = made[item.name]

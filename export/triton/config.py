@@ -11,7 +11,7 @@ import onnx
 from onnx import helper
 
 from runtime.bundle.tensors import GraphSpec
-from runtime.engines.triton_interface import GRAPH_KEY, INTERFACE, INTERFACE_KEY, TYPES, StepInterface
+from runtime.engines.triton_interface import GRAPH_KEY, INTERFACE, INTERFACE_KEY, TYPES, StepInterface, state_names
 from runtime.errors import EngineError
 
 BACKENDS = {"onnxruntime": "model.onnx", "tensorrt": "model.plan"}  # backend -> the file that it loads
@@ -53,7 +53,7 @@ def step_config(name: str, interface: StepInterface, backend: str, *, sha256: st
         states.append((before, after, item.dtype, (item.count,)))
     _add_tensors(config.input, [(item.name, item.dtype, item.shape) for item in interface.fresh])
     _add_tensors(config.output, [(interface.frame.name, interface.frame.dtype, interface.frame.shape)])
-    states += [(item.name, item.next, item.dtype, item.shape) for item in interface.states]
+    states += [(*state_names(item.name), item.dtype, item.shape) for item in interface.states]
     batching = config.sequence_batching
     batching.max_sequence_idle_microseconds = IDLE_S * 1_000_000
     batching.oldest.max_candidate_sequences = max_sequences
@@ -92,7 +92,8 @@ def check_config(config: Any, model: onnx.ModelProto) -> None:
         model: the ONNX graph.
 
     Raises:
-        ValueError: a tensor is missing, is there twice, or has another type or shape.
+        ValueError: a tensor is missing, is there twice, or has another type or shape; or Triton would take an output
+            state for another input state (see `runtime.engines.triton_interface`).
     """
     protobuf, _ = load_protobuf()
     states = list(config.sequence_batching.state)
@@ -119,6 +120,11 @@ def check_config(config: Any, model: onnx.ModelProto) -> None:
                     f"{config.name}: {what} {name} is {protobuf.DataType.Name(kind)} {list(dims)} in config.pbtxt and "
                     f"{dtype} {shape} in the graph"
                 )
+    befores, afters = ([getattr(item, name) for item in states] for name in ("input_name", "output_name"))
+    if [befores.index(name) for name in sorted(befores)] != [afters.index(name) for name in sorted(afters)]:
+        raise ValueError(
+            f"{config.name}: the names of the output states are not in the order of those of the input states"
+        )
     for item in states:
         first = item.initial_state[0] if len(item.initial_state) == 1 else None
         if first is None or not first.name or (first.data_type, first.dims) != (item.data_type, item.dims):

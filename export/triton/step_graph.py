@@ -8,7 +8,7 @@ from onnx import TensorProto, helper
 
 from runtime.bundle.pruning import pruned_model
 from runtime.bundle.reader import Bundle
-from runtime.engines.triton_interface import SHARE, TILE, Held, StepInterface, step_interface
+from runtime.engines.triton_interface import SHARE, TILE, Held, StepInterface, state_names, step_interface
 from runtime.errors import BundleError
 from runtime.marking.plane import PLANE, frame_size
 from runtime.pixels.graph import GraphBuilder
@@ -55,14 +55,23 @@ def server_step(bundle: Bundle, pixels: str, *, holds_floats: bool) -> tuple[onn
         _add_picture(graph, pictures[source.name], source.shape, source.name)
     if pictures:
         inputs.append(helper.make_tensor_value_info(SHARE, TensorProto.FLOAT, [1]))
-    made = {item.source.name for item in interface.held}
+    last = GraphBuilder(f"{PREFIX}last.")
+    for state in interface.states:
+        before, after = state_names(state.name)
+        kind = helper.np_dtype_to_tensor_dtype(np.dtype(state.dtype))
+        inputs.append(helper.make_tensor_value_info(before, kind, state.shape))
+        outputs.append(helper.make_tensor_value_info(after, kind, state.shape))
+        graph.add("Identity", [before], output=state.name)
+        last.add("Identity", [state.next], output=after)
+    made = {item.source.name for item in interface.held} | {item.name for item in interface.states}
     kept = [item for item in model.graph.input if item.name not in made]
-    nodes = [*graph.nodes, *model.graph.node]
-    del model.graph.input[:], model.graph.node[:]
+    frames = [item for item in model.graph.output if item.name == frame.name]
+    nodes = [*graph.nodes, *model.graph.node, *last.nodes]
+    del model.graph.input[:], model.graph.node[:], model.graph.output[:]
     model.graph.input.extend([*kept, *inputs])
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(graph.constants)
-    model.graph.output.extend(outputs)
+    model.graph.output.extend([*frames, *outputs])
     onnx.checker.check_model(model)
     return model, interface
 
@@ -120,6 +129,7 @@ def _add_plane(graph: GraphBuilder, flat: str, item: Held, interface: StepInterf
 
 def _check_names(model: onnx.ModelProto, interface: StepInterface) -> None:
     ours = {name for item in interface.held for name in item.names} | {SHARE}
+    ours |= {name for item in interface.states for name in state_names(item.name)}
     names = [name for node in model.graph.node for name in (node.name, *node.output)]
     names += [item.name for item in (*model.graph.input, *model.graph.initializer)]
     for name in names:

@@ -179,7 +179,9 @@ class Connection:
 
     def _refused(self, error: Any) -> str:
         """Return why the server refused something; raise ServerLostError if it did not."""
-        if error.status() in _LOST or _NO_SEQUENCE in error.message():
+        if _NO_SEQUENCE in error.message():
+            raise ServerLostError("it had ended the sequence") from error
+        if error.status() in _LOST:
             raise ServerLostError(to_reason(error)) from error
         return to_reason(error)
 

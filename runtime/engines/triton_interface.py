@@ -8,8 +8,12 @@ change rarely, so that they are not sent with every frame:
     mark.tile           the mark's tile; zeros for no mark
 
 A tensor NAME of these three has a request input `set.NAME` with one dimension: one value that is ignored, followed by
-all values of NAME in C order, or by none: then NAME stays as it was. Its state is `held.NAME` -> `next.NAME`. The first
-value is there because no input should be empty: Triton's own tests send empty inputs to ONNX Runtime only.
+all values of NAME in C order, or by none: then NAME stays as it was. The first value is there because no input should
+be empty: Triton's own tests send empty inputs to ONNX Runtime only.
+
+Every state is `held.NAME` -> `next.NAME`, the bundle's own too: Triton takes the n-th output state in the order of
+their names for the n-th input state (`SequenceStates::OutputState` in its sequence_state.cc), whatever its
+configuration says.
 """
 
 from __future__ import annotations
@@ -64,7 +68,7 @@ class Held:
     @property
     def names(self) -> tuple[str, str, str]:
         """The names of the request input, the state input and the state output."""
-        return f"set.{self.name}", f"held.{self.name}", f"next.{self.name}"
+        return f"set.{self.name}", *state_names(self.name)
 
     def to_input(self, value: Array | None) -> Array:
         """Return what is sent: a value, or None to keep the one that the server has."""
@@ -83,7 +87,7 @@ class StepInterface:
     Args:
         held: kept by the server.
         fresh: sent with every frame.
-        states: inputs whose `next` is the output that becomes them.
+        states: the bundle's own.
         frame: the only output that clients get.
     """
 
@@ -120,6 +124,11 @@ def step_interface(inputs: Sequence[TensorSpec], frame: TensorSpec) -> StepInter
     if any(item.role == "picture" for item in inputs):
         fresh.append(TensorSpec(SHARE, "float32", (1,), "mix"))
     return StepInterface(tuple(held), tuple(fresh), tuple(item for item in inputs if item.role == "state"), frame)
+
+
+def state_names(name: str) -> tuple[str, str]:
+    """Return the names of the state input and the state output of a tensor."""
+    return f"held.{name}", f"next.{name}"
 
 
 def tile_of(plane: Array, held: Held) -> Array:

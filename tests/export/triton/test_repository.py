@@ -62,7 +62,7 @@ def test_sequences_are_not_batched_and_begin_with_zeros(bundle: Path) -> None:
     assert parsed.sequence_batching.oldest.max_candidate_sequences == 3
     assert not parsed.sequence_batching.control_input
     states = {state.input_name: state for state in parsed.sequence_batching.state}
-    assert states["count"].output_name == "next_count"
+    assert states["held.count"].output_name == "next.count"
     assert all(state.initial_state[0].zero_data for state in states.values())
     assert [item.name for item in parsed.output] == ["pixel_stage.rgb"]
 
@@ -73,7 +73,7 @@ def test_a_value_is_held_until_another_one_is_given(bundle: Path) -> None:
     assert model.interface is not None
     session = onnxruntime.InferenceSession(model.graph.SerializeToString(), providers=["CPUExecutionProvider"])
     states = {item.names[1]: np.zeros(item.count, item.dtype) for item in model.interface.held}
-    states["count"] = np.zeros((1, 1), np.float32)
+    states["held.count"] = np.zeros((1, 1), np.float32)
     parsed = parse_config(model.config)
     rng = np.random.default_rng(3)
     values = {
@@ -111,6 +111,10 @@ def test_a_value_is_held_until_another_one_is_given(bundle: Path) -> None:
         (lambda item: setattr(item.input[0], "data_type", 3), r"input set.a_free is TYPE_UINT16 \[-1\]"),
         (lambda item: item.output[0].dims.append(1), r"output pixel_stage.rgb is TYPE_UINT8 \[1, 72, 128, 3, 1\]"),
         (lambda item: item.sequence_batching.state[0].ClearField("initial_state"), "needs one initial_state"),
+        (
+            lambda item: setattr(item.sequence_batching.state[0], "output_name", "zz"),
+            "the outputs of config.pbtxt and of the graph differ: next.a_free, zz",
+        ),
         (lambda item: setattr(item, "max_batch_size", 4), "max_batch_size is 4, expected 0"),
     ],
 )
@@ -243,3 +247,15 @@ def test_a_graph_without_states_has_no_sequences(bundle: Path) -> None:
     parsed = parse_config(condition.config)
     assert not parsed.HasField("sequence_batching")
     assert condition.interface is None
+
+
+def test_states_are_named_in_one_order(bundle: Path) -> None:
+    """Triton pairs them in the order of their names; a bundle's own names may have another order."""
+    model = step_of(bundle)
+    parsed, graph = parse_config(model.config), onnx.ModelProto()
+    graph.CopyFrom(model.graph)
+    state = next(item for item in parsed.sequence_batching.state if item.input_name == "held.count")
+    state.output_name = "zzz"
+    next(item for item in graph.graph.output if item.name == "next.count").name = "zzz"
+    with pytest.raises(ValueError, match="the output states are not in the order of those of the input states"):
+        check_config(parsed, graph)
