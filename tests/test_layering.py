@@ -56,6 +56,7 @@ ONLY_IN = {
         "runtime/engines/triton_connection.py",
         "runtime/engines/triton_model.py",
         "export/triton/config.py",
+        "benchmarks/latency/server.py",
     ),
     "grpc": (),
     "cryptography": ("provenance/keys/", "provenance/segments.py"),

@@ -4,11 +4,15 @@ It loads a model repository as Triton does: the configurations are parsed by Tri
 graphs. It does what Triton's documentation says of the settings that our repositories use (`sequence_batching` with
 `oldest` and `initial_state`, `max_batch_size: 0`), and nothing else. It is not Triton: what passes here has not yet
 been run on a Triton server.
+
+    python -m tests.triton_server REPOSITORY --port 8001 [--no-compute]
 """
 
 from __future__ import annotations
 
+import argparse
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -48,6 +52,8 @@ class Model:
         options.intra_op_num_threads = threads
         self._session = onnxruntime.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
         self.sequences: dict[int, dict[str, np.ndarray]] = {}
+        self.num_computed, self.computed_ns = 0, 0
+        self.frame: np.ndarray | None = None  # the answer to everything, if nothing is computed
         self.lock = threading.Lock()
 
     def infer(self, request: Any) -> Any:
@@ -63,7 +69,14 @@ class Model:
             if states:
                 given |= self._states(sequence, is_first=request.parameters["sequence_start"].bool_param)
             names = [item.name for item in self.config.output] + [item.output_name for item in states]
-            made = dict(zip(names, self._session.run(names, given), strict=True))
+            start = time.perf_counter_ns()
+            if self.frame is None:
+                made = dict(zip(names, self._session.run(names, given), strict=True))
+            else:
+                made = {self.config.output[0].name: self.frame}
+                made |= {item.output_name: given[item.input_name] for item in states}
+            self.num_computed += 1
+            self.computed_ns += time.perf_counter_ns() - start
             if states and request.parameters["sequence_end"].bool_param:
                 del self.sequences[sequence]
             elif states:
@@ -163,6 +176,12 @@ class TritonServer(service_pb2_grpc.GRPCInferenceServiceServicer):
     def ModelConfig(self, request: Any, context: Any) -> Any:
         return service_pb2.ModelConfigResponse(config=self._model(request.name, context).config)
 
+    def ModelStatistics(self, request: Any, context: Any) -> Any:
+        model, answer = self._model(request.name, context), service_pb2.ModelStatisticsResponse()
+        stats = answer.model_stats.add(name=request.name, version="1").inference_stats.compute_infer
+        stats.count, stats.ns = model.num_computed, model.computed_ns
+        return answer
+
     def ModelInfer(self, request: Any, context: Any) -> Any:
         self.num_bytes += request.ByteSize()
         try:
@@ -193,3 +212,23 @@ def _dtype(kind: int) -> Any:
     from tritonclient.grpc.model_config_pb2 import DataType
 
     return np.dtype(triton_to_np_dtype(DataType.Name(kind).removeprefix("TYPE_")))
+
+
+def main() -> None:
+    """Serve a repository until Ctrl-C."""
+    parser = argparse.ArgumentParser(description="A stand-in for Triton Inference Server, for measurements.")
+    parser.add_argument("repository", type=Path, help="folder of the models")
+    parser.add_argument("--port", type=int, default=8001)
+    parser.add_argument("--threads", type=int, default=1, help="of ONNX Runtime")
+    parser.add_argument("--no-compute", action="store_true", help="step models answer with grey frames")
+    options = parser.parse_args()
+    with TritonServer(options.repository, port=options.port, threads=options.threads) as server:
+        for model in server.models.values() if options.no_compute else ():
+            if model.config.sequence_batching.state:
+                model.frame = np.full(model.config.output[0].dims, 128, np.uint8)
+        print(f"the stand-in answers at {server.url}", flush=True)
+        threading.Event().wait()
+
+
+if __name__ == "__main__":
+    main()

@@ -46,7 +46,8 @@ def step_config(name: str, interface: StepInterface, backend: str, *, sha256: st
         sha256: of the bundle's graph.
         max_sequences: sequences that an instance has at a time.
     """
-    config, states = _model(name, backend, sha256), []
+    config = _model(name, backend, sha256)
+    states: list[tuple[str, str, str, tuple[int, ...]]] = []
     for item in interface.held:
         given, before, after = item.names
         config.input.add(name=given, data_type=TYPES[item.dtype], dims=[-1])
