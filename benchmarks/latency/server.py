@@ -1,10 +1,12 @@
-"""What a Triton server adds to a frame: the way there and back, with one request at a time and with one ahead.
+"""What a Triton server adds to a frame: gRPC, with one request at a time and one ahead.
 
 python -m benchmarks server bundles/NAME --engine grpc://HOST:8001
 
-Times the requests of one sequence and subtracts the time that the server itself reports for its computation
-(`compute_infer` of its statistics). The rest is gRPC, the network, the server's scheduling and copies, and this client.
-Not yet run with a Triton server. The tests' stand-in measures the protocol on one machine, without any computation.
+Times the requests of one sequence and subtracts the time that the server itself
+reports for its computation (`compute_infer` of its statistics). The rest is gRPC,
+the network, the server's scheduling and copies, and this client. Not yet run with
+a Triton server. The tests' stand-in measures the protocol on one machine, without
+any computation.
 
 examples:
   python -m export triton bundles/landscape --out models
