@@ -53,6 +53,7 @@ BENCHMARKS = {
     "reconnect": Benchmark("benchmarks.scenarios.reconnect", "a stream whose server is killed, or never reads"),
     "scale": Benchmark("benchmarks.latency.scale", "time per frame from 128 to 1024 pixels, same weights"),
     "screen": Benchmark("benchmarks.live.screen", "camera to screen, with a person over a show"),
+    "server": Benchmark("benchmarks.latency.server", "what a Triton server adds to a frame: gRPC and the way back"),
     "soak": Benchmark("benchmarks.scenarios.soak", "memory, latency and pictures over 100,000 frames"),
     "sound": Benchmark("benchmarks.live.sound", "sound against picture: flashes and clicks through a live stream"),
     "super-resolution": Benchmark("benchmarks.quality.super_resolution", "live video at twice the size, beside others"),
@@ -66,6 +67,7 @@ EXTRAS = {
     **dict.fromkeys(("onnxruntime", "openvino", "tokenizers"), "cpu"),
     "matplotlib": "plot",
     "pythonosc": "osc",
+    "tritonclient": "triton",
 }
 _DESCRIPTION = """\
 Measure a generator. Every benchmark prints a table and the machine it ran on

@@ -192,6 +192,8 @@ def to_show(
     for key, what in _OWN_MACHINE.items():
         if options.get(key) is not None:
             raise ValueError(f"{where} has {key}: {what} does not move from machine to machine; leave it out")
+    if "grpc://" in str(options.get("engine", "")):
+        raise ValueError(f"{where} has an engine on a server, which keeps the states: choose one of the machine itself")
     for sink in filled:
         if sink != "null" and not _is_stream(sink):
             raise ValueError(

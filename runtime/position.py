@@ -61,7 +61,13 @@ class Movable(ABC):
         """
         self._check_open()
         clip = None if self._clips is None else self._clips.place
-        return Position(self._frame_index, self._seed, self._step.states(), self._scenes.renewal_age, clip)
+        return Position(
+            self._frame_index,
+            self._seed,
+            {} if self._step.is_remote else self._step.states(),
+            self._scenes.renewal_age,
+            clip,
+        )
 
     def go_to(self, position: Position) -> None:
         """Go on from a position; the scene and the controls must be those of the generator that was there.
@@ -72,7 +78,8 @@ class Movable(ABC):
             ValueError: the position is of another bundle, or the generator is closed.
         """
         self._check_open()
-        self._step.set_states(position.states)
+        if not self._step.is_remote:  # a server keeps its own, which begin with zeros
+            self._step.set_states(position.states)
         self._seed, self._frame_index = check_seed(position.seed), position.frame_index
         self._scenes.go_on(position.renewal_age)
         if self._clips is not None:

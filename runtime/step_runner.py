@@ -11,10 +11,15 @@ from contextlib import contextmanager, suppress
 from threading import Thread
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
+
 from runtime.bundle.manifest import Manifest
 from runtime.engines.engine import Array, Session
 from runtime.engines.opening import OpenedEngine, state_pairs
+from runtime.engines.remote import RemoteSession
 from runtime.errors import EngineError
+from runtime.pixels.planes import Blend, shifted_copies
 
 
 @runtime_checkable
@@ -50,11 +55,22 @@ class StepRunner:
         self._frameless: Session | None = None
         self._active = session
         self._inputs: dict[str, Array] = {}  # last written values, for the other session
+        self._blends: dict[str, Blend] = {}  # of the pictures among them
+        self._scratch: dict[str, npt.NDArray[np.float32]] = {}
 
     def write(self, name: str, value: Array) -> None:
         """Copy a value into an input, where it stays until the next write; the caller must not change it afterwards."""
         self._inputs[name] = value
         self._active.write(name, value)
+
+    def write_blend(self, name: str, blend: Blend) -> None:
+        """Write two blended pictures to an input of the pixel stage; their planes must not change afterwards."""
+        self._blends[name] = blend
+        if isinstance(self._active, RemoteSession):
+            self._active.write_blend(name, blend)
+        else:
+            scratch = self._scratch.setdefault(name, np.empty(blend.one.shape, np.float32))
+            self.write(name, shifted_copies(blend.planes(scratch)))
 
     def run(self) -> None:
         """Run one step.
@@ -63,6 +79,11 @@ class StepRunner:
             EngineError: the engine failed.
         """
         self._active.run()
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether frames are made on a server."""
+        return isinstance(self._full, RemoteSession)
 
     @property
     def has_half(self) -> bool:
@@ -137,7 +158,10 @@ class StepRunner:
             Whether the states could still be read; otherwise they are zeros.
         """
         for name, value in other._inputs.items():
-            self.write(name, value)
+            if name not in other._blends:
+                self.write(name, value)
+        for name, blend in other._blends.items():
+            self.write_blend(name, blend)
         has_states = True
         try:
             states = [(before, other._active.read(after).copy()) for before, after in self._pairs]
@@ -184,8 +208,16 @@ class StepRunner:
         self._active = session
 
 
-def step_runner(opened: OpenedEngine, manifest: Manifest) -> StepRunner:
-    """Return a runner of a bundle's step graph in an opened engine."""
+def step_runner(opened: OpenedEngine, manifest: Manifest, say: Callable[[str], object]) -> StepRunner:
+    """Return a runner of a bundle's step graph in an opened engine.
+
+    Args:
+        opened: the engine.
+        manifest: of the bundle.
+        say: called with a sentence when the server of frames was lost and is back.
+    """
+    if isinstance(opened.step, RemoteSession):
+        opened.step.on_return = say
     return StepRunner(opened.step, state_pairs(manifest.step), opened.open_without_frames, opened.open_half)
 
 

@@ -52,6 +52,13 @@ ONLY_IN = {
     "pythonosc": ("streaming/instrument/osc_in.py", "streaming/instrument/osc_out.py", "benchmarks/live/"),
     "mido": ("streaming/instrument/midi.py",),
     "c2pa": ("provenance/c2pa_library.py",),
+    "tritonclient": (
+        "runtime/engines/triton_connection.py",
+        "runtime/engines/triton_model.py",
+        "export/triton/config.py",
+        "benchmarks/latency/server.py",
+    ),
+    "grpc": (),
     "cryptography": ("provenance/keys/", "provenance/segments.py"),
 }
 
