@@ -10,6 +10,7 @@ import sys
 
 COMMANDS = {
     "stream": ("streaming", "stream generated video to a page, RTMP, SRT, WHIP, a webcam or a file"),
+    "fleet": ("fleet", "run many shows on a Ray cluster: placed, moved and started again"),
     "export": ("export", "make a bundle from a training run or from an ONNX model"),
     "train": ("training", "train a generator on a folder of videos"),
     "verify": ("verify", "say whether a video was made by Everframe: read the mark in its frames"),

@@ -34,6 +34,7 @@ BENCHMARKS = {
     "composite": Benchmark("benchmarks.latency.compositing", "time per frame of a person over a show, part by part"),
     "endurance": Benchmark("benchmarks.scenarios.endurance", "a long show to RTMP, a recording and the page at once"),
     "enlarging": Benchmark("benchmarks.quality.enlarging", "the enlarger of painted pictures beside other methods"),
+    "fleet": Benchmark("benchmarks.scenarios.fleet", "shows on a Ray cluster whose machines are killed"),
     "flow": Benchmark("benchmarks.training.flow", "the sharder's optical flow beside the exact flow of made footage"),
     "gpu-check": Benchmark("benchmarks.gpu_check", "engines, CUDA graphs, parity and latency on an NVIDIA GPU"),
     "hints": Benchmark("benchmarks.quality.hints", "how well motion follows drawn vectors, on held-out footage"),
@@ -52,6 +53,7 @@ BENCHMARKS = {
     "reconnect": Benchmark("benchmarks.scenarios.reconnect", "a stream whose server is killed, or never reads"),
     "scale": Benchmark("benchmarks.latency.scale", "time per frame from 128 to 1024 pixels, same weights"),
     "screen": Benchmark("benchmarks.live.screen", "camera to screen, with a person over a show"),
+    "server": Benchmark("benchmarks.latency.server", "what a Triton server adds to a frame: gRPC and the way back"),
     "soak": Benchmark("benchmarks.scenarios.soak", "memory, latency and pictures over 100,000 frames"),
     "sound": Benchmark("benchmarks.live.sound", "sound against picture: flashes and clicks through a live stream"),
     "super-resolution": Benchmark("benchmarks.quality.super_resolution", "live video at twice the size, beside others"),
@@ -65,6 +67,7 @@ EXTRAS = {
     **dict.fromkeys(("onnxruntime", "openvino", "tokenizers"), "cpu"),
     "matplotlib": "plot",
     "pythonosc": "osc",
+    "tritonclient": "triton",
 }
 _DESCRIPTION = """\
 Measure a generator. Every benchmark prints a table and the machine it ran on

@@ -24,6 +24,7 @@ COMMANDS = {
     "areas": "export.from_areas",
     "enlarge": "export.from_super_resolution",
     "fill": "export.from_fill",
+    "triton": "export.triton.command",
 }
 PRECISIONS = ("fp32", "fp16")
 EXAMPLES = """files of a bundle:
@@ -67,7 +68,8 @@ def parser() -> argparse.ArgumentParser:
         "       python -m export areas RUN/areas.pt --out BUNDLE\n"
         "       python -m export enlarge RUN --out BUNDLE\n"
         "       python -m export fill RUN --out BUNDLE\n"
-        "       python -m export upgrade OLD CONFIG --out BUNDLE",
+        "       python -m export upgrade OLD CONFIG --out BUNDLE\n"
+        "       python -m export triton BUNDLE --out REPO",
         description="Write a trained generator as a bundle for the runtime, and check that it makes the same frames.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

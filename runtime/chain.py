@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -26,6 +27,7 @@ from runtime.generator import Generator
 from runtime.live_frames import FrameArray
 from runtime.marking.frame_marker import EngineSettings, FrameMarker
 from runtime.pixels.fitting import FrameFitter
+from runtime.position import Position
 
 
 class Chain(ChainInputs):
@@ -186,6 +188,17 @@ class Chain(ChainInputs):
         links[last].generator.skip(frames, before_each=feed)
         for link in links[last + 1 :]:
             link.generator.skip(frames)
+
+    def position(self) -> Position:
+        """Return where the first link is; see `Generator.position`. Later links begin anew after `go_to`."""
+        return self.links[0].position()
+
+    def go_to(self, position: Position) -> None:
+        """Go on from a position of the first link; see `Generator.go_to`. States of later links are zeros."""
+        first, *others = self.links
+        first.go_to(position)
+        for link in others:
+            link.go_to(replace(link.position(), frame_index=position.frame_index))
 
     def reset(self, seed: int | None = None) -> None:
         """Go back to frame 0 in every link; see `Generator.reset`."""

@@ -2,8 +2,7 @@
 
 with Generator.open("bundles/NAME") as generator:
     generator.condition(seed=7)
-    for frame in generator:            # uint8 (H, W, 3) RGB, valid until the next frame
-        ...
+    frame = next(generator)            # uint8 (H, W, 3) RGB, valid until the next frame
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from typing import Self, TypeVar
 
 import numpy as np
 
+from runtime.asked_frames import AskedFrame, AskedFrames
 from runtime.bundle.manifest import Manifest
 from runtime.clips.endless import ClipReader, clip_reader
 from runtime.clips.playback import ClipPlayback
@@ -25,6 +25,7 @@ from runtime.frame_inputs import FrameInputs
 from runtime.generator_inputs import GeneratorInputs
 from runtime.live_frames import FrameArray
 from runtime.noise import check_seed
+from runtime.position import Movable
 from runtime.prepared_bundle import prepare_bundle
 from runtime.prompts.conditioner import Conditioner
 from runtime.prompts.text_encoder import TextEncoder
@@ -33,7 +34,7 @@ from runtime.step_runner import step_runner
 Result = TypeVar("Result")
 
 
-class Generator(GeneratorInputs):
+class Generator(GeneratorInputs, Movable):
     """A running generator; make one with `Generator.open`.
 
     Only one thread may call `next`, `skip` and `reset`. The inherited methods may be called from any thread.
@@ -48,11 +49,10 @@ class Generator(GeneratorInputs):
         fallbacks: opens the next engine each time an engine fails; raises EngineError if there is no other.
 
     Attributes:
-        manifest, pixels: as above.
-        width, height, fps: of the frames, in pixels and frames per second (a `Fraction`).
+        manifest, pixels: as above; width, height: of the frames in pixels; fps: frames per second, a `Fraction`.
         engine, precision: e.g. "openvino" and "fp32".
         engine_reason: one sentence: why this engine and precision run, and why others cannot.
-        on_fall_back: called when another engine or NumPy takes over, with a sentence, in the thread that makes frames.
+        on_fall_back: called with a sentence when another engine takes over, or a lost server is back, by `next`.
     """
 
     def __init__(
@@ -80,7 +80,9 @@ class Generator(GeneratorInputs):
             )
         super().__init__(manifest, conditioner, seed, renewal=renewal, folder=folder, clips=clips)
         self.width, self.height, self.fps = manifest.frame.width, manifest.frame.height, manifest.frame.fps
-        choice, self._step = opened.choice, step_runner(opened, manifest)
+        self.on_fall_back: Callable[[str], object] = lambda _: None
+        self._tell = tell = lambda sentence: self.on_fall_back(sentence)
+        choice, self._step = opened.choice, step_runner(opened, manifest, tell)
         self.engine, self.precision, self.engine_reason = choice.engine.name, choice.precision, choice.reason
         self.pixels, self._frame_name = pixels, frame_output(manifest.step, pixels)
         self._frame_shape = next(item.shape[1:] for item in manifest.step.outputs if item.name == self._frame_name)
@@ -90,9 +92,8 @@ class Generator(GeneratorInputs):
         if clips is not None and opened.open_clip_stage is not None:
             stage, on_device = opened.open_clip_stage, self._step.has_addresses
             self._clips = ClipPlayback(stage, clips.small, clips.fps, is_on_device=on_device, marker=opened.marker)
-            self._clips.say = lambda sentence: self.on_fall_back(sentence)
-        self._fallbacks: Iterator[OpenedEngine] = fallbacks or iter(())
-        self.on_fall_back: Callable[[str], object] = lambda _: None
+            self._clips.say = tell
+        self._fallbacks, self._asked = fallbacks or iter(()), AskedFrames(self._advance)
 
     @classmethod
     def open(
@@ -173,10 +174,11 @@ class Generator(GeneratorInputs):
         if isinstance(frames, bool) or not isinstance(frames, (int, np.integer)) or frames < 0:
             raise ValueError(f"frames to skip must be a whole number of at least 0, got {frames!r}")
         self._check_open()
+        make: Callable[[], object] = self.__next__ if self._step.is_remote else self._advance
         with self._step.without_frames():
             for _ in range(frames):
                 before_each()
-                self._advance()
+                make()
 
     def device_frame(self) -> CudaFrame:
         """Return the last frame in device memory, for pycuda, CuPy or PyTorch.
@@ -189,11 +191,10 @@ class Generator(GeneratorInputs):
         self._check_open()
         clips = self._clips if self._clips is not None and self._clips.is_playing else None
         made = self._step.address(self._frame_name) if clips is None else clips.address
-        address = made if self._has_frame else None
-        if address is None:
+        if made is None or not self._has_frame:
             why = f"frames of {self.engine} lie in main memory, take those" if self._has_frame else "ask for one"
             raise ValueError(f"there is no frame on a device: {why}")
-        return CudaFrame(address, self._frame_shape)
+        return CudaFrame(made, self._frame_shape)
 
     def reset(self, seed: int | None = None) -> None:
         """Go back to frame 0 and set the state to zeros; controls keep their values.
@@ -207,6 +208,7 @@ class Generator(GeneratorInputs):
         if seed is not None:
             self._seed = check_seed(seed)
         self._scenes.rewind(keep=seed is None)
+        self._asked.forget()
         self._step.reset()
         self._frame_index = 0
 
@@ -227,8 +229,7 @@ class Generator(GeneratorInputs):
         """Make the next frame.
 
         Returns:
-            A view, valid until the next frame is made: uint8 (H, W, 3) RGB, or (H * 3 / 2, W) I420 in BT.709
-            limited range.
+            A view, valid until the next one: uint8 (H, W, 3) RGB, or (H * 3 / 2, W) I420 in BT.709 limited range.
 
         Raises:
             EngineError: the engine failed, here or in the background.
@@ -236,9 +237,10 @@ class Generator(GeneratorInputs):
         """
         self._check_open()
         frame = None
-        if self._advance():  # engines that only enqueue report the failure of a run when it is read
+        asked = self._asked.next(is_ahead=self._step.is_remote and not self.has_live_input)
+        if asked.is_needed:  # engines that only enqueue report the failure of a run when it is read
             frame = self._or_fall_back(self._read, partial(self._read, again=True))
-        if self._clips is not None and self._clips.is_playing:
+        if asked.is_clip and self._clips is not None:
             picture = None if frame is None else frame.copy()  # it would be gone if another engine took over
             frame = self._or_fall_back(partial(self._clips.frame, picture))
         assert frame is not None, "neither a clip nor the step graph made a frame"
@@ -255,8 +257,8 @@ class Generator(GeneratorInputs):
         if self._is_closed:
             raise ValueError("this generator is closed")
 
-    def _advance(self) -> bool:
-        """Go on by one frame; return whether the step graph ran, which it does not while only clips are seen."""
+    def _advance(self) -> AskedFrame:
+        """Go on by one frame; the step graph does not run while only clips are seen."""
         if self._conditioner is not None and self._scenes.is_empty:
             self.condition()
         self._step.use_half(self._wants_half)
@@ -264,7 +266,7 @@ class Generator(GeneratorInputs):
         if is_needed:
             self._or_fall_back(lambda: self._step.run())
         self._frame_index += 1
-        return is_needed
+        return AskedFrame(is_needed, self._clips is not None and self._clips.is_playing)
 
     def _read(self, *, again: bool = False) -> FrameArray:
         """Return the step graph's frame, after another run with `again`."""
@@ -284,11 +286,12 @@ class Generator(GeneratorInputs):
     def _fall_back(self, error: EngineError) -> None:
         """Continue with the next engine, from the same inputs, and from the same states if they can still be read."""
         fallback = next_engine(self._fallbacks, error)
-        step = step_runner(fallback, self.manifest)
+        step = step_runner(fallback, self.manifest, self._tell)
         has_states = step.take_over(self._step)
         if self._conditioner is not None and fallback.condition is not None:
             self._conditioner.replace(fallback.condition, fallback.open_spare)
         self._step = step
+        self._asked.forget()
         if self._clips is not None and fallback.open_clip_stage is not None:
             self._clips.replace(fallback.open_clip_stage, fallback.marker, is_on_device=step.has_addresses)
         before = f"{self.engine} {self.precision}"

@@ -5,16 +5,21 @@ Both sessions use the same states and inputs, so the later frames do not depend 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from threading import Thread
 from typing import Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
+
 from runtime.bundle.manifest import Manifest
 from runtime.engines.engine import Array, Session
 from runtime.engines.opening import OpenedEngine, state_pairs
+from runtime.engines.remote import RemoteSession
 from runtime.errors import EngineError
+from runtime.pixels.planes import Blend, shifted_copies
 
 
 @runtime_checkable
@@ -50,11 +55,22 @@ class StepRunner:
         self._frameless: Session | None = None
         self._active = session
         self._inputs: dict[str, Array] = {}  # last written values, for the other session
+        self._blends: dict[str, Blend] = {}  # of the pictures among them
+        self._scratch: dict[str, npt.NDArray[np.float32]] = {}
 
     def write(self, name: str, value: Array) -> None:
         """Copy a value into an input, where it stays until the next write; the caller must not change it afterwards."""
         self._inputs[name] = value
         self._active.write(name, value)
+
+    def write_blend(self, name: str, blend: Blend) -> None:
+        """Write two blended pictures to an input of the pixel stage; their planes must not change afterwards."""
+        self._blends[name] = blend
+        if isinstance(self._active, RemoteSession):
+            self._active.write_blend(name, blend)
+        else:
+            scratch = self._scratch.setdefault(name, np.empty(blend.one.shape, np.float32))
+            self.write(name, shifted_copies(blend.planes(scratch)))
 
     def run(self) -> None:
         """Run one step.
@@ -63,6 +79,11 @@ class StepRunner:
             EngineError: the engine failed.
         """
         self._active.run()
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether frames are made on a server."""
+        return isinstance(self._full, RemoteSession)
 
     @property
     def has_half(self) -> bool:
@@ -101,6 +122,35 @@ class StepRunner:
         """Set the states to zeros; other inputs stay as written."""
         self._active.reset()
 
+    def states(self) -> dict[str, Array]:
+        """Return copies of the states that the next step reads, by the names of their inputs.
+
+        Raises:
+            EngineError: the engine failed.
+        """
+        return {before: self._active.read(after).copy() for before, after in self._pairs}
+
+    def set_states(self, states: Mapping[str, Array]) -> None:
+        """Write the states that the next step reads.
+
+        Raises:
+            ValueError: the step graph has other states, or states of other shapes or types.
+        """
+        names = {before for before, _ in self._pairs}
+        if states.keys() != names:
+            raise ValueError(
+                f"the position has the states {', '.join(sorted(states)) or 'none'}; expected "
+                f"{', '.join(sorted(names)) or 'none'}: it is of another bundle"
+            )
+        for before, after in self._pairs:
+            value, wanted = states[before], self._active.read(after)
+            if value.shape != wanted.shape or value.dtype != wanted.dtype:
+                raise ValueError(
+                    f"the state {before} of the position is {value.dtype} {value.shape}, expected {wanted.dtype} "
+                    f"{wanted.shape}: it is of another bundle"
+                )
+            self._active.write(before, value)
+
     def take_over(self, other: StepRunner) -> bool:
         """Take inputs and states from the runner of an engine that failed, and close it.
 
@@ -108,7 +158,10 @@ class StepRunner:
             Whether the states could still be read; otherwise they are zeros.
         """
         for name, value in other._inputs.items():
-            self.write(name, value)
+            if name not in other._blends:
+                self.write(name, value)
+        for name, blend in other._blends.items():
+            self.write_blend(name, blend)
         has_states = True
         try:
             states = [(before, other._active.read(after).copy()) for before, after in self._pairs]
@@ -155,8 +208,16 @@ class StepRunner:
         self._active = session
 
 
-def step_runner(opened: OpenedEngine, manifest: Manifest) -> StepRunner:
-    """Return a runner of a bundle's step graph in an opened engine."""
+def step_runner(opened: OpenedEngine, manifest: Manifest, say: Callable[[str], object]) -> StepRunner:
+    """Return a runner of a bundle's step graph in an opened engine.
+
+    Args:
+        opened: the engine.
+        manifest: of the bundle.
+        say: called with a sentence when the server of frames was lost and is back.
+    """
+    if isinstance(opened.step, RemoteSession):
+        opened.step.on_return = say
     return StepRunner(opened.step, state_pairs(manifest.step), opened.open_without_frames, opened.open_half)
 
 

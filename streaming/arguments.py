@@ -189,7 +189,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--engine",
         default="auto",
         metavar="E",
-        help="engine; E,F: F if E is missing or fails (default: the fastest here)",
+        help="engine; E,F: F if E is missing or fails; grpc://HOST:PORT: a Triton server (default: the fastest here)",
     )
     add(
         "--cpu-share",

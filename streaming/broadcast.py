@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from streaming.arguments import DEFAULT_BUNDLE, DEFAULT_SINK, parse
 from streaming.circle import refuse_circle
@@ -31,6 +31,9 @@ from streaming.show.status import StatusLine, to_summary
 from streaming.sinks.sink import Sink, StreamFormat
 from streaming.sinks.table import KINDS, make_sinks
 from streaming.sound.opening import make_sound
+
+if TYPE_CHECKING:
+    from streaming.show.keeping import ShowKeeper
 
 _INCOMPLETE = 3  # exit status: everything is recorded, and not all of it is signed or in the ledger
 
@@ -62,7 +65,7 @@ def stream(
     if isinstance(to, (str, Path, Sink)) or not to:
         raise ValueError(f'to must be a list of sinks with at least one, e.g. ["clip.mp4"], got {to!r}')
     specs = [f"--to={sink}" for sink in to if not isinstance(sink, Sink)]
-    parsed = parse([*specs, *_to_arguments({**options, "seconds": seconds}), "--", str(bundle)])
+    parsed = parse([*specs, *to_arguments({**options, "seconds": seconds}), "--", str(bundle)])
     made = iter(make_sinks(parsed.to or [], parsed.pixels))
     sinks = [sink if isinstance(sink, Sink) else next(made) for sink in to]
     interruption = Interruption()
@@ -71,13 +74,19 @@ def stream(
         return run_show(parsed, interruption, sinks)
 
 
-def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Sequence[Sink] = ()) -> int:
+def run_show(
+    options: argparse.Namespace,
+    interruption: Interruption,
+    sinks: Sequence[Sink] = (),
+    keeper: ShowKeeper | None = None,
+) -> int:
     """Run a show from its first frame to its summary.
 
     Args:
         options: as `streaming.arguments.parse` returns them.
         interruption: ends the show.
         sinks: where frames go; empty for those that the options name.
+        keeper: keeps the show's position, so that another process can go on with it; None for nobody.
 
     Returns:
         The exit status: 0, 1, or 3 if a recording could not be signed or the ledger not be written.
@@ -99,6 +108,8 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
     manifest = manifests[0]
     width, height = frame_size(manifests[-1], options.size)
     fps = options.fps or manifest.frame.fps
+    if keeper is not None and keeper.position is not None:
+        options = keeper.position.applied_to(options, fps)
     clock = SystemClock()
     fan_out = FanOut(list(sinks))
     pacer = Pacer(clock, fps)
@@ -137,11 +148,14 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
     try:
         fan_out.open(stream_format)
         lines = instrument.open()
-        from streaming.show.player import Player  # while the sinks start on their threads
+        from streaming.show.keeping import PositionTaker  # while the sinks start on their threads
+        from streaming.show.player import Player
+        from streaming.show.position import next_slot
 
         levels = None if sound is None else sound.levels
-        with Player(options, bundle, controller, status.say, sound, mark) as player, instrument.playing(levels):
+        with Player(options, bundle, controller, status.say, sound, mark, keeper) as player, instrument.playing(levels):
             frames = player.frames(pacer, clock)
+            positions = None if keeper is None else PositionTaker(keeper, player, controller, pacer, clock)
             if sound is not None:
                 sound.wait_ready()
             fan_out.wait_ready()
@@ -150,6 +164,8 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
                 show.engine, show.link_ms = player.engine, player.link_ms
                 record.frame(pacer.next_slot - 1)
                 status.refresh(stats)
+                if positions is not None:
+                    positions.update()
 
             show.engine = player.engine
             status.say(f"{manifest.name}: {width} x {height}, {float(fps):g} fps, {player.engine}")
@@ -166,12 +182,18 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
             for invitation in (*lines, *filter(None, (sink.invitation for sink in sinks))):
                 status.say(invitation)
             record.begin(sinks)
+            if keeper is not None:
+                keeper.prepared(player)
+                if keeper.position is not None:
+                    player.go_on(next_slot(pacer, clock, keeper.position.began_s))
             interruption.is_on_air = True
             num_slots = None if options.seconds is None else ceil(options.seconds * fps)
             try:
                 end = show.run(frames, num_slots=num_slots, is_stopped=lambda: interruption.is_set, on_refresh=refresh)
                 record.frame(pacer.next_slot - 1)
                 record.end(end.value)
+                if positions is not None and show.first_frame_s is not None:
+                    positions.take()
             finally:
                 hung = fan_out.close(keep=True)
     finally:
@@ -191,7 +213,7 @@ def run_show(options: argparse.Namespace, interruption: Interruption, sinks: Seq
     return _to_status(end, stats.sinks, stats.frames) or (0 if record.is_complete else _INCOMPLETE)
 
 
-def _to_arguments(options: Mapping[str, Any]) -> list[str]:
+def to_arguments(options: Mapping[str, Any]) -> list[str]:
     """Return options as `streaming.arguments.parse` reads them, so that both are checked by the same code."""
     arguments = []
     for name, value in options.items():

@@ -33,8 +33,8 @@ ONLY_IN = {
     ),
     "lightning": ("training/", "benchmarks/training/pretraining.py"),
     "array_record": ("training/data/shard_packing.py", "training/data/shard_reader.py"),
-    "ray": ("training/data/cluster_shards.py",),
-    "fsspec": ("training/data/remote_files.py",),
+    "ray": ("training/data/cluster_shards.py", "fleet/", "benchmarks/scenarios/fleet.py"),
+    "fsspec": ("training/data/remote_files.py", "fleet/"),
     "scenedetect": ("training/data/takes.py",),
     "model2vec": ("training/data/words.py",),
     "tokenizers": ("training/data/words.py", "runtime/prompts/text_encoder.py"),
@@ -54,6 +54,13 @@ ONLY_IN = {
     "pythonosc": ("streaming/instrument/osc_in.py", "streaming/instrument/osc_out.py", "benchmarks/live/"),
     "mido": ("streaming/instrument/midi.py",),
     "c2pa": ("provenance/c2pa_library.py",),
+    "tritonclient": (
+        "runtime/engines/triton_connection.py",
+        "runtime/engines/triton_model.py",
+        "export/triton/config.py",
+        "benchmarks/latency/server.py",
+    ),
+    "grpc": (),
     "cryptography": ("provenance/keys/", "provenance/segments.py"),
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
@@ -72,6 +72,7 @@ class ClipPlayback:
         self._clips: dict[str, tuple[EndlessClip, Playhead]] = {}
         self._moments: dict[str, Moment] = {}
         self._mix = 0.0
+        self._place: Mapping[str, object] | None = None  # of the next clip, where a show goes on
         self._scratch: Frame | None = None
         self._is_from_stage = False
 
@@ -94,6 +95,16 @@ class ClipPlayback:
                 self.close()
             self._stage = None
             self._use_marker(marker)
+
+    @property
+    def place(self) -> dict[str, object] | None:
+        """Where the clip is that is seen most; None if no clip plays."""
+        side = max(self._clips, key=self._weight, default=None)
+        return None if side is None or self._weight(side) == 0 else self._clips[side][1].place
+
+    def go_on(self, place: Mapping[str, object] | None) -> None:
+        """Let the next clip begin at a place; see `place`."""
+        self._place = place
 
     def close(self) -> None:
         """Free the engine's memory."""
@@ -119,7 +130,11 @@ class ClipPlayback:
             clip = move.scene.clip
             self._clips.pop(move.side, None)
             if clip is not None:
-                self._clips[move.side] = clip, Playhead(clip.jumps, clip.clip.fps, clip.clip.head)
+                playhead = Playhead(clip.jumps, clip.clip.fps, clip.clip.head)
+                if self._place is not None:
+                    playhead.go_to(self._place)
+                    self._place = None
+                self._clips[move.side] = clip, playhead
         self._moments.clear()
         self._mix = move.mix
         if not self._clips:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from typing import NamedTuple
 
 from runtime.clips.jumps import Jump
@@ -15,6 +16,9 @@ _AHEAD_S = 2.0  # of what follows a place that count
 _BIN_S = 0.5  # in which it is known when something was seen
 _WORST = 4.0  # logarithm of the least weight of a costly jump: if all others are stale, it is made
 _STALE = 0.02  # weight of a jump to what was seen just now
+_PLACE = (
+    "_head", "_played", "_made", "_seen", "_position", "_since", "_jump", "_progress", "_faded", "_is_new"
+)  # fmt: skip
 
 
 class Moment(NamedTuple):
@@ -56,6 +60,22 @@ class Playhead:
         self._jumps: tuple[Jump, ...] = ()
         if jumps:
             self.learn(jumps)
+
+    @property
+    def place(self) -> dict[str, object]:
+        """Where it is, as plain values that belong to the caller."""
+        return {name: copy(getattr(self, name)) for name in _PLACE}
+
+    def go_to(self, place: Mapping[str, object]) -> None:
+        """Go on from a place of a playhead in the same clip.
+
+        Raises:
+            ValueError: the place has other values.
+        """
+        if place.keys() != set(_PLACE):
+            raise ValueError(f"a place in a clip has {', '.join(_PLACE)}; got {', '.join(place)}")
+        for name in _PLACE:
+            setattr(self, name, copy(place[name]))
 
     @property
     def needs_jumps(self) -> bool:

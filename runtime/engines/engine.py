@@ -68,6 +68,21 @@ class NullSession:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a graph comes from, for engines on a server, which have it already.
+
+    Args:
+        bundle: name of the bundle.
+        part: "step-rgb", "step-i420", "condition" or "paint".
+        sha256: of the graph's file in the bundle.
+    """
+
+    bundle: str
+    part: str
+    sha256: str
+
+
+@dataclass(frozen=True)
 class Program:
     """A graph and its tensors, as an engine compiles it.
 
@@ -77,6 +92,7 @@ class Program:
         outputs: all its outputs, states included.
         pairs: (state input, state output) names.
         engines: folder of compiled graphs from the bundle, if the user trusts them; else None.
+        origin: of the graph, if it is one of a bundle's; else None.
     """
 
     graph: bytes
@@ -84,6 +100,7 @@ class Program:
     outputs: tuple[TensorSpec, ...]
     pairs: tuple[tuple[str, str], ...] = ()
     engines: Path | None = None
+    origin: Origin | None = None
 
 
 class Engine(Protocol):

@@ -18,7 +18,8 @@ from runtime.bundle.tensors import GraphSpec
 from runtime.clips.alignment import REDUCTION
 from runtime.clips.stage import build_clip_stage, clip_inputs, clip_output
 from runtime.engines.cache import default_cache_dir
-from runtime.engines.engine import Array, Engine, NullSession, Program, Session
+from runtime.engines.engine import Array, Engine, NullSession, Origin, Program, Session
+from runtime.engines.remote import RemoteSession
 from runtime.engines.table import EngineChoice, choose_engine, count_cores, failed_pairs
 from runtime.errors import EngineError
 from runtime.marking.frame_marker import EngineSettings, FrameMarker
@@ -40,7 +41,7 @@ class OpenedEngine:
         choice: the engine, its precision, and the reason for both.
         step: session of the step graph with one frame output.
         condition: session of the condition graph, or None if the bundle has none.
-        open_without_frames: opens a session of the step graph without frame outputs.
+        open_without_frames: opens a session of the step graph without frame outputs; None to use `step` instead.
         open_spare: opens another session of the condition graph.
         open_half: opens a session of the step graph with half the detail; None if there is none, or if the engine is on
             a GPU, which needs minutes to compile and has time to spare.
@@ -99,7 +100,9 @@ def open_engines(
             choice,
             step,
             condition,
-            partial(open_without_frames, *chosen, threads=threads, cache_dir=cache_dir),
+            None
+            if isinstance(step, RemoteSession)
+            else partial(open_without_frames, *chosen, threads=threads, cache_dir=cache_dir),
             partial(open_condition, *chosen, threads=threads, cache_dir=cache_dir),
             partial(_open_half, *chosen, pixels=pixels, threads=threads, cache_dir=cache_dir)
             if bundle.build_half is not None and choice.engine.name in _ON_CPU
@@ -175,20 +178,20 @@ def open_condition(
     few = max(1, _threads(threads) // 4)
     with _memory_errors(engine):
 
-        def open_graph(model: onnx.ModelProto, graph: GraphSpec) -> Session:
-            names = [item.name for item in graph.outputs]
-            program = Program(prune(model, names), graph.inputs, graph.outputs, engines=bundle.engines)
+        def open_graph(model: onnx.ModelProto, graph: GraphSpec, part: str) -> Session:
+            names, origin = [item.name for item in graph.outputs], origin_of(bundle, graph, part)
+            program = Program(prune(model, names), graph.inputs, graph.outputs, engines=bundle.engines, origin=origin)
             return engine.open(program, exact, few, _folder(cache_dir))
 
         if bundle.work is None:
-            return open_graph(bundle.condition, condition)
+            return open_graph(bundle.condition, condition, "condition")
         frame, painter = bundle.manifest.frame, None
         pixels = next(item.pixels for item in bundle.manifest.step.outputs_of("frame"))
         with ExitStack() as opened:  # closes them if another cannot be opened
-            session = open_graph(bundle.condition, bundle.work)
+            session = open_graph(bundle.condition, bundle.work, "condition")
             opened.callback(session.close)
             if bundle.manifest.paint is not None and bundle.paint is not None:
-                painter = (bundle.manifest.paint, open_graph(bundle.paint, bundle.manifest.paint))
+                painter = (bundle.manifest.paint, open_graph(bundle.paint, bundle.manifest.paint, "paint"))
                 opened.callback(painter[1].close)
             opened.pop_all()
         planes = plane_sets(frame.width, frame.height, pixels)
@@ -285,8 +288,15 @@ def _open_step(
     all_threads = _threads(threads)
     with _memory_errors(engine):
         graph_bytes = prune(bundle.step, [item.name for item in outputs])
-        program = Program(graph_bytes, graph.inputs, outputs, state_pairs(graph), bundle.engines)
+        pixels = next((item.pixels for item in outputs if item.name == frame), "")
+        origin = origin_of(bundle, graph, f"step-{pixels}") if frame else None
+        program = Program(graph_bytes, graph.inputs, outputs, state_pairs(graph), bundle.engines, origin)
         return engine.open(program, precision, all_threads, _folder(cache_dir))
+
+
+def origin_of(bundle: Bundle, graph: GraphSpec, part: str) -> Origin:
+    """Return where a graph of a bundle comes from; `part` as in `Origin`."""
+    return Origin(bundle.manifest.name, part, bundle.manifest.files[graph.file].sha256)
 
 
 @contextmanager

@@ -24,6 +24,8 @@ ENGINES: dict[str, str] = {
     "openvino": "runtime.engines.openvino:OpenVINO",
     "onnxruntime": "runtime.engines.onnxruntime:OnnxRuntime",
 }
+# Engines on a server, named by an address: what it begins with -> the class, which gets the address.
+SERVERS: dict[str, str] = {"grpc://": "runtime.engines.triton:Triton"}
 PRECISIONS = ("fp32", "bf16", "fp16")
 
 
@@ -37,11 +39,16 @@ class EngineChoice:
 
 
 def open_engine(name: str) -> Engine:
-    """Return an engine by name, even if it cannot run here.
+    """Return an engine by its name, or by the address of its server, even if it cannot run here.
 
     Raises:
-        ValueError: there is no engine of that name.
+        ValueError: there is no engine of that name, or the address is wrong.
     """
+    for scheme, server in SERVERS.items():
+        if name.startswith(scheme):
+            module, _, attribute = server.partition(":")
+            remote: Engine = getattr(import_module(module), attribute)(name)
+            return remote
     if name not in ENGINES:
         raise ValueError(f'there is no engine "{name}" {nearest(name, ["auto", *ENGINES])}')
     module, _, attribute = ENGINES[name].partition(":")

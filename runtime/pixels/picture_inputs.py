@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from runtime.bundle.tensors import GraphSpec
-from runtime.pixels.planes import SHARP, Planes, shifted_copies
+from runtime.pixels.planes import SHARP, Blend, Planes
 from runtime.scenes.cross_fade import SceneMix
 from runtime.step_runner import StepRunner
 
@@ -16,10 +16,10 @@ SHARPENING = 8  # frames over which the first picture becomes its sharpened copy
 class PictureInputs:
     """The pictures of the two scenes that a step graph knows; for one thread.
 
-    Pictures are blended here, not in the graph: that takes as long as sampling one of them, and only while it is
-    needed. Two scenes of one picture, whose motion was drawn again, need no blending. The first frame of a scene that
-    is cut to shows the picture itself. Displaced pictures lose detail, so it then becomes its sharpened copy; a scene
-    that fades in is sharpened from the start.
+    Pictures are blended before the graph: that takes as long as sampling one of them, and only while it is needed. A
+    server blends them itself, as it has both. Two scenes of one picture, whose motion was drawn again, need no
+    blending. The first frame of a scene that is cut to shows the picture itself. Displaced pictures lose detail, so it
+    then becomes its sharpened copy; a scene that fades in is sharpened from the start.
 
     Args:
         step: the step graph; without inputs of the role `picture`, nothing is written.
@@ -30,7 +30,6 @@ class PictureInputs:
         self._sides: dict[str, Planes] = {}
         self._cut_side, self._age = "", 0  # the side that was cut to, and how many frames ago
         self._shown = ""  # the side that is written with its sharpened copy alone, "both" if they are one, or ""
-        self._scratch: dict[str, npt.NDArray[np.float32]] = {}
 
     def write(self, move: SceneMix, session: StepRunner) -> None:
         """Write what has changed since the last frame."""
@@ -63,14 +62,7 @@ class PictureInputs:
         self, name: str, one: npt.NDArray[np.uint8], two: npt.NDArray[np.uint8], share: float, session: StepRunner
     ) -> None:
         """Write `one + share * (two - one)`."""
-        scratch = self._scratch.setdefault(name, np.empty(one.shape, np.float32))
-        if share in (0.0, 1.0):
-            np.copyto(scratch, two if share else one)
-        else:
-            np.subtract(two, one, out=scratch, dtype=np.float32)
-            scratch *= np.float32(share)
-            scratch += one
-        session.write(name, shifted_copies(scratch))
+        session.write_blend(name, Blend(one, two, share))
 
 
 def _keys(names: list[str]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,30 @@ _LUMA = np.array([0.2126, 0.7152, 0.0722])
 _BLUE = (np.array([0.0, 0.0, 1.0]) - _LUMA) / (2 * (1 - _LUMA[2]))
 _RED = (np.array([1.0, 0.0, 0.0]) - _LUMA) / (2 * (1 - _LUMA[0]))
 _TO_YUV = (np.stack([219 * _LUMA, 224 * _BLUE, 224 * _RED]) / 255).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class Blend:
+    """Two pictures that are blended: `one + share * (two - one)`.
+
+    Args:
+        one, two: uint8 (planes, rows + 1, columns + 1), from `to_planes`.
+        share: of the second, 0 to 1.
+    """
+
+    one: npt.NDArray[np.uint8]
+    two: npt.NDArray[np.uint8]
+    share: float
+
+    def planes(self, out: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Blend into `out`, of the planes' shape, and return it."""
+        if self.share in (0.0, 1.0):
+            np.copyto(out, self.two if self.share else self.one)
+        else:
+            np.subtract(self.two, self.one, out=out, dtype=np.float32)
+            out *= np.float32(self.share)
+            out += self.one
+        return out
 
 
 def padded_shape(item: PlaneSet) -> tuple[int, int, int]:

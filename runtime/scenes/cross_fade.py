@@ -57,6 +57,7 @@ class SceneTimeline:
         self._playing = ""  # the side that plays, or that fades out
         self._frames = 0  # length of the current cross-fade
         self._frames_left = 0
+        self._first_age = 0.0  # of the first scene, where a show goes on that another process began
 
     @property
     def is_empty(self) -> bool:
@@ -75,6 +76,15 @@ class SceneTimeline:
         """The waiting scene, else the one that plays or fades in, which may be a renewal; else None."""
         with self._lock:
             return self._waiting[0] if self._waiting is not None else self._begun
+
+    @property
+    def renewal_age(self) -> float:
+        """Frames, times the rate, since a scene made from a seed began; 0 if nothing renews itself."""
+        return 0.0 if self._renewal is None else self._renewal.age
+
+    def go_on(self, renewal_age: float) -> None:
+        """Let the next scene that begins be as old as that; see `renewal_age`."""
+        self._first_age = renewal_age
 
     def take(self, scene: Scene, frames: int) -> None:
         """Fade a scene in from the next frame on, or after the current cross-fade.
@@ -151,7 +161,8 @@ class SceneTimeline:
             if self._renewal is not None:
                 self._renewal.stop()
                 if scene.renews:
-                    self._renewal.start(scene)
+                    scene = self._renewal.start(scene, self._first_age)
+            self._first_age = 0.0
         elif self._renewal is not None and self._renewal.is_due:
             scene, frames = self._renewal.collect(), self._renewal.dissolve_frames
         else:

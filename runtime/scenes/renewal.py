@@ -46,17 +46,36 @@ class Renewal:
         """The length of a renewal's cross-fade in frames."""
         return self._spec.dissolve_frames
 
-    def start(self, scene: Scene) -> None:
+    @property
+    def age(self) -> float:
+        """Frames, times the rate, since the scene began; 0 if none renews itself."""
+        return 0.0 if self._next is None else self._age
+
+    def start(self, scene: Scene, age: float = 0.0) -> Scene:
         """Begin with a scene made from `z_0`, which is taken at this frame; prepare the next one.
 
         Args:
             scene: has a seed; its text, if any, is kept.
+            age: of the scene, to go on where another process was.
+
+        Returns:
+            The scene to take: the one given, or the renewal that a scene of that age shows, which is waited for.
+
+        Raises:
+            EngineError: the engine failed in the background.
         """
         assert scene.seed is not None, "start() of a scene without a seed"
         self._prompt = Prompt(text=scene.text, vector=scene.vector, seed=scene.seed)
-        self._seed, self._age, self._count = scene.seed, 0.0, 0
+        self._seed, self._age, self._count = scene.seed, age, 0
         self._code = self._conditioner.draw(scene.seed, 0).astype(np.float64)
+        done = int(age / self._spec.every_frames)
+        for _ in range(done):
+            self._draw()
+        if done:
+            self._submit()
+            return self.collect()
         self._prepare()
+        return scene
 
     def grow(self, rate: float) -> None:
         """Add one frame to the scene's age.
@@ -94,11 +113,15 @@ class Renewal:
         return scene
 
     def _prepare(self) -> None:
+        self._draw()
+        self._submit()
+
+    def _draw(self) -> None:
+        """Draw the next code."""
         self._count += 1
         correlation = float(self._spec.correlation)
         fresh = self._conditioner.draw(self._seed, self._count)
         self._code = correlation * self._code + math.sqrt(1 - correlation**2) * fresh
-        self._submit()
 
     def _submit(self) -> None:
         ahead_s = self._interval_s / max(1.0, self._rate)

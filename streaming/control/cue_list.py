@@ -7,13 +7,13 @@ A cue's scene is prepared in the background and waits until it is taken. It stay
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 from runtime.prompts.background import BackgroundThread
-from streaming.control.cues import CueEntry, to_label, with_text
+from streaming.control.cues import CueEntry, ListedCue, known_parts, to_label, with_text
 from streaming.control.drawing import Drawing
 from streaming.control.show_controls import UnknownError
 from streaming.control.timed_cues import FAILURES, TimedCues, to_line
@@ -36,6 +36,7 @@ class CueList(TimedCues):
         self._entries: dict[int, CueEntry] = {}
         self._numbers = count(1)
         self._on_air = ""
+        self._parts_on_air: dict[str, Any] = {}
         self._scene_on_air = ""  # its name, if it is one of the bundle's
         self._drawing = Drawing()
 
@@ -121,8 +122,48 @@ class CueList(TimedCues):
 
     def announce(self, parts: Mapping[str, Any]) -> None:
         """Tell the listeners of `on_prompt` what is shown from now on."""
+        self._parts_on_air = {**(self._parts_on_air if parts.keys() == {"hints"} else {}), **parts}
         for listener in tuple(self.on_prompt):
             listener(parts, float(self._now_s))
+
+    def kept(self) -> tuple[dict[str, Any], bool, tuple[ListedCue, ...]]:
+        """Return what another machine needs to go on: the prompt on air, whether scenes are in turn, and the cues.
+
+        A prompt that is made from a seed is that seed and its text; motion that is drawn is among its hints.
+        """
+        generator = self._ready()
+        scene, shown = generator.scene, generator.shown_scene
+        with self._lock:
+            parts, is_in_turn = known_parts(self._parts_on_air), self._cycle is not None
+            cues = tuple(
+                ListedCue(entry.number, entry.label, known_parts(entry.parts), entry.take_s)
+                for entry in self._entries.values()
+                if entry.state != "failed"
+            )
+        if scene is not None and scene.seed is not None and scene.clip is None:
+            parts = {"seed": scene.seed} | ({} if scene.text is None else {"text": scene.text})
+        parts.pop("hints", None)
+        if shown is not None and shown.hints:
+            parts["hints"] = shown.hints
+        return parts, is_in_turn, cues
+
+    def list_again(self, cues: Sequence[ListedCue]) -> None:
+        """List cues that another process had, under their ids, and prepare them in the background."""
+        with self._lock:
+            for cue in cues:
+                self._entries[cue.number] = CueEntry(cue.number, cue.label, dict(cue.parts), take_s=cue.take_s)
+            self._numbers = count(max([*self._entries, 0]) + 1)
+            if cues:
+                self._start()
+
+    def prepare_again(self) -> None:
+        """Prepare the listed cues again, as another bundle is on air."""
+        with self._lock:
+            for entry in self._entries.values():
+                if entry.state != "failed":
+                    entry.scene, entry.state = None, "preparing"
+            if self._entries:
+                self._start()
 
     def _start(self) -> None:
         """Start `_work` unless it runs; needs the lock."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import groupby
 from pathlib import Path
@@ -32,6 +32,23 @@ class Cue:
     at_s: Fraction
     kind: str
     value: Any
+
+
+@dataclass(frozen=True, eq=False)
+class ListedCue:
+    """A cue that somebody has prepared on the page or through the API.
+
+    Args:
+        number: its id.
+        label: its name.
+        parts: of its prompt, as `Generator.prepare` takes them.
+        take_s: length of the cross-fade if it is taken as soon as it is ready; None if it waits.
+    """
+
+    number: int
+    label: str
+    parts: Mapping[str, Any] = field(repr=False)
+    take_s: float | None = None
 
 
 @dataclass
@@ -110,3 +127,8 @@ def with_text(parts: Mapping[str, Any], text: str | None) -> dict[str, Any]:
     """Return a prompt that keeps the text on air if it holds a seed alone."""
     is_seed = parts.keys() - {"hints"} == {"seed"}
     return {**parts, "text": text} if is_seed and text is not None else dict(parts)
+
+
+def known_parts(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parts of a prompt that a position keeps."""
+    return {name: value for name, value in parts.items() if name in (*PARTS, "moving") and value is not None}

@@ -92,6 +92,14 @@ class ShowControls:
         self._notify()
         return value
 
+    def values(self) -> dict[str, float]:
+        """Return the values of all controls but those that choose a seed, which is part of the prompt."""
+        found: dict[str, float] = {}
+        for holder in (self._ready(), *self.others):
+            values = holder.controls
+            found |= {spec.name: values[spec.name] for spec in holder.control_specs if spec.target != "seed"}
+        return found
+
     def _notify(self) -> None:
         for listener in tuple(self.on_change):
             listener()

@@ -92,15 +92,16 @@ class TimedCues(ShowControls, ABC):
         self._timed, self._timed_controls, self._dissolve_s, self._say = timed, controls, dissolve_s, say
         self._prepare_timed()
 
-    def cycle(self, scenes: Sequence[str], every_s: Fraction) -> None:
+    def cycle(self, scenes: Sequence[str], every_s: Fraction, next_s: Fraction | None = None) -> None:
         """Show the bundle's scenes in turn, without an end, until somebody takes a cue.
 
         Args:
             scenes: names; the first is on air already.
             every_s: seconds for which each is shown.
+            next_s: when the second one is due, in seconds of the show; None for `every_s`.
         """
         self._cycle, self._cycle_s = islice(cycle(scenes), 1, None), every_s
-        self._extend(every_s)
+        self._extend(every_s if next_s is None else next_s)
 
     def play(self, now_s: Fraction) -> None:
         """Apply the timed cues that are due. A prompt that is not ready yet is taken as soon as it is.

@@ -70,6 +70,16 @@ class Pacer:
         """The slot of the next frame, unless the engine falls behind."""
         return self._next
 
+    def begin(self, start: Fraction, slot: int) -> None:
+        """Go on with a show that began earlier.
+
+        Args:
+            start: when slot 0 was due, in seconds of the clock; may be below 0.
+            slot: the next one.
+        """
+        assert self._start is None, "frames have been paced already"
+        self._start, self._next = start, slot
+
     def make_ahead(self, slots: int) -> None:
         """Make later frames `slots` slots ahead, and show them as many later; a frame must have been paced before."""
         assert self._start is not None, "no frame has been paced yet"

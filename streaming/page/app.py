@@ -106,7 +106,7 @@ def make_app(
         An ASGI application.
     """
     html = _read_page()
-    page_headers = {"content-security-policy": _policy(html)}
+    page_headers = {"content-security-policy": content_policy(html)}
 
     async def show_page(_request: Request) -> Response:
         return Response(html, media_type="text/html", headers=page_headers)
@@ -143,7 +143,7 @@ def _read_page() -> str:
     return re.sub(r"<!-- (\w+\.js) -->", script, (folder / "page.html").read_text(encoding="utf-8"))
 
 
-def _policy(html: str) -> str:
+def content_policy(html: str) -> str:
     """Return the content security policy: content of this server only, and only the page's own style and scripts."""
     hashes = {}
     for tag in ("style", "script"):

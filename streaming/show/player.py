@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import time
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,17 +15,20 @@ from runtime.chain import Chain, FrameSource
 from runtime.engines.table import count_cores
 from runtime.hole import Hole
 from runtime.marking.frame_marker import FrameMarker
-from runtime.prompts.hints import Hints, Vector, to_hints
 from runtime.prompts.images import load_image
 from streaming.control.controller import ShowController
-from streaming.control.cues import LIVE, PARTS, to_label
+from streaming.control.cues import PARTS, to_label
 from streaming.inputs.live_input import LiveInput
 from streaming.inputs.page_camera import PAGE, PageCamera
 from streaming.output.pacing import Clock, Pacer
 from streaming.shipped import find_areas, find_shipped
 from streaming.show.adaptation import Adaptation
+from streaming.show.bundle_change import BundleChange
 from streaming.show.early_clip import begin_clip
 from streaming.show.fallback import FallbackFrames, load_fallback
+from streaming.show.first_prompt import first_prompt
+from streaming.show.keeping import ShowKeeper
+from streaming.show.position import go_to
 from streaming.sinks.sink import Picture
 from streaming.sound.sound import INPUT, Sound
 
@@ -31,7 +36,6 @@ if TYPE_CHECKING:
     from streaming.show.presenter import Presenter
 
 TEST_CARD = "testcard"  # the live input that shows nobody
-PROMPT = ("image", "clip", "past", "text", "moving", "scene")
 _INPUT_S = 15.0  # for an input's first frame
 
 
@@ -45,9 +49,11 @@ class Player:
         say: called with one line for each event.
         sound: of the show; None for silence. It begins with the first frame.
         mark: payload that all frames carry; None for no mark.
+        keeper: knows where to go on from; frames then follow the clock. None for a show that lives in this process.
 
     Attributes:
         generator: makes the frames now.
+        bundle: folder of the bundle on air, the first one of a chain.
 
     Raises:
         BundleError, EngineError, ValueError: the bundle, the engine, a prompt, a control or a cue is bad.
@@ -61,9 +67,12 @@ class Player:
         say: Callable[[str], None],
         sound: Sound | None = None,
         mark: int | None = None,
+        keeper: ShowKeeper | None = None,
     ) -> None:
-        self._options, self._bundle, self._controller, self._say = options, bundle, controller, say
-        self._sound, self._mark = sound, mark
+        self._options, self.bundle, self._controller, self._say = options, bundle, controller, say
+        self._sound, self._mark, self._follows_clock = sound, mark, keeper is not None
+        self._going_on = None if keeper is None else keeper.position
+        self._change: BundleChange | None = None
         if sound is not None:
             controller.others.append(sound)
         self._fallback: FallbackFrames | None = None
@@ -75,7 +84,7 @@ class Player:
         with contextlib.ExitStack() as stack:
             if self._early_clip is not None:
                 stack.callback(self._early_clip.close)
-            self.generator = self._open()
+            self.generator = self._open(bundle)
             stack.pop_all()
         try:
             self._begin()
@@ -119,6 +128,32 @@ class Player:
         self._fallback = FallbackFrames(self._play(pacer), picture, reopen, clock, self._say)
         return self._fallback
 
+    def go_on(self, slot: int) -> None:
+        """Go on at a slot of a show that another process began.
+
+        Raises:
+            EngineError: the engine failed.
+            ValueError: the position is of another bundle.
+        """
+        assert self._going_on is not None, "this show begins"
+        go_to(self.generator, self._going_on.generator, slot)
+
+    def change_bundle(self, bundle: Path, dissolve_s: float) -> None:
+        """Open another bundle in the background and cross-fade to it; may be called from any thread.
+
+        The prompt on air is kept if the other bundle takes it, and so are the controls that it has too.
+
+        Args:
+            bundle: its folder; its frames must have the size and the rate of those on air.
+            dissolve_s: length of the cross-fade in seconds, 0 to 3600.
+
+        Raises:
+            BundleError, EngineError, ValueError: it cannot be opened or does not fit; the show goes on as it is.
+        """
+        if self._presenter is not None or self._hole is not None:
+            raise ValueError("a show with --matte or a mask keeps its bundle: stop it and start it with the other one")
+        self._change = BundleChange.prepare(self.generator, self._open(bundle), bundle, self._controller, dissolve_s)
+
     def close(self) -> None:
         """Wait for the scene that is being prepared, and free the engine."""
         with contextlib.ExitStack() as stack:  # the last one first; the rest even if one fails
@@ -129,6 +164,8 @@ class Player:
             stack.callback(self._controller.close)
             if self._hole is not None:
                 stack.callback(self._hole.close)
+            if self._change is not None:
+                stack.callback(self._change.close)
             stack.callback(self.generator.close)  # early: it ends what the controller waits for
             if self._early_clip is not None:
                 stack.callback(self._early_clip.close)
@@ -149,22 +186,13 @@ class Player:
         for name, value in options.control:
             self._controller.check_control(name, value)
         self._open_input()
-        prompt: dict[str, Any] = {part: value for part in PROMPT if (value := getattr(options, part)) is not None}
-        names = [scene.name for scene in generator.manifest.scenes]
-        shows_all = prompt.get("scene") == "all" or (names and options.seed is None and not prompt)
-        drawn = _drawn(options)
-        if shows_all:
-            if not names:
-                raise ValueError(f"{generator.manifest.name} has no scenes: leave --scene out")
-            if drawn is not None and prompt:
-                raise ValueError("--hint and --hints are drawn over one picture: choose one by --scene NAME")
-            prompt["scene"] = names[0]
-            shows_all = drawn is None
-        if drawn is not None:
-            prompt["hints"] = drawn
-        if self._presenter is not None and prompt.get("image") == LIVE:
+        names, begins_s = [scene.name for scene in generator.manifest.scenes], Fraction(0)
+        if self._going_on is not None:
+            begins_s = max(begins_s, Fraction(time.time() - self._going_on.began_s))
+        prompt, in_turn, next_s = first = first_prompt(options, generator.manifest.name, names, begins_s)
+        if self._presenter is not None and first.is_live:
             raise ValueError("--image input shows the whole picture of the input: leave it or --matte out")
-        if self._input is not None and prompt.get("image") == LIVE:
+        if self._input is not None and first.is_live:
             generator.condition(**{**prompt, "image": self._input.wait_picture(_INPUT_S)})
         elif prompt.keys() == {"clip"} and self._early_clip is not None:
             generator.condition(clip=self._early_clip.first())
@@ -179,9 +207,11 @@ class Player:
         self._controller.announce(prompt or {"seed": seed})
         self._controller.schedule(options.cue, dissolve_s=options.dissolve, say=self._say)
         is_seen = options.behind in (None, "show")
-        if shows_all and is_seen and not any(cue.kind in PARTS for cue in options.cue):
-            self._controller.cycle(names, options.every)
-        is_live = generator.has_live_input or prompt.get("image") == LIVE
+        if in_turn and is_seen and not any(cue.kind in PARTS for cue in options.cue):
+            self._controller.cycle(in_turn, options.every, next_s)
+        if self._going_on is not None:
+            self._controller.list_again(self._going_on.cues)
+        is_live = generator.has_live_input or first.is_live
         if is_live and self._presenter is None and options.input != TEST_CARD:
             self._controller.warn_of_people()
 
@@ -252,10 +282,28 @@ class Player:
                 self._say(line)
             if self._options.adapt == "on":
                 adaptation.update(self.generator)
-            if self._presenter is None or self._input is None:
+            if self._follows_clock:
+                self._catch_up(pacer)
+            if self._change is not None:
+                yield self._changing(self._change)
+            elif self._presenter is None or self._input is None:
                 yield next(self.generator)
             else:
                 yield self._presenter.frame(self.generator, self._input, now_s)
+
+    def _catch_up(self, pacer: Pacer) -> None:
+        """Leave out the frames of slots that were dropped, so that a frame's number is that of its slot."""
+        behind = pacer.next_slot - self.generator.frame_index
+        if behind > 0 and not self.generator.has_live_input:
+            self.generator.skip(min(behind, round(pacer.fps)))
+
+    def _changing(self, change: BundleChange) -> Picture:
+        """Return the next frame while another bundle fades in, and take it over at the end."""
+        picture = change.frame()
+        if change.is_over:
+            self.generator, self.bundle, self._change = change.after, change.bundle, None
+            self._say(f"{change.after.manifest.name}: {change.bundle} is on air")
+        return picture
 
     def _follow(self, sound: Sound, pacer: Pacer) -> None:
         """Let the sound begin with the show's first frame, and measure its levels."""
@@ -267,7 +315,7 @@ class Player:
         share, cores = self._options.cpu_share, count_cores()
         return None if share is None else max(1, min(cores, int(share if share > 1 else cores * share)))
 
-    def _open(self) -> FrameSource:
+    def _open(self, bundle: Path) -> FrameSource:
         options = self._options
         how: dict[str, Any] = {
             "engine": options.engine,
@@ -283,11 +331,11 @@ class Player:
         }
         generator: FrameSource
         if options.then:
-            generator = Chain.open([self._bundle, *(find_shipped(Path(then)) for then in options.then)], **how)
+            generator = Chain.open([bundle, *(find_shipped(Path(then)) for then in options.then)], **how)
             if options.fallback is None:  # which is shown until all links are back
                 generator.on_left_out = self._tell_left_out
         else:
-            generator = Generator.open(self._bundle, **how)
+            generator = Generator.open(bundle, **how)
         generator.on_fall_back, generator.fit = self._say, options.fit
         return generator
 
@@ -297,10 +345,10 @@ class Player:
 
     def _reopen(self) -> None:
         """Open the generator again with the scene and the controls of the one that failed, and free that one."""
-        failed, fresh = self.generator, self._open()
+        failed, fresh = self.generator, self._open(self.bundle)
         try:
             if _hashes(fresh) != _hashes(failed):
-                folders = " or ".join([str(self._bundle), *self._options.then])
+                folders = " or ".join([str(self.bundle), *self._options.then])
                 raise BundleError(f"{folders} was changed during the show: put the old bundle back")
             if (failed_hole := self._hole) is not None:  # whose network may have failed
                 self._hole = self._fresh_hole(fresh)
@@ -320,14 +368,6 @@ class Player:
         self._controller.attach(fresh, "")
         with contextlib.suppress(EngineError):  # freeing a failed engine may fail too
             failed.close()
-
-
-def _drawn(options: argparse.Namespace) -> Hints | None:
-    """Return the motion that the arguments draw."""
-    if not options.hint and options.hints is None:
-        return None
-    arrows = Hints(tuple(Vector(*values) for values in options.hint))
-    return arrows if options.hints is None else to_hints(options.hints) + arrows
 
 
 def _hashes(generator: FrameSource) -> list[str]:

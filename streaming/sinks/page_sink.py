@@ -6,10 +6,6 @@ import asyncio
 import contextlib
 import errno
 import math
-import os
-import re
-import secrets
-import socket
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -27,12 +23,8 @@ if TYPE_CHECKING:  # importing the web server takes a quarter of a second
     from streaming.page.connections import Limits
     from streaming.page.webrtc import PageWebRTC
 
-MAX_MESSAGE_BYTES = 2**16  # of a WebSocket
-_MAX_HEAD_BYTES = 2**15
 _NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _REPORT_AGAIN_S = 60.0  # between two reports of errors of the same kind
-_MAX_TOKEN = 1000  # characters; browsers keep cookies of at most 4096 bytes
-TOKEN_VARIABLE = "EVERFRAME_TOKEN"
 _FORM = "http://HOST:PORT, e.g. http://127.0.0.1:8000"
 
 
@@ -65,50 +57,26 @@ class PageSink(Sink):
         Raises:
             SinkError: the port is not available, or the token cannot be used.
         """
-        from streaming.page.guard import is_loopback
+        from streaming.page.server import bind, invitation, token_for
 
         self._feed = feed
-        if not is_loopback(self._host):
-            self._token = _read_token()
-        try:
-            family, _, _, _, address = socket.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)[0]
-            self._socket = socket.create_server(address[:2], family=family)
-        except (OSError, ValueError) as error:  # ValueError: the name cannot be encoded for a look-up
-            raise SinkError(f"sink {self.name} cannot be served: {_explain(error, self._port)}") from error
-        if not is_loopback(self._host) and not self._token:
-            self._token = secrets.token_urlsafe(16)
-            self.invitation = self._invite()
+        self._token, is_new = token_for(self._host)
+        self._socket = bind(self._host, self._port, self.name)
+        if is_new:
+            self.invitation = invitation(self._socket.getsockname()[1], self._token)
         if self._port == 0:
             self._port = self._socket.getsockname()[1]
             self.name = f"http://{f'[{self._host}]' if ':' in self._host else self._host}:{self._port}"
 
     def start(self) -> None:
         """Start the web server on its own thread."""
-        import uvicorn
-
         from streaming.page.app import Broadcast
-        from streaming.page.connections import Pool, Server, WebSocketProtocol, default_limits, make_http_protocol
+        from streaming.page.connections import Server, default_limits
+        from streaming.page.server import make_config
 
         limits = self._limits or default_limits()
         self._broadcast: Broadcast = Broadcast(limits.streams)
-        config = uvicorn.Config(
-            lambda: self._make_app(limits),
-            factory=True,  # called in the server's own thread, whose event loop it belongs to
-            log_config=None,
-            log_level="critical",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            lifespan="off",
-            ws=WebSocketProtocol,
-            ws_max_size=MAX_MESSAGE_BYTES,
-            ws_per_message_deflate=False,  # messages are small, and it would allow decompression bombs
-            h11_max_incomplete_event_size=_MAX_HEAD_BYTES,
-            backlog=limits.accepts,  # asyncio accepts as many in one turn of its loop
-            http=make_http_protocol(Pool(limits)),
-            loop="asyncio",
-            timeout_graceful_shutdown=1,
-        )
+        config = make_config(lambda: self._make_app(limits), limits)
         self._server: uvicorn.Server = Server(config)
         is_running = threading.Event()
         self._thread = threading.Thread(target=self._serve, args=(is_running,), name=self.name, daemon=True)
@@ -140,13 +108,6 @@ class PageSink(Sink):
         """Return the number of viewers."""
         num = self._broadcast.num_watching + (0 if self._webrtc is None else self._webrtc.num)
         return f"{num} watching{self._trouble}"
-
-    def _invite(self) -> str:
-        port = self._socket.getsockname()[1]
-        return (
-            f"the control page requires a token: http://HOST:{port}/?token={self._token}, where HOST is this "
-            f"machine's name or address (set {TOKEN_VARIABLE} to choose the token, which is then not printed)"
-        )
 
     def _make_app(self, limits: Limits) -> ASGIApp:
         from streaming.control.controller import ShowController
@@ -231,26 +192,3 @@ def _parse(spec: str) -> tuple[str, int]:
     if not host or port is None or parts.path not in ("", "/") or parts.query or parts.fragment or parts.username:
         raise SinkError(f"sink {spec} is not the address of a page: write {_FORM}")
     return host, port
-
-
-def _read_token() -> str:
-    """Return the token from the environment, "" if there is none; it is sent in headers, cookies and URLs."""
-    token = os.environ.get(TOKEN_VARIABLE, "")
-    if token and not re.fullmatch(rf"(?! )[ -~]{{1,{_MAX_TOKEN}}}(?<! )", token):
-        raise SinkError(
-            f"{TOKEN_VARIABLE} cannot be used as a token: it must be at most {_MAX_TOKEN} printable ASCII characters, "
-            "without spaces around them; choose another one, or unset it for a random one"
-        )
-    return token
-
-
-def _explain(error: OSError | ValueError, port: int) -> str:
-    if not isinstance(error, OSError):
-        return "the host is not a name or an address; use 127.0.0.1, or 0.0.0.0 for the whole network"
-    if error.errno == errno.EADDRINUSE:
-        return f"port {port} is in use; stop what uses it or choose another port, e.g. {port % 65535 + 1}"
-    if error.errno == errno.EACCES:
-        return f"port {port} is not allowed; choose one from 1024 to 65535"
-    if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
-        return "the host is not an address of this machine; use 127.0.0.1, or 0.0.0.0 for the whole network"
-    return error.strerror or str(error)

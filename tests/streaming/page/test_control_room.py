@@ -25,8 +25,9 @@ from websockets.sync.client import ClientConnection, connect
 from runtime import Generator
 from streaming.control.controller import ShowController
 from streaming.page.guard import is_loopback, is_same_origin
+from streaming.page.server import TOKEN_VARIABLE
 from streaming.page.uploads import decode_picture
-from streaming.sinks.page_sink import TOKEN_VARIABLE, PageSink
+from streaming.sinks.page_sink import PageSink
 from streaming.sinks.sink import StreamFormat
 from tests.streaming.doubles import WAIT_S, card_error, colour_card
 

@@ -26,8 +26,9 @@ from streaming.control.controller import MAX_CUES, ShowController
 from streaming.page import api as control_app
 from streaming.page import jpeg
 from streaming.page.connections import Limits, default_limits
+from streaming.page.server import TOKEN_VARIABLE
 from streaming.sinks import page_sink
-from streaming.sinks.page_sink import TOKEN_VARIABLE, PageSink
+from streaming.sinks.page_sink import PageSink
 from streaming.sinks.sink import Frame, StreamFormat
 from tests.streaming.doubles import WAIT_S, colour_card, to_i420
 

@@ -21,8 +21,9 @@ from streaming.commandline import main
 from streaming.control.controller import ShowController
 from streaming.errors import SinkError
 from streaming.page.guard import RequestGuard, is_same_origin
+from streaming.page.server import TOKEN_VARIABLE
 from streaming.page.webrtc import check
-from streaming.sinks.page_sink import TOKEN_VARIABLE, PageSink
+from streaming.sinks.page_sink import PageSink
 from streaming.sinks.sink import StreamFormat
 from tests.streaming.doubles import WAIT_S, feed
 

@@ -1,0 +1,197 @@
+"""Keeps what must outlive a machine: where each show is, and who may send to which stream. Runs on the head, once.
+
+A lease gives one sender the right to a stream. It is granted for `lease_s` seconds and renewed with every beat of the
+show. A sender that could not renew it in time ends itself; it counts from the moment before it asked, so it ends before
+the lease is given to another one, whatever the clocks of the two machines say.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fleet.state_store import StateStore
+
+MAX_CRASHES = 5  # of a show within `_CRASH_S`, then it is not started again
+_CRASH_S = 60.0
+_PAYLOAD_BITS = 48  # of the mark
+
+
+@dataclass
+class Entry:
+    """What is known of one show."""
+
+    name: str
+    state: str = "waits for a machine"
+    error: str = ""
+    node: str = ""
+    generation: int = 0  # counts the processes that have run it
+    url: str = ""  # of its page
+    token: str = ""
+    bundle: str = ""  # on air, if it is another one than the configuration's
+    position: bytes = b""
+    mark: str = field(default_factory=lambda: f"{secrets.randbits(_PAYLOAD_BITS):012x}")
+    starts: deque[float] = field(default_factory=lambda: deque(maxlen=MAX_CRASHES))
+    beat_s: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what users see; no address, no token."""
+        return {
+            "name": self.name,
+            "state": self.state,
+            "error": self.error,
+            "node": self.node,
+            "starts": self.generation,
+            "bundle": self.bundle,
+        }
+
+
+@dataclass(frozen=True)
+class Begin:
+    """What a process needs to run a show.
+
+    Args:
+        generation: number of the process; later ones replace it.
+        position: where to go on from, as `ShowPosition.to_bytes` returns it; empty to begin.
+        bundle: on air, if it is another one than the configuration's; else "".
+        mark: payload of the show's mark, in hexadecimal.
+        error: why it must not run; "" if it may.
+    """
+
+    generation: int
+    position: bytes = field(repr=False)
+    bundle: str
+    mark: str
+    error: str = ""
+
+
+class Keeper:
+    """The shows of a fleet, and the leases of their streams; one thread at a time.
+
+    Args:
+        lease_s: see the module.
+        store: keeps positions in files as well; None for memory alone.
+        now: returns the time in seconds of a clock that only goes on.
+    """
+
+    def __init__(
+        self, lease_s: float, store: StateStore | None = None, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._lease_s, self._store, self._now = lease_s, store, now
+        self._entries: dict[str, Entry] = {}
+        self._leases: dict[str, tuple[str, int, float]] = {}  # key -> show, generation, end
+
+    def add(self, name: str, error: str = "") -> None:
+        """Add a show, or one that cannot be started and why."""
+        entry = self._entries.setdefault(name, Entry(name))
+        if error:
+            entry.state, entry.error = "failed", error
+        elif self._store is not None and not entry.position:
+            entry.position, entry.bundle = self._store.load(name)
+
+    def remove(self, name: str) -> None:
+        """Forget a show."""
+        self._entries.pop(name, None)
+        self._free(name, None)
+        if self._store is not None:
+            self._store.remove(name)
+
+    def enter(self, name: str, node: str) -> Begin:
+        """A process begins to run a show; those before it are replaced."""
+        entry, now_s = self._entries[name], self._now()
+        if entry.state == "failed":  # its process ended before Ray was told not to start another one
+            return Begin(entry.generation, b"", "", "", entry.error)
+        is_crashing = len(entry.starts) == MAX_CRASHES and now_s - entry.starts[0] < _CRASH_S
+        entry.starts.append(now_s)
+        entry.generation += 1
+        entry.node, entry.url, entry.token, entry.state = node, "", "", "starts"
+        if is_crashing:
+            entry.error = f"{name} has crashed {MAX_CRASHES} times in a minute: see the log of its process on {node}"
+            entry.state = "failed"
+        return Begin(entry.generation, entry.position, entry.bundle, entry.mark, entry.error)
+
+    def lease(self, name: str, generation: int, keys: Sequence[str]) -> float:
+        """Give the streams to a process if all of them are free.
+
+        Returns:
+            0 if it may send now, else the seconds after which to ask again; below 0 if it was replaced.
+        """
+        now_s = self._now()
+        if name not in self._entries or self._entries[name].generation != generation:
+            return -1.0
+        held = [self._leases[key] for key in keys if key in self._leases]
+        ends = [end for show, number, end in held if (show, number) != (name, generation) and end > now_s]
+        if ends:
+            return max(0.05, max(ends) - now_s)
+        for key in keys:
+            self._leases[key] = name, generation, now_s + self._lease_s
+        return 0.0
+
+    def on_air(self, name: str, generation: int, url: str, token: str) -> None:
+        """Say where the page of a show is."""
+        entry = self._entries.get(name)
+        if entry is not None and entry.generation == generation:
+            entry.url, entry.token, entry.state, entry.error = url, token, "on air", ""
+
+    def beat(self, name: str, generation: int, position: bytes | None) -> bool:
+        """Renew the leases of a process, and keep the position of its show.
+
+        Returns:
+            Whether it still is the one that runs the show; if not, it has to end.
+        """
+        entry, now_s = self._entries.get(name), self._now()
+        if entry is None or entry.generation != generation:
+            return False
+        entry.beat_s = now_s
+        for key, (show, number, end) in tuple(self._leases.items()):
+            if (show, number) == (name, generation):
+                if end <= now_s:  # somebody may have it already, or may get it at any time
+                    return False
+                self._leases[key] = show, number, now_s + self._lease_s
+        if position is not None:
+            entry.position = position
+            if self._store is not None:
+                self._store.save(name, position, entry.bundle)
+        return True
+
+    def leave(self, name: str, generation: int, error: str = "", *, is_over: bool = False) -> None:
+        """A process ends: because it failed (error), because the show is over, or to go on elsewhere."""
+        self._free(name, generation)
+        entry = self._entries.get(name)
+        if entry is None or entry.generation != generation:
+            return
+        entry.url = entry.token = ""
+        entry.state, entry.error = ("failed", error) if error else ("over" if is_over else "moves", "")
+
+    def set_bundle(self, name: str, generation: int, bundle: str) -> None:
+        """Another bundle is on air."""
+        entry = self._entries.get(name)
+        if entry is not None and entry.generation == generation:
+            entry.bundle = bundle
+
+    def lost(self, nodes: Sequence[str]) -> None:
+        """Machines are gone: their shows wait for another one."""
+        for entry in self._entries.values():
+            if entry.node in nodes and entry.state in ("on air", "starts"):
+                entry.state, entry.url, entry.token = "waits for a machine", "", ""
+
+    def shows(self) -> list[dict[str, Any]]:
+        """Return all shows, ready for JSON."""
+        return [entry.to_json() for entry in self._entries.values()]
+
+    def pages(self) -> Mapping[str, tuple[str, str]]:
+        """Return the address and the token of the page of every show on air; not for users."""
+        return {entry.name: (entry.url, entry.token) for entry in self._entries.values() if entry.url}
+
+    def problem(self) -> str:
+        """Return why positions are not written to files, in one sentence; "" if they are, or need not be."""
+        return "" if self._store is None else self._store.error
+
+    def _free(self, name: str, generation: int | None) -> None:
+        for key, (show, number, _) in tuple(self._leases.items()):
+            if show == name and generation in (None, number):
+                del self._leases[key]

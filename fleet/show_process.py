@@ -1,0 +1,228 @@
+"""Runs one show in a process of its own, and tells the keeper where it is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from fleet.config import ShowConfig
+from fleet.keeper import Begin
+from streaming.arguments import parse
+from streaming.broadcast import run_show
+from streaming.errors import SinkError, explain
+from streaming.page.server import TOKEN_VARIABLE
+from streaming.process.interruption import Interruption
+from streaming.process.memory import return_large_blocks
+from streaming.shipped import find_shipped
+from streaming.show.position import ShowPosition
+from streaming.sinks.page_sink import PageSink
+from streaming.sinks.table import make_sinks
+
+if TYPE_CHECKING:
+    from streaming.show.player import Player
+
+_BEATS = 4  # in the time of a lease
+_ASK_S = 0.25  # between two questions whether a stream is free
+_WATCH_S = 0.05
+_MARGIN = 0.9  # of a lease, after which a process that could not renew it ends
+_STOP_S = 8.0  # for a show to end
+LOST = 17  # exit status of a process whose lease is lost
+
+
+class KeeperCalls(Protocol):
+    """Calls the keeper, which is elsewhere; each raises OSError if it does not answer in time."""
+
+    def enter(self, name: str, node: str) -> Begin:
+        """See `Keeper.enter`."""
+        ...
+
+    def lease(self, name: str, generation: int, keys: tuple[str, ...]) -> float:
+        """See `Keeper.lease`."""
+        ...
+
+    def on_air(self, name: str, generation: int, url: str, token: str) -> None:
+        """See `Keeper.on_air`."""
+        ...
+
+    def beat(self, name: str, generation: int, position: bytes | None) -> bool:
+        """See `Keeper.beat`."""
+        ...
+
+    def leave(self, name: str, generation: int, error: str, is_over: bool) -> None:
+        """See `Keeper.leave`."""
+        ...
+
+    def set_bundle(self, name: str, generation: int, bundle: str) -> None:
+        """See `Keeper.set_bundle`."""
+        ...
+
+
+@dataclass(frozen=True)
+class ShowSettings:
+    """What is the same for all shows of a fleet.
+
+    Args:
+        lease_s: as in `FleetConfig`.
+        state_every_s: as in `FleetConfig`.
+        secret: from which the tokens of the shows' pages are made.
+    """
+
+    lease_s: float
+    state_every_s: float
+    secret: str = field(repr=False, default="")
+
+
+class ReplacedError(Exception):
+    """Another process runs the show by now."""
+
+
+class ShowProcess:
+    """One show; it begins at once, on a thread of its own.
+
+    Args:
+        config: of the show.
+        settings: of the fleet.
+        keeper: see `KeeperCalls`.
+        node: name of this machine, and the address under which others reach it.
+        end: called with an exit status when this process must end at once.
+    """
+
+    def __init__(
+        self,
+        config: ShowConfig,
+        settings: ShowSettings,
+        keeper: KeeperCalls,
+        node: tuple[str, str],
+        end: Callable[[int], object] = os._exit,
+    ) -> None:
+        self.position: ShowPosition | None = None
+        self.every_s = settings.state_every_s
+        self._config, self._settings, self._keeper, self._end = config, settings, keeper, end
+        self._node, self._host = node
+        self._interruption = Interruption()
+        self._player: Player | None = None
+        self._page: PageSink | None = None
+        self._latest: ShowPosition | None = None
+        self._renewed_s, self._has_lease = 0.0, False
+        self._token, self._is_kept = "", False
+        self._is_over = threading.Event()
+        self._changing = threading.Lock()  # one bundle at a time
+        self._threads = [
+            threading.Thread(target=self._run, name=f"show {config.name}", daemon=True),
+            threading.Thread(target=self._beat, name="beats", daemon=True),
+            threading.Thread(target=self._watch, name="lease", daemon=True),
+        ]
+        self._begin = keeper.enter(config.name, self._node)
+        self._generation = self._begin.generation
+        for thread in self._threads:
+            thread.start()
+
+    # What the director asks for.
+
+    def stop(self, *, keep: bool) -> None:
+        """End the show; with `keep`, another process will go on with it."""
+        self._interruption.is_set = self._interruption.is_on_air = True
+        self._is_kept = keep
+        self._threads[0].join(_STOP_S)
+
+    def change_bundle(self, bundle: str, dissolve_s: float) -> None:
+        """Cross-fade to another bundle.
+
+        Raises:
+            BundleError, EngineError, ValueError: it cannot be opened or does not fit; the show goes on as it is.
+        """
+        if self._player is None or self._is_over.is_set():
+            raise ValueError(f"{self._config.name} is not on air: try again when it is")
+        with self._changing:
+            self._player.change_bundle(find_shipped(Path(bundle)), dissolve_s)
+            self._keeper.set_bundle(self._config.name, self._generation, bundle)
+
+    # What the show asks for: this is its `ShowKeeper`.
+
+    def prepared(self, player: Player) -> None:
+        """Wait until nobody else sends to the show's streams."""
+        self._player, page = player, self._page
+        while True:
+            self._renewed_s = time.monotonic()
+            wait_s = self._keeper.lease(self._config.name, self._generation, self._config.keys)
+            if wait_s <= 0:
+                break
+            if self._is_over.wait(min(wait_s, _ASK_S)) or self._interruption.is_set:
+                raise ReplacedError
+        if wait_s < 0:
+            raise ReplacedError
+        self._has_lease = True
+        assert page is not None, "made before the show"
+        self._keeper.on_air(self._config.name, self._generation, page.name, self._token)
+
+    def keep(self, position: ShowPosition) -> None:
+        """Keep a position until the next beat."""
+        self._latest = position
+
+    # The threads.
+
+    def _run(self) -> None:
+        error, is_over = self._begin.error, False
+        try:
+            if not error:
+                is_over = self._show()
+        except ReplacedError:
+            pass
+        except Exception as problem:  # noqa: BLE001 - whatever ends a show is told, and the others go on
+            error = " ".join(explain(problem).split()) or type(problem).__name__
+        self._is_over.set()
+        with contextlib.suppress(OSError):
+            if self._latest is not None and self._is_kept:
+                self._keeper.beat(self._config.name, self._generation, self._latest.to_bytes())
+            self._keeper.leave(self._config.name, self._generation, error, is_over and not self._is_kept)
+
+    def _show(self) -> bool:
+        """Run the show; return whether it came to its end."""
+        begin, config = self._begin, self._config
+        if begin.position:
+            try:
+                self.position = ShowPosition.from_bytes(begin.position)
+            except ValueError as error:
+                print(error, flush=True)
+        options = parse(config.arguments)
+        options.bundle = begin.bundle or config.bundle
+        if options.mark_payload is None and not options.no_mark:
+            options.mark_payload = int(begin.mark, 16)
+        self._token = os.environ[TOKEN_VARIABLE] = secrets.token_urlsafe(24)
+        self._page = PageSink(f"http://{f'[{self._host}]' if ':' in self._host else self._host}:0")
+        return_large_blocks()
+        sinks = [self._page, *make_sinks(options.to, options.pixels)]
+        status = run_show(options, self._interruption, sinks, self)
+        if status == 1 and not self._interruption.is_set:
+            raise SinkError(
+                f"no sink of {config.name} takes frames any more: {', '.join(sink.name for sink in sinks[1:])}"
+            )
+        return not self._is_kept
+
+    def _beat(self) -> None:
+        """Tell the keeper that the show lives, and where it is."""
+        kept: ShowPosition | None = None
+        while not self._is_over.wait(self._settings.lease_s / _BEATS):
+            if not self._has_lease:
+                continue
+            asked_s, latest = time.monotonic(), self._latest
+            data = None if latest is None or latest is kept else latest.to_bytes()
+            with contextlib.suppress(OSError):  # asked again, until the lease ends
+                if not self._keeper.beat(self._config.name, self._generation, data):
+                    self._end(LOST)
+                    return
+                self._renewed_s, kept = asked_s, latest
+
+    def _watch(self) -> None:
+        """End this process before its lease ends, as another one may get it then."""
+        while not self._is_over.wait(_WATCH_S):
+            if self._has_lease and time.monotonic() - self._renewed_s > _MARGIN * self._settings.lease_s:
+                self._end(LOST)
+                return
