@@ -10,15 +10,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export.scenes import add_scenes
 from runtime import Generator
 from runtime.prompts.hints import Hints, to_hints
 from tests import flowing, moving
 from tests.runtime.clips.clip_of_waves import waves, write
+from tests.streaming.show.changing import build_scenes, colour_of
 from tests.streaming.show.relay import BEGAN_S, check_same, run
 
 RIGHT = {"vectors": [[0.3, 0.5, 0.05, 0.0]], "strokes": [{"kind": "moving", "radius": 0.5, "points": [[0.5, 0.5]]}]}
-COLOURS = {"red": (200, 30, 30), "green": (30, 200, 30), "blue": (30, 30, 200)}
 
 
 @pytest.mark.parametrize("mark", [("--no-mark",), ("--mark-payload", "0123456789ab")])
@@ -64,22 +63,7 @@ def test_after_a_long_gap_the_number_of_the_frame_is_right(bundle: Path, monkeyp
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle with three plain scenes."""
-    folder = tmp_path_factory.mktemp("scenes")
-    tables = []
-    for name, colour in COLOURS.items():
-        Image.new("RGB", (64, 36), colour).save(folder / f"{name}.png")
-        tables.append(
-            f'[[scene]]\nname = "{name}"\ntitle = "plain {name}"\npicture = "{name}.png"\n'
-            'credit = "the tests"\nlicence = "CC0-1.0"'
-        )
-    (folder / "scenes.toml").write_text("\n".join(tables))
-    path = moving.build(folder / "moving", frame=(64, 36))
-    add_scenes(path, folder / "scenes.toml", folder)
-    return path
-
-
-def colour_of(frame: np.ndarray) -> str:
-    return min(COLOURS, key=lambda name: float(np.abs(frame.mean(axis=(0, 1)) - COLOURS[name]).sum()))
+    return build_scenes(tmp_path_factory.mktemp("scenes"), ("red", "green", "blue"))
 
 
 def test_scenes_in_turn_go_on_with_the_one_of_the_hour(scenes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
