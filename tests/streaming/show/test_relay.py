@@ -181,3 +181,12 @@ def test_a_seed_that_was_chosen_through_a_control_comes_back(
     )
     assert [(scene.seed, scene.text) for scene in scenes] == [(9, "the storm")]
     assert second.kept[-1].prompt == {"seed": 9, "text": "the storm"}
+
+
+def test_a_position_of_another_bundle_ends_the_show_with_one_sentence(
+    bundle: Path, prompted_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    position = run(monkeypatch, [prompted_bundle, "--seed", "6", "--no-mark"], 12).kept[-1]
+    other = replace(position, controls={})
+    with pytest.raises(ValueError, match=r"^the position has the states level; expected clock, wave: it is of another"):
+        run(monkeypatch, [bundle, "--no-mark"], 20, position=other)
