@@ -10,6 +10,8 @@ from runtime.engines.engine import Array
 from runtime.marking.plane import PLANE
 from runtime.noise import FRAMES, normals
 from runtime.pixels.picture_inputs import PictureInputs
+from runtime.position import Position
+from runtime.prompts.scene import Scene
 from runtime.scenes.cross_fade import SceneMix, SceneTimeline
 from runtime.step_inputs import StepInputs
 from runtime.step_runner import StepRunner
@@ -39,6 +41,28 @@ class FrameInputs:
         self._plane, self._is_marked = plane, False
         self._no_plane = None if plane is None else np.zeros_like(plane)
 
+    @property
+    def picture_age(self) -> int:
+        """For how many frames the picture has become its sharpened copy; see `PictureInputs`."""
+        return self._pictures.age
+
+    def go_on(self, step: StepRunner, position: Position, clips: ClipPlayback | None) -> None:
+        """Begin with the latest scene where another generator was; arguments as of `write`.
+
+        Raises:
+            EngineError: a scene failed in the background.
+            ValueError: the position has the place of a clip with other values.
+        """
+        if self._scenes is None:
+            return
+        move = self._scenes.go_on(position.side, position.renewal_age)
+        assert move.scene is not None, "there is no scene"
+        if clips is not None:
+            clips.go_on(move.side, move.scene, position.clip)
+        if move.scene.clip is None:
+            self._set_scene(step, move.side, move.scene)
+            self._pictures.go_on(move, position.picture_age)
+
     def write(self, step: StepRunner, seed: int, frame_index: int, clips: ClipPlayback | None) -> bool:
         """Write what the next frame needs.
 
@@ -62,8 +86,7 @@ class FrameInputs:
             if move is None:
                 return False
             if move.scene is not None:
-                for name, slot in self._slots[move.side]:
-                    step.write(name, move.scene.tensors[slot])
+                self._set_scene(step, move.side, move.scene)
             self._pictures.write(move, step)
             for name in self._mix_names:
                 step.write(name, np.array([move.mix], np.float32))
@@ -77,3 +100,7 @@ class FrameInputs:
             step.write(name, normals(seed, FRAMES, frame_index, count)[np.newaxis])
         self._values.write(step)
         return True
+
+    def _set_scene(self, step: StepRunner, side: str, scene: Scene) -> None:
+        for name, slot in self._slots[side]:
+            step.write(name, scene.tensors[slot])

@@ -18,6 +18,8 @@ from runtime.noise import check_seed
 
 if TYPE_CHECKING:
     from runtime.clips.playback import ClipPlayback
+    from runtime.frame_inputs import FrameInputs
+    from runtime.prompts.conditioner import Conditioner
     from runtime.scenes.cross_fade import SceneTimeline
     from runtime.step_runner import StepRunner
 
@@ -30,14 +32,18 @@ class Position:
         frame_index: of the next frame.
         seed: of the frames' noise.
         states: state input of the step graph -> its value, as the next frame reads it; owned by this object.
+        side: of the step graph's memories that plays, "a" or "b"; the draws of a clip's jumps depend on it.
         renewal_age: frames, times the rate, since a scene made from a seed began; 0 if nothing renews itself.
+        picture_age: frames for which the picture has become its sharpened copy; see `PictureInputs`.
         clip: plain values of the playhead of the clip that plays; None if none does.
     """
 
     frame_index: int
     seed: int
     states: Mapping[str, Array] = field(default_factory=dict, repr=False)
+    side: str = "a"
     renewal_age: float = 0.0
+    picture_age: int = 0
     clip: Mapping[str, object] | None = None
 
 
@@ -46,6 +52,8 @@ class Movable(ABC):
 
     _step: StepRunner
     _scenes: SceneTimeline
+    _conditioner: Conditioner | None
+    _frame_inputs: FrameInputs
     _clips: ClipPlayback | None
     _seed: int
     _frame_index: int
@@ -60,30 +68,39 @@ class Movable(ABC):
             ValueError: the generator is closed.
         """
         self._check_open()
-        clip = None if self._clips is None else self._clips.place
         return Position(
             self._frame_index,
             self._seed,
             {} if self._step.is_remote else self._step.states(),
+            self._scenes.side,
             self._scenes.renewal_age,
-            clip,
+            self._frame_inputs.picture_age,
+            None if self._clips is None else self._clips.place,
         )
 
     def go_to(self, position: Position) -> None:
         """Go on from a position; the scene and the controls must be those of the generator that was there.
 
-        In FP32 the following frames are identical to that generator's to the last bit, on both CPU engines.
+        The latest scene begins again, and is as old as the position says. In FP32 the following frames are identical to
+        that generator's on both CPU engines. Where the side "b" plays, the graph's `a + mix * (b - a)` may round its
+        memories differently in the last bit, as `a` is another one.
 
         Raises:
+            EngineError: the engine failed, here or in the background.
             ValueError: the position is of another bundle, or the generator is closed.
         """
         self._check_open()
         if not self._step.is_remote:  # a server keeps its own, which begin with zeros
             self._step.set_states(position.states)
         self._seed, self._frame_index = check_seed(position.seed), position.frame_index
-        self._scenes.go_on(position.renewal_age)
-        if self._clips is not None:
-            self._clips.go_on(position.clip)
+        if self._conditioner is not None:
+            if self._scenes.is_empty:
+                self.condition()
+            self._frame_inputs.go_on(self._step, position, self._clips)
+
+    @abstractmethod
+    def condition(self) -> None:
+        """Take the scene of the seed."""
 
     @abstractmethod
     def _check_open(self) -> None:

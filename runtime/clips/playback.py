@@ -22,6 +22,7 @@ from runtime.errors import EngineError
 from runtime.marking.frame_marker import FrameMarker
 from runtime.marking.plane import PLANE
 from runtime.noise import JUMPS, normals
+from runtime.prompts.scene import Scene
 from runtime.scenes.cross_fade import SceneMix
 from runtime.step_runner import HasDeviceAddress
 
@@ -72,7 +73,6 @@ class ClipPlayback:
         self._clips: dict[str, tuple[EndlessClip, Playhead]] = {}
         self._moments: dict[str, Moment] = {}
         self._mix = 0.0
-        self._place: Mapping[str, object] | None = None  # of the next clip, where a show goes on
         self._scratch: Frame | None = None
         self._is_from_stage = False
 
@@ -102,9 +102,17 @@ class ClipPlayback:
         side = max(self._clips, key=self._weight, default=None)
         return None if side is None or self._weight(side) == 0 else self._clips[side][1].place
 
-    def go_on(self, place: Mapping[str, object] | None) -> None:
-        """Let the next clip begin at a place; see `place`."""
-        self._place = place
+    def go_on(self, side: str, scene: Scene, place: Mapping[str, object] | None) -> None:
+        """Show a scene alone from the next frame on; if it is a clip, at a place, see `place`.
+
+        Raises:
+            ValueError: the place has other values.
+        """
+        self._clips.clear()
+        self._moments.clear()
+        self._mix = float(side == "b")
+        if scene.clip is not None:
+            self._begin(side, scene.clip, place)
 
     def close(self) -> None:
         """Free the engine's memory."""
@@ -130,11 +138,7 @@ class ClipPlayback:
             clip = move.scene.clip
             self._clips.pop(move.side, None)
             if clip is not None:
-                playhead = Playhead(clip.jumps, clip.clip.fps, clip.clip.head)
-                if self._place is not None:
-                    playhead.go_to(self._place)
-                    self._place = None
-                self._clips[move.side] = clip, playhead
+                self._begin(move.side, clip)
         self._moments.clear()
         self._mix = move.mix
         if not self._clips:
@@ -157,6 +161,12 @@ class ClipPlayback:
         return replace(
             move, mix=mix, side=move.side if scene is not None else "", scene=scene, is_over_clip=is_over_clip
         )
+
+    def _begin(self, side: str, clip: EndlessClip, place: Mapping[str, object] | None = None) -> None:
+        playhead = Playhead(clip.jumps, clip.clip.fps, clip.clip.head)
+        if place is not None:
+            playhead.go_to(place)
+        self._clips[side] = clip, playhead
 
     def _whole(self, side: str) -> tuple[EndlessClip, Playhead]:
         """Return the clip of a side; waits for all of it if it is only a head that ends now."""

@@ -31,14 +31,26 @@ class PictureInputs:
         self._cut_side, self._age = "", 0  # the side that was cut to, and how many frames ago
         self._shown = ""  # the side that is written with its sharpened copy alone, "both" if they are one, or ""
 
+    @property
+    def age(self) -> int:
+        """For how many frames the picture has become its sharpened copy, at most `SHARPENING`; 0 before any."""
+        if not self._sides:
+            return 0
+        return min(self._age, SHARPENING) if self._cut_side else SHARPENING
+
+    def go_on(self, move: SceneMix, age: int) -> None:
+        """Show the picture of a scene from the next frame on, where other inputs were; see `age`."""
+        if self._names:
+            self._set(move)
+            self._cut_side, self._age = move.side, age
+
     def write(self, move: SceneMix, session: StepRunner) -> None:
         """Write what has changed since the last frame."""
         if not self._names:
             return
         playing = "b" if move.mix == 1 else "a" if move.mix == 0 else ""
         if move.scene is not None:
-            self._sides[move.side] = {key: move.scene.tensors[key] for key in _keys(self._names)}
-            self._shown = ""
+            self._set(move)
             if playing == move.side:
                 self._cut_side, self._age = "" if move.is_over_clip else move.side, 0
         if not playing:
@@ -57,6 +69,11 @@ class PictureInputs:
                 self._write(name, self._sides["a"][name + SHARP], self._sides["b"][name + SHARP], move.mix, session)
         self._age += 1
         self._shown = playing if sharpened == 1 else ""
+
+    def _set(self, move: SceneMix) -> None:
+        assert move.scene is not None, "a move without a scene"
+        self._sides[move.side] = {key: move.scene.tensors[key] for key in _keys(self._names)}
+        self._shown = ""
 
     def _write(
         self, name: str, one: npt.NDArray[np.uint8], two: npt.NDArray[np.uint8], share: float, session: StepRunner

@@ -57,7 +57,6 @@ class SceneTimeline:
         self._playing = ""  # the side that plays, or that fades out
         self._frames = 0  # length of the current cross-fade
         self._frames_left = 0
-        self._first_age = 0.0  # of the first scene, where a show goes on that another process began
 
     @property
     def is_empty(self) -> bool:
@@ -82,9 +81,25 @@ class SceneTimeline:
         """Frames, times the rate, since a scene made from a seed began; 0 if nothing renews itself."""
         return 0.0 if self._renewal is None else self._renewal.age
 
-    def go_on(self, renewal_age: float) -> None:
-        """Let the next scene that begins be as old as that; see `renewal_age`."""
-        self._first_age = renewal_age
+    @property
+    def side(self) -> str:
+        """The side, "a" or "b", of the scene that plays or fades in."""
+        is_b = (self._playing == "b") == (self._frames_left == 0)
+        return "b" if is_b and self._playing else "a"
+
+    def go_on(self, side: str, renewal_age: float) -> SceneMix:
+        """Begin at once with the latest scene, where another timeline was; see `side` and `renewal_age`.
+
+        Returns:
+            What to write to the step graph now, before `advance` is called for the next frame.
+
+        Raises:
+            EngineError: a renewal or an expected scene failed in the background.
+        """
+        self.rewind(keep=True)
+        scene = self._begin(renewal_age)
+        self._playing, self._frames_left = side, 0
+        return SceneMix(1.0 if side == "b" else 0.0, side, scene)
 
     def take(self, scene: Scene, frames: int) -> None:
         """Fade a scene in from the next frame on, or after the current cross-fade.
@@ -154,15 +169,14 @@ class SceneTimeline:
             self._first = self._begun = None
             self._playing, self._frames, self._frames_left = "", 0, 0
 
-    def _begin(self) -> Scene | None:
+    def _begin(self, age: float = 0.0) -> Scene | None:
         waiting = self._take_waiting()
         if waiting is not None:
             scene, frames = waiting
             if self._renewal is not None:
                 self._renewal.stop()
                 if scene.renews:
-                    scene = self._renewal.start(scene, self._first_age)
-            self._first_age = 0.0
+                    scene = self._renewal.start(scene, age)
         elif self._renewal is not None and self._renewal.is_due:
             scene, frames = self._renewal.collect(), self._renewal.dissolve_frames
         else:

@@ -36,7 +36,7 @@ class ShowController(CueList):
     def __init__(self) -> None:
         super().__init__()
         self.presenter: Presenter | None = None
-        self._thumbnails: dict[str, bytes] = {}
+        self._thumbnails: dict[tuple[str, str], bytes] = {}  # hash of the bundle and name of the scene
         self._thumbnail_lock = threading.Lock()  # one at a time
 
     def attach(self, generator: FrameSource, label: str, scene: str = "") -> None:
@@ -118,12 +118,13 @@ class ShowController(CueList):
             NotReadyError: the show has not begun.
         """
         with self._thumbnail_lock:
-            if scene not in self._thumbnails:
-                generator = self._ready()
+            generator = self._ready()
+            key = generator.manifest.sha256, scene
+            if key not in self._thumbnails:
                 if scene not in {item.name for item in generator.manifest.scenes}:
                     raise UnknownError(f"there is no scene {scene}")
-                self._thumbnails[scene] = generator.scene_thumbnail(scene)
-            return self._thumbnails[scene]
+                self._thumbnails[key] = generator.scene_thumbnail(scene)
+            return self._thumbnails[key]
 
     def animate(self, take_s: float | None = 1.0) -> dict[str, Any]:
         """Make a scene from the current picture of the live input; arguments and errors as in `prepare`."""

@@ -10,13 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from runtime.prompts.background import BackgroundThread
 from streaming.control.cues import CueEntry, ListedCue, known_parts, to_label, with_text
 from streaming.control.drawing import Drawing
 from streaming.control.show_controls import UnknownError
 from streaming.control.timed_cues import FAILURES, TimedCues, to_line
+
+if TYPE_CHECKING:
+    from runtime.chain import FrameSource
 
 MAX_CUES = 24  # each holds a scene of about a megabyte
 NOTICE = (
@@ -156,14 +159,20 @@ class CueList(TimedCues):
             if cues:
                 self._start()
 
-    def prepare_again(self) -> None:
-        """Prepare the listed cues again, as another bundle is on air."""
+    def prepare_again(self, scenes: Sequence[str]) -> None:
+        """Prepare all cues again, as another bundle is on air; scenes in turn are its own from now on.
+
+        Args:
+            scenes: names of the bundle's scenes.
+        """
         with self._lock:
             for entry in self._entries.values():
                 if entry.state != "failed":
                     entry.scene, entry.state = None, "preparing"
             if self._entries:
                 self._start()
+            first = scenes.index(self._scene_on_air) if self._scene_on_air in scenes else 0
+        self._time_again([*scenes[first:], *scenes[:first]])
 
     def _start(self) -> None:
         """Start `_work` unless it runs; needs the lock."""
@@ -191,8 +200,13 @@ class CueList(TimedCues):
             return entry
 
     def _make(self, entry: CueEntry) -> None:
+        while not self._make_with(self._ready(), entry):
+            pass
+
+    def _make_with(self, generator: FrameSource, entry: CueEntry) -> bool:
+        """Prepare a cue; return False if another generator came on air meanwhile."""
         try:
-            generator, parts = self._ready(), entry.parts
+            parts = entry.parts
             if entry.is_live:
                 assert self.input is not None, "checked before the show"
                 parts = {**parts, "image": self.input.picture()}
@@ -201,6 +215,8 @@ class CueList(TimedCues):
             parts = self._drawing.with_saved(with_text(parts, generator.text))
             scene = generator.prepare(ahead_s=left_s if left_s > 0 else None, **parts)
             with self._lock:
+                if generator is not self._generator:
+                    return False
                 entry.scene, entry.state = scene, "ready"
                 if scene.clip is not None:
                     entry.label = f"{entry.label}: {scene.clip.summary}"
@@ -208,8 +224,11 @@ class CueList(TimedCues):
                     self._show(entry, entry.take_s)
         except Exception as error:  # noqa: BLE001 - a cue that fails must not affect the others
             with self._lock:
+                if generator is not self._generator:
+                    return False
                 entry.error = to_line(error) if isinstance(error, FAILURES) else f"internal error: {error!r}"
                 entry.state, entry.take_s = "failed", None
+        return True
 
     def _show(self, entry: CueEntry, dissolve_s: float) -> None:
         """Take a cue that is ready; needs the lock."""

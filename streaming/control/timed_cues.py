@@ -167,6 +167,17 @@ class TimedCues(ShowControls, ABC):
             self._timed.append(CueEntry(0, name, {"scene": name}, at_s, "waiting"))
         self._prepare_timed()
 
+    def _time_again(self, scenes: Sequence[str]) -> None:
+        """Prepare timed cues again for another bundle; where scenes are in turn, show these, the first being on air."""
+        with self._lock:
+            at_s = self._timed[0].at_s if self._timed else self._now_s + self._cycle_s
+            if self._cycle is not None:
+                self._timed, self._cycle = [], islice(cycle(scenes), 1, None) if scenes else None
+            for entry in self._timed:
+                if entry.state == "ready":
+                    entry.scene, entry.state = None, "waiting"
+        self._extend(at_s)
+
     def _report(self, at_s: Fraction, error: str) -> None:
         self._say(f"the cue at {float(at_s):g} s is left out: {error}")
 

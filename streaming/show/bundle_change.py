@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from runtime import EngineError
 from runtime.chain import FrameSource
 from streaming.control.controller import ShowController
+from streaming.control.cues import to_label
 from streaming.sinks.sink import Picture
 
 
@@ -24,16 +27,24 @@ class BundleChange:
         bundle: folder of the other bundle.
         controller: of the show; it controls the other generator from the first frame of the cross-fade on.
         frames: length of the cross-fade; 0 and 1 are a cut.
+        prompt: what the other generator begins with, if that is not the prompt on air.
 
     Attributes:
+        has_begun: whether the other generator is seen, and controlled.
         is_over: whether only the other generator is seen from the next frame on.
     """
 
     def __init__(
-        self, before: FrameSource, after: FrameSource, bundle: Path, controller: ShowController, frames: int
+        self,
+        before: FrameSource,
+        after: FrameSource,
+        bundle: Path,
+        controller: ShowController,
+        frames: int,
+        prompt: Mapping[str, Any] | None = None,
     ) -> None:
-        self.before, self.after, self.bundle = before, after, bundle
-        self.is_over = False
+        self.before, self.after, self.bundle, self._prompt = before, after, bundle, prompt
+        self.has_begun = self.is_over = False
         self._controller, self._frames, self._done = controller, max(1, frames), 0
         self._mixed: Picture | None = None
 
@@ -59,7 +70,7 @@ class BundleChange:
                     f"{bundle} does not fit the show: one of the two needs a live input, the other has none"
                 )
             after.fit = before.fit
-            _condition(after, controller)
+            prompt = _condition(after, controller)
             values = controller.values()
             for spec in after.control_specs:
                 if spec.name in values and spec.target != "seed":
@@ -68,7 +79,7 @@ class BundleChange:
         except BaseException:
             after.close()
             raise
-        return cls(before, after, bundle, controller, round(dissolve_s * before.fps))
+        return cls(before, after, bundle, controller, round(dissolve_s * before.fps), prompt)
 
     def frame(self) -> Picture:
         """Return the next frame of the cross-fade, valid until the next call.
@@ -76,14 +87,15 @@ class BundleChange:
         Raises:
             EngineError: an engine failed.
         """
-        if self._done == 0:
+        if not self.has_begun:
             self._begin()
         self._done += 1
         share = self._done / self._frames
         if self._done >= self._frames:
+            last = next(self.after)
             self.is_over = True
             threading.Thread(target=self._close_before, name="closing a bundle", daemon=True).start()
-            return next(self.after)
+            return last
         first = next(self.before)
         if self._mixed is None:
             self._mixed = np.empty_like(first)
@@ -99,20 +111,32 @@ class BundleChange:
 
     def _begin(self) -> None:
         self.after.go_to(replace(self.after.position(), frame_index=self.before.frame_index))
-        self._controller.attach(self.after, "")
-        self._controller.prepare_again()
+        prompt, scenes = self._prompt, [scene.name for scene in self.after.manifest.scenes]
+        shown = "" if prompt is None else str(prompt.get("scene", ""))
+        self._controller.attach(self.after, "" if prompt is None else to_label(prompt), shown)
+        if prompt is not None:
+            self._controller.announce(prompt)
+        self._controller.prepare_again(scenes)
+        self.has_begun = True
 
     def _close_before(self) -> None:
         with contextlib.suppress(EngineError):  # freeing a failed engine may fail too
             self.before.close()
 
 
-def _condition(generator: FrameSource, controller: ShowController) -> None:
-    """Make the prompt on air with another generator if it takes it, else its first scene or its seed."""
+def _condition(generator: FrameSource, controller: ShowController) -> dict[str, Any] | None:
+    """Make the prompt on air with another generator if it takes it, else its first scene, else that of its seed.
+
+    Returns:
+        The other prompt; None if it is the one on air.
+    """
     parts, _, _ = controller.kept()
-    first = [scene.name for scene in generator.manifest.scenes][:1]
-    for choice in (parts, *({"scene": name} for name in first)):
-        with contextlib.suppress(ValueError):
-            if choice:
-                generator.condition(**choice)
-                return
+    with contextlib.suppress(ValueError):
+        if parts:
+            generator.condition(**parts)
+            return None
+    first = next((scene.name for scene in generator.manifest.scenes), None)
+    prompt: dict[str, Any] = {"seed": generator.position().seed} if first is None else {"scene": first}
+    if generator.takes:
+        generator.condition(**prompt)
+    return prompt

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from streaming.show.position import ShowPosition
@@ -68,13 +69,16 @@ class PositionTaker:
         """Take a position now; errors as of `update`."""
         if self._began_s is None:
             self._began_s = time.time() - (self._clock.now() - float(self._pacer.deadline(0)))
-        generator = self._player.generator
+        generator, bundle = self._player.coming  # what fades in is there at once
+        position = generator.position()
+        if generator.has_live_input:  # it makes no frames for slots that were dropped
+            position = replace(position, frame_index=self._pacer.next_slot)
         prompt, is_in_turn, cues = self._controller.kept()
         self._keeper.keep(
             ShowPosition(
                 self._began_s,
-                str(self._player.bundle),
-                generator.position(),
+                str(bundle),
+                position,
                 prompt,
                 is_in_turn,
                 self._controller.values(),

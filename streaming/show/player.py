@@ -107,6 +107,14 @@ class Player:
         """Name of each bundle of a chain -> its milliseconds per frame; empty without --then."""
         return self.generator.link_ms if isinstance(self.generator, Chain) else {}
 
+    @property
+    def coming(self) -> tuple[FrameSource, Path]:
+        """The generator that plays or fades in, and the folder of its bundle; for the show's thread."""
+        change = self._change
+        return (
+            (self.generator, self.bundle) if change is None or not change.has_begun else (change.after, change.bundle)
+        )
+
     def frames(self, pacer: Pacer, clock: Clock) -> Iterator[Picture]:
         """Return the show's frames; with --fallback they never end.
 
@@ -152,6 +160,8 @@ class Player:
         """
         if self._presenter is not None or self._hole is not None:
             raise ValueError("a show with --matte or a mask keeps its bundle: stop it and start it with the other one")
+        if self._change is not None:
+            raise ValueError("another bundle fades in just now: try again when it is on air")
         self._change = BundleChange.prepare(self.generator, self._open(bundle), bundle, self._controller, dissolve_s)
 
     def close(self) -> None:
@@ -268,12 +278,18 @@ class Player:
     def _play(self, pacer: Pacer) -> Iterator[Picture]:
         """Yield frames; each uses the live input's latest frame and the cues that are due."""
         latest, painted, adaptation = None, None, Adaptation(pacer, self._say)
+        fed: tuple[FrameSource, ...] = ()
         while True:
+            change = self._change  # another thread sets it
+            makers = (self.generator,) if change is None else (change.before, change.after)
             source = self._input if self.generator.has_live_input else None
             strokes = None if self._hole is None else self._hole.strokes
-            if source is not None and ((frame := source.frame()) is not latest or strokes is not painted):
-                self.generator.feed_live(frame)
-                latest, painted = frame, strokes
+            if source is not None and (
+                (frame := source.frame()) is not latest or strokes is not painted or makers != fed
+            ):
+                for generator in makers:
+                    generator.feed_live(frame)
+                latest, painted, fed = frame, strokes, makers
             if self._sound is not None and pacer.next_slot:
                 self._follow(self._sound, pacer)
             now_s = pacer.next_slot / pacer.fps
@@ -284,8 +300,8 @@ class Player:
                 adaptation.update(self.generator)
             if self._follows_clock:
                 self._catch_up(pacer)
-            if self._change is not None:
-                yield self._changing(self._change)
+            if change is not None:
+                yield self._changing(change)
             elif self._presenter is None or self._input is None:
                 yield next(self.generator)
             else:
@@ -304,6 +320,15 @@ class Player:
             self.generator, self.bundle, self._change = change.after, change.bundle, None
             self._say(f"{change.after.manifest.name}: {change.bundle} is on air")
         return picture
+
+    def _leave_out(self, change: BundleChange) -> None:
+        """Stay with the bundle on air, as an engine has failed while another one faded in."""
+        self._change = None
+        self._controller.attach(self.generator, "")
+        self._controller.prepare_again([scene.name for scene in self.generator.manifest.scenes])
+        with contextlib.suppress(EngineError):  # freeing a failed engine may fail too
+            change.close()
+        self._say(f"{change.bundle} is left out: an engine failed while it faded in")
 
     def _follow(self, sound: Sound, pacer: Pacer) -> None:
         """Let the sound begin with the show's first frame, and measure its levels."""
@@ -345,6 +370,8 @@ class Player:
 
     def _reopen(self) -> None:
         """Open the generator again with the scene and the controls of the one that failed, and free that one."""
+        if self._change is not None:
+            self._leave_out(self._change)
         failed, fresh = self.generator, self._open(self.bundle)
         try:
             if _hashes(fresh) != _hashes(failed):

@@ -74,7 +74,9 @@ class ShowPosition:
             "bundle": self.bundle,
             "frame_index": self.generator.frame_index,
             "seed": self.generator.seed,
+            "side": self.generator.side,
             "renewal_age": self.generator.renewal_age,
+            "picture_age": self.generator.picture_age,
             "clip": None if self.generator.clip is None else _pairs(self.generator.clip),
             "prompt": plain(self.prompt, "prompt"),
             "is_in_turn": self.is_in_turn,
@@ -110,7 +112,13 @@ class ShowPosition:
             states = {name[6:]: value for name, value in arrays.items() if name.startswith("state.")}
             clip = None if content["clip"] is None else _from_pairs(content["clip"])
             generator = Position(
-                int(content["frame_index"]), int(content["seed"]), states, float(content["renewal_age"]), clip
+                int(content["frame_index"]),
+                int(content["seed"]),
+                states,
+                str(content["side"]),
+                float(content["renewal_age"]),
+                int(content["picture_age"]),
+                clip,
             )
 
             def whole(parts: Mapping[str, Any], at: str) -> dict[str, Any]:
@@ -143,9 +151,7 @@ class ShowPosition:
                 setattr(changed, part, self.prompt.get(part))
             changed.seed = self.prompt.get("seed", options.seed)
             changed.hint, changed.hints = [], self.prompt.get("hints")
-        names = {name for name, _ in options.control}
-        changed.control = [(name, self.controls.get(name, value)) for name, value in options.control]
-        changed.control += [(name, value) for name, value in self.controls.items() if name not in names]
+        changed.control = list(self.controls.items())  # without one for a seed, which the prompt has
         changed.cue = [cue for cue in options.cue if cue.at_s >= at_s]
         return changed
 

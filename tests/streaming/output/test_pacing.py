@@ -127,3 +127,30 @@ def test_a_frame_that_is_made_ahead_is_passed_on_early_and_shown_later() -> None
     assert (pacer.num_late, pacer.num_dropped) == (0, 0)
     clock.advance(0.26)
     assert (pacer.pace(), pacer.num_late) == (4, 1)
+
+
+def test_a_show_that_began_earlier_goes_on_at_its_slot() -> None:
+    """Also where the machine was started after the show had begun, so that its slot 0 is before the clock's zero."""
+    clock = FakeClock(2.0)
+    pacer = Pacer(clock, Fraction(10))
+    pacer.begin(Fraction(-100), 1021)
+    assert (pacer.next_slot, pacer.deadline(0), pacer.deadline(1021)) == (1021, -100, Fraction(21, 10))
+    assert (pacer.pace(), clock.now()) == (1021, pytest.approx(2.1))
+    assert pacer.pace() == 1022
+    clock.advance(0.35)
+    assert (pacer.pace(), pacer.num_dropped) == (1025, 2)
+
+
+def test_a_show_goes_on_late_if_its_slot_has_passed() -> None:
+    clock = FakeClock(0.0)
+    pacer = Pacer(clock, Fraction(10))
+    pacer.begin(Fraction(-1), 10)
+    clock.advance(0.56)  # for the first frame
+    assert (pacer.pace(), pacer.num_dropped, pacer.num_late) == (15, 5, 1)
+
+
+def test_frames_that_were_paced_belong_to_one_show() -> None:
+    pacer = Pacer(FakeClock(), Fraction(10))
+    pacer.pace()
+    with pytest.raises(AssertionError, match="frames have been paced already"):
+        pacer.begin(Fraction(0), 5)
