@@ -40,6 +40,8 @@ CONFIG.toml:
 
 docs/cluster.md has the rest: machines, limits, moving shows, changing bundles."""
 
+_OPTIONAL = ("ray", "httpx")  # of the extra `cluster`
+
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
@@ -88,11 +90,13 @@ def _run(config: FleetConfig, address: str | None) -> int:
     """Run the shows until a signal comes."""
     try:
         import ray
-    except ImportError:
-        raise needs_cluster("ray") from None
-    from fleet.director import Director
-    from fleet.server import FleetServer
 
+        from fleet.director import Director
+        from fleet.server import FleetServer
+    except ImportError as error:
+        if error.name not in _OPTIONAL:
+            raise
+        raise needs_cluster(error.name) from None
     server = FleetServer(config.page)
     is_ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -38,6 +39,7 @@ _METRICS_S = 2.0
 _FORWARDED = ("content-type", "content-security-policy", "cache-control", "location")
 _DISSOLVE_S = 1.0
 _TRY_LATER = 1013  # close code of a WebSocket
+_MAX_REASON = 120  # bytes that it may have beside it
 
 
 class Gateway:
@@ -159,7 +161,8 @@ class Gateway:
             headers["content-type"] = kind
         body = await read_body(request, _MAX_UPLOAD, self._limits)
         query = f"?{request.url.query}" if request.url.query else ""
-        sent = self._client.build_request(request.method, f"{url}/{path}{query}", headers=headers, content=body)
+        address = f"{url}/{quote(path)}{query}"
+        sent = self._client.build_request(request.method, address, headers=headers, content=body)
         try:
             answer = await self._client.send(sent, stream=True)
         except httpx.HTTPError:
@@ -169,14 +172,18 @@ class Gateway:
 
     async def _forward_socket(self, socket: WebSocket) -> None:
         await socket.accept()
+        name = socket.path_params["name"]
         try:
-            url, token = self._director.page_of(socket.path_params["name"])
-            address = f"ws{url.removeprefix('http')}/{socket.path_params['path']}"
+            url, token = self._director.page_of(name)
+        except (OSError, UnknownShowError) as error:
+            await _close(socket, str(error))
+            return
+        address = f"ws{url.removeprefix('http')}/{quote(socket.path_params['path'])}"
+        try:
             async with connect(address, additional_headers=_bearer(token), proxy=None) as show:
                 await _join(socket, show)
-        except (OSError, ValueError, InvalidHandshake, TimeoutError) as error:
-            with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-                await socket.close(_TRY_LATER, str(error)[:120])
+        except (OSError, ValueError, InvalidHandshake, TimeoutError):  # whose texts may hold the show's address
+            await _close(socket, f"{name} does not answer: try again in a moment")
 
 
 async def _join(socket: WebSocket, show: Any) -> None:
@@ -201,6 +208,11 @@ async def _join(socket: WebSocket, show: Any) -> None:
             raise result
     with contextlib.suppress(RuntimeError, WebSocketDisconnect):
         await socket.close()
+
+
+async def _close(socket: WebSocket, why: str) -> None:
+    with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+        await socket.close(_TRY_LATER, why.encode()[:_MAX_REASON].decode(errors="ignore"))
 
 
 async def _pieces(answer: httpx.Response) -> AsyncIterator[bytes]:

@@ -33,10 +33,10 @@ class FleetServer:
     def __init__(self, address: str) -> None:
         try:
             parts = urlsplit(address)
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            host = port = None
-        if parts.scheme != "http" or not host or port is None or parts.path not in ("", "/"):
+            scheme, host, port, path = parts.scheme, parts.hostname, parts.port, parts.path
+        except ValueError:  # brackets that are not closed, or a port that is no number
+            scheme, host, port, path = "", None, None, ""
+        if scheme != "http" or not host or port is None or path not in ("", "/"):
             raise ValueError(
                 f'[fleet] page = "{address}" is no address of a page: write http://HOST:PORT, e.g. http://127.0.0.1:8080'
             )

@@ -128,8 +128,8 @@ class ShowProcess:
 
     def stop(self, *, keep: bool) -> None:
         """End the show; with `keep`, another process will go on with it."""
-        self._interruption.is_set = self._interruption.is_on_air = True
         self._is_kept = keep
+        self._interruption.is_set = self._interruption.is_on_air = True
         self._threads[0].join(_STOP_S)
 
     def change_bundle(self, bundle: str, dissolve_s: float) -> None:
@@ -152,12 +152,12 @@ class ShowProcess:
         while True:
             self._renewed_s = time.monotonic()
             wait_s = self._keeper.lease(self._config.name, self._generation, self._config.keys)
-            if wait_s <= 0:
+            if wait_s < 0:
+                raise ReplacedError
+            if wait_s == 0 and not self._is_late():  # else the answer took so long that somebody else may have it
                 break
             if self._is_over.wait(min(wait_s, _ASK_S)) or self._interruption.is_set:
                 raise ReplacedError
-        if wait_s < 0:
-            raise ReplacedError
         self._has_lease = True
         assert page is not None, "made before the show"
         self._keeper.on_air(self._config.name, self._generation, page.name, self._token)
@@ -223,6 +223,9 @@ class ShowProcess:
     def _watch(self) -> None:
         """End this process before its lease ends, as another one may get it then."""
         while not self._is_over.wait(_WATCH_S):
-            if self._has_lease and time.monotonic() - self._renewed_s > _MARGIN * self._settings.lease_s:
+            if self._has_lease and self._is_late():
                 self._end(LOST)
                 return
+
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._renewed_s > _MARGIN * self._settings.lease_s
