@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -36,7 +37,7 @@ _MAX_BODY = 2**16
 _MAX_UPLOAD = 2**25
 _ANSWER_S = 10.0  # for a show's page
 _METRICS_S = 2.0
-_FORWARDED = ("content-type", "content-security-policy", "cache-control", "location")
+_FORWARDED = ("content-type", "content-security-policy", "location")
 _DISSOLVE_S = 1.0
 _TRY_LATER = 1013  # close code of a WebSocket
 _MAX_REASON = 120  # bytes that it may have beside it
@@ -52,7 +53,9 @@ class Gateway:
 
     def __init__(self, director: Director, limits: Limits) -> None:
         self._director, self._limits = director, limits
-        self._client = httpx.AsyncClient(timeout=httpx.Timeout(_ANSWER_S, read=None), trust_env=False)
+        no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))  # one show's must not reach another one
+        timeout = httpx.Timeout(_ANSWER_S, read=None)
+        self._client = httpx.AsyncClient(timeout=timeout, trust_env=False, cookies=no_cookies)
 
     def app(self, guard: RequestGuard) -> ASGIApp:
         """Return the application behind a guard."""
@@ -86,6 +89,10 @@ class Gateway:
             WebSocketRoute("/shows/{name}/{path:path}", self._forward_socket),
         ]
         return guard.wrap(Starlette(routes=routes, exception_handlers={HTTPException: _to_response}))
+
+    async def close(self) -> None:
+        """Close the connections to the shows' pages."""
+        await self._client.aclose()
 
     def _doing(
         self, act: Callable[[str, dict[str, Any]], dict[str, Any]], status: int = 200

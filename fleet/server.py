@@ -51,10 +51,16 @@ class FleetServer:
         """Serve the page of a fleet; return the line that says where."""
         limits = default_limits()
         guard = RequestGuard(self._host, self.token)
-        server = self._server = Server(make_config(lambda: Gateway(director, limits).app(guard), limits))
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(server.serve(sockets=[self._socket])), name="page", daemon=True
-        )
+        gateway = Gateway(director, limits)
+        server = self._server = Server(make_config(lambda: gateway.app(guard), limits))
+
+        async def serve() -> None:
+            try:
+                await server.serve(sockets=[self._socket])
+            finally:
+                await gateway.close()
+
+        self._thread = threading.Thread(target=lambda: asyncio.run(serve()), name="page", daemon=True)
         self._thread.start()
         if self._is_new_token:
             return invitation(self._socket.getsockname()[1], self.token)

@@ -48,7 +48,7 @@ def write(folder: Path, text: str) -> Path:
 
 def problem_of(**values: Any) -> str:
     """Return why a show cannot be made of these values."""
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is looked at below
         to_show("lobby", values, {"KEY": SECRET, "PLACE": PLACE})
     return str(caught.value)
 
@@ -281,7 +281,7 @@ def test_no_stream_key_is_shown() -> None:
     ],
 )
 def test_a_bad_file_is_one_sentence(tmp_path: Path, text: str, told: str) -> None:
-    with pytest.raises(ValueError, match=".") as caught:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011 - the text is looked at below
         read_config(write(tmp_path, text))
     assert told in str(caught.value)
 
