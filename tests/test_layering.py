@@ -16,8 +16,9 @@ ALLOWED = {
     "export": {"training", "runtime"},
     "provenance": {"runtime"},
     "streaming": {"runtime", "provenance"},
+    "fleet": {"streaming"},
     "verify": {"runtime", "provenance"},
-    "benchmarks": {"runtime", "provenance", "streaming", "training", "export", "verify"},
+    "benchmarks": {"runtime", "provenance", "streaming", "fleet", "training", "export", "verify"},
 }
 # A heavy or optional package is imported inside the one file that needs it, never by the rest of its folder.
 ONLY_IN = {
@@ -53,6 +54,15 @@ ONLY_IN = {
     "mido": ("streaming/instrument/midi.py",),
     "c2pa": ("provenance/c2pa_library.py",),
     "cryptography": ("provenance/keys/", "provenance/segments.py"),
+    "ray": (
+        "fleet/commandline.py",
+        "fleet/director.py",
+        "fleet/nodes.py",
+        "fleet/ray_actors.py",
+        "benchmarks/scenarios/fleet.py",
+    ),
+    "fsspec": ("fleet/state_store.py",),
+    "httpx": ("fleet/gateway.py",),
 }
 
 
