@@ -119,7 +119,11 @@ class ShowProcess:
             threading.Thread(target=self._beat, name="beats", daemon=True),
             threading.Thread(target=self._watch, name="lease", daemon=True),
         ]
-        self._begin = keeper.enter(config.name, self._node)
+        try:
+            self._begin = keeper.enter(config.name, self._node)
+        except OSError:  # Ray starts a process again that has ended, but not one whose beginning has failed
+            end(LOST)
+            raise
         self._generation = self._begin.generation
         for thread in self._threads:
             thread.start()
@@ -149,9 +153,9 @@ class ShowProcess:
     def prepared(self, player: Player) -> None:
         """Wait until nobody else sends to the show's streams."""
         self._player, page = player, self._page
+        name, generation = self._config.name, self._generation
         while True:
-            self._renewed_s = time.monotonic()
-            wait_s = self._keeper.lease(self._config.name, self._generation, self._config.keys)
+            wait_s = self._asked(lambda: self._keeper.lease(name, generation, self._config.keys))
             if wait_s < 0:
                 raise ReplacedError
             if wait_s == 0 and not self._is_late():  # else the answer took so long that somebody else may have it
@@ -160,11 +164,24 @@ class ShowProcess:
                 raise ReplacedError
         self._has_lease = True
         assert page is not None, "made before the show"
-        self._keeper.on_air(self._config.name, self._generation, page.name, self._token)
+        try:
+            self._keeper.on_air(name, generation, page.name, self._token)
+        except OSError:  # Ray starts another process, which may reach it
+            self._end(LOST)
+            raise
 
     def keep(self, position: ShowPosition) -> None:
         """Keep a position until the next beat."""
         self._latest = position
+
+    def _asked(self, call: Callable[[], float]) -> float:
+        """Ask the keeper until it answers, and note when it was asked."""
+        while True:
+            self._renewed_s = time.monotonic()
+            with contextlib.suppress(OSError):
+                return call()
+            if self._is_over.wait(_ASK_S) or self._interruption.is_set:
+                raise ReplacedError
 
     # The threads.
 
