@@ -43,10 +43,13 @@ class Seen:
     number: int
     unix_s: float
 
-    @property
-    def is_in_place(self) -> bool:
-        """Whether the frame is the one of its slot."""
-        return (self.number - self.slot + 1) % 256 <= 2
+    def is_in_place(self, begun: int = 0) -> bool:
+        """Whether the frame is the one of its slot.
+
+        Args:
+            begun: slot in which the bundle began.
+        """
+        return (self.number - self.slot + begun + 1) % 256 <= 2
 
 
 class SeeingSink(Sink):
@@ -138,7 +141,7 @@ def test_a_show_goes_on_in_another_process_at_the_frame_that_the_clock_asks_for(
     first = start(seed=7)
     wait_until(lambda: keeper.position() and len(sinks[0].seen) > FPS, "a show on air")
     assert (keeper.show()["state"], keeper.show()["node"], keeper.show()["starts"]) == ("on air", "a node", 1)
-    wait_until(lambda: any(frame.is_in_place for frame in sinks[0].seen[-5:]))
+    wait_until(lambda: any(frame.is_in_place() for frame in sinks[0].seen[-5:]))
     first.stop(keep=True)
     assert (keeper.show()["state"], keeper.show()["error"], keeper.url()) == ("moves", "", "")
     kept = ShowPosition.from_bytes(keeper.position())
@@ -147,7 +150,7 @@ def test_a_show_goes_on_in_another_process_at_the_frame_that_the_clock_asks_for(
     assert 0 <= last.slot + 1 - kept.generator.frame_index <= FPS, "the last position"
     begins_s = time.time()
     start(seed=8)
-    wait_until(lambda: len(sinks) == 2 and any(frame.is_in_place for frame in sinks[1].seen), "a frame in place")
+    wait_until(lambda: len(sinks) == 2 and any(frame.is_in_place() for frame in sinks[1].seen), "a frame in place")
     frame = sinks[1].seen[0]
     assert begins_s <= kept.began_s + frame.slot / FPS + 0.001, "not before the process began"
     assert kept.began_s + frame.slot / FPS <= frame.unix_s + 0.001, "nor before its time"
@@ -273,6 +276,29 @@ def test_a_keeper_that_does_not_answer_ends_the_process_before_its_lease_ends(
     assert clock.now() - process._renewed_s < LEASE_S
 
 
+def test_a_keeper_that_does_not_answer_at_first_is_asked_again(
+    start: Start, keeper: LocalKeeper, ends: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask, silences = keeper.lease, [True] * 3
+
+    def answer_later(name: str, generation: int, keys: Any) -> float:
+        keeper.is_silent = bool(silences and silences.pop())
+        return ask(name, generation, keys)
+
+    monkeypatch.setattr(keeper, "lease", answer_later)
+    monkeypatch.setattr(show_process, "_ASK_S", 0.01)
+    start()
+    wait_until(lambda: is_on_air(keeper))
+    assert (len(keeper.made("lease")), ends) == (4, [])
+
+
+def test_a_process_that_cannot_say_that_it_begins_ends(start: Start, keeper: LocalKeeper, ends: list[int]) -> None:
+    keeper.is_silent = True
+    with pytest.raises(OSError, match="the head of the fleet does not answer"):
+        start()
+    assert ends == [LOST]
+
+
 def test_an_answer_that_took_too_long_is_asked_for_again(
     start: Start, keeper: LocalKeeper, ends: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -322,13 +348,15 @@ def test_another_bundle_of_the_same_size_is_faded_in(
     assert keeper.show()["bundle"] == str(other)
     wait_until(lambda: process._player is not None and process._player.bundle == other, "the other bundle on air")
     count = len(sinks[0].seen)
-    wait_until(lambda: any(frame.is_in_place for frame in sinks[0].seen[count:]), "frames of it, in place")
+    wait_until(lambda: len(sinks[0].seen) > count + FPS, "frames of it")
+    last = sinks[0].seen[-1]
+    begun = last.slot - last.number
     process.stop(keep=True)
     again = start()
-    wait_until(lambda: len(sinks) == 2 and sinks[1].seen)
+    wait_until(lambda: len(sinks) == 2 and any(frame.is_in_place(begun) for frame in sinks[1].seen), "it goes on")
     assert again._player is not None
     assert again._player.bundle == other
-    assert any(frame.slot > sinks[0].seen[-1].slot for frame in sinks[1].seen)
+    assert sinks[1].seen[0].slot > sinks[0].seen[-1].slot
 
 
 @pytest.mark.parametrize("kind", ["size", "rate", "missing"])
