@@ -119,7 +119,7 @@ class Director:
                 raise UnknownShowError(f"there is no show {name}")
             actor = self._actors.pop(name, None)
         if actor is not None:  # else it has failed, or is over
-            self._end(actor)
+            self._end(name, actor)
         self._ask(lambda: self._keeper.remove.remote(name))
         with self._lock:  # only now another show may have its name
             self._configs.pop(name, None)
@@ -195,7 +195,7 @@ class Director:
         self._watcher.join()
         with self._lock:
             actors, self._actors = dict(self._actors), {}
-        threads = [threading.Thread(target=self._end, args=(actor,)) for actor in actors.values()]
+        threads = [threading.Thread(target=self._end, args=item) for item in actors.items()]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -210,9 +210,12 @@ class Director:
         self._configs[show.name] = show
         self._actors[show.name] = start_show(show, self._settings, self._keeper)
 
-    def _end(self, actor: Any) -> None:
-        with contextlib.suppress(ValueError, OSError):
-            answer_of(lambda: actor.stop.remote(keep=False), _STOP_S)
+    def _end(self, name: str, actor: Any) -> None:
+        if not any(
+            show["name"] == name and show["state"] == UNPLACED for show in self._latest
+        ):  # no process would answer
+            with contextlib.suppress(ValueError, OSError):
+                answer_of(lambda: actor.stop.remote(keep=False), _STOP_S)
         ray.kill(actor)
 
     def _actor(self, name: str) -> Any:
