@@ -67,6 +67,10 @@ class LocalKeeper:
             [found] = self.keeper.shows()
             return found
 
+    def is_on_air(self) -> bool:
+        """Return whether the show is on air."""
+        return bool(self.show()["state"] == "on air")
+
     def url(self) -> str:
         """Return the address of the show's page; "" if it is not on air."""
         with self._lock:
