@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import ray
 
 from fleet.commandline import main
+from fleet.config import FleetConfig
+from tests.fleet.pages import FakeDirector
+from tests.streaming.doubles import closed_port
 
 GOOD = '[fleet]\npage = "http://127.0.0.1:0"\n[shows.lobby]\nto = ["null"]\n'
 SECRET = "live_8f3kq"
@@ -92,3 +99,74 @@ def test_help_fits_a_terminal(capsys: pytest.CaptureFixture[str], monkeypatch: p
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     assert lines[0].startswith("usage: everframe fleet")
+
+
+@pytest.mark.parametrize("form", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}", "127.0.0.1:99999"])
+@pytest.mark.parametrize("is_variable", [False, True])
+def test_a_missing_cluster_is_one_sentence(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    form: str,
+    is_variable: bool,
+) -> None:
+    monkeypatch.setattr(ray, "init", _never)
+    address = form.format(port=closed_port())
+    if is_variable:
+        monkeypatch.setenv("RAY_ADDRESS", address)
+    told = refusal(capsys, write(tmp_path, GOOD), *([] if is_variable else ["--address", address]))
+    assert told.startswith(f"error: there is no Ray cluster at {address}: ")
+    assert told.endswith("; start it, or leave it out\n")
+
+
+def test_an_address_that_ray_does_not_know_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(**_: Any) -> None:
+        raise ValueError("Invalid address format: nonsense")
+
+    monkeypatch.setattr(ray, "init", init)
+    told = refusal(capsys, write(tmp_path, GOOD), "--address", "nonsense")
+    assert (
+        told
+        == "error: there is no Ray cluster at nonsense: Invalid address format: nonsense; start it, or leave it out\n"
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_all_shows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    ended: list[str] = []
+
+    class Shows(FakeDirector):
+        def __init__(self, config: FleetConfig, say: Any) -> None:
+            super().__init__()
+            assert list(config.shows) == ["lobby"]
+
+        def __enter__(self) -> Shows:
+            os.kill(os.getpid(), number)
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            ended.append("shows")
+
+    def init(**_: Any) -> None:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(15))  # as Ray does
+
+    monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(ray, "shutdown", lambda: ended.append("Ray"))
+    monkeypatch.setattr("fleet.director.Director", Shows)
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        status, _, error = run(capsys, write(tmp_path, GOOD))
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    assert (status, ended) == (0, ["shows", "Ray"])
+    assert error.startswith("all shows: http://127.0.0.1:")
+    assert error.endswith("all shows end now\n")
+
+
+def _never(**_: Any) -> None:
+    raise AssertionError("Ray would wait for ever")
