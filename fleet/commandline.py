@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Sequence
@@ -39,6 +41,9 @@ CONFIG.toml:
   to = ["rtmp://example.org/live/env:LOBBY_KEY"]
 
 docs/cluster.md has the rest: machines, limits, moving shows, changing bundles."""
+
+_CONNECT_S = 5.0
+_OPTIONAL = ("ray", "httpx")  # of the extra `cluster`
 
 
 class _Parser(argparse.ArgumentParser):
@@ -88,29 +93,42 @@ def _run(config: FleetConfig, address: str | None) -> int:
     """Run the shows until a signal comes."""
     try:
         import ray
-    except ImportError:
-        raise needs_cluster("ray") from None
-    from fleet.director import Director
-    from fleet.server import FleetServer
 
-    server = FleetServer(config.page)
+        from fleet.director import Director
+        from fleet.server import FleetServer
+    except ImportError as error:
+        if error.name not in _OPTIONAL:
+            raise
+        raise needs_cluster(error.name) from None
+    address = address or os.environ.get("RAY_ADDRESS")
     is_ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: is_ended.set())
-    try:
-        ray.init(address=address or os.environ.get("RAY_ADDRESS"), log_to_driver=False, configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise ValueError(
-            f"there is no Ray cluster at {address or 'RAY_ADDRESS'}: {error}; start it, or leave it out"
-        ) from None
-    try:
-        with Director(config, _say) as director, server:
-            _say(server.start(director))
-            is_ended.wait()
-            _say("all shows end now")
-    finally:
-        ray.shutdown()
+    with FleetServer(config.page) as server:
+        try:
+            _require_listener(address)
+            ray.init(address=address, log_to_driver=False, configure_logging=False)
+        except (OSError, OverflowError, RuntimeError, ValueError) as error:
+            raise ValueError(f"there is no Ray cluster at {address}: {error}; start it, or leave it out") from None
+        for number in (signal.SIGINT, signal.SIGTERM):  # now, as Ray sets a handler of its own
+            signal.signal(number, lambda *_: is_ended.set())
+        try:
+            with Director(config, _say) as director:
+                _say(server.start(director))
+                is_ended.wait()
+                _say("all shows end now")
+                server.close()  # so that no show is added any more
+        finally:
+            ray.shutdown()
     return 0
+
+
+def _require_listener(address: str | None) -> None:
+    """Check that somebody listens at HOST:PORT: Ray would wait for ever.
+
+    Raises:
+        OSError, OverflowError: nobody does, or the port is no port.
+    """
+    if (match := re.fullmatch(r"(?:ray://)?\[?([^/\]]+?)\]?:(\d+)", address or "")) is not None:
+        socket.create_connection((match[1], int(match[2])), _CONNECT_S).close()
 
 
 def _say(line: str) -> None:

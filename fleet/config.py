@@ -19,7 +19,6 @@ All other keys of a show are options of `everframe stream`, with underscores.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
 import re
 import tomllib
@@ -27,15 +26,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
+from fleet.stream_places import is_stream, stream_key
 from streaming.arguments import DEFAULT_BUNDLE, parse
 from streaming.broadcast import to_arguments
 from streaming.errors import SinkError
 from streaming.sinks.table import make_sinks
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}")
-_STREAMS = ("rtmp", "rtmps", "srt", "whip", "whip+http")
 _VARIABLE = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)")
 _OWN_MACHINE = {
     "sound": "sound",
@@ -46,6 +44,7 @@ _OWN_MACHINE = {
     "sign_key": "signing, which is for recordings",
     "ledger": "a ledger in a file",
 }
+_ITS_PAGE = "http://127.0.0.1:0"
 _ONE_CORE = 0.001  # as --cpu-share, which is one core at least
 _FLEET_KEYS = ("page", "state", "state_every_s", "lease_s")
 _TENANT_KEYS = ("shows", "cpus", "gpus")
@@ -82,7 +81,7 @@ class ShowConfig:
     to: tuple[str, ...] = field(default=(), repr=False)  # may hold stream keys
     cpus: float = 1.0
     gpus: float = 0.0
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)  # the address of a live input is one
 
     @property
     def arguments(self) -> list[str]:
@@ -93,7 +92,7 @@ class ShowConfig:
     @property
     def keys(self) -> tuple[str, ...]:
         """A name for the place of each stream, under which there may be one sender; it does not show the stream key."""
-        return tuple(hashlib.sha256(_place(sink).encode()).hexdigest() for sink in self.to if _is_stream(sink))
+        return tuple(stream_key(sink) for sink in self.to if is_stream(sink))
 
 
 @dataclass(frozen=True)
@@ -180,25 +179,29 @@ def to_show(
     if not _NAME.fullmatch(name):
         raise ValueError(f'a show is called "{name}"; expected at most 40 small letters, digits and hyphens')
     where = f"[shows.{name}]"
+    known = {*_SHOW_KEYS, *vars(parse([]))}
+    _require_keys(values, sorted(known), where, "there is no such option of everframe stream")
     sinks = values.get("to", [])
     sinks = [sinks] if isinstance(sinks, str) else sinks
-    if not isinstance(sinks, list) or not all(isinstance(sink, str) for sink in sinks):
-        raise ValueError(f"{where} to is {sinks!r}, expected a list of sinks")
+    if not isinstance(sinks, list) or not all(isinstance(sink, str) for sink in sinks):  # which may hold stream keys
+        raise ValueError(f'{where} to must be a list of sinks, each a text, e.g. ["rtmp://HOST/APP/KEY"]')
     filled = tuple(_filled(sink, variables, where) for sink in sinks)
     for key in ("tenant", "bundle"):
         if not isinstance(values.get(key, ""), str):
             raise ValueError(f"{where} {key} is {values[key]!r}, expected a text")
+    if values.get("bundle") == "":
+        raise ValueError(f'{where} bundle is "": name the folder of a bundle, or leave it out for {DEFAULT_BUNDLE}')
     options = {key: value for key, value in values.items() if key not in _SHOW_KEYS}
     for key, what in _OWN_MACHINE.items():
         if options.get(key) is not None:
             raise ValueError(f"{where} has {key}: {what} does not move from machine to machine; leave it out")
     if "grpc://" in str(options.get("engine", "")):
         raise ValueError(f"{where} has an engine on a server, which keeps the states: choose one of the machine itself")
-    for sink in filled:
-        if sink != "null" and not _is_stream(sink):
+    for number, sink in enumerate(filled, 1):
+        if sink != "null" and not is_stream(sink):
             raise ValueError(
-                f'{where} to has "{sink.partition(":")[0]}"; a show that moves between machines sends to rtmp, srt or '
-                "whip; its page is made by the fleet, and recordings by the server it sends to"
+                f"{where} to: sink {number} is no stream; a show that moves between machines sends to rtmp://, srt:// "
+                "or whip://; its page is made by the fleet, and recordings by the server it sends to"
             )
     show = ShowConfig(
         name,
@@ -250,8 +253,7 @@ def check_show(show: ShowConfig, others: Sequence[ShowConfig] | Any, tenants: Ma
 
 def _check_options(show: ShowConfig, where: str) -> None:
     try:
-        parse(show.arguments)
-        make_sinks(show.to, "i420")
+        make_sinks((_ITS_PAGE, *show.to), parse(show.arguments).pixels)
     except (ValueError, SinkError) as error:
         reason = str(error).replace("; see python -m streaming --help", "; see everframe stream --help")
         raise ValueError(f"{where}: {reason}") from None
@@ -264,16 +266,6 @@ def _filled(sink: str, variables: Mapping[str, str], where: str) -> str:
         return variables[match[1]]
 
     return _VARIABLE.sub(value, sink)
-
-
-def _is_stream(sink: str) -> bool:
-    return sink.partition("://")[0] in _STREAMS and "://" in sink
-
-
-def _place(sink: str) -> str:
-    """Return where a stream goes in one form, so that the same place is found in other spellings of its host."""
-    parts = urlsplit(sink)
-    return f"{(parts.hostname or '').lower()}:{parts.port or ''}{parts.path.rstrip('/')}?{parts.query}"
 
 
 def _tenant(name: str, values: Mapping[str, Any]) -> Tenant:
@@ -298,9 +290,9 @@ def _table(value: Any, where: str) -> Mapping[str, Any]:
     return value
 
 
-def _require_keys(values: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+def _require_keys(values: Mapping[str, Any], known: Sequence[str], where: str, otherwise: str = "") -> None:
     for key in values:
         if key not in known:
             near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"expected {', '.join(known)}"
+            hint = f"did you mean {near[0]}?" if near else otherwise or f"expected {', '.join(known)}"
             raise ValueError(f'{where} has "{key}": {hint}')

@@ -87,7 +87,7 @@ class Director:
         """
         if name in self._pages:
             return self._pages[name]
-        if not any(show["name"] == name for show in self._latest):
+        if not self._is_listed(name):
             raise UnknownShowError(f"there is no show {name}")
         raise OSError(f"{name} is not on air: try again in a moment")
 
@@ -116,17 +116,22 @@ class Director:
             UnknownShowError: there is no such show.
         """
         with self._lock:
-            actor = self._actor(name)
-            self._configs.pop(name)
-            self._actors.pop(name)
-        self._end(actor)
+            if name not in self._configs and not self._is_listed(name):
+                raise UnknownShowError(f"there is no show {name}")
+            actor = self._actors.pop(name, None)
+        if actor is not None:  # else it has failed, or is over
+            self._end(name, actor)
         self._ask(lambda: self._keeper.remove.remote(name))
+        with self._lock:  # only now another show may have its name
+            self._configs.pop(name, None)
+            self._latest = [show for show in self._latest if show["name"] != name]
 
     def move(self, name: str) -> None:
         """End the process of a show; Ray starts it again on a machine that takes shows.
 
         Raises:
             UnknownShowError: there is no such show.
+            ValueError: it has failed, or is over.
         """
         actor = self._actor(name)
         with contextlib.suppress(ValueError, OSError):
@@ -191,7 +196,7 @@ class Director:
         self._watcher.join()
         with self._lock:
             actors, self._actors = dict(self._actors), {}
-        threads = [threading.Thread(target=self._end, args=(actor,)) for actor in actors.values()]
+        threads = [threading.Thread(target=self._end, args=item) for item in actors.items()]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -206,15 +211,23 @@ class Director:
         self._configs[show.name] = show
         self._actors[show.name] = start_show(show, self._settings, _KEEPER)
 
-    def _end(self, actor: Any) -> None:
-        with contextlib.suppress(ValueError, OSError):
-            answer_of(lambda: actor.stop.remote(keep=False), _STOP_S)
+    def _end(self, name: str, actor: Any) -> None:
+        if not any(
+            show["name"] == name and show["state"] == UNPLACED for show in self._latest
+        ):  # no process would answer
+            with contextlib.suppress(ValueError, OSError):
+                answer_of(lambda: actor.stop.remote(keep=False), _STOP_S)
         ray.kill(actor)
 
     def _actor(self, name: str) -> Any:
-        if name not in self._actors:
+        if name in self._actors:
+            return self._actors[name]
+        if not self._is_listed(name):
             raise UnknownShowError(f"there is no show {name}")
-        return self._actors[name]
+        raise ValueError(f"{name} does not run any more: remove it, and add it again")
+
+    def _is_listed(self, name: str) -> bool:
+        return any(show["name"] == name for show in self._latest)
 
     def _ask(self, call: Callable[[], Any]) -> Any:
         return answer_of(call, _ANSWER_S)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
@@ -35,9 +37,10 @@ _MAX_BODY = 2**16
 _MAX_UPLOAD = 2**25
 _ANSWER_S = 10.0  # for a show's page
 _METRICS_S = 2.0
-_FORWARDED = ("content-type", "content-security-policy", "cache-control", "location")
+_FORWARDED = ("content-type", "content-security-policy", "location")
 _DISSOLVE_S = 1.0
 _TRY_LATER = 1013  # close code of a WebSocket
+_MAX_REASON = 120  # bytes that it may have beside it
 
 
 class Gateway:
@@ -50,7 +53,9 @@ class Gateway:
 
     def __init__(self, director: Director, limits: Limits) -> None:
         self._director, self._limits = director, limits
-        self._client = httpx.AsyncClient(timeout=httpx.Timeout(_ANSWER_S, read=None), trust_env=False)
+        no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))  # one show's must not reach another one
+        timeout = httpx.Timeout(_ANSWER_S, read=None)
+        self._client = httpx.AsyncClient(timeout=timeout, trust_env=False, cookies=no_cookies)
 
     def app(self, guard: RequestGuard) -> ASGIApp:
         """Return the application behind a guard."""
@@ -84,6 +89,10 @@ class Gateway:
             WebSocketRoute("/shows/{name}/{path:path}", self._forward_socket),
         ]
         return guard.wrap(Starlette(routes=routes, exception_handlers={HTTPException: _to_response}))
+
+    async def close(self) -> None:
+        """Close the connections to the shows' pages."""
+        await self._client.aclose()
 
     def _doing(
         self, act: Callable[[str, dict[str, Any]], dict[str, Any]], status: int = 200
@@ -159,7 +168,8 @@ class Gateway:
             headers["content-type"] = kind
         body = await read_body(request, _MAX_UPLOAD, self._limits)
         query = f"?{request.url.query}" if request.url.query else ""
-        sent = self._client.build_request(request.method, f"{url}/{path}{query}", headers=headers, content=body)
+        address = f"{url}/{quote(path)}{query}"
+        sent = self._client.build_request(request.method, address, headers=headers, content=body)
         try:
             answer = await self._client.send(sent, stream=True)
         except httpx.HTTPError:
@@ -169,14 +179,18 @@ class Gateway:
 
     async def _forward_socket(self, socket: WebSocket) -> None:
         await socket.accept()
+        name = socket.path_params["name"]
         try:
-            url, token = self._director.page_of(socket.path_params["name"])
-            address = f"ws{url.removeprefix('http')}/{socket.path_params['path']}"
+            url, token = self._director.page_of(name)
+        except (OSError, UnknownShowError) as error:
+            await _close(socket, str(error))
+            return
+        address = f"ws{url.removeprefix('http')}/{quote(socket.path_params['path'])}"
+        try:
             async with connect(address, additional_headers=_bearer(token), proxy=None) as show:
                 await _join(socket, show)
-        except (OSError, ValueError, InvalidHandshake, TimeoutError) as error:
-            with contextlib.suppress(RuntimeError, WebSocketDisconnect):
-                await socket.close(_TRY_LATER, str(error)[:120])
+        except (OSError, ValueError, InvalidHandshake, TimeoutError):  # whose texts may hold the show's address
+            await _close(socket, f"{name} does not answer: try again in a moment")
 
 
 async def _join(socket: WebSocket, show: Any) -> None:
@@ -201,6 +215,11 @@ async def _join(socket: WebSocket, show: Any) -> None:
             raise result
     with contextlib.suppress(RuntimeError, WebSocketDisconnect):
         await socket.close()
+
+
+async def _close(socket: WebSocket, why: str) -> None:
+    with contextlib.suppress(RuntimeError, WebSocketDisconnect):
+        await socket.close(_TRY_LATER, why.encode()[:_MAX_REASON].decode(errors="ignore"))
 
 
 async def _pieces(answer: httpx.Response) -> AsyncIterator[bytes]:

@@ -7,6 +7,7 @@ the lease is given to another one, whatever the clocks of the two machines say.
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import time
 from collections import deque
@@ -29,7 +30,8 @@ class Entry:
     state: str = "waits for a machine"
     error: str = ""
     node: str = ""
-    generation: int = 0  # counts the processes that have run it
+    generation: int = 0  # number of the process that runs it
+    num_starts: int = 0  # of its processes
     url: str = ""  # of its page
     token: str = ""
     bundle: str = ""  # on air, if it is another one than the configuration's
@@ -45,7 +47,7 @@ class Entry:
             "state": self.state,
             "error": self.error,
             "node": self.node,
-            "starts": self.generation,
+            "starts": self.num_starts,
             "bundle": self.bundle,
         }
 
@@ -55,7 +57,7 @@ class Begin:
     """What a process needs to run a show.
 
     Args:
-        generation: number of the process; later ones replace it.
+        generation: number of the process, which no other process of the fleet has; later ones replace it.
         position: where to go on from, as `ShowPosition.to_bytes` returns it; empty to begin.
         bundle: on air, if it is another one than the configuration's; else "".
         mark: payload of the show's mark, in hexadecimal.
@@ -83,20 +85,20 @@ class Keeper:
     ) -> None:
         self._lease_s, self._store, self._now = lease_s, store, now
         self._entries: dict[str, Entry] = {}
+        self._generations = itertools.count(1)  # of all shows: a show may be removed and added while its process lives
         self._leases: dict[str, tuple[str, int, float]] = {}  # key -> show, generation, end
 
     def add(self, name: str, error: str = "") -> None:
         """Add a show, or one that cannot be started and why."""
-        entry = self._entries.setdefault(name, Entry(name))
+        entry = self._entries[name] = Entry(name)
         if error:
             entry.state, entry.error = "failed", error
-        elif self._store is not None and not entry.position:
+        elif self._store is not None:
             entry.position, entry.bundle = self._store.load(name)
 
     def remove(self, name: str) -> None:
-        """Forget a show."""
+        """Forget a show; leases that its process has not given back run out, as it may still send."""
         self._entries.pop(name, None)
-        self._free(name, None)
         if self._store is not None:
             self._store.remove(name)
 
@@ -107,7 +109,7 @@ class Keeper:
             return Begin(entry.generation, b"", "", "", entry.error)
         is_crashing = len(entry.starts) == MAX_CRASHES and now_s - entry.starts[0] < _CRASH_S
         entry.starts.append(now_s)
-        entry.generation += 1
+        entry.generation, entry.num_starts = next(self._generations), entry.num_starts + 1
         entry.node, entry.url, entry.token, entry.state = node, "", "", "starts"
         if is_crashing:
             entry.error = f"{name} has crashed {MAX_CRASHES} times in a minute: see the log of its process on {node}"
@@ -166,6 +168,8 @@ class Keeper:
             return
         entry.url = entry.token = ""
         entry.state, entry.error = ("failed", error) if error else ("over" if is_over else "moves", "")
+        if entry.state == "moves":
+            _forget_start(entry)
 
     def set_bundle(self, name: str, generation: int, bundle: str) -> None:
         """Another bundle is on air."""
@@ -178,6 +182,7 @@ class Keeper:
         for entry in self._entries.values():
             if entry.node in nodes and entry.state in ("on air", "starts"):
                 entry.state, entry.url, entry.token = "waits for a machine", "", ""
+                _forget_start(entry)
 
     def shows(self) -> list[dict[str, Any]]:
         """Return all shows, ready for JSON."""
@@ -191,7 +196,13 @@ class Keeper:
         """Return why positions are not written to files, in one sentence; "" if they are, or need not be."""
         return "" if self._store is None else self._store.error
 
-    def _free(self, name: str, generation: int | None) -> None:
+    def _free(self, name: str, generation: int) -> None:
         for key, (show, number, _) in tuple(self._leases.items()):
-            if show == name and generation in (None, number):
+            if (show, number) == (name, generation):
                 del self._leases[key]
+
+
+def _forget_start(entry: Entry) -> None:
+    """Its process did not crash, so its start does not count."""
+    if entry.starts:
+        entry.starts.pop()

@@ -33,10 +33,10 @@ class FleetServer:
     def __init__(self, address: str) -> None:
         try:
             parts = urlsplit(address)
-            host, port = parts.hostname, parts.port
-        except ValueError:
-            host = port = None
-        if parts.scheme != "http" or not host or port is None or parts.path not in ("", "/"):
+            scheme, host, port, path = parts.scheme, parts.hostname, parts.port, parts.path
+        except ValueError:  # brackets that are not closed, or a port that is no number
+            scheme, host, port, path = "", None, None, ""
+        if scheme != "http" or not host or port is None or path not in ("", "/"):
             raise ValueError(
                 f'[fleet] page = "{address}" is no address of a page: write http://HOST:PORT, e.g. http://127.0.0.1:8080'
             )
@@ -51,10 +51,16 @@ class FleetServer:
         """Serve the page of a fleet; return the line that says where."""
         limits = default_limits()
         guard = RequestGuard(self._host, self.token)
-        server = self._server = Server(make_config(lambda: Gateway(director, limits).app(guard), limits))
-        self._thread = threading.Thread(
-            target=lambda: asyncio.run(server.serve(sockets=[self._socket])), name="page", daemon=True
-        )
+        gateway = Gateway(director, limits)
+        server = self._server = Server(make_config(lambda: gateway.app(guard), limits))
+
+        async def serve() -> None:
+            try:
+                await server.serve(sockets=[self._socket])
+            finally:
+                await gateway.close()
+
+        self._thread = threading.Thread(target=lambda: asyncio.run(serve()), name="page", daemon=True)
         self._thread.start()
         if self._is_new_token:
             return invitation(self._socket.getsockname()[1], self.token)

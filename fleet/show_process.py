@@ -119,7 +119,11 @@ class ShowProcess:
             threading.Thread(target=self._beat, name="beats", daemon=True),
             threading.Thread(target=self._watch, name="lease", daemon=True),
         ]
-        self._begin = keeper.enter(config.name, self._node)
+        try:
+            self._begin = keeper.enter(config.name, self._node)
+        except OSError:  # Ray starts a process again that has ended, but not one whose beginning has failed
+            end(LOST)
+            raise
         self._generation = self._begin.generation
         for thread in self._threads:
             thread.start()
@@ -128,8 +132,8 @@ class ShowProcess:
 
     def stop(self, *, keep: bool) -> None:
         """End the show; with `keep`, another process will go on with it."""
-        self._interruption.is_set = self._interruption.is_on_air = True
         self._is_kept = keep
+        self._interruption.is_set = self._interruption.is_on_air = True
         self._threads[0].join(_STOP_S)
 
     def change_bundle(self, bundle: str, dissolve_s: float) -> None:
@@ -149,22 +153,35 @@ class ShowProcess:
     def prepared(self, player: Player) -> None:
         """Wait until nobody else sends to the show's streams."""
         self._player, page = player, self._page
+        name, generation = self._config.name, self._generation
         while True:
-            self._renewed_s = time.monotonic()
-            wait_s = self._keeper.lease(self._config.name, self._generation, self._config.keys)
-            if wait_s <= 0:
+            wait_s = self._asked(lambda: self._keeper.lease(name, generation, self._config.keys))
+            if wait_s < 0:
+                raise ReplacedError
+            if wait_s == 0 and not self._is_late():  # else the answer took so long that somebody else may have it
                 break
             if self._is_over.wait(min(wait_s, _ASK_S)) or self._interruption.is_set:
                 raise ReplacedError
-        if wait_s < 0:
-            raise ReplacedError
         self._has_lease = True
         assert page is not None, "made before the show"
-        self._keeper.on_air(self._config.name, self._generation, page.name, self._token)
+        try:
+            self._keeper.on_air(name, generation, page.name, self._token)
+        except OSError:  # Ray starts another process, which may reach it
+            self._end(LOST)
+            raise
 
     def keep(self, position: ShowPosition) -> None:
         """Keep a position until the next beat."""
         self._latest = position
+
+    def _asked(self, call: Callable[[], float]) -> float:
+        """Ask the keeper until it answers, and note when it was asked."""
+        while True:
+            self._renewed_s = time.monotonic()
+            with contextlib.suppress(OSError):
+                return call()
+            if self._is_over.wait(_ASK_S) or self._interruption.is_set:
+                raise ReplacedError
 
     # The threads.
 
@@ -192,7 +209,7 @@ class ShowProcess:
             except ValueError as error:
                 print(error, flush=True)
         options = parse(config.arguments)
-        options.bundle = begin.bundle or config.bundle
+        options.bundle = str(find_shipped(Path(self._choose_bundle())))
         if options.mark_payload is None and not options.no_mark:
             options.mark_payload = int(begin.mark, 16)
         self._token = os.environ[TOKEN_VARIABLE] = secrets.token_urlsafe(24)
@@ -205,6 +222,17 @@ class ShowProcess:
                 f"no sink of {config.name} takes frames any more: {', '.join(sink.name for sink in sinks[1:])}"
             )
         return not self._is_kept
+
+    def _choose_bundle(self) -> str:
+        """Return the bundle to go on with; a position of another one than the configuration's is dropped."""
+        bundle = self._begin.bundle or self._config.bundle
+        if self.position is None or Path(self.position.bundle) == find_shipped(Path(bundle)):
+            return bundle
+        if self._begin.bundle:  # lost before the first position with the bundle that had just been changed to
+            return self.position.bundle
+        print(f"{self._config.name}: {self.position.bundle} was on air before, and now {bundle}: the show begins anew")
+        self.position = None
+        return bundle
 
     def _beat(self) -> None:
         """Tell the keeper that the show lives, and where it is."""
@@ -223,6 +251,9 @@ class ShowProcess:
     def _watch(self) -> None:
         """End this process before its lease ends, as another one may get it then."""
         while not self._is_over.wait(_WATCH_S):
-            if self._has_lease and time.monotonic() - self._renewed_s > _MARGIN * self._settings.lease_s:
+            if self._has_lease and self._is_late():
                 self._end(LOST)
                 return
+
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._renewed_s > _MARGIN * self._settings.lease_s

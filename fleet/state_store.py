@@ -34,7 +34,7 @@ class StateStore:
         try:
             self._files, self._root = fsspec.core.url_to_fs(address)
             self._files.makedirs(self._root, exist_ok=True)
-        except (OSError, ValueError, ImportError) as error:
+        except Exception as error:  # noqa: BLE001 - stores have errors of many kinds
             raise ValueError(f'[fleet] state = "{address}" cannot be used: {_line(error)}') from None
         self._wanted: dict[str, tuple[bytes, str]] = {}
         self._wake = threading.Condition()
@@ -49,7 +49,7 @@ class StateStore:
             return data, str(about.get("bundle", ""))
         except FileNotFoundError:
             return b"", ""
-        except (OSError, ValueError, AttributeError) as error:
+        except Exception as error:  # noqa: BLE001 - as above
             self.error = f"the position of {name} cannot be read from {self._address}: {_line(error)}; it begins anew"
             return b"", ""
 
@@ -68,7 +68,7 @@ class StateStore:
                 self._files.rm_file(self._path(name, kind))
             except FileNotFoundError:
                 continue
-            except OSError as error:
+            except Exception as error:  # noqa: BLE001 - as above
                 self.error = f"the position of {name} cannot be deleted at {self._address}: {_line(error)}"
 
     def _path(self, name: str, kind: str) -> str:
@@ -94,4 +94,4 @@ class StateStore:
 
 
 def _line(error: Any) -> str:
-    return " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())
+    return " ".join(str(getattr(error, "strerror", None) or error).split()) or type(error).__name__

@@ -16,8 +16,9 @@ ALLOWED = {
     "export": {"training", "runtime"},
     "provenance": {"runtime"},
     "streaming": {"runtime", "provenance"},
+    "fleet": {"streaming"},
     "verify": {"runtime", "provenance"},
-    "benchmarks": {"runtime", "provenance", "streaming", "training", "export", "verify"},
+    "benchmarks": {"runtime", "provenance", "streaming", "fleet", "training", "export", "verify"},
 }
 # A heavy or optional package is imported inside the one file that needs it, never by the rest of its folder.
 ONLY_IN = {
@@ -33,8 +34,6 @@ ONLY_IN = {
     ),
     "lightning": ("training/", "benchmarks/training/pretraining.py"),
     "array_record": ("training/data/shard_packing.py", "training/data/shard_reader.py"),
-    "ray": ("training/data/cluster_shards.py", "fleet/", "benchmarks/scenarios/fleet.py"),
-    "fsspec": ("training/data/remote_files.py", "fleet/"),
     "scenedetect": ("training/data/takes.py",),
     "model2vec": ("training/data/words.py",),
     "tokenizers": ("training/data/words.py", "runtime/prompts/text_encoder.py"),
@@ -62,6 +61,17 @@ ONLY_IN = {
     ),
     "grpc": (),
     "cryptography": ("provenance/keys/", "provenance/segments.py"),
+    "ray": (
+        "fleet/commandline.py",
+        "fleet/director.py",
+        "fleet/nodes.py",
+        "fleet/ray_actors.py",
+        "benchmarks/scenarios/fleet.py",
+        "training/data/cluster_shards.py",
+        "training/cluster.py",
+    ),
+    "fsspec": ("fleet/state_store.py", "training/data/remote_files.py"),
+    "httpx": ("fleet/gateway.py",),
 }
 
 
