@@ -10,12 +10,10 @@ import ctypes
 import logging
 import os
 import secrets
-import socket
 import sys
 from pathlib import Path
 
 import torch
-import torch.distributed
 from lightning.fabric import Fabric
 from lightning.fabric.plugins.environments import ClusterEnvironment
 
@@ -59,15 +57,14 @@ def require_shared(fabric: Fabric, run: Path) -> None:
         run.mkdir(parents=True, exist_ok=True)
         mark.touch()
     fabric.barrier()
-    found: list[str | None] = [None] * fabric.world_size
-    torch.distributed.all_gather_object(found, None if mark.exists() else socket.gethostname())
+    number = fabric.all_reduce(torch.tensor(float(mark.exists()), device=fabric.device), reduce_op="sum")
+    assert isinstance(number, torch.Tensor)
     if fabric.is_global_zero:
         mark.unlink()
-    blind = sorted({host for host in found if host})
-    if blind:
+    if int(number) < fabric.world_size:
         raise ValueError(
-            f"--out {run} is not the same folder for all {fabric.world_size} processes ({', '.join(blind)} cannot see "
-            "what the first process writes there): name a folder on storage that all machines mount"
+            f"--out {run} is not the same folder for all processes: {int(number)} of {fabric.world_size} see what the "
+            "first one writes there; name a folder on storage that all machines mount"
         )
 
 

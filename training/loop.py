@@ -135,26 +135,28 @@ def train(
     ema = copy.deepcopy(stage.averaged).eval().requires_grad_(False)
 
     def load() -> int:
-        content = load_checkpoint(path)
-        stage.check(path, content)
+        found = find_checkpoint(path) or path
+        content = load_checkpoint(found)
+        stage.check(found, content)
         if "modules" not in content:
             raise ValueError(
-                f"{path} holds averaged weights alone (it is from kept/): it can be exported, but not trained; "
+                f"{found} holds averaged weights alone (it is from kept/): it can be exported, but not trained; "
                 "name another --out"
             )
         every = (pair for module in stage.modules.values() for pair in module.named_parameters())
         fresh = [parameter for name, parameter in every if HINTS in name]
         for name, module in stage.modules.items():
-            load_weights(module, content["modules"][name], path)
+            load_weights(module, content["modules"][name], found)
         for name, optimiser in stage.optimisers.items():
             load_optimiser(optimiser, content["optimisers"][name], fresh)
-        load_weights(ema, content["ema"], path)
+        load_weights(ema, content["ema"], found)
         stage.load_extra_state(content["extra"])
-        return int(content["iteration"])
+        iteration = int(content["iteration"])
+        if fabric.is_global_zero:
+            print(f"resuming {found} at iteration {iteration}", flush=True)
+        return iteration
 
     start = load() if resumed else 0
-    if resumed and fabric.is_global_zero:
-        print(f"resuming {find_checkpoint(path)} at iteration {start}")
     if fabric.is_global_zero:
         write_text(run / "run.json", json.dumps(note, indent=1))
     fabric.barrier()
@@ -201,11 +203,12 @@ def train(
             rewinds -= 1
             start = load()
             stage.slow_down()
-            print(
-                f"DIVERGED: {error}. Going back to iteration {start} with half the learning rate; "
-                f"{rewinds} rewinds are left",
-                flush=True,
-            )
+            if fabric.is_global_zero:
+                print(
+                    f"DIVERGED: {error}. Going back to iteration {start} with half the learning rate; "
+                    f"{rewinds} rewinds are left",
+                    flush=True,
+                )
     fabric.barrier()
 
 
