@@ -109,9 +109,10 @@ def save_sharded(path: Path, content: dict[str, Any]) -> None:
         _in_first_process(finish)
     except (OSError, CheckpointException) as error:
         shutil.rmtree(partial, ignore_errors=True)
+        before = "the one from before is kept; " if path.exists() or newest_folder(path) else ""
         raise OSError(
-            f"the checkpoint {folder} cannot be written ({_reason(error)}): the one from before is kept; make room and "
-            "start the same command again"
+            f"the checkpoint {folder} cannot be written ({_reason(error)}): {before}make room and start the same "
+            "command again"
         ) from None
 
 
