@@ -13,6 +13,7 @@ from typing import Any
 
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would send statistics to its makers
 os.environ.setdefault("RAY_TRAIN_V2_ENABLED", "1")  # the default since Ray 2.51
+os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # else a local cluster shows every line of progress twice
 
 import ray
 from ray.train import (
@@ -29,7 +30,6 @@ from ray.train.torch import TorchTrainer
 from training.data.loading import require_shareable
 from training.stages import command
 
-QUIET = {"RAY_TRAIN_ENABLE_PRINT_PATCH": "0"}  # else Ray Train shows every line of progress twice
 KINDS = {True: "GPU", False: "CPU"}
 
 
@@ -57,7 +57,6 @@ def run(arguments: argparse.Namespace) -> None:
                 storage_path=str(settings["out"] / "ray"),
                 failure_config=FailureConfig(max_failures=arguments.retries),
                 callbacks=[_Mistakes()],
-                worker_runtime_env={"env_vars": QUIET},
             ),
         )
         try:
