@@ -14,6 +14,7 @@ EXAMPLES = """examples:
   python -m training shard    FOOTAGE --out SHARDS
   python -m training words    MODEL --out WORDS
   python -m training pretrain training/configs/landscape.toml --data SHARDS --words WORDS --out runs/landscape
+  python -m training pretrain training/configs/landscape.toml --data SHARDS --out /mnt/runs/a --cluster auto --workers 4
   python -m training probe    runs/landscape
   python -m training finetune training/configs/landscape.toml --data SHARDS --out runs/landscape
   python -m training polish   training/configs/landscape.toml --data SHARDS --out runs/landscape
@@ -76,6 +77,8 @@ def parser() -> argparse.ArgumentParser:
         )
         if name in ("pretrain", "finetune"):
             stage.add_argument("--words", type=Path, metavar="WORDS", help="word vectors, for captions and prompts")
+        if name == "pretrain":
+            add_cluster_arguments(stage)
         if name in ("finetune", "hints"):
             usual = "RUN/pretrain.pt" if name == "finetune" else "the newest in RUN"
             stage.add_argument("--pretrained", type=Path, metavar="FILE", help=f"checkpoint to start from ({usual})")
@@ -96,6 +99,23 @@ def parser() -> argparse.ArgumentParser:
     sample.add_argument("--data", type=Path, metavar="DIR", help="footage; the run's own if not given")
     sample.add_argument("--cache", type=Path, metavar="DIR", help="folder for decoded footage")
     return main_parser
+
+
+def add_cluster_arguments(stage: argparse.ArgumentParser) -> None:
+    """Add the arguments of a stage that can be trained on several machines."""
+    group = stage.add_argument_group("on several machines, with Ray (docs/cluster.md)")
+    group.add_argument(
+        "--cluster", metavar="ADDRESS",
+        help="train in a Ray cluster: HOST:PORT, auto (the one of this machine), or local (this machine alone)",
+    )  # fmt: skip
+    group.add_argument(
+        "--workers", type=int, metavar="N", help="processes (one for each GPU, without GPUs one for each machine)"
+    )
+    group.add_argument("--use-gpu", action="store_true", help="give every worker a GPU")
+    group.add_argument(
+        "--retries", type=int, default=3, metavar="N",
+        help="how often failed workers are started again; they resume (%(default)s)",
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -130,10 +150,31 @@ def show_samples(arguments: argparse.Namespace) -> None:
 
 
 def train_stage(arguments: argparse.Namespace) -> None:
-    """Run a stage of training to its end."""
+    """Run a stage of training to its end, here or in a cluster."""
     from training.stages import command as stages
 
+    if getattr(arguments, "cluster", None):
+        run_in_cluster(arguments)
+        return
+    for option in ("workers", "use_gpu"):
+        if getattr(arguments, option, None):
+            raise ValueError(f"--{option.replace('_', '-')} is for a cluster: name one with --cluster ADDRESS")
     stages.run(arguments)
+
+
+def run_in_cluster(arguments: argparse.Namespace) -> None:
+    """Run a stage of training to its end in a Ray cluster."""
+    if arguments.workers is not None and arguments.workers < 1:
+        raise ValueError(f"--workers is {arguments.workers}, expected 1 or more")
+    if arguments.retries < 0:
+        raise ValueError(f"--retries is {arguments.retries}, expected 0 or more")
+    try:
+        from training import cluster
+    except ImportError as error:
+        if (error.name or "ray").split(".")[0] == "training":
+            raise
+        raise ValueError(f"--cluster needs Ray ({error}): pip install 'everframe[cluster]'") from None
+    cluster.run(arguments)
 
 
 def main() -> int:

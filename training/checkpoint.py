@@ -15,6 +15,14 @@ from torch import Tensor, nn
 from training.atomic_file import written
 from training.config import Config, config_from_dict
 from training.model.generator import VideoGenerator
+from training.sharded_checkpoint import (
+    is_sharded,
+    iteration_of,
+    load_sharded,
+    newest_folder,
+    remove_folders,
+    save_sharded,
+)
 
 VERSION = 4
 HINTS = "condition.encoder.hints."  # in the names of weights that read motion hints
@@ -22,7 +30,7 @@ STAGES = ("pretrain", "finetune", "polish", "hints")
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write a checkpoint atomically.
+    """Write RUN/STAGE.pt atomically; it replaces the one from before, also if several processes have written that.
 
     Raises:
         OSError: it cannot be written; an earlier checkpoint of that name is kept.
@@ -39,22 +47,66 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
             f"the checkpoint {path} cannot be written ({error.strerror}): {before}make room and start the same command "
             "again"
         ) from None
+    remove_folders(path)
+
+
+def save_sharded_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write RUN/STAGE-ITERATION.dcp atomically, in all processes together; it replaces the one from before.
+
+    Args:
+        path: RUN/STAGE.pt.
+        content: equal in all processes.
+
+    Raises:
+        OSError: it cannot be written; an earlier checkpoint is kept.
+    """
+    save_sharded(path, {"version": VERSION, **content})
+
+
+def find_checkpoint(path: Path) -> Path | None:
+    """Return what a stage has written last: RUN/STAGE.pt, or RUN/STAGE-ITERATION.dcp of several processes.
+
+    Args:
+        path: RUN/STAGE.pt, or one folder RUN/STAGE-ITERATION.dcp.
+
+    Returns:
+        The file or the folder; None if there is neither. Incomplete folders are ignored.
+    """
+    if is_sharded(path):
+        return path
+    folder = newest_folder(path)
+    if folder is None or not path.is_file():
+        return folder or (path if path.is_file() else None)
+    # Both are there only if a process was killed between writing one and removing the other.
+    return folder if iteration_of(folder) > int(_load_file(path)["iteration"]) else path
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint without running code from it (no pickle).
 
+    Args:
+        path: RUN/STAGE.pt, also if several processes have written RUN/STAGE-ITERATION.dcp; or one such folder.
+
     Raises:
         ValueError: it is missing, damaged or of another version.
     """
-    if not path.is_file():
+    found = find_checkpoint(path)
+    if found is None:
         raise ValueError(f"no checkpoint at {path}: train first")
+    return _load_file(found) if found.is_file() else _checked(found, load_sharded(found))
+
+
+def _load_file(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # noqa: BLE001 - torch raises many types for a damaged file
         raise ValueError(
             f"{path} is not a checkpoint or is damaged ({type(error).__name__}): delete it and train again"
         ) from None
+    return _checked(path, content)
+
+
+def _checked(path: Path, content: Any) -> dict[str, Any]:
     if not isinstance(content, dict) or content.get("version") != VERSION:
         raise ValueError(f"{path} is not a checkpoint of version {VERSION}: it was written by another release")
     if not {"stage", "iteration", "config", "ema"} <= set(content):
@@ -164,8 +216,7 @@ def require_same_encoder(path: Path, content: dict[str, Any], config: Config) ->
 def newest_checkpoint(run: Path, stages: Sequence[str] = STAGES) -> Path:
     """Return the checkpoint of the latest of some stages in a run folder."""
     for stage in reversed(stages):
-        path = run / f"{stage}.pt"
-        if path.is_file():
+        if path := find_checkpoint(run / f"{stage}.pt"):
             return path
     *names, last = [f"{stage}.pt" for stage in reversed(stages)]
     raise ValueError(f"no checkpoint in {run}: expected {', '.join(names)} or {last}; train first")
@@ -180,7 +231,7 @@ def load_generator(run: Path) -> tuple[VideoGenerator, Config, dict[str, Any]]:
     Raises:
         ValueError: there is no checkpoint in it.
     """
-    path = run if run.is_file() else newest_checkpoint(run)
+    path = run if run.is_file() or is_sharded(run) else newest_checkpoint(run)
     content = load_checkpoint(path)
     config = config_from_dict(content["config"], str(path))
     generator = VideoGenerator(config.model)

@@ -1,6 +1,7 @@
 """Device, precision and number of processes of a training run, with Lightning Fabric.
 
-`torchrun --nproc-per-node N -m training ...` runs N processes; without torchrun there is one.
+`torchrun --nproc-per-node N -m training ...` runs N processes; without torchrun there is one. `training.cluster` runs
+them in a Ray cluster.
 """
 
 from __future__ import annotations
@@ -8,18 +9,25 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
+import secrets
 import sys
+from pathlib import Path
 
 import torch
 from lightning.fabric import Fabric
+from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
 
 from training.config import Config
 
 
-def start_engine(config: Config) -> Fabric:
+def start_engine(config: Config, environment: ClusterEnvironment | None = None) -> Fabric:
     """Return a launched Fabric on CUDA if available, else on the CPU, in the precision of `choose_precision`.
 
-    The number of processes comes from torchrun's environment; the default is one.
+    The number of processes comes from the environment variables of torchrun or of Ray Train; the default is one.
+
+    Args:
+        config: of the run.
+        environment: knows the ranks of the processes; None for torchrun and for a single process.
     """
     for name in ("lightning.fabric", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -29,14 +37,35 @@ def start_engine(config: Config) -> Fabric:
     fabric = Fabric(
         accelerator=device,
         devices=local,
-        num_nodes=world // local,
+        num_nodes=-(-world // local),
         strategy="ddp" if world > 1 else "auto",
+        plugins=None if environment is None else [environment],
         precision="bf16-mixed" if choose_precision(config.run.precision, device) == "bf16" else "32-true",
     )
     fabric.launch()
     torch.set_num_threads(config.run.threads or max(1, (os.cpu_count() or 1) // local))
     keep_memory()
     return fabric
+
+
+def require_shared(fabric: Fabric, run: Path) -> None:
+    """Raise ValueError in all processes unless all of them see the same folder of the run; it is made if needed."""
+    if fabric.world_size == 1:
+        return
+    mark = run / f".shared-{fabric.broadcast(secrets.token_hex(8))}"
+    if fabric.is_global_zero:
+        run.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    fabric.barrier()
+    number = fabric.all_reduce(torch.tensor(float(mark.exists()), device=fabric.device), reduce_op="sum")
+    assert isinstance(number, torch.Tensor)
+    if fabric.is_global_zero:
+        mark.unlink()
+    if int(number) < fabric.world_size:
+        raise ValueError(
+            f"--out {run} is not the same folder for all processes: {int(number)} of {fabric.world_size} see what the "
+            "first one writes there; name a folder on storage that all machines mount"
+        )
 
 
 def computes_in_bf16(device: str) -> bool:

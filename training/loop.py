@@ -22,7 +22,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import nn
 
 from training.atomic_file import write_text
-from training.checkpoint import HINTS, load_checkpoint, load_optimiser, load_weights, save_checkpoint
+from training.checkpoint import (
+    HINTS,
+    find_checkpoint,
+    load_checkpoint,
+    load_optimiser,
+    load_weights,
+    save_checkpoint,
+    save_sharded_checkpoint,
+)
 from training.config import Config
 from training.data.footage import Batch, ClipSampler
 from training.data.loading import load_batches
@@ -99,10 +107,11 @@ def train(
     evaluate: Callable[[nn.Module, int, TensorBoardLog], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> None:
-    """Run a stage to its end; resumes from `RUN/STAGE.pt` if it exists.
+    """Run a stage to its end; resumes from its checkpoint in RUN if there is one.
 
-    Writes `RUN/STAGE.pt`, `RUN/metrics.jsonl`, TensorBoard events and `RUN/samples/`; in a distributed run only the
-    first process writes.
+    Writes `RUN/STAGE.pt`, `RUN/metrics.jsonl`, TensorBoard events and `RUN/samples/`. In a distributed run only the
+    first process writes, but for checkpoints: all write `RUN/STAGE-ITERATION.dcp` together, and `RUN/STAGE.pt` comes at
+    the end. Any number of processes resumes from either.
 
     Args:
         stage: the stage.
@@ -119,33 +128,35 @@ def train(
     """
     run.mkdir(parents=True, exist_ok=True)
     path = run / f"{stage.name}.pt"
-    resumed = path.exists()
+    resumed = find_checkpoint(path) is not None
     if not resumed:
         stage.prepare(clips)
     stage.setup(fabric)
     ema = copy.deepcopy(stage.averaged).eval().requires_grad_(False)
 
     def load() -> int:
-        content = load_checkpoint(path)
-        stage.check(path, content)
+        found = find_checkpoint(path) or path
+        content = load_checkpoint(found)
+        stage.check(found, content)
         if "modules" not in content:
             raise ValueError(
-                f"{path} holds averaged weights alone (it is from kept/): it can be exported, but not trained; "
+                f"{found} holds averaged weights alone (it is from kept/): it can be exported, but not trained; "
                 "name another --out"
             )
         every = (pair for module in stage.modules.values() for pair in module.named_parameters())
         fresh = [parameter for name, parameter in every if HINTS in name]
         for name, module in stage.modules.items():
-            load_weights(module, content["modules"][name], path)
+            load_weights(module, content["modules"][name], found)
         for name, optimiser in stage.optimisers.items():
             load_optimiser(optimiser, content["optimisers"][name], fresh)
-        load_weights(ema, content["ema"], path)
+        load_weights(ema, content["ema"], found)
         stage.load_extra_state(content["extra"])
-        return int(content["iteration"])
+        iteration = int(content["iteration"])
+        if fabric.is_global_zero:
+            print(f"resuming {found} at iteration {iteration}", flush=True)
+        return iteration
 
     start = load() if resumed else 0
-    if resumed and fabric.is_global_zero:
-        print(f"resuming {path} at iteration {start}")
     if fabric.is_global_zero:
         write_text(run / "run.json", json.dumps(note, indent=1))
     fabric.barrier()
@@ -153,7 +164,10 @@ def train(
         print(f"{stage.name} was stopped at iteration {start}: {stage.stop_reason}")
         return
 
-    def save(iteration: int) -> None:
+    def save(iteration: int, is_last: bool) -> None:
+        is_sharded = fabric.world_size > 1 and not is_last
+        if not (is_sharded or fabric.is_global_zero):
+            return
         content = {
             "stage": stage.name,
             "iteration": iteration,
@@ -161,14 +175,17 @@ def train(
             "ema": ema.state_dict(),
             **facts,
         }
-        if config.run.keep_every and iteration % config.run.keep_every == 0:
+        if config.run.keep_every and iteration % config.run.keep_every == 0 and fabric.is_global_zero:
             kept = run / "kept" / f"{stage.name}-{iteration:06d}"
             kept.mkdir(parents=True, exist_ok=True)
             save_checkpoint(kept / f"{stage.name}.pt", content)
         content["modules"] = {name: module.state_dict() for name, module in stage.modules.items()}
         content["optimisers"] = {name: optimiser.state_dict() for name, optimiser in stage.optimisers.items()}
         content["extra"] = stage.extra_state()
-        save_checkpoint(path, content)
+        if is_sharded:
+            save_sharded_checkpoint(path, content)
+        else:
+            save_checkpoint(path, content)
 
     rewinds = stage.rewinds
     while True:
@@ -177,20 +194,21 @@ def train(
             _iterate(stage, config, fabric, clips, held_out, run, ema, start, log, save, evaluate, clock)
             break
         except DivergenceError as error:
-            if not path.exists() or not rewinds:
+            if not find_checkpoint(path) or not rewinds:
                 raise ValueError(
                     f"{error}; lower the learning rate and resume"
-                    if path.exists()
+                    if find_checkpoint(path)
                     else f"{error}, before the first checkpoint: lower the learning rate and start again"
                 ) from None
             rewinds -= 1
             start = load()
             stage.slow_down()
-            print(
-                f"DIVERGED: {error}. Going back to iteration {start} with half the learning rate; "
-                f"{rewinds} rewinds are left",
-                flush=True,
-            )
+            if fabric.is_global_zero:
+                print(
+                    f"DIVERGED: {error}. Going back to iteration {start} with half the learning rate; "
+                    f"{rewinds} rewinds are left",
+                    flush=True,
+                )
     fabric.barrier()
 
 
@@ -204,7 +222,7 @@ def _iterate(
     ema: nn.Module,
     start: int,
     log: _Log,
-    save: Callable[[int], None],
+    save: Callable[[int, bool], None],
     evaluate: Callable[[nn.Module, int, TensorBoardLog], None] | None,
     clock: Callable[[], float],
 ) -> None:
@@ -229,8 +247,6 @@ def _iterate(
                     data_wait=(batches.waited - waited) / seconds,
                 )
                 began, waited, logged = clock(), batches.waited, done
-            if not fabric.is_global_zero:
-                continue
             is_last = done == stage.iterations or bool(stage.stop_reason)
             paused = clock()
             is_shown = stage.is_shown and (done % config.run.sample_every == 0 or is_last)
@@ -240,10 +256,10 @@ def _iterate(
             if is_saved or is_shown:
                 stage.refresh(ema)
             if is_saved:
-                save(done)
-            if evaluate is not None and (done % config.run.evaluate_every == 0 or is_last):
+                save(done, is_last)
+            if evaluate is not None and fabric.is_global_zero and (done % config.run.evaluate_every == 0 or is_last):
                 evaluate(ema, done, log.board)
-            if is_shown:
+            if is_shown and fabric.is_global_zero:
                 write_samples(ema.generator, held_out, config, run / "samples" / f"{stage.name}-{done:06d}")
             began += clock() - paused  # throughput excludes saving and evaluating
             if stage.stop_reason:

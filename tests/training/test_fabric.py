@@ -1,11 +1,15 @@
-"""In which precision a machine trains."""
+"""In which precision a machine trains, and what its processes have to share."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
-from training.fabric import choose_precision, precision_sentence
+from training.fabric import choose_precision, precision_sentence, require_shared
 
 
 @pytest.mark.parametrize(
@@ -52,3 +56,44 @@ def test_the_choice_is_told_in_one_line(
     said = precision_sentence(wanted, "cpu")
     assert said.startswith(sentence)
     assert "\n" not in said
+
+
+class TwoProcesses:
+    """What `require_shared` needs of Fabric, as one of two processes; the other one sees the folder or does not."""
+
+    world_size = 2
+    device = torch.device("cpu")
+
+    def __init__(self, rank: int, other_sees: bool) -> None:
+        self.is_global_zero, self.other_sees = rank == 0, other_sees
+        self.waited = 0
+
+    def broadcast(self, token: str) -> str:
+        return token if self.is_global_zero else "token-of-the-first"
+
+    def barrier(self) -> None:
+        self.waited += 1
+
+    def all_reduce(self, number: Tensor, reduce_op: str) -> Tensor:
+        assert reduce_op == "sum"
+        return number + float(self.other_sees)
+
+
+def test_a_folder_that_all_processes_see_is_accepted(tmp_path: Path) -> None:
+    first: Any = TwoProcesses(0, other_sees=True)
+    require_shared(first, tmp_path / "runs" / "a")
+    assert first.waited == 1
+    assert list((tmp_path / "runs" / "a").iterdir()) == [], "nothing stays behind"
+    second: Any = TwoProcesses(1, other_sees=True)
+    (tmp_path / ".shared-token-of-the-first").touch()
+    require_shared(second, tmp_path)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_folder_that_not_all_processes_see_is_refused_by_all(rank: int, tmp_path: Path) -> None:
+    fabric: Any = TwoProcesses(rank, other_sees=rank == 1)
+    with pytest.raises(
+        ValueError, match=r"is not the same folder for all processes: 1 of 2 see .* all machines mount$"
+    ):
+        require_shared(fabric, tmp_path)
+    assert list(tmp_path.iterdir()) == []

@@ -122,14 +122,23 @@ def load_batches(
     """
     if world < 1 or not 0 <= rank < world:
         raise ValueError(f"rank {rank} of {world}: expected a rank from 0 to one less than the number of processes")
-    if batch < 1 or batch % world:
-        raise ValueError(f"a batch of {batch} cannot be shared by {world} processes: choose a multiple of {world}")
+    require_shareable(batch, world)
     if workers < 0:
         raise ValueError(f"{workers} loading processes, expected 0 or more")
     steps, requests = _Steps(sampler, batch, rank, world), _Requests(offsets_at, start, stop)
     if workers == 0 or not len(requests):
         return _in_a_thread(steps, requests)
     return _in_processes(steps, requests, workers)
+
+
+def require_shareable(batch: int, world: int) -> None:
+    """Raise ValueError unless every one of `world` processes gets the same number of a batch's clips, one or more."""
+    if batch < 1 or batch % world:
+        fitting = [str(number) for number in range(1, batch + 1) if batch % number == 0]
+        raise ValueError(
+            f"a batch of {batch} cannot be shared by {world} processes: choose a multiple of {world}, or start "
+            f"{' or '.join(', '.join(fitting).rsplit(', ', 1)) or 'fewer'} of them"
+        )
 
 
 def _in_a_thread(steps: _Steps, requests: _Requests) -> Batches:

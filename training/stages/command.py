@@ -13,11 +13,12 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
-from training.checkpoint import STAGES, load_checkpoint, newest_checkpoint
+from training.checkpoint import STAGES, find_checkpoint, load_checkpoint, newest_checkpoint
 from training.config import Config, changed_config, load_config
 from training.data.footage import ClipSampler, FootageLibrary, Spans, open_footage, split, zoomed
+from training.data.loading import require_shareable
 from training.data.words import WordVectors
-from training.fabric import choose_precision, precision_sentence, start_engine
+from training.fabric import choose_precision, precision_sentence, require_shared, start_engine
 from training.loop import TrainingStage, forget, train
 from training.model.perceptual import PerceptualDistance
 from training.stages.adaptation import adapted_config, open_start, write_parts
@@ -63,7 +64,10 @@ def gather(arguments: argparse.Namespace) -> StageInputs:
     }[arguments.command]
     if arguments.out.exists() and not arguments.out.is_dir():
         raise ValueError(f"--out {arguments.out} is a file, expected a folder: name another place for the run")
-    fabric = start_engine(config)
+    fabric = start_engine(config, getattr(arguments, "environment", None))
+    if arguments.command == "pretrain":  # the other stages run in one process, and say so
+        require_shareable(config.pretrain.batch, fabric.world_size)
+        require_shared(fabric, arguments.out)
     if fabric.is_global_zero:
         print(precision_sentence(config.run.precision, fabric.device.type), flush=True)
     with fabric.rank_zero_first():  # the first process decodes the footage for all
@@ -157,7 +161,7 @@ def finetuning(material: StageInputs, arguments: argparse.Namespace) -> tuple[Tr
     pretrained: Path | None = arguments.pretrained or material.out / "pretrain.pt"
     if config.finetune.pretrained == "none" or material.start is not None:
         pretrained = None
-    elif pretrained is not None and not pretrained.is_file():
+    elif pretrained is not None and find_checkpoint(pretrained) is None:
         raise ValueError(f'no {pretrained}: run pretrain first, or set finetune.pretrained to "none"')
     footage = replace(config.footage, motion_weight=0.0)  # the mixture has every scene's share of the footage
     whole = ClipSampler(material.spans, footage, model.height, model.width, config.run.seed)

@@ -21,7 +21,7 @@ from rich.table import Table
 from torch import Tensor
 
 from training.atomic_file import write_text
-from training.checkpoint import load_checkpoint, load_weights
+from training.checkpoint import find_checkpoint, load_checkpoint, load_weights
 from training.config import Config, config_from_dict
 from training.data.footage import ClipSampler, open_footage, split, zoomed
 from training.data.words import WordVectors
@@ -85,7 +85,7 @@ def load_pretrainer(folder: Path, words: Path | None) -> tuple[Pretrainer, Confi
         ValueError: there is no pretraining checkpoint, or its words are not where they were.
     """
     path = folder / "pretrain.pt"
-    if not path.is_file():
+    if find_checkpoint(path) is None:
         raise ValueError(f"no {path}: run `python -m training pretrain CONFIG --data DIR --out {folder}` first")
     content = load_checkpoint(path)
     config = config_from_dict(content["config"], str(path))
