@@ -1,4 +1,4 @@
-# Everframe for CPUs: a show, or a node of a Ray cluster.
+# Everframe for CPUs: a show, or a node of a Ray cluster that runs shows.
 #   docker build --file docker/cpu.Dockerfile --tag everframe:cpu .
 #   docker run --rm --publish 8000:8000 everframe:cpu                      # the demo show; the token of its page is printed
 #   docker run --rm --network host everframe:cpu ray start --head --block  # the head of a cluster
@@ -7,7 +7,7 @@ FROM debian:bookworm-slim
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends ca-certificates python3 python3-venv \
+    && apt-get install --yes --no-install-recommends ca-certificates libsrt1.5-openssl python3 python3-venv \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 1000 everframe
 

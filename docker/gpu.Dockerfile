@@ -1,4 +1,4 @@
-# Everframe for NVIDIA GPUs: a show, or a node of a Ray cluster. Not yet built: no machine with a GPU was at hand.
+# Everframe for NVIDIA GPUs: a show, or a node of a Ray cluster that runs shows. Not yet built: no machine with a GPU was at hand.
 #   docker build --file docker/gpu.Dockerfile --tag everframe:gpu .
 #   docker run --rm --gpus all --publish 8000:8000 everframe:gpu
 FROM nvidia/cuda:13.0.1-runtime-ubuntu24.04
@@ -6,7 +6,7 @@ FROM nvidia/cuda:13.0.1-runtime-ubuntu24.04
 SHELL ["/bin/bash", "-o", "pipefail", "-c"]
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends ca-certificates python3 python3-venv \
+    && apt-get install --yes --no-install-recommends ca-certificates libsrt1.5-openssl python3 python3-venv \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home --uid 1001 everframe
 

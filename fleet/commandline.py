@@ -46,6 +46,10 @@ _CONNECT_S = 5.0
 _OPTIONAL = ("ray", "httpx")  # of the extra `cluster`
 
 
+_LOOK_S = 0.5  # between two looks whether the keeper lives
+_NAMESPACE = "everframe"  # of Ray: one fleet on a cluster
+
+
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise ValueError(f"{message}; see everframe fleet --help")
@@ -105,7 +109,8 @@ def _run(config: FleetConfig, address: str | None) -> int:
     with FleetServer(config.page) as server:
         try:
             _require_listener(address)
-            ray.init(address=address, log_to_driver=False, configure_logging=False)
+            os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of Ray, to its makers
+            ray.init(address=address, namespace=_NAMESPACE, log_to_driver=False, configure_logging=False)
         except (OSError, OverflowError, RuntimeError, ValueError) as error:
             raise ValueError(f"there is no Ray cluster at {address}: {error}; start it, or leave it out") from None
         for number in (signal.SIGINT, signal.SIGTERM):  # now, as Ray sets a handler of its own
@@ -113,7 +118,9 @@ def _run(config: FleetConfig, address: str | None) -> int:
         try:
             with Director(config, _say) as director:
                 _say(server.start(director))
-                is_ended.wait()
+                while not is_ended.wait(_LOOK_S):
+                    if director.is_lost:
+                        raise ValueError(director.problem)
                 _say("all shows end now")
                 server.close()  # so that no show is added any more
         finally:

@@ -44,7 +44,13 @@ _OWN_MACHINE = {
     "sign_key": "signing, which is for recordings",
     "ledger": "a ledger in a file",
 }
+_FILES = (
+    "image", "clip", "past", "moving", "mask", "hints", "fallback", "behind", "away", "matte", "areas", "then", "input",
+    "midi_map", "trust_engines",
+)  # fmt: skip
 _ITS_PAGE = "http://127.0.0.1:0"
+_ROUNDING = 1e-9  # of sums of shares
+_LEAST_CPUS = 0.01  # what takes cores is counted
 _ONE_CORE = 0.001  # as --cpu-share, which is one core at least
 _FLEET_KEYS = ("page", "state", "state_every_s", "lease_s")
 _TENANT_KEYS = ("shows", "cpus", "gpus")
@@ -163,7 +169,7 @@ def read_config(path: Path) -> FleetConfig:
 
 
 def to_show(
-    name: str, values: Mapping[str, Any], variables: Mapping[str, str] = os.environ, *, whole: bool = True
+    name: str, values: Mapping[str, Any], variables: Mapping[str, str] = os.environ, *, is_remote: bool = False
 ) -> ShowConfig:
     """Return a show from its table; `env:NAME` in a sink stands for the value of that variable.
 
@@ -171,7 +177,7 @@ def to_show(
         name: of the show.
         values: the table.
         variables: of the environment.
-        whole: whether the options are checked too, as the show would check them.
+        is_remote: whether it comes through the API: its options may then name no files and addresses of the machines.
 
     Raises:
         ValueError: a key or a value is wrong.
@@ -195,6 +201,10 @@ def to_show(
     for key, what in _OWN_MACHINE.items():
         if options.get(key) is not None:
             raise ValueError(f"{where} has {key}: {what} does not move from machine to machine; leave it out")
+    if options.get("cpu_share") is not None:
+        raise ValueError(f"{where} has cpu_share: give the number of cores as cpus, which is reserved, too")
+    if is_remote:
+        _require_no_files(options, where)
     if "grpc://" in str(options.get("engine", "")):
         raise ValueError(f"{where} has an engine on a server, which keeps the states: choose one of the machine itself")
     for number, sink in enumerate(filled, 1):
@@ -208,12 +218,11 @@ def to_show(
         values.get("tenant", ""),
         values.get("bundle", ShowConfig.bundle),
         filled or ("null",),
-        _number(values, "cpus", ShowConfig.cpus, 0.0, 1024.0, where),
+        _number(values, "cpus", ShowConfig.cpus, _LEAST_CPUS, 1024.0, where),
         _number(values, "gpus", ShowConfig.gpus, 0.0, 64.0, where),
         options,
     )
-    if whole:
-        _check_options(show, where)
+    _check_options(show, where)
     return show
 
 
@@ -244,11 +253,23 @@ def check_show(show: ShowConfig, others: Sequence[ShowConfig] | Any, tenants: Ma
         (tenant.cpus, sum(other.cpus for other in own), show.cpus, "CPUs"),
         (tenant.gpus, sum(other.gpus for other in own), show.gpus, "GPUs"),
     ):
-        if limit is not None and used + wanted > limit:
+        if limit is not None and used + wanted > limit + _ROUNDING:
             raise ValueError(
                 f"{show.name} would be over the limit of {tenant.name}: {used + wanted:g} {what}, {limit:g} are allowed"
             )
     return show
+
+
+def _require_no_files(options: Mapping[str, Any], where: str) -> None:
+    """Raise ValueError if an option reads a file or an address, or loads what is not checked."""
+    cues = options.get("cue") or []
+    for key in _FILES:
+        in_cue = any(re.search(rf":{key}=", str(cue)) for cue in (cues if isinstance(cues, list) else [cues]))
+        if options.get(key) or in_cue:
+            raise ValueError(
+                f"{where} has {key}, which is for the fleet's own file: start the show without it, and send pictures "
+                f"through its page or its API"
+            )
 
 
 def _check_options(show: ShowConfig, where: str) -> None:
@@ -272,8 +293,8 @@ def _tenant(name: str, values: Mapping[str, Any]) -> Tenant:
     where = f"[tenants.{name}]"
     _require_keys(values, _TENANT_KEYS, where)
     limits: dict[str, Any] = {key: _number(values, key, 0.0, 0.0, 1e6, where) for key in values}
-    if "shows" in limits:
-        limits["shows"] = int(limits["shows"])
+    if limits.get("shows", 0) % 1:
+        raise ValueError(f"{where} shows is {limits['shows']:g}, expected a whole number")
     return Tenant(name, **limits)
 
 

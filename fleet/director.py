@@ -6,13 +6,14 @@ import contextlib
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import ray
 
 from fleet.config import FleetConfig, ShowConfig, check_show
 from fleet.nodes import Node, drain, read_nodes
-from fleet.ray_actors import answer_of, start_keeper, start_show
+from fleet.ray_actors import ActorLostError, answer_of, start_keeper, start_show
 from fleet.show_process import ShowSettings
 from fleet.state_store import StateStore
 
@@ -20,6 +21,7 @@ _KEEPER = "keeper"
 _ANSWER_S = 10.0
 _CHANGE_S = 120.0  # for a bundle to be opened
 _STOP_S = 12.0
+_ROUNDS = 5  # of moving shows away from a machine
 _LOOK_S = 0.5  # between two looks at the machines and the shows
 UNPLACED = "waits for a machine"
 
@@ -52,8 +54,8 @@ class Director:
         self._drained: set[str] = set()
         self.problem = ""  # of the whole fleet, in one sentence
         self._is_closed = threading.Event()
-        if config.state:
-            StateStore(config.state)  # says what is wrong with it
+        self.is_lost = False  # whether the keeper has ended, and all shows with it
+        self._store = StateStore(config.state) if config.state else None
         self._keeper = start_keeper(_KEEPER, config.lease_s, config.state)
         for name, problem in config.problems.items():
             self._ask(partial(self._keeper.add.remote, name, problem))
@@ -131,9 +133,11 @@ class Director:
 
         Raises:
             UnknownShowError: there is no such show.
-            ValueError: it has failed, or is over.
+            ValueError: it has failed, is over, or has no machine.
         """
         actor = self._actor(name)
+        if self._is_unplaced(name):
+            raise ValueError(f"{name} waits for a machine: there is nothing to move")
         with contextlib.suppress(ValueError, OSError):
             answer_of(lambda: actor.stop.remote(keep=True), _STOP_S)
         ray.kill(actor, no_restart=False)
@@ -151,9 +155,17 @@ class Director:
             raise ValueError(f"{node} is the head, which keeps the positions of all shows: it cannot be drained")
         drain(node)
         self._drained.add(node)
-        for show in self._latest:
-            if show["node"] == node and show["name"] in self._actors:
-                self.move(show["name"])
+        for _ in range(_ROUNDS):  # shows that were placed there in the meantime follow
+            here = [
+                show["name"]
+                for show in self._ask(self._keeper.shows.remote)
+                if show["node"] == node and show["state"] in ("on air", "starts") and show["name"] in self._actors
+            ]
+            for name in here:
+                with contextlib.suppress(ValueError):  # it has just ended
+                    self.move(name)
+            if not here:
+                return
 
     def change_bundle(self, name: str, bundle: str, dissolve_s: float) -> None:
         """Open another bundle in a show, and cross-fade to it.
@@ -166,19 +178,23 @@ class Director:
         actor = self._actor(name)
         answer_of(lambda: actor.change_bundle.remote(bundle, dissolve_s), _CHANGE_S)
 
-    def roll(self, before: str, after: str, dissolve_s: float) -> list[str]:
+    def roll(self, before: str, after: str, dissolve_s: float) -> tuple[list[str], list[str]]:
         """Change a bundle in all shows that have it, one after the other; stop at the first that fails.
 
         Returns:
-            The names of the shows that were changed.
+            The names of the shows that were changed, and of those that have the bundle and are not on air.
 
         Raises:
             ValueError: a show could not be changed; the message says which, and which were.
         """
         done: list[str] = []
+        left_out: list[str] = []
         for show in self.shows():
             config = self._configs.get(show["name"])
-            if config is None or (show["bundle"] or config.bundle) != before or show["state"] != "on air":
+            if config is None or Path(show["bundle"] or config.bundle) != Path(before):
+                continue
+            if show["state"] != "on air":
+                left_out.append(config.name)
                 continue
             try:
                 self.change_bundle(config.name, after, dissolve_s)
@@ -186,7 +202,7 @@ class Director:
                 were = f"changed before: {', '.join(done)}" if done else "none was changed before"
                 raise ValueError(f"{config.name} keeps {before}: {error}; {were}") from error
             done.append(config.name)
-        return done
+        return done, left_out
 
     def close(self) -> None:
         """End all shows."""
@@ -204,17 +220,23 @@ class Director:
         for name in actors:
             with contextlib.suppress(OSError, ValueError):
                 self._ask(partial(self._keeper.remove.remote, name))
+        with contextlib.suppress(OSError, ValueError):
+            self._ask(self._keeper.flush.remote)
         ray.kill(self._keeper)
 
     def _start(self, show: ShowConfig) -> None:
-        self._ask(lambda: self._keeper.add.remote(show.name))
+        position, bundle = (b"", "") if self._store is None else self._store.load(show.name)
+        self._ask(lambda: self._keeper.add.remote(show.name, "", position, bundle))
+        try:
+            self._actors[show.name] = start_show(show, self._settings, _KEEPER)
+        except BaseException:
+            with contextlib.suppress(OSError, ValueError):
+                self._ask(lambda: self._keeper.remove.remote(show.name))
+            raise
         self._configs[show.name] = show
-        self._actors[show.name] = start_show(show, self._settings, _KEEPER)
 
     def _end(self, name: str, actor: Any) -> None:
-        if not any(
-            show["name"] == name and show["state"] == UNPLACED for show in self._latest
-        ):  # no process would answer
+        if not self._is_unplaced(name):  # no process would answer
             with contextlib.suppress(ValueError, OSError):
                 answer_of(lambda: actor.stop.remote(keep=False), _STOP_S)
         ray.kill(actor)
@@ -225,6 +247,9 @@ class Director:
         if not self._is_listed(name):
             raise UnknownShowError(f"there is no show {name}")
         raise ValueError(f"{name} does not run any more: remove it, and add it again")
+
+    def _is_unplaced(self, name: str) -> bool:
+        return any(show["name"] == name and show["state"] == UNPLACED for show in self._latest)
 
     def _is_listed(self, name: str) -> bool:
         return any(show["name"] == name for show in self._latest)
@@ -237,13 +262,16 @@ class Director:
             try:
                 self._look()
                 self.problem = str(self._ask(self._keeper.problem.remote))
-            except (OSError, ValueError) as error:
+            except ActorLostError:
+                self.problem = "the keeper on the head has ended, and all shows with it: start the fleet again"
+                self.is_lost = True
+            except (OSError, ValueError, ray.exceptions.RayError) as error:
                 self.problem = f"the keeper on the head does not answer: {error}"
             self._tell("", self.problem)
 
     def _look(self) -> None:
         """Read what the machines and the shows do, and tell what has changed."""
-        self._nodes = read_nodes(self._drained)
+        self._nodes, actors = read_nodes(self._drained), dict(self._actors)
         if gone := [node.name for node in self._nodes if not node.is_alive]:
             self._ask(lambda: self._keeper.lost.remote(gone))
         shows, self._pages = self._ask(self._keeper.shows.remote), self._ask(self._keeper.pages.remote)
@@ -253,8 +281,11 @@ class Director:
             self._tell(show["name"], f"{show['state']}: {show['error']}" if show["error"] else show["state"])
         self._latest = shows
         for show in shows:  # Ray would start the process of a failed show again
-            if show["state"] in ("failed", "over") and (actor := self._actors.pop(show["name"], None)) is not None:
-                ray.kill(actor)
+            name, actor = show["name"], actors.get(show["name"])
+            with self._lock:  # another show may have the name by now
+                is_same = actor is not None and self._actors.get(name) is actor
+                if show["state"] in ("failed", "over") and is_same:
+                    ray.kill(self._actors.pop(name))
 
     def _why_unplaced(self, show: ShowConfig) -> str:
         """Return why a show has no machine; "" while it may get one at any moment."""

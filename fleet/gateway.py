@@ -36,6 +36,8 @@ from streaming.page.guard import RequestGuard
 _MAX_BODY = 2**16
 _MAX_UPLOAD = 2**25
 _ANSWER_S = 10.0  # for a show's page
+_BEGIN_S = 60.0  # for an answer to begin; a clip takes seconds to be read
+_CONNECT_S = 2.0
 _METRICS_S = 2.0
 _FORWARDED = ("content-type", "content-security-policy", "location")
 _DISSOLVE_S = 1.0
@@ -54,8 +56,12 @@ class Gateway:
     def __init__(self, director: Director, limits: Limits) -> None:
         self._director, self._limits = director, limits
         no_cookies = CookieJar(DefaultCookiePolicy(allowed_domains=()))  # one show's must not reach another one
-        timeout = httpx.Timeout(_ANSWER_S, read=None)
-        self._client = httpx.AsyncClient(timeout=timeout, trust_env=False, cookies=no_cookies)
+        self._client = httpx.AsyncClient(
+            timeout=httpx.Timeout(_ANSWER_S, connect=_CONNECT_S, read=None),  # live pictures never end
+            limits=httpx.Limits(max_connections=None),  # a lost machine, or many viewers, must not block the others
+            trust_env=False,
+            cookies=no_cookies,
+        )
 
     def app(self, guard: RequestGuard) -> ASGIApp:
         """Return the application behind a guard."""
@@ -120,7 +126,7 @@ class Gateway:
         name = given.pop("name", None)
         if not isinstance(name, str):
             raise ValueError('a show needs a name, e.g. {"name": "lobby", "bundle": "bundles/landscape"}')
-        self._director.add(to_show(name, given, variables={}))  # clients must not read this process's environment
+        self._director.add(to_show(name, given, variables={}, is_remote=True))  # no environment and files for clients
         return {"name": name}
 
     def _remove(self, name: str, _: dict[str, Any]) -> dict[str, Any]:
@@ -136,7 +142,8 @@ class Gateway:
         return {"name": name}
 
     def _roll(self, _: str, given: dict[str, Any]) -> dict[str, Any]:
-        return {"changed": self._director.roll(_text(given, "from"), _text(given, "to"), _seconds(given))}
+        changed, left_out = self._director.roll(_text(given, "from"), _text(given, "to"), _seconds(given))
+        return {"changed": changed, "not_on_air": left_out}
 
     def _drain(self, name: str, _: dict[str, Any]) -> dict[str, Any]:
         self._director.drain(name)
@@ -171,8 +178,8 @@ class Gateway:
         address = f"{url}/{quote(path)}{query}"
         sent = self._client.build_request(request.method, address, headers=headers, content=body)
         try:
-            answer = await self._client.send(sent, stream=True)
-        except httpx.HTTPError:
+            answer = await asyncio.wait_for(self._client.send(sent, stream=True), _BEGIN_S)
+        except (httpx.HTTPError, TimeoutError):
             return Json({"error": f"{name} does not answer: try again in a moment"}, 503)
         kept = {key: value for key, value in answer.headers.items() if key in _FORWARDED}
         return StreamingResponse(_pieces(answer), answer.status_code, kept, background=BackgroundTask(answer.aclose))

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import itertools
 import secrets
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fleet.ending import boot_s
 from fleet.state_store import StateStore
 
 MAX_CRASHES = 5  # of a show within `_CRASH_S`, then it is not started again
 _CRASH_S = 60.0
+_FLUSH_S = 5.0
+_SILENT = 2.0  # leases without a beat, after which a show is not on air
 _PAYLOAD_BITS = 48  # of the mark
 
 
@@ -78,23 +80,28 @@ class Keeper:
         lease_s: see the module.
         store: keeps positions in files as well; None for memory alone.
         now: returns the time in seconds of a clock that only goes on.
+        waits: whether no lease is given before those of a keeper that was there before have ended.
     """
 
     def __init__(
-        self, lease_s: float, store: StateStore | None = None, now: Callable[[], float] = time.monotonic
+        self,
+        lease_s: float,
+        store: StateStore | None = None,
+        now: Callable[[], float] = boot_s,
+        *,
+        waits: bool = False,
     ) -> None:
         self._lease_s, self._store, self._now = lease_s, store, now
+        self._opens_s = now() + lease_s if waits else now()
         self._entries: dict[str, Entry] = {}
         self._generations = itertools.count(1)  # of all shows: a show may be removed and added while its process lives
         self._leases: dict[str, tuple[str, int, float]] = {}  # key -> show, generation, end
 
-    def add(self, name: str, error: str = "") -> None:
-        """Add a show, or one that cannot be started and why."""
-        entry = self._entries[name] = Entry(name)
+    def add(self, name: str, error: str = "", position: bytes = b"", bundle: str = "") -> None:
+        """Add a show: where it goes on, or why it cannot be started."""
+        entry = self._entries[name] = Entry(name, position=position, bundle=bundle)
         if error:
             entry.state, entry.error = "failed", error
-        elif self._store is not None:
-            entry.position, entry.bundle = self._store.load(name)
 
     def remove(self, name: str) -> None:
         """Forget a show; leases that its process has not given back run out, as it may still send."""
@@ -105,8 +112,8 @@ class Keeper:
     def enter(self, name: str, node: str) -> Begin:
         """A process begins to run a show; those before it are replaced."""
         entry, now_s = self._entries[name], self._now()
-        if entry.state == "failed":  # its process ended before Ray was told not to start another one
-            return Begin(entry.generation, b"", "", "", entry.error)
+        if entry.state in ("failed", "over"):  # its process ended before Ray was told not to start another one
+            return Begin(entry.generation, b"", "", "", entry.error or f"{name} is over")
         is_crashing = len(entry.starts) == MAX_CRASHES and now_s - entry.starts[0] < _CRASH_S
         entry.starts.append(now_s)
         entry.generation, entry.num_starts = next(self._generations), entry.num_starts + 1
@@ -125,6 +132,8 @@ class Keeper:
         now_s = self._now()
         if name not in self._entries or self._entries[name].generation != generation:
             return -1.0
+        if now_s < self._opens_s:
+            return self._opens_s - now_s
         held = [self._leases[key] for key in keys if key in self._leases]
         ends = [end for show, number, end in held if (show, number) != (name, generation) and end > now_s]
         if ends:
@@ -138,6 +147,7 @@ class Keeper:
         entry = self._entries.get(name)
         if entry is not None and entry.generation == generation:
             entry.url, entry.token, entry.state, entry.error = url, token, "on air", ""
+            entry.beat_s = self._now()
 
     def beat(self, name: str, generation: int, position: bytes | None) -> bool:
         """Renew the leases of a process, and keep the position of its show.
@@ -186,11 +196,19 @@ class Keeper:
 
     def shows(self) -> list[dict[str, Any]]:
         """Return all shows, ready for JSON."""
+        for entry in self._entries.values():
+            if entry.state == "on air" and self._now() - entry.beat_s > _SILENT * self._lease_s:
+                entry.state, entry.url, entry.token = "waits for a machine", "", ""
         return [entry.to_json() for entry in self._entries.values()]
 
     def pages(self) -> Mapping[str, tuple[str, str]]:
         """Return the address and the token of the page of every show on air; not for users."""
         return {entry.name: (entry.url, entry.token) for entry in self._entries.values() if entry.url}
+
+    def flush(self) -> None:
+        """Wait until what is kept in files is written or deleted, 5 seconds at most."""
+        if self._store is not None:
+            self._store.flush(_FLUSH_S)
 
     def problem(self) -> str:
         """Return why positions are not written to files, in one sentence; "" if they are, or need not be."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import ray
 
@@ -26,7 +26,7 @@ class KeeperActor(Keeper):
     """
 
     def __init__(self, lease_s: float, state: str) -> None:
-        super().__init__(lease_s, StateStore(state) if state else None)
+        super().__init__(lease_s, StateStore(state) if state else None, waits=True)
 
 
 class RayKeeper:
@@ -55,7 +55,8 @@ class RayKeeper:
 
     def beat(self, name: str, generation: int, position: bytes | None) -> bool:
         """See `Keeper.beat`."""
-        return bool(self._ask(self._keeper.beat.remote(name, generation, position), self._beat_s))
+        timeout_s = self._beat_s if position is None else _ANSWER_S
+        return bool(self._ask(self._keeper.beat.remote(name, generation, position), timeout_s))
 
     def leave(self, name: str, generation: int, error: str, is_over: bool) -> None:
         """See `Keeper.leave`."""
@@ -87,21 +88,24 @@ class ShowActor(ShowProcess):
         node = context.get_node_id(), ray.util.get_node_ip_address()
         super().__init__(config, settings, calls, node)
 
-    def pid(self) -> int:
-        """Return the number of the process; it answers once the show has a machine."""
-        return os.getpid()
-
 
 def start_keeper(name: str, lease_s: float, state: str) -> Any:
-    """Start the keeper on the head, and return its handle."""
+    """Start the keeper on the head, and return its handle.
+
+    Raises:
+        ValueError: the cluster has a keeper of that name.
+    """
     actor = ray.remote(KeeperActor).options(name=name, num_cpus=0, resources=_ON_HEAD, max_restarts=0)
-    return actor.remote(lease_s, state)
+    try:
+        return actor.remote(lease_s, state)
+    except ValueError:
+        raise ValueError("a fleet runs on this cluster already: end it, or use another cluster") from None
 
 
 def start_show(config: ShowConfig, settings: ShowSettings, keeper: str) -> Any:
     """Let Ray place a show, and return its handle."""
     actor = ray.remote(ShowActor).options(
-        name=f"show {config.name}",
+        name=f"show {config.name} {uuid4().hex}",  # a name is free only some time after its actor was killed
         num_cpus=config.cpus,
         num_gpus=config.gpus,
         max_restarts=-1,
@@ -109,6 +113,10 @@ def start_show(config: ShowConfig, settings: ShowSettings, keeper: str) -> Any:
         scheduling_strategy="SPREAD",
     )
     return actor.remote(config, settings, keeper)
+
+
+class ActorLostError(OSError):
+    """An actor has died, and is not started again."""
 
 
 def answer_of(call: Callable[[], Any], timeout_s: float) -> Any:
@@ -120,6 +128,8 @@ def answer_of(call: Callable[[], Any], timeout_s: float) -> Any:
     """
     try:
         return ray.get(call(), timeout=timeout_s)
+    except ray.exceptions.ActorDiedError as error:
+        raise ActorLostError("its process has ended") from error
     except ray.exceptions.RayTaskError as error:
         raise ValueError(" ".join(str(error.cause).split())) from None
     except (ray.exceptions.RayError, TimeoutError) as error:

@@ -6,13 +6,13 @@ import contextlib
 import os
 import secrets
 import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from fleet.config import ShowConfig
+from fleet.ending import boot_s, end_at_once
 from fleet.keeper import Begin
 from streaming.arguments import parse
 from streaming.broadcast import run_show
@@ -71,12 +71,10 @@ class ShowSettings:
     Args:
         lease_s: as in `FleetConfig`.
         state_every_s: as in `FleetConfig`.
-        secret: from which the tokens of the shows' pages are made.
     """
 
     lease_s: float
     state_every_s: float
-    secret: str = field(repr=False, default="")
 
 
 class ReplacedError(Exception):
@@ -100,7 +98,7 @@ class ShowProcess:
         settings: ShowSettings,
         keeper: KeeperCalls,
         node: tuple[str, str],
-        end: Callable[[int], object] = os._exit,
+        end: Callable[[int], object] = end_at_once,
     ) -> None:
         self.position: ShowPosition | None = None
         self.every_s = settings.state_every_s
@@ -117,6 +115,7 @@ class ShowProcess:
         self._threads = [
             threading.Thread(target=self._run, name=f"show {config.name}", daemon=True),
             threading.Thread(target=self._beat, name="beats", daemon=True),
+            threading.Thread(target=self._send, name="positions", daemon=True),
             threading.Thread(target=self._watch, name="lease", daemon=True),
         ]
         try:
@@ -177,7 +176,7 @@ class ShowProcess:
     def _asked(self, call: Callable[[], float]) -> float:
         """Ask the keeper until it answers, and note when it was asked."""
         while True:
-            self._renewed_s = time.monotonic()
+            self._renewed_s = boot_s()
             with contextlib.suppress(OSError):
                 return call()
             if self._is_over.wait(_ASK_S) or self._interruption.is_set:
@@ -195,10 +194,13 @@ class ShowProcess:
         except Exception as problem:  # noqa: BLE001 - whatever ends a show is told, and the others go on
             error = " ".join(explain(problem).split()) or type(problem).__name__
         self._is_over.set()
-        with contextlib.suppress(OSError):
-            if self._latest is not None and self._is_kept:
+        if self._latest is not None and self._is_kept:
+            with contextlib.suppress(OSError):  # the position before it is kept
                 self._keeper.beat(self._config.name, self._generation, self._latest.to_bytes())
+        try:
             self._keeper.leave(self._config.name, self._generation, error, is_over and not self._is_kept)
+        except OSError:  # nobody knows that the show has ended: Ray starts another process
+            self._end(LOST)
 
     def _show(self) -> bool:
         """Run the show; return whether it came to its end."""
@@ -235,18 +237,26 @@ class ShowProcess:
         return bundle
 
     def _beat(self) -> None:
-        """Tell the keeper that the show lives, and where it is."""
-        kept: ShowPosition | None = None
+        """Renew the lease."""
         while not self._is_over.wait(self._settings.lease_s / _BEATS):
             if not self._has_lease:
                 continue
-            asked_s, latest = time.monotonic(), self._latest
-            data = None if latest is None or latest is kept else latest.to_bytes()
+            asked_s = boot_s()
             with contextlib.suppress(OSError):  # asked again, until the lease ends
-                if not self._keeper.beat(self._config.name, self._generation, data):
+                if not self._keeper.beat(self._config.name, self._generation, None):
                     self._end(LOST)
                     return
-                self._renewed_s, kept = asked_s, latest
+                self._renewed_s = asked_s
+
+    def _send(self) -> None:
+        """Send positions, which may be large: they must not delay a beat."""
+        sent: ShowPosition | None = None
+        while not self._is_over.wait(self._settings.lease_s / _BEATS):
+            latest = self._latest
+            if self._has_lease and latest is not None and latest is not sent:
+                with contextlib.suppress(OSError):  # the next one is sent
+                    self._keeper.beat(self._config.name, self._generation, latest.to_bytes())
+                    sent = latest
 
     def _watch(self) -> None:
         """End this process before its lease ends, as another one may get it then."""
@@ -256,4 +266,4 @@ class ShowProcess:
                 return
 
     def _is_late(self) -> bool:
-        return time.monotonic() - self._renewed_s > _MARGIN * self._settings.lease_s
+        return boot_s() - self._renewed_s > _MARGIN * self._settings.lease_s

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from urllib.parse import parse_qs, urlsplit
+import re
+from urllib.parse import unquote, urlsplit
 
+from streaming.live.srt import parse as parse_srt
+
+_RTMP_PORTS = (1935, 443)
 _PORTS = {"rtmp": 1935, "rtmps": 443, "srt": None, "whip": 443, "whip+http": 80}  # used if an address names none
 
 
@@ -27,11 +31,14 @@ def stream_key(sink: str) -> str:
 
 
 def _place(sink: str) -> str:
-    """Return an address in one form: RTMP with and without TLS are the same place."""
+    """Return an address in one form: RTMP with and without TLS are the same place, whatever follows the key."""
+    if sink.lower().startswith("srt://"):  # its other values say how it is sent
+        address = parse_srt(f"srt{sink[3:]}")
+        return f"{address.host.lower().rstrip('.')}:{address.port}?{address.streamid}"
     parts = urlsplit(sink)
-    port = "" if parts.port in (None, _PORTS[parts.scheme]) else str(parts.port)
-    host = f"{(parts.hostname or '').rstrip('.')}:{port}"
-    if parts.scheme == "srt":  # its other values say how it is sent
-        return f"{host}?{parse_qs(parts.query).get('streamid', [''])[0]}"
+    is_usual = parts.port in (None, *(_RTMP_PORTS if parts.scheme.startswith("rtmp") else [_PORTS[parts.scheme]]))
+    host = f"{(parts.hostname or '').rstrip('.')}:{'' if is_usual else parts.port}"
+    if parts.scheme.startswith("rtmp"):
+        return f"{host}/{re.sub('/+', '/', unquote(parts.path)).strip('/')}"
     token = parts.username or "" if parts.scheme.startswith("whip") else ""
     return f"{token}@{host}/{parts.path.strip('/')}?{parts.query}"

@@ -10,7 +10,7 @@ import argparse
 import sys
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +94,7 @@ def run_show(
     Raises:
         ValueError, BundleError, EngineError, SinkError: as `stream`.
     """
+    from runtime import EngineError
     from runtime.bundle.reader import read_manifest
     from runtime.chaining.checks import check_links, describe_rates
     from runtime.pixels.assemble import frame_size
@@ -193,7 +194,8 @@ def run_show(
                 record.frame(pacer.next_slot - 1)
                 record.end(end.value)
                 if positions is not None and show.first_frame_s is not None:
-                    positions.take()
+                    with suppress(EngineError, ValueError):  # the one before it is kept
+                        positions.take()
             finally:
                 hung = fan_out.close(keep=True)
     finally:

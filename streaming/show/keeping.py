@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
+from runtime import EngineError
 from streaming.show.position import ShowPosition
 
 if TYPE_CHECKING:
@@ -54,19 +56,21 @@ class PositionTaker:
         self._next_s = clock.now()
 
     def update(self) -> None:
-        """Take a position if it is time; called between two frames.
-
-        Raises:
-            EngineError: the engine failed.
-        """
+        """Take a position if it is time; called between two frames. None is taken while the engine fails."""
         now_s = self._clock.now()
         if now_s < self._next_s:
             return
         self._next_s = now_s + self._keeper.every_s
-        self.take()
+        with contextlib.suppress(EngineError, ValueError):  # making frames tells it, or shows the fallback picture
+            self.take()
 
     def take(self) -> None:
-        """Take a position now; errors as of `update`."""
+        """Take a position now.
+
+        Raises:
+            EngineError: the engine failed.
+            ValueError: the generator is closed.
+        """
         if self._began_s is None:
             self._began_s = time.time() - (self._clock.now() - float(self._pacer.deadline(0)))
         generator, bundle = self._player.coming  # what fades in is there at once

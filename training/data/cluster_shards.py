@@ -245,6 +245,7 @@ def _connected(address: str) -> Iterator[Any]:
         except (OSError, OverflowError) as error:
             raise OSError(f"no Ray cluster answers at {address} ({error}): {start}") from None
     try:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # of Ray, to its makers
         ray.init(address=address, log_to_driver=False, logging_level="ERROR")
     except Exception as error:  # ConnectionError, RuntimeError, ValueError and errors of gRPC
         text = " ".join(str(error).split())[:200]

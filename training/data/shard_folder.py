@@ -222,7 +222,8 @@ class RemoteFolder:
 
     def end(self) -> None:
         for name in sorted(self._files()):  # the oldest first: the others alone say the same
-            if name.startswith(f"{_ENTRIES}/") or name.endswith(".partial"):
+            is_ours = name.startswith(("shard-", "shards.json", "report.json")) and "/" not in name
+            if name.startswith(f"{_ENTRIES}/") or (is_ours and name.endswith(".partial")):
                 self.remove(name)
         self._entries = 0
         shutil.rmtree(self.work, ignore_errors=True)
