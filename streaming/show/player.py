@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -73,6 +74,7 @@ class Player:
         self._sound, self._mark, self._follows_clock = sound, mark, keeper is not None
         self._going_on = None if keeper is None else keeper.position
         self._change: BundleChange | None = None
+        self._changing, self._is_closed = threading.Lock(), False
         if sound is not None:
             controller.others.append(sound)
         self._fallback: FallbackFrames | None = None
@@ -162,10 +164,19 @@ class Player:
             raise ValueError("a show with --matte or a mask keeps its bundle: stop it and start it with the other one")
         if self._change is not None:
             raise ValueError("another bundle fades in just now: try again when it is on air")
-        self._change = BundleChange.prepare(self.generator, self._open(bundle), bundle, self._controller, dissolve_s)
+        before = self.generator
+        change = BundleChange.prepare(before, self._open(bundle), bundle, self._controller, dissolve_s)
+        with self._changing:
+            if self.generator is before and not self._is_closed:
+                self._change = change
+                return
+        change.close()
+        raise ValueError("the show ended, or opened its engine again, in the meantime: try again")
 
     def close(self) -> None:
         """Wait for the scene that is being prepared, and free the engine."""
+        with self._changing:
+            self._is_closed = True
         with contextlib.ExitStack() as stack:  # the last one first; the rest even if one fails
             if self._presenter is not None:
                 stack.callback(self._presenter.close)
