@@ -48,6 +48,7 @@ _FILES = (
     "image", "clip", "past", "moving", "mask", "hints", "fallback", "behind", "away", "matte", "areas", "then", "input",
     "midi_map", "trust_engines",
 )  # fmt: skip
+_CUE = re.compile(r"--cue=[^:]*:([^=]*)=")  # SECONDS:KIND=VALUE
 _ITS_PAGE = "http://127.0.0.1:0"
 _ROUNDING = 1e-9  # of sums of shares
 _LEAST_CPUS = 0.01  # what takes cores is counted
@@ -262,10 +263,10 @@ def check_show(show: ShowConfig, others: Sequence[ShowConfig] | Any, tenants: Ma
 
 def _require_no_files(options: Mapping[str, Any], where: str) -> None:
     """Raise ValueError if an option reads a file or an address, or loads what is not checked."""
-    cues = options.get("cue") or []
+    cues = to_arguments({"cue": options.get("cue")})  # a text, a list or a table
+    kinds = {match[1] for cue in cues if (match := _CUE.match(cue)) is not None}
     for key in _FILES:
-        in_cue = any(re.search(rf":{key}=", str(cue)) for cue in (cues if isinstance(cues, list) else [cues]))
-        if options.get(key) or in_cue:
+        if options.get(key) or key in kinds:
             raise ValueError(
                 f"{where} has {key}, which is for the fleet's own file: start the show without it, and send pictures "
                 f"through its page or its API"

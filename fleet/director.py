@@ -56,6 +56,7 @@ class Director:
         self._is_closed = threading.Event()
         self.is_lost = False  # whether the keeper has ended, and all shows with it
         self._store = StateStore(config.state) if config.state else None
+        self._removed: set[str] = set()  # names whose files may not be deleted yet
         self._keeper = start_keeper(_KEEPER, config.lease_s, config.state)
         for name, problem in config.problems.items():
             self._ask(partial(self._keeper.add.remote, name, problem))
@@ -123,6 +124,7 @@ class Director:
             actor = self._actors.pop(name, None)
         if actor is not None:  # else it has failed, or is over
             self._end(name, actor)
+        self._removed.add(name)
         self._ask(lambda: self._keeper.remove.remote(name))
         with self._lock:  # only now another show may have its name
             self._configs.pop(name, None)
@@ -225,13 +227,17 @@ class Director:
         ray.kill(self._keeper)
 
     def _start(self, show: ShowConfig) -> None:
-        position, bundle = (b"", "") if self._store is None else self._store.load(show.name)
+        position, bundle = b"", ""
+        if self._store is not None and show.name not in self._removed:
+            position, bundle = self._store.load(show.name)
+            if problem := self._store.error_of(show.name):
+                self._say(problem)
         self._ask(lambda: self._keeper.add.remote(show.name, "", position, bundle))
         try:
             self._actors[show.name] = start_show(show, self._settings, _KEEPER)
         except BaseException:
             with contextlib.suppress(OSError, ValueError):
-                self._ask(lambda: self._keeper.remove.remote(show.name))
+                self._ask(lambda: self._keeper.remove.remote(show.name, keep=True))
             raise
         self._configs[show.name] = show
 

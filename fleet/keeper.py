@@ -103,10 +103,10 @@ class Keeper:
         if error:
             entry.state, entry.error = "failed", error
 
-    def remove(self, name: str) -> None:
-        """Forget a show; leases that its process has not given back run out, as it may still send."""
+    def remove(self, name: str, *, keep: bool = False) -> None:
+        """Forget a show, but with `keep` not its file; leases that its process still has run out, as it may send."""
         self._entries.pop(name, None)
-        if self._store is not None:
+        if self._store is not None and not keep:
             self._store.remove(name)
 
     def enter(self, name: str, node: str) -> Begin:
@@ -174,8 +174,8 @@ class Keeper:
         """A process ends: because it failed (error), because the show is over, or to go on elsewhere."""
         self._free(name, generation)
         entry = self._entries.get(name)
-        if entry is None or entry.generation != generation:
-            return
+        if entry is None or entry.generation != generation or entry.state in ("failed", "over"):
+            return  # one that must not begin leaves, too
         entry.url = entry.token = ""
         entry.state, entry.error = ("failed", error) if error else ("over" if is_over else "moves", "")
         if entry.state == "moves":

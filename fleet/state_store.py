@@ -62,6 +62,10 @@ class StateStore:
         """See the class."""
         return next(iter(self._errors.copy().values()), "")
 
+    def error_of(self, name: str) -> str:
+        """Return why what was done last for a show has failed; "" if it has not."""
+        return self._errors.get(name, "")
+
     def save(self, name: str, position: bytes, bundle: str) -> None:
         """Write a position soon; returns at once."""
         self._want(name, json.dumps({"bundle": bundle}).encode() + b"\n" + position)

@@ -128,7 +128,7 @@ class FakeDirector:
         self.pages: dict[str, tuple[str, str]] = {}
         self.calls: list[tuple[Any, ...]] = []
         self.error: Exception | None = None
-        self.problem = ""
+        self.problem, self.is_lost = "", False
 
     def shows(self) -> list[dict[str, Any]]:
         """Return all shows."""
@@ -183,10 +183,10 @@ class FakeDirector:
         """See `Director.change_bundle`."""
         self._do("change_bundle", name, bundle, dissolve_s)
 
-    def roll(self, before: str, after: str, dissolve_s: float) -> list[str]:
+    def roll(self, before: str, after: str, dissolve_s: float) -> tuple[list[str], list[str]]:
         """See `Director.roll`."""
         self._do("roll", before, after, dissolve_s)
-        return ["lobby"]
+        return ["lobby"], ["hall"]
 
     def _do(self, *call: Any) -> None:
         if self.error is not None:

@@ -168,5 +168,35 @@ def test_a_signal_ends_all_shows(
     assert error.endswith("all shows end now\n")
 
 
+def test_a_keeper_that_has_ended_ends_the_command(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: list[str] = []
+
+    class Shows(FakeDirector):
+        def __init__(self, config: FleetConfig, say: Any) -> None:
+            super().__init__()
+            self.is_lost, self.problem = True, "the keeper has ended"
+
+        def __enter__(self) -> Shows:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            ended.append("shows")
+
+    monkeypatch.setattr(ray, "init", lambda **_: None)
+    monkeypatch.setattr(ray, "shutdown", lambda: ended.append("Ray"))
+    monkeypatch.setattr("fleet.director.Director", Shows)
+    monkeypatch.setattr("fleet.commandline._LOOK_S", 0.01)
+    before = {one: signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        status, _, error = run(capsys, write(tmp_path, GOOD))
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+    assert (status, ended) == (2, ["shows", "Ray"])
+    assert error.splitlines()[1:] == ["error: the keeper has ended"]
+
+
 def _never(**_: Any) -> None:
     raise AssertionError("Ray would wait for ever")

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fleet.config import FleetConfig, ShowConfig, Tenant, check_show, read_config, to_show
+from fleet.config import _FILES, FleetConfig, ShowConfig, Tenant, check_show, read_config, to_show
 from streaming.arguments import parse
 
 SECRET = "live_8f3kq"
@@ -89,7 +89,7 @@ def test_the_arguments_are_those_of_a_show(tmp_path: Path, monkeypatch: pytest.M
 
 @pytest.mark.parametrize(
     ("values", "share"),
-    [({"cpus": 0}, 0.001), ({"cpus": 0.5}, 0.001), ({"cpus": 1}, 0.001), ({"cpus": 4}, 4.0), ({"cpu_share": 3}, 3.0)],
+    [({"cpus": 0.01}, 0.001), ({"cpus": 0.5}, 0.001), ({"cpus": 1}, 0.001), ({"cpus": 4}, 4.0)],
 )
 def test_a_show_uses_the_cores_that_it_asks_for(values: dict[str, Any], share: float) -> None:
     assert parse(to_show("lobby", values, {}).arguments).cpu_share == share
@@ -104,9 +104,11 @@ def test_a_show_uses_the_cores_that_it_asks_for(values: dict[str, Any], share: f
         ({"sound=mic": True}, 'has "sound=mic": did you mean sound?'),
         ({"sign-key": "key.pem"}, 'has "sign-key": did you mean sign_key?'),
         ({"help": True}, 'has "help": there is no such option of everframe stream'),
-        ({"cpus": -1}, "cpus is -1, expected a number from 0 to 1024"),
-        ({"cpus": float("nan")}, "cpus is nan, expected a number from 0 to 1024"),
-        ({"cpus": True}, "cpus is True, expected a number from 0 to 1024"),
+        ({"cpus": 0}, "cpus is 0, expected a number from 0.01 to 1024"),
+        ({"cpus": -1}, "cpus is -1, expected a number from 0.01 to 1024"),
+        ({"cpus": float("nan")}, "cpus is nan, expected a number from 0.01 to 1024"),
+        ({"cpus": True}, "cpus is True, expected a number from 0.01 to 1024"),
+        ({"cpu_share": 3}, "has cpu_share: give the number of cores as cpus"),
         ({"gpus": "1"}, "gpus is '1', expected a number from 0 to 64"),
         ({"gpus": 65}, "gpus is 65, expected a number from 0 to 64"),
         ({"bundle": 5}, "bundle is 5, expected a text"),
@@ -148,6 +150,29 @@ def test_what_belongs_to_one_machine_is_refused(key: str) -> None:
     assert problem.endswith("does not move from machine to machine; leave it out")
 
 
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        *(({key: True if key == "trust_engines" else "/etc/passwd"}, key) for key in _FILES),
+        ({"then": ["bundles/other"]}, "then"),
+        ({"cue": "5:image=/etc/passwd"}, "image"),
+        ({"cue": ["2:scene=fog", "5:clip=/etc/passwd"]}, "clip"),
+        ({"cue": {"5:past": "/etc/passwd"}}, "past"),
+        ({"cue": ["0.5:hints=/etc/passwd"]}, "hints"),
+    ],
+)
+def test_the_api_names_no_files(values: dict[str, Any], key: str) -> None:
+    with pytest.raises(ValueError, match=rf"^\[shows.lobby\] has {key}, which is for the fleet's own file: start the"):
+        to_show("lobby", values, {}, is_remote=True)
+
+
+def test_the_api_takes_what_names_none() -> None:
+    values = {"scene": "lake", "cue": ["5:text=a:image=b", "6:sway=0.5"], "control": {"sway": 0.5}, "seed": 7}
+    assert parse(to_show("lobby", values, {}, is_remote=True).arguments).cue[0].value == "a:image=b"
+    values = {"image": "photo.jpg", "cue": ["5:image=photo.jpg"]}
+    assert parse(to_show("lobby", values, {}).arguments).cue[0].kind == "image", "the fleet's own file may"
+
+
 @pytest.mark.parametrize("name", ["Lobby", "a b", "", "-a", "a" * 41, "../a", "lobby\n", "a.b"])
 def test_a_bad_name_is_one_sentence(name: str) -> None:
     with pytest.raises(ValueError, match="expected at most 40 small letters, digits and hyphens"):
@@ -172,6 +197,12 @@ def test_variables_of_the_environment_fill_sinks_only(monkeypatch: pytest.Monkey
         ("rtmp://h/live/k", "rtmp://h:1935/live/k"),
         ("rtmp://h/live/k", "rtmps://h/live/k"),
         ("rtmp://h/live/k", "rtmps://h:443/live/k"),
+        ("rtmp://h/a/KEY", "rtmp://h/a/KEY?x=1"),
+        ("rtmp://h/a/KEY", "rtmp://h/a/%4bEY"),
+        ("rtmp://h/a/KEY", "rtmp://h/a//KEY"),
+        ("rtmp://h/a/KEY", "rtmps://h/a/KEY"),
+        ("rtmp://h/a/KEY", "rtmp://h:443/a/KEY"),
+        ("srt://h:9000?streamid=#!::r=a", "SRT://H.:9000?latency=200&streamid=%23!::r=a"),
         ("srt://h:9000?streamid=k", "srt://h:9000?latency=200&streamid=k"),
         ("whip://token@h/publish", "whip://token@H:443/publish"),
         ("whip+http://h/publish", "whip+http://h:80/publish"),
@@ -193,6 +224,7 @@ def test_two_shows_on_one_stream_key_are_refused(one: str, other: str) -> None:
         ("rtmp://h/live/k", "rtmp://h:1936/live/k"),
         ("rtmp://h/live/k", "rtmp://g/live/k"),
         ("srt://h:9000?streamid=k", "srt://h:9000?streamid=m"),
+        ("srt://h:9000?streamid=#!::r=a", "srt://h:9000?streamid=#!::r=b"),
         ("srt://h:9000", "srt://h:9001"),
         ("whip://token@h/publish", "whip://other@h/publish"),
         ("null", "null"),
@@ -221,6 +253,14 @@ def test_a_tenant_has_limits(tenant: Tenant, told: str) -> None:
     with pytest.raises(ValueError, match=told):
         check_show(two, [one], {"acme": tenant})
     assert check_show(two, [stream("one", "null", cpus=100, gpus=8)], {"acme": tenant}) is two, "of nobody"
+
+
+def test_shares_add_up_to_a_limit() -> None:
+    shows = [stream(name, "null", tenant="acme", gpus=0.1) for name in ("one", "two", "three")]
+    assert 0.1 + 0.1 + 0.1 > 0.3
+    assert check_show(shows[2], shows[:2], {"acme": Tenant("acme", gpus=0.3)}) is shows[2]
+    with pytest.raises(ValueError, match=r"over the limit of acme: 0\.3 GPUs, 0\.29 are allowed"):
+        check_show(shows[2], shows[:2], {"acme": Tenant("acme", gpus=0.29)})
 
 
 def test_an_unknown_tenant_is_one_sentence() -> None:
@@ -271,6 +311,7 @@ def test_no_stream_key_is_shown() -> None:
         ("tenants = 5\n[shows.a]", "[tenants] is 5, expected a table"),
         ("tenants.acme = 5\n[shows.a]", "[tenants.acme] is 5, expected a table"),
         ("[tenants.acme]\nshow = 1\n[shows.a]", '[tenants.acme] has "show": did you mean shows?'),
+        ("[tenants.acme]\nshows = 2.5\n[shows.a]", "[tenants.acme] shows is 2.5, expected a whole number"),
         ("[tenants.acme]\ncpus = -1\n[shows.a]", "[tenants.acme] cpus is -1, expected a number from 0 to 1e+06"),
         ("[fleet]\npage = 5\n[shows.a]", "[fleet] page is 5, expected a text"),
         ("[fleet]\nstate = 5\n[shows.a]", "[fleet] state is 5, expected a text"),

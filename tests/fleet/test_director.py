@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import ray
 
 from fleet import director as module
 from fleet.config import FleetConfig, ShowConfig, Tenant, to_show
 from fleet.director import Director, UnknownShowError
 from fleet.keeper import Keeper
 from fleet.nodes import Node
-from tests.fleet.waiting import wait_until
+from fleet.ray_actors import ActorLostError, answer_of
+from fleet.state_store import StateStore
+from tests.fleet.waiting import WAIT_S, wait_until
 
 KEY = "rtmp://h/live/first"
 SILENT = "does not answer: it does not answer: GetTimeoutError"
@@ -231,14 +235,58 @@ def test_a_lost_machine_is_noticed(director: Director, cluster: FakeCluster) -> 
 
 
 def test_a_bundle_is_rolled_out_until_one_fails(director: Director, cluster: FakeCluster) -> None:
-    assert director.roll("bundles/landscape", "bundles/other", 1.0) == ["lobby", "hall"]
+    assert director.roll("bundles/landscape", "bundles/other", 1.0) == (["lobby", "hall"], ["greedy"])
     wait_until(lambda: show_of(director, "hall")["bundle"] == "bundles/other")
     cluster.shows["hall"].error = ValueError("it makes frames of another size")
     with pytest.raises(
         ValueError, match="hall keeps bundles/other: it makes frames of another size; changed before: lobby"
     ):
         director.roll("bundles/other", "bundles/third", 1.0)
-    assert director.roll("bundles/nobody-has-it", "bundles/third", 1.0) == []
+    assert director.roll("bundles/nobody-has-it", "bundles/third", 1.0) == ([], [])
+
+
+def test_a_show_that_waits_is_not_moved(director: Director, cluster: FakeCluster) -> None:
+    with pytest.raises(ValueError, match=r"^greedy waits for a machine: there is nothing to move$"):
+        director.move("greedy")
+    assert "greedy" not in [name for name, _ in cluster.killed]
+
+
+def test_a_start_that_fails_leaves_nothing_behind(director: Director, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("the cluster takes no actors")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "start_show", fail)
+        with pytest.raises(RuntimeError, match="takes no actors"):
+            director.add(to_show("attic", {"to": "rtmp://h/live/second"}, {}))
+    director._look()
+    assert "attic" not in names(director)
+    with pytest.raises(UnknownShowError):
+        director.move("attic")
+    director.add(to_show("cellar", {"to": "rtmp://h/live/second"}, {}))
+    director.add(to_show("attic", {}, {}))
+    wait_until(lambda: show_of(director, "attic")["state"] == "on air")
+
+
+def test_a_keeper_that_has_ended_is_the_end_of_the_fleet(
+    director: Director, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise ActorLostError("its process has ended")
+
+    assert not director.is_lost
+    monkeypatch.setattr(cluster.keeper, "shows", fail)
+    wait_until(lambda: director.is_lost)
+    assert director.problem == "the keeper on the head has ended, and all shows with it: start the fleet again"
+
+
+def test_an_actor_that_has_died_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ray.exceptions.ActorDiedError
+
+    monkeypatch.setattr(ray, "get", fail)
+    with pytest.raises(ActorLostError, match="its process has ended"):
+        answer_of(list, 1.0)
 
 
 def test_a_keeper_that_does_not_answer_is_told(
@@ -266,3 +314,41 @@ def test_all_shows_end_with_the_fleet(cluster: FakeCluster) -> None:
 def test_a_state_that_cannot_be_used_is_one_sentence(cluster: FakeCluster) -> None:
     with pytest.raises(ValueError, match=r'\[fleet\] state = "/dev/null/shows" cannot be used: '):
         Director(FleetConfig({}, {}, {}, state="/dev/null/shows"), [].append)
+
+
+def test_shows_go_on_where_the_store_says_until_they_are_removed(cluster: FakeCluster, tmp_path: Path) -> None:
+    store = StateStore(str(tmp_path))
+    store.save("lobby", b"at 10", "bundles/other")
+    assert store.flush(WAIT_S)
+    with Director(FleetConfig({"lobby": to_show("lobby", {}, {})}, {}, {}, state=str(tmp_path)), [].append) as director:
+        entry = cluster.keeper._entries["lobby"]
+        assert (entry.position, entry.bundle) == (b"at 10", "bundles/other")
+        director.remove("lobby")
+        assert store.load("lobby") == (b"at 10", "bundles/other"), "it is deleted later"
+        director.add(to_show("lobby", {}, {}))
+        entry = cluster.keeper._entries["lobby"]
+        assert (entry.position, entry.bundle) == (b"", "")
+
+
+def test_a_position_that_cannot_be_read_is_told(cluster: FakeCluster, told: list[str], tmp_path: Path) -> None:
+    (tmp_path / "lobby.position").write_bytes(b"{")
+    shows = {name: to_show(name, {}, {}) for name in ("lobby", "hall")}
+    with Director(FleetConfig(shows, {}, {}, state=str(tmp_path)), told.append):
+        [line] = [line for line in told if line.endswith("; it begins anew")]
+        assert line.startswith("the position of lobby cannot be read from")
+
+
+def test_a_start_that_fails_keeps_the_position(
+    cluster: FakeCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("the cluster takes no actors")
+
+    cluster.keeper = Keeper(5.0, store := StateStore(str(tmp_path)))
+    store.save("lobby", b"at 10", "")
+    assert store.flush(WAIT_S)
+    monkeypatch.setattr(module, "start_show", fail)
+    with pytest.raises(RuntimeError, match="takes no actors"):
+        Director(FleetConfig({"lobby": to_show("lobby", {}, {})}, {}, {}, state=str(tmp_path)), [].append)
+    assert store.flush(WAIT_S)
+    assert (store.load("lobby"), cluster.keeper.shows()) == ((b"at 10", ""), [])

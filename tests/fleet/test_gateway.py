@@ -199,7 +199,7 @@ def test_messages_pass_both_ways(server: FleetServer, director: FakeDirector) ->
             "/api/bundles",
             {"from": "bundles/one", "to": "bundles/two", "dissolve_s": 0},
             ("roll", "bundles/one", "bundles/two", 0.0),
-            {"changed": ["lobby"]},
+            {"changed": ["lobby"], "not_on_air": ["hall"]},
         ),
     ],
 )
@@ -237,6 +237,7 @@ def test_what_is_asked_is_done(
         ("/api/shows", b'{"name": "A"}', "small letters"),
         ("/api/shows", b'{"name": "a", "scen": "lake"}', "did you mean scene?"),
         ("/api/shows", b'{"name": "a", "to": ["clip.mp4"]}', "sink 1 is no stream"),
+        ("/api/shows", b'{"name": "a", "image": "/etc/passwd"}', "has image, which is for the fleet's own file"),
     ],
 )
 def test_a_bad_body_is_one_sentence(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -216,12 +217,59 @@ def test_positions_are_kept_in_files_too() -> None:
     keeper.beat("lobby", generation, b"at 10")
     wait_until(lambda: store.load("lobby") == (b"at 10", "bundles/other"))
     again = Keeper(LEASE_S, store)
-    again.add("lobby")
+    again.add("lobby", "", *store.load("lobby"))
     begin = again.enter("lobby", "one")
     assert (begin.position, begin.bundle, again.problem()) == (b"at 10", "bundles/other", "")
-    again.remove("lobby")
+    again.remove("lobby", keep=True)
+    again.flush()
+    assert store.load("lobby") == (b"at 10", "bundles/other")
     again.add("lobby")
-    assert again.enter("lobby", "one").position == b""
-    store.error = "the disk is full"
-    assert again.problem() == "the disk is full"
+    assert again.enter("lobby", "one").position == b"", "files are read by whoever adds it"
+    again.remove("lobby")
+    again.flush()
+    assert store.load("lobby") == (b"", "")
+
+
+def test_positions_that_are_not_kept_are_told(tmp_path: Path) -> None:
+    store = StateStore(str(tmp_path))
+    keeper = Keeper(LEASE_S, store)
+    keeper.add("lobby")
+    (tmp_path / "lobby.position.partial").mkdir()  # no file can be written there
+    keeper.beat("lobby", keeper.enter("lobby", "one").generation, b"at 10")
+    keeper.flush()
+    assert keeper.problem().startswith(f"positions cannot be written to {tmp_path}: ")
+    assert keeper.problem() == store.error
     assert Keeper(LEASE_S).problem() == ""
+
+
+def test_a_keeper_that_waits_gives_no_lease_before_older_ones_have_ended(clock: FakeClock) -> None:
+    keeper = Keeper(LEASE_S, now=clock.now, waits=True)
+    keeper.add("lobby")
+    lobby = keeper.enter("lobby", "one").generation
+    assert keeper.lease("lobby", lobby, KEYS) == LEASE_S
+    clock.advance(LEASE_S - 1)
+    assert keeper.lease("lobby", lobby, KEYS) == 1
+    assert keeper.lease("lobby", lobby + 1, KEYS) < 0, "nobody is told to wait in vain"
+    clock.advance(1)
+    assert keeper.lease("lobby", lobby, KEYS) == 0
+
+
+def test_a_show_that_is_silent_waits_for_a_machine(keeper: Keeper, clock: FakeClock) -> None:
+    for name in ("lobby", "hall"):
+        keeper.on_air(name, keeper.enter(name, "one").generation, f"http://{name}", "token")
+    clock.advance(2 * LEASE_S)
+    keeper.beat("hall", 2, None)
+    assert [show["state"] for show in keeper.shows()] == ["on air", "on air"]
+    clock.advance(0.1)
+    assert [show["state"] for show in keeper.shows()] == ["waits for a machine", "on air"]
+    assert list(keeper.pages()) == ["hall"]
+
+
+def test_a_show_that_is_over_is_not_begun_again(keeper: Keeper) -> None:
+    generation = keeper.enter("lobby", "one").generation
+    keeper.leave("lobby", generation, is_over=True)
+    begin = keeper.enter("lobby", "two")
+    assert (begin.error, begin.generation) == ("lobby is over", generation)
+    keeper.leave("lobby", begin.generation, begin.error)
+    found = state_of(keeper)
+    assert (found["state"], found["error"], found["node"], found["starts"]) == ("over", "", "one", 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -13,6 +14,11 @@ from tests.fleet.conftest import LEASE_S, Start
 from tests.fleet.keepers import LocalKeeper
 from tests.fleet.seeing import SeeingSink
 from tests.fleet.waiting import WAIT_S, wait_until
+
+
+def num_beats(keeper: LocalKeeper) -> int:
+    """Return how often a lease was to be renewed; beats with positions do not count."""
+    return sum(position is None for _, position in keeper.made("beat"))
 
 
 def test_nothing_is_sent_before_all_streams_are_free(
@@ -64,17 +70,16 @@ def test_a_keeper_that_does_not_answer_ends_the_process_before_its_lease_ends(
     start: Start, keeper: LocalKeeper, ends: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = FakeClock()
-    monkeypatch.setattr(clock, "monotonic", clock.now, raising=False)
-    monkeypatch.setattr(show_process, "time", clock)
+    monkeypatch.setattr(show_process, "boot_s", clock.now)
     monkeypatch.setattr(show_process, "_BEATS", 600)
     process = start()
     wait_until(lambda: keeper.is_on_air())
     clock.advance(0.8 * LEASE_S)
     wait_until(lambda: process._renewed_s == clock.now(), "a beat that is answered")
     keeper.is_silent = True
-    asked = len(keeper.made("beat"))
+    asked = num_beats(keeper)
     clock.advance(0.89 * LEASE_S)
-    wait_until(lambda: len(keeper.made("beat")) > asked + 5, "beats that are not answered")
+    wait_until(lambda: num_beats(keeper) > asked + 5, "beats that are not answered")
     assert not ends, "it asks again"
     clock.advance(0.02 * LEASE_S)
     wait_until(lambda: ends)
@@ -109,8 +114,7 @@ def test_an_answer_that_took_too_long_is_asked_for_again(
     start: Start, keeper: LocalKeeper, ends: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = FakeClock()
-    monkeypatch.setattr(clock, "monotonic", clock.now, raising=False)
-    monkeypatch.setattr(show_process, "time", clock)
+    monkeypatch.setattr(show_process, "boot_s", clock.now)
     answer, delays = keeper.lease, [0.95 * LEASE_S]
 
     def answer_late(name: str, generation: int, keys: Any) -> float:
@@ -123,3 +127,40 @@ def test_an_answer_that_took_too_long_is_asked_for_again(
     wait_until(lambda: keeper.is_on_air())
     assert len(keeper.made("lease")) == 2
     assert not ends
+
+
+def test_a_slow_position_does_not_lose_the_lease(
+    start: Start, keeper: LocalKeeper, ends: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, beat = FakeClock(), keeper.beat
+    is_sending, goes_on = threading.Event(), threading.Event()
+
+    def beat_slowly(name: str, generation: int, position: bytes | None) -> bool:
+        if position is not None:
+            is_sending.set()
+            goes_on.wait(WAIT_S)
+        return beat(name, generation, position)
+
+    monkeypatch.setattr(keeper, "beat", beat_slowly)
+    monkeypatch.setattr(show_process, "boot_s", clock.now)
+    monkeypatch.setattr(show_process, "_BEATS", 600)
+    process = start()
+    assert is_sending.wait(WAIT_S), "a position is on its way"
+    for _ in range(3):
+        clock.advance(0.8 * LEASE_S)
+        wait_until(lambda: process._renewed_s == clock.now(), "a beat that is answered")
+    assert (ends, keeper.position()) == ([], b""), "it sends while its position has not arrived"
+    goes_on.set()
+    wait_until(keeper.position, "the position")
+    assert not ends
+
+
+def test_a_show_that_is_over_does_not_begin_again(
+    start: Start, keeper: LocalKeeper, sinks: list[SeeingSink], ends: list[int]
+) -> None:
+    keeper.keeper.leave("lobby", keeper.keeper.enter("lobby", "a node").generation, is_over=True)
+    process = start()
+    process._threads[0].join(WAIT_S)
+    wait_until(lambda: keeper.made("leave"))
+    assert (sinks, keeper.made("lease"), ends) == ([], [], [])
+    assert (keeper.show()["state"], keeper.show()["error"]) == ("over", "")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from fleet.state_store import StateStore
-from tests.fleet.waiting import wait_until
+from tests.fleet.waiting import WAIT_S, wait_until
 
 _NUMBERS = itertools.count()
 
@@ -87,6 +86,7 @@ def test_what_was_removed_is_gone(address: str) -> None:
         wait_until(lambda name=name: store.load(name)[0])  # type: ignore[misc]
     store.remove("lobby")
     store.remove("lobby")
+    assert store.flush(WAIT_S)
     assert (store.load("lobby"), store.load("hall"), store.error) == ((b"", ""), (b"at 10", ""), "")
 
 
@@ -94,15 +94,17 @@ def test_no_half_written_file_is_left(tmp_path: Path) -> None:
     store = StateStore(str(tmp_path))
     store.save("lobby", b"at 10", "")
     wait_until(lambda: store.load("lobby")[0])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["lobby.json", "lobby.npz"]
+    assert store.flush(WAIT_S)
+    [path] = tmp_path.iterdir()
+    assert (path.name, path.read_bytes()) == ("lobby.position", b'{"bundle": ""}\nat 10')
 
 
-@pytest.mark.parametrize("content", [b"{", b"[]", b"\xff", b""])
+@pytest.mark.parametrize("content", [b"{", b"[]\nat 10", b"{}\nat 10", b"\xff\nat 10", b""])
 def test_a_damaged_file_begins_anew_and_is_told(tmp_path: Path, content: bytes) -> None:
     store = StateStore(str(tmp_path))
-    (tmp_path / "lobby.json").write_bytes(content)
-    (tmp_path / "lobby.npz").write_bytes(b"at 10")
+    (tmp_path / "lobby.position").write_bytes(content)
     assert store.load("lobby") == (b"", "")
+    assert (store.error_of("lobby"), store.error_of("hall")) == (store.error, "")
     assert store.error.startswith(f"the position of lobby cannot be read from {tmp_path}: ")
     assert store.error.endswith("; it begins anew")
     assert "\n" not in store.error
@@ -111,10 +113,13 @@ def test_a_damaged_file_begins_anew_and_is_told(tmp_path: Path, content: bytes) 
     assert store.load("lobby") == (b"at 20", "")
 
 
-def test_half_of_the_files_begins_anew(tmp_path: Path) -> None:
-    (tmp_path / "lobby.json").write_text(json.dumps({"bundle": "bundles/other"}))
+def test_a_good_write_of_one_show_hides_no_error_of_another(tmp_path: Path) -> None:
+    (tmp_path / "lobby.position").write_bytes(b"{")
     store = StateStore(str(tmp_path))
-    assert (store.load("lobby"), store.error) == ((b"", ""), "")
+    store.load("lobby")
+    store.save("hall", b"at 10", "")
+    assert store.flush(WAIT_S)
+    assert store.error.startswith("the position of lobby cannot be read")
 
 
 @pytest.mark.parametrize(
@@ -161,7 +166,8 @@ def test_a_position_that_cannot_be_deleted_is_told(faults: dict[str, Exception])
     store = StateStore("faulty://shows")
     faults["rm_file"] = RuntimeError("no credentials")
     store.remove("lobby")
-    assert store.error == "the position of lobby cannot be deleted at faulty://shows: no credentials"
+    assert store.flush(WAIT_S)
+    assert store.error == "positions cannot be deleted at faulty://shows: no credentials; free or change it"
 
 
 @pytest.mark.parametrize("address", ["nowhere://shows", "/dev/null/shows", "s3x://"])
