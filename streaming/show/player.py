@@ -74,7 +74,7 @@ class Player:
         self._sound, self._mark, self._follows_clock = sound, mark, keeper is not None
         self._going_on = None if keeper is None else keeper.position
         self._change: BundleChange | None = None
-        self._changing, self._is_closed = threading.Lock(), False
+        self._change_lock, self._is_closed = threading.Lock(), False
         if sound is not None:
             controller.others.append(sound)
         self._fallback: FallbackFrames | None = None
@@ -166,7 +166,7 @@ class Player:
             raise ValueError("another bundle fades in just now: try again when it is on air")
         before = self.generator
         change = BundleChange.prepare(before, self._open(bundle), bundle, self._controller, dissolve_s)
-        with self._changing:
+        with self._change_lock:
             if self.generator is before and not self._is_closed:
                 self._change = change
                 return
@@ -175,7 +175,7 @@ class Player:
 
     def close(self) -> None:
         """Wait for the scene that is being prepared, and free the engine."""
-        with self._changing:
+        with self._change_lock:
             self._is_closed = True
         with contextlib.ExitStack() as stack:  # the last one first; the rest even if one fails
             if self._presenter is not None:
