@@ -114,7 +114,6 @@ class TestCluster:
     __test__ = False  # for pytest
 
     def __init__(self, nodes: int, cpus: float) -> None:
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray then uses the loopback address on Linux, too
         import ray
         from ray.cluster_utils import Cluster
 
@@ -156,6 +155,7 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
     check_server()
     if options.nodes < 3 or options.shows < 1 or options.kills < 0:
         raise ValueError("--nodes must be at least 3, --shows at least 1 and --kills at least 0")
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # Ray then uses the loopback address on Linux, too
     try:
         from fleet.config import FleetConfig, to_show
         from fleet.director import Director
