@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 
 def write(path: Path, text: str, weights: Mapping[str, Any] | None = None, opset: int = 18, ir: int = 8) -> Path:
@@ -28,6 +28,16 @@ def write(path: Path, text: str, weights: Mapping[str, Any] | None = None, opset
     model = onnx.parser.parse_model(header + text)
     for name, value in (weights or {}).items():
         model.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+    onnx.save(model, path)
+    return path
+
+
+def as_before_2020(path: Path) -> Path:
+    """Rewrite a model as PyTorch wrote it before 2020: IR version 3, in which every weight is an input too."""
+    model = onnx.load(path)
+    model.ir_version = 3
+    for tensor in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
     onnx.save(model, path)
     return path
 

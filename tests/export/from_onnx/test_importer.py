@@ -64,6 +64,23 @@ def test_a_style_net_of_any_opset_transforms_live_frames(opset: int, tmp_path: P
             assert difference.max() < 0.51
 
 
+def test_weights_that_are_inputs_too_stay_weights(tmp_path: Path) -> None:
+    first, step = foreign.two_stages(tmp_path)
+    bundle = imported(foreign.as_before_2020(step), condition=foreign.as_before_2020(first))
+    opened = open_bundle(bundle)
+    assert roles_of(bundle)["content"] == "live"
+    assert opened.step.ir_version >= 4
+    assert {value.name for value in opened.step.graph.input}.isdisjoint(
+        tensor.name for tensor in opened.step.graph.initializer
+    )
+
+
+@pytest.mark.parametrize("opset", [7, 11, 18])
+def test_a_style_net_of_ir_version_3(opset: int, tmp_path: Path) -> None:
+    model = foreign.as_before_2020(foreign.style(tmp_path / "style.onnx", opset))
+    assert roles_of(imported(model, size=(32, 32)))["input"] == "live"
+
+
 def test_given_ranges_and_colour_orders_are_used(tmp_path: Path) -> None:
     model = foreign.style(tmp_path / "style.onnx", end="Tanh")
     bundle = imported(model, "input=live:0..255,bgr", "output=frame:bgr", size=(32, 32))
