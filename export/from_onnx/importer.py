@@ -215,6 +215,8 @@ def _describe(plan: ImportPlan, manifest: Mapping[str, Any]) -> list[str]:
         if stage is None:
             continue
         lines.append(f"{stage.source.path.name}, opset {stage.source.opset}")
+        if stage.source.stated.text:
+            lines.append(f"  {stage.source.stated.text}: used where --role gives no other")
         for name in stage.inputs:
             lines.append(f"  {_tensor(plan, stage, name)}")
         for name in stage.outputs if stage is plan.step else plan.step.inputs_of("memory"):
@@ -242,5 +244,6 @@ def _tensor(plan: ImportPlan, stage: PlannedGraph, name: str) -> str:
 def _picture(plan: ImportPlan, stage: PlannedGraph, name: str, kind: str) -> str:
     picture = stage.pictures[name]
     colours = picture.order if picture.channels == 3 else "grey"
-    note = ", assumed" if name in plan.assumed else ""
+    is_stated = picture.range == stage.source.stated.range
+    note = (", from the metadata" if is_stated else ", assumed") if name in plan.assumed else ""
     return f"{kind}, {picture.layout}, {colours}, range {picture.range}{note}"

@@ -25,7 +25,7 @@ def onnxruntime_version() -> str:
 
 
 class OriginalModel:
-    """A session of the original file.
+    """A session of the original file, or of its content if that had to be changed.
 
     Args:
         source: the file.
@@ -41,9 +41,8 @@ class OriginalModel:
         options.log_severity_level = 4
         self._source = source
         try:
-            self._session: Any = onnxruntime.InferenceSession(
-                str(source.path), options, providers=["CPUExecutionProvider"]
-            )
+            content = str(source.path) if source.is_runnable else source.model.SerializeToString()
+            self._session: Any = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no common base class
             foreign = [node for node in source.model.graph.node if node.domain not in ("", "ai.onnx", "ai.onnx.ml")]
             what = f"the operator {foreign[0].domain}.{foreign[0].op_type} is not standard ONNX: " if foreign else ""

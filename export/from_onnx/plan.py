@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from export.from_onnx.model import GraphPort, OnnxSource, needed_inputs
+from export.from_onnx.model import GraphPort, OnnxSource, needed_inputs, refuse_custom_operators
 from export.from_onnx.planned_graph import PlannedGraph, pin_shapes
 from export.from_onnx.roles import (
+    BOUNDED,
     VECTORS,
     TensorRole,
     guess_frame,
@@ -28,7 +29,6 @@ _MOVES = (
     "QuantizeLinear",
     "DequantizeLinear",
 )  # operators that keep a picture's range
-_BOUNDED = ("Sigmoid", "Tanh")
 
 
 @dataclass
@@ -71,6 +71,9 @@ def make_plan(
         ValueError: a role or shape is ambiguous or not supported; the message suggests a fix.
     """
     given = parse_roles(roles)
+    if first is not None:
+        refuse_custom_operators(first, ())
+    refuse_custom_operators(step, [name for name, role in given.items() if role.kind == "frame"])
     shapes = shapes or {}
     sources = [step] if first is None else [first, step]
     names = {port.name for source in sources for port in (*source.inputs, *source.outputs)}
@@ -86,7 +89,7 @@ def make_plan(
             got = f"{live[0][1]}x{live[0][0]}"
             raise ValueError(f"--size {size[0]}x{size[1]} is not possible: {step.path} has the fixed size {got}")
     assumed = [name for name in stage.pictures if name != frame and _is_assumed(given.get(name), stage, name)]
-    if _is_assumed(given.get(frame), stage, frame) and _last(step, frame) not in _BOUNDED:
+    if _is_assumed(given.get(frame), stage, frame) and _last(step, frame) not in BOUNDED:
         assumed.append(frame)
     if before is not None:
         assumed += [name for name in before.pictures if _is_assumed(given.get(name), before, name)]
@@ -165,7 +168,7 @@ def _plan_step(
             raise ValueError(f'the state "{name}" is {stage.inputs[name][0]}: a state can be {", ".join(DTYPES)}')
     dtype, shape = stage.outputs[frame]
     role = given.get(frame, TensorRole("frame"))
-    stage.pictures[frame] = to_picture_spec(frame, dtype, shape, role, _last(source, frame))
+    stage.pictures[frame] = to_picture_spec(frame, dtype, shape, role, source.stated, _last(source, frame))
     stage.outputs = {name: stage.outputs[name] for name in wanted}
     for kind in ("live", "mask"):
         if len(stage.inputs_of(kind)) > 1:

@@ -100,7 +100,7 @@ def pin_shapes(
                 raise ValueError(f"the input {port} has free axes: give its shape with --shape {port.name}=1x...")
         stage.inputs[port.name] = (port.dtype, tuple(shape))
     for name in (name for name in stage.inputs if name in roles and roles[name].kind in PICTURES):
-        stage.pictures[name] = to_picture_spec(name, *stage.inputs[name], roles[name])
+        stage.pictures[name] = to_picture_spec(name, *stage.inputs[name], roles[name], source.stated)
     for _ in range(_MAX_RUNS):
         found = original.run({name: _example(stage, name) for name in stage.inputs})
         stage.outputs = {name: (value.dtype.name, tuple(value.shape)) for name, value in found.items()}

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from export.from_onnx.model import GraphPort, Shape
+from export.from_onnx.old_operators import StatedFormat
 from export.from_onnx.pixels import LAYOUTS, ORDERS, RANGES, PictureSpec
 from runtime.bundle.strict_json import nearest
 
@@ -16,6 +17,7 @@ PICTURES = ("live", "mask", "image")  # roles of inputs that are pictures
 VECTORS = ("noise", "latent", "control")  # roles of inputs that are slices of one row of numbers
 INPUT_ROLES = (*PICTURES, *VECTORS, "state", "fixed")
 KINDS = (*INPUT_ROLES, "frame", "memory")
+BOUNDED = ("Sigmoid", "Tanh")  # operators that give a picture's range
 MIN_SIDE = 8  # pixels; smaller tensors are not taken for pictures
 
 
@@ -192,7 +194,9 @@ def guess_frame(
     return candidates[0]
 
 
-def to_picture_spec(name: str, dtype: str, shape: tuple[int, ...], role: TensorRole, last: str = "") -> PictureSpec:
+def to_picture_spec(
+    name: str, dtype: str, shape: tuple[int, ...], role: TensorRole, stated: StatedFormat, last: str = ""
+) -> PictureSpec:
     """Return the format of a picture.
 
     Args:
@@ -200,6 +204,7 @@ def to_picture_spec(name: str, dtype: str, shape: tuple[int, ...], role: TensorR
         dtype: NumPy's name of its type.
         shape: its fixed shape.
         role: its role, with the given details.
+        stated: format according to the file's metadata, used for what the role does not give.
         last: the operator that computes an output, from which its range is guessed.
 
     Raises:
@@ -217,7 +222,9 @@ def to_picture_spec(name: str, dtype: str, shape: tuple[int, ...], role: TensorR
         raise ValueError(
             f'"{name}" {list(shape)} is a batch of {shape[0]}: export the model for a batch of 1, or with a free batch'
         )
-    return PictureSpec(shape, dtype, layouts[0], role.order or "rgb", role.range or guess_range(dtype, last))
+    is_evident = dtype == "uint8" or last in BOUNDED
+    range_ = role.range or ("" if is_evident else stated.range) or guess_range(dtype, last)
+    return PictureSpec(shape, dtype, layouts[0], role.order or stated.order or "rgb", range_)
 
 
 def guess_range(dtype: str, last: str = "") -> str:

@@ -58,6 +58,23 @@ def style(path: Path, opset: int = 18, end: str = "Sigmoid") -> Path:
     return write(path, body, {"first": random(6, 3, 3, 3), "second": random(3, 6, 3, 3, seed=1)}, opset)
 
 
+def windows_ml(path: Path, metadata: Mapping[str, str], opset: int = 8) -> Path:
+    """A net as WinMLTools wrote it from Core ML: ImageScaler, Crop and Affine, and metadata of its pictures."""
+    nodes = [
+        helper.make_node("ImageScaler", ["image"], ["scaled"], scale=0.5, bias=[10.0, 20.0, 30.0]),
+        helper.make_node("Pad", ["scaled"], ["padded"], mode="edge", pads=[0, 0, 4, 2, 0, 0, 6, 8]),
+        helper.make_node("Crop", ["padded"], ["cut"], border=[2, 4, 8, 6]),
+        helper.make_node("Crop", ["cut"], ["same"], border=[0, 0, 0, 0], scale=[16, 24]),
+        helper.make_node("Affine", ["same"], ["out"], alpha=1.5, beta=2.0),
+    ]
+    pictures = [helper.make_tensor_value_info(name, 1, [1, 3, 16, 24]) for name in ("image", "out")]
+    graph = helper.make_graph(nodes, "net", pictures[:1], pictures[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=3)
+    helper.set_model_props(model, dict(metadata))
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
 def recurrent(path: Path) -> Path:
     """A net that carries eight channels at half the size from frame to frame; all its axes are free."""
     body = """net (float[n,3,h,w] src, float[n,8,rh,rw] r_in) => (float[n,1,h,w] alpha, float[n,8,ah,aw] r_out) {

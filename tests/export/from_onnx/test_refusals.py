@@ -117,6 +117,22 @@ def test_bad_roles_have_different_messages(roles: list[str], sentence: str, tmp_
         import_model(model, tmp_path / "bundle", options=ImportOptions(roles=roles))
 
 
+def test_custom_operators_are_named_before_roles(tmp_path: Path) -> None:
+    text = f"""net ({HW} x, {HW} other) => ({HW} y, {HW} z) {{
+      a = com.acme.Glow (x) b = com.acme.Melt (a) y = com.acme.Glow (b) z = Add (y, other)
+    }}"""
+    model = foreign.write(tmp_path / "m.onnx", text)
+    with pytest.raises(ValueError, match=r"^the operators com\.acme\.Glow, com\.acme\.Melt are not standard ONNX"):
+        import_model(model, tmp_path / "bundle")
+    converted = foreign.write(tmp_path / "tf.onnx", f"net ({HW} x, {HW} other) => ({HW} y) {{ y = Add (x, other) }}")
+    loaded = onnx.load(converted)
+    loaded.graph.node[0].domain = "ai.onnx.converters.tensorflow"
+    loaded.graph.node[0].op_type = "Roll"
+    onnx.save(loaded, converted)
+    with pytest.raises(ValueError, match=r"ai\.onnx\.converters\.tensorflow\.Roll is not .* tf2onnx found no ONNX"):
+        import_model(converted, tmp_path / "bundle")
+
+
 def test_what_the_frame_does_not_depend_on_may_be_anything(tmp_path: Path) -> None:
     text = f"""net ({HW} x, bool[1] flag) => ({HW} y, {HW} z) {{
       y = Neg (x)
