@@ -14,7 +14,7 @@ EXAMPLES = """roles of inputs (TENSOR=ROLE or TENSOR=ROLE:DETAILS):
   image     an image that is given as a prompt (--image of the show)
   latent    normal values drawn from the show's seed: one scene per seed, with cross-fades between scenes
   noise     normal values drawn for every frame
-  state     carried from frame to frame, starting at zeros: h_in=state:h_out
+  state     carried from frame to frame, starting at zeros: h_in=state:h_out, or many: 'h_*=state:h_*_out'
   control   changed during the show: strength=control:0.5@0..2 (defaults, then limits; default limits 0..1)
   fixed     constant: rate=fixed:16000
   mask      255 where the live frame is valid

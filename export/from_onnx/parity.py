@@ -138,7 +138,8 @@ def _loop(plan: ImportPlan, image: Pixels | None, live: Pixels | None) -> Iterat
     codes = _rows(drawn, CODES, 0)
     memory = {name: codes[place] for place, (stage, name) in enumerate(drawn) if stage is plan.step}
     if plan.first is not None:
-        feeds = {name: plan.first.value(name) for name in plan.first.inputs}
+        feeds = {name: np.zeros(shape, dtype) for name, (dtype, shape) in plan.first.unused.items()}
+        feeds |= {name: plan.first.value(name) for name in plan.first.inputs}
         feeds |= {name: codes[place] for place, (stage, name) in enumerate(drawn) if stage is plan.first}
         feeds |= _pictures(plan.first, "image", image)
         memory |= plan.first.original.run(feeds, plan.step.inputs_of("memory"))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from export.from_onnx.model import GraphPort, Shape
 from export.from_onnx.old_operators import StatedFormat
 from export.from_onnx.pixels import LAYOUTS, ORDERS, RANGES, PictureSpec
+from export.from_onnx.role_patterns import MARK, match_pattern
 from runtime.bundle.strict_json import nearest
 
 PICTURES = ("live", "mask", "image")  # roles of inputs that are pictures
@@ -44,19 +45,23 @@ class TensorRole:
     is_given: bool = False
 
 
-def parse_roles(texts: Iterable[str]) -> dict[str, TensorRole]:
+def parse_roles(texts: Iterable[str], inputs: Collection[str], outputs: Collection[str]) -> dict[str, TensorRole]:
     """Parse the roles given by the user.
 
     Args:
-        texts: `TENSOR=ROLE` or `TENSOR=ROLE:DETAILS` each.
+        texts: `TENSOR=ROLE` or `TENSOR=ROLE:DETAILS` each. A `*` in a name that is no tensor's stands for one or more
+            characters, and in the details for the same ones; a role of one tensor wins over such a pattern.
+        inputs: names of the models' inputs.
+        outputs: names of their outputs.
 
     Returns:
         Tensor name -> role.
 
     Raises:
-        ValueError: a role is malformed, unknown or given twice.
+        ValueError: a role is malformed, unknown or given twice, or a pattern fits no tensor.
     """
     roles: dict[str, TensorRole] = {}
+    matched: dict[str, TensorRole] = {}
     for text in texts:
         name, equals, rest = text.rpartition("=")
         if not equals or not name:
@@ -64,10 +69,21 @@ def parse_roles(texts: Iterable[str]) -> dict[str, TensorRole]:
         kind, _, details = rest.partition(":")
         if kind not in KINDS:
             raise ValueError(f'{text}: there is no role "{kind}" {nearest(kind, KINDS)}')
-        if name in roles:
-            raise ValueError(f'the role of "{name}" is given twice')
-        roles[name] = _parse_details(kind, details, text)
-    return roles
+        known = outputs if kind == "frame" else inputs
+        if MARK in name and name not in known:
+            if name.count(MARK) > 1:
+                raise ValueError(f'{text}: a pattern has one "{MARK}", got {name.count(MARK)}')
+            stems = match_pattern(name, known)
+            if not stems:
+                raise ValueError(f'{text}: no tensor fits "{name}" {nearest(name, known)}')
+            found = {match: _parse_details(kind, details.replace(MARK, stem), text) for match, stem in stems.items()}
+        else:
+            found = {name: _parse_details(kind, details, text)}
+        target = matched if MARK in name and name not in known else roles
+        if twice := sorted(set(found) & set(target)):
+            raise ValueError(f'the role of "{twice[0]}" is given twice')
+        target |= found
+    return matched | roles
 
 
 def picture_layouts(shape: Shape) -> list[str]:
@@ -139,15 +155,20 @@ def guess_states(
     open_inputs = [
         name for name in inputs if name not in roles or (roles[name].kind == "state" and not roles[name].output)
     ]
+    unclear: list[str] = []
     for name in open_inputs:
         like = [other for other, kind in outputs.items() if kind == inputs[name] and other not in taken]
         rivals = [other for other in open_inputs if inputs[other] == inputs[name]]
         if len(like) == 1 and len(rivals) == 1:
             paired[name] = TensorRole("state", output=like[0], is_given=name in roles)
         elif name in roles:
-            raise ValueError(
-                f'the state "{name}" matches {len(like)} outputs: choose one with --role {name}=state:OUTPUT'
-            )
+            unclear.append(f'the state "{name}" matches {len(like)} outputs')
+    if unclear:
+        names = [name for name in open_inputs if name in roles]
+        flags = ", ".join(
+            f"--role {name}=state:OUTPUT" for name in names if name not in paired or not paired[name].output
+        )
+        raise ValueError(f"{', '.join(unclear)}: choose one with {flags}")
     states = {name: role for name, role in paired.items() if role.kind == "state"}
     for name, role in states.items():
         if role.output not in outputs:

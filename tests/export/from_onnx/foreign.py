@@ -93,6 +93,18 @@ def recurrent(path: Path) -> Path:
     return write(path, body, weights)
 
 
+def many_states(path: Path, count: int) -> Path:
+    """A net with many states of one shape, h_0 to h_N, each with its next value, h_0_out to h_N_out."""
+    numbers = range(count)
+    signature = ", ".join(["float[1,3,16,16] x", *(f"float[1,4] h_{number}" for number in numbers)])
+    results = ", ".join(["float[1,3,16,16] y", *(f"float[1,4] h_{number}_out" for number in numbers)])
+    steps = "".join(f" a{number} = Add (h_{number}, step) h_{number}_out = Min (a{number}, top)" for number in numbers)
+    total = ", ".join(f"h_{number}_out" for number in numbers)
+    body = f"net ({signature}) => ({results}) {{{steps} all = Mean ({total}) m = ReduceMean <keepdims = 0> (all)"
+    weights = {"step": np.float32(0.1), "top": np.float32(1)}
+    return write(path, f"{body} y = Mul (x, m) }}", weights)
+
+
 def gan(path: Path) -> Path:
     """A latent vector becomes a picture of 32 x 24 in [-1, 1]."""
     body = """net (float[batch,16,1,1] z) => (float[batch,3,24,32] face) {

@@ -123,6 +123,26 @@ def test_a_recurrent_net_keeps_its_state_and_finds_its_shape(tmp_path: Path) -> 
         assert np.array_equal(next(generator), frames[0])
 
 
+def test_a_pattern_gives_roles_to_many_tensors(tmp_path: Path) -> None:
+    model = foreign.many_states(tmp_path / "m.onnx", 12)
+    options = ImportOptions(roles=["h_*=state:h_*_out", "h_3=fixed:0.5"], loop_frames=8)
+    import_model(model, tmp_path / "bundle", options=options)
+    states = open_bundle(tmp_path / "bundle").manifest.step.inputs_of("state")
+    pairs = {state.name: state.next for state in states}
+    assert pairs == {f"h_{number}": f"h_{number}_out" for number in range(12) if number != 3}
+
+
+def test_an_input_that_the_memories_do_not_need_has_no_role(tmp_path: Path) -> None:
+    first, step = foreign.two_stages(tmp_path)
+    loaded = onnx.load(first)
+    loaded.graph.input.append(onnx.helper.make_tensor_value_info("unread", 1, [1, 2]))
+    onnx.save(loaded, first)
+    import_model(step, tmp_path / "bundle", condition=first)
+    manifest = open_bundle(tmp_path / "bundle").manifest
+    assert manifest.condition is not None
+    assert [item.role for item in manifest.condition.inputs] == ["image"]
+
+
 def test_a_state_of_known_shape_is_guessed(tmp_path: Path) -> None:
     text = """net (float[1,3,16,16] x, float[1,5] memory) => (float[1,3,16,16] y, float[1,5] later) {
       more = Add (memory, ones)

@@ -9,6 +9,8 @@ import onnx
 import pytest
 
 from export.from_onnx.importer import ImportOptions, import_model
+from export.from_onnx.model import GraphPort
+from export.from_onnx.role_patterns import suggest_roles
 from tests.export.from_onnx import foreign
 
 HW = "float[1,3,16,16]"
@@ -115,6 +117,46 @@ def test_bad_roles_have_different_messages(roles: list[str], sentence: str, tmp_
     model = foreign.write(tmp_path / "m.onnx", text)
     with pytest.raises(ValueError, match=sentence):
         import_model(model, tmp_path / "bundle", options=ImportOptions(roles=roles))
+
+
+def test_all_missing_roles_are_named_at_once_with_a_pattern(tmp_path: Path) -> None:
+    model = foreign.many_states(tmp_path / "m.onnx", 36)
+    with pytest.raises(ValueError, match="are ambiguous") as caught:
+        import_model(model, tmp_path / "bundle")
+    message = str(caught.value)
+    assert all(f'"h_{number}" ' in message for number in range(36))
+    assert "pass --role 'h_*=state:h_*_out', where ROLE is" in message
+    with pytest.raises(ValueError, match=r'no tensor fits "g_\*"'):
+        import_model(model, tmp_path / "bundle", options=ImportOptions(roles=["g_*=state:h_*_out"]))
+    with pytest.raises(ValueError, match='the role of "h_1" is given twice'):
+        import_model(model, tmp_path / "bundle", options=ImportOptions(roles=["h_*=noise", "*_1=noise"]))
+    with pytest.raises(ValueError, match=r'a pattern has one "\*", got 2'):
+        import_model(model, tmp_path / "bundle", options=ImportOptions(roles=["*h_*=noise"]))
+    with pytest.raises(ValueError, match=r'the state "h_0" matches 2 outputs, the state "h_1" .*h_1=state:OUTPUT'):
+        import_model(
+            foreign.many_states(tmp_path / "n.onnx", 2), tmp_path / "bundle", options=ImportOptions(roles=["h_*=state"])
+        )
+
+
+def test_suggested_patterns_fit_no_other_input() -> None:
+    def ports(*names: str) -> list[GraphPort]:
+        return [GraphPort(name, "float32", (1, 4)) for name in names]
+
+    missing, outputs = ports("r1i", "r2i", "gain", "odd in"), ports("r1o", "r2o")
+    expected = "--role 'r*i=state:r*o' and --role gain=ROLE and --role 'odd in=ROLE'"
+    assert suggest_roles(missing, [port.name for port in missing], outputs) == expected
+    assert suggest_roles(missing[:2], ["r1i", "r2i", "r3i"], outputs) == "--role r1i=ROLE and --role r2i=ROLE"
+
+
+def test_inputs_of_the_condition_without_a_role_are_named(tmp_path: Path) -> None:
+    _, step = foreign.two_stages(tmp_path)
+    text = """net (float[1,16,16,3] picture, float[1,4] style, float[1,4] more) => (float[1,4] "style/code:0") {
+      mean = ReduceMean <axes = [1,2], keepdims = 0> (picture) a = MatMul (mean, weight) b = Add (a, style)
+      "style/code:0" = Add (b, more)
+    }"""
+    first = foreign.write(tmp_path / "first.onnx", text, {"weight": foreign.random(3, 4)}, opset=13)
+    with pytest.raises(ValueError, match=r'have no role: "style" .*, "more" .*; pass --role style=ROLE, --role more='):
+        import_model(step, tmp_path / "bundle", condition=first)
 
 
 def test_custom_operators_are_named_before_roles(tmp_path: Path) -> None:
