@@ -35,7 +35,7 @@ class ImportOptions:
     """Options of an import.
 
     Args:
-        roles: `TENSOR=ROLE[:DETAILS]` each (export/from_onnx/roles.py).
+        roles: `TENSOR=ROLE[:DETAILS]` each (export/from_onnx/role_parser.py).
         size: (width, height) of pictures whose size is free, or None.
         shapes: shapes of tensors with other free axes.
         fps: frames per second of the show.
@@ -244,6 +244,12 @@ def _tensor(plan: ImportPlan, stage: PlannedGraph, name: str) -> str:
 def _picture(plan: ImportPlan, stage: PlannedGraph, name: str, kind: str) -> str:
     picture = stage.pictures[name]
     colours = picture.order if picture.channels == 3 else "grey"
+    if picture.channel is not None:
+        colours = f"channel {picture.channel}, grey"
+    if picture.mean or picture.deviation:
+        mean, deviation = picture.mean or (0,), picture.deviation or (1,)
+        statistics = ("/".join(f"{value:g}" for value in values) for values in (mean, deviation))
+        return f"{kind}, {picture.layout}, {colours}, range {picture.range}, mean {' and std '.join(statistics)}"
     is_stated = picture.range == stage.source.stated.range
     note = (", from the metadata" if is_stated else ", assumed") if name in plan.assumed else ""
     return f"{kind}, {picture.layout}, {colours}, range {picture.range}{note}"

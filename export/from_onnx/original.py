@@ -102,6 +102,8 @@ def decode_picture(values: Array, picture: PictureSpec, size: tuple[int, int]) -
     if picture.layout == "nchw":
         planes = planes.transpose(1, 2, 0)
     planes = planes[: size[0], : size[1]]
+    if picture.channel is not None:
+        planes = planes[..., picture.channel : picture.channel + 1]
     if picture.channels == 3 and picture.order == "bgr":
         planes = planes[..., ::-1]
     black, white = (end.astype(np.float32) for end in picture.black_and_white())

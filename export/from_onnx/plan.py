@@ -8,15 +8,13 @@ from dataclasses import dataclass
 
 from export.from_onnx.model import GraphPort, OnnxSource, needed_inputs, refuse_custom_operators
 from export.from_onnx.planned_graph import PlannedGraph, pin_shapes
+from export.from_onnx.role_parser import VECTORS, TensorRole, parse_roles
 from export.from_onnx.role_patterns import suggest_roles
 from export.from_onnx.roles import (
     BOUNDED,
-    VECTORS,
-    TensorRole,
     guess_frame,
     guess_inputs,
     guess_states,
-    parse_roles,
     picture_layouts,
     to_picture_spec,
 )
@@ -214,7 +212,7 @@ def _next_states(roles: Mapping[str, TensorRole]) -> list[str]:
 
 
 def _is_assumed(role: TensorRole | None, stage: PlannedGraph, name: str) -> bool:
-    return (role is None or not role.range) and stage.pictures[name].dtype != "uint8"
+    return (role is None or not (role.range or role.mean or role.deviation)) and stage.pictures[name].dtype != "uint8"
 
 
 def _last(source: OnnxSource, output: str) -> str:

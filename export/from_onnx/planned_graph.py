@@ -10,7 +10,8 @@ import numpy as np
 from export.from_onnx.model import GraphPort, OnnxSource
 from export.from_onnx.original import Array, OriginalModel, encode_picture
 from export.from_onnx.pixels import PictureSpec
-from export.from_onnx.roles import PICTURES, TensorRole, picture_layouts, to_picture_spec
+from export.from_onnx.role_parser import PICTURES, TensorRole
+from export.from_onnx.roles import picture_layouts, to_picture_spec
 
 _MAX_RUNS = 4  # to find a state's shape: it starts with sides of 1 and takes its output's shape until both agree
 

@@ -92,6 +92,38 @@ def test_given_ranges_and_colour_orders_are_used(tmp_path: Path) -> None:
         assert np.abs(next(generator) - (values[0].transpose(1, 2, 0)[..., ::-1] + 1) * 127.5).max() < 0.51
 
 
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_one_channel_of_many_is_the_frame(layout: str, tmp_path: Path) -> None:
+    text = """net (float[1,3,16,24] x) => (float[?] y) {
+      mean = ReduceMean <keepdims = 1> (x, axes) wide = Mul (mean, gains) y = Identity (wide)
+    }""".replace("?", "1,5,16,24" if layout == "nchw" else "1,16,24,5")
+    if layout == "nhwc":
+        text = text.replace("Identity (", "Transpose <perm = [0,2,3,1]> (")
+    gains = np.array([9, 0.5, 9, 9, 9], np.float32).reshape(1, 5, 1, 1)
+    model = foreign.write(tmp_path / "m.onnx", text, {"axes": np.array([1], np.int64), "gains": gains})
+    bundle = imported(model, f"y=frame:{layout},channel=1")
+    with Generator.open(bundle, engine="onnxruntime") as generator:
+        generator.feed_live(np.full((16, 24, 3), 100, np.uint8))
+        assert set(next(generator).reshape(-1)) == {50}
+
+
+@pytest.mark.parametrize(
+    "words", ["mean=0.5/0.4/0.3,std=0.2/0.25/0.5", "0..255,mean=127.5/102/76.5,std=51/63.75/127.5"]
+)
+def test_an_own_mean_and_deviation(words: str, tmp_path: Path) -> None:
+    text = "net (float[1,3,16,24] x) => (float[1,3,16,24] y) { y = Mul (x, one) }"
+    model = foreign.write(tmp_path / "m.onnx", text, {"one": np.float32(1)})
+    report = import_model(
+        model, tmp_path / "bundle", options=ImportOptions(roles=[f"x=live:bgr,{words}", "y=frame:-1..1"])
+    )
+    assert any("mean" in line and "std" in line for line in report.lines)
+    with Generator.open(tmp_path / "bundle", engine="onnxruntime") as generator:
+        generator.feed_live(np.full((16, 24, 3), [128, 100, 90], np.uint8))
+        red, green, blue = (np.array([128, 100, 90]) / 255 - [0.5, 0.4, 0.3]) / [0.2, 0.25, 0.5]
+        wanted = (np.array([blue, green, red]) + 1) * 127.5  # the model does not swap blue and red back
+        assert np.abs(next(generator)[0, 0] - wanted).max() < 0.51
+
+
 def test_super_resolution_is_larger_than_its_live_input(tmp_path: Path) -> None:
     model = foreign.super_resolution(tmp_path / "large.onnx")
     bundle = imported(model, "small=live:bgr", "large=frame:bgr")
