@@ -215,6 +215,8 @@ def _describe(plan: ImportPlan, manifest: Mapping[str, Any]) -> list[str]:
         if stage is None:
             continue
         lines.append(f"{stage.source.path.name}, opset {stage.source.opset}")
+        if stage.source.before is not None:
+            lines.append(f"  its batch of {stage.source.batch} is made 1")
         if stage.source.stated.text:
             lines.append(f"  {stage.source.stated.text}: used where --role gives no other")
         for name in stage.inputs:

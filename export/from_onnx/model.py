@@ -57,6 +57,8 @@ class OnnxSource:
         outputs: all of them.
         stated: format of pictures according to the file's metadata.
         is_runnable: whether ONNX Runtime is to run the file; if not, it runs the model, which was changed.
+        before: the source before its batch was made 1 (export/from_onnx/batch.py), or None.
+        batch: the batch that it had.
     """
 
     path: Path
@@ -66,6 +68,8 @@ class OnnxSource:
     outputs: tuple[GraphPort, ...]
     stated: StatedFormat
     is_runnable: bool
+    before: OnnxSource | None = None
+    batch: int = 1
 
     @property
     def opset(self) -> int:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from export.from_onnx.batch import check_single_batch, to_single_batch
 from export.from_onnx.model import GraphPort, OnnxSource, needed_inputs, refuse_custom_operators
 from export.from_onnx.planned_graph import PlannedGraph, pin_shapes
 from export.from_onnx.role_parser import VECTORS, TensorRole, parse_roles
@@ -81,6 +82,8 @@ def make_plan(
     refuse_custom_operators(step, [name for name, role in given.items() if role.kind == "frame"])
     shapes = shapes or {}
     names = {port.name for source in sources for port in (*source.inputs, *source.outputs)}
+    step, first = to_single_batch(step, given), None if first is None else to_single_batch(first, given)
+    sources = [step] if first is None else [first, step]
     for name in (*given, *shapes):
         if name not in names:
             raise ValueError(f'there is no tensor "{name}" {nearest(name, names)}')
@@ -132,6 +135,7 @@ def _plan_first(
         )
     stage = pin_shapes(source, roles, size, shapes, {})
     _drop_unused(stage, needed)
+    check_single_batch(stage, shared)
     return stage
 
 
@@ -183,6 +187,7 @@ def _plan_step(
     for name in stage.inputs_of("state"):
         if stage.inputs[name][0] not in DTYPES:
             raise ValueError(f'the state "{name}" is {stage.inputs[name][0]}: a state can be {", ".join(DTYPES)}')
+    check_single_batch(stage, wanted)
     dtype, shape = stage.outputs[frame]
     role = given.get(frame, TensorRole("frame"))
     stage.pictures[frame] = to_picture_spec(frame, dtype, shape, role, source.stated, _last(source, frame))

@@ -141,9 +141,7 @@ def _parse_picture(kind: str, details: str, text: str) -> TensorRole:
         if found["range"] == "imagenet":
             raise ValueError(f"{text}: imagenet has a mean and a deviation of its own: leave out one of the two")
         if not found["range"] and any(abs(value) > 1 for value in (*mean, *deviation)):
-            raise ValueError(
-                f"{text}: mean or std is above 1: add the range of their values, e.g. 0..255"
-            )
+            raise ValueError(f"{text}: mean or std is above 1: add the range of their values, e.g. 0..255")
     order, range_ = found["order"], found["range"]
     return TensorRole(kind, found["layout"], order, range_, mean, deviation, channel, is_given=True)
 

@@ -124,6 +124,24 @@ def test_an_own_mean_and_deviation(words: str, tmp_path: Path) -> None:
         assert np.abs(next(generator)[0, 0] - wanted).max() < 0.51
 
 
+def test_a_fixed_batch_is_made_one(tmp_path: Path) -> None:
+    text = """net (float[4,3,16,24] x) => (float[4,3,16,24] y) {
+      shape = Constant <value = int64[4] {4, 3, -1, 24}> () flat = Reshape (x, whole)
+      tall = Reshape (flat, shape) half = Mul (tall, gain) y = Conv <pads = [1,1,1,1]> (half, kernel)
+    }"""
+    weights = {"whole": np.array([4, -1]), "gain": np.float32(0.5), "kernel": foreign.random(3, 3, 3, 3, scale=0.1)}
+    model = foreign.as_before_2020(foreign.write(tmp_path / "m.onnx", text, weights, opset=11))
+    options = ImportOptions(roles=["x=live:0..1", "y=frame:0..1"])
+    report = import_model(model, tmp_path / "bundle", options=options)
+    assert "  its batch of 4 is made 1" in report.lines
+    live = moving_frames(16, 24, 1)[0]
+    planes = (live / 255).astype(np.float32).transpose(2, 0, 1)[np.newaxis].repeat(4, axis=0)
+    (wanted,) = session(model).run(None, {"x": planes})
+    with Generator.open(tmp_path / "bundle", engine="onnxruntime") as generator:
+        generator.feed_live(live)
+        assert np.abs(next(generator) - wanted[0].transpose(1, 2, 0).clip(0, 1) * 255).max() < 0.51
+
+
 def test_super_resolution_is_larger_than_its_live_input(tmp_path: Path) -> None:
     model = foreign.super_resolution(tmp_path / "large.onnx")
     bundle = imported(model, "small=live:bgr", "large=frame:bgr")

@@ -63,9 +63,17 @@ REFUSED = {
         "makes no frames; one channel .* --role y=frame:channel=0",
     ),
     "four channels": ("net (float[1,4,16,16] x) => (float[1,4,16,16] y) { y = Neg (x) }", "no input can be"),
-    "a fixed batch": (
-        "net (float[2,3,16,16] x) => (float[2,3,16,16] y) { y = Neg (x) }",
-        "a batch of 2: export the model for a batch of 1",
+    "a batch that is in the graph": (
+        "net (float[2,3,16,16] x) => (float[2,3,16,16] y) { y = Add (x, pair) }",
+        "made for a batch of 2, and its graph does not work with a batch of 1",
+    ),
+    "a batch that is mixed": (
+        "net (float[2,3,16,16] x) => (float[2,3,16,16] y) { s = ReduceSum (x) y = Mul (x, s) }",
+        'does not work with a batch of 1 .*: its output "y" changes',
+    ),
+    "a batch of one input": (
+        f"net ({HW} x, float[2,3,16,16] other) => ({HW} y) {{ y = Sub (x, x) }}",
+        '"x" .* and "other" .* live',
     ),
     "either layout": ("net (float[1,3,16,3] x) => (float[1,3,16,3] y) { y = Neg (x) }", "no input can be"),
     "far from its range": (
@@ -78,6 +86,7 @@ WEIGHTS = {
     "axes": np.array([2, 3], np.int64),
     "to": np.array([1, 3, 16, 16], np.int64),
     "much": np.float32(200),
+    "pair": np.array([[0, 1]], np.float32).reshape(2, 1, 1, 1).repeat(16, axis=3),
 }
 
 
