@@ -75,6 +75,7 @@ def run(argv: Sequence[str]) -> Path:
     """
     arguments = parser().parse_args(argv)
     from export.from_onnx.importer import ImportOptions, import_model
+    from export.from_onnx.preview import PREVIEW
     from export.parity.checks import print_checks
 
     options = ImportOptions(
@@ -92,6 +93,9 @@ def run(argv: Sequence[str]) -> Path:
     )
     print("\n".join(report.lines))
     print_checks(report.checks, "parity with the original in ONNX Runtime")
+    times = zip(report.checks, report.frame_ms, strict=True)
+    print(", ".join(f"{check.engine} {check.precision}: {ms:.1f} ms per frame" for check, ms in times))
+    print(f"preview, input beside frame: {arguments.out / PREVIEW}")
     for refusal in report.refusals:
         print(f"cannot run on {refusal}")
     if report.refusals or not all(check.passed for check in report.checks):

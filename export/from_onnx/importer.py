@@ -21,6 +21,7 @@ from export.from_onnx.original import onnxruntime_version
 from export.from_onnx.parity import GOLDEN_FRAMES, LONG_LOOP, SEED, OriginalRun, check_range, compare_loop, run_original
 from export.from_onnx.plan import ImportPlan, make_plan
 from export.from_onnx.planned_graph import PlannedGraph
+from export.from_onnx.preview import write_preview
 from export.manifest_entries import Entry, drift_control, seed_control, write_golden
 from export.packed_weights import pack_weights
 from export.parity.checks import ParityCheck, available_engines
@@ -45,6 +46,7 @@ class ImportOptions:
         loop_frames: how long a model with states is compared, from the last golden frame up.
         block: side of the blocks of pixels of the live test pattern; large golden frames are packed smaller with 32.
         halve: store weights that FP16 represents exactly in FP16, each followed by a Cast.
+        preview: write preview.png.
         in_bytes: with `halve`, store weights in 8 bits that these represent exactly (`export.packed_weights`).
     """
 
@@ -61,15 +63,20 @@ class ImportOptions:
     block: int = 1
     halve: bool = False
     in_bytes: bool = False
+    preview: bool = True
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """Result of an import: a line per tensor, the parity checks, and the engines that cannot run the bundle."""
+    """Result of an import: a line per tensor, the parity checks, and the engines that cannot run the bundle.
+
+    `frame_ms` is the median time of a frame in milliseconds, in the order of the checks.
+    """
 
     lines: tuple[str, ...]
     checks: tuple[ParityCheck, ...]
     refusals: tuple[str, ...]
+    frame_ms: tuple[float, ...]
 
 
 def import_model(
@@ -118,33 +125,36 @@ def import_model(
                 is_masked=bool(plan.step.inputs_of("mask")),
             )
         ]
+        if options.preview:
+            write_preview(folder, run, GOLDEN_FRAMES)
         write_manifest(folder, manifest)
-        checks, refusals = _compare(folder, run)
+        checks, frame_ms, refusals = _compare(folder, run)
         manifest["verified"] = {"parity": [check.to_json() for check in checks], "refusals": list(refusals)}
         write_manifest(folder, manifest)
         open_bundle(folder)
-    return ImportReport(tuple(_describe(plan, manifest)), checks, refusals)
+    return ImportReport(tuple(_describe(plan, manifest)), checks, refusals, frame_ms)
 
 
-def _compare(folder: Path, run: OriginalRun) -> tuple[tuple[ParityCheck, ...], tuple[str, ...]]:
+def _compare(folder: Path, run: OriginalRun) -> tuple[tuple[ParityCheck, ...], tuple[float, ...], tuple[str, ...]]:
     """Run the bundle on every engine of this machine; ONNX Runtime, which ran the original, must pass."""
-    checks, refusals = [], []
+    checks, times, refusals = [], [], []
     for engine, precision in available_engines():
         is_reference = (engine, precision) == ("onnxruntime", "fp32")
         try:
-            check = compare_loop(folder, engine, precision, run)
+            check, frame_ms = compare_loop(folder, engine, precision, run)
         except EngineError as error:
             if is_reference:
                 raise ValueError(f"the bundle does not run: {error}; nothing was written") from error
             refusals.append(f"{engine} in {precision}: {error}")
             continue
         checks.append(check)
+        times.append(frame_ms)
         if is_reference and not check.passed:
             raise ValueError(
                 f"the bundle's frames have {check.worst:.3g} dB in {engine} compared with the original, the gate is "
                 f"{check.gate:g}: no bundle was written; if its opset is old, export the model with a newer one"
             )
-    return tuple(checks), tuple(refusals)
+    return tuple(checks), tuple(times), tuple(refusals)
 
 
 def _manifest(plan: ImportPlan, graphs: dict[str, Entry], options: ImportOptions, name: str) -> dict[str, Any]:

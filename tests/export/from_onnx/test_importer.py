@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from PIL import Image
 
 from export.__main__ import main
 from export.from_onnx import importer as importing
 from export.from_onnx.importer import ImportOptions, import_model
-from export.from_onnx.parity import GOLDEN_FRAMES, moving_frames
+from export.from_onnx.parity import GOLDEN_FRAMES, OriginalRun, moving_frames
+from export.from_onnx.preview import write_preview
 from runtime import Generator
 from runtime.bundle.reader import open_bundle
 from runtime.golden import check_golden
@@ -251,6 +254,28 @@ def test_options_are_optional(tmp_path: Path) -> None:
     assert open_bundle(tmp_path / "bundle").manifest.name == "bundle"
 
 
+def test_the_preview_shows_the_input_beside_the_golden_frames(tmp_path: Path) -> None:
+    bundle = imported(foreign.passing_on(tmp_path / "same.onnx", 48, 32))
+    with Image.open(bundle / "preview.png") as picture:
+        sheet = np.asarray(picture)
+    assert sheet.shape == (3 * 32 + 2 * 4, 2 * 48 + 4, 3)
+    live = moving_frames(32, 48, 5)
+    for row, number in enumerate(GOLDEN_FRAMES):
+        cells = sheet[row * 36 : row * 36 + 32]
+        assert np.array_equal(cells[:, :48], live[(number - 1) % 5])
+        assert np.array_equal(cells[:, :48], cells[:, 52:])
+    assert "preview.png" in open_bundle(bundle).manifest.files
+
+
+def test_a_large_preview_is_made_smaller_and_can_be_left_out(tmp_path: Path) -> None:
+    import_model(foreign.gan(tmp_path / "gan.onnx"), tmp_path / "gan", options=ImportOptions(preview=False))
+    assert not (tmp_path / "gan" / "preview.png").exists()
+    run = OriginalRun([np.zeros((540, 960, 3), np.uint8)], None, None, 0.0, 0.0, 0.0)
+    write_preview(tmp_path, run, [1])
+    with Image.open(tmp_path / "preview.png") as sheet:
+        assert sheet.size == (480, 270)
+
+
 def test_noise_is_drawn_for_every_frame(tmp_path: Path) -> None:
     bundle = imported(foreign.gan(tmp_path / "gan.onnx"), "z=noise")
     assert open_bundle(bundle).manifest.condition is None
@@ -397,6 +422,8 @@ def test_the_command_line_prints_what_was_guessed(
     assert "input float32 [1, 3, 32, 48] -> live, nchw, rgb, range 0..1, assumed, guessed" in said
     assert "output float32 [1, 3, 32, 48] -> frame, nchw, rgb, range 0..1\n" in said
     assert f"wrote {out}" in said
+    assert f"preview, input beside frame: {out / 'preview.png'}" in said
+    assert re.search(r"^onnxruntime fp32: [0-9.]+ ms per frame$", said, re.MULTILINE)
     assert open_bundle(out).manifest.frame.fps_text == "30000/1001"
 
 

@@ -78,7 +78,7 @@ REFUSED = {
     "either layout": ("net (float[1,3,16,3] x) => (float[1,3,16,3] y) { y = Neg (x) }", "no input can be"),
     "far from its range": (
         f"net ({HW} x) => ({HW} y) {{ y = Mul (x, much) }}",
-        "which is not the range 0..1: give its range",
+        'which is not the range 0..1: give its range, .*"x" got rgb in .* 0..1, assumed.* x=live:bgr,0..255',
     ),
     "not finite": (f"net ({HW} x) => ({HW} y) {{ z = Sub (x, x) y = Div (x, z) }}", "not finite"),
 }
