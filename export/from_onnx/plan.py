@@ -175,12 +175,12 @@ def _plan_step(
     stage.roles = guess_states(stage.roles, stage.inputs, rest)
     wanted = [frame, *(name for name in _next_states(stage.roles) if name != frame)]
     needed = needed_inputs(source, wanted)
-    missing = [port for port in source.inputs if port.name in needed and port.name not in stage.roles]
-    if missing:
+    unclear = [port for port in source.inputs if port.name in needed and port.name not in stage.roles]
+    if unclear:
         free = [port for port in source.outputs if port.name not in wanted]
-        what = f"the input {missing[0]} is" if len(missing) == 1 else f"the inputs {', '.join(map(str, missing))} are"
+        what = f"the input {unclear[0]} is" if len(unclear) == 1 else f"the inputs {', '.join(map(str, unclear))} are"
         raise ValueError(
-            f"{what} ambiguous: pass {suggest_roles(missing, list(stage.inputs), free)}, where ROLE is state:OUTPUT, "
+            f"{what} ambiguous: pass {suggest_roles(unclear, list(stage.inputs), free)}, where ROLE is state:OUTPUT, "
             f"image, {', '.join(VECTORS)} or fixed:VALUE"
         )
     _drop_unused(stage, needed)
