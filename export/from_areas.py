@@ -76,6 +76,7 @@ def run(argv: Sequence[str]) -> Path:
         licence="Apache-2.0",
         block=16,
         halve=True,
+        preview=False,
         source=f"{SOURCE[0]} ({SOURCE[2]}), with a decoder trained on {len(pictures)} marked pictures: {licences}",
     )
     with TemporaryDirectory() as folder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -84,7 +85,8 @@ def write_live_bundle(
     with TemporaryDirectory() as folder:
         model = Path(folder) / "live.onnx"
         write_graph(graph, tuple(inputs.values()), model, list(inputs), list(outputs))
-        report = import_model(model, arguments.out, options=options, force=arguments.force)
+        without_preview = replace(options, preview=False)
+        report = import_model(model, arguments.out, options=without_preview, force=arguments.force)
     print_checks(report.checks, "parity with the network in ONNX Runtime")
     out: Path = arguments.out
     if facts is None:

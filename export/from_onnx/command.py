@@ -14,14 +14,16 @@ EXAMPLES = """roles of inputs (TENSOR=ROLE or TENSOR=ROLE:DETAILS):
   image     an image that is given as a prompt (--image of the show)
   latent    normal values drawn from the show's seed: one scene per seed, with cross-fades between scenes
   noise     normal values drawn for every frame
-  state     carried from frame to frame, starting at zeros: h_in=state:h_out
+  state     carried from frame to frame, starting at zeros: h_in=state:h_out, or many: 'h_*=state:h_*_out'
   control   changed during the show: strength=control:0.5@0..2 (defaults, then limits; default limits 0..1)
   fixed     constant: rate=fixed:16000
   mask      255 where the live frame is valid
   memory    an output of the condition model with the same name; assigned automatically
 roles of outputs:
   frame     the picture to show, e.g. output=frame:0..255
-details of pictures: nchw or nhwc; rgb or bgr; 0..1, -1..1, 0..255 or imagenet (mean and deviation)
+details of pictures: nchw or nhwc; rgb or bgr; 0..1, -1..1, 0..255 or imagenet (mean and deviation);
+  mean=R/G/B,std=R/G/B (of the values in the range 0..1, or of the range that is given); of a frame also channel=N
+  (one channel in grey, from 0)
 
 Roles and layouts are guessed where the shapes are unambiguous, and printed. A shape does not show the range: the
 default is 0..255 for uint8, else -1..1 after Tanh, else 0..1.
@@ -73,6 +75,7 @@ def run(argv: Sequence[str]) -> Path:
     """
     arguments = parser().parse_args(argv)
     from export.from_onnx.importer import ImportOptions, import_model
+    from export.from_onnx.preview import PREVIEW
     from export.parity.checks import print_checks
 
     options = ImportOptions(
@@ -90,6 +93,9 @@ def run(argv: Sequence[str]) -> Path:
     )
     print("\n".join(report.lines))
     print_checks(report.checks, "parity with the original in ONNX Runtime")
+    times = zip(report.checks, report.frame_ms, strict=True)
+    print(", ".join(f"{check.engine} {check.precision}: {ms:.1f} ms per frame" for check, ms in times))
+    print(f"preview, input beside frame: {arguments.out / PREVIEW}")
     for refusal in report.refusals:
         print(f"cannot run on {refusal}")
     if report.refusals or not all(check.passed for check in report.checks):

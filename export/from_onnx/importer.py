@@ -21,6 +21,7 @@ from export.from_onnx.original import onnxruntime_version
 from export.from_onnx.parity import GOLDEN_FRAMES, LONG_LOOP, SEED, OriginalRun, check_range, compare_loop, run_original
 from export.from_onnx.plan import ImportPlan, make_plan
 from export.from_onnx.planned_graph import PlannedGraph
+from export.from_onnx.preview import write_preview
 from export.manifest_entries import Entry, drift_control, seed_control, write_golden
 from export.packed_weights import pack_weights
 from export.parity.checks import ParityCheck, available_engines
@@ -35,7 +36,7 @@ class ImportOptions:
     """Options of an import.
 
     Args:
-        roles: `TENSOR=ROLE[:DETAILS]` each (export/from_onnx/roles.py).
+        roles: `TENSOR=ROLE[:DETAILS]` each (export/from_onnx/role_parser.py).
         size: (width, height) of pictures whose size is free, or None.
         shapes: shapes of tensors with other free axes.
         fps: frames per second of the show.
@@ -45,6 +46,7 @@ class ImportOptions:
         loop_frames: how long a model with states is compared, from the last golden frame up.
         block: side of the blocks of pixels of the live test pattern; large golden frames are packed smaller with 32.
         halve: store weights that FP16 represents exactly in FP16, each followed by a Cast.
+        preview: write preview.png.
         in_bytes: with `halve`, store weights in 8 bits that these represent exactly (`export.packed_weights`).
     """
 
@@ -61,15 +63,20 @@ class ImportOptions:
     block: int = 1
     halve: bool = False
     in_bytes: bool = False
+    preview: bool = True
 
 
 @dataclass(frozen=True)
 class ImportReport:
-    """Result of an import: a line per tensor, the parity checks, and the engines that cannot run the bundle."""
+    """Result of an import: a line per tensor, the parity checks, and the engines that cannot run the bundle.
+
+    `frame_ms` is the median time of a frame in milliseconds, in the order of the checks.
+    """
 
     lines: tuple[str, ...]
     checks: tuple[ParityCheck, ...]
     refusals: tuple[str, ...]
+    frame_ms: tuple[float, ...]
 
 
 def import_model(
@@ -118,33 +125,36 @@ def import_model(
                 is_masked=bool(plan.step.inputs_of("mask")),
             )
         ]
+        if options.preview:
+            write_preview(folder, run, GOLDEN_FRAMES)
         write_manifest(folder, manifest)
-        checks, refusals = _compare(folder, run)
+        checks, frame_ms, refusals = _compare(folder, run)
         manifest["verified"] = {"parity": [check.to_json() for check in checks], "refusals": list(refusals)}
         write_manifest(folder, manifest)
         open_bundle(folder)
-    return ImportReport(tuple(_describe(plan, manifest)), checks, refusals)
+    return ImportReport(tuple(_describe(plan, manifest)), checks, refusals, frame_ms)
 
 
-def _compare(folder: Path, run: OriginalRun) -> tuple[tuple[ParityCheck, ...], tuple[str, ...]]:
+def _compare(folder: Path, run: OriginalRun) -> tuple[tuple[ParityCheck, ...], tuple[float, ...], tuple[str, ...]]:
     """Run the bundle on every engine of this machine; ONNX Runtime, which ran the original, must pass."""
-    checks, refusals = [], []
+    checks, times, refusals = [], [], []
     for engine, precision in available_engines():
         is_reference = (engine, precision) == ("onnxruntime", "fp32")
         try:
-            check = compare_loop(folder, engine, precision, run)
+            check, frame_ms = compare_loop(folder, engine, precision, run)
         except EngineError as error:
             if is_reference:
                 raise ValueError(f"the bundle does not run: {error}; nothing was written") from error
             refusals.append(f"{engine} in {precision}: {error}")
             continue
         checks.append(check)
+        times.append(frame_ms)
         if is_reference and not check.passed:
             raise ValueError(
                 f"the bundle's frames have {check.worst:.3g} dB in {engine} compared with the original, the gate is "
                 f"{check.gate:g}: no bundle was written; if its opset is old, export the model with a newer one"
             )
-    return tuple(checks), tuple(refusals)
+    return tuple(checks), tuple(times), tuple(refusals)
 
 
 def _manifest(plan: ImportPlan, graphs: dict[str, Entry], options: ImportOptions, name: str) -> dict[str, Any]:
@@ -215,6 +225,10 @@ def _describe(plan: ImportPlan, manifest: Mapping[str, Any]) -> list[str]:
         if stage is None:
             continue
         lines.append(f"{stage.source.path.name}, opset {stage.source.opset}")
+        if stage.source.before is not None:
+            lines.append(f"  its batch of {stage.source.batch} is made 1")
+        if stage.source.stated.text:
+            lines.append(f"  {stage.source.stated.text}: used where --role gives no other")
         for name in stage.inputs:
             lines.append(f"  {_tensor(plan, stage, name)}")
         for name in stage.outputs if stage is plan.step else plan.step.inputs_of("memory"):
@@ -242,5 +256,12 @@ def _tensor(plan: ImportPlan, stage: PlannedGraph, name: str) -> str:
 def _picture(plan: ImportPlan, stage: PlannedGraph, name: str, kind: str) -> str:
     picture = stage.pictures[name]
     colours = picture.order if picture.channels == 3 else "grey"
-    note = ", assumed" if name in plan.assumed else ""
+    if picture.channel is not None:
+        colours = f"channel {picture.channel}, grey"
+    if picture.mean or picture.deviation:
+        mean, deviation = picture.mean or (0,), picture.deviation or (1,)
+        statistics = ("/".join(f"{value:g}" for value in values) for values in (mean, deviation))
+        return f"{kind}, {picture.layout}, {colours}, range {picture.range}, mean {' and std '.join(statistics)}"
+    is_stated = picture.range == stage.source.stated.range
+    note = (", from the metadata" if is_stated else ", assumed") if name in plan.assumed else ""
     return f"{kind}, {picture.layout}, {colours}, range {picture.range}{note}"

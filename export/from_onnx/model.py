@@ -15,8 +15,9 @@ import onnx.inliner
 import onnx.version_converter
 from onnx import TensorProto, helper
 
+from export.from_onnx.old_operators import StatedFormat, replace_old_operators, stated_format
 from runtime.bundle.graph_checks import why_unreadable
-from runtime.bundle.pruning import pruned_model
+from runtime.bundle.pruning import needed_nodes, pruned_model
 
 OPSET = 18  # opset of our own bundles; older models are converted to it
 NEWEST_OPSET = 21  # the newest opset that all supported engines read; newer models are converted to it
@@ -25,6 +26,8 @@ MAX_IR = 10
 CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 RANDOM = ("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli")
 _STANDARD = ("", "ai.onnx")
+_LAST_OLD_OPSET = 9
+_TF2ONNX = "ai.onnx.converters.tensorflow"
 
 Shape = tuple[int | str, ...]  # a string is the name of a free axis, "" if it has none
 
@@ -44,13 +47,29 @@ class GraphPort:
 
 @dataclass(frozen=True)
 class OnnxSource:
-    """A file that was read: its path, its SHA-256, the model, its inputs (without weights) and outputs."""
+    """A file that was read.
+
+    Args:
+        path: of the file.
+        sha256: of the file.
+        model: its content, of standard operators where these have replaced old ones.
+        inputs: without weights.
+        outputs: all of them.
+        stated: format of pictures according to the file's metadata.
+        is_runnable: whether ONNX Runtime is to run the file; if not, it runs the model, which was changed.
+        before: the source before its batch was made 1 (export/from_onnx/batch.py), or None.
+        batch: the batch that it had.
+    """
 
     path: Path
     sha256: str
     model: onnx.ModelProto
     inputs: tuple[GraphPort, ...]
     outputs: tuple[GraphPort, ...]
+    stated: StatedFormat
+    is_runnable: bool
+    before: OnnxSource | None = None
+    batch: int = 1
 
     @property
     def opset(self) -> int:
@@ -89,6 +108,8 @@ def read_source(path: Path) -> OnnxSource:
         raise ValueError(f"{path} has sparse weights: export it with dense weights")
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
+    # ONNX Runtime runs old operators up to opset 9, with which they were defined.
+    is_runnable = not replace_old_operators(model, opset_of(model)) or opset_of(model) <= _LAST_OLD_OPSET
     weights = {tensor.name for tensor in model.graph.initializer}
     inputs = tuple(_port(value, "input") for value in model.graph.input if value.name not in weights)
     outputs = tuple(_port(value, "output") for value in model.graph.output)
@@ -98,12 +119,39 @@ def read_source(path: Path) -> OnnxSource:
                 f"the input {port} has {len(port.shape)} dimensions, and a frame has four: export the model for "
                 "single frames, with its memory as states"
             )
-    return OnnxSource(path, digest, model, inputs, outputs)
+    return OnnxSource(path, digest, model, inputs, outputs, stated_format(model), is_runnable)
 
 
 def opset_of(model: onnx.ModelProto) -> int:
     """Return the opset of a model's standard operators, 1 if it names none."""
     return max((item.version for item in model.opset_import if item.domain in _STANDARD), default=1)
+
+
+def refuse_custom_operators(source: OnnxSource, frame: Collection[str]) -> None:
+    """Reject a model whose frame depends on operators that are not standard ONNX, before anything else is asked.
+
+    Args:
+        source: the model.
+        frame: the output that is the frame, if it is known; else every output may be it.
+
+    Raises:
+        ValueError: the message names all of them.
+    """
+    outputs = [[name] for name in frame] or [[port.name] for port in source.outputs]
+    found = [
+        [_label(node) for node in needed_nodes(source.model.graph, names) if not _is_standard(node)]
+        for names in outputs
+    ]
+    if not found or not all(found):
+        return
+    names = list(dict.fromkeys(name for names in found for name in names))
+    what = f"the operator {names[0]} is" if len(names) == 1 else f"the operators {', '.join(names)} are"
+    fix = "export the model without fused or custom operators"
+    if any(name.startswith(_TF2ONNX) for name in names):
+        fix = (
+            "tf2onnx found no ONNX operator for them; rewrite that part of the TensorFlow model, or use a newer tf2onnx"
+        )
+    raise ValueError(f"{what} not standard ONNX, and no other engine runs {source.path.name}: {fix}")
 
 
 def needed_inputs(source: OnnxSource, outputs: Collection[str]) -> set[str]:
@@ -174,11 +222,19 @@ def _captured(node: onnx.NodeProto) -> set[str]:
     return names
 
 
+def _is_standard(node: onnx.NodeProto) -> bool:
+    return node.domain in _STANDARD and onnx.defs.has(node.op_type)
+
+
+def _label(node: onnx.NodeProto) -> str:
+    return f"{node.domain}.{node.op_type}" if node.domain else str(node.op_type)
+
+
 def _check_node(node: onnx.NodeProto) -> None:
     label = f'the operator {node.op_type} ("{node.name or node.output[0]}")'
-    if node.domain not in _STANDARD:
+    if not _is_standard(node):
         raise ValueError(
-            f"the operator {node.domain}.{node.op_type} is not standard ONNX and runs in no other engine: export the "
+            f"the operator {_label(node)} is not standard ONNX and runs in no other engine: export the "
             "model without fused or custom operators"
         )
     if node.op_type in CONTROL_FLOW:

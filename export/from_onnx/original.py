@@ -24,8 +24,16 @@ def onnxruntime_version() -> str:
     return str(onnxruntime.__version__)
 
 
+def single_batch_error(source: OnnxSource) -> str:
+    """Return the beginning of the message about a batch that cannot be made 1."""
+    return (
+        f"{source.path.name} is made for a batch of {source.batch}, and its graph does not work with a batch of 1 "
+        "(export the model for a batch of 1, or with a free batch)"
+    )
+
+
 class OriginalModel:
-    """A session of the original file.
+    """A session of the original file, or of its content if that had to be changed.
 
     Args:
         source: the file.
@@ -41,10 +49,11 @@ class OriginalModel:
         options.log_severity_level = 4
         self._source = source
         try:
-            self._session: Any = onnxruntime.InferenceSession(
-                str(source.path), options, providers=["CPUExecutionProvider"]
-            )
+            content = str(source.path) if source.is_runnable else source.model.SerializeToString()
+            self._session: Any = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no common base class
+            if source.before is not None:
+                raise ValueError(f"{single_batch_error(source)}: {first_line(error)[:160]}") from error
             foreign = [node for node in source.model.graph.node if node.domain not in ("", "ai.onnx", "ai.onnx.ml")]
             what = f"the operator {foreign[0].domain}.{foreign[0].op_type} is not standard ONNX: " if foreign else ""
             raise ValueError(
@@ -67,6 +76,8 @@ class OriginalModel:
             found = self._session.run(names, dict(feeds))
         except Exception as error:  # its errors have no common base class
             shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in feeds.items())
+            if self._source.before is not None:
+                raise ValueError(f"{single_batch_error(self._source)}: {first_line(error)[:160]}") from error
             raise ValueError(
                 f"{self._source.path.name} fails on {shapes}: try another --size (many models need multiples of 16 or "
                 f"32), or add a --shape; ONNX Runtime says: {first_line(error)[:160]}"
@@ -103,6 +114,8 @@ def decode_picture(values: Array, picture: PictureSpec, size: tuple[int, int]) -
     if picture.layout == "nchw":
         planes = planes.transpose(1, 2, 0)
     planes = planes[: size[0], : size[1]]
+    if picture.channel is not None:
+        planes = planes[..., picture.channel : picture.channel + 1]
     if picture.channels == 3 and picture.order == "bgr":
         planes = planes[..., ::-1]
     black, white = (end.astype(np.float32) for end in picture.black_and_white())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,11 +91,33 @@ def check_range(plan: ImportPlan, run: OriginalRun) -> None:
         low, high = (black + value * (white - black) for value in (run.low, run.high))
         raise ValueError(
             f'the frame "{plan.frame}" goes from {low:.3g} to {high:.3g}, which is not the range {picture.range}: give '
-            f"its range, e.g. --role {plan.frame}=frame:0..255"
+            f"its range, e.g. --role {plan.frame}=frame:0..255{_doubted_inputs(plan)}"
         )
 
 
-def compare_loop(bundle: Path, engine: str, precision: str, run: OriginalRun) -> ParityCheck:
+def _doubted_inputs(plan: ImportPlan) -> str:
+    """Return the end of the message about a frame's values: what the model was given may be wrong instead."""
+    stages = [plan.step] if plan.first is None else [plan.first, plan.step]
+    given = [
+        (stage.roles[name].kind, name, stage.pictures[name])
+        for stage in stages
+        for name in stage.inputs_of("live", "image")
+    ]
+    if not given:
+        return ""
+    formats = " and ".join(
+        f'"{name}" got {picture.order} in the range {picture.range}{", assumed" if name in plan.assumed else ""}'
+        for _, name, picture in given
+    )
+    kind, name, picture = given[0]
+    other = "0..1" if picture.range == "0..255" else "0..255"
+    return (
+        f"; or the input's range or colour order is wrong ({formats}): try another range (0..255, -1..1, imagenet) or "
+        f"bgr, e.g. --role {name}={kind}:bgr,{other}"
+    )
+
+
+def compare_loop(bundle: Path, engine: str, precision: str, run: OriginalRun) -> tuple[ParityCheck, float]:
     """Run a bundle in the runtime and compare its frames with the original's.
 
     Args:
@@ -103,18 +126,25 @@ def compare_loop(bundle: Path, engine: str, precision: str, run: OriginalRun) ->
         precision: "fp32" or "bf16".
         run: frames and inputs of the original.
 
+    Returns:
+        The comparison, and the median time of a frame in milliseconds, without the first one.
+
     Raises:
         EngineError: the engine rejected the graph.
     """
-    values = []
+    values, times = [], []
     with Generator.open(bundle, engine=engine, precision=precision, renewal=False, seed=SEED) as generator:
         if run.image is not None:
             generator.condition(image=run.image)
         for number, frame in enumerate(run.frames):
             if run.live is not None:
                 feed_golden(generator, run.live, number, is_masked=True)
-            values.append(psnr_db(next(generator), frame))
-        return ParityCheck.of_psnr(engine, generator.precision, "the original, closed loop", values)
+            start = time.perf_counter()
+            made = next(generator)
+            times.append(1000 * (time.perf_counter() - start))
+            values.append(psnr_db(made, frame))
+        check = ParityCheck.of_psnr(engine, generator.precision, "the original, closed loop", values)
+        return check, float(np.median(times[1:]))
 
 
 def moving_frames(height: int, width: int, count: int, start: int = 0, block: int = 1) -> Pixels:
@@ -124,9 +154,9 @@ def moving_frames(height: int, width: int, count: int, start: int = 0, block: in
     """
     y, x = np.mgrid[0:height, 0:width] // block * block / max(height, width)
     frames = []
-    for time in range(start, start + count):
-        disc = np.hypot(x - 0.3 - 0.05 * time, y - 0.4) < 0.15
-        planes = [x, y, 0.5 + 0.4 * np.sin(20 * (x + y) + time)]
+    for moment in range(start, start + count):
+        disc = np.hypot(x - 0.3 - 0.05 * moment, y - 0.4) < 0.15
+        planes = [x, y, 0.5 + 0.4 * np.sin(20 * (x + y) + moment)]
         picture = np.stack([np.where(disc, 1 - plane, plane) for plane in planes], axis=-1)
         frames.append(np.where((x > 0.7)[..., np.newaxis], picture * 0.4, picture))
     return (np.stack(frames).clip(0, 1) * 255 + 0.5).astype(np.uint8)
@@ -138,7 +168,8 @@ def _loop(plan: ImportPlan, image: Pixels | None, live: Pixels | None) -> Iterat
     codes = _rows(drawn, CODES, 0)
     memory = {name: codes[place] for place, (stage, name) in enumerate(drawn) if stage is plan.step}
     if plan.first is not None:
-        feeds = {name: plan.first.value(name) for name in plan.first.inputs}
+        feeds = {name: np.zeros(shape, dtype) for name, (dtype, shape) in plan.first.unused.items()}
+        feeds |= {name: plan.first.value(name) for name in plan.first.inputs}
         feeds |= {name: codes[place] for place, (stage, name) in enumerate(drawn) if stage is plan.first}
         feeds |= _pictures(plan.first, "image", image)
         memory |= plan.first.original.run(feeds, plan.step.inputs_of("memory"))

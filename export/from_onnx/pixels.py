@@ -42,6 +42,9 @@ class PictureSpec:
         layout: "nchw" or "nhwc".
         order: "rgb" or "bgr"; ignored with one channel.
         range: a name of `RANGES`.
+        mean, deviation: subtracted from a value of the range, and then divided by; one number or one each of R, G and
+            B; () for none.
+        channel: the one channel that is the picture, from 0; None for all.
     """
 
     shape: tuple[int, ...]
@@ -49,10 +52,15 @@ class PictureSpec:
     layout: str
     order: str
     range: str
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
+    channel: int | None = None
 
     @property
     def channels(self) -> int:
         """1 or 3."""
+        if self.channel is not None:
+            return 1
         return self.shape[1] if self.layout == "nchw" else self.shape[3]
 
     @property
@@ -62,7 +70,8 @@ class PictureSpec:
 
     def black_and_white(self) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
         """Return the values of black and white, (C,) each, in the order R, G, B."""
-        black, white = RANGES[self.range]
+        mean, deviation = np.array(self.mean or (0.0,)), np.array(self.deviation or (1.0,))
+        black, white = ((end - mean) / deviation for end in RANGES[self.range])
         return (black, white) if self.channels == 3 else (black.mean(keepdims=True), white.mean(keepdims=True))
 
 
@@ -167,6 +176,9 @@ def to_picture(graph: GraphFragment, tensor: str, picture: PictureSpec, size: tu
     planes = graph.cast(tensor, "float32")
     if picture.layout == "nhwc":
         planes = graph.add("Transpose", planes, perm=[0, 3, 1, 2])
+    if picture.channel is not None:
+        bounds = [graph.constant([value], "int64") for value in (picture.channel, picture.channel + 1, 1)]
+        planes = graph.add("Slice", planes, *bounds)
     if size != picture.size:
         bounds = [graph.constant(value, "int64") for value in ([0, 0], list(size), [2, 3])]
         planes = graph.add("Slice", planes, *bounds)

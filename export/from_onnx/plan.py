@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from export.from_onnx.model import GraphPort, OnnxSource, needed_inputs
+from export.from_onnx.batch import check_single_batch, to_single_batch
+from export.from_onnx.model import GraphPort, OnnxSource, needed_inputs, refuse_custom_operators
 from export.from_onnx.planned_graph import PlannedGraph, pin_shapes
+from export.from_onnx.role_parser import VECTORS, TensorRole, parse_roles
+from export.from_onnx.role_patterns import suggest_roles
 from export.from_onnx.roles import (
-    VECTORS,
-    TensorRole,
+    BOUNDED,
     guess_frame,
     guess_inputs,
     guess_states,
-    parse_roles,
     picture_layouts,
     to_picture_spec,
 )
@@ -28,7 +30,6 @@ _MOVES = (
     "QuantizeLinear",
     "DequantizeLinear",
 )  # operators that keep a picture's range
-_BOUNDED = ("Sigmoid", "Tanh")
 
 
 @dataclass
@@ -70,14 +71,23 @@ def make_plan(
     Raises:
         ValueError: a role or shape is ambiguous or not supported; the message suggests a fix.
     """
-    given = parse_roles(roles)
-    shapes = shapes or {}
     sources = [step] if first is None else [first, step]
+    given = parse_roles(
+        roles,
+        {port.name for source in sources for port in source.inputs},
+        {port.name for source in sources for port in source.outputs},
+    )
+    if first is not None:
+        refuse_custom_operators(first, ())
+    refuse_custom_operators(step, [name for name, role in given.items() if role.kind == "frame"])
+    shapes = shapes or {}
     names = {port.name for source in sources for port in (*source.inputs, *source.outputs)}
+    step, first = to_single_batch(step, given), None if first is None else to_single_batch(first, given)
+    sources = [step] if first is None else [first, step]
     for name in (*given, *shapes):
         if name not in names:
             raise ValueError(f'there is no tensor "{name}" {nearest(name, names)}')
-    before = None if first is None else _plan_first(first, given, size, shapes)
+    before = None if first is None else _plan_first(first, step, given, size, shapes)
     stage, frame = _plan_step(step, before, given, size, shapes)
     height, width = (side - side % 2 for side in stage.pictures[frame].size)
     if size is not None and not any(_is_free(port) for source in sources for port in source.inputs):
@@ -86,7 +96,7 @@ def make_plan(
             got = f"{live[0][1]}x{live[0][0]}"
             raise ValueError(f"--size {size[0]}x{size[1]} is not possible: {step.path} has the fixed size {got}")
     assumed = [name for name in stage.pictures if name != frame and _is_assumed(given.get(name), stage, name)]
-    if _is_assumed(given.get(frame), stage, frame) and _last(step, frame) not in _BOUNDED:
+    if _is_assumed(given.get(frame), stage, frame) and _last(step, frame) not in BOUNDED:
         assumed.append(frame)
     if before is not None:
         assumed += [name for name in before.pictures if _is_assumed(given.get(name), before, name)]
@@ -95,6 +105,7 @@ def make_plan(
 
 def _plan_first(
     source: OnnxSource,
+    step: OnnxSource,
     given: Mapping[str, TensorRole],
     size: tuple[int, int] | None,
     shapes: Mapping[str, tuple[int, ...]],
@@ -112,7 +123,20 @@ def _plan_first(
         roles[pictures[0].name] = TensorRole("image")
     elif len(unknown) == 1 and not pictures:
         roles |= {name: TensorRole("latent") for name in guess_inputs(unknown, {}, ())}
-    return pin_shapes(source, roles, size, shapes, {})
+    shared = {port.name for port in source.outputs} & {port.name for port in step.inputs}
+    needed = needed_inputs(source, shared or [port.name for port in source.outputs])
+    missing = [port for port in unknown if port.name in needed and port.name not in roles]
+    if missing:
+        flags = ", ".join(f"--role {shlex.quote(f'{port.name}=ROLE')}" for port in missing)
+        names = ", ".join(str(port) for port in missing)
+        raise ValueError(
+            f"inputs of {source.path.name}, which runs when the prompt changes, have no role: {names}; pass {flags}, "
+            "where ROLE is image, latent or fixed:VALUE"
+        )
+    stage = pin_shapes(source, roles, size, shapes, {})
+    _drop_unused(stage, needed)
+    check_single_batch(stage, shared)
+    return stage
 
 
 def _plan_step(
@@ -151,21 +175,22 @@ def _plan_step(
     stage.roles = guess_states(stage.roles, stage.inputs, rest)
     wanted = [frame, *(name for name in _next_states(stage.roles) if name != frame)]
     needed = needed_inputs(source, wanted)
-    for name, (dtype, shape) in stage.inputs.items():
-        if name in needed and name not in stage.roles:
-            raise ValueError(
-                f'the input "{name}" ({dtype} {list(shape)}) is ambiguous: pass --role {name}=ROLE, where ROLE is '
-                f"state:OUTPUT, image, {', '.join(VECTORS)} or fixed:VALUE"
-            )
-    stage.unused = {name: kind for name, kind in stage.inputs.items() if name not in needed}
-    stage.inputs = {name: kind for name, kind in stage.inputs.items() if name in needed}
-    stage.roles = {name: role for name, role in stage.roles.items() if name in needed}
+    unclear = [port for port in source.inputs if port.name in needed and port.name not in stage.roles]
+    if unclear:
+        free = [port for port in source.outputs if port.name not in wanted]
+        what = f"the input {unclear[0]} is" if len(unclear) == 1 else f"the inputs {', '.join(map(str, unclear))} are"
+        raise ValueError(
+            f"{what} ambiguous: pass {suggest_roles(unclear, list(stage.inputs), free)}, where ROLE is state:OUTPUT, "
+            f"image, {', '.join(VECTORS)} or fixed:VALUE"
+        )
+    _drop_unused(stage, needed)
     for name in stage.inputs_of("state"):
         if stage.inputs[name][0] not in DTYPES:
             raise ValueError(f'the state "{name}" is {stage.inputs[name][0]}: a state can be {", ".join(DTYPES)}')
+    check_single_batch(stage, wanted)
     dtype, shape = stage.outputs[frame]
     role = given.get(frame, TensorRole("frame"))
-    stage.pictures[frame] = to_picture_spec(frame, dtype, shape, role, _last(source, frame))
+    stage.pictures[frame] = to_picture_spec(frame, dtype, shape, role, source.stated, _last(source, frame))
     stage.outputs = {name: stage.outputs[name] for name in wanted}
     for kind in ("live", "mask"):
         if len(stage.inputs_of(kind)) > 1:
@@ -174,6 +199,13 @@ def _plan_step(
     if stage.inputs_of("mask") and not stage.inputs_of("live"):
         raise ValueError(f'the mask "{stage.inputs_of("mask")[0]}" needs a live picture: give an input the role live')
     return stage, frame
+
+
+def _drop_unused(stage: PlannedGraph, needed: Collection[str]) -> None:
+    """Move the inputs that are not needed to the unused ones."""
+    stage.unused = {name: kind for name, kind in stage.inputs.items() if name not in needed}
+    stage.inputs = {name: kind for name, kind in stage.inputs.items() if name in needed}
+    stage.roles = {name: role for name, role in stage.roles.items() if name in needed}
 
 
 def _is_free(port: GraphPort) -> bool:
@@ -185,7 +217,7 @@ def _next_states(roles: Mapping[str, TensorRole]) -> list[str]:
 
 
 def _is_assumed(role: TensorRole | None, stage: PlannedGraph, name: str) -> bool:
-    return (role is None or not role.range) and stage.pictures[name].dtype != "uint8"
+    return (role is None or not (role.range or role.mean or role.deviation)) and stage.pictures[name].dtype != "uint8"
 
 
 def _last(source: OnnxSource, output: str) -> str:

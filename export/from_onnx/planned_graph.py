@@ -10,7 +10,8 @@ import numpy as np
 from export.from_onnx.model import GraphPort, OnnxSource
 from export.from_onnx.original import Array, OriginalModel, encode_picture
 from export.from_onnx.pixels import PictureSpec
-from export.from_onnx.roles import PICTURES, TensorRole, picture_layouts, to_picture_spec
+from export.from_onnx.role_parser import PICTURES, TensorRole
+from export.from_onnx.roles import picture_layouts, to_picture_spec
 
 _MAX_RUNS = 4  # to find a state's shape: it starts with sides of 1 and takes its output's shape until both agree
 
@@ -100,7 +101,7 @@ def pin_shapes(
                 raise ValueError(f"the input {port} has free axes: give its shape with --shape {port.name}=1x...")
         stage.inputs[port.name] = (port.dtype, tuple(shape))
     for name in (name for name in stage.inputs if name in roles and roles[name].kind in PICTURES):
-        stage.pictures[name] = to_picture_spec(name, *stage.inputs[name], roles[name])
+        stage.pictures[name] = to_picture_spec(name, *stage.inputs[name], roles[name], source.stated)
     for _ in range(_MAX_RUNS):
         found = original.run({name: _example(stage, name) for name in stage.inputs})
         stage.outputs = {name: (value.dtype.name, tuple(value.shape)) for name, value in found.items()}

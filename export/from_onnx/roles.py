@@ -1,84 +1,39 @@
-"""Roles of a model's tensors: given by the user, or guessed where the shapes are unambiguous.
-
-`TENSOR=ROLE[:DETAILS]`, e.g. input=live:-1..1,bgr   h_in=state:h_out   z=latent   strength=control:0.5@0..2
-"""
+"""Roles that nobody gave: guessed where the shapes are unambiguous; and the format of pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 
 from export.from_onnx.model import GraphPort, Shape
-from export.from_onnx.pixels import LAYOUTS, ORDERS, RANGES, PictureSpec
+from export.from_onnx.old_operators import StatedFormat
+from export.from_onnx.pixels import PictureSpec
+from export.from_onnx.role_parser import TensorRole
 from runtime.bundle.strict_json import nearest
 
-PICTURES = ("live", "mask", "image")  # roles of inputs that are pictures
-VECTORS = ("noise", "latent", "control")  # roles of inputs that are slices of one row of numbers
-INPUT_ROLES = (*PICTURES, *VECTORS, "state", "fixed")
-KINDS = (*INPUT_ROLES, "frame", "memory")
+BOUNDED = ("Sigmoid", "Tanh")  # operators that give a picture's range
 MIN_SIDE = 8  # pixels; smaller tensors are not taken for pictures
 
 
-@dataclass(frozen=True)
-class TensorRole:
-    """The role of a tensor, with its details.
+def picture_layouts(shape: Shape, channel: int | None = None) -> list[str]:
+    """Return the layouts in which a shape is a picture; free axes may have any size.
 
     Args:
-        kind: one of `KINDS`.
-        layout, order, range: of a picture; "" to guess it.
-        output: of a state, the output that is its next value; "" to guess it.
-        values: a control's defaults, or the fixed values.
-        limits: a control's lowest and highest value.
-        is_given: whether the user gave the role.
+        shape: of the tensor.
+        channel: None for a picture of 1 or 3 channels; else the picture has this channel, from 0.
     """
-
-    kind: str
-    layout: str = ""
-    order: str = ""
-    range: str = ""
-    output: str = ""
-    values: tuple[float, ...] = ()
-    limits: tuple[float, float] = (0.0, 1.0)
-    is_given: bool = False
-
-
-def parse_roles(texts: Iterable[str]) -> dict[str, TensorRole]:
-    """Parse the roles given by the user.
-
-    Args:
-        texts: `TENSOR=ROLE` or `TENSOR=ROLE:DETAILS` each.
-
-    Returns:
-        Tensor name -> role.
-
-    Raises:
-        ValueError: a role is malformed, unknown or given twice.
-    """
-    roles: dict[str, TensorRole] = {}
-    for text in texts:
-        name, equals, rest = text.rpartition("=")
-        if not equals or not name:
-            raise ValueError(f"a role must be TENSOR=ROLE or TENSOR=ROLE:DETAILS, got {text!r}")
-        kind, _, details = rest.partition(":")
-        if kind not in KINDS:
-            raise ValueError(f'{text}: there is no role "{kind}" {nearest(kind, KINDS)}')
-        if name in roles:
-            raise ValueError(f'the role of "{name}" is given twice')
-        roles[name] = _parse_details(kind, details, text)
-    return roles
-
-
-def picture_layouts(shape: Shape) -> list[str]:
-    """Return the layouts in which a shape is a picture of 1 or 3 channels; free axes may have any size."""
     if len(shape) != 4:
         return []
     axes = {"nchw": (1, (2, 3)), "nhwc": (3, (1, 2))}
     return [
         layout
         for layout, (channels, sides) in axes.items()
-        if shape[channels] in (1, 3)
+        if (shape[channels] in (1, 3) if channel is None else _has_channel(shape[channels], channel))
         and all(isinstance(size, str) or size >= MIN_SIDE for size in (shape[side] for side in sides))
     ]
+
+
+def _has_channel(count: int | str, channel: int) -> bool:
+    return isinstance(count, int) and channel < count
 
 
 def guess_inputs(
@@ -137,15 +92,20 @@ def guess_states(
     open_inputs = [
         name for name in inputs if name not in roles or (roles[name].kind == "state" and not roles[name].output)
     ]
+    unclear: list[str] = []
     for name in open_inputs:
         like = [other for other, kind in outputs.items() if kind == inputs[name] and other not in taken]
         rivals = [other for other in open_inputs if inputs[other] == inputs[name]]
         if len(like) == 1 and len(rivals) == 1:
             paired[name] = TensorRole("state", output=like[0], is_given=name in roles)
         elif name in roles:
-            raise ValueError(
-                f'the state "{name}" matches {len(like)} outputs: choose one with --role {name}=state:OUTPUT'
-            )
+            unclear.append(f'the state "{name}" matches {len(like)} outputs')
+    if unclear:
+        names = [name for name in open_inputs if name in roles]
+        flags = ", ".join(
+            f"--role {name}=state:OUTPUT" for name in names if name not in paired or not paired[name].output
+        )
+        raise ValueError(f"{', '.join(unclear)}: choose one with {flags}")
     states = {name: role for name, role in paired.items() if role.kind == "state"}
     for name, role in states.items():
         if role.output not in outputs:
@@ -185,14 +145,18 @@ def guess_frame(
     candidates = [name for name in pictures if name not in states] or pictures
     if not candidates:
         shapes = ", ".join(f'"{name}" {list(shape)}' for name, shape in outputs.items())
-        raise ValueError(f"no output is a picture of 1 or 3 channels: {shapes}; the model makes no frames")
+        many = [name for name, shape in outputs.items() if picture_layouts(shape, 0)]
+        hint = f"; one channel of a picture is shown in grey with --role {many[0]}=frame:channel=0" if many else ""
+        raise ValueError(f"no output is a picture of 1 or 3 channels: {shapes}; the model makes no frames{hint}")
     if len(candidates) > 1:
         names = ", ".join(f'"{name}" {list(outputs[name])}' for name in candidates)
         raise ValueError(f"several outputs are pictures: {names}; choose the frame with --role NAME=frame")
     return candidates[0]
 
 
-def to_picture_spec(name: str, dtype: str, shape: tuple[int, ...], role: TensorRole, last: str = "") -> PictureSpec:
+def to_picture_spec(
+    name: str, dtype: str, shape: tuple[int, ...], role: TensorRole, stated: StatedFormat, last: str = ""
+) -> PictureSpec:
     """Return the format of a picture.
 
     Args:
@@ -200,16 +164,20 @@ def to_picture_spec(name: str, dtype: str, shape: tuple[int, ...], role: TensorR
         dtype: NumPy's name of its type.
         shape: its fixed shape.
         role: its role, with the given details.
+        stated: format according to the file's metadata, used for what the role does not give.
         last: the operator that computes an output, from which its range is guessed.
 
     Raises:
         ValueError: it is not a picture, or its layout is ambiguous.
     """
-    layouts = [layout for layout in picture_layouts(shape) if role.layout in ("", layout)]
+    layouts = [layout for layout in picture_layouts(shape, role.channel) if role.layout in ("", layout)]
     if not layouts:
+        channels = "1 or 3 channels (or one of them, e.g. frame:channel=0)"
+        if role.channel is not None:
+            channels = f"more than {role.channel} channels, counted from 0"
         raise ValueError(
             f'"{name}" {list(shape)} is not a picture{f" in {role.layout}" if role.layout else ""}: expected four '
-            f"dimensions, 1 or 3 channels, and sides of at least {MIN_SIDE}"
+            f"dimensions, {channels}, and sides of at least {MIN_SIDE}"
         )
     if len(layouts) > 1:
         raise ValueError(f'"{name}" {list(shape)} can be nchw or nhwc: pass --role {name}={role.kind}:nchw or :nhwc')
@@ -217,7 +185,12 @@ def to_picture_spec(name: str, dtype: str, shape: tuple[int, ...], role: TensorR
         raise ValueError(
             f'"{name}" {list(shape)} is a batch of {shape[0]}: export the model for a batch of 1, or with a free batch'
         )
-    return PictureSpec(shape, dtype, layouts[0], role.order or "rgb", role.range or guess_range(dtype, last))
+    is_evident = dtype == "uint8" or last in BOUNDED
+    range_ = role.range or ("" if is_evident else stated.range) or guess_range(dtype, last)
+    if role.mean or role.deviation:
+        range_ = role.range or "0..1"
+    order = role.order or stated.order or "rgb"
+    return PictureSpec(shape, dtype, layouts[0], order, range_, role.mean, role.deviation, role.channel)
 
 
 def guess_range(dtype: str, last: str = "") -> str:
@@ -231,46 +204,3 @@ def _is_latent(port: GraphPort) -> bool:
     """Return whether an input is a row of numbers: (1, N) or (1, N, 1, 1)."""
     is_row = len(port.shape) >= 2 and isinstance(port.shape[1], int) and all(size == 1 for size in port.shape[2:])
     return port.dtype.startswith("float") and is_row and (port.shape[0] == 1 or isinstance(port.shape[0], str))
-
-
-def _parse_details(kind: str, details: str, text: str) -> TensorRole:
-    if kind in (*PICTURES, "frame"):
-        found = {"layout": "", "order": "", "range": ""}
-        for word in filter(None, details.split(",")):
-            what = next((what for what, words in _PICTURE_WORDS.items() if word.lower() in words), None)
-            if what is None:
-                known = [known for words in _PICTURE_WORDS.values() for known in words]
-                raise ValueError(f'{text}: unknown detail "{word}" of a picture {nearest(word, known)}')
-            found[what] = word.lower()
-        return TensorRole(kind, found["layout"], found["order"], found["range"], is_given=True)
-    if kind == "state":
-        return TensorRole(kind, output=details, is_given=True)
-    if kind == "control":
-        numbers, at, limits = details.partition("@")
-        values = _numbers(numbers, text) if numbers else ()
-        low, high = min(0.0, *values, 0.0), max(1.0, *values, 1.0)
-        if at:
-            ends = limits.split("..")
-            if len(ends) != 2:
-                raise ValueError(f"{text}: a control's limits must be LOW..HIGH, got {limits!r}")
-            (low,), (high,) = _numbers(ends[0], text), _numbers(ends[1], text)
-            if not low < high or any(not low <= value <= high for value in values):
-                raise ValueError(f"{text}: the limits must be LOW..HIGH with every default between them, got {limits}")
-        return TensorRole(kind, values=values, limits=(low, high), is_given=True)
-    if kind == "fixed":
-        if not details:
-            raise ValueError(f"{text}: give the fixed value, e.g. fixed:0.5")
-        return TensorRole(kind, values=_numbers(details, text), is_given=True)
-    if details:
-        raise ValueError(f"{text}: the role {kind} has no details, got {details!r}")
-    return TensorRole(kind, is_given=True)
-
-
-def _numbers(text: str, where: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        raise ValueError(f"{where}: numbers must be separated by commas, got {text!r}") from error
-
-
-_PICTURE_WORDS = {"layout": LAYOUTS, "order": ORDERS, "range": tuple(RANGES)}

@@ -28,12 +28,13 @@ def pruned_model(model: onnx.ModelProto, outputs: Collection[str]) -> onnx.Model
         outputs: names of the graph outputs to keep.
 
     Returns:
-        A new model without the other nodes and constants. All inputs stay, so that callers can always feed them.
+        A new model without the other nodes and constants, of IR version 4 or later. All inputs that are not constants
+        stay, so that callers can always feed them.
     """
     nodes = needed_nodes(model.graph, outputs)
     used = {name for node in nodes for name in node.input}
     pruned = onnx.ModelProto()
-    pruned.ir_version = model.ir_version
+    pruned.ir_version = max(model.ir_version, 4)  # before 4, constants have to be inputs too
     pruned.opset_import.extend(model.opset_import)
     pruned.graph.name = model.graph.name
     pruned.graph.node.extend(nodes)

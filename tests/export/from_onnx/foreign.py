@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 
 
 def write(path: Path, text: str, weights: Mapping[str, Any] | None = None, opset: int = 18, ir: int = 8) -> Path:
@@ -32,6 +32,16 @@ def write(path: Path, text: str, weights: Mapping[str, Any] | None = None, opset
     return path
 
 
+def as_before_2020(path: Path) -> Path:
+    """Rewrite a model as PyTorch wrote it before 2020: IR version 3, in which every weight is an input too."""
+    model = onnx.load(path)
+    model.ir_version = 3
+    for tensor in model.graph.initializer:
+        model.graph.input.append(helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+    onnx.save(model, path)
+    return path
+
+
 def random(*shape: int, seed: int = 0, scale: float = 0.4) -> np.ndarray:
     """Return reproducible weights, float32."""
     return (np.random.default_rng(seed).normal(size=shape) * scale).astype(np.float32)
@@ -46,6 +56,23 @@ def style(path: Path, opset: int = 18, end: str = "Sigmoid") -> Path:
       output = {end} (c)
     }}"""
     return write(path, body, {"first": random(6, 3, 3, 3), "second": random(3, 6, 3, 3, seed=1)}, opset)
+
+
+def windows_ml(path: Path, metadata: Mapping[str, str], opset: int = 8) -> Path:
+    """A net as WinMLTools wrote it from Core ML: ImageScaler, Crop and Affine, and metadata of its pictures."""
+    nodes = [
+        helper.make_node("ImageScaler", ["image"], ["scaled"], scale=0.5, bias=[10.0, 20.0, 30.0]),
+        helper.make_node("Pad", ["scaled"], ["padded"], mode="edge", pads=[0, 0, 4, 2, 0, 0, 6, 8]),
+        helper.make_node("Crop", ["padded"], ["cut"], border=[2, 4, 8, 6]),
+        helper.make_node("Crop", ["cut"], ["same"], border=[0, 0, 0, 0], scale=[16, 24]),
+        helper.make_node("Affine", ["same"], ["out"], alpha=1.5, beta=2.0),
+    ]
+    pictures = [helper.make_tensor_value_info(name, 1, [1, 3, 16, 24]) for name in ("image", "out")]
+    graph = helper.make_graph(nodes, "net", pictures[:1], pictures[1:])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=3)
+    helper.set_model_props(model, dict(metadata))
+    path.write_bytes(model.SerializeToString())
+    return path
 
 
 def recurrent(path: Path) -> Path:
@@ -64,6 +91,18 @@ def recurrent(path: Path) -> Path:
         "scales": np.array([1, 1, 2, 2], np.float32),
     }  # fmt: skip
     return write(path, body, weights)
+
+
+def many_states(path: Path, count: int) -> Path:
+    """A net with many states of one shape, h_0 to h_N, each with its next value, h_0_out to h_N_out."""
+    numbers = range(count)
+    signature = ", ".join(["float[1,3,16,16] x", *(f"float[1,4] h_{number}" for number in numbers)])
+    results = ", ".join(["float[1,3,16,16] y", *(f"float[1,4] h_{number}_out" for number in numbers)])
+    steps = "".join(f" a{number} = Add (h_{number}, step) h_{number}_out = Min (a{number}, top)" for number in numbers)
+    total = ", ".join(f"h_{number}_out" for number in numbers)
+    body = f"net ({signature}) => ({results}) {{{steps} all = Mean ({total}) m = ReduceMean <keepdims = 0> (all)"
+    weights = {"step": np.float32(0.1), "top": np.float32(1)}
+    return write(path, f"{body} y = Mul (x, m) }}", weights)
 
 
 def gan(path: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,13 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from PIL import Image
 
 from export.__main__ import main
 from export.from_onnx import importer as importing
 from export.from_onnx.importer import ImportOptions, import_model
-from export.from_onnx.parity import GOLDEN_FRAMES, moving_frames
+from export.from_onnx.parity import GOLDEN_FRAMES, OriginalRun, moving_frames
+from export.from_onnx.preview import write_preview
 from runtime import Generator
 from runtime.bundle.reader import open_bundle
 from runtime.golden import check_golden
@@ -64,6 +67,23 @@ def test_a_style_net_of_any_opset_transforms_live_frames(opset: int, tmp_path: P
             assert difference.max() < 0.51
 
 
+def test_weights_that_are_inputs_too_stay_weights(tmp_path: Path) -> None:
+    first, step = foreign.two_stages(tmp_path)
+    bundle = imported(foreign.as_before_2020(step), condition=foreign.as_before_2020(first))
+    opened = open_bundle(bundle)
+    assert roles_of(bundle)["content"] == "live"
+    assert opened.step.ir_version >= 4
+    assert {value.name for value in opened.step.graph.input}.isdisjoint(
+        tensor.name for tensor in opened.step.graph.initializer
+    )
+
+
+@pytest.mark.parametrize("opset", [7, 11, 18])
+def test_a_style_net_of_ir_version_3(opset: int, tmp_path: Path) -> None:
+    model = foreign.as_before_2020(foreign.style(tmp_path / "style.onnx", opset))
+    assert roles_of(imported(model, size=(32, 32)))["input"] == "live"
+
+
 def test_given_ranges_and_colour_orders_are_used(tmp_path: Path) -> None:
     model = foreign.style(tmp_path / "style.onnx", end="Tanh")
     bundle = imported(model, "input=live:0..255,bgr", "output=frame:bgr", size=(32, 32))
@@ -73,6 +93,56 @@ def test_given_ranges_and_colour_orders_are_used(tmp_path: Path) -> None:
     with Generator.open(bundle, engine="onnxruntime") as generator:
         generator.feed_live(live[0])
         assert np.abs(next(generator) - (values[0].transpose(1, 2, 0)[..., ::-1] + 1) * 127.5).max() < 0.51
+
+
+@pytest.mark.parametrize("layout", ["nchw", "nhwc"])
+def test_one_channel_of_many_is_the_frame(layout: str, tmp_path: Path) -> None:
+    text = """net (float[1,3,16,24] x) => (float[?] y) {
+      mean = ReduceMean <keepdims = 1> (x, axes) wide = Mul (mean, gains) y = Identity (wide)
+    }""".replace("?", "1,5,16,24" if layout == "nchw" else "1,16,24,5")
+    if layout == "nhwc":
+        text = text.replace("Identity (", "Transpose <perm = [0,2,3,1]> (")
+    gains = np.array([9, 0.5, 9, 9, 9], np.float32).reshape(1, 5, 1, 1)
+    model = foreign.write(tmp_path / "m.onnx", text, {"axes": np.array([1], np.int64), "gains": gains})
+    bundle = imported(model, f"y=frame:{layout},channel=1")
+    with Generator.open(bundle, engine="onnxruntime") as generator:
+        generator.feed_live(np.full((16, 24, 3), 100, np.uint8))
+        assert set(next(generator).reshape(-1)) == {50}
+
+
+@pytest.mark.parametrize(
+    "words", ["mean=0.5/0.4/0.3,std=0.2/0.25/0.5", "0..255,mean=127.5/102/76.5,std=51/63.75/127.5"]
+)
+def test_an_own_mean_and_deviation(words: str, tmp_path: Path) -> None:
+    text = "net (float[1,3,16,24] x) => (float[1,3,16,24] y) { y = Mul (x, one) }"
+    model = foreign.write(tmp_path / "m.onnx", text, {"one": np.float32(1)})
+    report = import_model(
+        model, tmp_path / "bundle", options=ImportOptions(roles=[f"x=live:bgr,{words}", "y=frame:-1..1"])
+    )
+    assert any("mean" in line and "std" in line for line in report.lines)
+    with Generator.open(tmp_path / "bundle", engine="onnxruntime") as generator:
+        generator.feed_live(np.full((16, 24, 3), [128, 100, 90], np.uint8))
+        red, green, blue = (np.array([128, 100, 90]) / 255 - [0.5, 0.4, 0.3]) / [0.2, 0.25, 0.5]
+        wanted = (np.array([blue, green, red]) + 1) * 127.5  # the model does not swap blue and red back
+        assert np.abs(next(generator)[0, 0] - wanted).max() < 0.51
+
+
+def test_a_fixed_batch_is_made_one(tmp_path: Path) -> None:
+    text = """net (float[4,3,16,24] x) => (float[4,3,16,24] y) {
+      shape = Constant <value = int64[4] {4, 3, -1, 24}> () flat = Reshape (x, whole)
+      tall = Reshape (flat, shape) half = Mul (tall, gain) y = Conv <pads = [1,1,1,1]> (half, kernel)
+    }"""
+    weights = {"whole": np.array([4, -1]), "gain": np.float32(0.5), "kernel": foreign.random(3, 3, 3, 3, scale=0.1)}
+    model = foreign.as_before_2020(foreign.write(tmp_path / "m.onnx", text, weights, opset=11))
+    options = ImportOptions(roles=["x=live:0..1", "y=frame:0..1"])
+    report = import_model(model, tmp_path / "bundle", options=options)
+    assert "  its batch of 4 is made 1" in report.lines
+    live = moving_frames(16, 24, 1)[0]
+    planes = (live / 255).astype(np.float32).transpose(2, 0, 1)[np.newaxis].repeat(4, axis=0)
+    (wanted,) = session(model).run(None, {"x": planes})
+    with Generator.open(tmp_path / "bundle", engine="onnxruntime") as generator:
+        generator.feed_live(live)
+        assert np.abs(next(generator) - wanted[0].transpose(1, 2, 0).clip(0, 1) * 255).max() < 0.51
 
 
 def test_super_resolution_is_larger_than_its_live_input(tmp_path: Path) -> None:
@@ -104,6 +174,26 @@ def test_a_recurrent_net_keeps_its_state_and_finds_its_shape(tmp_path: Path) -> 
         assert not np.array_equal(frames[0], frames[2]), "the state goes on"
         generator.reset()
         assert np.array_equal(next(generator), frames[0])
+
+
+def test_a_pattern_gives_roles_to_many_tensors(tmp_path: Path) -> None:
+    model = foreign.many_states(tmp_path / "m.onnx", 12)
+    options = ImportOptions(roles=["h_*=state:h_*_out", "h_3=fixed:0.5"], loop_frames=8)
+    import_model(model, tmp_path / "bundle", options=options)
+    states = open_bundle(tmp_path / "bundle").manifest.step.inputs_of("state")
+    pairs = {state.name: state.next for state in states}
+    assert pairs == {f"h_{number}": f"h_{number}_out" for number in range(12) if number != 3}
+
+
+def test_an_input_that_the_memories_do_not_need_has_no_role(tmp_path: Path) -> None:
+    first, step = foreign.two_stages(tmp_path)
+    loaded = onnx.load(first)
+    loaded.graph.input.append(onnx.helper.make_tensor_value_info("unread", 1, [1, 2]))
+    onnx.save(loaded, first)
+    import_model(step, tmp_path / "bundle", condition=first)
+    manifest = open_bundle(tmp_path / "bundle").manifest
+    assert manifest.condition is not None
+    assert [item.role for item in manifest.condition.inputs] == ["image"]
 
 
 def test_a_state_of_known_shape_is_guessed(tmp_path: Path) -> None:
@@ -162,6 +252,28 @@ def test_options_are_optional(tmp_path: Path) -> None:
     report = import_model(foreign.gan(tmp_path / "gan.onnx"), tmp_path / "bundle")
     assert all(check.passed for check in report.checks)
     assert open_bundle(tmp_path / "bundle").manifest.name == "bundle"
+
+
+def test_the_preview_shows_the_input_beside_the_golden_frames(tmp_path: Path) -> None:
+    bundle = imported(foreign.passing_on(tmp_path / "same.onnx", 48, 32))
+    with Image.open(bundle / "preview.png") as picture:
+        sheet = np.asarray(picture)
+    assert sheet.shape == (3 * 32 + 2 * 4, 2 * 48 + 4, 3)
+    live = moving_frames(32, 48, 5)
+    for row, number in enumerate(GOLDEN_FRAMES):
+        cells = sheet[row * 36 : row * 36 + 32]
+        assert np.array_equal(cells[:, :48], live[(number - 1) % 5])
+        assert np.array_equal(cells[:, :48], cells[:, 52:])
+    assert "preview.png" in open_bundle(bundle).manifest.files
+
+
+def test_a_large_preview_is_made_smaller_and_can_be_left_out(tmp_path: Path) -> None:
+    import_model(foreign.gan(tmp_path / "gan.onnx"), tmp_path / "gan", options=ImportOptions(preview=False))
+    assert not (tmp_path / "gan" / "preview.png").exists()
+    run = OriginalRun([np.zeros((540, 960, 3), np.uint8)], None, None, 0.0, 0.0, 0.0)
+    write_preview(tmp_path, run, [1])
+    with Image.open(tmp_path / "preview.png") as sheet:
+        assert sheet.size == (480, 270)
 
 
 def test_noise_is_drawn_for_every_frame(tmp_path: Path) -> None:
@@ -310,6 +422,8 @@ def test_the_command_line_prints_what_was_guessed(
     assert "input float32 [1, 3, 32, 48] -> live, nchw, rgb, range 0..1, assumed, guessed" in said
     assert "output float32 [1, 3, 32, 48] -> frame, nchw, rgb, range 0..1\n" in said
     assert f"wrote {out}" in said
+    assert f"preview, input beside frame: {out / 'preview.png'}" in said
+    assert re.search(r"^onnxruntime fp32: [0-9.]+ ms per frame$", said, re.MULTILINE)
     assert open_bundle(out).manifest.frame.fps_text == "30000/1001"
 
 
