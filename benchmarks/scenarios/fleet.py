@@ -44,6 +44,10 @@ FPS = 10
 BACK_S = 10.0  # what a return may take, 95th percentile
 _FRAMES_OFF = 5  # by which a frame may differ from the one that the clock asks for, half a second
 _START_S = 180.0
+_SILENT_S = 1.0  # without a frame, after which a reader connects again
+# libavformat looks at 5 s of a stream before it hands out frames, if nobody says otherwise.
+_READING = {"rtmp_live": "live", "rtmp_buffer": "100", "analyzeduration": "1000000", "rw_timeout": "1000000"}
+_LOOKED_AT = 20  # frames that come at once after a reader has connected, at most
 _STORE_BYTES = 80 * 2**20
 _HEALTH = {
     "health_check_initial_delay_ms": 0,
@@ -84,7 +88,7 @@ class StreamReader(threading.Thread):
     def run(self) -> None:
         """Read until `close` is called."""
         while not self._is_over.is_set():
-            with contextlib.suppress(av.error.FFmpegError, OSError, StopIteration):
+            with contextlib.suppress(av.error.FFmpegError, OSError, StopIteration, IndexError):
                 self._read()
             self._is_over.wait(0.2)
 
@@ -93,9 +97,7 @@ class StreamReader(threading.Thread):
         self._is_over.set()
 
     def _read(self) -> None:
-        with av.open(
-            self._url, options={"fflags": "nobuffer", "rw_timeout": "3000000"}, timeout=(5.0, 3.0)
-        ) as container:
+        with av.open(self._url, options=_READING, timeout=(5.0, _SILENT_S)) as container:
             container.streams.video[0].thread_type = "NONE"
             for frame in container.decode(video=0):
                 if self._is_over.is_set():
@@ -265,8 +267,8 @@ def _kill_one(
 
     def is_back(number: int) -> bool:
         """Whether frames come that were made after the kill; those on their way come within two seconds."""
-        times = [at_s for at_s, _ in readers[number].frames[-3:]]
-        return len(times) == 3 and times[0] > killed_s + 2.0 and time.monotonic() - times[-1] < 1.0
+        times = [at_s for at_s, _ in readers[number].frames[-2 * _LOOKED_AT :]]
+        return len(times) == 2 * _LOOKED_AT and times[0] > killed_s + 2.0 and time.monotonic() - times[-1] < 1.0
 
     _wait(lambda: all(is_back(number) for number in hit), 60.0, "a show does not come back")
     time.sleep(2.0)
@@ -277,7 +279,7 @@ def _kill_one(
         recent = [(gap, index) for gap, index in gaps if frames[index + 1][0] > killed_s]
         _, index = max(recent)
         back_s.append(round(frames[index + 1][0] - killed_s, 2))
-        after = frames[index + 1 : index + 11]
+        after = frames[index + 1 + _LOOKED_AT :]
         frames_off.append(round(_difference(_offset(after), offsets[number]), 1))
     cluster.add()
     return {"shows": len(hit), "back_s": back_s, "frames_off": frames_off}
