@@ -40,7 +40,7 @@ class WeightsFile:
     """A weights file whose hash was checked.
 
     Args:
-        path: of the file itself, without links.
+        path: of the file; it has the name that the graph's external data give.
         sha256: of its content.
         status: what `status_of` returned while it was hashed.
     """

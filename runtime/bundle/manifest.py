@@ -255,6 +255,14 @@ def manifest_sha256(value: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
+def graph_sha256(manifest: Manifest, graph: GraphSpec) -> str:
+    """Return the SHA-256 of a graph's file; with a weights file, that of both hashes in hexadecimal digits."""
+    sha256 = manifest.files[graph.file].sha256
+    if not graph.weights:
+        return sha256
+    return hashlib.sha256(f"{sha256} {manifest.files[graph.weights].sha256}".encode()).hexdigest()
+
+
 def _parse_frame(fields: StrictJson, schema: int) -> FrameSpec:
     keys = ("width", "height", "fps", "colour", *(("sharpness", "pace") if schema > 1 else ()))
     frame = StrictJson(fields.get("frame"), "bundle.json: frame", keys)

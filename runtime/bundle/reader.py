@@ -200,7 +200,8 @@ def _check_weights(folder: Path, name: str, spec: FileSpec) -> WeightsFile:
             f"{folder / name} has {spec.size_bytes} bytes; weights of at most {MAX_WEIGHTS_BYTES} are read"
         )
     _, status = _check_file(folder, name, spec, keep=False)
-    return WeightsFile((folder / name).resolve(), spec.sha256, status)
+    file = folder / name
+    return WeightsFile(file.parent.resolve() / file.name, spec.sha256, status)
 
 
 def _check_file(folder: Path, name: str, spec: FileSpec, *, keep: bool) -> tuple[bytes, tuple[int, int, int]]:

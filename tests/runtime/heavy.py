@@ -37,7 +37,10 @@ def build(folder: Path) -> Path:
     graph.add("Add", graph.add("Mul", "trail", graph.constant(0.5)), graph.add("Mul", rows, graph.constant(0.5)),
               out="trail_next")  # fmt: skip
     graph.add("Identity", "trail_next", out="picture")
-    tiny._add_pixels(graph, WIDTH, HEIGHT)
+    levels = graph.add("Mul", graph.add("Transpose", "picture", perm=[0, 2, 3, 1]), graph.constant(255))
+    rounded = graph.add("Floor", graph.add("Add", levels, graph.constant(0.5)))
+    whole = graph.add("Clip", rounded, graph.constant(0), graph.constant(255))
+    graph.add("Cast", whole, to=TensorProto.UINT8, out="rgb")
     inputs = [
         tiny.tensor("live", "uint8", (1, HEIGHT, WIDTH, 3), "live"),
         tiny.tensor("trail", "float32", (1, 3, HEIGHT, WIDTH), "state", next="trail_next"),
@@ -47,7 +50,6 @@ def build(folder: Path) -> Path:
     ]
     outputs = [
         tiny.tensor("rgb", "uint8", (1, HEIGHT, WIDTH, 3), "frame", pixels="rgb"),
-        tiny.tensor("i420", "uint8", (1, HEIGHT * 3 // 2, WIDTH), "frame", pixels="i420"),
         tiny.tensor("trail_next", "float32", (1, 3, HEIGHT, WIDTH), "state"),
     ]
     onnx.save(graph.to_model(inputs, outputs), folder / "step.onnx")
