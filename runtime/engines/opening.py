@@ -42,8 +42,10 @@ class OpenedEngine:
         choice: the engine, its precision, and the reason for both.
         step: session of the step graph with one frame output.
         condition: session of the condition graph, or None if the bundle has none.
-        open_without_frames: opens a session of the step graph without frame outputs; None to use `step` instead.
-        open_spare: opens another session of the condition graph.
+        open_without_frames: opens a session of the step graph without frame outputs; None to use `step` instead, as for
+            graphs with a weights file, whose memory another session would take again.
+        open_spare: opens another session of the condition graph; None if it has a weights file: it would take its
+            memory twice.
         open_half: opens a session of the step graph with half the detail; None if there is none, or if the engine is on
             a GPU, which needs minutes to compile and has time to spare.
         open_clip_stage: opens a session of the stage that makes frames of clips; None if the bundle cannot play them.
@@ -102,9 +104,11 @@ def open_engines(
             step,
             condition,
             None
-            if isinstance(step, RemoteSession)
+            if isinstance(step, RemoteSession) or _is_only_once(bundle.manifest.step)
             else partial(open_without_frames, *chosen, threads=threads, cache_dir=cache_dir),
-            partial(open_condition, *chosen, threads=threads, cache_dir=cache_dir),
+            None
+            if bundle.manifest.condition is not None and bundle.manifest.condition.weights
+            else partial(open_condition, *chosen, threads=threads, cache_dir=cache_dir),
             partial(_open_half, *chosen, pixels=pixels, threads=threads, cache_dir=cache_dir)
             if bundle.build_half is not None and choice.engine.name in _ON_CPU
             else None,
@@ -116,6 +120,11 @@ def open_engines(
         )
         reasons.clear()
     raise EngineError("; ".join(reasons) if reasons else "no other engine was named to go on with")
+
+
+def _is_only_once(step: GraphSpec) -> bool:
+    """Return whether no second session of a step graph is opened: it has states, and weights in a file."""
+    return bool(step.weights and step.outputs_of("state"))
 
 
 def next_engine(engines: Iterator[OpenedEngine], error: EngineError) -> OpenedEngine:
