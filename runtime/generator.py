@@ -163,9 +163,8 @@ class Generator(GeneratorInputs, Movable):
     def skip(self, frames: int, before_each: Callable[[], object] = lambda: None) -> None:
         """Equivalent to discarding the next `frames` frames, at a fraction of the cost.
 
-        Scenes, renewals, noise and controls advance as usual; only the picture is not computed. In FP32 the following
-        frames are identical to the last bit on both CPU engines; in bf16 they may round differently. `before_each` is
-        called before each frame, e.g. to feed a live frame.
+        Scenes, renewals, noise and controls advance as usual; only the picture is not computed. In FP32 later frames
+        are the same to the last bit on both CPU engines. `before_each` is called before each, e.g. to feed live frames.
 
         Raises:
             EngineError: the engine failed, here or in the background.
@@ -179,6 +178,7 @@ class Generator(GeneratorInputs, Movable):
             for _ in range(frames):
                 before_each()
                 make()
+        self._step_inputs.forget_live()
 
     def device_frame(self) -> CudaFrame:
         """Return the last frame in device memory, for pycuda, CuPy or PyTorch.
@@ -263,7 +263,7 @@ class Generator(GeneratorInputs, Movable):
             self.condition()
         self._step.use_half(self._wants_half)
         is_needed = self._frame_inputs.write(self._step, self._seed, self._frame_index, self._clips)
-        if is_needed:
+        if is_needed and not (self._frame_inputs.is_still and self._has_frame and not self._step.is_remote):
             self._or_fall_back(lambda: self._step.run())
         self._frame_index += 1
         return AskedFrame(is_needed, self._clips is not None and self._clips.is_playing)
