@@ -71,12 +71,19 @@ def build_step() -> tuple[onnx.ModelProto, dict[str, Any]]:
     graph.add("Expand", colour, graph.constant([1, 3, HEIGHT, WIDTH], np.int64), out="picture")
     rgb = graph.add("Round", graph.add("Mul", "picture", graph.constant(255)))
     graph.add("Transpose", graph.add("Cast", rgb, to=TensorProto.UINT8), perm=[0, 2, 3, 1], out="rgb")
+    grey = graph.add("ReduceMean", "picture", graph.constant([1], np.int64), keepdims=0)  # (1, H, W)
+    luma = graph.add("Add", graph.add("Mul", grey, graph.constant(219)), graph.constant(16))
+    planes = graph.add("Concat", luma, graph.constant(np.full((1, HEIGHT // 2, WIDTH), 128)), axis=1)
+    graph.add("Cast", graph.add("Round", planes), to=TensorProto.UINT8, out="i420")
     inputs = [
         tensor("a_colour", "float32", (1, 3, 1, 1), "memory_a", slot="colour"),
         tensor("b_colour", "float32", (1, 3, 1, 1), "memory_b", slot="colour"),
         tensor("mix", "float32", (1,), "mix"),
     ]
-    outputs = [tensor("rgb", "uint8", (1, HEIGHT, WIDTH, 3), "frame", pixels="rgb")]
+    outputs = [
+        tensor("rgb", "uint8", (1, HEIGHT, WIDTH, 3), "frame", pixels="rgb"),
+        tensor("i420", "uint8", (1, HEIGHT * 3 // 2, WIDTH), "frame", pixels="i420"),
+    ]
     part = {"file": "step.onnx", "inputs": inputs, "outputs": outputs, "picture": "picture"}
     return graph.to_model(inputs, outputs), part
 
