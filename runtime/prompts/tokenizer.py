@@ -84,7 +84,7 @@ class Tokenizer:
                 self._tokenizer.enable_truncation(length)
             self._tokenizer.encode_batch(["a"])  # some damage is found only here
         except BaseException as error:
-            raise ValueError(f"it is not a readable tokenizer: {_reason(error)}") from error
+            raise ValueError(f"it is not a readable tokenizer: {library_reason(error)}") from error
         if is_lost:
             raise ValueError(f"its unknown token {unknown!r} is not in its vocabulary")
         if largest >= tokens:
@@ -118,7 +118,7 @@ class Tokenizer:
             found = self._tokenizer.encode_batch([text], add_special_tokens=self._has_specials)[0]
             rest = _rest(text, found)
         except BaseException as error:
-            raise BundleError(f"the tokenizer fails: {_reason(error)}; export the bundle again") from error
+            raise BundleError(f"the tokenizer fails: {library_reason(error)}; export the bundle again") from error
         return Tokens(list(found.ids), rest)
 
 
@@ -148,7 +148,7 @@ def _rest(text: str, found: Any) -> str:
     return ""
 
 
-def _reason(error: BaseException) -> str:
+def library_reason(error: BaseException) -> str:
     """Return the message of an error of tokenizers in one line; other errors are raised again.
 
     The library raises plain Exception, or a PanicException, which is only a BaseException, if its Rust code panics.
