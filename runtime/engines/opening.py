@@ -133,13 +133,13 @@ def open_condition(
     # It runs while frames are made, so it gets a quarter of the threads. It runs rarely and its errors affect all
     # frames, so it runs in FP32 if possible.
     exact = "fp32" if "fp32" in engine.precisions() else precision
-    few = max(1, thread_count(threads) // 4)
+    few = max(1, _threads(threads) // 4)
     with _memory_errors(engine):
 
         def open_graph(model: onnx.ModelProto, graph: GraphSpec, part: str) -> Session:
             names, origin = [item.name for item in graph.outputs], origin_of(bundle, graph, part)
             program = Program(prune(model, names), graph.inputs, graph.outputs, engines=bundle.engines, origin=origin)
-            return engine.open(program, exact, few, cache_folder(cache_dir))
+            return engine.open(program, exact, few, _folder(cache_dir))
 
         if bundle.work is None:
             return open_graph(bundle.condition, condition, "condition")
@@ -167,7 +167,7 @@ def _open_areas(bundle: Bundle, threads: int, cache_dir: str | Path | None) -> A
             engine = choose_engine(engine_name, "fp32").engine
             with _memory_errors(engine):
                 program = Program(prune(bundle.step, [name]), graph.inputs, graph.outputs)
-                return AreaSession(graph, engine.open(program, "fp32", threads, cache_folder(cache_dir)))
+                return AreaSession(graph, engine.open(program, "fp32", threads, _folder(cache_dir)))
     return None
 
 
@@ -208,7 +208,7 @@ def _open_clip_stage(
         if bundle.plane is not None:
             model, inputs = with_mark(model, output), (*inputs, plane_input(output))
         program = Program(model.SerializeToString(), inputs, (output,))
-        return engine.open(program, precision, thread_count(threads), cache_folder(cache_dir))
+        return engine.open(program, precision, _threads(threads), _folder(cache_dir))
 
 
 def _marker(
@@ -218,7 +218,7 @@ def _marker(
     if bundle.plane is None:
         return None
     frame = next(item for item in bundle.manifest.step.outputs_of("frame") if item.pixels == pixels)
-    return FrameMarker(bundle.plane, frame, EngineSettings(engine, thread_count(threads), cache_folder(cache_dir)))
+    return FrameMarker(bundle.plane, frame, EngineSettings(engine, _threads(threads), _folder(cache_dir)))
 
 
 def frame_output(step: GraphSpec, pixels: str) -> str:
@@ -244,13 +244,13 @@ def open_step(
     """Compile the step graph with one frame output, or for "" with none; other arguments as in `open_sessions`."""
     graph = bundle.manifest.step
     outputs = tuple(item for item in graph.outputs if item.role == "state" or item.name == frame)
-    all_threads = thread_count(threads)
+    all_threads = _threads(threads)
     with _memory_errors(engine):
         graph_bytes = prune(bundle.step, [item.name for item in outputs])
         pixels = next((item.pixels for item in outputs if item.name == frame), "")
         origin = origin_of(bundle, graph, f"step-{pixels}") if frame else None
         program = Program(graph_bytes, graph.inputs, outputs, state_pairs(graph), bundle.engines, origin)
-        return engine.open(program, precision, all_threads, cache_folder(cache_dir))
+        return engine.open(program, precision, all_threads, _folder(cache_dir))
 
 
 def origin_of(bundle: Bundle, graph: GraphSpec, part: str) -> Origin:
@@ -268,14 +268,12 @@ def _memory_errors(engine: Engine) -> Iterator[None]:
         raise EngineError(f"{engine.name} cannot open the graphs: {why}{error}") from error
 
 
-def thread_count(threads: int | None) -> int:
-    """Return the number of CPU threads per frame, all cores for None; raises ValueError below 1."""
+def _threads(threads: int | None) -> int:
     threads = count_cores() if threads is None else threads
     if threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
     return threads
 
 
-def cache_folder(cache_dir: str | Path | None) -> Path | None:
-    """Return the folder for compiled graphs, the default for None; None if there is none."""
+def _folder(cache_dir: str | Path | None) -> Path | None:
     return Path(cache_dir) if cache_dir is not None else default_cache_dir()
