@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.external_weights import without_folder
+from export.external_weights import read_external, without_folder
 from export.from_onnx.model import OnnxSource, first_line
 from export.from_onnx.pixels import LUMA, PictureSpec
 
@@ -50,10 +50,12 @@ class OriginalModel:
         options.log_severity_level = 4
         self._source = source
         try:
-            content: str | bytes = str(source.path)  # ONNX Runtime maps weights beside the file into memory
-            if not source.is_runnable:
+            content: str | bytes = str(source.path)
+            if not source.is_runnable or source.is_split:
+                # ONNX Runtime maps large weights into memory, but finds no shapes in other files: these are loaded.
+                model = read_external(source.path) if source.is_runnable else source.model
                 folder = source.path.parent.resolve()
-                content = without_folder(source.model, folder).SerializeToString()
+                content = without_folder(model, folder).SerializeToString()
                 options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
             self._session: Any = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no common base class

@@ -19,7 +19,8 @@ from runtime.engines import opening, openvino_weights, tensorrt_builder
 from runtime.engines.engine import Program
 from runtime.engines.fp16 import share_of, to_half
 from runtime.engines.onnxruntime import OnnxRuntime
-from runtime.engines.opening import open_engines, with_weights
+from runtime.engines.opening import with_weights
+from runtime.engines.selection import open_engines
 from runtime.engines.table import open_engine
 from tests.runtime import heavy
 
