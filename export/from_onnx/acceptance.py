@@ -16,10 +16,10 @@ from export.from_onnx.plan import ImportPlan
 from export.from_onnx.planned_graph import PlannedGraph
 from export.parity.checks import ParityCheck
 from runtime import Generator
+from runtime.bundle.reader import open_bundle
 from runtime.engines.onnxruntime import OnnxRuntime
 from runtime.engines.opening import open_sessions, opened_engine
 from runtime.engines.table import EngineChoice
-from runtime.prepared_bundle import prepare_bundle
 
 _QUANTISED = ("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
 
@@ -71,13 +71,13 @@ def is_quantised(plan: ImportPlan) -> bool:
 
 def compare_plain(folder: Path, plan: ImportPlan) -> ParityCheck:
     """Compare the golden frames of a bundle with the original's, both without the optimisations of ONNX Runtime."""
-    loop = OriginalLoop(replace(plan, step=_plain(plan.step), first=None if plan.first is None else _plain(plan.first)))
+    first = None if plan.first is None else _plain(plan.first)
+    loop = OriginalLoop(replace(plan, step=_plain(plan.step), first=first))
     loop.make(GOLDEN_FRAMES[-1])
-    bundle, _ = prepare_bundle(folder, "rgb", None)
+    bundle = open_bundle(folder)
     choice = EngineChoice(OnnxRuntime(is_optimised=False), "fp32", "without optimisations")
-    common = {"pixels": "rgb", "threads": None, "cache_dir": None}
-    sessions = open_sessions(bundle, choice.engine, choice.precision, **common)
-    opened = opened_engine(bundle, choice, sessions, **common)
+    sessions = open_sessions(bundle, choice.engine, choice.precision, pixels="rgb", threads=None, cache_dir=None)
+    opened = opened_engine(bundle, choice, sessions, pixels="rgb", threads=None, cache_dir=None)
     with Generator(bundle.manifest, opened, renewal=False, seed=SEED) as generator:
         return compare_frames(generator, loop.run, loop.run.frames)[0]
 

@@ -56,7 +56,12 @@ class Comparison:
 
 
 def compare_engines(
-    folder: Path, loop: OriginalLoop, count: int, engines: Sequence[tuple[str, str]], progress: ProgressLines
+    folder: Path,
+    loop: OriginalLoop,
+    count: int,
+    engines: Sequence[tuple[str, str]],
+    progress: ProgressLines,
+    judge: Callable[[ParityCheck], object] = lambda _: None,
 ) -> Comparison:
     """Run a bundle in every engine and compare its frames with the original's.
 
@@ -66,6 +71,7 @@ def compare_engines(
         count: frames of the closed loop; the original makes those that are missing, meanwhile.
         engines: (engine, precision) pairs, ONNX Runtime in FP32 first.
         progress: gets the progress.
+        judge: gets the check in ONNX Runtime in FP32 before the others are made, and may raise ValueError.
 
     Raises:
         ValueError: ONNX Runtime cannot run the bundle, or the original fails.
@@ -77,6 +83,7 @@ def compare_engines(
         try:
             if (engine, precision) == REFERENCE:
                 check, frame_ms = _compare_reference(folder, loop, count, progress)
+                judge(check)
             else:
                 tell = progress.counter(f"{engine} {precision}", count)
                 check, frame_ms = compare_loop(

@@ -144,12 +144,21 @@ def import_model(
         if options.preview:
             write_preview(folder, run, GOLDEN_FRAMES)
         write_manifest(folder, manifest)
-        found = compare_engines(folder, loop, count, available_engines(), progress)
-        notes += judge(folder, plan, found.checks[0], accept_parity=options.accept_parity)
+        judged: list[str] = []
+        found = compare_engines(
+            folder,
+            loop,
+            count,
+            available_engines(),
+            progress,
+            lambda check: judged.extend(judge(folder, plan, check, accept_parity=options.accept_parity)),
+        )
         manifest["verified"] = _verified(found)
         write_manifest(folder, manifest)
         record_speeds(open_bundle(folder), found)
-    return ImportReport(tuple(describe_plan(plan, manifest)), found.checks, found.refusals, found.frame_ms, notes)
+    return ImportReport(
+        tuple(describe_plan(plan, manifest)), found.checks, found.refusals, found.frame_ms, (*notes, *judged)
+    )
 
 
 def _verified(found: Comparison) -> dict[str, Any]:
