@@ -18,7 +18,8 @@ EXAMPLES = """roles of inputs (TENSOR=ROLE or TENSOR=ROLE:DETAILS):
   control   changed during the show: strength=control:0.5@0..2 (defaults, then limits; default limits 0..1)
   fixed     constant: rate=fixed:16000
   mask      255 where the live frame is valid
-  memory    an output of the condition model with the same name; assigned automatically
+  memory    an output of the condition model: encoder_hidden_states=memory:last_hidden_state; assigned automatically if
+            it has the same name, or if no other fits
   tokens    of the condition model: the tokens of a text, made by --tokenizer; guessed for input_ids and the like
   token_mask  of the condition model: 1 for tokens, 0 for padding: attention_mask=token_mask:input_ids
 roles of outputs:

@@ -177,7 +177,8 @@ def _loop(plan: ImportPlan, image: Pixels | None, live: Pixels | None, text: str
         feeds |= {name: codes[place] for place, (stage, name) in enumerate(drawn) if stage is plan.first}
         feeds |= _pictures(plan.first, "image", image)
         feeds |= {} if plan.text is None else plan.text.feeds(plan.first.inputs, text)
-        memory |= plan.first.original.run(feeds, plan.step.inputs_of("memory"))
+        made = plan.first.original.run(feeds, list(dict.fromkeys(plan.memories.values())))
+        memory |= {name: made[output].astype(plan.step.inputs[name][0]) for name, output in plan.memories.items()}
     step = plan.step
     fixed = {name: step.value(name) for name in step.inputs_of("control", "fixed", "state")}
     # The original file also needs the inputs that the frame does not depend on.

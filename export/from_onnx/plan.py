@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from export.from_onnx.batch import check_single_batch, to_single_batch
+from export.from_onnx.memories import match_memories, wanted_outputs
 from export.from_onnx.model import GraphPort, OnnxSource, needed_inputs, refuse_custom_operators
 from export.from_onnx.planned_graph import PlannedGraph, pin_shapes
 from export.from_onnx.role_parser import TEXTS, VECTORS, TensorRole, parse_roles
@@ -52,6 +53,11 @@ class ImportPlan:
     size: tuple[int, int]
     assumed: tuple[str, ...]
     text: TextPlan | None = None
+
+    @property
+    def memories(self) -> dict[str, str]:
+        """The memories: input of the step -> output of the first model."""
+        return {name: self.step.roles[name].output for name in self.step.inputs_of("memory")}
 
 
 def make_plan(
@@ -135,7 +141,7 @@ def _plan_first(
         roles[pictures[0].name] = TensorRole("image")
     elif len(unknown) == 1 and not pictures:
         roles |= {name: TensorRole("latent") for name in guess_inputs(unknown, {}, ())}
-    shared = {port.name for port in source.outputs} & {port.name for port in step.inputs}
+    shared = wanted_outputs(source, step, given)
     needed = needed_inputs(source, shared or [port.name for port in source.outputs])
     missing = [port for port in unknown if port.name in needed and port.name not in roles]
     if missing:
@@ -162,15 +168,11 @@ def _plan_step(
     size: tuple[int, int] | None,
     shapes: Mapping[str, tuple[int, ...]],
 ) -> tuple[PlannedGraph, str]:
-    memories = {} if first is None else first.outputs
-    for port in source.inputs:
-        if port.name in given and given[port.name].kind == "memory" and port.name not in memories:
-            raise ValueError(
-                f'the memory "{port.name}" is not an output of the first model {nearest(port.name, memories)}'
-            )
+    made_by = match_memories(source, given, {} if first is None else first.outputs)
+    memories = {} if first is None else {name: first.outputs[output] for name, output in made_by.items()}
     # If the frame was named, inputs that it does not depend on need no role.
     named = [name for name, role in given.items() if role.kind == "frame"]
-    wanted = [*named, *(role.output for role in given.values() if role.output)]
+    wanted = [*named, *_next_states(given)]
     known = {port.name for port in source.outputs}
     if set(wanted) - known:
         missing = sorted(set(wanted) - known)[0]
@@ -180,6 +182,7 @@ def _plan_step(
         needed = needed_inputs(source, wanted)
         ports = tuple(port for port in ports if port.name in needed or port.name in given)
     roles = guess_inputs(ports, given, memories)
+    roles |= {name: replace(roles[name], output=output) for name, output in made_by.items() if name in roles}
     if not any(role.kind in ("live", "latent", "noise", "memory", "state", "image") for role in roles.values()):
         listed = ", ".join(str(port) for port in source.inputs) or "none"
         raise ValueError(
@@ -195,9 +198,10 @@ def _plan_step(
     if unclear:
         free = [port for port in source.outputs if port.name not in wanted]
         what = f"the input {unclear[0]} is" if len(unclear) == 1 else f"the inputs {', '.join(map(str, unclear))} are"
+        memory = "" if first is None else "memory:OUTPUT (of the first model), "
         raise ValueError(
-            f"{what} ambiguous: pass {suggest_roles(unclear, list(stage.inputs), free)}, where ROLE is state:OUTPUT, "
-            f"image, {', '.join(VECTORS)} or fixed:VALUE"
+            f"{what} ambiguous: pass {suggest_roles(unclear, list(stage.inputs), free)}, where ROLE is {memory}"
+            f"state:OUTPUT, image, {', '.join(VECTORS)} or fixed:VALUE"
         )
     _drop_unused(stage, needed)
     for name in stage.inputs_of("state"):
