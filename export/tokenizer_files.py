@@ -162,8 +162,9 @@ def _clip_json(vocabulary: Path, merges: Path, pad: str | None) -> str:
     except ImportError as error:
         raise EngineError("CLIP's files need the package tokenizers: pip install everframe[cpu]") from error
     names = _object(_read(vocabulary), vocabulary)
-    ends = [(name, names.get(name)) for name in (_CLIP_END, _CLIP_BEGIN)]
-    if not all(isinstance(place, int) for _, place in ends) or not any(name.endswith(_CLIP_SUFFIX) for name in names):
+    begin, end = names.get(_CLIP_BEGIN), names.get(_CLIP_END)
+    has_suffixes = any(name.endswith(_CLIP_SUFFIX) for name in names)
+    if not isinstance(begin, int) or not isinstance(end, int) or not has_suffixes:
         raise ValueError(
             f"{vocabulary} is not CLIP's: it lacks {_CLIP_BEGIN}, {_CLIP_END} or tokens that end in {_CLIP_SUFFIX}; "
             "save the tokenizer as tokenizer.json with the package transformers"
@@ -181,7 +182,9 @@ def _clip_json(vocabulary: Path, merges: Path, pad: str | None) -> str:
     made.normalizer = normalizers.Sequence([normalizers.NFC(), spaces, normalizers.Lowercase()])
     split = pre_tokenizers.Split(Regex(WORD_PATTERNS[1]), "removed", invert=True)
     made.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    made.post_processor = processors.RobertaProcessing(*ends, trim_offsets=False, add_prefix_space=False)
+    made.post_processor = processors.RobertaProcessing(
+        (_CLIP_END, end), (_CLIP_BEGIN, begin), trim_offsets=False, add_prefix_space=False
+    )
     made.decoder = decoders.ByteLevel()
     specials = [_CLIP_BEGIN, _CLIP_END, *([pad] if pad in names else [])]
     made.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in specials])

@@ -208,6 +208,7 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
     ({"post_processor": T5_TEMPLATE | {"special_tokens": {}}}, "it is not a readable tokenizer"),
     ({"post_processor": CLIP_PARTS["post_processor"] | {"sep": ["x"]}}, "it is not a readable tokenizer"),
     ({"model": {"type": "WordLevel", "vocab": {"a": 2**20}, "unk_token": "a"}}, "beyond the 1048576 that are read"),
+    ({"model": CLIP_PARTS["model"] | {"continuing_subword_prefix": "A" * 16}}, "its merge .* does not go on with"),
     ({"added_tokens": [{"id": 2**30, "content": "a", "special": True}]}, "it is not a readable tokenizer|beyond"),
     (
         {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Removed", "invert": True}},
