@@ -153,7 +153,9 @@ class CueList(PaintedCues):
         """List cues that another process had, under their ids, and prepare them in the background."""
         with self._lock:
             for cue in cues:
-                self._entries[cue.number] = CueEntry(cue.number, cue.label, dict(cue.parts), take_s=cue.take_s)
+                entry = CueEntry(cue.number, cue.label, dict(cue.parts), take_s=cue.take_s)
+                entry.painted = self._painted_before(entry.parts)
+                self._entries[cue.number] = entry
             self._numbers = count(max([*self._entries, 0]) + 1)
             self._start_all()
 
@@ -231,7 +233,8 @@ class CueList(PaintedCues):
             if self._is_painted(parts):
                 if entry.painted is None:
                     entry.painted = self._paint(parts, lambda: not entry.number or entry.number in self._entries)
-                if entry.painted is None:  # dropped meanwhile
+                if entry.painted is None:
+                    entry.state, entry.error = "failed", "it was dropped"
                     return True
                 parts = to_given({**parts, **entry.painted})
             left_s = 0.0 if entry.number else float(entry.at_s - self._now_s)

@@ -96,6 +96,14 @@ class PaintedCues(TimedCues):
         text = self._parts_on_air.get("text") if PAINTED in self._parts_on_air else generator.text
         return with_text(parts, text)
 
+    def _painted_before(self, parts: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return what `_paint` would for a prompt, if its picture is on air; else None."""
+        if self.painter is None or not self._is_painted(parts) or PAINTED not in self._parts_on_air:
+            return None
+        words = self.painter.words(parts)
+        on_air = {name: value for name, value in self._parts_on_air.items() if name in ("text", "seed")}
+        return {**words, PAINTED: self._parts_on_air[PAINTED]} if words == on_air else None
+
     def _paint(self, parts: Mapping[str, Any], is_wanted: Callable[[], bool]) -> dict[str, Any] | None:
         """Return the text, the seed and the picture that was painted from them; None if it is not wanted any more."""
         assert self.painter is not None, "asked before"

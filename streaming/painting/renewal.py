@@ -20,6 +20,7 @@ from streaming.painting.painter import EVERY, Painter
 if TYPE_CHECKING:
     from streaming.control.controller import ShowController
 
+_UNKNOWN_S = 300.0  # before its time, the first picture of a process is begun
 _MARGIN, _MARGIN_S = 1.25, 2.0  # of the time that the last picture took, and more seconds
 _Made = tuple[dict[str, Any], Scene]  # the prompt of the next picture, and its scene
 
@@ -64,7 +65,8 @@ class PictureRenewal:
             return
         self._age_s += passed_s * self._rate()
         if self._next is None:
-            ahead_s = every_s if self._painter.last_s is None else _MARGIN * self._painter.last_s + _MARGIN_S
+            last_s = self._painter.last_s
+            ahead_s = _UNKNOWN_S if last_s is None else _MARGIN * last_s + _MARGIN_S
             if self._age_s >= every_s - ahead_s and not self._painter.num_waiting:
                 self._next = self._thread.submit(lambda: self._make(on_air))
         elif self._next.done() and (self._age_s >= every_s or _is_left(self._next)):
