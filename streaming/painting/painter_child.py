@@ -44,7 +44,7 @@ def main() -> None:
                 for frame in painter.paint(**job):
                     height, width = frame.picture.shape[:2]
                     about = {"frame": frame.number, "width": width, "height": height, "is_complete": frame.is_complete}
-                    parent.send(about, memoryview(frame.picture).cast("B"))
+                    parent.send(about, frame.picture.data.cast("B"))
                     if not frame.is_complete and (following := _next_job(parent)) != {}:
                         break
                 else:

@@ -50,7 +50,7 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[HeldPainter]]:
         return made[-1]
 
     monkeypatch.setattr("streaming.painting.opening.Painter", make)
-    yield made
+    return made
 
 
 def picture_of(bundle: Path, **words: Any) -> np.ndarray:

@@ -94,7 +94,7 @@ def test_failures_are_one_sentence_and_the_next_picture_starts_another_process_i
 def test_a_bundle_that_cannot_be_opened_is_reported_each_time(staged: Path) -> None:
     with closing(Painter(staged, read_manifest(staged), engine="nothing")) as painter:
         for _ in range(2):
-            with pytest.raises(EngineError, match='could not paint "sea": .*nothing'):
+            with pytest.raises(EngineError, match=r'could not paint "sea": .*nothing'):
                 painter.paint({"text": "sea"})
         assert painter.to_json()["failed"] == 2
 
@@ -150,6 +150,6 @@ def test_what_it_takes_and_its_controls_are_checked(staged: Path, tmp_path: Path
     assert texts.words({"text": "sea"}) == {"text": "sea"}
     with pytest.raises(ValueError, match=r"painter.every must be from 0.0 to 3600.0, got 9000"):
         painter.set_control(EVERY, 9000)
-    with pytest.raises(ValueError, match='has no control "painter.steps"; it has painter.every, painter.shade'):
+    with pytest.raises(ValueError, match=r'has no control "painter.steps"; it has painter.every, painter.shade'):
         painter.set_control("painter.steps", 1)
     assert painter.words({"seed": 2**64 - 1}, following=1) == {"seed": 0}
