@@ -28,7 +28,7 @@ from runtime.noise import check_seed
 from runtime.position import Movable
 from runtime.prepared_bundle import prepare_bundle
 from runtime.prompts.conditioner import Conditioner
-from runtime.prompts.text_encoder import TextEncoder
+from runtime.prompts.prompt_text import OpenEncoder
 from runtime.step_runner import step_runner
 
 Result = TypeVar("Result")
@@ -45,7 +45,7 @@ class Generator(GeneratorInputs, Movable):
         pixels: "rgb" or "i420".
         seed: of the frames' noise, and of scenes without a seed of their own.
         renewal, folder, clips: as in `GeneratorInputs`.
-        open_text_encoder: opens the text encoder when the first text arrives; None if the graph takes no text.
+        open_text_encoder: opens what encodes texts when the first one arrives; None if the graph takes no text.
         fallbacks: opens the next engine each time an engine fails; raises EngineError if there is no other.
 
     Attributes:
@@ -63,7 +63,7 @@ class Generator(GeneratorInputs, Movable):
         pixels: str = "rgb",
         seed: int | None = None,
         renewal: bool = True,
-        open_text_encoder: Callable[[], TextEncoder] | None = None,
+        open_text_encoder: OpenEncoder | None = None,
         fallbacks: Iterator[OpenedEngine] | None = None,
         folder: Path | None = None,
         clips: ClipReader | None = None,

@@ -92,7 +92,7 @@ class HeldPainter(Painter):
         self.permits.release(100)
         self._own.close()
 
-    def _ask(self, job: Mapping[str, Any], is_wanted: Callable[[], bool]) -> Picture | None:
+    def _ask(self, job: Mapping[str, Any], is_wanted: Callable[[], bool]) -> tuple[Picture, str] | None:
         self.jobs.append({name: value for name, value in job.items() if name != "controls"})
         self.begun.release()
         if self.is_held:
@@ -101,9 +101,11 @@ class HeldPainter(Painter):
             failure, self.failure = self.failure, None
             raise failure
         try:
-            return list(self._own.paint(**job))[-1].picture
+            picture = list(self._own.paint(**job))[-1].picture
         except ValueError as error:
             raise EngineError(str(error)) from error
+        scene = self._own.generator.scene
+        return picture, "" if scene is None else scene.note
 
 
 def _condition(*, text: bool, seed: bool) -> tuple[onnx.ModelProto, dict[str, Any]]:

@@ -116,6 +116,9 @@ def build_condition(plan: ImportPlan) -> Built | None:
     inputs += _add_row(graph, drawn, "noise", "noise", taken)
     opset, ir_version = OPSET, MAX_IR
     if plan.first is not None:
+        for spec in [] if plan.text is None else plan.text.specs(plan.first.inputs):
+            graph.add("Identity", graph.add_input(spec.name, spec.dtype, spec.shape), out=_FIRST + spec.name)
+            inputs.append(spec.to_json())
         kept = plan.step.inputs_of("memory")
         for name in plan.first.inputs_of("fixed"):
             graph.constant(plan.first.value(name), plan.first.inputs[name][0], _FIRST + name)

@@ -22,9 +22,11 @@ from export.from_onnx.parity import GOLDEN_FRAMES, LONG_LOOP, SEED, OriginalRun,
 from export.from_onnx.plan import ImportPlan, make_plan
 from export.from_onnx.planned_graph import PlannedGraph
 from export.from_onnx.preview import write_preview
+from export.from_onnx.text_inputs import TextOptions
 from export.manifest_entries import Entry, drift_control, seed_control, write_golden
 from export.packed_weights import pack_weights
 from export.parity.checks import ParityCheck, available_engines
+from export.tokenizer_files import write_tokenizers
 from runtime.bundle.reader import open_bundle, write_manifest
 from runtime.errors import EngineError
 
@@ -47,6 +49,7 @@ class ImportOptions:
         block: side of the blocks of pixels of the live test pattern; large golden frames are packed smaller with 32.
         halve: store weights that FP16 represents exactly in FP16, each followed by a Cast.
         preview: write preview.png.
+        text: tokenizers and length of texts, for a first model that takes tokens.
         in_bytes: with `halve`, store weights in 8 bits that these represent exactly (`export.packed_weights`).
     """
 
@@ -64,6 +67,7 @@ class ImportOptions:
     halve: bool = False
     in_bytes: bool = False
     preview: bool = True
+    text: TextOptions = field(default_factory=TextOptions)
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,14 @@ def import_model(
     options = options or ImportOptions()
     with atomic_folder(out, force=force) as folder:
         first = None if condition is None else read_source(condition)
-        plan = make_plan(read_source(model), first, roles=options.roles, size=options.size, shapes=options.shapes)
+        plan = make_plan(
+            read_source(model),
+            first,
+            roles=options.roles,
+            size=options.size,
+            shapes=options.shapes,
+            text=options.text,
+        )
         built_step, built_condition = build_step(plan), build_condition(plan)
         run = run_original(plan, options.loop_frames, options.block)
         check_range(plan, run)
@@ -113,6 +124,10 @@ def import_model(
                 (folder / f"{name}.onnx").write_bytes(built[0].SerializeToString())
                 graphs[name] = built[1]
         manifest = _manifest(plan, graphs, options, options.name or _to_name(out.name))
+        if plan.text is not None:
+            manifest["text"] = write_tokenizers(
+                folder, plan.text.sources, licence=options.licence, source=options.source
+            )
         manifest["golden"] = [
             write_golden(
                 folder,
@@ -122,6 +137,7 @@ def import_model(
                 seed=SEED,
                 image=run.image,
                 live=run.live,
+                text=run.text,
                 is_masked=bool(plan.step.inputs_of("mask")),
             )
         ]
@@ -249,6 +265,11 @@ def _tensor(plan: ImportPlan, stage: PlannedGraph, name: str) -> str:
         text = _picture(plan, stage, name, role.kind)
     elif role.kind == "state":
         text = f"state, next from {role.output}"
+    elif plan.text is not None and name in plan.text.tokens:
+        tokenizer = plan.text.tokens[name]
+        text = f"tokens of the tokenizer {tokenizer}, {plan.text.length(name)} at most"
+    elif plan.text is not None and name in plan.text.masks:
+        text = f"token_mask of {plan.text.masks[name]}"
     guessed = "" if role.is_given or role.kind == "memory" else ", guessed"
     return f"{name} {dtype} {list(shape)} -> {text}{guessed}"
 

@@ -14,6 +14,7 @@ from export.from_onnx.graphs import latent_inputs
 from export.from_onnx.original import Array, decode_picture, encode_picture
 from export.from_onnx.plan import ImportPlan
 from export.from_onnx.planned_graph import PlannedGraph
+from export.from_onnx.text_inputs import EXAMPLE_TEXT
 from export.parity.checks import ParityCheck
 from runtime import Generator
 from runtime.golden import feed_golden, golden_mask, psnr_db
@@ -37,6 +38,7 @@ class OriginalRun:
         frames: uint8 (H, W, 3) each, from frame 1 on.
         image: the prompt's image, uint8 (H, W, 3), or None.
         live: the live input, uint8 (T, h, w, 3), repeated; or None.
+        text: the prompt's text, or None.
         low, high: lowest and highest value of the frames, where 0 is black and 1 is white.
         outside: largest share of a frame's values outside [0, 1] by more than `RANGE_MARGIN`.
     """
@@ -47,6 +49,7 @@ class OriginalRun:
     low: float
     high: float
     outside: float
+    text: str | None = None
 
 
 def run_original(plan: ImportPlan, loop_frames: int = LONG_LOOP, block: int = 1) -> OriginalRun:
@@ -67,7 +70,8 @@ def run_original(plan: ImportPlan, loop_frames: int = LONG_LOOP, block: int = 1)
     for name in plan.step.inputs_of("live"):
         live = moving_frames(*plan.step.pictures[name].size, LIVE_FRAMES, block=block)
     frames, low, high, outside = [], np.inf, -np.inf, 0.0
-    loop = _loop(plan, image, live)
+    text = None if plan.text is None else EXAMPLE_TEXT
+    loop = _loop(plan, image, live, text)
     for _ in range(loop_frames if plan.step.inputs_of("state") else GOLDEN_FRAMES[-1]):
         values = next(loop)
         if not np.isfinite(values).all():
@@ -76,7 +80,7 @@ def run_original(plan: ImportPlan, loop_frames: int = LONG_LOOP, block: int = 1)
         frames.append(frame)
         low, high = min(low, float(planes.min())), max(high, float(planes.max()))
         outside = max(outside, float(np.mean((planes < -RANGE_MARGIN) | (planes > 1 + RANGE_MARGIN))))
-    return OriginalRun(frames, image, live, low, high, outside)
+    return OriginalRun(frames, image, live, low, high, outside, text)
 
 
 def check_range(plan: ImportPlan, run: OriginalRun) -> None:
@@ -134,8 +138,8 @@ def compare_loop(bundle: Path, engine: str, precision: str, run: OriginalRun) ->
     """
     values, times = [], []
     with Generator.open(bundle, engine=engine, precision=precision, renewal=False, seed=SEED) as generator:
-        if run.image is not None:
-            generator.condition(image=run.image)
+        if run.image is not None or run.text is not None:
+            generator.condition(image=run.image, text=run.text)
         for number, frame in enumerate(run.frames):
             if run.live is not None:
                 feed_golden(generator, run.live, number, is_masked=True)
@@ -162,7 +166,7 @@ def moving_frames(height: int, width: int, count: int, start: int = 0, block: in
     return (np.stack(frames).clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def _loop(plan: ImportPlan, image: Pixels | None, live: Pixels | None) -> Iterator[Array]:
+def _loop(plan: ImportPlan, image: Pixels | None, live: Pixels | None, text: str | None) -> Iterator[Array]:
     """Yield the model's frame tensor, with the inputs that the runtime gives the bundle."""
     drawn = latent_inputs(plan)
     codes = _rows(drawn, CODES, 0)
@@ -172,6 +176,7 @@ def _loop(plan: ImportPlan, image: Pixels | None, live: Pixels | None) -> Iterat
         feeds |= {name: plan.first.value(name) for name in plan.first.inputs}
         feeds |= {name: codes[place] for place, (stage, name) in enumerate(drawn) if stage is plan.first}
         feeds |= _pictures(plan.first, "image", image)
+        feeds |= {} if plan.text is None else plan.text.feeds(plan.first.inputs, text)
         memory |= plan.first.original.run(feeds, plan.step.inputs_of("memory"))
     step = plan.step
     fixed = {name: step.value(name) for name in step.inputs_of("control", "fixed", "state")}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from export.from_onnx.batch import check_single_batch, to_single_batch
 from export.from_onnx.model import GraphPort, OnnxSource, needed_inputs, refuse_custom_operators
 from export.from_onnx.planned_graph import PlannedGraph, pin_shapes
-from export.from_onnx.role_parser import VECTORS, TensorRole, parse_roles
+from export.from_onnx.role_parser import TEXTS, VECTORS, TensorRole, parse_roles
 from export.from_onnx.role_patterns import suggest_roles
 from export.from_onnx.roles import (
     BOUNDED,
@@ -19,6 +19,7 @@ from export.from_onnx.roles import (
     picture_layouts,
     to_picture_spec,
 )
+from export.from_onnx.text_inputs import TextOptions, TextPlan, check_vocabulary, guess_text, plan_text
 from runtime.bundle.strict_json import nearest
 from runtime.bundle.tensors import DTYPES
 
@@ -42,6 +43,7 @@ class ImportPlan:
         frame: name of the step's output that is the frame.
         size: (H, W) of the frame, even.
         assumed: pictures whose range was neither given nor evident.
+        text: the inputs of the first model that a text fills, or None.
     """
 
     step: PlannedGraph
@@ -49,6 +51,7 @@ class ImportPlan:
     frame: str
     size: tuple[int, int]
     assumed: tuple[str, ...]
+    text: TextPlan | None = None
 
 
 def make_plan(
@@ -58,6 +61,7 @@ def make_plan(
     roles: Collection[str] = (),
     size: tuple[int, int] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    text: TextOptions | None = None,
 ) -> ImportPlan:
     """Determine role, type and shape of every tensor.
 
@@ -67,6 +71,7 @@ def make_plan(
         roles: `TENSOR=ROLE[:DETAILS]` each.
         size: (width, height) of pictures whose size is free, or None.
         shapes: shapes of tensors with other free axes.
+        text: tokenizers and length of texts.
 
     Raises:
         ValueError: a role or shape is ambiguous or not supported; the message suggests a fix.
@@ -87,7 +92,12 @@ def make_plan(
     for name in (*given, *shapes):
         if name not in names:
             raise ValueError(f'there is no tensor "{name}" {nearest(name, names)}')
-    before = None if first is None else _plan_first(first, step, given, size, shapes)
+    text = text or TextOptions()
+    if first is None and (text.tokenizers or any(role.kind in TEXTS for role in given.values())):
+        raise ValueError(
+            "texts are read when the prompt changes: give the model that takes their tokens by --condition"
+        )
+    before, texts = (None, None) if first is None else _plan_first(first, step, given, size, shapes, text)
     stage, frame = _plan_step(step, before, given, size, shapes)
     height, width = (side - side % 2 for side in stage.pictures[frame].size)
     if size is not None and not any(_is_free(port) for source in sources for port in source.inputs):
@@ -100,7 +110,7 @@ def make_plan(
         assumed.append(frame)
     if before is not None:
         assumed += [name for name in before.pictures if _is_assumed(given.get(name), before, name)]
-    return ImportPlan(stage, before, frame, (height, width), tuple(assumed))
+    return ImportPlan(stage, before, frame, (height, width), tuple(assumed), texts)
 
 
 def _plan_first(
@@ -109,14 +119,16 @@ def _plan_first(
     given: Mapping[str, TensorRole],
     size: tuple[int, int] | None,
     shapes: Mapping[str, tuple[int, ...]],
-) -> PlannedGraph:
+    text: TextOptions,
+) -> tuple[PlannedGraph, TextPlan | None]:
     roles = {port.name: given[port.name] for port in source.inputs if port.name in given}
     for name, role in roles.items():
-        if role.kind not in ("image", "latent", "fixed"):
+        if role.kind not in ("image", "latent", "fixed", *TEXTS):
             raise ValueError(
                 f'"{name}" of {source.path} has the role {role.kind}: the first model runs when the prompt changes, '
-                "and its inputs can be image, latent or fixed"
+                "and its inputs can be image, latent, tokens, token_mask or fixed"
             )
+    roles = guess_text(source.inputs, roles, text)
     unknown = [port for port in source.inputs if port.name not in roles]
     pictures = [port for port in unknown if picture_layouts(port.shape)]
     if len(pictures) == 1:
@@ -131,12 +143,16 @@ def _plan_first(
         names = ", ".join(str(port) for port in missing)
         raise ValueError(
             f"inputs of {source.path.name}, which runs when the prompt changes, have no role: {names}; pass {flags}, "
-            "where ROLE is image, latent or fixed:VALUE"
+            "where ROLE is image, latent, tokens, token_mask or fixed:VALUE"
         )
-    stage = pin_shapes(source, roles, size, shapes, {})
+    texts = plan_text(source, roles, text, shapes, needed)
+    known = {} if texts is None else {name: (1, texts.length(name)) for name in (*texts.tokens, *texts.masks)}
+    stage = pin_shapes(source, roles, size, {**shapes, **known}, {})
     _drop_unused(stage, needed)
     check_single_batch(stage, shared)
-    return stage
+    if texts is not None:
+        check_vocabulary(stage, texts)
+    return stage, texts
 
 
 def _plan_step(

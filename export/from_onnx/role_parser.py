@@ -15,7 +15,8 @@ from runtime.bundle.strict_json import nearest
 
 PICTURES = ("live", "mask", "image")  # roles of inputs that are pictures
 VECTORS = ("noise", "latent", "control")  # roles of inputs that are slices of one row of numbers
-INPUT_ROLES = (*PICTURES, *VECTORS, "state", "fixed")
+TEXTS = ("tokens", "token_mask")  # roles of inputs of the first model that a text fills
+INPUT_ROLES = (*PICTURES, *VECTORS, *TEXTS, "state", "fixed")
 KINDS = (*INPUT_ROLES, "frame", "memory")
 
 
@@ -28,7 +29,7 @@ class TensorRole:
         layout, order, range: of a picture; "" to guess it.
         mean, deviation: of a picture, as in `PictureSpec`; () for none.
         channel: of a frame, the one channel to show, from 0; None for all.
-        output: of a state, the output that is its next value; "" to guess it.
+        output: of a state, the output that is its next value; of a token mask, the input of its tokens; "" to guess it.
         values: a control's defaults, or the fixed values.
         limits: a control's lowest and highest value.
         is_given: whether the user gave the role.
@@ -90,7 +91,7 @@ def parse_roles(texts: Iterable[str], inputs: Collection[str], outputs: Collecti
 def _parse_details(kind: str, details: str, text: str) -> TensorRole:
     if kind in (*PICTURES, "frame"):
         return _parse_picture(kind, details, text)
-    if kind == "state":
+    if kind in ("state", "token_mask"):
         return TensorRole(kind, output=details, is_given=True)
     if kind == "control":
         numbers, at, limits = details.partition("@")

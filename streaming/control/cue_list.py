@@ -232,7 +232,7 @@ class CueList(PaintedCues):
             parts = self._drawing.with_saved(self._with_text(parts, generator))
             if self._is_painted(parts):
                 if entry.painted is None:
-                    entry.painted = self._paint(parts, lambda: not entry.number or entry.number in self._entries)
+                    self._paint(entry, parts, lambda: not entry.number or entry.number in self._entries)
                 if entry.painted is None:
                     entry.state, entry.error = "failed", "it was dropped"
                     return True
@@ -242,11 +242,13 @@ class CueList(PaintedCues):
             with self._lock:
                 if generator is not self._generator:
                     return False
-                entry.scene, entry.state = scene, "ready"
+                entry.scene, entry.state, entry.note = scene, "ready", scene.note or entry.note
                 if scene.clip is not None:
                     entry.label = f"{entry.label}: {scene.clip.summary}"
                 if entry.take_s is not None and entry.number in self._entries:
                     self._show(entry, entry.take_s, since=entry.number)
+            if scene.note:
+                self._say(scene.note)
         except Exception as error:  # noqa: BLE001 - a cue that fails must not affect the others
             with self._lock:
                 if generator is not self._generator:

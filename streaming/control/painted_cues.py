@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from runtime import EngineError
-from streaming.control.cues import PAINTED, with_text
+from streaming.control.cues import PAINTED, CueEntry, with_text
 from streaming.control.timed_cues import TimedCues
 
 if TYPE_CHECKING:
@@ -104,18 +104,27 @@ class PaintedCues(TimedCues):
         on_air = {name: value for name, value in self._parts_on_air.items() if name in ("text", "seed")}
         return {**words, PAINTED: self._parts_on_air[PAINTED]} if words == on_air else None
 
-    def _paint(self, parts: Mapping[str, Any], is_wanted: Callable[[], bool]) -> dict[str, Any] | None:
-        """Return the text, the seed and the picture that was painted from them; None if it is not wanted any more."""
+    def _paint(self, entry: CueEntry, parts: Mapping[str, Any], is_wanted: Callable[[], bool]) -> None:
+        """Paint the picture of a cue; nothing is painted for one that is not wanted any more.
+
+        Args:
+            entry: its `painted` and `note` are set.
+            parts: of its prompt, with the text on air if it has a seed alone.
+            is_wanted: as of `Painter.paint`.
+
+        Raises:
+            EngineError: the picture cannot be painted.
+        """
         assert self.painter is not None, "asked before"
         words = self.painter.words(parts)
         try:
-            picture = self.painter.paint(words, is_wanted)
+            made = self.painter.paint(words, is_wanted)
         except EngineError as error:
             if not self._is_closed:
                 self._say(f"{error}; the show goes on")
             raise
-        if picture is None:
-            return None
-        took_s = self.painter.last_s or 0.0
-        self._say(f"{self.painter.name} has painted {self.painter.describe(words)} in {took_s:.1f} s")
-        return {**words, PAINTED: picture}
+        if made is not None:
+            entry.painted, entry.note = {**words, PAINTED: made.picture}, made.note
+            self._say(f"{self.painter.name} has painted {self.painter.describe(words)} in {made.took_s:.1f} s")
+            if made.note:
+                self._say(made.note)

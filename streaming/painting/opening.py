@@ -50,6 +50,8 @@ def check_painting(options: argparse.Namespace, manifest: Manifest) -> Manifest 
         )
     if options.text is not None and "text" not in kinds:
         raise ValueError(f"{painter.name} takes no text: leave --text out, or name another bundle with --scene-from")
+    if options.scene_every is not None and "seed" not in kinds:
+        raise ValueError(f"{painter.name} takes no seed, so a text has one picture: leave --scene-every out")
     return painter
 
 
@@ -118,10 +120,12 @@ class Painting:
             return {"seed": generator.manifest.default_seed if options.seed is None else options.seed}
         self._say(f"{painter.name} paints {painter.describe(asked)}, and {generator.manifest.name} waits for it")
         words = painter.words(asked)
-        picture = painter.paint(words)
-        assert picture is not None, "it is wanted"
+        painted = painter.paint(words)
+        assert painted is not None, "it is wanted"
         self._coming = {}
-        return {**asked, **words, PAINTED: picture}
+        if painted.note:
+            self._say(painted.note)
+        return {**asked, **words, PAINTED: painted.picture}
 
     def ask(self) -> None:
         """Begin to paint the picture of the show's prompt; it is taken as soon as it is ready."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +33,20 @@ _OTHERS = ("image", "clip", "past", "scene")  # parts of a prompt for which noth
 _LOST = "its process ended, perhaps for lack of memory"
 _CLOSED = "the show has ended"
 _SHOWN = 60  # characters of a text in messages
+
+
+class Painted(NamedTuple):
+    """A picture.
+
+    Args:
+        picture: uint8 (H, W, 3) RGB of the bundle's size.
+        took_s: seconds that it took, without waiting for the picture before it.
+        note: what of its text was not read; "" for nothing.
+    """
+
+    picture: Picture
+    took_s: float
+    note: str = ""
 
 
 class Painter:
@@ -83,7 +97,8 @@ class Painter:
             "step",
             None,
         )
-        self._specs = {spec.name: spec for spec in (every, *(replace(one, name=FAMILY + one.name) for one in own))}
+        first = [every] if "seed" in self.takes else []  # else pictures of a text are all the same
+        self._specs = {spec.name: spec for spec in (*first, *(replace(one, name=FAMILY + one.name) for one in own))}
         self._values = {name: spec.default for name, spec in self._specs.items()}
         self._clock = clock
         self._turn = threading.Lock()  # of the picture that is being painted
@@ -102,7 +117,7 @@ class Painter:
 
     @property
     def control_specs(self) -> Sequence[ControlSpec]:
-        """The controls: `painter.every`, then those of the bundle."""
+        """The controls: `painter.every` if it takes a seed, then those of the bundle."""
         return tuple(self._specs.values())
 
     @property
@@ -151,7 +166,7 @@ class Painter:
         text = {} if parts.get("text") is None else {"text": parts["text"]}
         return {**text, "seed": used} if "seed" in self.takes else text
 
-    def paint(self, words: Mapping[str, Any], is_wanted: Callable[[], bool] = lambda: True) -> Picture | None:
+    def paint(self, words: Mapping[str, Any], is_wanted: Callable[[], bool] = lambda: True) -> Painted | None:
         """Paint a picture; blocks for seconds to minutes, and waits for the picture before it.
 
         Args:
@@ -159,7 +174,7 @@ class Painter:
             is_wanted: called before the picture is begun and between its frames; may be called by any thread.
 
         Returns:
-            uint8 (H, W, 3) RGB of the bundle's size; None if it is not wanted any more.
+            The picture; None if it is not wanted any more.
 
         Raises:
             EngineError: the bundle cannot be opened, the engine failed, or its process ended; or the show has ended.
@@ -206,14 +221,14 @@ class Painter:
             with self._turn:
                 self._end_child()
 
-    def _paint(self, words: Mapping[str, Any], is_wanted: Callable[[], bool]) -> Picture | None:
+    def _paint(self, words: Mapping[str, Any], is_wanted: Callable[[], bool]) -> Painted | None:
         with self._lock:
             if self._is_closed:
                 raise EngineError(_CLOSED)
             self._label, self._began_s, self._frames = self.describe(words), self._clock(), 0
             controls = {name.removeprefix(FAMILY): value for name, value in self._values.items() if name != EVERY}
         try:
-            picture = self._ask({**words, "controls": controls}, is_wanted)
+            made = self._ask({**words, "controls": controls}, is_wanted)
         except EngineError as error:
             sentence = f"{self.name} could not paint {self.describe(words)}: {error}"
             with self._lock:
@@ -222,17 +237,18 @@ class Painter:
                 self._failed, self._error = self._failed + 1, sentence
             raise EngineError(sentence) from error
         else:
+            if made is None:
+                return None
+            took_s = self._clock() - self._began_s
             with self._lock:
-                if picture is not None:
-                    self._painted, self._error = self._painted + 1, ""
-                    self.last_s = self._clock() - self._began_s
-            return picture
+                self._painted, self._error, self.last_s = self._painted + 1, "", took_s
+            return Painted(made[0], took_s, made[1])
         finally:
             with self._lock:
                 self._label = ""
 
-    def _ask(self, job: Mapping[str, Any], is_wanted: Callable[[], bool]) -> Picture | None:
-        """Send a picture's words to the child and take its frames, until one is complete."""
+    def _ask(self, job: Mapping[str, Any], is_wanted: Callable[[], bool]) -> tuple[Picture, str] | None:
+        """Send a picture's words to the child and take its frames, until one is complete; return it and its note."""
         try:
             child = self._open_child()
             child.send({"paint": job})
@@ -242,7 +258,7 @@ class Painter:
                 with self._lock:
                     self._frames = int(fields["frame"])
                 if fields["is_complete"]:
-                    return np.frombuffer(pixels, np.uint8).reshape(shape)
+                    return np.frombuffer(pixels, np.uint8).reshape(shape), str(fields["note"])
                 if not is_wanted():
                     return None
                 child.send({"go_on": True})

@@ -3,10 +3,10 @@
 python -m streaming.painting.painter_child      (started by `streaming.painting.painter`)
 
 The first message has bundle, engine and threads. It sends {"engine": NAME} once the bundle is open. For each message
-{"paint": {...}} with text, seed and controls it sends {"frame": N, "width": W, "height": H, "is_complete": BOOL} with
-height x width x 3 bytes of RGB. After a frame that is not complete it waits for {"go_on": true}, or for another
-picture, for which it leaves this one. {"error": REASON} stands for a picture that cannot be painted, or for a bundle
-that cannot be opened; then it ends.
+{"paint": {...}} with text, seed and controls it sends frames: {"frame": N, "width": W, "height": H, "is_complete":
+BOOL, "note": TEXT} with height x width x 3 bytes of RGB; the note says what of the text was not read. After a frame
+that is not complete it waits for {"go_on": true}, or for another picture, for which it leaves this one. {"error":
+REASON} stands for a picture that cannot be painted, or for a bundle that cannot be opened; then it ends.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ def main() -> None:
                 for frame in painter.paint(**job):
                     height, width = frame.picture.shape[:2]
                     about = {"frame": frame.number, "width": width, "height": height, "is_complete": frame.is_complete}
+                    scene = painter.generator.scene
+                    about["note"] = "" if scene is None else scene.note
                     parent.send(about, frame.picture.data.cast("B"))
                     if not frame.is_complete and (following := _next_job(parent)) != {}:
                         break

@@ -56,7 +56,7 @@ class PictureRenewal:
         """Let the picture on air grow older; begin the next one, or show it, if it is time."""
         now_s = self._clock()
         passed_s, self._now_s = now_s - self._now_s, now_s
-        on_air, every_s = self._controller.painted_on_air, self._painter.controls[EVERY]
+        on_air, every_s = self._controller.painted_on_air, self._painter.controls.get(EVERY, 0.0)
         if on_air is not self._on_air:
             self._on_air, self._age_s = on_air, 0.0
             self._forget()
@@ -97,10 +97,10 @@ class PictureRenewal:
             return self._on_air is on_air and self._painter.num_waiting == 1
 
         words = self._painter.words(on_air, following=1)
-        picture = self._painter.paint(words, is_wanted)
-        if picture is None or self._on_air is not on_air:
+        painted = self._painter.paint(words, is_wanted)
+        if painted is None or self._on_air is not on_air:
             return None
-        parts = {**words, PAINTED: picture}
+        parts = {**words, PAINTED: painted.picture}
         return parts, self._controller.generator.prepare(**to_given(parts))
 
     def _show(self, on_air: Mapping[str, Any], made: Future[_Made | None]) -> None:

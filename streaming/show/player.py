@@ -227,8 +227,10 @@ class Player:
             generator.condition(clip=self._early_clip.first())
         elif prompt:
             generator.condition(**to_given(prompt))
-            if generator.scene is not None and (clip := generator.scene.clip) is not None:
-                self._say(f"{Path(prompt['clip']).name}: {clip.summary}")
+            if (scene := generator.scene) is not None and scene.clip is not None:
+                self._say(f"{Path(prompt['clip']).name}: {scene.clip.summary}")
+            elif scene is not None and scene.note:
+                self._say(scene.note)
         for name, value in options.control:  # after the prompt: one for the seed then keeps its text
             self._controller.set_control(name, value)
         seed = generator.manifest.default_seed if options.seed is None else options.seed

@@ -12,7 +12,7 @@ from runtime import Generator
 from runtime.bundle.reader import read_manifest
 from runtime.painting import MAX_FRAMES, PaintedFrame, PicturePainter, kinds_painted
 from tests import moving, painters, tiny
-from tests.runtime import prompted
+from tests.runtime import prompted, worded
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +104,16 @@ def test_noise_of_frames_is_a_seed_too(tmp_path: Path) -> None:
             next(painter.paint(text="sea"))
     assert np.array_equal(one, again)
     assert not np.array_equal(one, two)
+
+
+def test_texts_as_tokens_and_the_empty_text(tmp_path: Path) -> None:
+    with PicturePainter.open(worded.build(tmp_path / "worded", seeds=False), engine="onnxruntime") as painter:
+        assert painter.takes == ("text",)
+        red, empty = (next(painter.paint(text)).picture[0, 0] for text in ("red", None))
+    pad = [worded.END] * worded.CLIP_LENGTH
+    for colour, clip, t5 in ((red, [worded.BEGIN, 513, *pad], [4, 1]), (empty, [worded.BEGIN, *pad], [1])):
+        wanted = worded.wanted_colour(clip[: worded.CLIP_LENGTH], t5)
+        assert np.abs(colour - np.round(wanted * 255)).max() <= 1
 
 
 def test_a_bundle_of_schema_2_paints_at_the_size_of_its_paint_graph(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from streaming.painting.painter import Painter
 from streaming.show.player import Player
 from tests import moving, painters, tiny
 from tests.painters import HeldPainter
-from tests.runtime import prompted
+from tests.runtime import prompted, worded
 from tests.streaming.control.test_controller import Waiting, states
 from tests.streaming.show.relay import check_same, run
 
@@ -36,6 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     moving.build(folder / "still", frame=(48, 32), paint=False)
     painters.build(folder / "painter")
     painters.build(folder / "seeds", text=False)
+    painters.build(folder / "texts", seed=False)
     painters.build(folder / "live", live=True)
     return folder
 
@@ -114,6 +115,7 @@ def test_a_painter_of_texts_waits_for_one(folder: Path, held: list[HeldPainter])
         ("painter", ["--scene-from", "{}/painter"], "painter takes no image, so nothing can be painted for it"),
         ("moving", ["--scene-from", "{}/seeds", "--text", "sea"], "painter takes no text: leave --text out"),
         ("moving", ["--scene-from", "{}/painter", "--text", " "], "the text is empty: describe a scene"),
+        ("moving", ["--scene-from", "{}/texts", "--scene-every", "9"], "takes no seed, so a text has one picture"),
         ("moving", ["--scene-every", "60"], "--scene-every is for painted pictures: add --scene-from BUNDLE"),
         ("moving", ["--scene-engine", "openvino"], "--scene-engine is for painted pictures: add --scene-from BUNDLE"),
         ("moving", ["--scene-from", "{}/painter", "--scene-every", "0.5"], "expected 1 to 3600 seconds"),
@@ -166,6 +168,21 @@ def test_the_ledger_and_the_signature_say_which_bundle_painted(
     assert "painter" in {bundle["role"] for bundle in events["start"]["bundles"]}
 
 
+def test_texts_as_tokens_are_painted(folder: Path, tmp_path: Path) -> None:
+    bundle = worded.build(tmp_path / "worded", seeds=False)
+    text = "red " * 6 + "blue sea"
+    player, controller, lines = play(folder, "moving", "--scene-from", str(bundle), "--text", text, "--dissolve", "0")
+    with player:
+        (cue,) = Waiting(controller).until(lambda cues: states(cues) == ["on air"])
+        note = 'the text is too long: clip reads it without "blue sea"'
+        assert cue["note"] == note
+        assert lines[0].startswith('worded has painted "red red')
+        assert lines[1] == note
+        frame = [next(player.generator).copy() for _ in range(2)][-1]
+    wanted = worded.wanted_colour([worded.BEGIN, *[513] * 6, worded.END], [*[4] * 6, 5, 6, 1])
+    assert np.abs(frame - np.round(wanted * 255)).max() <= 3
+
+
 def test_a_moved_show_goes_on_with_its_picture(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = [folder / "moving", "--scene-from", folder / "painter", "--text", "the sea", "--scene-every", "3600"]
     words += ["--scene-engine", "onnxruntime", "--control", "x_a=0.5", "--dissolve", "0.2", "--no-mark"]
@@ -176,9 +193,9 @@ def test_a_moved_show_goes_on_with_its_picture(folder: Path, monkeypatch: pytest
     assert position.controls["painter.every"] == 3600
     painted: list[str] = []
 
-    def ask(_self: Painter, job: Mapping[str, Any], _is_wanted: object) -> np.ndarray:
+    def ask(_self: Painter, job: Mapping[str, Any], _is_wanted: object) -> tuple[np.ndarray, str]:
         painted.append(job["text"])
-        return np.zeros((16, 16, 3), np.uint8)
+        return np.zeros((16, 16, 3), np.uint8), ""
 
     monkeypatch.setattr(Painter, "_ask", ask)
     relay = run(monkeypatch, words, 60, position=position)

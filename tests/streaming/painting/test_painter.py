@@ -36,15 +36,16 @@ def open_painter(bundle: Path, **options: object) -> Painter:
 def test_the_process_paints_what_the_bundle_paints(painter: Painter, staged: Path) -> None:
     words = painter.words({"text": "the sea"})
     assert words == {"text": "the sea", "seed": 7}
-    picture = painter.paint(words)
+    painted = painter.paint(words)
     with PicturePainter.open(staged, engine="onnxruntime", threads=1) as own:
         expected = list(own.paint("the sea", 7))[-1].picture
         painter.set_control("painter.shade", 1.0)
         shaded = painter.paint(words)
         painter.set_control("painter.shade", 0.0)
-        assert np.array_equal(shaded, list(own.paint("the sea", 7, {"shade": 1.0}))[-1].picture)  # type: ignore[arg-type]
-    assert picture is not None
-    assert np.array_equal(picture, expected)
+        assert shaded is not None
+        assert np.array_equal(shaded.picture, list(own.paint("the sea", 7, {"shade": 1.0}))[-1].picture)
+    assert painted is not None
+    assert np.array_equal(painted.picture, expected)
     about = painter.to_json()
     assert (about["painting"], about["error"], about["takes"]) == ("", "", ["text", "seed"])
     assert about["painted"] >= 2
@@ -60,11 +61,11 @@ def test_a_picture_that_is_not_wanted_any_more_is_left_between_two_frames(painte
         seen.append(painter.to_json())
         return len(asked) < 3
 
-    painted = painter.to_json()["painted"]
+    count = painter.to_json()["painted"]
     assert painter.paint({"text": "storm", "seed": 1}, is_wanted) is None
     assert [one["frames"] for one in seen] == [0, 1, 2], "before it, and after each of the first frames"
     assert seen[1]["painting"] == '"storm"'
-    assert painter.to_json()["painted"] == painted
+    assert painter.to_json()["painted"] == count
     assert painter.paint({"text": "storm", "seed": 1}) is not None, "the next one begins anew"
 
 
