@@ -10,7 +10,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -229,10 +229,11 @@ class Manifest:
 
     @property
     def graphs(self) -> tuple[GraphSpec, ...]:
-        """All graphs of the bundle."""
+        """All graphs of the bundle; those in INT8 come last, with their own file."""
         pairs = [graph for shape in self.shapes for graph in (shape.step, shape.condition)]
         graphs: tuple[GraphSpec | None, ...] = (*pairs, self.paint) if pairs else (self.step, self.condition)
-        return tuple(graph for graph in graphs if graph is not None)
+        found = [graph for graph in graphs if graph is not None]
+        return (*found, *(replace(graph, file=graph.int8) for graph in found if graph.int8))
 
     def prompt_input(self, role: str) -> TensorSpec | None:
         """Return the input with this role of the graphs that take prompts, or None."""
@@ -273,9 +274,11 @@ def _parse_shapes(graphs: StrictJson) -> tuple[WorkShape, ...]:
     for index, item in enumerate(items):
         fields = StrictJson(item, f"bundle.json: shapes[{index}]", ("width", "height", "step", "condition"))
         width, height = (fields.integer(key, 16, 4096) for key in ("width", "height"))
-        step = _parse_graph(fields, "step", MOVING_STEP_INPUTS, MOVING_STEP_OUTPUTS, (width, height), has_picture=False)
+        step = _parse_graph(fields, "step", MOVING_STEP_INPUTS, MOVING_STEP_OUTPUTS, (width, height), is_moving=True)
         condition = _parse_graph(fields, "condition", MOVING_CONDITION_INPUTS, CONDITION_OUTPUTS, (width, height))
         shapes.append(WorkShape(width, height, step, condition))
+    if len({bool(shape.step.int8) for shape in shapes}) > 1:
+        raise BundleError('bundle.json: shapes: "int8" must be in the step graph of every shape, or of none')
     return tuple(shapes)
 
 
@@ -286,16 +289,18 @@ def _parse_graph(
     outputs: Any,
     size: tuple[int, int],
     *,
-    has_picture: bool | None = None,
+    is_moving: bool = False,
 ) -> GraphSpec:
     where = f"bundle.json: {name}"
-    is_step = name == "step" if has_picture is None else has_picture
-    fields = StrictJson(graphs.get(name), where, ("file", "inputs", "outputs", *(("picture",) if is_step else ())))
+    is_step, has_picture = name == "step", name == "step" and not is_moving
+    keys = ("file", "inputs", "outputs", *(["picture"] if has_picture else []), *(["int8"] if is_step else []))
+    fields = StrictJson(graphs.get(name), where, keys)
     return GraphSpec(
         file=check_path(fields.text("file")),
         inputs=parse_tensors(fields.items("inputs"), f"{where} inputs", inputs, size),
         outputs=parse_tensors(fields.items("outputs"), f"{where} outputs", outputs, size),
-        picture=fields.text("picture") if is_step else "",
+        picture=fields.text("picture") if has_picture else "",
+        int8=check_path(fields.text("int8")) if is_step and fields.has("int8") else "",
     )
 
 

@@ -10,7 +10,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,7 @@ class Bundle:
         build_half: returns the step graph with half the detail, likewise.
         areas: another bundle, which says what may move in pictures without a mask; None for none.
         plane: of the mark that frames carry (`runtime.marking`), float32 of a frame's shape; None for no mark.
+        int8: the same bundle with the step graphs in INT8; None if it has none.
     """
 
     path: Path
@@ -58,6 +59,22 @@ class Bundle:
     build_half: Callable[[], onnx.ModelProto] | None = None
     areas: Bundle | None = None
     plane: npt.NDArray[np.float32] | None = None
+    int8: Bundle | None = None
+
+    def in_precision(self, precision: str) -> Bundle:
+        """Return the bundle whose step graph runs in a precision: itself, but for "int8".
+
+        Raises:
+            BundleError: the bundle has no step graph in INT8.
+        """
+        if precision != "int8":
+            return self
+        if self.int8 is None:
+            raise BundleError(
+                f"{self.path} has no graph in int8: add one with python -m export int8 {self.path} --out OTHER, or "
+                "choose another precision"
+            )
+        return self.int8
 
 
 def open_bundle(path: str | Path, *, trust_engines: bool = False) -> Bundle:
@@ -84,7 +101,7 @@ def open_bundle(path: str | Path, *, trust_engines: bool = False) -> Bundle:
         if content is not None:
             data[name] = content
     parsed = {graph.file: parse_graph(data[graph.file], graph) for graph in manifest.graphs}
-    return Bundle(
+    bundle = Bundle(
         path=folder,
         manifest=manifest,
         step=parsed[manifest.step.file],
@@ -93,6 +110,10 @@ def open_bundle(path: str | Path, *, trust_engines: bool = False) -> Bundle:
         paint=None if manifest.paint is None else parsed[manifest.paint.file],
         shapes=tuple((parsed[shape.step.file], parsed[shape.condition.file]) for shape in manifest.shapes),
     )
+    if not manifest.step.int8:
+        return bundle
+    shapes = tuple((parsed[shape.step.int8], parsed[shape.condition.file]) for shape in manifest.shapes)
+    return replace(bundle, int8=replace(bundle, step=parsed[manifest.step.int8], shapes=shapes))
 
 
 def read_manifest(folder: Path) -> Manifest:

@@ -19,6 +19,7 @@ from runtime.clips.alignment import REDUCTION
 from runtime.clips.stage import build_clip_stage, clip_inputs, clip_output
 from runtime.engines.cache import default_cache_dir
 from runtime.engines.engine import Array, Engine, NullSession, Origin, Program, Session
+from runtime.engines.int8 import faster_pairs
 from runtime.engines.remote import RemoteSession
 from runtime.engines.table import EngineChoice, choose_engine, count_cores, failed_pairs
 from runtime.errors import EngineError
@@ -78,17 +79,20 @@ def open_engines(
         The opened engine. Engines that cannot run here are skipped; the next engine's reason says why.
 
     Raises:
+        BundleError: the precision is "int8" and the bundle has no such graph.
         EngineError: no engine is left; the message has all reasons.
         ValueError: a name or number is wrong.
     """
     names = [name.strip() for name in engines.split(",")]
     if len(names) > 1 and "auto" in names:
         raise ValueError('"auto" cannot be part of a list of engines: name the engines to try, best first')
-    failed = failed_pairs(bundle.manifest.verified)
+    bundle.in_precision(precision)  # raises here if it has no such graph
+    verified = bundle.manifest.verified
+    failed, faster = failed_pairs(verified), faster_pairs(verified) if bundle.int8 is not None else ()
     reasons: list[str] = []
     for name in names:
         try:
-            choice = choose_engine(name, precision, failed)
+            choice = choose_engine(name, precision, failed, faster)
             chosen = (bundle, choice.engine, choice.precision)
             step, condition = open_sessions(*chosen, pixels=pixels, threads=threads, cache_dir=cache_dir)
         except EngineError as error:
@@ -152,10 +156,13 @@ def open_sessions(
 
     Raises:
         EngineError: the engine refused a graph.
+        BundleError: the bundle has no graph in this precision.
         ValueError: the bundle has no such frame output, or `threads` is below 1.
     """
     frame = frame_output(bundle.manifest.step, pixels)
-    step = _open_step(bundle, engine, precision, frame, threads=threads, cache_dir=cache_dir)
+    step = _open_step(
+        bundle.in_precision(precision), engine, precision, frame, threads=threads, cache_dir=cache_dir
+    )
     if bundle.manifest.condition is None:
         return step, None
     try:
@@ -219,13 +226,14 @@ def open_without_frames(
     """Compile the step graph for its states alone; arguments and errors as in `open_sessions`."""
     if not bundle.manifest.step.outputs_of("state"):
         return NullSession()
-    return _open_step(bundle, engine, precision, "", threads=threads, cache_dir=cache_dir)
+    return _open_step(bundle.in_precision(precision), engine, precision, "", threads=threads, cache_dir=cache_dir)
 
 
 def _open_half(
     bundle: Bundle, engine: Engine, precision: str, *, pixels: str, threads: int | None, cache_dir: str | Path | None
 ) -> Session:
     """Compile the step graph with half the detail; arguments and errors as in `open_sessions`."""
+    bundle = bundle.in_precision(precision)
     assert bundle.build_half is not None, "_open_half() of a bundle that has no such graph"
     frame = frame_output(bundle.manifest.step, pixels)
     return _open_step(

@@ -13,7 +13,7 @@ from importlib import import_module
 from typing import Any
 
 from runtime.bundle.strict_json import nearest
-from runtime.engines.engine import Engine
+from runtime.engines.engine import INT8, Engine, supports
 from runtime.errors import EngineError
 
 # `auto` takes the first that is available: GPU engines, then CPU engines by measured speed (benchmarks latency).
@@ -26,7 +26,8 @@ ENGINES: dict[str, str] = {
 }
 # Engines on a server, named by an address: what it begins with -> the class, which gets the address.
 SERVERS: dict[str, str] = {"grpc://": "runtime.engines.triton:Triton"}
-PRECISIONS = ("fp32", "bf16", "fp16")
+DEVICES = "openvino:"  # OpenVINO on another device: openvino:GPU, openvino:NPU
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 
 
 @dataclass(frozen=True)
@@ -39,16 +40,20 @@ class EngineChoice:
 
 
 def open_engine(name: str) -> Engine:
-    """Return an engine by its name, or by the address of its server, even if it cannot run here.
+    """Return an engine by its name, by that of its device, or by its server's address, even if it cannot run here.
 
     Raises:
-        ValueError: there is no engine of that name, or the address is wrong.
+        ValueError: there is no engine of that name, or the device or address is wrong.
     """
     for scheme, server in SERVERS.items():
         if name.startswith(scheme):
             module, _, attribute = server.partition(":")
             remote: Engine = getattr(import_module(module), attribute)(name)
             return remote
+    if name.startswith(DEVICES):
+        module, _, attribute = ENGINES[DEVICES[:-1]].partition(":")
+        other: Engine = getattr(import_module(module), attribute)(name.removeprefix(DEVICES))
+        return other
     if name not in ENGINES:
         raise ValueError(f'there is no engine "{name}" {nearest(name, ["auto", *ENGINES])}')
     module, _, attribute = ENGINES[name].partition(":")
@@ -57,15 +62,20 @@ def open_engine(name: str) -> Engine:
 
 
 def choose_engine(
-    name: str = "auto", precision: str = "auto", failed: Collection[tuple[str, str]] = ()
+    name: str = "auto",
+    precision: str = "auto",
+    failed: Collection[tuple[str, str]] = (),
+    faster: Collection[tuple[str, str]] = (),
 ) -> EngineChoice:
     """Choose an engine and a precision; a named one is used or refused, never replaced.
 
     Args:
         name: an engine, or "auto" for the fastest available one that supports the precision.
-        precision: "fp32", "bf16", "fp16", or "auto" for the fastest that the engine supports here.
+        precision: "fp32", "bf16", "fp16", "int8", or "auto" for the fastest that the engine supports here.
         failed: (engine, precision) pairs whose frames differed from the original at export. "auto" skips them; naming
             both overrides this.
+        faster: (engine, "int8") pairs that were measured to be faster here than the engine's other precisions
+            (`runtime.engines.int8`). "auto" takes INT8 for these alone.
 
     Returns:
         The choice.
@@ -80,11 +90,13 @@ def choose_engine(
     for candidate in ENGINES if name == "auto" else [name]:
         engine = open_engine(candidate)
         why_not = engine.available()
-        if why_not is None and precision != "auto" and precision not in engine.precisions():
+        if why_not is None and precision != "auto" and not supports(engine, precision):
             why_not = (
                 f"{candidate} cannot run in {precision} on this machine, only in {' or '.join(engine.precisions())}"
             )
-        wanted = [] if why_not is not None else engine.precisions() if precision == "auto" else [precision]
+        wanted = [] if why_not is not None else [precision]
+        if wanted == ["auto"]:
+            wanted = [*([INT8] if (candidate, INT8) in faster else []), *engine.precisions()]
         for chosen in wanted:
             if "auto" not in (name, precision) or (candidate, chosen) not in failed:
                 return EngineChoice(engine, chosen, _reason(name, candidate, precision, chosen, skipped))
