@@ -105,7 +105,6 @@ def to_signed(model: onnx.ModelProto) -> onnx.ModelProto:
                 node.input[0] = clipped
             node.input[1], node.input[2] = scale_name, zero_name
         nodes.append(node)
-    kept = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del graph.node[:]
-    graph.node.extend(kept)
+    graph.node.extend(nodes)
     return result
