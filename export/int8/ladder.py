@@ -1,8 +1,9 @@
 """Which layers are quantised: all but the sensitive ones, which stay in float until a bundle's parity passes.
 
 Layers are put into at most `MAX_GROUPS` groups of neighbours. Each group is quantised alone, and its error at the
-graph's outputs measured; the groups with the largest squared error for the work that they save leave first. The number
-of groups that have to leave is found by bisection: at most `MAX_TRIES` bundles are played.
+graph's outputs measured. A rung of the ladder allows a sum of squared errors, a quarter less than the rung before: the
+groups with the smallest squared error for the work that they save are taken first, and those that do not fit are left
+out. The first rung that passes is found by bisection: at most `MAX_TRIES` bundles are played.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ import onnx
 from export.parity.checks import ParityCheck
 
 MAX_GROUPS = 48
-MAX_TRIES = 8  # one with all groups, and a bisection of the rest
+MAX_TRIES = 8  # one with all groups, and a bisection of the rungs
+MAX_RUNGS = 64
+RUNG = 0.75  # squared error that a rung allows, of the rung before
 RANKING_FEEDS = 3  # sets of inputs with which a group's error is measured
 
 Array = np.ndarray[Any, Any]
@@ -58,9 +61,9 @@ class Group:
 
 @dataclass(frozen=True)
 class Try:
-    """One bundle that was played: how many groups stayed in float, the quantised layers, and the comparisons."""
+    """One bundle that was played: its rung, the quantised layers, and the comparisons."""
 
-    in_float: int
+    rung: int
     layers: tuple[str, ...]
     checks: tuple[ParityCheck, ...]
 
@@ -101,35 +104,47 @@ def rank_groups(
     return sorted(groups, key=lambda group: group.price)
 
 
+def rungs(groups: Sequence[Group]) -> list[tuple[str, ...]]:
+    """Return the layers that each rung quantises, all of them on the first one; no two rungs are the same.
+
+    Args:
+        groups: as `rank_groups` returns them.
+    """
+    allowed = sum(group.error**2 for group in groups)
+    found: list[tuple[str, ...]] = [tuple(name for group in groups for name in group.layers)]
+    for _ in range(MAX_RUNGS - 1):
+        allowed *= RUNG
+        left, layers = allowed, list[str]()
+        for group in groups:
+            if group.error**2 <= left:
+                left -= group.error**2
+                layers += group.layers
+        if layers and tuple(layers) != found[-1]:
+            found.append(tuple(layers))
+    return found
+
+
 def climb(groups: Sequence[Group], play: Play, report: Callable[[Try], object]) -> Try | None:
-    """Return the try with the most quantised groups that passed; None if none did.
+    """Return the first rung that passed, of those that were tried; None if none did.
 
     Args:
         groups: as `rank_groups` returns them.
         play: writes and plays a bundle with these layers quantised, and compares its frames.
         report: called after each try.
     """
-
-    def attempt(in_float: int) -> Try:
-        kept = groups[: len(groups) - in_float]
-        layers = tuple(name for group in kept for name in group.layers)
-        tried = Try(in_float, layers, tuple(play(layers)))
-        report(tried)
-        return tried
-
-    best = attempt(0)
-    if best.passed:
-        return best
+    ladder = rungs(groups)
     found: Try | None = None
-    failing, passing = 0, len(groups)  # nothing is quantised in the last one, so it needs no try
-    for _ in range(MAX_TRIES - 1):
+    failing, passing, rung = -1, len(ladder), 0
+    for _ in range(MAX_TRIES):
+        tried = Try(rung, ladder[rung], tuple(play(ladder[rung])))
+        report(tried)
+        if tried.passed:
+            found, passing = tried, rung
+        else:
+            failing = rung
         if passing - failing <= 1:
             break
-        tried = attempt((failing + passing) // 2)
-        if tried.passed:
-            found, passing = tried, tried.in_float
-        else:
-            failing = tried.in_float
+        rung = (failing + passing) // 2
     return found
 
 

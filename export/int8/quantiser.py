@@ -77,7 +77,7 @@ class Quantiser:
 
     def quantise_plainly(self, layers: Collection[str]) -> onnx.ModelProto:
         """Return the graph with some layers quantised, and its other weights in FP32."""
-        quantization = _load_quantization()
+        quantization, followers = _load_quantization(), self._followers(layers)
         file = self._folder / "int8.onnx"
         with _quiet():
             try:
@@ -87,7 +87,7 @@ class Quantiser:
                     _reader(quantization, self._feeds),
                     quant_format=quantization.QuantFormat.QDQ,
                     op_types_to_quantize=[*_LAYERS, *_FOLLOWING],
-                    nodes_to_quantize=[*layers, *self._followers(layers)],
+                    nodes_to_quantize=[*layers, *followers],
                     per_channel=True,
                     activation_type=quantization.QuantType.QUInt8,
                     weight_type=quantization.QuantType.QInt8,
@@ -98,19 +98,59 @@ class Quantiser:
                 raise ValueError(f"ONNX Runtime cannot quantise it: {' '.join(str(error).split())[:300]}") from error
         result = onnx.load(file)
         del result.metadata_props[:], result.graph.value_info[:]
+        _drop_unread_pairs(result, {*layers, *followers})
         return result
 
     def _followers(self, layers: Collection[str]) -> list[str]:
-        """Return the elementwise nodes that read a layer's output directly, or through another of them."""
-        made = {name for node in self.model.graph.node if node.name in set(layers) for name in node.output}
+        """Return the elementwise nodes that join the layers: those between one and the next."""
+        nodes, chosen = self.model.graph.node, set(layers)
         constants = {tensor.name for tensor in self.model.graph.initializer}
-        found = []
-        for node in self.model.graph.node:
+        made = {name for node in nodes if node.name in chosen for name in node.output}
+        behind = []
+        for node in nodes:
             read = node.input if node.op_type == "Add" else node.input[:1]
             if node.op_type in _FOLLOWING and made & set(read) and not constants & set(read):
                 made.update(node.output)
+                behind.append(node)
+        wanted = {name for node in nodes if node.name in chosen for name in node.input}
+        found = []
+        for node in reversed(behind):
+            if wanted & set(node.output):
+                wanted.update(node.input)
                 found.append(node.name)
         return found
+
+
+def _drop_unread_pairs(model: onnx.ModelProto, active: Collection[str]) -> None:
+    """Remove roundings of activations that no quantised node reads; changes the model in place.
+
+    Args:
+        model: of the quantiser.
+        active: names of the quantised nodes.
+    """
+    graph = model.graph
+    made_by = {name: node for node in graph.node for name in node.output}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    outputs = {value.name for value in graph.output}
+    dropped = []
+    for node in graph.node:
+        before = made_by.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+        if before is None or before.op_type != "QuantizeLinear" or node.output[0] in outputs:
+            continue
+        if any(reader.name in active for reader in readers.get(node.output[0], [])):
+            continue
+        for reader in readers.get(node.output[0], []):
+            reader.input[:] = [before.input[0] if name == node.output[0] else name for name in reader.input]
+        dropped += [node.output[0], before.output[0]]
+    kept = [node for node in graph.node if node.output[0] not in dropped]
+    read = {name for node in kept for name in node.input} | outputs
+    tensors = [tensor for tensor in graph.initializer if tensor.name in read]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(kept)
+    graph.initializer.extend(tensors)
 
 
 def _plain(model: onnx.ModelProto) -> onnx.ModelProto:
