@@ -98,7 +98,8 @@ def build_engines(
     Args:
         folder: a complete bundle.
         requests: the engines to build.
-        precisions: "fp32", "fp16" or both, of the step graph; the condition graph is built in FP32.
+        precisions: "fp32", "fp16" and, of a bundle that has it, "int8": of the step graph. The condition graph is built
+            in FP32.
         stages: gets a row per engine.
 
     Returns:
@@ -168,6 +169,7 @@ def _graphs(folder: Path, precisions: Sequence[str]) -> Iterator[tuple[str, str,
         step = bundle.manifest.step
         frames = [item.name for item in step.outputs_of("frame") if item.pixels == pixels]
         if frames:
-            graph = prune(bundle.step, [item.name for item in step.outputs_of("state")] + frames)
             for precision in precisions:
+                model = bundle.in_precision(precision).step
+                graph = prune(model, [item.name for item in step.outputs_of("state")] + frames)
                 yield f"step, {pixels}", precision, graph_in(graph, precision)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ class Int8Report:
         tries: bundles that were played.
         checks: of the frames.
         speed: {"engine", "precision", "cpu", "ms"} of each engine and precision.
+        verified: of the manifest.
     """
 
     layers: int
@@ -51,6 +52,7 @@ class Int8Report:
     tries: int
     checks: tuple[ParityCheck, ...]
     speed: tuple[dict[str, Any], ...]
+    verified: Mapping[str, Any] = field(default_factory=dict)
 
 
 def add_int8(source: Path, out: Path, *, frames: int, rounds: int, force: bool, stages: ProgressTable) -> Int8Report:
@@ -83,7 +85,7 @@ def add_int8(source: Path, out: Path, *, frames: int, rounds: int, force: bool, 
                 place = Path(scratch) / str(number)
                 place.mkdir()
                 try:
-                    quantisers.append(Quantiser(model, feeds[-1], place))
+                    quantisers.append(Quantiser(model, feeds[-1], place, graph.picture))
                 except ValueError as error:
                     raise ValueError(f"{source} cannot be quantised: {error}") from error
                 row.note = f"{len(feeds[-1])} frames"
@@ -92,21 +94,21 @@ def add_int8(source: Path, out: Path, *, frames: int, rounds: int, force: bool, 
         if best is None:
             worst = max(tries, key=lambda tried: tried.worst_db)
             raise ValueError(
-                f"{source} cannot be quantised: with {len(worst.layers)} of {len(quantisers[0].work)} layers in INT8 its "
-                f"frames have {worst.worst_db:.1f} dB, the gate is {worst.checks[0].gate:g}; stay with fp32 or bf16"
+                f"{source} cannot be quantised: with {len(worst.layers)} of {len(quantisers[0].work)} layers in INT8 "
+                f"its frames have {worst.worst_db:.1f} dB, the gate is {worst.checks[0].gate:g}; stay with fp32 or bf16"
             )
         writer.write(best.layers)
         checks = [*best.checks, *writer.compare_shapes()]
         if failed := [check for check in checks if not check.passed]:
             raise ValueError(
-                f"{source} cannot be quantised: {failed[0].run} has {failed[0].worst:.1f} dB in {failed[0].engine}, the "
-                f"gate is {failed[0].gate:g}"
+                f"{source} cannot be quantised: {failed[0].run} has {failed[0].worst:.1f} dB in {failed[0].engine}, "
+                f"the gate is {failed[0].gate:g}; stay with fp32 or bf16"
             )
         with stages.stage("speed") as (row, advance):
             times = measure_ms(folder, cpu_pairs(is_quantised=True), rounds=rounds, advance=advance)
             row.note = f"{rounds} rounds"
         speed = tuple(
-            {"engine": engine, "precision": precision, "cpu": cpu_name(), "ms": round(float(np.median(found)), 3)}
+            {"engine": engine, "precision": precision, "cpu": cpu_name(), "ms": round(float(np.median(found.wall)), 3)}
             for (engine, precision), found in times.items()
         )
         work = quantisers[0].work
@@ -114,9 +116,9 @@ def add_int8(source: Path, out: Path, *, frames: int, rounds: int, force: bool, 
             len(best.layers), len(work), sum(work[name] for name in best.layers) / sum(work.values()),
             len(tries), tuple(checks), speed,
         )  # fmt: skip
-        writer.finish(best.layers, report, len(feeds[0]))
+        manifest = writer.finish(best.layers, report, len(feeds[0]))
         open_bundle(folder)
-    return report
+    return replace(report, verified=manifest.verified)
 
 
 def _check(bundle: Bundle) -> None:

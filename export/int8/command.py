@@ -14,9 +14,9 @@ from runtime.engines.int8 import cpu_name, faster_pairs
 
 EXAMPLES = f"""what is done:
   1. The bundle is played from its own scenes, golden prompts and live test patterns; the step graph's inputs are kept.
-  2. ONNX Runtime's quantiser finds the ranges of all layers. Weights get 8 bits per output channel, activations 8 bits.
-  3. Golden frames are compared with the original on every engine of the CPU; the gate is {GATES_DB[INT8]:g} dB. Layers that
-     cost most for what they save stay in float until the frames pass.
+  2. ONNX Runtime's quantiser finds the ranges of all layers. Weights get a scale per output channel.
+  3. Golden frames are compared with the original on every engine of the CPU; the gate is {GATES_DB[INT8]:g} dB.
+     Layers that cost most for what they save stay in float until the frames pass.
   4. Every precision is timed in turns. `auto` takes int8 only on this kind of CPU, and only if it was faster.
 
 examples:
@@ -77,22 +77,18 @@ def run(argv: Sequence[str]) -> Path:
 
 
 def _print_speed(report: Int8Report) -> None:
-    fastest = {
-        engine: min(entry["ms"] for entry in report.speed if entry["engine"] == engine and entry["precision"] != INT8)
-        for engine in {entry["engine"] for entry in report.speed}
-    }
+    full = {entry["engine"]: entry["ms"] for entry in report.speed if entry["precision"] == "fp32"}
     rows = [
-        (
-            entry["engine"],
-            entry["precision"],
-            f"{entry['ms']:.2f}",
-            f"{entry['ms'] / fastest[entry['engine']]:.2f}" if entry["precision"] == INT8 else "",
-        )
+        (entry["engine"], entry["precision"], f"{entry['ms']:.2f}", f"{entry['ms'] / full[entry['engine']]:.2f}")
         for entry in report.speed
     ]
-    print_table(f"speed on {cpu_name()}", ("engine", "precision", "ms", "of its fastest other"), rows, right="ms")
-    pays = sorted(engine for engine, _ in faster_pairs({"speed": list(report.speed)}))
+    print_table(f"speed on {cpu_name()}", ("engine", "precision", "ms", "of FP32"), rows, right="ms")
+    pays = sorted(engine for engine, _ in faster_pairs(report.verified))
     print(
         f"{report.layers} of {report.of} layers are in INT8 ({report.share:.0%} of their products). "
-        + (f"INT8 is faster in {' and '.join(pays)}." if pays else "INT8 is not faster here: `auto` does not choose it.")
+        + (
+            f"INT8 is faster in {' and '.join(pays)}."
+            if pays
+            else "INT8 is not the fastest here: `auto` does not choose it."
+        )
     )

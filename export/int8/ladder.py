@@ -97,7 +97,9 @@ def rank_groups(
     for layers in parts:
         found = evaluate(quantiser.quantise_plainly(layers), chosen)
         error = max(
-            _error(ours, theirs) for row, other in zip(found, wanted, strict=True) for ours, theirs in zip(row, other, strict=True)
+            _error(ours, theirs)
+            for row, other in zip(found, wanted, strict=True)
+            for ours, theirs in zip(row, other, strict=True)
         )
         groups.append(Group(layers, sum(quantiser.work[name] for name in layers), error))
         advance(len(groups) / len(parts))

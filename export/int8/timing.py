@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,19 @@ def cpu_pairs(*, is_quantised: bool, without: Sequence[Pair] = ()) -> list[Pair]
     return [pair for pair in pairs if pair not in without]
 
 
+@dataclass(frozen=True)
+class FrameTimes:
+    """Milliseconds per frame of an engine in a precision: the median of each round, and the CPU's time in each round.
+
+    Args:
+        wall: from the request to the frame.
+        cpu: that all threads of the process computed, which other programs change little.
+    """
+
+    wall: tuple[float, ...]
+    cpu: tuple[float, ...]
+
+
 def measure_ms(
     bundle: Path,
     pairs: Sequence[Pair],
@@ -38,13 +52,13 @@ def measure_ms(
     size: tuple[int, int] | None = None,
     threads: int | None = None,
     advance: Callable[[float], None] = lambda _: None,
-) -> dict[Pair, list[float]]:
-    """Return the median time per frame of each round, in milliseconds.
+) -> dict[Pair, FrameTimes]:
+    """Time the frames of several engines and precisions.
 
     Args:
         bundle: its folder.
         pairs: (engine, precision); all are open at the same time, and make `BLOCK` frames in turns.
-        rounds: at least 1.
+        rounds: at least 1; the result has one time for each.
         size: (width, height) of the frames in pixels; None for the bundle's own.
         threads: CPU threads per frame; None for all cores.
         advance: called with the completed share, 0 to 1.
@@ -52,7 +66,7 @@ def measure_ms(
     Raises:
         BundleError, EngineError: as of `Generator.open`.
     """
-    found: dict[Pair, list[float]] = {pair: [] for pair in pairs}
+    found: dict[Pair, list[tuple[float, float]]] = {pair: [] for pair in pairs}
     with ExitStack() as opened:
         generators = {
             pair: opened.enter_context(
@@ -66,18 +80,22 @@ def measure_ms(
             _make(generator, BLOCK)
         for turn in range(rounds):
             for pair, generator in generators.items():
-                found[pair].append(float(np.median(_make(generator, BLOCK)[SETTLE:])))
+                times = _make(generator, BLOCK)[SETTLE:]
+                wall, cpu = (float(np.median(column)) for column in zip(*times, strict=True))
+                found[pair].append((wall, cpu))
             advance((turn + 1) / rounds)
-    return found
+    return {
+        pair: FrameTimes(tuple(wall for wall, _ in rows), tuple(cpu for _, cpu in rows)) for pair, rows in found.items()
+    }
 
 
-def _make(generator: Generator, frames: int) -> list[float]:
+def _make(generator: Generator, frames: int) -> list[tuple[float, float]]:
     live = live_pattern(generator.manifest)
     times = []
     for number in range(frames):
         if live is not None:
             generator.feed_live(live[number % len(live)])
-        start = time.perf_counter()
+        start, computed = time.perf_counter(), time.process_time()
         next(generator)
-        times.append(1000 * (time.perf_counter() - start))
+        times.append((1000 * (time.perf_counter() - start), 1000 * (time.process_time() - computed)))
     return times

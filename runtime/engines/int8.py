@@ -16,6 +16,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from runtime.engines.engine import INT8
+from runtime.engines.table import failed_pairs
 
 # INT8 has to be this much faster than the engine's other precisions before `auto` takes it.
 WORTHWHILE = 0.95
@@ -38,18 +39,22 @@ def cpu_name(file: Path = _CPUINFO) -> str:
 
 
 def faster_pairs(verified: Mapping[str, Any], cpu: str | None = None) -> set[tuple[str, str]]:
-    """Return the (engine, "int8") pairs that were measured to be faster than all other precisions of the engine.
+    """Return the (engine, "int8") pairs that were measured to be faster than the engine's other precisions.
+
+    Precisions whose frames differed from the original's do not count.
 
     Args:
         verified: of a manifest, which is not validated; `speed` lists {"engine", "precision", "cpu", "ms"}.
         cpu: the one that counts, as `cpu_name` returns it; None for this machine's.
     """
     cpu = cpu_name() if cpu is None else cpu
-    entries = verified.get("speed")
+    entries, failed = verified.get("speed"), failed_pairs(verified)
     times: dict[str, dict[str, float]] = {}
     for entry in entries if isinstance(entries, list) else []:
         if isinstance(entry, Mapping) and entry.get("cpu") == cpu and isinstance(entry.get("ms"), (int, float)):
-            times.setdefault(str(entry.get("engine")), {})[str(entry.get("precision"))] = float(entry["ms"])
+            engine, precision = str(entry.get("engine")), str(entry.get("precision"))
+            if (engine, precision) not in failed:
+                times.setdefault(engine, {})[precision] = float(entry["ms"])
     pairs = set()
     for engine, found in times.items():
         others = [ms for precision, ms in found.items() if precision != INT8]

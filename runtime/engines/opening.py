@@ -160,9 +160,7 @@ def open_sessions(
         ValueError: the bundle has no such frame output, or `threads` is below 1.
     """
     frame = frame_output(bundle.manifest.step, pixels)
-    step = _open_step(
-        bundle.in_precision(precision), engine, precision, frame, threads=threads, cache_dir=cache_dir
-    )
+    step = _open_step(bundle.in_precision(precision), engine, precision, frame, threads=threads, cache_dir=cache_dir)
     if bundle.manifest.condition is None:
         return step, None
     try:
