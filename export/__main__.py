@@ -19,6 +19,7 @@ COMMANDS = {
     "import": "export.from_onnx.command",  # the old name of from-onnx, kept for one release
     "from-tflite": "export.from_tflite",
     "check": "export.check",
+    "int8": "export.int8.command",
     "upgrade": "export.upgrade",
     "scenes": "export.scenes",
     "areas": "export.from_areas",
@@ -68,6 +69,7 @@ def parser() -> argparse.ArgumentParser:
         "       python -m export areas RUN/areas.pt --out BUNDLE\n"
         "       python -m export enlarge RUN --out BUNDLE\n"
         "       python -m export fill RUN --out BUNDLE\n"
+        "       python -m export int8 BUNDLE --out BUNDLE8\n"
         "       python -m export upgrade OLD CONFIG --out BUNDLE\n"
         "       python -m export triton BUNDLE --out REPO",
         description="Write a trained generator as a bundle for the runtime, and check that it makes the same frames.",
