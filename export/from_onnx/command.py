@@ -5,9 +5,11 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from export.commandline import to_fps, to_size
+from export.foreign.conversion import add_python, onnx_file
 
 EXAMPLES = """roles of inputs (TENSOR=ROLE or TENSOR=ROLE:DETAILS):
   live      the frame of the live input, e.g. input=live:-1..1,bgr
@@ -21,12 +23,12 @@ EXAMPLES = """roles of inputs (TENSOR=ROLE or TENSOR=ROLE:DETAILS):
   memory    an output of the condition model with the same name; assigned automatically
 roles of outputs:
   frame     the picture to show, e.g. output=frame:0..255
-details of pictures: nchw or nhwc; rgb or bgr; 0..1, -1..1, 0..255 or imagenet (mean and deviation);
-  mean=R/G/B,std=R/G/B (of the values in the range 0..1, or of the range that is given); of a frame also channel=N
+details of pictures: nchw or nhwc; rgb or bgr; 0..1, -1..1, 0..255, -128..127 or imagenet (mean and
+  deviation); mean=R/G/B,std=R/G/B (of the values in the range 0..1, or of the range that is given); of a frame also channel=N
   (one channel in grey, from 0)
 
 Roles and layouts are guessed where the shapes are unambiguous, and printed. A shape does not show the range: the
-default is 0..255 for uint8, else -1..1 after Tanh, else 0..1.
+default is 0..255 for uint8, -128..127 for int8, else -1..1 after Tanh, else 0..1.
 
 examples:
   python -m export from-onnx style.onnx --out bundles/style --size 640x360
@@ -36,6 +38,7 @@ examples:
   python -m export from-onnx matting.onnx --out bundles/cutout \\
       --role src=live --role h_in=state:h_out --role alpha=frame
   python -m export from-onnx transfer.onnx --condition predict.onnx --out bundles/painting
+  python -m export from-onnx selfie.tflite --out bundles/person           TensorFlow Lite, or the folder of a SavedModel
 """
 
 
@@ -48,7 +51,12 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = import_parser.add_argument
-    add("model", type=Path, metavar="MODEL.onnx", help="the model that makes a frame")
+    add(
+        "model",
+        type=Path,
+        metavar="MODEL",
+        help="the model that makes a frame: ONNX, .tflite, or a SavedModel's folder",
+    )
     add("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write")
     add("--condition", type=Path, metavar="FIRST.onnx", help="the first of two models: runs when the prompt changes")
     add("--role", action="append", default=[], metavar="TENSOR=ROLE", help="role of a tensor; repeatable")
@@ -60,6 +68,7 @@ def parser() -> argparse.ArgumentParser:
     add("--licence", default="not stated", help="licence of the model, stored in the manifest")
     add("--source", default="not stated", help="where the model comes from, stored in the manifest")
     add("--force", action="store_true", help="replace BUNDLE if it exists and is a bundle")
+    add_python(import_parser)
     return import_parser
 
 
@@ -78,19 +87,25 @@ def run(argv: Sequence[str]) -> Path:
     from export.from_onnx.preview import PREVIEW
     from export.parity.checks import print_checks
 
-    options = ImportOptions(
-        roles=arguments.role,
-        size=None if arguments.size is None else to_size(arguments.size),
-        shapes=dict(_to_shape(text) for text in arguments.shape),
-        fps=to_fps(arguments.fps),
-        name=arguments.name,
-        description=arguments.description,
-        licence=arguments.licence,
-        source=arguments.source,
-    )
-    report = import_model(
-        arguments.model, arguments.out, condition=arguments.condition, options=options, force=arguments.force
-    )
+    with ExitStack() as stack:
+        model = stack.enter_context(onnx_file(arguments.model, arguments.python))
+        first = arguments.condition and stack.enter_context(onnx_file(arguments.condition, arguments.python))
+        notes = [file.note for file in (first, model) if file and file.note]
+        options = ImportOptions(
+            roles=arguments.role,
+            size=None if arguments.size is None else to_size(arguments.size),
+            shapes=dict(_to_shape(text) for text in arguments.shape),
+            fps=to_fps(arguments.fps),
+            name=arguments.name,
+            description=arguments.description,
+            licence=arguments.licence,
+            source="; ".join([arguments.source, *notes]),
+        )
+        report = import_model(
+            model.path, arguments.out, condition=first and first.path, options=options, force=arguments.force
+        )
+    for note in notes:
+        print(f"converted: {note}")
     print("\n".join(report.lines))
     print_checks(report.checks, "parity with the original in ONNX Runtime")
     times = zip(report.checks, report.frame_ms, strict=True)
