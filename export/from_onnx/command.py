@@ -24,8 +24,8 @@ EXAMPLES = """roles of inputs (TENSOR=ROLE or TENSOR=ROLE:DETAILS):
 roles of outputs:
   frame     the picture to show, e.g. output=frame:0..255
 details of pictures: nchw or nhwc; rgb or bgr; 0..1, -1..1, 0..255, -128..127 or imagenet (mean and
-  deviation); mean=R/G/B,std=R/G/B (of the values in the range 0..1, or of the range that is given); of a frame also channel=N
-  (one channel in grey, from 0)
+  deviation); mean=R/G/B,std=R/G/B (of the values in the range 0..1, or of the range that is given); of a frame also
+  channel=N (one channel in grey, from 0)
 
 Roles and layouts are guessed where the shapes are unambiguous, and printed. A shape does not show the range: the
 default is 0..255 for uint8, -128..127 for int8, else -1..1 after Tanh, else 0..1.
