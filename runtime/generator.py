@@ -19,7 +19,8 @@ from runtime.bundle.manifest import Manifest
 from runtime.clips.endless import ClipReader, clip_reader
 from runtime.clips.playback import ClipPlayback
 from runtime.engines.cuda_frame import CudaFrame
-from runtime.engines.opening import OpenedEngine, frame_output, next_engine, open_engines, taken_over
+from runtime.engines.opening import OpenedEngine, frame_output
+from runtime.engines.selection import next_engine, open_engines, taken_over
 from runtime.errors import EngineError
 from runtime.frame_inputs import FrameInputs
 from runtime.generator_inputs import GeneratorInputs
@@ -205,8 +206,7 @@ class Generator(GeneratorInputs, Movable):
         Raises:
             ValueError: the seed is not in [0, 2**64).
         """
-        if seed is not None:
-            self._seed = check_seed(seed)
+        self._seed = self._seed if seed is None else check_seed(seed)
         self._scenes.rewind(keep=seed is None)
         self._asked.forget()
         self._step.reset()

@@ -17,7 +17,7 @@ from runtime.bundle.reader import write_manifest
 
 CODE, NOISE, MODES = 6, 4, 2
 DAMPING, ANGLE = 0.95, 0.4
-_ONNX = {"float32": TensorProto.FLOAT, "uint8": TensorProto.UINT8}
+_ONNX = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "uint8": TensorProto.UINT8}
 
 
 class GraphBuilder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,7 +17,8 @@ EXAMPLES = """roles of inputs (TENSOR=ROLE or TENSOR=ROLE:DETAILS):
   image     an image that is given as a prompt (--image of the show)
   latent    normal values drawn from the show's seed: one scene per seed, with cross-fades between scenes
   noise     normal values drawn for every frame
-  state     carried from frame to frame, starting at zeros: h_in=state:h_out, or many: 'h_*=state:h_*_out'
+  state     carried from frame to frame, starting at zeros: h_in=state:h_out, or many: 'h_*=state:h_*_out';
+            at other values: h_in=state:h_out@0.5, or those that the file has for the input
   control   changed during the show: strength=control:0.5@0..2 (defaults, then limits; default limits 0..1)
   fixed     constant: rate=fixed:16000
   mask      255 where the live frame is valid
@@ -67,6 +69,11 @@ def parser() -> argparse.ArgumentParser:
     add("--description", default="", help="one or two sentences about the model")
     add("--licence", default="not stated", help="licence of the model, stored in the manifest")
     add("--source", default="not stated", help="where the model comes from, stored in the manifest")
+    add(
+        "--accept-parity",
+        action="store_true",
+        help="write the bundle although its frames in ONNX Runtime differ from the model's",
+    )
     add("--force", action="store_true", help="replace BUNDLE if it exists and is a bundle")
     add_python(import_parser)
     return import_parser
@@ -100,9 +107,15 @@ def run(argv: Sequence[str]) -> Path:
             description=arguments.description,
             licence=arguments.licence,
             source="; ".join([arguments.source, *notes]),
+            accept_parity=arguments.accept_parity,
         )
         report = import_model(
-            model.path, arguments.out, condition=first and first.path, options=options, force=arguments.force
+            model.path,
+            arguments.out,
+            condition=first and first.path,
+            options=options,
+            force=arguments.force,
+            say=lambda line: print(line, file=sys.stderr),
         )
     for note in notes:
         print(f"converted: {note}")
@@ -113,9 +126,12 @@ def run(argv: Sequence[str]) -> Path:
     print(f"preview, input beside frame: {arguments.out / PREVIEW}")
     for refusal in report.refusals:
         print(f"cannot run on {refusal}")
+    for note in report.notes:
+        print(f"note: {note}")
     if report.refusals or not all(check.passed for check in report.checks):
-        usable = [f"--engine {check.engine} --precision {check.precision}" for check in report.checks if check.passed]
-        print(f"stream it with {' or '.join(usable)}")
+        usable = [check for check in report.checks if check.passed] or report.checks[:1]
+        flags = [f"--engine {check.engine} --precision {check.precision}" for check in usable]
+        print(f"stream it with {' or '.join(flags)}")
     out: Path = arguments.out
     return out
 

@@ -12,6 +12,7 @@ from export.from_onnx.model import MAX_IR, OPSET, extract_graph
 from export.from_onnx.pixels import GraphFragment, from_pixels, to_i420, to_picture, to_rgb
 from export.from_onnx.plan import ImportPlan
 from export.from_onnx.planned_graph import PlannedGraph, TensorType
+from export.from_onnx.states import add_states
 from export.manifest_entries import Entry, control_entry
 
 Built = tuple[onnx.ModelProto, Entry]
@@ -70,10 +71,7 @@ def build_step(plan: ImportPlan) -> Built:
     inputs = _add_memories(graph, plan, taken)
     for kind in ("noise", "control"):
         inputs += _add_row(graph, [(stage, name, _STEP + name) for name in stage.inputs_of(kind)], kind, kind, taken)
-    for name in stage.inputs_of("state"):
-        dtype, shape = stage.inputs[name]
-        graph.add("Identity", graph.add_input(name, dtype, shape), out=_STEP + name)
-        inputs.append(_entry(name, dtype, shape, "state", next=stage.roles[name].output))
+    inputs += add_states(graph, stage, _STEP, taken)
     for name in stage.inputs_of("live", "mask"):
         role, picture = stage.roles[name].kind, stage.pictures[name]
         height, width = picture.size
@@ -89,7 +87,8 @@ def build_step(plan: ImportPlan) -> Built:
     for entry in inputs:
         if entry["role"] == "state":
             dtype, shape = entry["dtype"], tuple(entry["shape"])
-            graph.add("Identity", _STEP + stage.roles[entry["name"]].output, out=entry["next"])
+            if entry["name"] in stage.roles:
+                graph.add("Identity", _STEP + stage.roles[entry["name"]].output, out=entry["next"])
             graph.add_output(entry["next"], dtype, shape)
             frames.append(_entry(entry["next"], dtype, shape, "state"))
     model = graph.to_model("step", core.opset_import[0].version, core.ir_version)

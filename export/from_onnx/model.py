@@ -111,8 +111,8 @@ def read_source(path: Path) -> OnnxSource:
     # ONNX Runtime runs old operators up to opset 9, with which they were defined.
     is_runnable = not replace_old_operators(model, opset_of(model)) or opset_of(model) <= _LAST_OLD_OPSET
     weights = {tensor.name for tensor in model.graph.initializer}
-    inputs = tuple(_port(value, "input") for value in model.graph.input if value.name not in weights)
-    outputs = tuple(_port(value, "output") for value in model.graph.output)
+    inputs = tuple(to_port(value, "input") for value in model.graph.input if value.name not in weights)
+    outputs = tuple(to_port(value, "output") for value in model.graph.output)
     for port in inputs:
         if len(port.shape) > 4:
             raise ValueError(
@@ -249,7 +249,8 @@ def _check_node(node: onnx.NodeProto) -> None:
         )
 
 
-def _port(value: onnx.ValueInfoProto, side: str) -> GraphPort:
+def to_port(value: onnx.ValueInfoProto, side: str) -> GraphPort:
+    """Return an input or output, which `side` says; raises ValueError unless it is a numeric tensor of known rank."""
     kind = value.type.WhichOneof("value")
     if kind != "tensor_type":
         what = str(kind or "untyped").removesuffix("_type").replace("_", " ")

@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from export.from_onnx.model import OnnxSource, first_line
 from export.from_onnx.pixels import LUMA, PictureSpec
+from runtime.engines.onnxruntime import session_options
+from runtime.engines.table import count_cores
 
 Array = npt.NDArray[Any]
 
@@ -37,16 +39,16 @@ class OriginalModel:
 
     Args:
         source: the file.
+        is_optimised: whether ONNX Runtime changes the graph to make it faster.
 
     Raises:
         ValueError: ONNX Runtime cannot load it; the message names the first operator that is not standard.
     """
 
-    def __init__(self, source: OnnxSource) -> None:
+    def __init__(self, source: OnnxSource, *, is_optimised: bool = True) -> None:
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
+        options = session_options(count_cores(), is_optimised=is_optimised)
         self._source = source
         try:
             content = str(source.path) if source.is_runnable else source.model.SerializeToString()

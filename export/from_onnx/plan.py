@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from export.from_onnx.batch import check_single_batch, to_single_batch
+from export.from_onnx.default_values import optional_inputs, use_defaults
 from export.from_onnx.model import GraphPort, OnnxSource, needed_inputs, refuse_custom_operators
 from export.from_onnx.planned_graph import PlannedGraph, pin_shapes
 from export.from_onnx.role_parser import VECTORS, TensorRole, parse_roles
@@ -42,7 +43,8 @@ class ImportPlan:
         first: the model that runs when the prompt changes, or None.
         frame: name of the step's output that is the frame.
         size: (H, W) of the frame, even.
-        assumed: pictures whose range was neither given nor evident.
+        assumed: pictures whose range was not given.
+        bounded_by: Sigmoid or Tanh, if the frame ends in it; else "".
     """
 
     step: PlannedGraph
@@ -50,6 +52,7 @@ class ImportPlan:
     frame: str
     size: tuple[int, int]
     assumed: tuple[str, ...]
+    bounded_by: str = ""
 
 
 def make_plan(
@@ -75,9 +78,11 @@ def make_plan(
     sources = [step] if first is None else [first, step]
     given = parse_roles(
         roles,
-        {port.name for source in sources for port in source.inputs},
+        {port.name for source in sources for port in source.inputs} | optional_inputs(step),
         {port.name for source in sources for port in source.outputs},
     )
+    step, given = use_defaults(step, given)
+    sources = [step] if first is None else [first, step]
     if first is not None:
         refuse_custom_operators(first, ())
     refuse_custom_operators(step, [name for name, role in given.items() if role.kind == "frame"])
@@ -97,11 +102,12 @@ def make_plan(
             got = f"{live[0][1]}x{live[0][0]}"
             raise ValueError(f"--size {size[0]}x{size[1]} is not possible: {step.path} has the fixed size {got}")
     assumed = [name for name in stage.pictures if name != frame and _is_assumed(given.get(name), stage, name)]
-    if _is_assumed(given.get(frame), stage, frame) and _last(step, frame) not in BOUNDED:
+    if _is_assumed(given.get(frame), stage, frame):
         assumed.append(frame)
     if before is not None:
         assumed += [name for name in before.pictures if _is_assumed(given.get(name), before, name)]
-    return ImportPlan(stage, before, frame, (height, width), tuple(assumed))
+    last = _last(step, frame)
+    return ImportPlan(stage, before, frame, (height, width), tuple(assumed), last if last in BOUNDED else "")
 
 
 def _plan_first(

@@ -98,7 +98,8 @@ def guess_states(
         like = [other for other, kind in outputs.items() if kind == inputs[name] and other not in taken]
         rivals = [other for other in open_inputs if inputs[other] == inputs[name]]
         if len(like) == 1 and len(rivals) == 1:
-            paired[name] = TensorRole("state", output=like[0], is_given=name in roles)
+            values = roles[name].values if name in roles else ()
+            paired[name] = TensorRole("state", output=like[0], values=values, is_given=name in roles)
         elif name in roles:
             unclear.append(f'the state "{name}" matches {len(like)} outputs')
     if unclear:
