@@ -15,6 +15,7 @@ from export.from_onnx.role_parser import TEXTS, VECTORS, TensorRole, parse_roles
 from export.from_onnx.role_patterns import suggest_roles
 from export.from_onnx.roles import (
     BOUNDED,
+    EVIDENT,
     guess_frame,
     guess_inputs,
     guess_states,
@@ -244,7 +245,9 @@ def _next_states(roles: Mapping[str, TensorRole]) -> list[str]:
 
 
 def _is_assumed(role: TensorRole | None, stage: PlannedGraph, name: str) -> bool:
-    return (role is None or not (role.range or role.mean or role.deviation)) and stage.pictures[name].dtype != "uint8"
+    return (role is None or not (role.range or role.mean or role.deviation)) and stage.pictures[
+        name
+    ].dtype not in EVIDENT
 
 
 def _last(source: OnnxSource, output: str) -> str:
