@@ -60,6 +60,7 @@ BENCHMARKS = {
     "super-resolution": Benchmark("benchmarks.quality.super_resolution", "live video at twice the size, beside others"),
     "fill": Benchmark("benchmarks.quality.fill", "holes of live video, filled, beside others"),
     "transfer": Benchmark("benchmarks.transfer.command", "whether pretraining helps fine-tuning, over several seeds"),
+    "weights": Benchmark("benchmarks.weights.command", "memory of a bundle with gigabytes of weights"),
 }
 ALIASES = {"kills": "reconnect"}  # for one release
 EXTRAS = {

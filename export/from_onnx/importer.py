@@ -135,11 +135,14 @@ def import_model(
             if built is not None:
                 if options.halve:
                     pack_weights(built[0], in_bytes=options.in_bytes)
-                graphs[name] = _write_graph(folder, name, built, options.inline_bytes)
-        if len(run.frames) >= count:  # else it makes the other frames beside the first engine
+                graphs[name] = _write_graph(folder, name, built, options.inline_bytes, progress)
+        if any("weights" in entry for entry in graphs.values()):  # large: not at the same time as in another engine
+            loop.make(count, progress.counter("the original", count))
+            check_range(plan, loop.run)
+        if len(loop.run.frames) >= count:
             for stage in (plan.first, plan.step):
                 if stage is not None:
-                    stage.original.close()  # its memory, before engines take theirs
+                    stage.original.close()
         manifest = _manifest(plan, graphs, options, options.name or _to_name(out.name))
         if plan.text is not None:
             manifest["text"] = write_tokenizers(
@@ -178,7 +181,7 @@ def import_model(
     )
 
 
-def _write_graph(folder: Path, name: str, built: Built, inline_bytes: int) -> Entry:
+def _write_graph(folder: Path, name: str, built: Built, inline_bytes: int, progress: ProgressLines) -> Entry:
     """Write a graph, with large weights in a file of their own; return its entry for the manifest."""
     model, entry = built
     file = folder / f"{name}.onnx"
@@ -187,7 +190,7 @@ def _write_graph(folder: Path, name: str, built: Built, inline_bytes: int) -> En
         file.write_bytes(model.SerializeToString())
         return entry
     weights = file.with_suffix(".weights")
-    save_external(model, file, weights)
+    save_external(model, file, weights, report=progress.share(f"writing {weights.name}"))
     return {**entry, "weights": weights.name}
 
 

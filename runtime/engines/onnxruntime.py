@@ -63,7 +63,8 @@ class OnnxRuntimeSession(BufferedSession):
         import onnxruntime
 
         options = session_options(threads, is_optimised=is_optimised)
-        read_weights_of(program, options)
+        if program.weights is not None:
+            read_weights_of(program.weights.parent, options)
         try:
             self._session: Any = onnxruntime.InferenceSession(
                 program.graph, options, providers=["CPUExecutionProvider"]
@@ -101,12 +102,9 @@ def half_program(program: Program) -> Program:
     return replace(program, graph=graph.SerializeToString())
 
 
-def read_weights_of(program: Program, options: Any) -> None:
-    """Let a session find the weights file of its graph, which ONNX Runtime maps into memory."""
-    if program.weights is not None:
-        options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", str(program.weights.parent)
-        )
+def read_weights_of(folder: Path, options: Any) -> None:
+    """Let a session of a graph from memory find its external data, which ONNX Runtime maps into memory."""
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
 
 
 def session_options(threads: int, *, is_optimised: bool = True) -> Any:

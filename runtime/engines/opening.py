@@ -273,10 +273,15 @@ def with_weights(program: Program, bundle: Bundle, graph: GraphSpec) -> Program:
     Raises:
         EngineError: the file was changed after the bundle was opened.
     """
-    if not graph.weights:
+    path = weights_of(bundle, graph)
+    if path is None:
         return program
-    weights = bundle.weights[graph.weights]
-    return replace(program, weights=weights.unchanged(), weights_sha256=weights.sha256)
+    return replace(program, weights=path, weights_sha256=bundle.weights[graph.weights].sha256)
+
+
+def weights_of(bundle: Bundle, graph: GraphSpec) -> Path | None:
+    """Return the weights file of a graph, or None; raises as `with_weights`."""
+    return bundle.weights[graph.weights].unchanged() if graph.weights else None
 
 
 def origin_of(bundle: Bundle, graph: GraphSpec, part: str) -> Origin:

@@ -141,8 +141,8 @@ def _compile(
         *program.cache_parts,
     ]
     # A compiled graph is stored with its weights, which for large ones takes more time and memory than compiling.
-    is_large = program.weights is not None and program.weights.stat().st_size > _MAX_STORED_BYTES
-    folder = None if is_large else cache_dir
+    mapped = None if program.weights is None else MappedWeights(program.weights)
+    folder = None if mapped is not None and mapped.size_bytes > _MAX_STORED_BYTES else cache_dir
     entry = EngineCache(folder, program.graph, "openvino", [str(part) for part in parts])
     blob = entry.load()
     if blob is not None:
@@ -150,7 +150,7 @@ def _compile(
             return core.import_model(io.BytesIO(blob), device, options), None
         except RuntimeError:
             entry.discard()  # compile again
-    model, mapped = _read(program)
+    model = _read(program, mapped)
     if options.get("INFERENCE_PRECISION_HINT") == _HINTS["bf16"]:
         _protect_positions(model, [after for _, after in program.pairs])
     keep_planar(model)
@@ -160,15 +160,15 @@ def _compile(
     return compiled, mapped
 
 
-def _read(program: Program) -> tuple[Any, MappedWeights | None]:
-    """Return the graph as OpenVINO's model, and the mapped weights that it reads."""
-    if program.weights is None:
-        return _core().read_model(program.graph), None
+def _read(program: Program, mapped: MappedWeights | None) -> Any:
+    """Return the graph as OpenVINO's model, whose constants are the mapped weights."""
+    if mapped is None:
+        return _core().read_model(program.graph)
     # OpenVINO finds external data beside a file only. So it reads them as inputs, which become constants.
-    graph, mapped = onnx.ModelProto.FromString(program.graph), MappedWeights(program.weights)
+    graph = onnx.ModelProto.FromString(program.graph)
     model = _core().read_model(without_external(graph).SerializeToString())
     map_weights(model, external_tensors(graph), mapped)
-    return model, mapped
+    return model
 
 
 def _protect_positions(model: Any, states: Sequence[str]) -> None:
