@@ -48,6 +48,7 @@ BENCHMARKS = {
         "benchmarks.quality.photos", "photographs animated: first frame, detail, what must stand still"
     ),
     "pictures": Benchmark("benchmarks.pictures", "a sheet of frames over time and a clip, made by bundles"),
+    "precisions": Benchmark("benchmarks.latency.precisions", "time and parity of INT8 beside FP32 and bf16"),
     "pretraining": Benchmark("benchmarks.training.pretraining", "pretraining: clips per second, waiting, TFLOP/s"),
     "quality": Benchmark("benchmarks.quality.command", "distances to held-out footage, motion, text, memory, drift"),
     "reconnect": Benchmark("benchmarks.scenarios.reconnect", "a stream whose server is killed, or never reads"),

@@ -27,9 +27,11 @@ from export.from_onnx.parity import GOLDEN_FRAMES, LONG_LOOP, SEED, check_range,
 from export.from_onnx.plan import ImportPlan, make_plan
 from export.from_onnx.preview import write_preview
 from export.from_onnx.progress import ProgressLines
+from export.from_onnx.text_inputs import TextOptions
 from export.manifest_entries import Entry, drift_control, seed_control, write_golden
 from export.packed_weights import pack_weights
 from export.parity.checks import ParityCheck, available_engines
+from export.tokenizer_files import write_tokenizers
 from runtime.bundle.reader import open_bundle, write_manifest
 
 RENEWAL_S, DISSOLVE_S = 6.0, 3.0  # a scene made from a seed is renewed every 6 s, with a cross-fade of 3 s
@@ -51,6 +53,7 @@ class ImportOptions:
         block: side of the blocks of pixels of the live test pattern; large golden frames are packed smaller with 32.
         halve: store weights that FP16 represents exactly in FP16, each followed by a Cast.
         preview: write preview.png.
+        text: tokenizers and length of texts, for a first model that takes tokens.
         accept_parity: write the bundle although its frames in ONNX Runtime differ from the original's.
         in_bytes: with `halve`, store weights in 8 bits that these represent exactly (`export.packed_weights`).
         inline_bytes: weights of a graph above it are written to a file of their own, and never loaded as a whole.
@@ -71,6 +74,7 @@ class ImportOptions:
     in_bytes: bool = False
     inline_bytes: int = INLINE_BYTES
     preview: bool = True
+    text: TextOptions = field(default_factory=TextOptions)
     accept_parity: bool = False
 
 
@@ -119,7 +123,8 @@ def import_model(
     with atomic_folder(out, force=force) as folder:
         first = None if condition is None else read_source(condition, options.inline_bytes)
         step = read_source(model, options.inline_bytes)
-        plan = make_plan(step, first, roles=options.roles, size=options.size, shapes=options.shapes)
+        shapes, text = options.shapes, options.text
+        plan = make_plan(step, first, roles=options.roles, size=options.size, shapes=shapes, text=text)
         built_step, built_condition = build_step(plan), build_condition(plan)
         count = loop_length(plan, options.loop_frames)
         loop, notes = first_frames(plan, options.block, progress.counter("the original", GOLDEN_FRAMES[-1]))
@@ -139,6 +144,10 @@ def import_model(
                 if stage is not None:
                     stage.original.close()
         manifest = _manifest(plan, graphs, options, options.name or _to_name(out.name))
+        if plan.text is not None:
+            manifest["text"] = write_tokenizers(
+                folder, plan.text.sources, licence=options.licence, source=options.source
+            )
         manifest["golden"] = [
             write_golden(
                 folder,
@@ -148,6 +157,7 @@ def import_model(
                 seed=SEED,
                 image=run.image,
                 live=run.live,
+                text=run.text,
                 is_masked=bool(plan.step.inputs_of("mask")),
             )
         ]
