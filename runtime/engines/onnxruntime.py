@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from runtime.engines.fp16 import to_half
 from runtime.errors import EngineError
 
 _EXTRA = "pip install everframe[cpu]"
+_MAPS_SINCE = (1, 21)  # with the session option for the folder of external data
 
 
 class OnnxRuntime:
@@ -103,7 +105,19 @@ def half_program(program: Program) -> Program:
 
 
 def read_weights_of(folder: Path, options: Any) -> None:
-    """Let a session of a graph from memory find its external data, which ONNX Runtime maps into memory."""
+    """Let a session of a graph from memory find its external data, which ONNX Runtime maps into memory.
+
+    Raises:
+        EngineError: this version of ONNX Runtime cannot do that.
+    """
+    import onnxruntime
+
+    found = re.match(r"(\d+)\.(\d+)", onnxruntime.__version__)
+    if found is not None and tuple(map(int, found.groups())) < _MAPS_SINCE:
+        raise EngineError(
+            f"onnxruntime {onnxruntime.__version__} does not find weights in a file of their own: install "
+            f"{'.'.join(map(str, _MAPS_SINCE))} or newer"
+        )
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
 
 
