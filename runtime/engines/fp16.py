@@ -20,16 +20,19 @@ from onnx import TensorProto, helper, numpy_helper
 
 from runtime.bundle.external_weights import MappedWeights, is_external, without_external
 
-# Multiply by weights; engines accumulate in FP32. Not MatMul: table lookups and sums of oscillator modes use it, and
-# they need full precision.
-_WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm"})
+# Multiply by weights; engines accumulate in FP32. Products with small matrices stay in FP32: table lookups and sums of
+# oscillator modes use them, and need full precision.
+_WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 MIN_GEMM_VALUES = 2**18  # values; smaller Gemm matrices stay in FP32, as they are cheap and may rotate a state
+_MIN_MATMUL_VALUES = 2**16  # values; transformers multiply by large matrices, of 320 x 320 values or more
+_LEAST_VALUES = {"Gemm": MIN_GEMM_VALUES, "MatMul": _MIN_MATMUL_VALUES}
 # Compute in FP16 if all inputs are FP16 or constant: bounded elementwise operations, and copies of values.
 _FOLLOWING_OPS = frozenset(
     {
         "Abs", "Add", "AveragePool", "Clip", "Concat", "DepthToSpace", "Expand", "Flatten", "Identity", "LeakyRelu",
         "Max", "MaxPool", "Min", "Mul", "Neg", "PRelu", "Pad", "Relu", "Reshape", "Resize", "Sigmoid", "Slice",
         "SpaceToDepth", "Split", "Squeeze", "Sub", "Tanh", "Tile", "Transpose", "Unsqueeze",
+        "MatMul", "Softmax",  # attention, which engines run as one operation if all of it is FP16
     }
 )  # fmt: skip
 # Inputs that stay FP32 or integer in every precision: (operator, index).
@@ -109,10 +112,16 @@ def share_of(model: onnx.ModelProto) -> Fp16Share:
         value.name: math.prod(side.dim_value for side in value.type.tensor_type.shape.dim)
         for value in (*typed.graph.input, *typed.graph.value_info)
     } | {tensor.name: math.prod(tensor.dims) for tensor in typed.graph.initializer}
+    constants = {tensor.name for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type in ("Cast", "DequantizeLinear") and constants.issuperset(node.input):
+            constants.add(node.output[0])
     found = [
         kinds[node.input[1]]
         for node in model.graph.node
-        if node.op_type in _WEIGHTED_OPS and (node.op_type != "Gemm" or sizes.get(node.input[1], 0) >= MIN_GEMM_VALUES)
+        if node.op_type in _WEIGHTED_OPS
+        and sizes.get(node.input[1], 0) >= _LEAST_VALUES.get(node.op_type, 0)
+        and (node.op_type != "MatMul" or node.input[1] in constants)
     ]
     half = sum(kind == TensorProto.FLOAT16 for kind in found)
     return Fp16Share(half, len(found) - half)
@@ -168,9 +177,14 @@ class _Fp16Conversion:
         if node.domain not in ("", "ai.onnx") or not floats:
             return False
         if node.op_type in _WEIGHTED_OPS:
-            is_heavy = node.op_type != "Gemm" or self._size(node.input[1]) >= MIN_GEMM_VALUES
-            return is_heavy and node.input[1] in self.constants and all(self._fits(name) for name in floats)
+            is_heavy = self._size(node.input[1]) >= _LEAST_VALUES.get(node.op_type, 0)
+            if is_heavy and node.input[1] in self.constants:
+                return all(self._fits(name) for name in floats)
+            if node.op_type not in _FOLLOWING_OPS:
+                return False
         made = [name for name in floats if name not in self.constants]
+        if node.op_type == "MatMul" and len(made) < 2:
+            return False
         return (
             node.op_type in _FOLLOWING_OPS
             and bool(made)
