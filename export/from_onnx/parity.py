@@ -130,22 +130,6 @@ def loop_length(plan: ImportPlan, loop_frames: int = LONG_LOOP) -> int:
     return loop_frames if plan.step.inputs_of("state") else GOLDEN_FRAMES[-1]
 
 
-def run_original(plan: ImportPlan, loop_frames: int = LONG_LOOP, block: int = 1) -> OriginalRun:
-    """Run the original model: up to the last golden frame, or for `loop_frames` frames if it has states.
-
-    Args:
-        plan: role, type and shape of every tensor.
-        loop_frames: not below the last golden frame.
-        block: side of the blocks of pixels that the live test pattern consists of.
-
-    Raises:
-        ValueError: the model fails, or a frame has values that are not finite.
-    """
-    loop = OriginalLoop(plan, block)
-    loop.make(loop_length(plan, loop_frames))
-    return loop.run
-
-
 def check_range(plan: ImportPlan, run: OriginalRun, *, is_whole: bool = True) -> None:
     """Check that the frame's values match its range, if the range was assumed.
 
