@@ -214,13 +214,14 @@ def _loop(plan: ImportPlan, image: Pixels | None, live: Pixels | None) -> Iterat
     # The original file also needs the inputs that the frame does not depend on.
     unused = {name: np.zeros(shape, dtype) for name, (dtype, shape) in step.unused.items()}
     states = {name: fixed[name] for name in step.inputs_of("state")}
+    encoded = [] if live is None else [_pictures(step, "live", picture) for picture in live]
     frame = 0
     while True:
         feeds = {**unused, **fixed, **memory, **states, **_pictures(step, "image", image)}
         noises = [(step, name) for name in step.inputs_of("noise")]
         feeds |= {name: row for (_, name), row in zip(noises, _rows(noises, FRAMES, frame), strict=True)}
         if live is not None:
-            feeds |= _pictures(step, "live", live[frame % len(live)])
+            feeds |= encoded[frame % len(encoded)]
             feeds |= _pictures(step, "mask", golden_mask(frame, *live.shape[1:3])[..., np.newaxis])
         found = step.original.run(feeds, list(step.outputs))
         states = {name: found[step.roles[name].output] for name in states}
