@@ -147,8 +147,8 @@ def compare_frames(
     """Compare a generator's frames from its first on; arguments, result and errors as of `compare_loop`."""
     values: list[float] = []
     times: list[float] = []
-    if run.image is not None:
-        generator.condition(image=run.image)
+    if run.image is not None or run.text is not None:
+        generator.condition(image=run.image, text=run.text)
     for number, frame in enumerate(frames):
         tell(number)
         if run.live is not None:

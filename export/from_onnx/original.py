@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from export.external_weights import read_external, without_folder
 from export.from_onnx.model import OnnxSource, first_line
 from export.from_onnx.pixels import LUMA, PictureSpec
-from runtime.engines.onnxruntime import session_options
+from runtime.engines.onnxruntime import read_weights_of, session_options
 from runtime.engines.table import count_cores
 
 Array = npt.NDArray[Any]
@@ -51,7 +52,13 @@ class OriginalModel:
         options = session_options(count_cores(), is_optimised=is_optimised)
         self._source = source
         try:
-            content = str(source.path) if source.is_runnable else source.model.SerializeToString()
+            content: str | bytes = str(source.path)
+            if not source.is_runnable or source.is_split:
+                # ONNX Runtime maps large weights into memory, but finds no shapes in other files: these are loaded.
+                model = read_external(source.path) if source.is_runnable else source.model
+                folder = source.path.parent.resolve()
+                content = without_folder(model, folder).SerializeToString()
+                read_weights_of(folder, options)
             self._session: Any = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no common base class
             if source.before is not None:
@@ -62,6 +69,10 @@ class OriginalModel:
                 f"{what}ONNX Runtime cannot load {source.path}: {first_line(error)}; export the model with standard "
                 "operators"
             ) from error
+
+    def close(self) -> None:
+        """Free the session's memory; it cannot be used afterwards."""
+        self._session = None
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
         """Run it once.

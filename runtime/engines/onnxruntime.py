@@ -52,7 +52,7 @@ class OnnxRuntime:
         """Compile a graph; not cached, because it takes milliseconds."""
         check_request(self, precision)
         if precision == "fp16":
-            program = replace(program, graph=to_half(onnx.ModelProto.FromString(program.graph)).SerializeToString())
+            program = half_program(program)
         return OnnxRuntimeSession(program, threads, is_optimised=self._is_optimised)
 
 
@@ -63,6 +63,8 @@ class OnnxRuntimeSession(BufferedSession):
         import onnxruntime
 
         options = session_options(threads, is_optimised=is_optimised)
+        if program.weights is not None:
+            read_weights_of(program.weights.parent, options)
         try:
             self._session: Any = onnxruntime.InferenceSession(
                 program.graph, options, providers=["CPUExecutionProvider"]
@@ -92,6 +94,17 @@ class OnnxRuntimeSession(BufferedSession):
         for name, buffer in outputs.items():
             binding.bind_output(name, "cpu", 0, buffer.dtype.type, buffer.shape, buffer.ctypes.data)
         return binding
+
+
+def half_program(program: Program) -> Program:
+    """Return a program whose graph computes in FP16 where possible (`runtime.engines.fp16`)."""
+    graph = to_half(onnx.ModelProto.FromString(program.graph), program.weights)
+    return replace(program, graph=graph.SerializeToString())
+
+
+def read_weights_of(folder: Path, options: Any) -> None:
+    """Let a session of a graph from memory find its external data, which ONNX Runtime maps into memory."""
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
 
 
 def session_options(threads: int, *, is_optimised: bool = True) -> Any:

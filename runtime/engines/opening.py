@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import EncodeError
 
+from runtime.bundle.manifest import graph_sha256
 from runtime.bundle.pruning import prune
 from runtime.bundle.reader import Bundle
 from runtime.bundle.strict_json import nearest
@@ -41,8 +42,10 @@ class OpenedEngine:
         choice: the engine, its precision, and the reason for both.
         step: session of the step graph with one frame output.
         condition: session of the condition graph, or None if the bundle has none.
-        open_without_frames: opens a session of the step graph without frame outputs; None to use `step` instead.
-        open_spare: opens another session of the condition graph.
+        open_without_frames: opens a session of the step graph without frame outputs; None to use `step` instead, as for
+            graphs with a weights file, whose memory another session would take again.
+        open_spare: opens another session of the condition graph; None if it has a weights file: it would take its
+            memory twice.
         open_half: opens a session of the step graph with half the detail; None if there is none, or if the engine is on
             a GPU, which needs minutes to compile and has time to spare.
         open_clip_stage: opens a session of the stage that makes frames of clips; None if the bundle cannot play them.
@@ -78,9 +81,11 @@ def opened_engine(
         step,
         condition,
         None
-        if isinstance(step, RemoteSession)
+        if isinstance(step, RemoteSession) or _is_only_once(bundle.manifest.step)
         else partial(open_without_frames, *chosen, threads=threads, cache_dir=cache_dir),
-        partial(open_condition, *chosen, threads=threads, cache_dir=cache_dir),
+        None
+        if bundle.manifest.condition is not None and bundle.manifest.condition.weights
+        else partial(open_condition, *chosen, threads=threads, cache_dir=cache_dir),
         partial(_open_half, *chosen, pixels=pixels, threads=threads, cache_dir=cache_dir)
         if bundle.build_half is not None and choice.engine.name in ON_CPU
         else None,
@@ -90,6 +95,11 @@ def opened_engine(
         bundle.plane,
         _marker(bundle, choice.engine, pixels=pixels, threads=threads, cache_dir=cache_dir),
     )
+
+
+def _is_only_once(step: GraphSpec) -> bool:
+    """Return whether no second session of a step graph is opened: it has states, and weights in a file."""
+    return bool(step.weights and step.outputs_of("state"))
 
 
 def open_sessions(
@@ -110,10 +120,11 @@ def open_sessions(
 
     Raises:
         EngineError: the engine refused a graph.
+        BundleError: the bundle has no graph in this precision.
         ValueError: the bundle has no such frame output, or `threads` is below 1.
     """
     frame = frame_output(bundle.manifest.step, pixels)
-    step = open_step(bundle, engine, precision, frame, threads=threads, cache_dir=cache_dir)
+    step = open_step(bundle.in_precision(precision), engine, precision, frame, threads=threads, cache_dir=cache_dir)
     if bundle.manifest.condition is None:
         return step, None
     try:
@@ -139,7 +150,7 @@ def open_condition(
         def open_graph(model: onnx.ModelProto, graph: GraphSpec, part: str) -> Session:
             names, origin = [item.name for item in graph.outputs], origin_of(bundle, graph, part)
             program = Program(prune(model, names), graph.inputs, graph.outputs, engines=bundle.engines, origin=origin)
-            return engine.open(program, exact, few, _folder(cache_dir))
+            return engine.open(with_weights(program, bundle, graph), exact, few, _folder(cache_dir))
 
         if bundle.work is None:
             return open_graph(bundle.condition, condition, "condition")
@@ -166,7 +177,9 @@ def _open_areas(bundle: Bundle, threads: int, cache_dir: str | Path | None) -> A
         with suppress(EngineError):
             engine = choose_engine(engine_name, "fp32").engine
             with _memory_errors(engine):
-                program = Program(prune(bundle.step, [name]), graph.inputs, graph.outputs)
+                program = with_weights(
+                    Program(prune(bundle.step, [name]), graph.inputs, graph.outputs), bundle, bundle.manifest.step
+                )
                 return AreaSession(graph, engine.open(program, "fp32", threads, _folder(cache_dir)))
     return None
 
@@ -177,13 +190,14 @@ def open_without_frames(
     """Compile the step graph for its states alone; arguments and errors as in `open_sessions`."""
     if not bundle.manifest.step.outputs_of("state"):
         return NullSession()
-    return open_step(bundle, engine, precision, "", threads=threads, cache_dir=cache_dir)
+    return open_step(bundle.in_precision(precision), engine, precision, "", threads=threads, cache_dir=cache_dir)
 
 
 def _open_half(
     bundle: Bundle, engine: Engine, precision: str, *, pixels: str, threads: int | None, cache_dir: str | Path | None
 ) -> Session:
     """Compile the step graph with half the detail; arguments and errors as in `open_sessions`."""
+    bundle = bundle.in_precision(precision)
     assert bundle.build_half is not None, "_open_half() of a bundle that has no such graph"
     frame = frame_output(bundle.manifest.step, pixels)
     return open_step(
@@ -250,12 +264,29 @@ def open_step(
         pixels = next((item.pixels for item in outputs if item.name == frame), "")
         origin = origin_of(bundle, graph, f"step-{pixels}") if frame else None
         program = Program(graph_bytes, graph.inputs, outputs, state_pairs(graph), bundle.engines, origin)
-        return engine.open(program, precision, all_threads, _folder(cache_dir))
+        return engine.open(with_weights(program, bundle, graph), precision, all_threads, _folder(cache_dir))
+
+
+def with_weights(program: Program, bundle: Bundle, graph: GraphSpec) -> Program:
+    """Return a program with the weights file of its graph, if it has one.
+
+    Raises:
+        EngineError: the file was changed after the bundle was opened.
+    """
+    path = weights_of(bundle, graph)
+    if path is None:
+        return program
+    return replace(program, weights=path, weights_sha256=bundle.weights[graph.weights].sha256)
+
+
+def weights_of(bundle: Bundle, graph: GraphSpec) -> Path | None:
+    """Return the weights file of a graph, or None; raises as `with_weights`."""
+    return bundle.weights[graph.weights].unchanged() if graph.weights else None
 
 
 def origin_of(bundle: Bundle, graph: GraphSpec, part: str) -> Origin:
     """Return where a graph of a bundle comes from; `part` as in `Origin`."""
-    return Origin(bundle.manifest.name, part, bundle.manifest.files[graph.file].sha256)
+    return Origin(bundle.manifest.name, part, graph_sha256(bundle.manifest, graph))
 
 
 @contextmanager
