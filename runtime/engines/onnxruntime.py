@@ -14,8 +14,9 @@ from typing import Any
 
 import onnx
 
-from runtime.engines.engine import Array, BufferedSession, Program, check_request
+from runtime.engines.engine import INT8, Array, BufferedSession, Program, check_request
 from runtime.engines.fp16 import to_half
+from runtime.engines.int8 import check_overflow
 from runtime.errors import EngineError
 
 _EXTRA = "pip install everframe[cpu]"
@@ -44,6 +45,8 @@ class OnnxRuntime:
     def open(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> OnnxRuntimeSession:  # noqa: ARG002
         """Compile a graph; not cached, because it takes milliseconds."""
         check_request(self, precision)
+        if precision == INT8:
+            check_overflow(program.graph)
         if precision == "fp16":
             program = replace(program, graph=to_half(onnx.ModelProto.FromString(program.graph)).SerializeToString())
         return OnnxRuntimeSession(program, threads)
