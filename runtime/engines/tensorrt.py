@@ -72,7 +72,8 @@ def graph_in(graph: bytes, precision: str) -> bytes:
     if precision == "fp32":
         return graph
     convert = to_signed if precision == INT8 else to_half
-    return convert(onnx.ModelProto.FromString(graph)).SerializeToString()
+    converted: bytes = convert(onnx.ModelProto.FromString(graph)).SerializeToString()
+    return converted
 
 
 def cache_entries(
