@@ -15,8 +15,9 @@ from typing import Any
 
 import onnx
 
-from runtime.engines.engine import Array, BufferedSession, Program, check_request
+from runtime.engines.engine import INT8, Array, BufferedSession, Program, check_request
 from runtime.engines.fp16 import to_half
+from runtime.engines.int8 import check_overflow
 from runtime.errors import EngineError
 
 _EXTRA = "pip install everframe[cpu]"
@@ -53,6 +54,8 @@ class OnnxRuntime:
     def open(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> OnnxRuntimeSession:  # noqa: ARG002
         """Compile a graph; not cached, because it takes milliseconds."""
         check_request(self, precision)
+        if precision == INT8:
+            check_overflow(program.graph)
         if precision == "fp16":
             program = half_program(program)
         return OnnxRuntimeSession(program, threads, is_optimised=self._is_optimised)
