@@ -121,20 +121,6 @@ def test_times_of_the_import_are_kept_for_auto(tmp_path: Path) -> None:
     assert times == {"onnxruntime fp32": report.frame_ms[0], "onnxruntime fp16": report.frame_ms[1]}
 
 
-def quantised(path: Path) -> Path:
-    """A net in int8 of the kind that converters write: QuantizeLinear and DequantizeLinear around a convolution."""
-    text = """net (float[1,3,16,24] x) => (float[1,3,16,24] y) {
-      q = QuantizeLinear (x, scale, zero) d = DequantizeLinear (q, scale, zero)
-      w = DequantizeLinear (kernel, small, none) c = Conv <pads = [1,1,1,1]> (d, w)
-      s = Sigmoid (c) t = QuantizeLinear (s, scale, zero) y = DequantizeLinear (t, scale, zero)
-    }"""
-    weights = {
-        "scale": np.float32(1 / 255), "zero": np.uint8(0), "small": np.float32(0.01), "none": np.int8(0),
-        "kernel": np.random.default_rng(0).integers(-128, 128, (3, 3, 3, 3)).astype(np.int8),
-    }  # fmt: skip
-    return foreign.write(path, text, weights, opset=13)
-
-
 def change_frames(monkeypatch: pytest.MonkeyPatch, *, also_plain: bool = False) -> None:
     """Let frames of bundles differ from the original's, as on a CPU that computes in int8 otherwise."""
     original = comparison.psnr_db
@@ -150,7 +136,7 @@ def change_frames(monkeypatch: pytest.MonkeyPatch, *, also_plain: bool = False) 
 
 
 def test_a_net_in_int8_is_compared_with_and_without_optimisations(tmp_path: Path) -> None:
-    model = quantised(tmp_path / "m.onnx")
+    model = foreign.quantised(tmp_path / "m.onnx")
     report = import_model(model, tmp_path / "bundle")
     assert report.checks[0].passed
     plan = make_plan(read_source(model), None)
@@ -161,7 +147,7 @@ def test_a_net_in_int8_is_compared_with_and_without_optimisations(tmp_path: Path
 
 def test_a_difference_in_int8_is_named_and_can_be_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     change_frames(monkeypatch)
-    model = quantised(tmp_path / "m.onnx")
+    model = foreign.quantised(tmp_path / "m.onnx")
     with pytest.raises(
         ValueError, match=r"45 dB in onnxruntime .* without the optimisations .* 99 dB, so the differ.*"
     ):
@@ -185,7 +171,7 @@ def test_a_difference_of_the_conversion_stays_an_error(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change_frames(monkeypatch, also_plain=True)
-    model = quantised(tmp_path / "m.onnx") if kind == "int8" else foreign.gan(tmp_path / "m.onnx")
+    model = foreign.quantised(tmp_path / "m.onnx") if kind == "int8" else foreign.gan(tmp_path / "m.onnx")
     why = "they have 45 dB; look" if kind == "int8" else "if its opset is old"
     with pytest.raises(ValueError, match=f"no bundle was written; .*{why}.*--accept-parity"):
         import_model(model, tmp_path / "bundle")
@@ -196,7 +182,7 @@ def test_the_command_prints_what_was_accepted_and_how_to_stream_it(
 ) -> None:
     monkeypatch.setattr(importing, "available_engines", lambda: [ORT])
     change_frames(monkeypatch)
-    words = ["export", "from-onnx", str(quantised(tmp_path / "m.onnx")), "--out", str(tmp_path / "bundle")]
+    words = ["export", "from-onnx", str(foreign.quantised(tmp_path / "m.onnx")), "--out", str(tmp_path / "bundle")]
     monkeypatch.setattr(sys, "argv", words)
     assert main() == 2
     assert "--accept-parity" in capsys.readouterr().err
@@ -211,7 +197,7 @@ def test_the_command_prints_what_was_accepted_and_how_to_stream_it(
 
 def test_onnxruntime_without_optimisations_keeps_the_graph(tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
-    import_model(quantised(tmp_path / "m.onnx"), bundle)
+    import_model(foreign.quantised(tmp_path / "m.onnx"), bundle)
     from runtime.engines.opening import open_sessions
 
     frames = []
