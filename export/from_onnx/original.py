@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from export.from_onnx.model import OnnxSource, first_line
 from export.from_onnx.pixels import LUMA, PictureSpec
-from runtime.engines.onnxruntime import session_options
+from runtime.engines.onnxruntime import open_session
 from runtime.engines.table import count_cores
 
 Array = npt.NDArray[Any]
@@ -46,13 +46,10 @@ class OriginalModel:
     """
 
     def __init__(self, source: OnnxSource, *, is_optimised: bool = True) -> None:
-        import onnxruntime
-
-        options = session_options(count_cores(), is_optimised=is_optimised)
         self._source = source
         try:
             content = str(source.path) if source.is_runnable else source.model.SerializeToString()
-            self._session: Any = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            self._session: Any = open_session(content, count_cores(), is_optimised=is_optimised)
         except Exception as error:  # its errors have no common base class
             if source.before is not None:
                 raise ValueError(f"{single_batch_error(source)}: {first_line(error)[:160]}") from error
