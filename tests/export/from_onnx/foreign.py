@@ -226,5 +226,7 @@ def shared_zero_point(path: Path) -> Path:
             y = DequantizeLinear(outer, step, zero)
         }"""
     constants = {"step": np.float32(0.02), "zero": np.uint8(0), "middle": np.int8(0)}
-    kernels = {f"weight{seed}": (60 * random(3, 3, 3, 3, seed=seed)).astype(np.int8) for seed in range(2)}
+    kernels = {
+        f"weight{seed}": (300 * random(3, 3, 3, 3, seed=seed)).clip(-127, 127).astype(np.int8) for seed in range(2)
+    }
     return write(path, text, {**constants, **kernels})
