@@ -18,6 +18,7 @@ from runtime import BundleError, EngineError, Generator, Manifest
 from runtime.bundle.tensors import TensorSpec
 from runtime.bundle.text_spec import TokenizerSpec
 from runtime.prompts.token_encoder import TokenEncoder, open_token_encoder
+from tests.fakes import fake_generator
 from tests.made_tokenizers import bert_tokenizer, changed, clip_tokenizer, t5_tokenizer
 from tests.runtime import prompted, worded
 
@@ -99,6 +100,20 @@ def test_words_shape_the_picture(worded_bundle: Path) -> None:
         assert generator.scene is not None
         assert generator.scene.note.startswith('the text is too long, its end is not read: "storm storm')
         assert len(generator.scene.note) < 350
+
+
+def test_the_empty_text_was_not_given(worded_bundle: Path) -> None:
+    value = json.loads((worded_bundle / "bundle.json").read_text())
+    flags = {"name": "flags", "dtype": "float32", "shape": [1, 2], "role": "given", "of": ["t5_ids", "ids"]}
+    value["graphs"]["condition"]["inputs"].append(flags)
+    manifest = Manifest.parse(value)
+    generator, engine = fake_generator(manifest, open_text_encoder=lambda: open_token_encoder(worded_bundle, manifest))
+    for text, given in ((None, 0.0), ("red", 1.0)):
+        generator.condition(text=text)
+        written = {name: engine.sessions[1].written(name)[-1][1].tolist() for name in ("flags", "ids", "is_real")}
+        assert written["flags"] == [[given, given]]
+        assert written["ids"] == [filled(BEGIN, *([RED] if text else []))]
+        assert sum(written["is_real"][0]) == (2 if text else 1)
 
 
 def test_frames_equal_those_of_onnx_runtime_run_by_hand(worded_bundle: Path) -> None:

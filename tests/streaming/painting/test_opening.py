@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     painters.build(folder / "texts", seed=False)
     painters.build(folder / "live", live=True)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Painters do not wait for idle moments, which a machine that runs other tests may not have."""
+    monkeypatch.setattr("streaming.painting.opening.Painter", partial(Painter, idle_s=None))
 
 
 @pytest.fixture
