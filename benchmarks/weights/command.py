@@ -65,8 +65,13 @@ def run(options: argparse.Namespace) -> BenchmarkReport:
             bundle_bytes = sum(file.stat().st_size for file in (folder / "bundle").rglob("*") if file.is_file())
             engines = {}
             for engine, precision in pairs:
-                part = {"what": "frames", "bundle": str(folder / "bundle"), "engine": engine, "precision": precision}
-                part |= {"frames": options.frames, "threads": options.threads, "size": [SIDE, SIDE]}
+                part: dict[str, Any] = {"what": "frames", "engine": engine, "precision": precision}
+                part |= {
+                    "bundle": str(folder / "bundle"),
+                    "frames": options.frames,
+                    "threads": options.threads,
+                    "size": [SIDE, SIDE],
+                }
                 engines[f"{engine} {precision}"] = _measure(part)
                 advance(1)
     result = {

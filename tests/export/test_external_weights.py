@@ -322,5 +322,5 @@ def test_a_source_that_ends_too_soon_leaves_nothing_behind(tmp_path: Path) -> No
 def test_int8_of_a_bundle_with_a_weights_file_is_refused(tmp_path: Path) -> None:
     bundle = heavy.move_weights_out(heavy.build(tmp_path / "inline"), tmp_path / "external")
     with pytest.raises(ValueError, match="the weights of its step graph lie in a file of their own"):
-        add_int8(bundle, tmp_path / "int8", frames=1, rounds=1, force=False, stages=ProgressTable())
+        add_int8(bundle, tmp_path / "int8", frames=1, rounds=1, vnni=False, force=False, stages=ProgressTable())
     assert not (tmp_path / "int8").exists()
