@@ -45,7 +45,12 @@ ONLY_IN = {
         "export/from_onnx/importer.py",
         "benchmarks/",
     ),
-    "openvino": ("runtime/engines/openvino.py", "runtime/engines/openvino_layout.py", "benchmarks/"),
+    "openvino": (
+        "runtime/engines/openvino.py",
+        "runtime/engines/openvino_layout.py",
+        "runtime/engines/openvino_weights.py",
+        "benchmarks/",
+    ),
     "aiortc": ("streaming/live/webrtc.py", "streaming/inputs/webrtc_receiver.py"),
     "aioice": ("streaming/live/webrtc.py",),
     "sounddevice": ("streaming/sound/source_child.py",),

@@ -188,9 +188,11 @@ class Manifest:
         if schema == 1:
             size = (frame.width, frame.height)
             graphs = StrictJson(fields.get("graphs"), "bundle.json: graphs", ("step", "condition"))
-            step = _parse_graph(graphs, "step", STEP_INPUTS, STEP_OUTPUTS, size)
+            step = _parse_graph(graphs, "step", STEP_INPUTS, STEP_OUTPUTS, size, has_weights=True)
             if graphs.has("condition"):
-                condition = _parse_graph(graphs, "condition", CONDITION_INPUTS, CONDITION_OUTPUTS, size)
+                condition = _parse_graph(
+                    graphs, "condition", CONDITION_INPUTS, CONDITION_OUTPUTS, size, has_weights=True
+                )
         else:
             graphs = StrictJson(fields.get("graphs"), "bundle.json: graphs", ("shapes", "paint"))
             shapes = _parse_shapes(graphs)
@@ -253,6 +255,14 @@ def manifest_sha256(value: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
+def graph_sha256(manifest: Manifest, graph: GraphSpec) -> str:
+    """Return the SHA-256 of a graph's file; with a weights file, that of both hashes in hexadecimal digits."""
+    sha256 = manifest.files[graph.file].sha256
+    if not graph.weights:
+        return sha256
+    return hashlib.sha256(f"{sha256} {manifest.files[graph.weights].sha256}".encode()).hexdigest()
+
+
 def _parse_frame(fields: StrictJson, schema: int) -> FrameSpec:
     keys = ("width", "height", "fps", "colour", *(("sharpness", "pace") if schema > 1 else ()))
     frame = StrictJson(fields.get("frame"), "bundle.json: frame", keys)
@@ -287,15 +297,22 @@ def _parse_graph(
     size: tuple[int, int],
     *,
     has_picture: bool | None = None,
+    has_weights: bool = False,
 ) -> GraphSpec:
     where = f"bundle.json: {name}"
     is_step = name == "step" if has_picture is None else has_picture
-    fields = StrictJson(graphs.get(name), where, ("file", "inputs", "outputs", *(("picture",) if is_step else ())))
+    keys = ["file", "inputs", "outputs", *(["picture"] if is_step else []), *(["weights"] if has_weights else [])]
+    fields = StrictJson(graphs.get(name), where, keys)
+    file = check_path(fields.text("file"))
+    weights = check_path(fields.text("weights")) if fields.has("weights") else ""
+    if weights and (weights == file or weights.rpartition("/")[0] != file.rpartition("/")[0]):
+        raise BundleError(f'{where}: "weights" must be another file, beside "{file}", got "{weights}"')
     return GraphSpec(
-        file=check_path(fields.text("file")),
+        file=file,
         inputs=parse_tensors(fields.items("inputs"), f"{where} inputs", inputs, size),
         outputs=parse_tensors(fields.items("outputs"), f"{where} outputs", outputs, size),
         picture=fields.text("picture") if is_step else "",
+        weights=weights,
     )
 
 
@@ -394,4 +411,8 @@ def _check_whole(manifest: Manifest) -> None:
     for part, role in needs:
         if manifest.prompt_input(role) is None:
             raise BundleError(f"bundle.json: {part} needs a condition graph with an input of the role {role}")
-    check_files([*(graph.file for graph in manifest.graphs), *used], manifest.files)
+    graphs = [graph.file for graph in manifest.graphs]
+    weights = [graph.weights for graph in manifest.graphs if graph.weights]
+    check_files([*graphs, *weights, *used], manifest.files)
+    if taken := {*weights} & {*graphs}:
+        raise BundleError(f'bundle.json: "{min(taken)}" is both a graph and the weights of one; name two files')

@@ -45,7 +45,7 @@ class OnnxRuntime:
         """Compile a graph; not cached, because it takes milliseconds."""
         check_request(self, precision)
         if precision == "fp16":
-            program = replace(program, graph=to_half(onnx.ModelProto.FromString(program.graph)).SerializeToString())
+            program = half_program(program)
         return OnnxRuntimeSession(program, threads)
 
 
@@ -61,6 +61,7 @@ class OnnxRuntimeSession(BufferedSession):
         options.log_severity_level = 4  # fatal: errors are raised as exceptions anyway
         # Spinning between frames would take CPU time from other threads.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        read_weights_of(program, options)
         try:
             self._session: Any = onnxruntime.InferenceSession(
                 program.graph, options, providers=["CPUExecutionProvider"]
@@ -90,6 +91,20 @@ class OnnxRuntimeSession(BufferedSession):
         for name, buffer in outputs.items():
             binding.bind_output(name, "cpu", 0, buffer.dtype.type, buffer.shape, buffer.ctypes.data)
         return binding
+
+
+def half_program(program: Program) -> Program:
+    """Return a program whose graph computes in FP16 where possible (`runtime.engines.fp16`)."""
+    graph = to_half(onnx.ModelProto.FromString(program.graph), program.weights)
+    return replace(program, graph=graph.SerializeToString())
+
+
+def read_weights_of(program: Program, options: Any) -> None:
+    """Let a session find the weights file of its graph, which ONNX Runtime maps into memory."""
+    if program.weights is not None:
+        options.add_session_config_entry(
+            "session.model_external_initializers_file_folder_path", str(program.weights.parent)
+        )
 
 
 def _is_installed(distribution: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import EncodeError
 
+from runtime.bundle.manifest import graph_sha256
 from runtime.bundle.pruning import prune
 from runtime.bundle.reader import Bundle
 from runtime.bundle.strict_json import nearest
@@ -181,7 +182,7 @@ def open_condition(
         def open_graph(model: onnx.ModelProto, graph: GraphSpec, part: str) -> Session:
             names, origin = [item.name for item in graph.outputs], origin_of(bundle, graph, part)
             program = Program(prune(model, names), graph.inputs, graph.outputs, engines=bundle.engines, origin=origin)
-            return engine.open(program, exact, few, _folder(cache_dir))
+            return engine.open(with_weights(program, bundle, graph), exact, few, _folder(cache_dir))
 
         if bundle.work is None:
             return open_graph(bundle.condition, condition, "condition")
@@ -208,7 +209,9 @@ def _open_areas(bundle: Bundle, threads: int, cache_dir: str | Path | None) -> A
         with suppress(EngineError):
             engine = choose_engine(engine_name, "fp32").engine
             with _memory_errors(engine):
-                program = Program(prune(bundle.step, [name]), graph.inputs, graph.outputs)
+                program = with_weights(
+                    Program(prune(bundle.step, [name]), graph.inputs, graph.outputs), bundle, bundle.manifest.step
+                )
                 return AreaSession(graph, engine.open(program, "fp32", threads, _folder(cache_dir)))
     return None
 
@@ -291,12 +294,24 @@ def _open_step(
         pixels = next((item.pixels for item in outputs if item.name == frame), "")
         origin = origin_of(bundle, graph, f"step-{pixels}") if frame else None
         program = Program(graph_bytes, graph.inputs, outputs, state_pairs(graph), bundle.engines, origin)
-        return engine.open(program, precision, all_threads, _folder(cache_dir))
+        return engine.open(with_weights(program, bundle, graph), precision, all_threads, _folder(cache_dir))
+
+
+def with_weights(program: Program, bundle: Bundle, graph: GraphSpec) -> Program:
+    """Return a program with the weights file of its graph, if it has one.
+
+    Raises:
+        EngineError: the file was changed after the bundle was opened.
+    """
+    if not graph.weights:
+        return program
+    weights = bundle.weights[graph.weights]
+    return replace(program, weights=weights.unchanged(), weights_sha256=weights.sha256)
 
 
 def origin_of(bundle: Bundle, graph: GraphSpec, part: str) -> Origin:
     """Return where a graph of a bundle comes from; `part` as in `Origin`."""
-    return Origin(bundle.manifest.name, part, bundle.manifest.files[graph.file].sha256)
+    return Origin(bundle.manifest.name, part, graph_sha256(bundle.manifest, graph))
 
 
 @contextmanager

@@ -22,15 +22,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
+from runtime.bundle.external_weights import MappedWeights, external_tensors, without_external
 from runtime.engines.cache import EngineCache
 from runtime.engines.engine import BufferedSession, Program, check_request
 from runtime.engines.openvino_layout import keep_planar
+from runtime.engines.openvino_weights import map_weights
 from runtime.errors import EngineError
 
 _EXTRA = "pip install everframe[cpu]"
 _HINTS = {"fp32": "f32", "bf16": "bf16"}
 _REWRITES_VERSION = 3  # part of the cache key; increase it when the rewrites change
+_MAX_STORED_BYTES = 2**28  # of a weights file; graphs with a larger one are compiled at every start
 _MAX_PRODUCT_VALUES = 2**18  # values of a matrix; larger products are not rewritten, as that is slow
 
 
@@ -72,7 +76,7 @@ class OpenVINOSession(BufferedSession):
             "NUM_STREAMS": 1,
         }
         try:
-            compiled = _compile(program, options, cache_dir)
+            compiled, self._mapped = _compile(program, options, cache_dir)
             super().__init__(program)
             # The compiler drops unused inputs, which stay unbound.
             read = {name for port in compiled.inputs for name in port.names}
@@ -97,33 +101,50 @@ class OpenVINOSession(BufferedSession):
         self.swap()
 
     def close(self) -> None:
-        """Free the requests and the compiled graph."""
+        """Free the requests and the compiled graph, then the weights, which it may read."""
         self._requests.clear()
+        self._mapped = None
 
 
-def _compile(program: Program, options: dict[str, Any], cache_dir: Path | None) -> Any:
+def _compile(program: Program, options: dict[str, Any], cache_dir: Path | None) -> tuple[Any, MappedWeights | None]:
+    """Return the compiled graph, and its mapped weights, which have to outlive it."""
     core = _core()
     parts = [
         core.get_property("CPU", "FULL_DEVICE_NAME"),
         _import_openvino().__version__,
         sorted(options.items()),
         _REWRITES_VERSION,
+        *program.cache_parts,
     ]
-    entry = EngineCache(cache_dir, program.graph, "openvino", [str(part) for part in parts])
+    # A compiled graph is stored with its weights, which for large ones takes more time and memory than compiling.
+    is_large = program.weights is not None and program.weights.stat().st_size > _MAX_STORED_BYTES
+    folder = None if is_large else cache_dir
+    entry = EngineCache(folder, program.graph, "openvino", [str(part) for part in parts])
     blob = entry.load()
     if blob is not None:
         try:
-            return core.import_model(io.BytesIO(blob), "CPU", options)
+            return core.import_model(io.BytesIO(blob), "CPU", options), None
         except RuntimeError:
             entry.discard()  # compile again
-    model = core.read_model(program.graph)
+    model, mapped = _read(program)
     if options["INFERENCE_PRECISION_HINT"] == _HINTS["bf16"]:
         _protect_positions(model, [after for _, after in program.pairs])
     keep_planar(model)
     compiled = core.compile_model(model, "CPU", options)
     if entry.is_usable:
         entry.store(compiled.export_model().getvalue())
-    return compiled
+    return compiled, mapped
+
+
+def _read(program: Program) -> tuple[Any, MappedWeights | None]:
+    """Return the graph as OpenVINO's model, and the mapped weights that it reads."""
+    if program.weights is None:
+        return _core().read_model(program.graph), None
+    # OpenVINO finds external data beside a file only. So it reads them as inputs, which become constants.
+    graph, mapped = onnx.ModelProto.FromString(program.graph), MappedWeights(program.weights)
+    model = _core().read_model(without_external(graph).SerializeToString())
+    map_weights(model, external_tensors(graph), mapped)
+    return model, mapped
 
 
 def _protect_positions(model: Any, states: Sequence[str]) -> None:
