@@ -59,7 +59,7 @@ def strength_timesteps(full: Floats, strength: float) -> Floats:
 def full_timesteps(scheduler: Any, steps: int) -> Floats:
     """Return the timesteps of a diffusers scheduler for a number of steps, (N,) descending."""
     scheduler.set_timesteps(steps)
-    return np.asarray([float(value) for value in scheduler.timesteps], np.float64)
+    return np.array(scheduler.timesteps.tolist(), np.float64)
 
 
 def schedule_tables(scheduler: Any, steps: int, levels: int, *, from_noise: bool) -> ScheduleTables:
@@ -73,7 +73,8 @@ def schedule_tables(scheduler: Any, steps: int, levels: int, *, from_noise: bool
     """
     full = full_timesteps(scheduler, steps)
     first_noise = float(scheduler.init_noise_sigma)
-    rows = [_row(scheduler, strength_timesteps(full, (level + 1) / levels)) for level in range(levels)]
+    products = np.array(scheduler.alphas_cumprod.tolist(), np.float64)
+    rows = [_row(scheduler, products, strength_timesteps(full, (level + 1) / levels)) for level in range(levels)]
     columns = [np.stack(column) for column in zip(*(row[:5] for row in rows), strict=True)]
     latent, noise = (np.array([row[place] for row in rows]) for place in (5, 6))
     if from_noise:
@@ -81,10 +82,9 @@ def schedule_tables(scheduler: Any, steps: int, levels: int, *, from_noise: bool
     return ScheduleTables(*columns, latent, noise)
 
 
-def _row(scheduler: Any, timesteps: Floats) -> tuple[Any, ...]:
-    """Return the columns of one level."""
+def _row(scheduler: Any, products: Floats, timesteps: Floats) -> tuple[Any, ...]:
+    """Return the columns of one level; `products` are the cumulative products of the alphas."""
     kind, is_v = type(scheduler).__name__, scheduler.config.prediction_type == "v_prediction"
-    products = np.asarray([float(value) for value in scheduler.alphas_cumprod], np.float64)
     if kind.startswith("Euler"):
         return _euler_row(timesteps, products, is_v=is_v, is_ancestral="Ancestral" in kind)
     signal = products[timesteps.astype(int)]
