@@ -20,6 +20,7 @@ from streaming.argument_values import (
     read_seconds,
     read_seed,
     read_share,
+    read_similarity,
     read_sink,
     read_size,
 )
@@ -52,7 +53,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         bundle, image, clip, past, text, moving, mask, areas, hints, scene, input, matte, behind, away, sound, fallback,
         midi, midi_map (str or None), to (list of str or None), then (list of str), engine, precision, pixels, fit,
         adapt, preset, encoder, log (str), seed (int or None), every, seconds, fps, sound_delay (Fraction or None), size
-        ((width, height) or None), cpu_share (float or None), dissolve (float), mirror, trust_engines, verbose (bool),
+        ((width, height) or None), cpu_share, skip_similar (float or None), dissolve (float), mirror, trust_engines,
+        verbose (bool),
         control (list of (name, value)), hint (list of (x, y, dx, dy)), cue (list of Cue), map (list of ControlSource),
         osc, osc_out (UdpAddress or None), no_mark (bool), mark_payload (int or None).
 
@@ -124,6 +126,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="if frames run late, make each one ahead; if that is not enough, with half the detail (default: on)",
     )
     add("--input", metavar="IN", help="live input: webcam[:DEVICE], page, testcard, a file or an address")
+    add(
+        "--skip-similar",
+        type=read_similarity,
+        metavar="S",
+        help="repeat the frame while --input is nearly still: similarity 0..1, e.g. 0.98 (default: never)",
+    )
     add("--matte", metavar="BUNDLE", help="put the person of --input over the show, e.g. bundles/person")
     add(
         "--behind",

@@ -36,7 +36,7 @@ ONLY_IN = {
     "array_record": ("training/data/shard_packing.py", "training/data/shard_reader.py"),
     "scenedetect": ("training/data/takes.py",),
     "model2vec": ("training/data/words.py",),
-    "tokenizers": ("training/data/words.py", "runtime/prompts/text_encoder.py"),
+    "tokenizers": ("training/data/words.py", "runtime/prompts/tokenizer.py", "export/tokenizer_files.py"),
     "onnxruntime": (
         "runtime/engines/onnxruntime.py",
         "runtime/engines/onnxruntime_cuda.py",

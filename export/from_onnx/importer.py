@@ -14,8 +14,9 @@ from typing import Any
 import onnx
 
 import runtime
+from export.external_weights import INLINE_BYTES, load_external, save_external, weight_bytes
 from export.folder_writer import atomic_folder
-from export.from_onnx.graphs import build_condition, build_step, control_entries
+from export.from_onnx.graphs import Built, build_condition, build_step, control_entries
 from export.from_onnx.model import OnnxSource, read_source
 from export.from_onnx.original import onnxruntime_version
 from export.from_onnx.parity import GOLDEN_FRAMES, LONG_LOOP, SEED, OriginalRun, check_range, compare_loop, run_original
@@ -48,6 +49,7 @@ class ImportOptions:
         halve: store weights that FP16 represents exactly in FP16, each followed by a Cast.
         preview: write preview.png.
         in_bytes: with `halve`, store weights in 8 bits that these represent exactly (`export.packed_weights`).
+        inline_bytes: weights of a graph above it are written to a file of their own, and never loaded as a whole.
     """
 
     roles: Sequence[str] = ()
@@ -63,6 +65,7 @@ class ImportOptions:
     block: int = 1
     halve: bool = False
     in_bytes: bool = False
+    inline_bytes: int = INLINE_BYTES
     preview: bool = True
 
 
@@ -100,8 +103,9 @@ def import_model(
     """
     options = options or ImportOptions()
     with atomic_folder(out, force=force) as folder:
-        first = None if condition is None else read_source(condition)
-        plan = make_plan(read_source(model), first, roles=options.roles, size=options.size, shapes=options.shapes)
+        first = None if condition is None else read_source(condition, options.inline_bytes)
+        step = read_source(model, options.inline_bytes)
+        plan = make_plan(step, first, roles=options.roles, size=options.size, shapes=options.shapes)
         built_step, built_condition = build_step(plan), build_condition(plan)
         run = run_original(plan, options.loop_frames, options.block)
         check_range(plan, run)
@@ -110,8 +114,10 @@ def import_model(
             if built is not None:
                 if options.halve:
                     pack_weights(built[0], in_bytes=options.in_bytes)
-                (folder / f"{name}.onnx").write_bytes(built[0].SerializeToString())
-                graphs[name] = built[1]
+                graphs[name] = _write_graph(folder, name, built, options.inline_bytes)
+        for stage in (plan.first, plan.step):
+            if stage is not None:
+                stage.original.close()  # its memory, before engines take theirs
         manifest = _manifest(plan, graphs, options, options.name or _to_name(out.name))
         manifest["golden"] = [
             write_golden(
@@ -133,6 +139,19 @@ def import_model(
         write_manifest(folder, manifest)
         open_bundle(folder)
     return ImportReport(tuple(_describe(plan, manifest)), checks, refusals, frame_ms)
+
+
+def _write_graph(folder: Path, name: str, built: Built, inline_bytes: int) -> Entry:
+    """Write a graph, with large weights in a file of their own; return its entry for the manifest."""
+    model, entry = built
+    file = folder / f"{name}.onnx"
+    if weight_bytes(model) <= inline_bytes:
+        load_external(model)
+        file.write_bytes(model.SerializeToString())
+        return entry
+    weights = file.with_suffix(".weights")
+    save_external(model, file, weights)
+    return {**entry, "weights": weights.name}
 
 
 def _compare(folder: Path, run: OriginalRun) -> tuple[tuple[ParityCheck, ...], tuple[float, ...], tuple[str, ...]]:

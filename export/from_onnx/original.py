@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from export.external_weights import without_folder
 from export.from_onnx.model import OnnxSource, first_line
 from export.from_onnx.pixels import LUMA, PictureSpec
 
@@ -49,7 +50,11 @@ class OriginalModel:
         options.log_severity_level = 4
         self._source = source
         try:
-            content = str(source.path) if source.is_runnable else source.model.SerializeToString()
+            content: str | bytes = str(source.path)  # ONNX Runtime maps weights beside the file into memory
+            if not source.is_runnable:
+                folder = source.path.parent.resolve()
+                content = without_folder(source.model, folder).SerializeToString()
+                options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
             self._session: Any = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no common base class
             if source.before is not None:
@@ -60,6 +65,10 @@ class OriginalModel:
                 f"{what}ONNX Runtime cannot load {source.path}: {first_line(error)}; export the model with standard "
                 "operators"
             ) from error
+
+    def close(self) -> None:
+        """Free the session's memory; it cannot be used afterwards."""
+        self._session = None
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
         """Run it once.

@@ -162,12 +162,15 @@ def _texts(tensor: onnx.TensorProto, where: str) -> dict[str, str]:
 
 
 def without_external(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Return a copy of a graph with inputs in place of its external tensors, for checks that need types and shapes."""
+    """Return a graph with inputs in place of its external tensors, for checks that need types and shapes.
+
+    A graph that has none is returned as it is, else a copy.
+    """
+    external = external_tensors(model)
+    if not external:
+        return model
     light = onnx.ModelProto()
     light.CopyFrom(model)
-    external = external_tensors(light)
-    if not external:
-        return light
     light.ir_version = max(light.ir_version, 4)  # before 4, every constant has to be an input
     kept = [tensor for tensor in light.graph.initializer if not is_external(tensor)]
     known = {value.name for value in light.graph.input}
@@ -193,8 +196,9 @@ class MappedWeights:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._bytes = np.memmap(path, np.uint8, "r")
-        except (OSError, ValueError) as error:  # ValueError: it is empty
+            is_empty = path.stat().st_size == 0  # an empty file cannot be mapped
+            self._bytes: npt.NDArray[np.uint8] = np.zeros(0, np.uint8) if is_empty else np.memmap(path, np.uint8, "r")
+        except (OSError, ValueError) as error:
             raise EngineError(f"{path} cannot be mapped: {error}") from error
 
     def raw(self, tensor: onnx.TensorProto) -> npt.NDArray[np.uint8]:

@@ -31,6 +31,7 @@ from runtime.bundle.tensors import (
     TensorSpec,
     parse_tensors,
 )
+from runtime.bundle.text_spec import TextSpec, TokensSpec, check_text_inputs, parse_text
 from runtime.errors import BundleError
 
 _SCHEMAS = (1, 2)
@@ -63,17 +64,6 @@ class RenewalSpec:
     every_frames: int
     dissolve_frames: int
     correlation: float
-
-
-@dataclass(frozen=True)
-class TextSpec:
-    """The files of the text encoder (paths inside the bundle), and the licence and source of its token vectors."""
-
-    tokenizer: str
-    vectors: str
-    scales: str
-    licence: str
-    source: str
 
 
 @dataclass(frozen=True)
@@ -147,6 +137,7 @@ class Manifest:
 
     In schema 1 the step graph makes frames of the size of `frame`. In schema 2 it makes moves, and `frame` is the
     default size: `step` and `condition` are those of the first of the `shapes`, and `paint` makes pictures.
+    At most one of `text` and `tokens` is there: both stand for the key `text`.
     """
 
     name: str
@@ -157,6 +148,7 @@ class Manifest:
     controls: Mapping[str, ControlSpec]
     renewal: RenewalSpec | None
     text: TextSpec | None
+    tokens: TokensSpec | None
     golden: tuple[GoldenSpec, ...]
     files: Mapping[str, FileSpec]
     provenance: Mapping[str, Any]
@@ -199,6 +191,7 @@ class Manifest:
             step, condition = shapes[0].step, shapes[0].condition
             if graphs.has("paint"):
                 paint = _parse_graph(graphs, "paint", PAINT_INPUTS, PAINT_OUTPUTS, (0, 0))
+        text = parse_text(fields.get("text"))
         manifest = cls(
             name=fields.text("name", r"[a-z0-9][a-z0-9._-]{0,63}"),
             description=fields.text("description"),
@@ -207,7 +200,8 @@ class Manifest:
             condition=condition,
             controls=parse_controls(fields.items("controls"), step),
             renewal=_parse_renewal(fields.get("renewal")),
-            text=_parse_text(fields.get("text")),
+            text=text if isinstance(text, TextSpec) else None,
+            tokens=text if isinstance(text, TokensSpec) else None,
             golden=tuple(
                 _parse_golden(item, f"bundle.json: golden[{index}]")
                 for index, item in enumerate(fields.items("golden"))
@@ -346,14 +340,6 @@ def _parse_renewal(value: Any) -> RenewalSpec | None:
     return RenewalSpec(every, fields.integer("dissolve_frames", 0, every), fields.number("correlation", 0, 1))
 
 
-def _parse_text(value: Any) -> TextSpec | None:
-    if value is None:
-        return None
-    fields = StrictJson(value, "bundle.json: text", ("tokenizer", "vectors", "scales", "licence", "source"))
-    tokenizer, vectors, scales = (check_path(fields.text(key)) for key in ("tokenizer", "vectors", "scales"))
-    return TextSpec(tokenizer, vectors, scales, fields.text("licence"), fields.text("source"))
-
-
 def _parse_golden(value: Any, where: str) -> GoldenSpec:
     fields = StrictJson(value, where, ("file", "seed", "image", "frames", "text", "clip", "live", "mask"))
     frames = fields.items("frames")
@@ -388,18 +374,16 @@ def _check_whole(manifest: Manifest) -> None:
     needs = [("renewal", "noise")] if manifest.renewal is not None else []
     used = [item.file for item in manifest.golden]
     used += [file for scene in manifest.scenes for file in (scene.picture, scene.moving, scene.hints) if file]
-    if manifest.text is not None:
-        needs.append(("text", "text"))
-        used += [manifest.text.tokenizer, manifest.text.vectors, manifest.text.scales]
-    elif manifest.prompt_input("text") is not None:
-        raise BundleError('bundle.json: condition has a text input, so "text" must name the files for it, got null')
+    text = manifest.text or manifest.tokens
+    used += [] if text is None else text.files
     for control in manifest.controls.values():
         if control.target == "seed":
             needs.append((f'the control "{control.name}"', "noise"))
         elif control.target == "renewal" and manifest.renewal is None:
             raise BundleError(f'bundle.json: the control "{control.name}" is for the renewal, but "renewal" is null')
     for index, golden in enumerate(manifest.golden):
-        needs += [(f"golden[{index}]", "text")] if golden.text is not None else []
+        if golden.text is not None and text is None:
+            raise BundleError(f"bundle.json: golden[{index}] needs a condition graph with an input of the role text")
         needs += [(f"golden[{index}]", "clip")] if golden.clip else []
         if golden.live and manifest.step.only_input("live") is None:
             raise BundleError(f"bundle.json: golden[{index}] needs a step graph with an input of the role live")
@@ -408,6 +392,7 @@ def _check_whole(manifest: Manifest) -> None:
     else:
         check_frames(manifest.step)
         check_wiring(manifest.step, manifest.condition)
+    check_text_inputs(manifest.condition, text, takes_vector=manifest.prompt_input("text") is not None)
     for part, role in needs:
         if manifest.prompt_input(role) is None:
             raise BundleError(f"bundle.json: {part} needs a condition graph with an input of the role {role}")

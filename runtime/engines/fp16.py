@@ -77,7 +77,7 @@ def to_half(model: onnx.ModelProto, weights: Path | None = None) -> onnx.ModelPr
     result.CopyFrom(model)
     _unpack_bytes(result.graph)
     has_external = any(is_external(tensor) for tensor in result.graph.initializer)
-    typed = onnx.shape_inference.infer_shapes(without_external(result) if has_external else result)
+    typed = onnx.shape_inference.infer_shapes(without_external(result))
     del result.graph.value_info[:]
     mapped = MappedWeights(weights) if has_external and weights is not None else None
     return _Fp16Conversion(typed, result, mapped).run()

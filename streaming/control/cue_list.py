@@ -217,11 +217,13 @@ class CueList(TimedCues):
             with self._lock:
                 if generator is not self._generator:
                     return False
-                entry.scene, entry.state = scene, "ready"
+                entry.scene, entry.state, entry.note = scene, "ready", scene.note
                 if scene.clip is not None:
                     entry.label = f"{entry.label}: {scene.clip.summary}"
                 if entry.take_s is not None and entry.number in self._entries:
                     self._show(entry, entry.take_s)
+            if scene.note:
+                self._say(scene.note)
         except Exception as error:  # noqa: BLE001 - a cue that fails must not affect the others
             with self._lock:
                 if generator is not self._generator:

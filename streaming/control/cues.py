@@ -61,6 +61,7 @@ class CueEntry:
     at_s: Fraction = Fraction(0)  # of a timed cue
     state: str = "preparing"
     error: str = ""
+    note: str = ""  # what is not read of its text
     scene: Scene | None = None
     take_s: float | None = None  # length of the cross-fade if it is taken as soon as it is ready
     has_been_on_air: bool = False
@@ -88,6 +89,7 @@ class CueEntry:
             "kind": next(kind for kind in ("scene", "clip", "past", "image", "text", "seed") if kind in self.parts),
             "state": self.state,
             "error": self.error,
+            "note": self.note,
             "is_next": self.take_s is not None,
         }
 

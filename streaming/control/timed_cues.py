@@ -64,7 +64,7 @@ class TimedCues(ShowControls, ABC):
         Args:
             cues: in any order; the parts of a prompt that share a time are one prompt.
             dissolve_s: seconds over which each prompt fades in.
-            say: called with one line for each cue that fails during the show.
+            say: called with one line for each cue that fails during the show, or whose text is too long.
 
         Raises:
             ValueError: a cue is not for this generator, is there twice, or has a bad value.

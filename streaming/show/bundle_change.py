@@ -138,5 +138,6 @@ def _condition(generator: FrameSource, controller: ShowController) -> dict[str, 
     first = next((scene.name for scene in generator.manifest.scenes), None)
     prompt: dict[str, Any] = {"seed": generator.position().seed} if first is None else {"scene": first}
     if generator.takes:
-        generator.condition(**prompt)
+        is_taken = "scene" in prompt or "seed" in generator.takes
+        generator.condition(**(prompt if is_taken else {}))
     return prompt

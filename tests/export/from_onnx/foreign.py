@@ -132,6 +132,34 @@ def super_resolution(path: Path) -> Path:
     return write(path, body, {"weight": weight}, opset=9, ir=4)
 
 
+def half_super_resolution(path: Path, kind: str) -> Path:
+    """Twice the size, with weights and features in FP16; `kind` is the type of its pictures, float16 or float."""
+    before, after = ("x", "y") if kind == "float16" else ("x16", "y16")
+    casts = "" if kind == "float16" else "x16 = Cast <to = 10> (x) y = Cast <to = 1> (y16)"
+    body = f"""net ({kind}[1,3,64,64] x) => ({kind}[1,3,128,128] y) {{
+      {casts.partition(" y = ")[0]}
+      six = Reshape ({before}, sides)
+      parts = Transpose <perm = [0,1,3,5,2,4]> (six)
+      blocks = Reshape (parts, halved)
+      a = Conv <pads = [1,1,1,1]> (blocks, first)
+      b = PRelu (a, slope)
+      c = Conv <pads = [1,1,1,1]> (b, second)
+      detail = DepthToSpace <blocksize = 4> (c)
+      large = Resize <mode = "linear"> ({before}, , scales)
+      sum = Add (large, detail)
+      {after} = Clip (sum, low, high)
+      {"y = " + casts.partition(" y = ")[2] if casts else ""}
+    }}"""
+    weights = {
+        "first": random(16, 12, 3, 3, scale=0.1), "slope": random(16, 1, 1, seed=1),
+        "second": random(48, 16, 3, 3, seed=2, scale=0.02), "low": 0.0, "high": 1.0,
+    }  # fmt: skip
+    halves = {name: np.asarray(value, np.float16) for name, value in weights.items()}
+    shapes = {"sides": np.array([1, 3, 32, 2, 32, 2]), "halved": np.array([1, 12, 32, 32])}
+    scales = {"scales": np.array([1, 1, 2, 2], np.float32)}
+    return write(path, body, {**halves, **shapes, **scales}, opset=13)
+
+
 def passing_on(path: Path, width: int, height: int) -> Path:
     """A live picture comes back as it is."""
     shape = f"float[1,3,{height},{width}]"
