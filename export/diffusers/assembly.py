@@ -15,11 +15,11 @@ from typing import Any
 
 import onnx
 
-from export.diffusers.components import OPSET
 from export.diffusers.job import PipelineJob
 from export.diffusers.pipeline_folder import LATENT_CHANNELS, PipelineFolder
 from export.diffusers.schedule import ScheduleTables
 from export.external_weights import INLINE_BYTES, load_external, read_external, save_external, weight_bytes
+from export.from_onnx.model import OPSET
 from export.from_onnx.pixels import GraphFragment, PictureSpec, from_pixels, to_i420, to_picture, to_rgb
 from export.manifest_entries import Entry
 
@@ -207,7 +207,9 @@ def _add_controls(
     scalar = graph.constant([], "int64")
     level = graph.constant(tables.levels - 1, "int64")
     if "strength" in values:
-        place = graph.add("Sub", graph.add("Mul", values["strength"], graph.constant(tables.levels)), graph.constant(1.0))
+        place = graph.add(
+            "Sub", graph.add("Mul", values["strength"], graph.constant(tables.levels)), graph.constant(1.0)
+        )
         place = graph.add("Clip", graph.add("Round", place), graph.constant(0.0), graph.constant(tables.levels - 1))
         level = graph.add("Reshape", graph.cast(place, "int64"), scalar)
     guidance = ""

@@ -17,8 +17,7 @@ from export.diffusers.job import PipelineJob
 from export.diffusers.loading import load_pipeline, quiet
 from export.diffusers.pipeline_folder import LATENT_CHANNELS, PipelineFolder
 from export.external_weights import read_external, save_external
-
-OPSET = 18
+from export.from_onnx.model import OPSET
 
 
 class TextPart(nn.Module):
@@ -102,18 +101,12 @@ def guidance_embedding(scale: Tensor, values: int) -> Tensor:
     return nn.functional.pad(found, (0, values % 2))
 
 
-def part_names(folder: PipelineFolder, mode: str) -> tuple[str, ...]:
-    """Return the parts that a bundle consists of, in the order in which they are exported."""
-    encoder = ("encoder",) if mode == "img2img" else ()
-    return (*folder.text_encoders, *encoder, "unet", "decoder")
-
-
 def export_part(job: PipelineJob, part: str, out: Path) -> dict[str, Any]:
     """Write one part as `OUT/PART.onnx` and `OUT/PART.weights`.
 
     Args:
         job: of the export.
-        part: a name of `part_names`.
+        part: a name of `export.diffusers.pipeline_folder.part_names`.
         out: folder; files of the same part are replaced.
 
     Returns:

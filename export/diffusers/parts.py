@@ -39,7 +39,9 @@ def run_child(request: Request) -> None:
         path = Path(folder) / "request.json"
         path.write_text(json.dumps(request), "utf-8")
         command = [sys.executable, "-m", "export.diffusers.parts_child", str(path)]
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
     if done.returncode == 0:
         return
     lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
@@ -51,7 +53,9 @@ def run_child(request: Request) -> None:
 
 def what_of(request: Request) -> str:
     """Return what a request makes, in words."""
-    return ", ".join(request.get("parts", ())) or ("the schedule" if "schedule" in request else "the frames of diffusers")
+    return ", ".join(request.get("parts", ())) or (
+        "the schedule" if "schedule" in request else "the frames of diffusers"
+    )
 
 
 def part_hashes(folder: PipelineFolder, part: str, hashes: Mapping[Path, str]) -> dict[str, str]:

@@ -129,7 +129,9 @@ def read_folder(
         if isinstance(part, list) and part[0] is not None and name in ("image_encoder", "controlnet", "adapter"):
             raise ValueError(f"{path} needs a {name.replace('_', ' ')} ({part[1]}), which is not supported: remove it")
     if index.get("requires_aesthetics_score"):
-        raise ValueError(f"{path} is a refiner (requires_aesthetics_score), which is not supported: give the base model")
+        raise ValueError(
+            f"{path} is a refiner (requires_aesthetics_score), which is not supported: give the base model"
+        )
     encoders = ("text_encoder", "text_encoder_2") if family == "sdxl" else ("text_encoder",)
     tokenizers = tuple(name.replace("text_encoder", "tokenizer") for name in encoders)
     for name in ("unet", *encoders, *tokenizers, "scheduler", *(() if vae else ("vae",))):
@@ -177,6 +179,12 @@ def check_size(folder: PipelineFolder, size: tuple[int, int]) -> None:
             f"the frame is {size[0]}x{size[1]} pixels, but the autoencoder works on multiples of {folder.scale} "
             f"pixels: pass another --size"
         )
+
+
+def part_names(folder: PipelineFolder, mode: str) -> tuple[str, ...]:
+    """Return the parts that a bundle consists of, in the order in which they are exported."""
+    encoder = ("encoder",) if mode == "img2img" else ()
+    return (*folder.text_encoders, *encoder, "unet", "decoder")
 
 
 def weight_files(folder: Path, variant: str = "") -> list[Path]:

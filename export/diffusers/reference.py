@@ -96,7 +96,10 @@ def _given_noise(pipeline: Any, noises: Sequence[Tensor]) -> Iterator[None]:
     def none(shape: Any, *_: Any, **__: Any) -> Tensor:
         return torch.zeros(tuple(shape))
 
-    modules = [(sys.modules[type(pipeline).__module__], given), (sys.modules[type(pipeline.scheduler).__module__], given)]
+    modules = [
+        (sys.modules[type(pipeline).__module__], given),
+        (sys.modules[type(pipeline.scheduler).__module__], given),
+    ]
     modules.append((autoencoder, none))
     kept = [(module, getattr(module, "randn_tensor", None)) for module, _ in modules]
     try:

@@ -92,15 +92,21 @@ def write_pipeline(folder: Path, kind: str = "turbo", **scheduler: Any) -> Path:
         norm_num_groups=8,
         time_cond_proj_dim=32 if kind == "lcm" else None,
         **(
-            {"addition_embed_type": "text_time", "addition_time_embed_dim": 8, "projection_class_embeddings_input_dim": 80}
+            {
+                "addition_embed_type": "text_time",
+                "addition_time_embed_dim": 8,
+                "projection_class_embeddings_input_dim": 80,
+            }
             if is_large
             else {}
         ),
     )
     if kind == "lcm":
         vae: Any = diffusers.AutoencoderTiny(
-            encoder_block_out_channels=(8, 8, 8, 8), decoder_block_out_channels=(8, 8, 8, 8),
-            num_encoder_blocks=(1, 1, 1, 1), num_decoder_blocks=(1, 1, 1, 1),
+            encoder_block_out_channels=(8, 8, 8, 8),
+            decoder_block_out_channels=(8, 8, 8, 8),
+            num_encoder_blocks=(1, 1, 1, 1),
+            num_decoder_blocks=(1, 1, 1, 1),
         )
     else:
         vae = diffusers.AutoencoderKL(
