@@ -109,7 +109,7 @@ def build_condition(folder: PipelineFolder, job: PipelineJob, parts: ExportedPar
 
 
 def build_step(folder: PipelineFolder, job: PipelineJob, parts: ExportedParts) -> tuple[onnx.ModelProto, Entry]:
-    """Build the step graph: encode, add noise, N steps of the UNet in one batch, decode; returns as `build_condition`."""
+    """Build the step graph: encode, add noise, N steps of the UNet as one batch, decode; see `build_condition`."""
     graph, entries, steps = GraphFragment(), [], job.steps
     mixed = _add_memories(graph, memories(folder, job, parts), entries)
     level, guidance = _add_controls(graph, folder, job, parts.tables, entries)

@@ -28,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     made = argparse.ArgumentParser(
         prog="python -m export diffusers",
-        description="Turn an image pipeline of diffusers into a bundle that the runtime can stream (docs/diffusers.md).",
+        description="Turn an image pipeline of diffusers into a bundle that can be streamed (docs/diffusers.md).",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

@@ -6,7 +6,6 @@ Imports no PyTorch: when the bundle is compared, all memory of PyTorch is free.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -39,9 +38,7 @@ def run_child(request: Request) -> None:
         path = Path(folder) / "request.json"
         path.write_text(json.dumps(request), "utf-8")
         command = [sys.executable, "-m", "export.diffusers.parts_child", str(path)]
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     if done.returncode == 0:
         return
     lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
@@ -140,7 +137,7 @@ def reference_frames(
     with np.load(frames) as arrays:
         found: npt.NDArray[np.uint8] = arrays["frames"]
     for file in (inputs, frames):
-        os.remove(file)
+        file.unlink()
     return found
 
 

@@ -1,4 +1,4 @@
-"""Does one request of `export.diffusers.parts` with PyTorch, in a process of its own, which frees all memory at its end.
+"""Does one request of `export.diffusers.parts` with PyTorch, in a process of its own.
 
 python -m export.diffusers.parts_child REQUEST.json
 """

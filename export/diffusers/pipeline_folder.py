@@ -158,7 +158,7 @@ def read_folder(
             raise ValueError(f"--lora {source} is no file of LoRA weights in the format safetensors, nor has any")
     folders = [path / name for name in (*encoders, "unet")] + [vae_path]
     variants = {_variant(folder) for folder in folders}
-    folder = PipelineFolder(
+    return PipelineFolder(
         path=path,
         family=family,
         scheduler=str(settings["_class_name"]),
@@ -169,7 +169,6 @@ def read_folder(
         lora=lora,
         variant="fp16" if "fp16" in variants else "",
     )
-    return folder
 
 
 def check_size(folder: PipelineFolder, size: tuple[int, int]) -> None:
