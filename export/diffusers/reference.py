@@ -28,12 +28,16 @@ class ReferencePipeline:
     Args:
         job: of the export.
         rounded: whether its weights are rounded to FP16 as those of the bundle.
+
+    Attributes:
+        pipeline: of diffusers.
+        noise_shape: (K, 4, h, w) of the constant noise of a frame.
     """
 
     def __init__(self, job: PipelineJob, *, rounded: bool = True) -> None:
         self._job = job
         with quiet():
-            self._pipeline = load_pipeline(job, rounded=rounded)
+            self.pipeline = load_pipeline(job, rounded=rounded)
         self._folder = job.read()
         scale = self._folder.scale
         self.noise_shape = (
@@ -69,14 +73,15 @@ class ReferencePipeline:
             assert live is not None, "a frame of img2img without a picture"
             options["image"] = live[None].astype(np.float32) / 255
             if kind in _CUSTOM_TIMESTEPS:
-                full = full_timesteps(self._pipeline.scheduler, job.steps)
+                with quiet():
+                    full = full_timesteps(self.pipeline.scheduler, job.steps)
                 options |= {"timesteps": strength_timesteps(full, strength).tolist(), "strength": 1.0}
                 if kind == "LCMScheduler":
                     options["timesteps"] = [int(value) for value in options["timesteps"]]
             else:
                 options |= {"num_inference_steps": round(job.steps / strength), "strength": strength}
-        with quiet(), torch.no_grad(), _given_noise(self._pipeline, noises):
-            picture = self._pipeline(**options).images[0]
+        with quiet(), torch.no_grad(), _given_noise(self.pipeline, noises):
+            picture = self.pipeline(**options).images[0]
         frame: Pixels = np.floor(picture * 255 + 0.5).astype(np.uint8)
         return frame
 
