@@ -181,8 +181,12 @@ def _add_memories(graph: GraphFragment, shapes: Mapping[str, tuple[int, ...]], e
     # With shares s and m = 1 - s, the variance is s^2 + m^2 + 2 s m r, where r is the correlation: 1 for equal noise,
     # which a prompt with the same seed has, about 0 for two seeds.
     rest = graph.add("Sub", graph.constant([1.0]), mix)
-    product = graph.add("ReduceMean", graph.add("Mul", "a_noise", "b_noise"), keepdims=0)
-    correlation = graph.add("Clip", product, graph.constant(0.0), graph.constant(1.0))
+    product, one, other = (
+        graph.add("ReduceMean", graph.add("Mul", f"{first}_noise", f"{second}_noise"), keepdims=0)
+        for first, second in ("ab", "aa", "bb")
+    )
+    size = graph.add("Max", graph.add("Sqrt", graph.add("Mul", one, other)), graph.constant(_LEAST_VARIANCE))
+    correlation = graph.add("Clip", graph.add("Div", product, size), graph.constant(0.0), graph.constant(1.0))
     squares = graph.add("Add", graph.add("Mul", mix, mix), graph.add("Mul", rest, rest))
     both = graph.add("Mul", graph.add("Mul", graph.add("Mul", mix, rest), graph.constant(2.0)), correlation)
     variance = graph.add("Max", graph.add("Add", squares, both), graph.constant([_LEAST_VARIANCE]))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from export.commandline import to_fps, to_size
 
+_PACKAGES = ("torch", "diffusers", "transformers", "onnxscript", "onnxruntime")
 EXAMPLES = """pipelines: StableDiffusion, LatentConsistencyModel and StableDiffusionXL, for text or for images, that need few steps
 (SD-turbo, LCM, SDXL-turbo, or any with an LCM LoRA). Classifier-free guidance is not used: there is no negative prompt.
 
@@ -17,7 +19,7 @@ examples:
   python -m export diffusers sd-turbo --out bundles/dream --mode txt2img         no live input: a dream that moves
   python -m export diffusers lcm --out bundles/lcm --steps 4                     four steps, as a stream batch
   python -m export diffusers sd15 --out bundles/style --scheduler lcm --steps 2 --lora lcm.safetensors --lora style.safetensors:0.8
-  python -m streaming bundles/turbo --input camera --text "a stormy sea" --to http://127.0.0.1:8000
+  python -m streaming bundles/turbo --input webcam --text "a stormy sea" --to http://127.0.0.1:8000
 
 controls of a bundle: strength (with a live input), guidance (pipelines with a guidance embedding), seed, drift (without
 a live input). docs/diffusers.md says what each does, how large bundles are, and what licences ask for.
@@ -69,6 +71,9 @@ def run(argv: Sequence[str]) -> Path:
         OSError: a file cannot be read or written.
     """
     arguments = parser().parse_args(argv)
+    missing = [name for name in (*_PACKAGES, *(["peft"] if arguments.lora else [])) if find_spec(name) is None]
+    if missing:
+        raise ValueError(f"this needs {', '.join(missing)}: pip install 'everframe[diffusers]'")
     from export.diffusers.exporter import DiffusersOptions, export_pipeline
     from export.from_onnx.preview import PREVIEW
     from export.parity.checks import print_checks

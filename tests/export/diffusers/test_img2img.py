@@ -8,7 +8,7 @@ import numpy as np
 
 from export.diffusers.parity import SEED
 from runtime import Generator
-from tests.export.diffusers.conftest import (
+from tests.export.diffusers.comparison import (
     Exported,
     bundle_frames,
     live_frames,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from export.diffusers.loading import quiet
 from export.diffusers.reference import ReferencePipeline
-from tests.export.diffusers.conftest import (
+from tests.export.diffusers.comparison import (
     Exported,
     bundle_frames,
     live_frames,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.export.diffusers.conftest import (
+from tests.export.diffusers.comparison import (
     Exported,
     bundle_frames,
     live_frames,

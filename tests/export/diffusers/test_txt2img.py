@@ -11,7 +11,7 @@ from export.diffusers.exporter import seed_noise
 from export.diffusers.parity import SEED
 from export.diffusers.reference import ReferencePipeline
 from runtime import Generator
-from tests.export.diffusers.conftest import Exported, worst_db
+from tests.export.diffusers.comparison import Exported, worst_db
 from tests.export.diffusers.tiny import PROMPT
 
 EVERY = 24  # frames from one noise to the next: 3 s at 8 per second
@@ -38,6 +38,6 @@ def _noise(frame: int, shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np
     one, other = seed_noise(shape, index=number - 1), seed_noise(shape, index=number)
     share = (place + 1) / EVERY
     mixed = (1 - share) * one + share * other
-    correlation = np.clip(np.mean(one * other), 0, 1)
+    correlation = np.clip(np.mean(one * other) / np.sqrt(np.mean(one**2) * np.mean(other**2)), 0, 1)
     variance = (1 - share) ** 2 + share**2 + 2 * share * (1 - share) * correlation
     return np.asarray(mixed / np.sqrt(variance), np.float32)
