@@ -110,23 +110,24 @@ def build_condition(folder: PipelineFolder, job: PipelineJob, parts: ExportedPar
 
 def build_step(folder: PipelineFolder, job: PipelineJob, parts: ExportedParts) -> tuple[onnx.ModelProto, Entry]:
     """Build the step graph: encode, add noise, N steps of the UNet as one batch, decode; see `build_condition`."""
-    graph, entries, steps = GraphFragment(), [], job.steps
+    graph, steps = GraphFragment(), job.steps
+    entries: list[Entry] = []
     mixed = _add_memories(graph, memories(folder, job, parts), entries)
     level, guidance = _add_controls(graph, folder, job, parts.tables, entries)
     first = graph.add("Slice", mixed["noise"], *_bounds(graph, 0, 1))  # (1, 4, h, w)
     fresh = graph.add("Mul", first, _gathered(graph, parts.tables.noise, level))
     if job.mode == "img2img":
-        shape = (1, job.height, job.width, 3)
-        graph.add_input("live", "uint8", shape)
-        entries.append(_entry("live", "uint8", shape, "live"))
+        pixels_shape = (1, job.height, job.width, 3)
+        graph.add_input("live", "uint8", pixels_shape)
+        entries.append(_entry("live", "uint8", pixels_shape, "live"))
         from_pixels(graph, "live", (job.height, job.width), _picture(job), "frame/live")
         latent = parts.embed(graph, "encoder", {"picture": "frame/live"})["latent"]
         fresh = graph.add("Add", graph.add("Mul", latent, _gathered(graph, parts.tables.latent, level)), fresh)
     batch = fresh
+    waiting = (steps - 1, *parts.shape("unet", "latents")[1:])
     if steps > 1:
-        shape = (steps - 1, *parts.shape("unet", "latents")[1:])
-        graph.add_input("latents", "float32", shape)
-        entries.append(_entry("latents", "float32", shape, "state", next="next_latents"))
+        graph.add_input("latents", "float32", waiting)
+        entries.append(_entry("latents", "float32", waiting, "state", next="next_latents"))
         batch = graph.add("Concat", fresh, "latents", axis=0)  # (N, 4, h, w)
     moved = _denoised(graph, folder, parts, batch, mixed, level, guidance)
     last = moved
@@ -144,9 +145,8 @@ def build_step(folder: PipelineFolder, job: PipelineJob, parts: ExportedParts) -
         graph.add_output(pixels, "uint8", shape)
         outputs.append(_entry(pixels, "uint8", shape, "frame", pixels=pixels))
     if steps > 1:
-        shape = (steps - 1, *parts.shape("unet", "latents")[1:])
-        graph.add_output("next_latents", "float32", shape)
-        outputs.append(_entry("next_latents", "float32", shape, "state"))
+        graph.add_output("next_latents", "float32", waiting)
+        outputs.append(_entry("next_latents", "float32", waiting, "state"))
     return _model(graph, "step"), {"inputs": entries, "outputs": outputs, "picture": "picture"}
 
 

@@ -88,7 +88,7 @@ def load_pipeline(job: PipelineJob, parts: Sequence[str] = (), *, rounded: bool 
             variant=folder.variant or None,
             **options,
         )
-        for source, scale in folder.lora:
+        for source, scale in folder.lora if "unet" in wanted else ():
             _fuse(pipeline, source, scale)
     except (OSError, KeyError, TypeError, RuntimeError, ValueError) as error:
         raise ValueError(f"diffusers cannot load {folder.path}: {_one_line(error)}") from error

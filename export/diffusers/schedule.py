@@ -75,11 +75,12 @@ def schedule_tables(scheduler: Any, steps: int, levels: int, *, from_noise: bool
     first_noise = float(scheduler.init_noise_sigma)
     products = np.array(scheduler.alphas_cumprod.tolist(), np.float64)
     rows = [_row(scheduler, products, strength_timesteps(full, (level + 1) / levels)) for level in range(levels)]
-    columns = [np.stack(column) for column in zip(*(row[:5] for row in rows), strict=True)]
-    latent, noise = (np.array([row[place] for row in rows]) for place in (5, 6))
+    timestep, scale, keep, add, renoise, latent, noise = (
+        np.array([row[place] for row in rows], np.float64) for place in range(7)
+    )
     if from_noise:
         latent, noise = np.zeros_like(latent), np.full_like(noise, first_noise)
-    return ScheduleTables(*columns, latent, noise)
+    return ScheduleTables(timestep, scale, keep, add, renoise, latent, noise)
 
 
 def _row(scheduler: Any, products: Floats, timesteps: Floats) -> tuple[Any, ...]:
