@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
-from export.commandline import to_fps, to_size
+from export.commandline import to_fps, to_list, to_size
 
 _PACKAGES = ("torch", "diffusers", "transformers", "onnxscript", "onnxruntime")
 EXAMPLES = """pipelines: StableDiffusion, LatentConsistencyModel and StableDiffusionXL, for text or for images, that need few steps
@@ -56,6 +56,8 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--parts", type=Path, metavar="FOLDER", help="keep exported parts there, for other exports of the same pipeline"
     )
+    add("--engine", default="", metavar="E,...",
+        help="engines to compare with diffusers beside onnxruntime (default: all, or none if large)")  # fmt: skip
     add("--force", action="store_true", help="replace BUNDLE if it exists and is a bundle")
     return made
 
@@ -95,6 +97,7 @@ def run(argv: Sequence[str]) -> Path:
         licence=arguments.licence,
         source=arguments.source,
         parts=arguments.parts,
+        engines=_engines(arguments.engine),
     )
     out: Path = arguments.out
     report = export_pipeline(arguments.path, out, options, force=arguments.force, say=_say)
@@ -129,6 +132,20 @@ def to_lora(text: str) -> tuple[Path, float]:
     if not -4 <= value <= 4:
         raise ValueError(f"the scale of --lora must be from -4 to 4, got {text!r}")
     return Path(path), value
+
+
+def _engines(text: str) -> list[tuple[str, str]] | None:
+    """Return every precision of some engines, after ONNX Runtime in FP32; None for no names."""
+    from export.parity.checks import available_engines
+
+    names = to_list(text)
+    if not names:
+        return None
+    pairs = available_engines()
+    known = sorted({name for name, _ in pairs})
+    if not set(names) <= set(known):
+        raise ValueError(f"--engine must be of {', '.join(known)}, which can run here, got {text!r}")
+    return [pair for pair in pairs if pair == ("onnxruntime", "fp32") or pair[0] in names]
 
 
 def _say(text: str) -> None:

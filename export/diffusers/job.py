@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Self
 
@@ -77,5 +78,11 @@ class PipelineJob:
             for name, value in asdict(self).items()
             if name in ("halve", "width", "height") or (name == "steps" and part == "unet")
         }
-        facts = {"format": FORMAT, "part": part, "job": own, "lora": self.lora, "files": dict(sorted(hashes.items()))}
+        facts = {
+            "format": [FORMAT, *(version(name) for name in ("diffusers", "transformers", "torch"))],
+            "part": part,
+            "job": own,
+            "lora": () if part in ("encoder", "decoder") else self.lora,
+            "files": dict(sorted(hashes.items())),
+        }
         return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -74,8 +74,7 @@ class PipelineFolder:
     @property
     def scale(self) -> int:
         """Pixels of a picture for each value of a latent, in each direction."""
-        channels = "encoder_block_out_channels" if self.is_tiny else "block_out_channels"
-        return int(2 ** (len(self.vae.get(channels, (0,) * 4)) - 1))
+        return int(2 ** (len(self.vae.get(_channels_key(self.vae), (64,) * 4)) - 1))
 
     @property
     def is_tiny(self) -> bool:
@@ -122,12 +121,14 @@ def read_folder(
         raise ValueError(f"{path} has no model_index.json: give the folder of a diffusers pipeline (save_pretrained)")
     index = _read_json(index_file)
     kind = index.get("_class_name")
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         raise ValueError(f"{path} is a {kind}, which cannot be exported; supported are {', '.join(sorted(FAMILIES))}")
     family = FAMILIES[kind]
     for name, part in index.items():
-        if isinstance(part, list) and part[0] is not None and name in ("image_encoder", "controlnet", "adapter"):
-            raise ValueError(f"{path} needs a {name.replace('_', ' ')} ({part[1]}), which is not supported: remove it")
+        if _is_present(part) and name in ("image_encoder", "controlnet", "adapter"):
+            raise ValueError(
+                f"{path} needs its {name.replace('_', ' ')} ({part[1]}), which is not supported: remove it"
+            )
     if index.get("requires_aesthetics_score"):
         raise ValueError(
             f"{path} is a refiner (requires_aesthetics_score), which is not supported: give the base model"
@@ -135,15 +136,15 @@ def read_folder(
     encoders = ("text_encoder", "text_encoder_2") if family == "sdxl" else ("text_encoder",)
     tokenizers = tuple(name.replace("text_encoder", "tokenizer") for name in encoders)
     for name in ("unet", *encoders, *tokenizers, "scheduler", *(() if vae else ("vae",))):
-        if (index.get(name) or [None])[0] is None or not (path / name).is_dir():
+        if not _is_present(index.get(name)) or not (path / name).is_dir():
             raise ValueError(f"{path} has no {name}: the part is missing in model_index.json, or its folder is")
     vae_path = vae or path / "vae"
     unet, autoencoder = (_read_json(folder / "config.json") for folder in (path / "unet", vae_path))
     _check_networks(path, unet, vae_path, autoencoder)
     for name in encoders:
         settings = _read_json(path / name / "config.json")
-        if not str((settings.get("architectures") or [""])[0]).startswith("CLIPText"):
-            got = settings.get("architectures")
+        got = settings.get("architectures")
+        if not isinstance(got, list) or not str(*got[:1]).startswith("CLIPText"):
             raise ValueError(f"{path / name} is {got}, which is not supported; expected a CLIPTextModel")
     settings = _read_json(path / "scheduler" / "scheduler_config.json")
     if scheduler:
@@ -203,6 +204,15 @@ def file_sha256(file: Path) -> str:
     return digest.hexdigest()
 
 
+def _channels_key(vae: dict[str, Any]) -> str:
+    return "encoder_block_out_channels" if vae["_class_name"] == "AutoencoderTiny" else "block_out_channels"
+
+
+def _is_present(part: Any) -> bool:
+    """Return whether an entry of model_index.json, [library, class], names a part."""
+    return isinstance(part, list) and len(part) == 2 and all(isinstance(word, str) for word in part)
+
+
 def _variant(folder: Path) -> str:
     files = sorted(folder.glob("*.safetensors"))
     if not files:
@@ -226,6 +236,13 @@ def _check_networks(path: Path, unet: dict[str, Any], vae_path: Path, vae: dict[
     if vae.get("_class_name") not in AUTOENCODERS:
         got = vae.get("_class_name")
         raise ValueError(f"the autoencoder {vae_path} is a {got}, expected one of {', '.join(AUTOENCODERS)}")
+    for settings, key, most in ((unet, "sample_size", 1024), (unet, "time_cond_proj_dim", 8192)):
+        value = settings.get(key)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 4 <= value <= most):
+            raise ValueError(f"the UNet of {path} has {key} {str(value)[:40]}, expected a number from 4 to {most}")
+    channels = vae.get(_channels_key(vae), (64,) * 4)
+    if not isinstance(channels, list | tuple) or not 1 <= len(channels) <= 6:
+        raise ValueError(f"the autoencoder {vae_path} has {_channels_key(vae)} {str(channels)[:40]}, expected 1 to 6")
     if vae.get("latent_channels", 4) != LATENT_CHANNELS:
         raise ValueError(f"the autoencoder {vae_path} has {vae['latent_channels']} channels in its latent, expected 4")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def test_a_whole_folder_is_read(folder: Path) -> None:
     ("file", "change", "message"),
     [
         ("model_index.json", {"_class_name": "FluxPipeline"}, "is a FluxPipeline, which cannot be exported"),
-        ("model_index.json", {"image_encoder": ["transformers", "CLIPVision"]}, "needs a image encoder"),
+        ("model_index.json", {"image_encoder": ["transformers", "CLIPVision"]}, "needs its image encoder"),
         ("model_index.json", {"unet": [None, None]}, "has no unet"),
         ("unet/config.json", {"in_channels": 9}, "has 9 channels, expected 4: networks for inpainting"),
         ("unet/config.json", {"addition_embed_type": "image"}, "needs image embeddings"),
@@ -137,3 +138,43 @@ def test_size_and_lora(folder: Path, tmp_path: Path) -> None:
 def _write(folder: Path, name: str, value: Any) -> None:
     (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_text(json.dumps(value))
+
+
+def test_damaged_folders(folder: Path) -> None:
+    drawn = random.Random(4)
+    files = ["model_index.json", *PARTS]
+    whole = {name: (folder / name).read_text() for name in files}
+    refused = 0
+    for _ in range(2000):
+        name = drawn.choice(files)
+        (folder / name).write_text(_damaged(whole[name], drawn))
+        message = _message(folder)
+        refused += bool(message)
+        assert len(message.splitlines()) <= 1
+        (folder / name).write_text(whole[name])
+    assert 500 < refused < 2000
+
+
+def _message(folder: Path) -> str:
+    """Return the error of a folder, "" for none."""
+    try:
+        found = read_folder(folder)
+        check_size(found, found.default_size)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _damaged(text: str, drawn: random.Random) -> str:
+    """Return a JSON text with another value, without a key, or with other characters."""
+    value = json.loads(text)
+    key = drawn.choice(list(value))
+    match drawn.randrange(3):
+        case 0:
+            value[key] = drawn.choice([None, -1, 0, 2.5, 10**30, "", "x", [], [None], [[], {}], {}, True])
+        case 1:
+            del value[key]
+        case _:
+            place = drawn.randrange(len(text))
+            return text[:place] + drawn.choice('{}[]",:0x\x00') + text[place + drawn.randrange(3) :]
+    return json.dumps(value)
