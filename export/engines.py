@@ -100,7 +100,8 @@ def build_engines(
     Args:
         folder: a complete bundle.
         requests: the engines to build.
-        precisions: "fp32", "fp16" or both, of the step graph; the condition graph is built in FP32.
+        precisions: "fp32", "fp16" and, of a bundle that has it, "int8": of the step graph. The condition graph is built
+            in FP32.
         stages: gets a row per engine.
 
     Returns:
@@ -173,8 +174,8 @@ def _programs(folder: Path, precisions: Sequence[str]) -> Iterator[tuple[str, st
         step = bundle.manifest.step
         frames = [item.name for item in step.outputs_of("frame") if item.pixels == pixels]
         if frames:
-            graph = prune(bundle.step, [item.name for item in step.outputs_of("state")] + frames)
-            program = with_weights(Program(graph, step.inputs, step.outputs), bundle, step)
             for precision in precisions:
-                changed = graph_in(graph, precision, program.weights)
-                yield f"step, {pixels}", precision, replace(program, graph=changed)
+                model = bundle.in_precision(precision).step
+                graph = prune(model, [item.name for item in step.outputs_of("state")] + frames)
+                program = with_weights(Program(graph, step.inputs, step.outputs), bundle, step)
+                yield f"step, {pixels}", precision, replace(program, graph=graph_in(graph, precision, program.weights))

@@ -60,10 +60,25 @@ def read_external(path: Path, least_bytes: int = LEAST_BYTES) -> onnx.ModelProto
         ValueError: the file is not ONNX, or the data of a tensor are missing, lie outside of the folder, or do not have
             the size that its shape needs.
     """
+    model = read_graph(path)
+    resolve_external(model, path, least_bytes)
+    return model
+
+
+def read_graph(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file alone, without looking at its external data.
+
+    Raises:
+        ValueError: it is not ONNX.
+    """
     try:
-        model = onnx.load(path, load_external_data=False)
+        return onnx.load(path, load_external_data=False)
     except Exception as error:  # protobuf's DecodeError, from a package without types
         raise ValueError(f"{path} cannot be read as ONNX: {_first_line(error)}") from error
+
+
+def resolve_external(model: onnx.ModelProto, path: Path, least_bytes: int = LEAST_BYTES) -> None:
+    """Check the external data of a model of `read_graph`, and make their locations absolute, as in `read_external`."""
     folder = path.parent.resolve()
     sizes: dict[str, int] = {}
     for tensor in _tensors(model):
@@ -75,7 +90,6 @@ def read_external(path: Path, least_bytes: int = LEAST_BYTES) -> onnx.ModelProto
                     _to_inline(tensor, stream.read(place.length))
             else:
                 _set_place(tensor, str(source), place)
-    return model
 
 
 def external_bytes(model: onnx.ModelProto) -> int:

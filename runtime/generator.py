@@ -120,7 +120,8 @@ class Generator(GeneratorInputs, Movable):
             path: folder of the bundle.
             engine: "auto" for the fastest here, a name in `runtime.engines.table.ENGINES`, or several with commas: the
                 next one takes over if an engine cannot run here or fails later.
-            precision: "auto" for the fastest of the engine, "fp32", "bf16" or "fp16".
+            precision: "auto" for the fastest of the engine, "fp32", "bf16", "fp16" or, if the bundle has such a graph,
+                "int8".
             pixels: format of the frames, "rgb" or "i420".
             seed: of the noise, [0, 2**64); None for the seed of the first golden file, or 0.
             renewal: whether scenes made from a seed (with or without a text) renew themselves as the manifest says.

@@ -13,6 +13,7 @@ from streaming.control.cues import MAX_DISSOLVE_S, MAX_SEED, PARTS, Cue
 _MAX_FPS = 1000
 _MAX_SOUND_DELAY_MS = 2000
 _MAX_CUE_S = 10**9
+_MAX_RENEWAL_S = 3600
 _MAX_CORES = 1024
 _MAX_SPEED = 2  # frame widths or heights in a second
 
@@ -92,6 +93,16 @@ def read_seconds(text: str) -> Fraction:
     seconds = _fraction(text)
     if seconds is None or seconds <= 0:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected a number above 0, e.g. 10; leave it out for no end")
+    return seconds
+
+
+def read_renewal(text: str) -> Fraction:
+    """Return the seconds for which a painted picture is shown."""
+    seconds = _fraction(text)
+    if seconds is None or not 1 <= seconds <= _MAX_RENEWAL_S:
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, expected 1 to {_MAX_RENEWAL_S} seconds, e.g. 60; leave it out to keep the picture"
+        )
     return seconds
 
 

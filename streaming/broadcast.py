@@ -98,6 +98,7 @@ def run_show(
     from runtime.bundle.reader import read_manifest
     from runtime.chaining.checks import check_links, describe_rates
     from runtime.pixels.assemble import frame_size
+    from streaming.painting.opening import check_painting
 
     refuse_circle(options.input, options.to or ([] if sinks else [DEFAULT_SINK]))
     sinks = sinks or make_sinks(options.to or [DEFAULT_SINK], options.pixels)
@@ -107,6 +108,7 @@ def run_show(
     manifests = [read_manifest(path) for path in (bundle, *(find_shipped(Path(then)) for then in options.then))]
     check_links(manifests, options.size)
     manifest = manifests[0]
+    check_painting(options, manifest)
     width, height = frame_size(manifests[-1], options.size)
     fps = options.fps or manifest.frame.fps
     if keeper is not None and keeper.position is not None:
@@ -139,7 +141,7 @@ def run_show(
         height,
         fps,
         options.pixels,
-        instrument.stats,
+        lambda: {**instrument.stats(), **controller.painter_stats()},
         controller,
         preset,
         encoder,

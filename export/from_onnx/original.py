@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.external_weights import without_folder
+from export.external_weights import read_external, without_folder
 from export.from_onnx.model import OnnxSource, first_line
 from export.from_onnx.pixels import LUMA, PictureSpec
+from runtime.engines.onnxruntime import read_weights_of, session_options
+from runtime.engines.table import count_cores
 
 Array = npt.NDArray[Any]
 
@@ -38,23 +40,25 @@ class OriginalModel:
 
     Args:
         source: the file.
+        is_optimised: whether ONNX Runtime changes the graph to make it faster.
 
     Raises:
         ValueError: ONNX Runtime cannot load it; the message names the first operator that is not standard.
     """
 
-    def __init__(self, source: OnnxSource) -> None:
+    def __init__(self, source: OnnxSource, *, is_optimised: bool = True) -> None:
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
+        options = session_options(count_cores(), is_optimised=is_optimised)
         self._source = source
         try:
-            content: str | bytes = str(source.path)  # ONNX Runtime maps weights beside the file into memory
-            if not source.is_runnable:
+            content: str | bytes = str(source.path)
+            if not source.is_runnable or source.is_split:
+                # ONNX Runtime maps large weights into memory, but finds no shapes in other files: these are loaded.
+                model = read_external(source.path) if source.is_runnable else source.model
                 folder = source.path.parent.resolve()
-                content = without_folder(source.model, folder).SerializeToString()
-                options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+                content = without_folder(model, folder).SerializeToString()
+                read_weights_of(folder, options)
             self._session: Any = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its errors have no common base class
             if source.before is not None:

@@ -26,6 +26,7 @@ RANGES: dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]] = {
     "0..1": (np.zeros(3), np.ones(3)),
     "-1..1": (-np.ones(3), np.ones(3)),
     "0..255": (np.zeros(3), np.full(3, 255.0)),
+    "-128..127": (np.full(3, -128.0), np.full(3, 127.0)),  # of quantised networks with int8 pictures
     # Most encoders normalise their inputs by the mean and standard deviation of ImageNet.
     "imagenet": (-_MEAN / _DEVIATION, (1 - _MEAN) / _DEVIATION),
 }

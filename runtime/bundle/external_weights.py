@@ -201,6 +201,11 @@ class MappedWeights:
         except (OSError, ValueError) as error:
             raise EngineError(f"{path} cannot be mapped: {error}") from error
 
+    @property
+    def size_bytes(self) -> int:
+        """Size of the file."""
+        return self._bytes.nbytes
+
     def raw(self, tensor: onnx.TensorProto) -> npt.NDArray[np.uint8]:
         """Return the bytes of an external tensor: a view, valid as long as this object."""
         place = place_of(tensor)

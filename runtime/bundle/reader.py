@@ -11,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,7 @@ class Bundle:
         areas: another bundle, which says what may move in pictures without a mask; None for none.
         plane: of the mark that frames carry (`runtime.marking`), float32 of a frame's shape; None for no mark.
         weights: the files that graphs name as their weights, by their paths inside the bundle.
+        int8: the same bundle with the step graphs in INT8; None if it has none.
     """
 
     path: Path
@@ -62,6 +63,22 @@ class Bundle:
     areas: Bundle | None = None
     plane: npt.NDArray[np.float32] | None = None
     weights: Mapping[str, WeightsFile] = field(default_factory=dict)
+    int8: Bundle | None = None
+
+    def in_precision(self, precision: str) -> Bundle:
+        """Return the bundle whose step graph runs in a precision: itself, but for "int8".
+
+        Raises:
+            BundleError: the bundle has no step graph in INT8.
+        """
+        if precision != "int8":
+            return self
+        if self.int8 is None:
+            raise BundleError(
+                f"{self.path} has no graph in int8: add one with python -m export int8 {self.path} --out OTHER, or "
+                "choose another precision"
+            )
+        return self.int8
 
 
 def open_bundle(path: str | Path, *, trust_engines: bool = False) -> Bundle:
@@ -98,7 +115,7 @@ def open_bundle(path: str | Path, *, trust_engines: bool = False) -> Bundle:
         )
         for graph in manifest.graphs
     }
-    return Bundle(
+    bundle = Bundle(
         path=folder,
         manifest=manifest,
         step=parsed[manifest.step.file],
@@ -108,6 +125,10 @@ def open_bundle(path: str | Path, *, trust_engines: bool = False) -> Bundle:
         shapes=tuple((parsed[shape.step.file], parsed[shape.condition.file]) for shape in manifest.shapes),
         weights=weights,
     )
+    if not manifest.step.int8:
+        return bundle
+    shapes = tuple((parsed[shape.step.int8], parsed[shape.condition.file]) for shape in manifest.shapes)
+    return replace(bundle, int8=replace(bundle, step=parsed[manifest.step.int8], shapes=shapes))
 
 
 def read_manifest(folder: Path) -> Manifest:

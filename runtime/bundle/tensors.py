@@ -119,6 +119,7 @@ class GraphSpec:
         inputs, outputs: its tensors.
         picture: the step graph's float tensor before the frames; "" for other graphs.
         weights: path inside the bundle of the file that holds its external data; "" if all weights are in the graph.
+        int8: file of the same graph in INT8 (`python -m export int8`), or "".
     """
 
     file: str
@@ -126,6 +127,7 @@ class GraphSpec:
     outputs: tuple[TensorSpec, ...]
     picture: str = ""
     weights: str = ""
+    int8: str = ""
 
     def inputs_of(self, role: str) -> tuple[TensorSpec, ...]:
         """Return the inputs with this role, in order."""

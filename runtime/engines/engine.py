@@ -14,6 +14,8 @@ from runtime.bundle.tensors import TensorSpec
 from runtime.errors import EngineError
 
 Array = npt.NDArray[Any]
+INT8 = "int8"  # the precision of quantised graphs (`runtime.engines.int8`), beside `Engine.precisions`
+INT8_ENGINES = ("tensorrt", "tensorrt-rtx", "openvino", "onnxruntime")
 
 
 class Session(Protocol):
@@ -129,7 +131,7 @@ class Engine(Protocol):
 
         Args:
             program: the graph and its tensors.
-            precision: one of `precisions()`.
+            precision: one of `precisions()`; or "int8" of `INT8_ENGINES`, for a quantised graph.
             threads: CPU threads that a run may use.
             cache_dir: folder for compiled graphs, or None for no cache; may be missing, read-only, damaged, or owned by
                 another user.
@@ -142,6 +144,13 @@ class Engine(Protocol):
         """
 
 
+def supports(engine: Engine, precision: str) -> bool:
+    """Return whether an engine runs graphs in a precision on this machine; for "int8" they must be quantised."""
+    if precision == INT8:
+        return engine.name.partition(":")[0] in INT8_ENGINES
+    return precision in engine.precisions()
+
+
 def check_request(engine: Engine, precision: str) -> None:
     """Check that an engine can run here in a precision.
 
@@ -150,8 +159,9 @@ def check_request(engine: Engine, precision: str) -> None:
     """
     if (why_not := engine.available()) is not None:
         raise EngineError(why_not)
-    if precision not in (known := engine.precisions()):
-        raise EngineError(f"{engine.name} runs in {' or '.join(known)}, got {precision}; use precision auto")
+    if not supports(engine, precision):
+        known = " or ".join(engine.precisions())
+        raise EngineError(f"{engine.name} runs in {known}, got {precision}; use precision auto")
 
 
 def aligned_zeros(tensor: TensorSpec) -> Array:

@@ -23,7 +23,7 @@ from runtime.bundle.external_weights import MappedWeights, is_external, without_
 # Multiply by weights; engines accumulate in FP32. MatMul has rules of its own (`_is_half_product`): table lookups and
 # sums of oscillator modes use it, too, and they need full precision.
 _WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm"})
-_MIN_GEMM_VALUES = 2**18  # values; smaller Gemm matrices stay in FP32, as they are cheap and may rotate a state
+MIN_GEMM_VALUES = 2**18  # values; smaller Gemm matrices stay in FP32, as they are cheap and may rotate a state
 _MIN_MATMUL_VALUES = 2**16  # values of the weights of a linear layer of transformers; tables are smaller
 # Compute in FP16 if all inputs are FP16 or constant: bounded elementwise operations, and copies of values.
 _FOLLOWING_OPS = frozenset(
@@ -76,7 +76,7 @@ def to_half(model: onnx.ModelProto, weights: Path | None = None) -> onnx.ModelPr
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    _unpack_bytes(result.graph)
+    unpack_bytes(result.graph)
     has_external = any(is_external(tensor) for tensor in result.graph.initializer)
     typed = onnx.shape_inference.infer_shapes(without_external(result))
     del result.graph.value_info[:]
@@ -84,7 +84,7 @@ def to_half(model: onnx.ModelProto, weights: Path | None = None) -> onnx.ModelPr
     return _Fp16Conversion(typed, result, mapped).run()
 
 
-def _unpack_bytes(graph: onnx.GraphProto) -> None:
+def unpack_bytes(graph: onnx.GraphProto) -> None:
     """Replace weights in 8 bits, and the DequantizeLinear behind them, by weights in FP32."""
     tensors = {tensor.name: tensor for tensor in graph.initializer if not is_external(tensor)}
     kept = []
@@ -113,7 +113,7 @@ def share_of(model: onnx.ModelProto) -> Fp16Share:
     found = [
         kinds[node.input[1]]
         for node in model.graph.node
-        if node.op_type in _WEIGHTED_OPS and (node.op_type != "Gemm" or sizes.get(node.input[1], 0) >= _MIN_GEMM_VALUES)
+        if node.op_type in _WEIGHTED_OPS and (node.op_type != "Gemm" or sizes.get(node.input[1], 0) >= MIN_GEMM_VALUES)
     ]
     half = sum(kind == TensorProto.FLOAT16 for kind in found)
     return Fp16Share(half, len(found) - half)
@@ -172,7 +172,7 @@ class _Fp16Conversion:
         if node.domain not in ("", "ai.onnx") or not floats:
             return False
         if node.op_type in _WEIGHTED_OPS:
-            is_heavy = node.op_type != "Gemm" or self._size(node.input[1]) >= _MIN_GEMM_VALUES
+            is_heavy = node.op_type != "Gemm" or self._size(node.input[1]) >= MIN_GEMM_VALUES
             return is_heavy and node.input[1] in self.constants and all(self._fits(name) for name in floats)
         if node.op_type == "MatMul":
             return self._is_half_product(node)

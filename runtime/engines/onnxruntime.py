@@ -22,9 +22,16 @@ _EXTRA = "pip install everframe[cpu]"
 
 
 class OnnxRuntime:
-    """The engine; see `runtime.engines.engine.Engine`."""
+    """The engine; see `runtime.engines.engine.Engine`.
+
+    Args:
+        is_optimised: whether it changes the graph to make it faster, which may round differently.
+    """
 
     name = "onnxruntime"
+
+    def __init__(self, *, is_optimised: bool = True) -> None:
+        self._is_optimised = is_optimised
 
     def available(self) -> str | None:
         """Return None, or why ONNX Runtime cannot run here."""
@@ -46,22 +53,18 @@ class OnnxRuntime:
         check_request(self, precision)
         if precision == "fp16":
             program = half_program(program)
-        return OnnxRuntimeSession(program, threads)
+        return OnnxRuntimeSession(program, threads, is_optimised=self._is_optimised)
 
 
 class OnnxRuntimeSession(BufferedSession):
     """One graph in ONNX Runtime; see `runtime.engines.engine.Session`."""
 
-    def __init__(self, program: Program, threads: int) -> None:
+    def __init__(self, program: Program, threads: int, *, is_optimised: bool = True) -> None:
         import onnxruntime
 
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # fatal: errors are raised as exceptions anyway
-        # Spinning between frames would take CPU time from other threads.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        read_weights_of(program, options)
+        options = session_options(threads, is_optimised=is_optimised)
+        if program.weights is not None:
+            read_weights_of(program.weights.parent, options)
         try:
             self._session: Any = onnxruntime.InferenceSession(
                 program.graph, options, providers=["CPUExecutionProvider"]
@@ -99,12 +102,31 @@ def half_program(program: Program) -> Program:
     return replace(program, graph=graph.SerializeToString())
 
 
-def read_weights_of(program: Program, options: Any) -> None:
-    """Let a session find the weights file of its graph, which ONNX Runtime maps into memory."""
-    if program.weights is not None:
-        options.add_session_config_entry(
-            "session.model_external_initializers_file_folder_path", str(program.weights.parent)
-        )
+def read_weights_of(folder: Path, options: Any) -> None:
+    """Let a session of a graph from memory find its external data, which ONNX Runtime maps into memory."""
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+
+
+def session_options(threads: int, *, is_optimised: bool = True) -> Any:
+    """Return the options of all our sessions in ONNX Runtime, so that a model and its bundle compute alike.
+
+    Args:
+        threads: CPU threads per frame.
+        is_optimised: whether ONNX Runtime changes the graph to make it faster.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # fatal: errors are raised as exceptions anyway
+    # Spinning between frames would take CPU time from other threads.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Where the CPU has no VNNI, sums of int8 products would otherwise saturate at 16 bits.
+    options.add_session_config_entry("session.x64quantprecision", "1")
+    if not is_optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return options
 
 
 def _is_installed(distribution: str) -> bool:

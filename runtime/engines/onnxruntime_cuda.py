@@ -109,7 +109,8 @@ def _open(program: Program, stream: int) -> tuple[Any, str]:
     for captures in ("1", "0"):
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # fatal: errors are raised as exceptions anyway
-        read_weights_of(program, options)
+        if program.weights is not None:
+            read_weights_of(program.weights.parent, options)
         provider = {
             "user_compute_stream": str(stream),
             "enable_cuda_graph": captures,

@@ -120,10 +120,11 @@ def open_sessions(
 
     Raises:
         EngineError: the engine refused a graph.
+        BundleError: the bundle has no graph in this precision.
         ValueError: the bundle has no such frame output, or `threads` is below 1.
     """
     frame = frame_output(bundle.manifest.step, pixels)
-    step = open_step(bundle, engine, precision, frame, threads=threads, cache_dir=cache_dir)
+    step = open_step(bundle.in_precision(precision), engine, precision, frame, threads=threads, cache_dir=cache_dir)
     if bundle.manifest.condition is None:
         return step, None
     try:
@@ -189,13 +190,14 @@ def open_without_frames(
     """Compile the step graph for its states alone; arguments and errors as in `open_sessions`."""
     if not bundle.manifest.step.outputs_of("state"):
         return NullSession()
-    return open_step(bundle, engine, precision, "", threads=threads, cache_dir=cache_dir)
+    return open_step(bundle.in_precision(precision), engine, precision, "", threads=threads, cache_dir=cache_dir)
 
 
 def _open_half(
     bundle: Bundle, engine: Engine, precision: str, *, pixels: str, threads: int | None, cache_dir: str | Path | None
 ) -> Session:
     """Compile the step graph with half the detail; arguments and errors as in `open_sessions`."""
+    bundle = bundle.in_precision(precision)
     assert bundle.build_half is not None, "_open_half() of a bundle that has no such graph"
     frame = frame_output(bundle.manifest.step, pixels)
     return open_step(
@@ -271,10 +273,15 @@ def with_weights(program: Program, bundle: Bundle, graph: GraphSpec) -> Program:
     Raises:
         EngineError: the file was changed after the bundle was opened.
     """
-    if not graph.weights:
+    path = weights_of(bundle, graph)
+    if path is None:
         return program
-    weights = bundle.weights[graph.weights]
-    return replace(program, weights=weights.unchanged(), weights_sha256=weights.sha256)
+    return replace(program, weights=path, weights_sha256=bundle.weights[graph.weights].sha256)
+
+
+def weights_of(bundle: Bundle, graph: GraphSpec) -> Path | None:
+    """Return the weights file of a graph, or None; raises as `with_weights`."""
+    return bundle.weights[graph.weights].unchanged() if graph.weights else None
 
 
 def origin_of(bundle: Bundle, graph: GraphSpec, part: str) -> Origin:

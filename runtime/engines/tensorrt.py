@@ -13,8 +13,9 @@ import onnx
 from runtime.engines import cuda, tensorrt_builder
 from runtime.engines.cache import EngineCache
 from runtime.engines.cuda_session import CudaSession
-from runtime.engines.engine import Program, check_request
+from runtime.engines.engine import INT8, Program, check_request
 from runtime.engines.fp16 import Fp16Share, to_half
+from runtime.engines.int8 import to_signed
 from runtime.errors import EngineError
 
 
@@ -75,8 +76,14 @@ class TensorRTRTX(TensorRT):
 
 
 def graph_in(graph: bytes, precision: str, weights: Path | None = None) -> bytes:
-    """Return a serialised graph whose layers compute in "fp16" (as far as `to_half` allows) or "fp32"."""
-    return graph if precision == "fp32" else to_half(onnx.ModelProto.FromString(graph), weights).SerializeToString()
+    """Return a serialised graph whose layers compute in "fp16" (as far as `to_half` allows), "fp32" or "int8".
+
+    For "int8" the graph has to be quantised; what it leaves in floating point stays FP32.
+    """
+    if precision == "fp32":
+        return graph
+    model = onnx.ModelProto.FromString(graph)
+    return (to_signed(model) if precision == INT8 else to_half(model, weights)).SerializeToString()
 
 
 def cache_entries(

@@ -18,10 +18,11 @@ from runtime.hole import Hole
 from runtime.marking.frame_marker import FrameMarker
 from runtime.prompts.images import load_image
 from streaming.control.controller import ShowController
-from streaming.control.cues import PARTS, to_label
+from streaming.control.cues import PARTS, to_given, to_label
 from streaming.inputs.live_input import LiveInput
 from streaming.inputs.page_camera import PAGE, PageCamera
 from streaming.output.pacing import Clock, Pacer
+from streaming.painting.opening import Painting, check_painting
 from streaming.shipped import find_areas, find_shipped
 from streaming.show.adaptation import Adaptation
 from streaming.show.bundle_change import BundleChange
@@ -82,6 +83,7 @@ class Player:
         self._hole: Hole | None = None
         self._pacer: Pacer | None = None
         self._presenter: Presenter | None = None
+        self._painting: Painting | None = None
         self._early_clip = begin_clip(options, bundle)
         with contextlib.ExitStack() as stack:
             if self._early_clip is not None:
@@ -188,6 +190,8 @@ class Player:
             if self._input is not None:
                 stack.callback(self._input.close)
             stack.callback(self._controller.close)
+            if self._painting is not None:  # before the controller, which waits for its pictures
+                stack.callback(self._painting.close)
             if self._hole is not None:
                 stack.callback(self._hole.close)
             if self._change is not None:
@@ -208,6 +212,8 @@ class Player:
         generator, options = self.generator, self._options
         self._open_presenter()
         self._open_hole()
+        if check_painting(options, generator.manifest) is not None:
+            self._painting = Painting(options, generator.manifest, self._controller, self._say)
         self._controller.attach(generator, "")
         for name, value in options.control:
             self._controller.check_control(name, value)
@@ -218,12 +224,14 @@ class Player:
         prompt, in_turn, next_s = first = first_prompt(options, generator.manifest.name, names, begins_s)
         if self._presenter is not None and first.is_live:
             raise ValueError("--image input shows the whole picture of the input: leave it or --matte out")
+        if self._painting is not None and (begun := self._painting.begin(prompt, generator)) is not prompt:
+            prompt, in_turn = begun, ()
         if self._input is not None and first.is_live:
             generator.condition(**{**prompt, "image": self._input.wait_picture(_INPUT_S)})
         elif prompt.keys() == {"clip"} and self._early_clip is not None:
             generator.condition(clip=self._early_clip.first())
         elif prompt:
-            generator.condition(**prompt)
+            generator.condition(**to_given(prompt))
             if (scene := generator.scene) is not None and scene.clip is not None:
                 self._say(f"{Path(prompt['clip']).name}: {scene.clip.summary}")
             elif scene is not None and scene.note:
@@ -239,6 +247,8 @@ class Player:
             self._controller.cycle(in_turn, options.every, next_s)
         if self._going_on is not None:
             self._controller.list_again(self._going_on.cues)
+        if self._painting is not None:
+            self._painting.ask()
         is_live = generator.has_live_input or first.is_live
         if is_live and self._presenter is None and options.input != TEST_CARD:
             self._controller.warn_of_people()

@@ -132,11 +132,25 @@ def super_resolution(path: Path) -> Path:
     return write(path, body, {"weight": weight}, opset=9, ir=4)
 
 
-def half_super_resolution(path: Path, kind: str) -> Path:
+def quantised(path: Path) -> Path:
+    """A net in int8 of the kind that converters write: QuantizeLinear and DequantizeLinear around a convolution."""
+    text = """net (float[1,3,16,24] x) => (float[1,3,16,24] y) {
+      q = QuantizeLinear (x, scale, zero) d = DequantizeLinear (q, scale, zero)
+      w = DequantizeLinear (kernel, small, none) c = Conv <pads = [1,1,1,1]> (d, w)
+      s = Sigmoid (c) t = QuantizeLinear (s, scale, zero) y = DequantizeLinear (t, scale, zero)
+    }"""
+    weights = {
+        "scale": np.float32(1 / 255), "zero": np.uint8(0), "small": np.float32(0.01), "none": np.int8(0),
+        "kernel": np.random.default_rng(0).integers(-128, 128, (3, 3, 3, 3)).astype(np.int8),
+    }  # fmt: skip
+    return write(path, text, weights, opset=13)
+
+
+def half_super_resolution(path: Path, kind: str, side: int = 64) -> Path:
     """Twice the size, with weights and features in FP16; `kind` is the type of its pictures, float16 or float."""
     before, after = ("x", "y") if kind == "float16" else ("x16", "y16")
     casts = "" if kind == "float16" else "x16 = Cast <to = 10> (x) y = Cast <to = 1> (y16)"
-    body = f"""net ({kind}[1,3,64,64] x) => ({kind}[1,3,128,128] y) {{
+    body = f"""net ({kind}[1,3,{side},{side}] x) => ({kind}[1,3,{2 * side},{2 * side}] y) {{
       {casts.partition(" y = ")[0]}
       six = Reshape ({before}, sides)
       parts = Transpose <perm = [0,1,3,5,2,4]> (six)
@@ -155,7 +169,7 @@ def half_super_resolution(path: Path, kind: str) -> Path:
         "second": random(48, 16, 3, 3, seed=2, scale=0.02), "low": 0.0, "high": 1.0,
     }  # fmt: skip
     halves = {name: np.asarray(value, np.float16) for name, value in weights.items()}
-    shapes = {"sides": np.array([1, 3, 32, 2, 32, 2]), "halved": np.array([1, 12, 32, 32])}
+    shapes = {"sides": np.array([1, 3, side // 2, 2, side // 2, 2]), "halved": np.array([1, 12, side // 2, side // 2])}
     scales = {"scales": np.array([1, 1, 2, 2], np.float32)}
     return write(path, body, {**halves, **shapes, **scales}, opset=13)
 
