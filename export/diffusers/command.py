@@ -105,7 +105,8 @@ def run(argv: Sequence[str]) -> Path:
     print_checks(checks, "parity with diffusers")
     times = [(result.check, result.frame_ms) for result in report.results if result.check is not None]
     print(", ".join(f"{check.engine} {check.precision}: {ms:.1f} ms per frame" for check, ms in times))
-    print(f"preview: {out / PREVIEW}; most memory of one process: {report.peak_bytes / 1e9:.1f} GB")
+    memory = f"; most memory of one process: {report.peak_bytes / 1e9:.1f} GB" if report.peak_bytes else ""
+    print(f"preview: {out / PREVIEW}{memory}")
     if report.delay:
         print(
             f"a frame shows the live picture of {report.delay} frames before: {report.delay + 1} steps run as a batch"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import resource
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -215,7 +214,11 @@ def make_reference(
 
 
 def peak_memory() -> int:
-    """Return the most memory that this process or one of its children had in main memory, in bytes."""
+    """Return the most memory that this process or one of its children had in main memory, in bytes; 0 if unknown."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
     unit = 1 if sys.platform == "darwin" else 1024
     kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     return max(resource.getrusage(kind).ru_maxrss for kind in kinds) * unit
