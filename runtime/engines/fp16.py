@@ -20,19 +20,17 @@ from onnx import TensorProto, helper, numpy_helper
 
 from runtime.bundle.external_weights import MappedWeights, is_external, without_external
 
-# Multiply by weights; engines accumulate in FP32. Products with small matrices stay in FP32: table lookups and sums of
-# oscillator modes use them, and need full precision.
-_WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+# Multiply by weights; engines accumulate in FP32. MatMul has rules of its own (`_is_half_product`): table lookups and
+# sums of oscillator modes use it, too, and they need full precision.
+_WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm"})
 MIN_GEMM_VALUES = 2**18  # values; smaller Gemm matrices stay in FP32, as they are cheap and may rotate a state
-_MIN_MATMUL_VALUES = 2**16  # values; transformers multiply by large matrices, of 320 x 320 values or more
-_LEAST_VALUES = {"Gemm": MIN_GEMM_VALUES, "MatMul": _MIN_MATMUL_VALUES}
+_MIN_MATMUL_VALUES = 2**16  # values of the weights of a linear layer of transformers; tables are smaller
 # Compute in FP16 if all inputs are FP16 or constant: bounded elementwise operations, and copies of values.
 _FOLLOWING_OPS = frozenset(
     {
         "Abs", "Add", "AveragePool", "Clip", "Concat", "DepthToSpace", "Expand", "Flatten", "Identity", "LeakyRelu",
         "Max", "MaxPool", "Min", "Mul", "Neg", "PRelu", "Pad", "Relu", "Reshape", "Resize", "Sigmoid", "Slice",
         "SpaceToDepth", "Split", "Squeeze", "Sub", "Tanh", "Tile", "Transpose", "Unsqueeze",
-        "MatMul", "Softmax",  # attention, which engines run as one operation if all of it is FP16
     }
 )  # fmt: skip
 # Inputs that stay FP32 or integer in every precision: (operator, index).
@@ -112,16 +110,10 @@ def share_of(model: onnx.ModelProto) -> Fp16Share:
         value.name: math.prod(side.dim_value for side in value.type.tensor_type.shape.dim)
         for value in (*typed.graph.input, *typed.graph.value_info)
     } | {tensor.name: math.prod(tensor.dims) for tensor in typed.graph.initializer}
-    constants = {tensor.name for tensor in model.graph.initializer}
-    for node in model.graph.node:
-        if node.op_type in ("Cast", "DequantizeLinear") and constants.issuperset(node.input):
-            constants.add(node.output[0])
     found = [
         kinds[node.input[1]]
         for node in model.graph.node
-        if node.op_type in _WEIGHTED_OPS
-        and sizes.get(node.input[1], 0) >= _LEAST_VALUES.get(node.op_type, 0)
-        and (node.op_type != "MatMul" or node.input[1] in constants)
+        if node.op_type in _WEIGHTED_OPS and (node.op_type != "Gemm" or sizes.get(node.input[1], 0) >= MIN_GEMM_VALUES)
     ]
     half = sum(kind == TensorProto.FLOAT16 for kind in found)
     return Fp16Share(half, len(found) - half)
@@ -147,6 +139,7 @@ class _Fp16Conversion:
             elif node.op_type == "DequantizeLinear" and self.constants.issuperset(node.input):
                 self.constants.add(node.output[0])  # in a weights file: see `_unpack_bytes`
         self.half: set[str] = set()  # tensors that are FP16 under their original names
+        self.shares: set[str] = set()  # results of Softmax, which are FP32 and in [0, 1]
         self.casts: dict[tuple[str, int], str] = {}
         self.fitting: dict[str, bool] = {}
         self.nodes: list[onnx.NodeProto] = []
@@ -161,6 +154,8 @@ class _Fp16Conversion:
                 if name and (node.op_type, index) not in _UNCONVERTED_INPUTS:
                     node.input[index] = self._cast_to(name, wanted)
             self.nodes.append(node)
+            if node.op_type == "Softmax":
+                self.shares.update(node.output)
             if is_half:
                 self._rename(node, outputs)
         del self.graph.node[:]
@@ -177,19 +172,27 @@ class _Fp16Conversion:
         if node.domain not in ("", "ai.onnx") or not floats:
             return False
         if node.op_type in _WEIGHTED_OPS:
-            is_heavy = self._size(node.input[1]) >= _LEAST_VALUES.get(node.op_type, 0)
-            if is_heavy and node.input[1] in self.constants:
-                return all(self._fits(name) for name in floats)
-            if node.op_type not in _FOLLOWING_OPS:
-                return False
+            is_heavy = node.op_type != "Gemm" or self._size(node.input[1]) >= MIN_GEMM_VALUES
+            return is_heavy and node.input[1] in self.constants and all(self._fits(name) for name in floats)
+        if node.op_type == "MatMul":
+            return self._is_half_product(node)
         made = [name for name in floats if name not in self.constants]
-        if node.op_type == "MatMul" and len(made) < 2:
-            return False
         return (
             node.op_type in _FOLLOWING_OPS
             and bool(made)
             and all(name in self.half for name in made)
             and all(self._fits(name) for name in floats)
+        )
+
+    def _is_half_product(self, node: onnx.NodeProto) -> bool:
+        """Return whether a MatMul is a large linear layer, or a product of attention: of FP16, or of it and shares."""
+        one, other = node.input
+        if other in self.constants:
+            is_large = self._size(other) >= _MIN_MATMUL_VALUES
+            return is_large and one not in self.constants and self._fits(other)
+        sides = (one, other)
+        return any(name in self.half for name in sides) and all(
+            name in self.half or name in self.shares for name in sides
         )
 
     def _size(self, name: str) -> int:
