@@ -174,7 +174,7 @@ def test_texts_as_tokens_are_painted(folder: Path, tmp_path: Path) -> None:
     player, controller, lines = play(folder, "moving", "--scene-from", str(bundle), "--text", text, "--dissolve", "0")
     with player:
         (cue,) = Waiting(controller).until(lambda cues: states(cues) == ["on air"])
-        note = 'the text is too long: clip reads it without "blue sea"'
+        note = 'the text is too long: clip leaves out "blue sea"'
         assert cue["note"] == note
         assert lines[0].startswith('worded has painted "red red')
         assert lines[1] == note
