@@ -20,7 +20,7 @@ from runtime.bundle.controls import ControlSpec
 from runtime.bundle.manifest import Manifest
 from runtime.noise import check_seed
 from runtime.painting import kinds_painted
-from runtime.prompts.text_encoder import check_text
+from runtime.prompts.tokenizer import check_text
 from streaming.control.cues import MAX_SEED
 from streaming.process.child import ChildProcess
 from streaming.sinks.sink import Picture
