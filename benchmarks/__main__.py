@@ -48,6 +48,7 @@ BENCHMARKS = {
         "benchmarks.quality.photos", "photographs animated: first frame, detail, what must stand still"
     ),
     "pictures": Benchmark("benchmarks.pictures", "a sheet of frames over time and a clip, made by bundles"),
+    "precisions": Benchmark("benchmarks.latency.precisions", "time and parity of INT8 beside FP32 and bf16"),
     "pretraining": Benchmark("benchmarks.training.pretraining", "pretraining: clips per second, waiting, TFLOP/s"),
     "quality": Benchmark("benchmarks.quality.command", "distances to held-out footage, motion, text, memory, drift"),
     "reconnect": Benchmark("benchmarks.scenarios.reconnect", "a stream whose server is killed, or never reads"),
@@ -59,6 +60,7 @@ BENCHMARKS = {
     "super-resolution": Benchmark("benchmarks.quality.super_resolution", "live video at twice the size, beside others"),
     "fill": Benchmark("benchmarks.quality.fill", "holes of live video, filled, beside others"),
     "transfer": Benchmark("benchmarks.transfer.command", "whether pretraining helps fine-tuning, over several seeds"),
+    "weights": Benchmark("benchmarks.weights.command", "memory of a bundle with gigabytes of weights"),
 }
 ALIASES = {"kills": "reconnect"}  # for one release
 EXTRAS = {

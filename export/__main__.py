@@ -17,8 +17,9 @@ from training.atomic_file import to_sentence
 COMMANDS = {
     "from-onnx": "export.from_onnx.command",
     "import": "export.from_onnx.command",  # the old name of from-onnx, kept for one release
-    "from-tflite": "export.from_tflite",
+    "from-tflite": "export.from_tflite.command",
     "check": "export.check",
+    "int8": "export.int8.command",
     "upgrade": "export.upgrade",
     "scenes": "export.scenes",
     "areas": "export.from_areas",
@@ -49,6 +50,7 @@ examples:
                                                                             one engine for each; needs no GPU
   python -m export runs/landscape --out bundles/small --engine none         no TensorRT engines
   python -m export from-onnx model.onnx --out bundles/mine                  an existing ONNX model
+  python -m export from-onnx model.tflite --out bundles/mine                TensorFlow Lite, or a SavedModel's folder
   python -m export check bundles/landscape                                  golden frames on this machine's engines
   (see also `from-onnx --help` and `check --help`; `import` is the old name of from-onnx)
 
@@ -61,13 +63,14 @@ def parser() -> argparse.ArgumentParser:
     main_parser = argparse.ArgumentParser(
         prog="python -m export",
         usage="python -m export RUN --out BUNDLE [options]\n"
-        "       python -m export from-onnx MODEL.onnx --out BUNDLE [options]\n"
+        "       python -m export from-onnx MODEL --out BUNDLE [options]\n"
         "       python -m export from-tflite MODEL.tflite --out MODEL.onnx\n"
         "       python -m export check BUNDLE [options]\n"
         "       python -m export scenes BUNDLE FILE.toml [options]\n"
         "       python -m export areas RUN/areas.pt --out BUNDLE\n"
         "       python -m export enlarge RUN --out BUNDLE\n"
         "       python -m export fill RUN --out BUNDLE\n"
+        "       python -m export int8 BUNDLE --out BUNDLE8\n"
         "       python -m export upgrade OLD CONFIG --out BUNDLE\n"
         "       python -m export triton BUNDLE --out REPO",
         description="Write a trained generator as a bundle for the runtime, and check that it makes the same frames.",

@@ -21,7 +21,7 @@ from runtime.bundle.text_spec import MAX_TOKEN_ID, MAX_TOKENIZERS, TokenizerSpec
 from runtime.errors import BundleError, EngineError
 from runtime.prompts.token_encoder import TokenEncoder
 from runtime.prompts.tokenizer import Tokenizer, library_reason
-from runtime.prompts.tokenizer_checks import WORD_PATTERNS
+from runtime.prompts.tokenizer_checks import WORD_PATTERNS, read_tokenizer
 
 CLIP_LENGTH = 77
 _CLIP_BEGIN, _CLIP_END, _CLIP_SUFFIX = "<|startoftext|>", "<|endoftext|>", "</w>"
@@ -90,7 +90,10 @@ def read_tokenizer_source(path: Path, length: int | None = None) -> TokenizerSou
     settings = _settings(path if path.is_dir() else path.parent)
     value = _object(text, path)
     source = TokenizerSource(text, length or _length(value, settings), 0)
-    check_tokenizer(source, path)  # the rest is only read from what a bundle could contain
+    try:
+        read_tokenizer(text, MAX_TOKEN_ID, has_specials=True)  # what is read below has the expected types then
+    except ValueError as error:
+        raise _refusal(path, str(error)) from error
     return check_tokenizer(replace(source, pad_id=_pad_id(value, settings)), path)
 
 
@@ -114,9 +117,13 @@ def check_tokenizer(source: TokenizerSource, path: Path) -> TokenizerSource:
     try:
         TokenEncoder([(spec, source.text)], inputs).encode(None)
     except BundleError as error:
-        reason = str(error).removesuffix("; export the bundle again")
-        raise ValueError(f"{reason}; docs/bundle.md lists the parts that bundles read") from error
+        reason = str(error).removesuffix("; export the bundle again").removeprefix(f"{path} cannot be used: ")
+        raise _refusal(path, reason) from error
     return source
+
+
+def _refusal(path: Path, reason: str) -> ValueError:
+    return ValueError(f"{path} cannot be used: {reason}; docs/bundle.md lists the parts that bundles read")
 
 
 def tokenizer_entry(name: str, source: TokenizerSource) -> Entry:
@@ -162,8 +169,9 @@ def _clip_json(vocabulary: Path, merges: Path, pad: str | None) -> str:
     except ImportError as error:
         raise EngineError("CLIP's files need the package tokenizers: pip install everframe[cpu]") from error
     names = _object(_read(vocabulary), vocabulary)
-    ends = [(name, names.get(name)) for name in (_CLIP_END, _CLIP_BEGIN)]
-    if not all(isinstance(place, int) for _, place in ends) or not any(name.endswith(_CLIP_SUFFIX) for name in names):
+    begin, end = names.get(_CLIP_BEGIN), names.get(_CLIP_END)
+    has_suffixes = any(name.endswith(_CLIP_SUFFIX) for name in names)
+    if not isinstance(begin, int) or not isinstance(end, int) or not has_suffixes:
         raise ValueError(
             f"{vocabulary} is not CLIP's: it lacks {_CLIP_BEGIN}, {_CLIP_END} or tokens that end in {_CLIP_SUFFIX}; "
             "save the tokenizer as tokenizer.json with the package transformers"
@@ -181,7 +189,9 @@ def _clip_json(vocabulary: Path, merges: Path, pad: str | None) -> str:
     made.normalizer = normalizers.Sequence([normalizers.NFC(), spaces, normalizers.Lowercase()])
     split = pre_tokenizers.Split(Regex(WORD_PATTERNS[1]), "removed", invert=True)
     made.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    made.post_processor = processors.RobertaProcessing(*ends, trim_offsets=False, add_prefix_space=False)
+    made.post_processor = processors.RobertaProcessing(
+        (_CLIP_END, end), (_CLIP_BEGIN, begin), trim_offsets=False, add_prefix_space=False
+    )
     made.decoder = decoders.ByteLevel()
     specials = [_CLIP_BEGIN, _CLIP_END, *([pad] if pad in names else [])]
     made.add_special_tokens([AddedToken(name, special=True, normalized=False) for name in specials])
@@ -203,7 +213,8 @@ def _pad_id(value: Mapping[str, Any], settings: Mapping[str, Any]) -> int:
     vocabulary = value["model"]["vocab"]
     if isinstance(vocabulary, list):
         vocabulary = {item[0]: place for place, item in enumerate(vocabulary)}
-    names: dict[str, int] = vocabulary | {item["content"]: item["id"] for item in value.get("added_tokens") or []}
+    added = {item["content"]: item.get("id") for item in value.get("added_tokens") or []}
+    names: dict[str, int] = vocabulary | {name: place for name, place in added.items() if isinstance(place, int)}
     pad = _pad_token(settings)
     if pad is not None and pad not in names:
         raise ValueError(f"the token {pad!r}, which fills texts up, is not in the vocabulary of the tokenizer")

@@ -41,6 +41,17 @@ def read_seed(text: str) -> int:
     return seed
 
 
+def read_similarity(text: str) -> float:
+    """Return the similarity of frames to skip."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:  # also not a number
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a similarity above 0 and below 1, e.g. 0.98")
+    return value
+
+
 def read_fps(text: str) -> Fraction:
     """Return frames per second."""
     fps = _fraction(text)

@@ -21,6 +21,7 @@ from streaming.argument_values import (
     read_seconds,
     read_seed,
     read_share,
+    read_similarity,
     read_sink,
     read_size,
 )
@@ -53,8 +54,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         bundle, image, clip, past, text, moving, mask, areas, hints, scene, input, matte, behind, away, sound, fallback,
         scene_from, scene_engine, midi, midi_map (str or None), painted (None), to (list of str or None), then (list of
         str), engine, precision, pixels, fit, adapt, preset, encoder, log (str), seed (int or None), every, scene_every,
-        seconds, fps, sound_delay (Fraction or None), size
-        ((width, height) or None), cpu_share (float or None), dissolve (float), mirror, trust_engines, verbose (bool),
+        seconds, fps, sound_delay (Fraction or None), size ((width, height) or None), cpu_share, skip_similar (float or
+        None), dissolve (float), mirror, trust_engines, verbose (bool),
         control (list of (name, value)), hint (list of (x, y, dx, dy)), cue (list of Cue), map (list of ControlSource),
         osc, osc_out (UdpAddress or None), no_mark (bool), mark_payload (int or None).
 
@@ -126,6 +127,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="if frames run late, make each one ahead; if that is not enough, with half the detail (default: on)",
     )
     add("--input", metavar="IN", help="live input: webcam[:DEVICE], page, testcard, a file or an address")
+    add(
+        "--skip-similar",
+        type=read_similarity,
+        metavar="S",
+        help="repeat the frame while --input is nearly still: similarity 0..1, e.g. 0.98 (default: never)",
+    )
     add("--matte", metavar="BUNDLE", help="put the person of --input over the show, e.g. bundles/person")
     add(
         "--behind",
@@ -203,7 +210,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--engine",
         default="auto",
         metavar="E",
-        help="engine; E,F: F if E is missing or fails; grpc://HOST:PORT: a Triton server (default: the fastest here)",
+        help="engine, or openvino:GPU; E,F: F if E is missing or fails; grpc://HOST:PORT: a Triton server (default: "
+        "the fastest here)",
     )
     add(
         "--cpu-share",
@@ -228,7 +236,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="HEX",
         help="what the mark carries, 12 hexadecimal digits (default: random for each show)",
     )
-    add("--precision", default="auto", metavar="P", help="number format of the engine (default: the fastest)")
+    add("--precision", default="auto", metavar="P", help="fp32, bf16, fp16 or int8 (default: the engine's fastest)")
     add(
         "--encoder",
         choices=(AUTO, *ENCODERS),

@@ -164,7 +164,7 @@ def run_show(
             fan_out.wait_ready()
 
             def refresh(stats: ShowStats) -> None:
-                show.engine, show.link_ms = player.engine, player.link_ms
+                show.engine, show.link_ms, show.repeated = player.engine, player.link_ms, player.repeated
                 record.frame(pacer.next_slot - 1)
                 status.refresh(stats)
                 if positions is not None:
@@ -211,7 +211,13 @@ def run_show(
         status.say(f"sink {name} did not close in time and was abandoned")
     first_s = None if show.first_frame_s is None else show.first_frame_s - process_start_s()
     about = to_summary(
-        stats, reason=end.value, engine=show.engine, first_frame_s=first_s, link_ms=show.link_ms, mark=show.mark
+        stats,
+        reason=end.value,
+        engine=show.engine,
+        first_frame_s=first_s,
+        link_ms=show.link_ms,
+        mark=show.mark,
+        repeated=show.repeated,
     )
     status.say(about)
     return _to_status(end, stats.sinks, stats.frames) or (0 if record.is_complete else _INCOMPLETE)

@@ -19,7 +19,7 @@ CODE, NOISE, MODES = 6, 4, 2
 DAMPING, ANGLE = 0.95, 0.4
 _ONNX = {
     name: getattr(TensorProto, name.replace("float32", "float").upper())
-    for name in ("float32", "uint8", "int32", "int64")
+    for name in ("float32", "float16", "uint8", "int32", "int64")
 }
 
 

@@ -10,7 +10,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -180,9 +180,11 @@ class Manifest:
         if schema == 1:
             size = (frame.width, frame.height)
             graphs = StrictJson(fields.get("graphs"), "bundle.json: graphs", ("step", "condition"))
-            step = _parse_graph(graphs, "step", STEP_INPUTS, STEP_OUTPUTS, size)
+            step = _parse_graph(graphs, "step", STEP_INPUTS, STEP_OUTPUTS, size, has_weights=True)
             if graphs.has("condition"):
-                condition = _parse_graph(graphs, "condition", CONDITION_INPUTS, CONDITION_OUTPUTS, size)
+                condition = _parse_graph(
+                    graphs, "condition", CONDITION_INPUTS, CONDITION_OUTPUTS, size, has_weights=True
+                )
         else:
             graphs = StrictJson(fields.get("graphs"), "bundle.json: graphs", ("shapes", "paint"))
             shapes = _parse_shapes(graphs)
@@ -223,10 +225,11 @@ class Manifest:
 
     @property
     def graphs(self) -> tuple[GraphSpec, ...]:
-        """All graphs of the bundle."""
+        """All graphs of the bundle; those in INT8 come last, with their own file."""
         pairs = [graph for shape in self.shapes for graph in (shape.step, shape.condition)]
         graphs: tuple[GraphSpec | None, ...] = (*pairs, self.paint) if pairs else (self.step, self.condition)
-        return tuple(graph for graph in graphs if graph is not None)
+        found = [graph for graph in graphs if graph is not None]
+        return (*found, *(replace(graph, file=graph.int8) for graph in found if graph.int8))
 
     def prompt_input(self, role: str) -> TensorSpec | None:
         """Return the input with this role of the graphs that take prompts, or None."""
@@ -245,6 +248,14 @@ def manifest_sha256(value: Mapping[str, Any]) -> str:
     bare = {key: item for key, item in value.items() if key != "sha256"}
     text = json.dumps(bare, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def graph_sha256(manifest: Manifest, graph: GraphSpec) -> str:
+    """Return the SHA-256 of a graph's file; with a weights file, that of both hashes in hexadecimal digits."""
+    sha256 = manifest.files[graph.file].sha256
+    if not graph.weights:
+        return sha256
+    return hashlib.sha256(f"{sha256} {manifest.files[graph.weights].sha256}".encode()).hexdigest()
 
 
 def _parse_frame(fields: StrictJson, schema: int) -> FrameSpec:
@@ -267,9 +278,11 @@ def _parse_shapes(graphs: StrictJson) -> tuple[WorkShape, ...]:
     for index, item in enumerate(items):
         fields = StrictJson(item, f"bundle.json: shapes[{index}]", ("width", "height", "step", "condition"))
         width, height = (fields.integer(key, 16, 4096) for key in ("width", "height"))
-        step = _parse_graph(fields, "step", MOVING_STEP_INPUTS, MOVING_STEP_OUTPUTS, (width, height), has_picture=False)
+        step = _parse_graph(fields, "step", MOVING_STEP_INPUTS, MOVING_STEP_OUTPUTS, (width, height), is_moving=True)
         condition = _parse_graph(fields, "condition", MOVING_CONDITION_INPUTS, CONDITION_OUTPUTS, (width, height))
         shapes.append(WorkShape(width, height, step, condition))
+    if len({bool(shape.step.int8) for shape in shapes}) > 1:
+        raise BundleError('bundle.json: shapes: "int8" must be in the step graph of every shape, or of none')
     return tuple(shapes)
 
 
@@ -280,16 +293,27 @@ def _parse_graph(
     outputs: Any,
     size: tuple[int, int],
     *,
-    has_picture: bool | None = None,
+    is_moving: bool = False,
+    has_weights: bool = False,
 ) -> GraphSpec:
     where = f"bundle.json: {name}"
-    is_step = name == "step" if has_picture is None else has_picture
-    fields = StrictJson(graphs.get(name), where, ("file", "inputs", "outputs", *(("picture",) if is_step else ())))
+    is_step, has_picture = name == "step", name == "step" and not is_moving
+    keys = ["file", "inputs", "outputs", *(["picture"] if has_picture else []), *(["int8"] if is_step else [])]
+    keys += ["weights"] if has_weights else []
+    fields = StrictJson(graphs.get(name), where, keys)
+    file = check_path(fields.text("file"))
+    weights = check_path(fields.text("weights")) if fields.has("weights") else ""
+    if weights and (weights == file or weights.rpartition("/")[0] != file.rpartition("/")[0]):
+        raise BundleError(f'{where}: "weights" must be another file, beside "{file}", got "{weights}"')
+    if weights and is_step and fields.has("int8"):
+        raise BundleError(f'{where}: a graph with "weights" in a file has no "int8"; leave one of the two out')
     return GraphSpec(
-        file=check_path(fields.text("file")),
+        file=file,
         inputs=parse_tensors(fields.items("inputs"), f"{where} inputs", inputs, size),
         outputs=parse_tensors(fields.items("outputs"), f"{where} outputs", outputs, size),
-        picture=fields.text("picture") if is_step else "",
+        picture=fields.text("picture") if has_picture else "",
+        weights=weights,
+        int8=check_path(fields.text("int8")) if is_step and fields.has("int8") else "",
     )
 
 
@@ -379,4 +403,8 @@ def _check_whole(manifest: Manifest) -> None:
     for part, role in needs:
         if manifest.prompt_input(role) is None:
             raise BundleError(f"bundle.json: {part} needs a condition graph with an input of the role {role}")
-    check_files([*(graph.file for graph in manifest.graphs), *used], manifest.files)
+    graphs = [graph.file for graph in manifest.graphs]
+    weights = [graph.weights for graph in manifest.graphs if graph.weights]
+    check_files([*graphs, *weights, *used], manifest.files)
+    if taken := {*weights} & {*graphs}:
+        raise BundleError(f'bundle.json: "{min(taken)}" is both a graph and the weights of one; name two files')

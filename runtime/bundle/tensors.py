@@ -112,12 +112,22 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """One ONNX file and its tensors; `picture` is the step graph's float tensor before the frames, else ""."""
+    """One ONNX file and its tensors.
+
+    Args:
+        file: its path inside the bundle.
+        inputs, outputs: its tensors.
+        picture: the step graph's float tensor before the frames; "" for other graphs.
+        weights: path inside the bundle of the file that holds its external data; "" if all weights are in the graph.
+        int8: file of the same graph in INT8 (`python -m export int8`), or "".
+    """
 
     file: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     picture: str = ""
+    weights: str = ""
+    int8: str = ""
 
     def inputs_of(self, role: str) -> tuple[TensorSpec, ...]:
         """Return the inputs with this role, in order."""

@@ -82,7 +82,9 @@ class TokenEncoder:
             row = rows[tokenizers[item.of[0] if is_mask else item.name]]
             values[item.name] = row[is_mask].astype(item.dtype)
             values[item.name].flags.writeable = False
-        return EncodedText(MappingProxyType(values), _note({name: rest for name, rest in rests.items() if rest}))
+        return EncodedText(
+            MappingProxyType(values), _note({name: rest for name, rest in rests.items() if rest}, len(rests))
+        )
 
 
 def open_token_encoder(folder: Path, manifest: Manifest) -> TokenEncoder:
@@ -103,15 +105,23 @@ def open_token_encoder(folder: Path, manifest: Manifest) -> TokenEncoder:
     return TokenEncoder([(spec, texts[spec.file]) for spec in specs], manifest.condition.inputs)
 
 
-def _note(rests: Mapping[str, str]) -> str:
-    """Return what is not read of a text, in one line."""
+def _note(rests: Mapping[str, str], num_tokenizers: int) -> str:
+    """Return what is not read of a text, in one line.
+
+    Args:
+        rests: tokenizer -> the end of the text that it has cut off.
+        num_tokenizers: of the bundle.
+    """
     parts: dict[str, list[str]] = {}
     for name, rest in rests.items():
         line = " ".join(rest.split())
-        shown = line if len(line) <= _SHOWN else f"{line[: _SHOWN - 3]}..."
+        shown = f'"{line}"' if len(line) <= _SHOWN else f'"{line[: _SHOWN - 3]}..."'
         parts.setdefault(shown, []).append(name)
+    if not parts:
+        return ""
+    if len(parts) == 1 and len(rests) == num_tokenizers:
+        return f"the text is too long, its end is not read: {next(iter(parts))}"
     said = [
-        f'{" and ".join(names)} read{"s" if len(names) == 1 else ""} it without "{shown}"'
-        for shown, names in parts.items()
+        f"{' and '.join(names)} leave{'s' if len(names) == 1 else ''} out {shown}" for shown, names in parts.items()
     ]
-    return f"the text is too long: {'; '.join(said)}" if said else ""
+    return f"the text is too long: {'; '.join(said)}"

@@ -171,6 +171,17 @@ def _check_model(model: Mapping[str, Any], tokens: int, limit: str) -> None:
     for key in ("continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(key) is not None and len(_text_of(model, key)) > _MAX_AFFIX_CHARS:
             raise ValueError(f'its "{key}" is longer than {_MAX_AFFIX_CHARS} characters')
+    if kind == "BPE" and (prefix := model.get("continuing_subword_prefix")):
+        for merge in _list(model.get("merges"), "list of merges"):
+            second = (
+                merge.split(" ")[-1]
+                if isinstance(merge, str)
+                else merge[-1]
+                if isinstance(merge, list) and merge
+                else None
+            )
+            if not isinstance(second, str) or not second.startswith(prefix):
+                raise ValueError(f"its merge {describe(merge)} does not go on with {describe(prefix)}")
     word = model.get("max_input_chars_per_word")
     if kind == "WordPiece" and not (isinstance(word, int) and 0 <= word <= _MAX_WORD_CHARS):
         raise ValueError(f'its "max_input_chars_per_word" is {describe(word)}; at most {_MAX_WORD_CHARS} are read')

@@ -112,6 +112,11 @@ class Player:
         return self.generator.link_ms if isinstance(self.generator, Chain) else {}
 
     @property
+    def repeated(self) -> int:
+        """How many frames were repeated because of --skip-similar."""
+        return self.generator.links[0].skipped if isinstance(self.generator, Chain) else self.generator.skipped
+
+    @property
     def coming(self) -> tuple[FrameSource, Path]:
         """The generator that plays or fades in, and the folder of its bundle; for the show's thread."""
         change = self._change
@@ -385,6 +390,8 @@ class Player:
         else:
             generator = Generator.open(bundle, **how)
         generator.on_fall_back, generator.fit = self._say, options.fit
+        if options.skip_similar is not None:
+            _skip_similar(generator, options.skip_similar)
         return generator
 
     def _tell_left_out(self, sentence: str) -> None:
@@ -418,6 +425,16 @@ class Player:
         self._controller.attach(fresh, "")
         with contextlib.suppress(EngineError):  # freeing a failed engine may fail too
             failed.close()
+
+
+def _skip_similar(generator: FrameSource, threshold: float) -> None:
+    """Repeat the first link's frame while its live input is nearly still; the generator is closed if it cannot."""
+    first = generator.links[0] if isinstance(generator, Chain) else generator
+    try:
+        first.skip_similar = threshold
+    except ValueError:
+        generator.close()
+        raise
 
 
 def _hashes(generator: FrameSource) -> list[str]:

@@ -181,7 +181,8 @@ def test_two_encoders_with_tokenizers_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "t5").mkdir()
     (tmp_path / "t5" / "tokenizer.json").write_text(t5_tokenizer(), encoding="utf-8")
     words = [write_clip(tmp_path / "tokenizer"), f"input_ids_2={tmp_path / 't5'}"]
-    report = take(models, tmp_path / "bundle", *words, length=12)
+    roles = ("attention_mask_2=token_mask:input_ids_2",)
+    report = take(models, tmp_path / "bundle", *words, length=12, roles=roles)
     condition = open_bundle(tmp_path / "bundle").manifest.condition
     assert condition is not None
     found = {item.name: (item.role, item.dtype, item.shape, item.tokenizer, item.of) for item in condition.inputs}

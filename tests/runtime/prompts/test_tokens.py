@@ -18,6 +18,7 @@ from runtime import BundleError, EngineError, Generator, Manifest
 from runtime.bundle.tensors import TensorSpec
 from runtime.bundle.text_spec import TokenizerSpec
 from runtime.prompts.token_encoder import TokenEncoder, open_token_encoder
+from tests.fakes import fake_generator
 from tests.made_tokenizers import bert_tokenizer, changed, clip_tokenizer, t5_tokenizer
 from tests.runtime import prompted, worded
 
@@ -82,7 +83,7 @@ def test_a_text_that_is_too_long_loses_its_end_and_says_so(worded_bundle: Path) 
     assert encoded.inputs["ids"].tolist() == [[BEGIN, RED, 516, 518, 522, RED, 516, END]]
     assert encoded.inputs["t5_ids"].tolist() == [[*[4, 5, 6, 7] * 2, 4, 5, 6, 1]]
     assert encoded.note == (
-        'the text is too long: clip reads it without "sea storm red blue sea storm"; t5 reads it without "storm"'
+        'the text is too long: clip leaves out "sea storm red blue sea storm"; t5 leaves out "storm"'
     )
 
 
@@ -97,8 +98,22 @@ def test_words_shape_the_picture(worded_bundle: Path) -> None:
         generator.condition(text="storm " * 200)
         assert shown(generator) == colour([BEGIN, *[522] * 6, END], [*[7] * 11, 1])
         assert generator.scene is not None
-        assert generator.scene.note.startswith('the text is too long: clip and t5 read it without "storm storm')
+        assert generator.scene.note.startswith('the text is too long, its end is not read: "storm storm')
         assert len(generator.scene.note) < 350
+
+
+def test_the_empty_text_was_not_given(worded_bundle: Path) -> None:
+    value = json.loads((worded_bundle / "bundle.json").read_text())
+    flags = {"name": "flags", "dtype": "float32", "shape": [1, 2], "role": "given", "of": ["t5_ids", "ids"]}
+    value["graphs"]["condition"]["inputs"].append(flags)
+    manifest = Manifest.parse(value)
+    generator, engine = fake_generator(manifest, open_text_encoder=lambda: open_token_encoder(worded_bundle, manifest))
+    for text, given in ((None, 0.0), ("red", 1.0)):
+        generator.condition(text=text)
+        written = {name: engine.sessions[1].written(name)[-1][1].tolist() for name in ("flags", "ids", "is_real")}
+        assert written["flags"] == [[given, given]]
+        assert written["ids"] == [filled(BEGIN, *([RED] if text else []))]
+        assert sum(written["is_real"][0]) == (2 if text else 1)
 
 
 def test_frames_equal_those_of_onnx_runtime_run_by_hand(worded_bundle: Path) -> None:
@@ -195,6 +210,22 @@ def test_wordpieces_and_templates() -> None:
     assert encoder(changed(t5_tokenizer(), post_processor=None), 3)("red blue sea storm") == [4, 5, 6]
 
 
+def test_three_encoders() -> None:
+    files = {"clip": clip_tokenizer(), "clip_2": clip_tokenizer(), "t5": t5_tokenizer()}
+    lengths = {"clip": 4, "clip_2": 4, "t5": 6}
+    specs = [
+        (TokenizerSpec(name, f"{name[:4]}.json", lengths[name], place), files[name]) for place, name in enumerate(files)
+    ]
+    inputs = [TensorSpec(name, "int64", (1, lengths[name]), "tokens", tokenizer=name) for name in files]
+    encoded = TokenEncoder(specs, inputs).encode("red blue sea storm")
+    assert {name: value[0].tolist() for name, value in encoded.inputs.items()} == {
+        "clip": [BEGIN, RED, 516, END],
+        "clip_2": [BEGIN, RED, 516, END],
+        "t5": [4, 5, 6, 7, 1, 2],
+    }
+    assert encoded.note == 'the text is too long: clip and clip_2 leave out "sea storm"'
+
+
 T5_TEMPLATE = json.loads(t5_tokenizer())["post_processor"]
 CLIP_PARTS = json.loads(clip_tokenizer())
 HOSTILE: list[tuple[dict[str, Any], str]] = [
@@ -208,6 +239,7 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
     ({"post_processor": T5_TEMPLATE | {"special_tokens": {}}}, "it is not a readable tokenizer"),
     ({"post_processor": CLIP_PARTS["post_processor"] | {"sep": ["x"]}}, "it is not a readable tokenizer"),
     ({"model": {"type": "WordLevel", "vocab": {"a": 2**20}, "unk_token": "a"}}, "beyond the 1048576 that are read"),
+    ({"model": CLIP_PARTS["model"] | {"continuing_subword_prefix": "A" * 16}}, "its merge .* does not go on with"),
     ({"added_tokens": [{"id": 2**30, "content": "a", "special": True}]}, "it is not a readable tokenizer|beyond"),
     (
         {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a+)+$"}, "behavior": "Removed", "invert": True}},

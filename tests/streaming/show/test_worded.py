@@ -18,7 +18,7 @@ EMPTY = worded.wanted_colour([BEGIN, *PAD][:8], [1])
 RED = worded.wanted_colour([BEGIN, 513, *PAD][:8], [4, 1])
 BLUE = worded.wanted_colour([BEGIN, 516, *PAD][:8], [5, 1])
 LONG = "red " * 6 + "blue sea"
-CUT = 'the text is too long: clip reads it without "blue sea"'
+CUT = 'the text is too long: clip leaves out "blue sea"'
 
 
 @pytest.fixture(scope="module")
