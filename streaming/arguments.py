@@ -210,7 +210,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--engine",
         default="auto",
         metavar="E",
-        help="engine; E,F: F if E is missing or fails; grpc://HOST:PORT: a Triton server (default: the fastest here)",
+        help="engine, or openvino:GPU; E,F: F if E is missing or fails; grpc://HOST:PORT: a Triton server (default: "
+        "the fastest here)",
     )
     add(
         "--cpu-share",
@@ -235,7 +236,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="HEX",
         help="what the mark carries, 12 hexadecimal digits (default: random for each show)",
     )
-    add("--precision", default="auto", metavar="P", help="number format of the engine (default: the fastest)")
+    add("--precision", default="auto", metavar="P", help="fp32, bf16, fp16 or int8 (default: the engine's fastest)")
     add(
         "--encoder",
         choices=(AUTO, *ENCODERS),

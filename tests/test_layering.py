@@ -43,6 +43,8 @@ ONLY_IN = {
         "export/parity/engines.py",
         "export/from_onnx/original.py",
         "export/from_onnx/importer.py",
+        "export/int8/quantiser.py",
+        "export/int8/evaluation.py",
         "benchmarks/",
     ),
     "openvino": (

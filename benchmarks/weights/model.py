@@ -99,13 +99,14 @@ class _Network:
         start = self._stream.tell()
         for piece in self._pieces(int(np.prod(shape)), scale):
             self._stream.write(piece)
-        tensor = TensorProto(name=f"weights_{len(self._constants)}", data_type=_KINDS[self._dtype], dims=shape)
+        name = f"weights_{len(self._constants)}"
+        tensor = TensorProto(name=name, data_type=_KINDS[self._dtype], dims=shape)
         tensor.data_location = TensorProto.EXTERNAL
         length = self._stream.tell() - start
         for key, value in (("location", self._location), ("offset", str(start)), ("length", str(length))):
             tensor.external_data.add(key=key, value=value)
         self._constants.append(tensor)
-        return tensor.name
+        return name
 
     def _pieces(self, count: int, scale: float) -> Iterator[bytes]:
         scaled = (self._tile * np.array(scale, self._dtype)).astype(self._dtype)

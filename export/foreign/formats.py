@@ -35,8 +35,9 @@ TFJS_GRAPH = ModelFormat("a TensorFlow.js graph model", "--tfjs", "")
 TFJS_LAYERS = ModelFormat(
     "a TensorFlow.js layers model",
     "",
-    "convert it with `tensorflowjs_converter --input_format=tfjs_layers_model --output_format=keras_saved_model "
-    "model.json saved` (pip install tensorflowjs), and give the folder saved to from-onnx",
+    "give the Keras model or SavedModel that it was made from; or convert it with `tensorflowjs_converter "
+    "--input_format=tfjs_layers_model --output_format=keras_saved_model model.json saved` (the package tensorflowjs, "
+    "in a Python of its own), and give the folder saved to from-onnx",
 )
 FROZEN_GRAPH = ModelFormat(
     "a frozen TensorFlow graph",
@@ -47,7 +48,7 @@ KERAS = ModelFormat(
     "a Keras model",
     "",
     "write it as a SavedModel with `python -c \"import keras; keras.models.load_model('FILE').export('saved')\"`, and "
-    "give the folder saved to from-onnx",
+    "give the folder saved to from-onnx (weights alone, .weights.h5, need the program that defines the network first)",
 )
 TORCH = ModelFormat(
     "PyTorch's weights or program",

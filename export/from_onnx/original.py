@@ -14,7 +14,7 @@ import numpy.typing as npt
 from export.external_weights import read_external, without_folder
 from export.from_onnx.model import OnnxSource, first_line
 from export.from_onnx.pixels import LUMA, PictureSpec
-from runtime.engines.onnxruntime import read_weights_of, session_options
+from runtime.engines.onnxruntime import open_session
 from runtime.engines.table import count_cores
 
 Array = npt.NDArray[Any]
@@ -47,19 +47,16 @@ class OriginalModel:
     """
 
     def __init__(self, source: OnnxSource, *, is_optimised: bool = True) -> None:
-        import onnxruntime
-
-        options = session_options(count_cores(), is_optimised=is_optimised)
         self._source = source
         try:
             content: str | bytes = str(source.path)
+            folder: Path | None = None
             if not source.is_runnable or source.is_split:
                 # ONNX Runtime maps large weights into memory, but finds no shapes in other files: these are loaded.
                 model = read_external(source.path) if source.is_runnable else source.model
                 folder = source.path.parent.resolve()
                 content = without_folder(model, folder).SerializeToString()
-                read_weights_of(folder, options)
-            self._session: Any = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+            self._session: Any = open_session(content, count_cores(), is_optimised=is_optimised, weights_folder=folder)
         except Exception as error:  # its errors have no common base class
             if source.before is not None:
                 raise ValueError(f"{single_batch_error(source)}: {first_line(error)[:160]}") from error

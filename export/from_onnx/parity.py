@@ -134,22 +134,6 @@ def loop_length(plan: ImportPlan, loop_frames: int = LONG_LOOP) -> int:
     return loop_frames if plan.step.inputs_of("state") else GOLDEN_FRAMES[-1]
 
 
-def run_original(plan: ImportPlan, loop_frames: int = LONG_LOOP, block: int = 1) -> OriginalRun:
-    """Run the original model: up to the last golden frame, or for `loop_frames` frames if it has states.
-
-    Args:
-        plan: role, type and shape of every tensor.
-        loop_frames: not below the last golden frame.
-        block: side of the blocks of pixels that the live test pattern consists of.
-
-    Raises:
-        ValueError: the model fails, or a frame has values that are not finite.
-    """
-    loop = OriginalLoop(plan, block)
-    loop.make(loop_length(plan, loop_frames))
-    return loop.run
-
-
 def check_range(plan: ImportPlan, run: OriginalRun, *, is_whole: bool = True) -> None:
     """Check that the frame's values match its range, if the range was assumed.
 
@@ -236,13 +220,14 @@ def _loop(plan: ImportPlan, image: Pixels | None, live: Pixels | None, text: str
     # The original file also needs the inputs that the frame does not depend on.
     unused = {name: np.zeros(shape, dtype) for name, (dtype, shape) in step.unused.items()}
     states = {name: fixed[name] for name in step.inputs_of("state")}
+    encoded = [] if live is None else [_pictures(step, "live", picture) for picture in live]
     frame = 0
     while True:
         feeds = {**unused, **fixed, **memory, **states, **_pictures(step, "image", image)}
         noises = [(step, name) for name in step.inputs_of("noise")]
         feeds |= {name: row for (_, name), row in zip(noises, _rows(noises, FRAMES, frame), strict=True)}
         if live is not None:
-            feeds |= _pictures(step, "live", live[frame % len(live)])
+            feeds |= encoded[frame % len(encoded)]
             feeds |= _pictures(step, "mask", golden_mask(frame, *live.shape[1:3])[..., np.newaxis])
         found = step.original.run(feeds, list(step.outputs))
         states = {name: found[step.roles[name].output] for name in states}

@@ -26,6 +26,7 @@ from export.from_onnx.text_inputs import TextOptions, TextPlan, check_vocabulary
 from runtime.bundle.strict_json import nearest
 from runtime.bundle.tensors import DTYPES
 
+MIN_FRAME, MAX_FRAME = 16, 4096  # pixels (docs/bundle.md)
 _MOVES = (
     "Identity",
     "Cast",
@@ -112,6 +113,11 @@ def make_plan(
     before, texts = (None, None) if first is None else _plan_first(first, step, given, size, shapes, text)
     stage, frame = _plan_step(step, before, given, size, shapes)
     height, width = (side - side % 2 for side in stage.pictures[frame].size)
+    if not all(MIN_FRAME <= side <= MAX_FRAME for side in (height, width)):
+        raise ValueError(
+            f'the frame "{frame}" is {width} x {height} pixels, and a frame has {MIN_FRAME} to {MAX_FRAME} in each '
+            "direction: choose another --size, or export the model for another one"
+        )
     if size is not None and not any(_is_free(port) for source in sources for port in source.inputs):
         live = [stage.pictures[name].size for name in stage.inputs_of("live")] or [(height, width)]
         if (size[1], size[0]) not in live:

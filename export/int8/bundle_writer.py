@@ -55,7 +55,9 @@ class Int8Report:
     verified: Mapping[str, Any] = field(default_factory=dict)
 
 
-def add_int8(source: Path, out: Path, *, frames: int, rounds: int, force: bool, stages: ProgressTable) -> Int8Report:
+def add_int8(
+    source: Path, out: Path, *, frames: int, rounds: int, vnni: bool, force: bool, stages: ProgressTable
+) -> Int8Report:
     """Write a copy of a bundle with its step graphs in INT8 beside those in FP32.
 
     Args:
@@ -63,6 +65,7 @@ def add_int8(source: Path, out: Path, *, frames: int, rounds: int, force: bool, 
         out: folder to write; may be `source` with `force`.
         frames: of the show to calibrate with, at least 1.
         rounds: of the speed measurement.
+        vnni: whether weights use all 8 bits, for CPUs with VNNI alone.
         force: whether `out` may be replaced.
         stages: shows the progress.
 
@@ -85,7 +88,7 @@ def add_int8(source: Path, out: Path, *, frames: int, rounds: int, force: bool, 
                 place = Path(scratch) / str(number)
                 place.mkdir()
                 try:
-                    quantisers.append(Quantiser(model, feeds[-1], place, graph.picture))
+                    quantisers.append(Quantiser(model, feeds[-1], place, graph.picture, vnni=vnni))
                 except ValueError as error:
                     raise ValueError(f"{source} cannot be quantised: {error}") from error
                 row.note = f"{len(feeds[-1])} frames"
@@ -116,7 +119,7 @@ def add_int8(source: Path, out: Path, *, frames: int, rounds: int, force: bool, 
             len(best.layers), len(work), sum(work[name] for name in best.layers) / sum(work.values()),
             len(tries), tuple(checks), speed,
         )  # fmt: skip
-        manifest = writer.finish(best.layers, report, len(feeds[0]))
+        manifest = writer.finish(best.layers, report, len(feeds[0]), vnni=vnni)
         open_bundle(folder)
     return replace(report, verified=manifest.verified)
 
@@ -124,6 +127,11 @@ def add_int8(source: Path, out: Path, *, frames: int, rounds: int, force: bool, 
 def _check(bundle: Bundle) -> None:
     if bundle.manifest.step.int8:
         raise ValueError(f"{bundle.path} has a graph in int8 already: give the bundle that it was made from")
+    if bundle.manifest.step.weights:
+        raise ValueError(
+            f"{bundle.path} cannot be quantised: the weights of its step graph lie in a file of their own, which int8 "
+            "does not support; stay with fp32 or bf16"
+        )
     if is_quantised(bundle.step):
         raise ValueError(f"{bundle.path} cannot be quantised: its step graph is quantised already, use it as it is")
     if not bundle.manifest.golden:
@@ -211,7 +219,7 @@ class _Writer:
                 checks.append(ParityCheck.of_psnr(engine, INT8, f"{Path(graph.file).stem} in FP32", values))
         return checks
 
-    def finish(self, layers: Collection[str], report: Int8Report, frames: int) -> Manifest:
+    def finish(self, layers: Collection[str], report: Int8Report, frames: int, *, vnni: bool) -> Manifest:
         """Write the manifest with the results."""
         parity = self._verified.get("parity")
         self._value["verified"] = self._verified | {
@@ -219,6 +227,7 @@ class _Writer:
             "speed": list(report.speed),
             "int8": {
                 "calibration_frames": frames,
+                "weight_bits": 8 if vnni else 7,
                 "layers": report.of,
                 "quantised": report.layers,
                 "share_of_products": round(report.share, 4),

@@ -10,7 +10,7 @@ from export.commandline import ProgressTable, print_table
 from export.int8.bundle_writer import Int8Report, add_int8
 from export.parity.checks import GATES_DB, print_checks
 from runtime.engines.engine import INT8
-from runtime.engines.int8 import cpu_name, faster_pairs
+from runtime.engines.int8 import cpu_name, faster_pairs, has_vnni
 
 EXAMPLES = f"""what is done:
   1. The bundle is played from its own scenes, golden prompts and live test patterns; the step graph's inputs are kept.
@@ -43,6 +43,10 @@ def parser() -> argparse.ArgumentParser:
     add("--out", type=Path, required=True, metavar="BUNDLE8", help="folder to write; BUNDLE itself with --force")
     add("--frames", type=int, default=64, metavar="N", help="frames of the show to calibrate with (%(default)s)")
     add("--rounds", type=int, default=10, metavar="N", help="rounds of the speed measurement (%(default)s)")
+    add(
+        "--vnni", action="store_true",
+        help="weights of 8 bits in place of 7: closer frames, and refused by CPUs without VNNI, which would overflow",
+    )  # fmt: skip
     add("--force", action="store_true", help="replace BUNDLE8 if it exists and is a bundle")
     return int8
 
@@ -60,6 +64,8 @@ def run(argv: Sequence[str]) -> Path:
         raise ValueError(f"--frames must be from 1 to {MAX_FRAMES} to calibrate with, got {arguments.frames}")
     if not 1 <= arguments.rounds <= MAX_FRAMES:
         raise ValueError(f"--rounds must be from 1 to {MAX_FRAMES}, got {arguments.rounds}")
+    if arguments.vnni and not has_vnni():
+        raise ValueError("--vnni needs a CPU with VNNI to compare the frames on, this one has none: leave it out")
     out: Path = arguments.out
     with ProgressTable() as stages:
         report = add_int8(
@@ -67,6 +73,7 @@ def run(argv: Sequence[str]) -> Path:
             out,
             frames=arguments.frames,
             rounds=arguments.rounds,
+            vnni=arguments.vnni,
             force=arguments.force,
             stages=stages,
         )

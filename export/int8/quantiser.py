@@ -1,10 +1,12 @@
 """Quantises a step graph with ONNX Runtime's static quantiser: QuantizeLinear and DequantizeLinear around its layers.
 
 Layers are the nodes that multiply by constant weights: Conv, ConvTranspose, and large Gemm and MatMul. Weights get
-signed bytes with a scale per output channel, activations unsigned bytes with one scale and zero point. Weights use
-7 of their 8 bits: CPUs without VNNI add two products in 16 bits, which saturate otherwise (measured: 14 in place of
-34 dB). The elementwise nodes between two layers (Relu, Clip, Add) join them, so that engines fuse them. All else stays
-in floating point: positions, sampling grids, normalisation, small matrices (they may rotate a state) and pixels.
+signed bytes with a scale per output channel, activations unsigned bytes with one scale and zero point. The elementwise
+nodes between two layers (Relu, Clip, Add) join them, so that engines fuse them. All else stays in floating point:
+positions, sampling grids, normalisation, small matrices (they may rotate a state) and pixels.
+
+Weights use 7 of their 8 bits unless the graph is for CPUs with VNNI alone: without it, two products are added in 16
+bits, which saturate (measured in OpenVINO limited to AVX2: 14 dB in place of 34).
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ class Quantiser:
         feeds: inputs of the graph, by name, to calibrate with; at least one set.
         folder: for temporary files.
         picture: tensor from which frames are computed; what follows it stays in float. "" for none.
+        vnni: whether weights use all 8 bits, for CPUs with VNNI alone.
 
     Attributes:
         model: the graph with plain weights in FP32 and a name for every node.
@@ -51,7 +54,9 @@ class Quantiser:
         ValueError: the graph has no layers, or the quantiser refuses it.
     """
 
-    def __init__(self, model: onnx.ModelProto, feeds: Sequence[Feeds], folder: Path, picture: str = "") -> None:
+    def __init__(
+        self, model: onnx.ModelProto, feeds: Sequence[Feeds], folder: Path, picture: str = "", *, vnni: bool = False
+    ) -> None:
         self.model = _plain(model)
         pixels = set()
         if picture:
@@ -64,7 +69,7 @@ class Quantiser:
                 "its step graph has no weights to quantise: no Conv or ConvTranspose, and no Gemm or MatMul with "
                 f"{MIN_GEMM_VALUES} constant values or more"
             )
-        self._folder, self._feeds = folder, feeds
+        self._folder, self._feeds, self._vnni = folder, feeds, vnni
         self._file = folder / "float.onnx"
         onnx.save(self.model, self._file)
 
@@ -96,7 +101,7 @@ class Quantiser:
                     op_types_to_quantize=[*_LAYERS, *_FOLLOWING],
                     nodes_to_quantize=[*layers, *followers],
                     per_channel=True,
-                    reduce_range=True,  # of weights
+                    reduce_range=not self._vnni,  # of weights
                     activation_type=quantization.QuantType.QUInt8,
                     weight_type=quantization.QuantType.QInt8,
                     extra_options={"ActivationSymmetric": False, "WeightSymmetric": True, "QuantizeBias": False},

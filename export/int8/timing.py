@@ -15,8 +15,8 @@ from runtime.engines.engine import INT8, INT8_ENGINES
 from runtime.engines.table import open_engine
 from runtime.generator import Generator
 
-BLOCK = 12  # frames that one makes in its turn
-SETTLE = 3  # of them that do not count: the caches still hold the others' frames
+BLOCK = 8  # frames that one makes in its turn
+SETTLE = 2  # of them that do not count: the caches still hold the others' frames
 Pair = tuple[str, str]
 
 

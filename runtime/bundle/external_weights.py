@@ -214,7 +214,8 @@ class MappedWeights:
     def array(self, tensor: onnx.TensorProto) -> npt.NDArray[Any]:
         """Return the values of an external tensor of a type that NumPy has: a view of its shape."""
         dtype = helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        return self.raw(tensor).view(dtype).reshape(tuple(tensor.dims))
+        values: npt.NDArray[Any] = self.raw(tensor).view(dtype).reshape(tuple(tensor.dims))
+        return values
 
 
 _FIELDS = ("raw_data", "float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data")

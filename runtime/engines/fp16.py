@@ -194,10 +194,11 @@ class _Fp16Conversion:
         return self.fitting[tensor.name]
 
     def _values(self, tensor: onnx.TensorProto) -> npt.NDArray[np.float32]:
-        if not is_external(tensor):
-            return numpy_helper.to_array(tensor)
-        assert self.weights is not None, "to_half() of a graph with external data, without its weights file"
-        return self.weights.array(tensor)
+        if is_external(tensor):
+            assert self.weights is not None, "to_half() of a graph with external data, without its weights file"
+            return self.weights.array(tensor)
+        values: npt.NDArray[np.float32] = numpy_helper.to_array(tensor)
+        return values
 
     def _cast_to(self, name: str, wanted: int) -> str:
         """Return the name of a float tensor in the wanted type, casting it once if necessary."""

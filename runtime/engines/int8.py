@@ -17,25 +17,38 @@ from onnx import TensorProto, helper, numpy_helper
 
 from runtime.engines.engine import INT8
 from runtime.engines.table import failed_pairs
+from runtime.errors import EngineError
 
 # INT8 has to be this much faster than the engine's other precisions before `auto` takes it.
 WORTHWHILE = 0.95
 _FLAGS = ("avx2", "avx_vnni", "avx512_vnni", "amx_int8", "avx512_bf16", "amx_bf16")  # they decide which one is faster
+_VNNI = {"avx_vnni", "avx512_vnni", "amx_int8"}
+WEIGHT_LIMIT = 64  # of bytes that use 7 bits
 _CPUINFO = Path("/proc/cpuinfo")
 
 
 def cpu_name(file: Path = _CPUINFO) -> str:
     """Return this machine's CPU and those of its flags that decide how fast it multiplies bytes and bf16."""
+    model, found = _cpu(file)
+    return " ".join([model, *(flag for flag in _FLAGS if flag in found)])
+
+
+def has_vnni() -> bool:
+    """Return whether this machine's CPU adds products of bytes in 32 bits; False if it does not say."""
+    return bool(_cpu()[1] & _VNNI)
+
+
+def _cpu(file: Path = _CPUINFO) -> tuple[str, set[str]]:
+    """Return the model and the flags of this machine's CPU; no flags where the system does not say."""
     try:
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
+        return platform.processor() or platform.machine(), set()
     values: dict[str, str] = {}
     for line in lines:
         key, _, value = line.partition(":")
         values.setdefault(key.strip(), value.strip())
-    found = set(values.get("flags", values.get("Features", "")).split())
-    return " ".join([values.get("model name", platform.machine()), *(flag for flag in _FLAGS if flag in found)])
+    return values.get("model name", platform.machine()), set(values.get("flags", "").split())
 
 
 def faster_pairs(verified: Mapping[str, Any], cpu: str | None = None) -> set[tuple[str, str]]:
@@ -61,6 +74,33 @@ def faster_pairs(verified: Mapping[str, Any], cpu: str | None = None) -> set[tup
         if INT8 in found and others and found[INT8] < WORTHWHILE * min(others):
             pairs.add((engine, INT8))
     return pairs
+
+
+def check_overflow(graph: bytes, flags: set[str] | None = None) -> None:
+    """Check that a quantised graph can run on this machine's CPU.
+
+    Without VNNI, x86 adds two products of bytes in 16 bits. They overflow unless weights use 7 of their 8 bits.
+
+    Args:
+        graph: serialised.
+        flags: of the CPU; None for this machine's.
+
+    Raises:
+        EngineError: its weights use 8 bits, and the CPU has no VNNI.
+    """
+    flags = _cpu()[1] if flags is None else flags
+    if "avx2" not in flags or flags & _VNNI:  # not x86 with AVX2, or one that adds in 32 bits
+        return
+    model = onnx.ModelProto.FromString(graph)
+    scaled = {node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
+    for tensor in model.graph.initializer:
+        if tensor.name not in scaled or tensor.data_type != TensorProto.INT8:
+            continue
+        if np.abs(numpy_helper.to_array(tensor).astype(np.int16)).max(initial=0) > WEIGHT_LIMIT:
+            raise EngineError(
+                "this graph in int8 has weights of 8 bits, which overflow on a CPU without VNNI: quantise it without "
+                "--vnni, or choose another precision"
+            )
 
 
 def is_quantised(model: onnx.ModelProto) -> bool:

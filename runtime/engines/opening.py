@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import EncodeError
 
 from runtime.bundle.manifest import graph_sha256
 from runtime.bundle.pruning import prune
@@ -18,10 +17,10 @@ from runtime.bundle.strict_json import nearest
 from runtime.bundle.tensors import GraphSpec
 from runtime.clips.alignment import REDUCTION
 from runtime.clips.stage import build_clip_stage, clip_inputs, clip_output
-from runtime.engines.cache import default_cache_dir
 from runtime.engines.engine import Array, Engine, NullSession, Origin, Program, Session
 from runtime.engines.remote import RemoteSession
-from runtime.engines.table import EngineChoice, choose_engine, count_cores
+from runtime.engines.settings import cache_folder, memory_errors, thread_count
+from runtime.engines.table import EngineChoice, choose_engine
 from runtime.errors import EngineError
 from runtime.marking.frame_marker import EngineSettings, FrameMarker
 from runtime.marking.graph import with_mark
@@ -144,13 +143,13 @@ def open_condition(
     # It runs while frames are made, so it gets a quarter of the threads. It runs rarely and its errors affect all
     # frames, so it runs in FP32 if possible.
     exact = "fp32" if "fp32" in engine.precisions() else precision
-    few = max(1, _threads(threads) // 4)
-    with _memory_errors(engine):
+    few = max(1, thread_count(threads) // 4)
+    with memory_errors(engine):
 
         def open_graph(model: onnx.ModelProto, graph: GraphSpec, part: str) -> Session:
             names, origin = [item.name for item in graph.outputs], origin_of(bundle, graph, part)
             program = Program(prune(model, names), graph.inputs, graph.outputs, engines=bundle.engines, origin=origin)
-            return engine.open(with_weights(program, bundle, graph), exact, few, _folder(cache_dir))
+            return engine.open(with_weights(program, bundle, graph), exact, few, cache_folder(cache_dir))
 
         if bundle.work is None:
             return open_graph(bundle.condition, condition, "condition")
@@ -176,11 +175,11 @@ def _open_areas(bundle: Bundle, threads: int, cache_dir: str | Path | None) -> A
     for engine_name in ON_CPU:
         with suppress(EngineError):
             engine = choose_engine(engine_name, "fp32").engine
-            with _memory_errors(engine):
+            with memory_errors(engine):
                 program = with_weights(
                     Program(prune(bundle.step, [name]), graph.inputs, graph.outputs), bundle, bundle.manifest.step
                 )
-                return AreaSession(graph, engine.open(program, "fp32", threads, _folder(cache_dir)))
+                return AreaSession(graph, engine.open(program, "fp32", threads, cache_folder(cache_dir)))
     return None
 
 
@@ -213,7 +212,7 @@ def _open_clip_stage(
     assert compared is not None, "_open_clip_stage() of a bundle that cannot play clips"
     precision = "fp32" if "fp32" in engine.precisions() else engine.precisions()[0]
     moves = compared[0] // REDUCTION, compared[1] // REDUCTION
-    with _memory_errors(engine):
+    with memory_errors(engine):
         model = build_clip_stage(frame.width, frame.height, pixels, moves, REDUCTION)
         inputs, output = (
             clip_inputs(frame.width, frame.height, pixels, moves),
@@ -222,7 +221,7 @@ def _open_clip_stage(
         if bundle.plane is not None:
             model, inputs = with_mark(model, output), (*inputs, plane_input(output))
         program = Program(model.SerializeToString(), inputs, (output,))
-        return engine.open(program, precision, _threads(threads), _folder(cache_dir))
+        return engine.open(program, precision, thread_count(threads), cache_folder(cache_dir))
 
 
 def _marker(
@@ -232,7 +231,7 @@ def _marker(
     if bundle.plane is None:
         return None
     frame = next(item for item in bundle.manifest.step.outputs_of("frame") if item.pixels == pixels)
-    return FrameMarker(bundle.plane, frame, EngineSettings(engine, _threads(threads), _folder(cache_dir)))
+    return FrameMarker(bundle.plane, frame, EngineSettings(engine, thread_count(threads), cache_folder(cache_dir)))
 
 
 def frame_output(step: GraphSpec, pixels: str) -> str:
@@ -258,13 +257,13 @@ def open_step(
     """Compile the step graph with one frame output, or for "" with none; other arguments as in `open_sessions`."""
     graph = bundle.manifest.step
     outputs = tuple(item for item in graph.outputs if item.role == "state" or item.name == frame)
-    all_threads = _threads(threads)
-    with _memory_errors(engine):
+    all_threads = thread_count(threads)
+    with memory_errors(engine):
         graph_bytes = prune(bundle.step, [item.name for item in outputs])
         pixels = next((item.pixels for item in outputs if item.name == frame), "")
         origin = origin_of(bundle, graph, f"step-{pixels}") if frame else None
         program = Program(graph_bytes, graph.inputs, outputs, state_pairs(graph), bundle.engines, origin)
-        return engine.open(with_weights(program, bundle, graph), precision, all_threads, _folder(cache_dir))
+        return engine.open(with_weights(program, bundle, graph), precision, all_threads, cache_folder(cache_dir))
 
 
 def with_weights(program: Program, bundle: Bundle, graph: GraphSpec) -> Program:
@@ -287,24 +286,3 @@ def weights_of(bundle: Bundle, graph: GraphSpec) -> Path | None:
 def origin_of(bundle: Bundle, graph: GraphSpec, part: str) -> Origin:
     """Return where a graph of a bundle comes from; `part` as in `Origin`."""
     return Origin(bundle.manifest.name, part, graph_sha256(bundle.manifest, graph))
-
-
-@contextmanager
-def _memory_errors(engine: Engine) -> Iterator[None]:
-    """Raise EngineError if memory runs out: libraries, protobuf and NumPy each raise their own error."""
-    try:
-        yield
-    except (ImportError, EncodeError, MemoryError) as error:
-        why = "" if isinstance(error, ImportError) else "there is not enough memory: "
-        raise EngineError(f"{engine.name} cannot open the graphs: {why}{error}") from error
-
-
-def _threads(threads: int | None) -> int:
-    threads = count_cores() if threads is None else threads
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
-    return threads
-
-
-def _folder(cache_dir: str | Path | None) -> Path | None:
-    return Path(cache_dir) if cache_dir is not None else default_cache_dir()

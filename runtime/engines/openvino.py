@@ -27,7 +27,8 @@ import onnx
 
 from runtime.bundle.external_weights import MappedWeights, external_tensors, without_external
 from runtime.engines.cache import EngineCache
-from runtime.engines.engine import BufferedSession, Program, check_request
+from runtime.engines.engine import INT8, BufferedSession, Program, check_request
+from runtime.engines.int8 import check_overflow
 from runtime.engines.openvino_layout import keep_planar
 from runtime.engines.openvino_weights import map_weights
 from runtime.errors import EngineError
@@ -81,6 +82,8 @@ class OpenVINO:
     def open(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> OpenVINOSession:
         """Compile a graph, or load it from the cache."""
         check_request(self, precision)
+        if precision == INT8 and self.device == CPU:
+            check_overflow(program.graph)
         return OpenVINOSession(program, precision, threads, cache_dir, self.device)
 
 
@@ -94,7 +97,7 @@ class OpenVINOSession(BufferedSession):
         options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if device == CPU:
             options |= {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
-        if device == CPU or precision != "int8":
+        if device == CPU or precision != INT8:
             options["INFERENCE_PRECISION_HINT"] = _HINTS[precision]
         try:
             compiled, self._mapped = _compile(program, options, cache_dir, device)

@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from runtime.bundle.reader import Bundle
-from runtime.engines.cache import default_cache_dir
 from runtime.engines.engine import Session
 from runtime.engines.int8 import faster_pairs
 from runtime.engines.opening import ON_CPU, OpenedEngine, frame_output, open_sessions, open_step, opened_engine
-from runtime.engines.table import EngineChoice, count_cores, engine_choices, failed_pairs
+from runtime.engines.settings import cache_folder, thread_count
+from runtime.engines.table import EngineChoice, engine_choices, failed_pairs
 from runtime.engines.timing import Candidate, SpeedRecord, compare_speeds, describe_speeds, fastest
 from runtime.errors import EngineError
 
@@ -86,8 +86,7 @@ def record_of(bundle: Bundle, threads: int | None, cache_dir: str | Path | None)
     """Return the record of what engines take for a bundle's frames on this machine; arguments as in `open_engines`."""
     frame, step = bundle.manifest.frame, bundle.manifest.step
     graph = f"{bundle.manifest.files[step.file].sha256} {frame.width}x{frame.height}"
-    folder = Path(cache_dir) if cache_dir is not None else default_cache_dir()
-    return SpeedRecord(folder, graph, count_cores() if threads is None else threads)
+    return SpeedRecord(cache_folder(cache_dir), graph, thread_count(threads))
 
 
 class _Opener:

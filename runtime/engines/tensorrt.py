@@ -83,7 +83,8 @@ def graph_in(graph: bytes, precision: str, weights: Path | None = None) -> bytes
     if precision == "fp32":
         return graph
     model = onnx.ModelProto.FromString(graph)
-    return (to_signed(model) if precision == INT8 else to_half(model, weights)).SerializeToString()
+    converted: bytes = (to_signed(model) if precision == INT8 else to_half(model, weights)).SerializeToString()
+    return converted
 
 
 def cache_entries(

@@ -28,7 +28,7 @@ from streaming.sinks.sink import Picture
 FAMILY = "painter."  # the names of its controls begin with it
 EVERY = f"{FAMILY}every"
 MAX_EVERY_S = 3600
-_NICENESS = 15
+_NICENESS = 10
 _OTHERS = ("image", "clip", "past", "scene")  # parts of a prompt for which nothing is painted
 _LOST = "its process ended, perhaps for lack of memory"
 _CLOSED = "the show has ended"
@@ -56,7 +56,9 @@ class Painter:
         bundle: folder of the bundle.
         manifest: of the bundle.
         engine: as of `Generator.open`.
-        threads: of the child; None for half of the cores.
+        threads: of the child.
+        idle_s: for so many seconds of each picture the child hardly gets anything while other programs use all cores,
+            then a small share; None for no lower priority of its session. See `LowPriority`.
         seed: of pictures without a seed of their own; None for the bundle's default.
         every_s: the first value of the control `painter.every`.
         clock: returns seconds.
@@ -79,12 +81,13 @@ class Painter:
         threads: int = 1,
         seed: int | None = None,
         every_s: float = 0.0,
+        idle_s: float | None = 20.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.takes = kinds_painted(manifest)
         self.name, self.seed = manifest.name, manifest.default_seed if seed is None else seed
         self.last_s: float | None = None
-        self._config = {"bundle": str(bundle), "engine": engine, "threads": threads}
+        self._config = {"bundle": str(bundle), "engine": engine, "threads": threads, "idle_s": idle_s}
         self._environment = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), str(threads))
         own = [spec for spec in manifest.controls.values() if spec.target == "step"]
         every = ControlSpec(

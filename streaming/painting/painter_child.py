@@ -2,36 +2,39 @@
 
 python -m streaming.painting.painter_child      (started by `streaming.painting.painter`)
 
-The first message has bundle, engine and threads. It sends {"engine": NAME} once the bundle is open. For each message
-{"paint": {...}} with text, seed and controls it sends frames: {"frame": N, "width": W, "height": H, "is_complete":
-BOOL, "note": TEXT} with height x width x 3 bytes of RGB; the note says what of the text was not read. After a frame
-that is not complete it waits for {"go_on": true}, or for another picture, for which it leaves this one. {"error":
-REASON} stands for a picture that cannot be painted, or for a bundle that cannot be opened; then it ends.
+The first message has bundle, engine, threads and idle_s (see `LowPriority`). It sends {"engine": NAME} once the bundle
+is open. For each message {"paint": {...}} with text, seed and controls it sends frames: {"frame": N, "width": W,
+"height": H, "is_complete": BOOL, "note": TEXT} with height x width x 3 bytes of RGB; the note says what of the text was
+not read. After a frame that is not complete it waits for {"go_on": true}, or for another picture, for which it leaves
+this one. {"error": REASON} stands for a picture that cannot be painted, or for a bundle that cannot be opened; then it
+ends.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from streaming.painting.low_priority import LowPriority
 from streaming.process.child import ParentPipe
+
+if TYPE_CHECKING:
+    from runtime.painting import PicturePainter
 
 
 def main() -> None:
     """Open the bundle, then paint what the parent asks for until it ends."""
-    run_when_idle()
     parent = ParentPipe()
     if (message := parent.receive()) is None:
         return
     fields = message[0]
+    priority = LowPriority(fields["idle_s"])
     from runtime import BundleError, EngineError  # after the priority is lowered: threads inherit it
     from runtime.painting import PicturePainter
 
     known = (ValueError, BundleError, EngineError)
     try:
-        painter = PicturePainter.open(fields["bundle"], engine=fields["engine"], threads=fields["threads"])
+        with priority:
+            painter = PicturePainter.open(fields["bundle"], engine=fields["engine"], threads=fields["threads"])
     except Exception as error:  # noqa: BLE001 - the parent says it
         parent.send({"error": _reason(error, known)})
         return
@@ -39,31 +42,30 @@ def main() -> None:
         parent.send({"engine": f"{painter.generator.engine} {painter.generator.precision}"})
         job = _next_job(parent)
         while job is not None:
-            following: dict[str, Any] | None = None
             try:
-                for frame in painter.paint(**job):
-                    height, width = frame.picture.shape[:2]
-                    about = {"frame": frame.number, "width": width, "height": height, "is_complete": frame.is_complete}
-                    scene = painter.generator.scene
-                    about["note"] = "" if scene is None else scene.note
-                    parent.send(about, frame.picture.data.cast("B"))
-                    if not frame.is_complete and (following := _next_job(parent)) != {}:
-                        break
-                else:
-                    following = _next_job(parent)
+                with priority:
+                    following = _paint(painter, job, parent)
             except OSError:  # the parent has ended
                 return
             except Exception as error:  # noqa: BLE001 - the next picture may succeed
                 parent.send({"error": _reason(error, known)})
-                following = _next_job(parent)
-            job = following
+                following = None
+            job = _next_job(parent) if following is None else following
 
 
-def run_when_idle() -> None:
-    """Let this process run only while CPU cores are idle, where the system can; threads that it starts do, too."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # some containers forbid it
-            os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
+def _paint(painter: PicturePainter, job: dict[str, Any], parent: ParentPipe) -> dict[str, Any] | None:
+    """Send the frames of a picture; return what is to be painted instead if it was left, else None."""
+    for frame in painter.paint(**job):
+        height, width = frame.picture.shape[:2]
+        about = {"frame": frame.number, "width": width, "height": height, "is_complete": frame.is_complete}
+        scene = painter.generator.scene
+        about["note"] = "" if scene is None else scene.note
+        parent.send(about, frame.picture.data.cast("B"))
+        if not frame.is_complete and (following := _next_job(parent)) != {}:
+            if following is None:
+                raise BrokenPipeError("the parent has ended")
+            return following
+    return None
 
 
 def _next_job(parent: ParentPipe) -> dict[str, Any] | None:

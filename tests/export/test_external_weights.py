@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from export import external_weights
+from export.commandline import ProgressTable
 from export.external_weights import (
     GraphPart,
     external_bytes,
@@ -22,7 +23,9 @@ from export.external_weights import (
     save_external,
     weight_bytes,
 )
+from export.int8.bundle_writer import add_int8
 from runtime.bundle.external_weights import external_tensors, place_of
+from tests.runtime import heavy
 
 SIDE = 40  # values; a matrix has 6400 bytes
 
@@ -314,3 +317,10 @@ def test_a_source_that_ends_too_soon_leaves_nothing_behind(tmp_path: Path) -> No
     with pytest.raises(OSError, match="ends within the weights w: it was changed meanwhile"):
         save_external(model, tmp_path / "out.onnx", tmp_path / "out.weights")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.data", "in.onnx"]
+
+
+def test_int8_of_a_bundle_with_a_weights_file_is_refused(tmp_path: Path) -> None:
+    bundle = heavy.move_weights_out(heavy.build(tmp_path / "inline"), tmp_path / "external")
+    with pytest.raises(ValueError, match="the weights of its step graph lie in a file of their own"):
+        add_int8(bundle, tmp_path / "int8", frames=1, rounds=1, force=False, stages=ProgressTable())
+    assert not (tmp_path / "int8").exists()

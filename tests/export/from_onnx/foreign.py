@@ -202,3 +202,31 @@ def two_stages(folder: Path) -> tuple[Path, Path]:
         write(folder / "first.onnx", first, {"weight": random(3, 4, scale=2)}, opset=13),
         write(folder / "step.onnx", step, {"weight": random(4, 3, seed=1, scale=2), "shape": shape}),
     )
+
+
+def whole_pictures(path: Path) -> Path:
+    """Pictures in int8, as those of a quantised network of TensorFlow Lite."""
+    text = """net (int8[1,16,16,3] x) => (int8[1,16,16,3] y) {
+            numbers = DequantizeLinear(x, step, black)
+            planes = Transpose<perm=[0,3,1,2]>(numbers)
+            blurred = Conv<pads=[1,1,1,1]>(planes, kernel)
+            picture = Transpose<perm=[0,2,3,1]>(blurred)
+            y = QuantizeLinear(picture, step, black)
+        }"""
+    constants = {"step": np.float32(1 / 255), "black": np.int8(-128)}
+    return write(path, text, {**constants, "kernel": random(3, 3, 3, 3)})
+
+
+def shared_zero_point(path: Path) -> Path:
+    """Two convolutions that share the zero point of their int8 weights."""
+    text = """net (float[1,3,16,16] x) => (float[1,3,16,16] y) {
+            q = QuantizeLinear(x, step, zero)
+            inner = QLinearConv<pads=[1,1,1,1]>(q, step, zero, weight0, step, middle, step, zero)
+            outer = QLinearConv<pads=[1,1,1,1]>(inner, step, zero, weight1, step, middle, step, zero)
+            y = DequantizeLinear(outer, step, zero)
+        }"""
+    constants = {"step": np.float32(0.02), "zero": np.uint8(0), "middle": np.int8(0)}
+    kernels = {
+        f"weight{seed}": (300 * random(3, 3, 3, 3, seed=seed)).clip(-127, 127).astype(np.int8) for seed in range(2)
+    }
+    return write(path, text, {**constants, **kernels})

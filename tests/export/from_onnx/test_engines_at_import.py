@@ -25,3 +25,18 @@ def test_a_super_resolution_net_with_half_weights_runs_in_openvino(
     assert report.refusals == ()
     assert [check.engine for check in report.checks] == ["onnxruntime", "openvino"]
     assert all(check.passed for check in report.checks)
+
+
+def test_pictures_in_int8(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "available_engines", lambda: [("onnxruntime", "fp32")])
+    report = import_model(foreign.whole_pictures(tmp_path / "q.onnx"), tmp_path / "bundle")
+    assert "  x int8 [1, 16, 16, 3] -> live, nhwc, rgb, range -128..127, guessed" in report.lines
+    assert "  y int8 [1, 16, 16, 3] -> frame, nhwc, rgb, range -128..127" in report.lines
+    assert [check.worst for check in report.checks] == [99.0]
+
+
+def test_constants_that_quantised_operators_share(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importing, "available_engines", lambda: [("onnxruntime", "fp32")])
+    options = ImportOptions(roles=["y=frame:0..1"])
+    report = import_model(foreign.shared_zero_point(tmp_path / "q.onnx"), tmp_path / "bundle", options=options)
+    assert all(check.passed for check in report.checks)

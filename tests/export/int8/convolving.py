@@ -21,11 +21,12 @@ LAYERS = ["first", "second", "third", "last"]
 FRAMES = (1, 4)
 
 
-def build_step(*, spoilt: bool = False) -> tuple[onnx.ModelProto, dict[str, object]]:
+def build_step(*, spoilt: bool = False, layers: bool = True) -> tuple[onnx.ModelProto, dict[str, object]]:
     """Build step.onnx and its part of the manifest: four layers, a Relu and a sum between them; then pixels.
 
     Args:
         spoilt: whether the third layer's values have outliers that leave nothing of the others in 8 bits.
+        layers: False for a picture that is the live input.
     """
     rng = np.random.default_rng(3)
     graph = tiny.GraphBuilder()
@@ -36,6 +37,9 @@ def build_step(*, spoilt: bool = False) -> tuple[onnx.ModelProto, dict[str, obje
         weight = graph.constant(rng.normal(size=(outputs, inputs, 3, 3)) / np.sqrt(9 * inputs))
         return graph.add("Conv", before, weight, graph.constant(rng.normal(size=outputs) * 0.1), out=name, pads=[1] * 4)
 
+    if not layers:
+        graph.add("Identity", picture, out="picture")
+        return _finished(graph)
     first = graph.add("Relu", layer("first", picture, 3, CHANNELS))
     second = graph.add("Relu", graph.add("Add", layer("second", first, CHANNELS, CHANNELS), first))
     if spoilt:
@@ -48,20 +52,31 @@ def build_step(*, spoilt: bool = False) -> tuple[onnx.ModelProto, dict[str, obje
         graph.constants[-2].CopyFrom(_without_channel(graph.constants[-2]))
     third = graph.add("Relu", third)
     graph.add("Sigmoid", layer("last", third, CHANNELS, 3), out="picture")
-    tiny._add_pixels(graph, WIDTH, HEIGHT)
+    return _finished(graph)
+
+
+def _finished(graph: tiny.GraphBuilder) -> tuple[onnx.ModelProto, dict[str, object]]:
+    """Return the model, with frames of the picture that a convolution scales, and its part of the manifest."""
+    scale = graph.constant(255 * np.eye(3).reshape(3, 3, 1, 1))
+    pixels = graph.add("Transpose", graph.add("Conv", "picture", scale), perm=[0, 2, 3, 1])
+    bounded = graph.add("Clip", graph.add("Round", pixels), graph.constant(0), graph.constant(255))
+    graph.add("Cast", bounded, out="rgb", to=TensorProto.UINT8)
     inputs = [tiny.tensor("live", "uint8", (1, HEIGHT, WIDTH, 3), "live")]
-    outputs = [
-        tiny.tensor("rgb", "uint8", (1, HEIGHT, WIDTH, 3), "frame", pixels="rgb"),
-        tiny.tensor("i420", "uint8", (1, HEIGHT * 3 // 2, WIDTH), "frame", pixels="i420"),
-    ]
+    outputs = [tiny.tensor("rgb", "uint8", (1, HEIGHT, WIDTH, 3), "frame", pixels="rgb")]
     part = {"file": "step.onnx", "inputs": inputs, "outputs": outputs, "picture": "picture"}
     return graph.to_model(inputs, outputs), part
 
 
-def build(folder: Path, *, spoilt: bool = False) -> Path:
-    """Write a bundle of that graph, with golden frames of ONNX Runtime in FP32; returns its folder."""
+def build(folder: Path, *, spoilt: bool = False, layers: bool = True) -> Path:
+    """Write a bundle of that graph, with golden frames of ONNX Runtime in FP32; returns its folder.
+
+    Args:
+        folder: where; must not exist.
+        spoilt: as of `build_step`.
+        layers: False for a picture that is the live input.
+    """
     folder.mkdir(parents=True)
-    step, part = build_step(spoilt=spoilt)
+    step, part = build_step(spoilt=spoilt, layers=layers)
     onnx.save(step, folder / "step.onnx")
     manifest = tiny.manifest_json({"step": part}, WIDTH, HEIGHT, "30", None) | {"controls": []}
     write_manifest(folder, manifest)

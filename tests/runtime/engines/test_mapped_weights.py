@@ -161,6 +161,12 @@ def test_a_missing_weights_file_is_an_engine_error(external: Path, tmp_path: Pat
             open_engine(name).open(lost, precision, 1, None)
 
 
+def test_old_versions_of_onnx_runtime_are_refused(external: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onnxruntime.__version__", "1.20.1")
+    with pytest.raises(EngineError, match=r"onnxruntime 1\.20\.1 does not find weights .*: install 1\.21 or newer"):
+        Generator.open(external, engine="onnxruntime", precision="fp32")
+
+
 # ---- FP16
 
 

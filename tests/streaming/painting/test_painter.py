@@ -30,7 +30,7 @@ def painter(staged: Path) -> Iterator[Painter]:
 
 
 def open_painter(bundle: Path, **options: object) -> Painter:
-    return Painter(bundle, read_manifest(bundle), engine="onnxruntime", seed=7, **options)  # type: ignore[arg-type]
+    return Painter(bundle, read_manifest(bundle), engine="onnxruntime", seed=7, idle_s=None, **options)  # type: ignore[arg-type]
 
 
 def test_the_process_paints_what_the_bundle_paints(painter: Painter, staged: Path) -> None:
@@ -93,7 +93,7 @@ def test_failures_are_one_sentence_and_the_next_picture_starts_another_process_i
 
 
 def test_a_bundle_that_cannot_be_opened_is_reported_each_time(staged: Path) -> None:
-    with closing(Painter(staged, read_manifest(staged), engine="nothing")) as painter:
+    with closing(Painter(staged, read_manifest(staged), engine="nothing", idle_s=None)) as painter:
         for _ in range(2):
             with pytest.raises(EngineError, match=r'could not paint "sea": .*nothing'):
                 painter.paint({"text": "sea"})
