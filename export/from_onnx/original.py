@@ -6,6 +6,7 @@ It shares no graph code with the import, so that the comparison finds errors the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
