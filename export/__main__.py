@@ -18,6 +18,7 @@ COMMANDS = {
     "from-onnx": "export.from_onnx.command",
     "import": "export.from_onnx.command",  # the old name of from-onnx, kept for one release
     "from-tflite": "export.from_tflite.command",
+    "diffusers": "export.diffusers.command",
     "check": "export.check",
     "int8": "export.int8.command",
     "upgrade": "export.upgrade",
@@ -65,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
         usage="python -m export RUN --out BUNDLE [options]\n"
         "       python -m export from-onnx MODEL --out BUNDLE [options]\n"
         "       python -m export from-tflite MODEL.tflite --out MODEL.onnx\n"
+        "       python -m export diffusers PATH --out BUNDLE [options]\n"
         "       python -m export check BUNDLE [options]\n"
         "       python -m export scenes BUNDLE FILE.toml [options]\n"
         "       python -m export areas RUN/areas.pt --out BUNDLE\n"

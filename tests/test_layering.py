@@ -35,6 +35,8 @@ ONLY_IN = {
     "lightning": ("training/", "benchmarks/training/pretraining.py"),
     "array_record": ("training/data/shard_packing.py", "training/data/shard_reader.py"),
     "scenedetect": ("training/data/takes.py",),
+    "diffusers": ("export/diffusers/", "benchmarks/diffusion/pipeline.py"),
+    "transformers": ("export/diffusers/", "benchmarks/diffusion/pipeline.py"),
     "model2vec": ("training/data/words.py",),
     "tokenizers": ("training/data/words.py", "runtime/prompts/tokenizer.py", "export/tokenizer_files.py"),
     "onnxruntime": (

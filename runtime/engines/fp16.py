@@ -20,10 +20,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from runtime.bundle.external_weights import MappedWeights, is_external, without_external
 
-# Multiply by weights; engines accumulate in FP32. Not MatMul: table lookups and sums of oscillator modes use it, and
-# they need full precision.
+# Multiply by weights; engines accumulate in FP32. MatMul has rules of its own (`_is_half_product`): table lookups and
+# sums of oscillator modes use it, too, and they need full precision.
 _WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm"})
 MIN_GEMM_VALUES = 2**18  # values; smaller Gemm matrices stay in FP32, as they are cheap and may rotate a state
+_MIN_MATMUL_VALUES = 2**16  # values of the weights of a linear layer of transformers; tables are smaller
 # Compute in FP16 if all inputs are FP16 or constant: bounded elementwise operations, and copies of values.
 _FOLLOWING_OPS = frozenset(
     {
@@ -138,6 +139,7 @@ class _Fp16Conversion:
             elif node.op_type == "DequantizeLinear" and self.constants.issuperset(node.input):
                 self.constants.add(node.output[0])  # in a weights file: see `_unpack_bytes`
         self.half: set[str] = set()  # tensors that are FP16 under their original names
+        self.shares: set[str] = set()  # results of Softmax, which are FP32 and in [0, 1]
         self.casts: dict[tuple[str, int], str] = {}
         self.fitting: dict[str, bool] = {}
         self.nodes: list[onnx.NodeProto] = []
@@ -152,6 +154,8 @@ class _Fp16Conversion:
                 if name and (node.op_type, index) not in _UNCONVERTED_INPUTS:
                     node.input[index] = self._cast_to(name, wanted)
             self.nodes.append(node)
+            if node.op_type == "Softmax":
+                self.shares.update(node.output)
             if is_half:
                 self._rename(node, outputs)
         del self.graph.node[:]
@@ -170,12 +174,25 @@ class _Fp16Conversion:
         if node.op_type in _WEIGHTED_OPS:
             is_heavy = node.op_type != "Gemm" or self._size(node.input[1]) >= MIN_GEMM_VALUES
             return is_heavy and node.input[1] in self.constants and all(self._fits(name) for name in floats)
+        if node.op_type == "MatMul":
+            return self._is_half_product(node)
         made = [name for name in floats if name not in self.constants]
         return (
             node.op_type in _FOLLOWING_OPS
             and bool(made)
             and all(name in self.half for name in made)
             and all(self._fits(name) for name in floats)
+        )
+
+    def _is_half_product(self, node: onnx.NodeProto) -> bool:
+        """Return whether a MatMul is a large linear layer, or a product of attention: of FP16, or of it and shares."""
+        one, other = node.input
+        if other in self.constants:
+            is_large = self._size(other) >= _MIN_MATMUL_VALUES
+            return is_large and one not in self.constants and self._fits(other)
+        sides = (one, other)
+        return any(name in self.half for name in sides) and all(
+            name in self.half or name in self.shares for name in sides
         )
 
     def _size(self, name: str) -> int:
