@@ -189,8 +189,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--engine",
         default="auto",
         metavar="E",
-        help="engine, or openvino:GPU; E,F: F if E is missing or fails; grpc://HOST:PORT: a Triton server (default: the "
-        "fastest here)",
+        help="engine, openvino:GPU too; E,F: F if E is missing or fails; grpc://HOST:PORT: a Triton server (default: "
+        "the fastest here)",
     )
     add(
         "--cpu-share",
