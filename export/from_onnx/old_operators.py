@@ -152,7 +152,7 @@ def _value(attribute: onnx.AttributeProto) -> object:
     return list(value) if attribute.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS) else value
 
 
-def _are_numbers(values: object, kind: type) -> bool:
+def _are_numbers(values: Any, kind: type[int] | type[float]) -> bool:
     return isinstance(values, list) and all(isinstance(value, kind) and abs(value) < _MAX for value in values)
 
 

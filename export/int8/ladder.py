@@ -32,8 +32,13 @@ Play = Callable[[Collection[str]], list[ParityCheck]]
 class GraphQuantiser(Protocol):
     """What the ladder needs of `export.int8.quantiser.Quantiser`."""
 
-    model: onnx.ModelProto
-    work: Mapping[str, int]
+    @property
+    def model(self) -> onnx.ModelProto:
+        """The graph in FP32."""
+
+    @property
+    def work(self) -> Mapping[str, int]:
+        """Products that each layer computes, in the order of the graph."""
 
     def quantise_plainly(self, layers: Collection[str]) -> onnx.ModelProto:
         """Return the graph with some layers quantised."""

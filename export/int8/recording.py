@@ -101,7 +101,7 @@ def record_feeds(
 def live_pattern(manifest: Manifest, start: int = 0) -> npt.NDArray[np.uint8] | None:
     """Return a moving test pattern for the live input, uint8 (T, h, w, 3); None if the bundle has no such input."""
     tensor = manifest.step.only_input("live")
-    return None if tensor is None else moving_frames(*tensor.shape[1:3], PATTERN, start)
+    return None if tensor is None else moving_frames(tensor.shape[1], tensor.shape[2], PATTERN, start)
 
 
 Start = Callable[[Generator], "npt.NDArray[np.uint8] | None"]  # gives a prompt; returns the live frames
@@ -123,7 +123,10 @@ def _seeded(generator: Generator, image: npt.NDArray[np.uint8] | None) -> npt.ND
     if generator.manifest.condition is not None:
         if image is None and "seed" not in generator.takes and "image" in generator.takes:
             image = moving_frames(generator.height, generator.width, 1, start=5)[0]
-        generator.condition(**({} if image is None else {"image": image}))
+        if image is None:
+            generator.condition()
+        else:
+            generator.condition(image=image)
     return live_pattern(generator.manifest, start=9)
 
 
@@ -133,10 +136,9 @@ def _golden(bundle: Bundle, generator: Generator, spec: Any) -> npt.NDArray[np.u
         image = content.image
         if image is not None and image.shape[:2] != (generator.height, generator.width):
             image = load_image(image, generator.width, generator.height)
-        if content.clip is not None and content.clip.shape[1:3] != (generator.height, generator.width):
-            clip = np.stack([load_image(frame, generator.width, generator.height) for frame in content.clip])
-        else:
-            clip = content.clip
+        clip = content.clip
+        if clip is not None and clip.shape[1:3] != (generator.height, generator.width):
+            clip = np.stack([load_image(frame, generator.width, generator.height) for frame in clip])
         generator.condition(image=image, past=clip, text=spec.text)
     return content.live if content.live is not None else live_pattern(generator.manifest)
 

@@ -120,7 +120,7 @@ class PaintedCues(TimedCues):
         try:
             made = self.painter.paint(words, is_wanted)
         except EngineError as error:
-            if not self._is_closed:
+            if not self.painter.is_closed:
                 self._say(f"{error}; the show goes on")
             raise
         if made is not None:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 AUTOGROUP = Path("/proc/self/autogroup")
-_IDLE, _SHARING = 19, 5  # niceness of the session: 1.5 and 25 % of what another one gets on a busy core
+_IDLE, _SHARING = 19, 10  # niceness of the session: 1.5 and 11 % of what another one gets on a busy core
 _ATTEMPTS, _PAUSE_S = 5, 0.12
 
 

@@ -124,6 +124,11 @@ class Painter:
         return tuple(self._specs.values())
 
     @property
+    def is_closed(self) -> bool:
+        """Whether the show has ended."""
+        return self._is_closed
+
+    @property
     def num_waiting(self) -> int:
         """How many pictures are being painted, or wait for that."""
         return self._num_waiting

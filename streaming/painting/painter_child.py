@@ -28,12 +28,13 @@ def main() -> None:
         return
     fields = message[0]
     priority = LowPriority(fields["idle_s"])
-    from runtime import BundleError, EngineError  # after the priority is lowered: threads inherit it
-    from runtime.painting import PicturePainter
-
-    known = (ValueError, BundleError, EngineError)
+    known: tuple[type[Exception], ...] = (ValueError,)
     try:
-        with priority:
+        with priority:  # importing takes seconds of a core, too
+            from runtime import BundleError, EngineError
+            from runtime.painting import PicturePainter
+
+            known = (ValueError, BundleError, EngineError)
             painter = PicturePainter.open(fields["bundle"], engine=fields["engine"], threads=fields["threads"])
     except Exception as error:  # noqa: BLE001 - the parent says it
         parent.send({"error": _reason(error, known)})

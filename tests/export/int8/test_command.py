@@ -153,6 +153,14 @@ def test_bad_input_is_one_sentence(
         assert not (tmp_path / "out").exists()
 
 
+def test_weights_of_8_bits_need_a_cpu_to_compare_them_on(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "has_vnni", lambda: False)
+    assert run(monkeypatch, "int8", source, "--out", tmp_path / "out", "--vnni") == 2
+    assert "--vnni needs a CPU with VNNI" in capsys.readouterr().err
+
+
 def test_a_bundle_without_layers_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

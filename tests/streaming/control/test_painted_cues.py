@@ -150,6 +150,17 @@ def test_a_failure_leaves_the_show_as_it_is(show: Show, generator: Generator) ->
     assert controller.painter_stats()["painter"]["error"] == ""
 
 
+def test_a_picture_that_the_end_of_the_show_ends_is_no_failure(show: Show) -> None:
+    controller, painter, lines = show
+    waiting, painter.is_held = Waiting(controller), True
+    controller.prepare({"text": "the sea"}, take_s=0.0)
+    assert painter.begun.acquire(timeout=WAIT_S)
+    painter.failure = EngineError("its process ended")
+    painter.close()
+    waiting.until(lambda cues: states(cues) == ["failed"])
+    assert lines == []
+
+
 @pytest.mark.parametrize(
     ("parts", "message"),
     [

@@ -40,7 +40,7 @@ def test_each_piece_of_work_begins_with_idle_moments_and_shares_later() -> None:
         with priority:
             assert notes.news.acquire(timeout=WAIT_S)
             assert notes.news.acquire(timeout=WAIT_S)
-    assert notes.values == ["19", "5", "19", "5"]
+    assert notes.values == ["19", "10", "19", "10"]
 
 
 def test_short_work_changes_nothing_twice() -> None:

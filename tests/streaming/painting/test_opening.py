@@ -25,6 +25,7 @@ from tests.painters import HeldPainter
 from tests.runtime import prompted, worded
 from tests.streaming.control.test_controller import Waiting, states
 from tests.streaming.show.relay import check_same, run
+from tests.streaming.show.test_worded import CUT, LONG
 
 WORDS = ("--engine", "onnxruntime", "--scene-engine", "onnxruntime", "--pixels", "rgb")
 
@@ -177,14 +178,12 @@ def test_the_ledger_and_the_signature_say_which_bundle_painted(
 
 def test_texts_as_tokens_are_painted(folder: Path, tmp_path: Path) -> None:
     bundle = worded.build(tmp_path / "worded", seeds=False)
-    text = "red " * 6 + "blue sea"
-    player, controller, lines = play(folder, "moving", "--scene-from", str(bundle), "--text", text, "--dissolve", "0")
+    player, controller, lines = play(folder, "moving", "--scene-from", str(bundle), "--text", LONG, "--dissolve", "0")
     with player:
         (cue,) = Waiting(controller).until(lambda cues: states(cues) == ["on air"])
-        note = 'the text is too long: clip reads it without "blue sea"'
-        assert cue["note"] == note
+        assert cue["note"] == CUT
         assert lines[0].startswith('worded has painted "red red')
-        assert lines[1] == note
+        assert lines[1] == CUT
         frame = [next(player.generator).copy() for _ in range(2)][-1]
     wanted = worded.wanted_colour([worded.BEGIN, *[513] * 6, worded.END], [*[4] * 6, 5, 6, 1])
     assert np.abs(frame - np.round(wanted * 255)).max() <= 3

@@ -13,6 +13,7 @@ import pytest
 from runtime import EngineError
 from runtime.bundle.reader import read_manifest
 from runtime.painting import PicturePainter
+from streaming.page.metrics import to_prometheus
 from streaming.painting.painter import EVERY, Painter
 from tests import painters
 from tests.streaming.doubles import WAIT_S
@@ -154,3 +155,11 @@ def test_what_it_takes_and_its_controls_are_checked(staged: Path, tmp_path: Path
     with pytest.raises(ValueError, match=r'has no control "painter.steps"; it has painter.every, painter.shade'):
         painter.set_control("painter.steps", 1)
     assert painter.words({"seed": 2**64 - 1}, following=1) == {"seed": 0}
+
+
+def test_the_metrics_count_pictures(staged: Path) -> None:
+    text = to_prometheus({"painter": {**open_painter(staged).to_json(), "painted": 3, "failed": 1}}).decode()
+    assert "everframe_pictures_painted_total 3.0" in text
+    assert "everframe_pictures_failed_total 1.0" in text
+    assert "everframe_painting_seconds 0.0" in text
+    assert "pictures" not in to_prometheus({}).decode()
