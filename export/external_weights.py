@@ -1,7 +1,7 @@
-"""ONNX files whose weights lie in a file of their own: reads, joins and writes them without loading the weights.
+"""ONNX files whose weights lie in a file of their own: reads and writes them without loading the weights.
 
     model = read_external(Path("unet.onnx"))           # the graph alone; weights stay in unet.onnx.data
-    ...                                                # prune it, rename tensors, add nodes
+    ...                                                # prune it, rename tensors, add nodes, join it to others
     save_external(model, folder / "step.onnx", folder / "step.weights")
 
 Between the two, the `location` of a tensor's external data is an absolute path. Values are copied in pieces, so memory
@@ -11,9 +11,8 @@ does not grow with the model.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -31,19 +30,6 @@ _PIECE = 2**24  # bytes that are copied at a time; a multiple of every type's si
 _MAX_FP16 = 65504.0
 
 Report = Callable[[float], object]
-
-
-@dataclass(frozen=True)
-class GraphPart:
-    """A part of a merged graph.
-
-    Args:
-        model: a file, or a graph from `read_external`.
-        prefix: put before all of its names, e.g. "unet/".
-    """
-
-    model: Path | onnx.ModelProto
-    prefix: str
 
 
 def read_external(path: Path, least_bytes: int = LEAST_BYTES) -> onnx.ModelProto:
@@ -179,71 +165,6 @@ def save_external(
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     _write(without_folder(model, weights_path.parent), path)
-
-
-def merge_external(
-    parts: Sequence[GraphPart],
-    path: Path,
-    weights_path: Path,
-    *,
-    connections: Mapping[str, str],
-    outputs: Sequence[str],
-    halve: bool = False,
-    report: Report | None = None,
-) -> onnx.ModelProto:
-    """Join several graphs to one graph and one weights file.
-
-    Args:
-        parts: in the order in which they are evaluated, of one opset. Nodes between them are parts too.
-        path, weights_path, halve, report: as of `save_external`.
-        connections: input -> the output of an earlier part, or another input, that feeds it; all with their prefixes.
-        outputs: of the merged graph, with their prefixes.
-
-    Returns:
-        The merged graph as `save_external` leaves it. Its inputs are those of the parts that nothing feeds.
-
-    Raises:
-        ValueError: opsets differ, a name is unknown, or as of `read_external` and `save_external`.
-        OSError: a file cannot be read or written.
-    """
-    merged = onnx.ModelProto()
-    merged.graph.name = "merged"
-    known: dict[str, onnx.ValueInfoProto] = {}
-    unused = set(connections)
-    for part in parts:
-        model = read_external(part.model) if isinstance(part.model, Path) else part.model
-        model = onnx.compose.add_prefix(model, part.prefix)
-        if merged.opset_import and _opsets(merged) != _opsets(model):
-            raise ValueError(f"the opsets of the parts differ: {_opsets(merged)} and {_opsets(model)} of {part.prefix}")
-        if not merged.opset_import:
-            merged.opset_import.extend(model.opset_import)
-        merged.ir_version = max(merged.ir_version, model.ir_version, 4)
-        constants = {tensor.name for tensor in model.graph.initializer}
-        renamed: dict[str, str] = {}
-        for value in model.graph.input:
-            if value.name in constants:
-                continue
-            source = connections.get(value.name)
-            if source is None:
-                known[value.name] = value
-                merged.graph.input.append(value)
-                continue
-            unused.discard(value.name)
-            if source not in known:
-                raise ValueError(f'"{value.name}" is to be fed by "{source}", which no earlier part makes')
-            renamed[value.name] = source
-        for node in model.graph.node:
-            for index, name in enumerate(node.input):
-                node.input[index] = renamed.get(name, name)
-        merged.graph.node.extend(model.graph.node)
-        merged.graph.initializer.extend(model.graph.initializer)
-        known |= {value.name: value for value in model.graph.output}
-    missing = [*unused, *(name for name in outputs if name not in known)]
-    if missing:
-        raise ValueError(f'no part has the tensor "{missing[0]}"; names have the prefixes of their parts')
-    merged.graph.output.extend(known[name] for name in outputs)
-    save_external(merged, path, weights_path, halve=halve, report=report)
-    return merged
 
 
 def tensor_bytes(tensor: TensorProto) -> int:
@@ -397,10 +318,6 @@ def _write(model: onnx.ModelProto, path: Path) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def _opsets(model: onnx.ModelProto) -> dict[str, int]:
-    return {item.domain: item.version for item in model.opset_import}
 
 
 def _first_line(error: Exception) -> str:

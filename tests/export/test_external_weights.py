@@ -15,14 +15,13 @@ from onnx import TensorProto, helper, numpy_helper
 from export import external_weights
 from export.commandline import ProgressTable
 from export.external_weights import (
-    GraphPart,
     external_bytes,
     load_external,
-    merge_external,
     read_external,
     save_external,
     weight_bytes,
 )
+from export.graph_merging import GraphPart, merge_external
 from export.int8.bundle_writer import add_int8
 from runtime.bundle.external_weights import external_tensors, place_of
 from tests.runtime import heavy
