@@ -17,7 +17,8 @@ from training.atomic_file import to_sentence
 COMMANDS = {
     "from-onnx": "export.from_onnx.command",
     "import": "export.from_onnx.command",  # the old name of from-onnx, kept for one release
-    "from-tflite": "export.from_tflite",
+    "from-tflite": "export.from_tflite.command",
+    "diffusers": "export.diffusers.command",
     "check": "export.check",
     "int8": "export.int8.command",
     "upgrade": "export.upgrade",
@@ -50,6 +51,7 @@ examples:
                                                                             one engine for each; needs no GPU
   python -m export runs/landscape --out bundles/small --engine none         no TensorRT engines
   python -m export from-onnx model.onnx --out bundles/mine                  an existing ONNX model
+  python -m export from-onnx model.tflite --out bundles/mine                TensorFlow Lite, or a SavedModel's folder
   python -m export check bundles/landscape                                  golden frames on this machine's engines
   (see also `from-onnx --help` and `check --help`; `import` is the old name of from-onnx)
 
@@ -62,8 +64,9 @@ def parser() -> argparse.ArgumentParser:
     main_parser = argparse.ArgumentParser(
         prog="python -m export",
         usage="python -m export RUN --out BUNDLE [options]\n"
-        "       python -m export from-onnx MODEL.onnx --out BUNDLE [options]\n"
+        "       python -m export from-onnx MODEL --out BUNDLE [options]\n"
         "       python -m export from-tflite MODEL.tflite --out MODEL.onnx\n"
+        "       python -m export diffusers PATH --out BUNDLE [options]\n"
         "       python -m export check BUNDLE [options]\n"
         "       python -m export scenes BUNDLE FILE.toml [options]\n"
         "       python -m export areas RUN/areas.pt --out BUNDLE\n"

@@ -9,6 +9,8 @@ import numpy.typing as npt
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
+from runtime.bundle.external_weights import is_external
+
 MIN_PACKED = 256  # values; smaller constants (grid scales, biases) stay in FP32
 LEVELS = 127  # of a signed byte on each side of 0
 
@@ -19,7 +21,7 @@ def pack_weights(model: onnx.ModelProto, *, in_bytes: bool = False, kept: Collec
     """Store weights in FP16, or in 8 bits with a scale per output channel, if that represents them exactly.
 
     Args:
-        model: changed in place.
+        model: changed in place; weights in another file stay as they are (`export.external_weights` halves these).
         in_bytes: whether 8 bits are tried; `training.bundle` reads weights back in FP16 and FP32 alone.
         kept: constants that stay as they are.
 
@@ -29,8 +31,11 @@ def pack_weights(model: onnx.ModelProto, *, in_bytes: bool = False, kept: Collec
     unpacking: list[NodeProto] = []
     tensors = []
     for tensor in graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or is_external(tensor):
+            tensors.append(tensor)
+            continue
         values = numpy_helper.to_array(tensor)
-        if tensor.data_type != TensorProto.FLOAT or values.size < MIN_PACKED or tensor.name in kept:
+        if values.size < MIN_PACKED or tensor.name in kept:
             tensors.append(tensor)
             continue
         name = tensor.name

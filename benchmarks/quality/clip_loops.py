@@ -54,7 +54,7 @@ class ClipRenderer:
         spec = (*size, "rgb", moves)
         graph = build_clip_stage(*spec, REDUCTION).SerializeToString()
         program = Program(graph, clip_inputs(*spec), (clip_output(*spec[:3]),))
-        choice = choose_engine("auto", "fp32", {})
+        choice = choose_engine("auto", "fp32")
         self._session: Session = choice.engine.open(program, "fp32", 1, None)
 
     def __enter__(self) -> ClipRenderer:

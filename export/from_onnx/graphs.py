@@ -12,6 +12,7 @@ from export.from_onnx.model import MAX_IR, OPSET, extract_graph
 from export.from_onnx.pixels import GraphFragment, from_pixels, to_i420, to_picture, to_rgb
 from export.from_onnx.plan import ImportPlan
 from export.from_onnx.planned_graph import PlannedGraph, TensorType
+from export.from_onnx.states import add_states
 from export.manifest_entries import Entry, control_entry
 
 Built = tuple[onnx.ModelProto, Entry]
@@ -70,10 +71,7 @@ def build_step(plan: ImportPlan) -> Built:
     inputs = _add_memories(graph, plan, taken)
     for kind in ("noise", "control"):
         inputs += _add_row(graph, [(stage, name, _STEP + name) for name in stage.inputs_of(kind)], kind, kind, taken)
-    for name in stage.inputs_of("state"):
-        dtype, shape = stage.inputs[name]
-        graph.add("Identity", graph.add_input(name, dtype, shape), out=_STEP + name)
-        inputs.append(_entry(name, dtype, shape, "state", next=stage.roles[name].output))
+    inputs += add_states(graph, stage, _STEP, taken)
     for name in stage.inputs_of("live", "mask"):
         role, picture = stage.roles[name].kind, stage.pictures[name]
         height, width = picture.size
@@ -89,7 +87,8 @@ def build_step(plan: ImportPlan) -> Built:
     for entry in inputs:
         if entry["role"] == "state":
             dtype, shape = entry["dtype"], tuple(entry["shape"])
-            graph.add("Identity", _STEP + stage.roles[entry["name"]].output, out=entry["next"])
+            if entry["name"] in stage.roles:
+                graph.add("Identity", _STEP + stage.roles[entry["name"]].output, out=entry["next"])
             graph.add_output(entry["next"], dtype, shape)
             frames.append(_entry(entry["next"], dtype, shape, "state"))
     model = graph.to_model("step", core.opset_import[0].version, core.ir_version)
@@ -116,14 +115,21 @@ def build_condition(plan: ImportPlan) -> Built | None:
     inputs += _add_row(graph, drawn, "noise", "noise", taken)
     opset, ir_version = OPSET, MAX_IR
     if plan.first is not None:
-        kept = plan.step.inputs_of("memory")
+        for spec in [] if plan.text is None else plan.text.specs(plan.first.inputs):
+            graph.add("Identity", graph.add_input(spec.name, spec.dtype, spec.shape), out=_FIRST + spec.name)
+            inputs.append(spec.to_json())
+        kept = plan.memories
         for name in plan.first.inputs_of("fixed"):
             graph.constant(plan.first.value(name), plan.first.inputs[name][0], _FIRST + name)
-        outputs_kept = {name: plan.first.outputs[name] for name in kept}
+        outputs_kept = {output: plan.first.outputs[output] for output in kept.values()}
         core = extract_graph(plan.first.source, _shapes(plan.first.inputs), _shapes(outputs_kept))
         graph.embed(core, _FIRST)
-        for name in kept:
-            graph.add("Identity", _FIRST + name, out=name)
+        for name, output in kept.items():
+            dtype = memories[name][0]
+            if dtype == plan.first.outputs[output][0]:
+                graph.add("Identity", _FIRST + output, out=name)
+            else:
+                graph.cast(_FIRST + output, dtype, out=name)
         opset, ir_version = core.opset_import[0].version, core.ir_version
     outputs = [_entry(name, dtype, shape, "memory") for name, (dtype, shape) in memories.items()]
     for name, (dtype, shape) in memories.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import platform
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -14,19 +14,25 @@ from typing import Any
 import onnx
 
 import runtime
+from export.external_weights import INLINE_BYTES, load_external, save_external, weight_bytes
 from export.folder_writer import atomic_folder
-from export.from_onnx.graphs import build_condition, build_step, control_entries
+from export.from_onnx.acceptance import judge
+from export.from_onnx.comparison import Comparison, Refusal, compare_engines, record_speeds
+from export.from_onnx.description import describe_plan
+from export.from_onnx.flatness import first_frames
+from export.from_onnx.graphs import Built, build_condition, build_step, control_entries
 from export.from_onnx.model import OnnxSource, read_source
 from export.from_onnx.original import onnxruntime_version
-from export.from_onnx.parity import GOLDEN_FRAMES, LONG_LOOP, SEED, OriginalRun, check_range, compare_loop, run_original
+from export.from_onnx.parity import GOLDEN_FRAMES, LONG_LOOP, SEED, check_range, loop_length
 from export.from_onnx.plan import ImportPlan, make_plan
-from export.from_onnx.planned_graph import PlannedGraph
 from export.from_onnx.preview import write_preview
+from export.from_onnx.progress import ProgressLines
+from export.from_onnx.text_inputs import TextOptions
 from export.manifest_entries import Entry, drift_control, seed_control, write_golden
 from export.packed_weights import pack_weights
 from export.parity.checks import ParityCheck, available_engines
+from export.tokenizer_files import write_tokenizers
 from runtime.bundle.reader import open_bundle, write_manifest
-from runtime.errors import EngineError
 
 RENEWAL_S, DISSOLVE_S = 6.0, 3.0  # a scene made from a seed is renewed every 6 s, with a cross-fade of 3 s
 
@@ -47,7 +53,10 @@ class ImportOptions:
         block: side of the blocks of pixels of the live test pattern; large golden frames are packed smaller with 32.
         halve: store weights that FP16 represents exactly in FP16, each followed by a Cast.
         preview: write preview.png.
+        text: tokenizers and length of texts, for a first model that takes tokens.
+        accept_parity: write the bundle although its frames in ONNX Runtime differ from the original's.
         in_bytes: with `halve`, store weights in 8 bits that these represent exactly (`export.packed_weights`).
+        inline_bytes: weights of a graph above it are written to a file of their own, and never loaded as a whole.
     """
 
     roles: Sequence[str] = ()
@@ -63,24 +72,35 @@ class ImportOptions:
     block: int = 1
     halve: bool = False
     in_bytes: bool = False
+    inline_bytes: int = INLINE_BYTES
     preview: bool = True
+    text: TextOptions = field(default_factory=TextOptions)
+    accept_parity: bool = False
 
 
 @dataclass(frozen=True)
 class ImportReport:
     """Result of an import: a line per tensor, the parity checks, and the engines that cannot run the bundle.
 
-    `frame_ms` is the median time of a frame in milliseconds, in the order of the checks.
+    `frame_ms` is the median time of a frame in milliseconds, in the order of the checks. `notes` are sentences about
+    what a user should know or change.
     """
 
     lines: tuple[str, ...]
     checks: tuple[ParityCheck, ...]
-    refusals: tuple[str, ...]
+    refusals: tuple[Refusal, ...]
     frame_ms: tuple[float, ...]
+    notes: tuple[str, ...] = ()
 
 
 def import_model(
-    model: Path, out: Path, *, condition: Path | None = None, options: ImportOptions | None = None, force: bool = False
+    model: Path,
+    out: Path,
+    *,
+    condition: Path | None = None,
+    options: ImportOptions | None = None,
+    force: bool = False,
+    say: Callable[[str], object] = lambda _: None,
 ) -> ImportReport:
     """Import a model of one file, or of two files that share tensors by name.
 
@@ -90,29 +110,44 @@ def import_model(
         condition: the ONNX file that runs when the prompt changes, or None.
         options: None for the defaults.
         force: replace an existing bundle.
+        say: gets a line of progress every two seconds.
 
     Returns:
         What was found, and the parity checks.
 
     Raises:
         ValueError: the model is not supported, a role is ambiguous, or the bundle's frames in ONNX Runtime are less
-            than 60 dB from the original's; nothing is written.
+            than 60 dB from the original's and `accept_parity` is not set; nothing is written.
     """
-    options = options or ImportOptions()
+    options, progress = options or ImportOptions(), ProgressLines(say)
     with atomic_folder(out, force=force) as folder:
-        first = None if condition is None else read_source(condition)
-        plan = make_plan(read_source(model), first, roles=options.roles, size=options.size, shapes=options.shapes)
+        first = None if condition is None else read_source(condition, options.inline_bytes)
+        step = read_source(model, options.inline_bytes)
+        shapes, text = options.shapes, options.text
+        plan = make_plan(step, first, roles=options.roles, size=options.size, shapes=shapes, text=text)
         built_step, built_condition = build_step(plan), build_condition(plan)
-        run = run_original(plan, options.loop_frames, options.block)
-        check_range(plan, run)
+        count = loop_length(plan, options.loop_frames)
+        loop, notes = first_frames(plan, options.block, progress.counter("the original", GOLDEN_FRAMES[-1]))
+        check_range(plan, loop.run, is_whole=count <= GOLDEN_FRAMES[-1])
+        run = loop.run
         graphs: dict[str, Entry] = {}
         for name, built in (("condition", built_condition), ("step", built_step)):
             if built is not None:
                 if options.halve:
                     pack_weights(built[0], in_bytes=options.in_bytes)
-                (folder / f"{name}.onnx").write_bytes(built[0].SerializeToString())
-                graphs[name] = built[1]
+                graphs[name] = _write_graph(folder, name, built, options.inline_bytes, progress)
+        if any("weights" in entry for entry in graphs.values()):  # large: not at the same time as in another engine
+            loop.make(count, progress.counter("the original", count))
+            check_range(plan, loop.run)
+        if len(loop.run.frames) >= count:
+            for stage in (plan.first, plan.step):
+                if stage is not None:
+                    stage.original.close()
         manifest = _manifest(plan, graphs, options, options.name or _to_name(out.name))
+        if plan.text is not None:
+            manifest["text"] = write_tokenizers(
+                folder, plan.text.sources, licence=options.licence, source=options.source
+            )
         manifest["golden"] = [
             write_golden(
                 folder,
@@ -122,39 +157,50 @@ def import_model(
                 seed=SEED,
                 image=run.image,
                 live=run.live,
+                text=run.text,
                 is_masked=bool(plan.step.inputs_of("mask")),
             )
         ]
         if options.preview:
             write_preview(folder, run, GOLDEN_FRAMES)
         write_manifest(folder, manifest)
-        checks, frame_ms, refusals = _compare(folder, run)
-        manifest["verified"] = {"parity": [check.to_json() for check in checks], "refusals": list(refusals)}
+        judged: list[str] = []
+        found = compare_engines(
+            folder,
+            loop,
+            count,
+            available_engines(),
+            progress,
+            lambda check: judged.extend(judge(folder, plan, check, accept_parity=options.accept_parity)),
+        )
+        manifest["verified"] = _verified(found)
         write_manifest(folder, manifest)
-        open_bundle(folder)
-    return ImportReport(tuple(_describe(plan, manifest)), checks, refusals, frame_ms)
+        record_speeds(open_bundle(folder), found)
+    return ImportReport(
+        tuple(describe_plan(plan, manifest)), found.checks, found.refusals, found.frame_ms, (*notes, *judged)
+    )
 
 
-def _compare(folder: Path, run: OriginalRun) -> tuple[tuple[ParityCheck, ...], tuple[float, ...], tuple[str, ...]]:
-    """Run the bundle on every engine of this machine; ONNX Runtime, which ran the original, must pass."""
-    checks, times, refusals = [], [], []
-    for engine, precision in available_engines():
-        is_reference = (engine, precision) == ("onnxruntime", "fp32")
-        try:
-            check, frame_ms = compare_loop(folder, engine, precision, run)
-        except EngineError as error:
-            if is_reference:
-                raise ValueError(f"the bundle does not run: {error}; nothing was written") from error
-            refusals.append(f"{engine} in {precision}: {error}")
-            continue
-        checks.append(check)
-        times.append(frame_ms)
-        if is_reference and not check.passed:
-            raise ValueError(
-                f"the bundle's frames have {check.worst:.3g} dB in {engine} compared with the original, the gate is "
-                f"{check.gate:g}: no bundle was written; if its opset is old, export the model with a newer one"
-            )
-    return tuple(checks), tuple(times), tuple(refusals)
+def _write_graph(folder: Path, name: str, built: Built, inline_bytes: int, progress: ProgressLines) -> Entry:
+    """Write a graph, with large weights in a file of their own; return its entry for the manifest."""
+    model, entry = built
+    file = folder / f"{name}.onnx"
+    if weight_bytes(model) <= inline_bytes:
+        load_external(model)
+        file.write_bytes(model.SerializeToString())
+        return entry
+    weights = file.with_suffix(".weights")
+    save_external(model, file, weights, report=progress.share(f"writing {weights.name}"))
+    return {**entry, "weights": weights.name}
+
+
+def _verified(found: Comparison) -> dict[str, Any]:
+    """Return the manifest's `verified`."""
+    verified: dict[str, Any] = {
+        "parity": [check.to_json() for check in found.checks],
+        "refusals": [refusal.to_json() for refusal in found.refusals],
+    }
+    return verified if found.checks[0].passed else {**verified, "accepted": True}
 
 
 def _manifest(plan: ImportPlan, graphs: dict[str, Entry], options: ImportOptions, name: str) -> dict[str, Any]:
@@ -216,52 +262,3 @@ def _imported(graph: str, source: OnnxSource, options: ImportOptions) -> dict[st
 def _to_name(text: str) -> str:
     """Convert a folder's name to a bundle's: `[a-z0-9][a-z0-9._-]*`, at most 64 characters."""
     return re.sub(r"[^a-z0-9._-]+", "-", text.lower()).strip("-._")[:64] or "imported"
-
-
-def _describe(plan: ImportPlan, manifest: Mapping[str, Any]) -> list[str]:
-    """Return a line per tensor: its role, and whether that was given, guessed or assumed."""
-    lines = []
-    for stage in (plan.first, plan.step):
-        if stage is None:
-            continue
-        lines.append(f"{stage.source.path.name}, opset {stage.source.opset}")
-        if stage.source.before is not None:
-            lines.append(f"  its batch of {stage.source.batch} is made 1")
-        if stage.source.stated.text:
-            lines.append(f"  {stage.source.stated.text}: used where --role gives no other")
-        for name in stage.inputs:
-            lines.append(f"  {_tensor(plan, stage, name)}")
-        for name in stage.outputs if stage is plan.step else plan.step.inputs_of("memory"):
-            dtype, shape = stage.outputs[name]
-            role = "memory" if stage is plan.first else "next state"
-            text = _picture(plan, stage, name, "frame") if name == plan.frame else role
-            lines.append(f"  {name} {dtype} {list(shape)} -> {text}")
-        lines += [f"  {name} -> not used: the frame does not depend on it" for name in stage.unused]
-    frame = manifest["frame"]
-    return [*lines, f"frames of {frame['width']} x {frame['height']} at {frame['fps']} per second"]
-
-
-def _tensor(plan: ImportPlan, stage: PlannedGraph, name: str) -> str:
-    dtype, shape = stage.inputs[name]
-    role = stage.roles[name]
-    text = role.kind
-    if name in stage.pictures:
-        text = _picture(plan, stage, name, role.kind)
-    elif role.kind == "state":
-        text = f"state, next from {role.output}"
-    guessed = "" if role.is_given or role.kind == "memory" else ", guessed"
-    return f"{name} {dtype} {list(shape)} -> {text}{guessed}"
-
-
-def _picture(plan: ImportPlan, stage: PlannedGraph, name: str, kind: str) -> str:
-    picture = stage.pictures[name]
-    colours = picture.order if picture.channels == 3 else "grey"
-    if picture.channel is not None:
-        colours = f"channel {picture.channel}, grey"
-    if picture.mean or picture.deviation:
-        mean, deviation = picture.mean or (0,), picture.deviation or (1,)
-        statistics = ("/".join(f"{value:g}" for value in values) for values in (mean, deviation))
-        return f"{kind}, {picture.layout}, {colours}, range {picture.range}, mean {' and std '.join(statistics)}"
-    is_stated = picture.range == stage.source.stated.range
-    note = (", from the metadata" if is_stated else ", assumed") if name in plan.assumed else ""
-    return f"{kind}, {picture.layout}, {colours}, range {picture.range}{note}"

@@ -1,11 +1,10 @@
-"""Parity of an imported bundle: compares its frames with those of the original model, from the same seed."""
+"""The original model in a closed loop, with the inputs that the runtime gives the bundle from the same seed."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from threading import Condition
 
 import numpy as np
 import numpy.typing as npt
@@ -14,9 +13,8 @@ from export.from_onnx.graphs import latent_inputs
 from export.from_onnx.original import Array, decode_picture, encode_picture
 from export.from_onnx.plan import ImportPlan
 from export.from_onnx.planned_graph import PlannedGraph
-from export.parity.checks import ParityCheck
-from runtime import Generator
-from runtime.golden import feed_golden, golden_mask, psnr_db
+from export.from_onnx.text_inputs import EXAMPLE_TEXT
+from runtime.golden import golden_mask
 from runtime.noise import CODES, FRAMES, normals
 
 SEED = 7
@@ -24,6 +22,7 @@ GOLDEN_FRAMES = (1, 4, 8)
 LONG_LOOP = 300  # frames of a model with states, in which small errors can accumulate
 LIVE_FRAMES = 5  # of the test clip, which repeats; no divisor of 8, so that golden frames differ
 RANGE_MARGIN = 0.25  # share of a range by which values may leave it
+FLAT_SHARE = 0.01  # of a range; a frame whose values span less is of one colour
 MAX_OUTSIDE = 0.02  # share of a frame's values outside the range and its margin
 
 Pixels = npt.NDArray[np.uint8]
@@ -37,6 +36,7 @@ class OriginalRun:
         frames: uint8 (H, W, 3) each, from frame 1 on.
         image: the prompt's image, uint8 (H, W, 3), or None.
         live: the live input, uint8 (T, h, w, 3), repeated; or None.
+        text: the prompt's text, or None.
         low, high: lowest and highest value of the frames, where 0 is black and 1 is white.
         outside: largest share of a frame's values outside [0, 1] by more than `RANGE_MARGIN`.
     """
@@ -47,51 +47,121 @@ class OriginalRun:
     low: float
     high: float
     outside: float
+    text: str | None = None
 
 
-def run_original(plan: ImportPlan, loop_frames: int = LONG_LOOP, block: int = 1) -> OriginalRun:
-    """Run the original model: up to the last golden frame, or for `loop_frames` frames if it has states.
+class OriginalLoop:
+    """The original model in a closed loop: one thread makes its frames, and another may wait for them.
 
     Args:
         plan: role, type and shape of every tensor.
-        loop_frames: not below the last golden frame.
         block: side of the blocks of pixels that the live test pattern consists of.
-
-    Raises:
-        ValueError: the model fails, or a frame has values that are not finite.
     """
-    image = None
-    if plan.step.inputs_of("image") or (plan.first is not None and plan.first.inputs_of("image")):
-        image = moving_frames(*plan.size, 1, start=3)[0]
-    live = None
-    for name in plan.step.inputs_of("live"):
-        live = moving_frames(*plan.step.pictures[name].size, LIVE_FRAMES, block=block)
-    frames, low, high, outside = [], np.inf, -np.inf, 0.0
-    loop = _loop(plan, image, live)
-    for _ in range(loop_frames if plan.step.inputs_of("state") else GOLDEN_FRAMES[-1]):
-        values = next(loop)
+
+    def __init__(self, plan: ImportPlan, block: int = 1) -> None:
+        self.plan = plan
+        self._image = self._live = None
+        if plan.step.inputs_of("image") or (plan.first is not None and plan.first.inputs_of("image")):
+            self._image = moving_frames(*plan.size, 1, start=3)[0]
+        for name in plan.step.inputs_of("live"):
+            self._live = moving_frames(*plan.step.pictures[name].size, LIVE_FRAMES, block=block)
+        self._text = None if plan.text is None else EXAMPLE_TEXT
+        self._values = _loop(plan, self._image, self._live, self._text)
+        self._frames: list[Pixels] = []
+        self._low, self._high, self._outside = np.inf, -np.inf, 0.0
+        self._changed = Condition()
+        self._error: BaseException | None = None
+        self._is_stopped = False
+
+    @property
+    def run(self) -> OriginalRun:
+        """The frames that were made so far."""
+        with self._changed:
+            frames = list(self._frames)
+        return OriginalRun(frames, self._image, self._live, self._low, self._high, self._outside, self._text)
+
+    def make(self, count: int, tell: Callable[[int], object] = lambda _: None) -> None:
+        """Make frames until there are `count`; calls `tell` with the number so far.
+
+        Raises:
+            ValueError: the model fails, or a frame has values that are not finite.
+        """
+        try:
+            while len(self._frames) < count and not self._is_stopped:
+                tell(len(self._frames))
+                frame = self._next()
+                with self._changed:
+                    self._frames.append(frame)
+                    self._changed.notify_all()
+        except BaseException as error:
+            with self._changed:
+                self._error = error
+                self._changed.notify_all()
+            raise
+
+    def stop(self) -> None:
+        """Let `make` of another thread end after the frame that it makes."""
+        self._is_stopped = True
+
+    def frames(self, count: int) -> Iterator[Pixels]:
+        """Yield the first `count` frames; waits for those that another thread still has to make.
+
+        Raises:
+            ValueError: that thread failed.
+        """
+        for number in range(count):
+            with self._changed:
+                while len(self._frames) <= number and self._error is None:
+                    self._changed.wait()
+                if len(self._frames) <= number and self._error is not None:
+                    raise self._error
+                frame = self._frames[number]
+            yield frame
+
+    def _next(self) -> Pixels:
+        plan, values = self.plan, next(self._values)
         if not np.isfinite(values).all():
             raise ValueError(f'the frame "{plan.frame}" has values that are not finite: check --role and its range')
         frame, planes = decode_picture(values, plan.step.pictures[plan.frame], plan.size)
-        frames.append(frame)
-        low, high = min(low, float(planes.min())), max(high, float(planes.max()))
-        outside = max(outside, float(np.mean((planes < -RANGE_MARGIN) | (planes > 1 + RANGE_MARGIN))))
-    return OriginalRun(frames, image, live, low, high, outside)
+        self._low, self._high = min(self._low, float(planes.min())), max(self._high, float(planes.max()))
+        outside = float(np.mean((planes < -RANGE_MARGIN) | (planes > 1 + RANGE_MARGIN)))
+        self._outside = max(self._outside, outside)
+        return frame
 
 
-def check_range(plan: ImportPlan, run: OriginalRun) -> None:
+def loop_length(plan: ImportPlan, loop_frames: int = LONG_LOOP) -> int:
+    """Return how many frames are compared: up to the last golden one, or `loop_frames` of a model with states."""
+    return loop_frames if plan.step.inputs_of("state") else GOLDEN_FRAMES[-1]
+
+
+def check_range(plan: ImportPlan, run: OriginalRun, *, is_whole: bool = True) -> None:
     """Check that the frame's values match its range, if the range was assumed.
+
+    Args:
+        plan: of the import.
+        run: frames of the original.
+        is_whole: whether these are all; the states of a model may still have to fill with values.
 
     Raises:
         ValueError: they do not match.
     """
-    if plan.frame in plan.assumed and run.outside > MAX_OUTSIDE:
-        picture = plan.step.pictures[plan.frame]
-        black, white = (float(end.mean()) for end in picture.black_and_white())
-        low, high = (black + value * (white - black) for value in (run.low, run.high))
+    if plan.frame not in plan.assumed:
+        return
+    picture = plan.step.pictures[plan.frame]
+    black, white = (float(end.mean()) for end in picture.black_and_white())
+    low, high = (black + value * (white - black) for value in (run.low, run.high))
+    told = f'the frame "{plan.frame}" goes from {low:.3g} to {high:.3g}'
+    if run.outside > MAX_OUTSIDE:
         raise ValueError(
-            f'the frame "{plan.frame}" goes from {low:.3g} to {high:.3g}, which is not the range {picture.range}: give '
-            f"its range, e.g. --role {plan.frame}=frame:0..255{_doubted_inputs(plan)}"
+            f"{told}, which is not the range {picture.range}: give its range, e.g. --role {plan.frame}=frame:0..255"
+            f"{_doubted_inputs(plan)}"
+        )
+    # Pictures in -1..1 have values below 0 almost everywhere; a frame of one value says nothing.
+    is_half = picture.range == "-1..1" and low >= 0 and high - low > FLAT_SHARE * (white - black)
+    if is_whole and is_half and plan.bounded_by == "Tanh":
+        raise ValueError(
+            f"{told} and never below 0, which may not be the range -1..1 that was assumed as it ends in Tanh: give its "
+            f"range, e.g. --role {plan.frame}=frame:0..1{_doubted_inputs(plan)}"
         )
 
 
@@ -117,36 +187,6 @@ def _doubted_inputs(plan: ImportPlan) -> str:
     )
 
 
-def compare_loop(bundle: Path, engine: str, precision: str, run: OriginalRun) -> tuple[ParityCheck, float]:
-    """Run a bundle in the runtime and compare its frames with the original's.
-
-    Args:
-        bundle: a complete bundle.
-        engine: name of the engine.
-        precision: "fp32" or "bf16".
-        run: frames and inputs of the original.
-
-    Returns:
-        The comparison, and the median time of a frame in milliseconds, without the first one.
-
-    Raises:
-        EngineError: the engine rejected the graph.
-    """
-    values, times = [], []
-    with Generator.open(bundle, engine=engine, precision=precision, renewal=False, seed=SEED) as generator:
-        if run.image is not None:
-            generator.condition(image=run.image)
-        for number, frame in enumerate(run.frames):
-            if run.live is not None:
-                feed_golden(generator, run.live, number, is_masked=True)
-            start = time.perf_counter()
-            made = next(generator)
-            times.append(1000 * (time.perf_counter() - start))
-            values.append(psnr_db(made, frame))
-        check = ParityCheck.of_psnr(engine, generator.precision, "the original, closed loop", values)
-        return check, float(np.median(times[1:]))
-
-
 def moving_frames(height: int, width: int, count: int, start: int = 0, block: int = 1) -> Pixels:
     """Return a moving test pattern, uint8 (count, height, width, 3): gradients, waves, an edge and a disc.
 
@@ -162,7 +202,7 @@ def moving_frames(height: int, width: int, count: int, start: int = 0, block: in
     return (np.stack(frames).clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def _loop(plan: ImportPlan, image: Pixels | None, live: Pixels | None) -> Iterator[Array]:
+def _loop(plan: ImportPlan, image: Pixels | None, live: Pixels | None, text: str | None) -> Iterator[Array]:
     """Yield the model's frame tensor, with the inputs that the runtime gives the bundle."""
     drawn = latent_inputs(plan)
     codes = _rows(drawn, CODES, 0)
@@ -172,19 +212,22 @@ def _loop(plan: ImportPlan, image: Pixels | None, live: Pixels | None) -> Iterat
         feeds |= {name: plan.first.value(name) for name in plan.first.inputs}
         feeds |= {name: codes[place] for place, (stage, name) in enumerate(drawn) if stage is plan.first}
         feeds |= _pictures(plan.first, "image", image)
-        memory |= plan.first.original.run(feeds, plan.step.inputs_of("memory"))
+        feeds |= {} if plan.text is None else plan.text.feeds(plan.first.inputs, text)
+        made = plan.first.original.run(feeds, list(dict.fromkeys(plan.memories.values())))
+        memory |= {name: made[output].astype(plan.step.inputs[name][0]) for name, output in plan.memories.items()}
     step = plan.step
     fixed = {name: step.value(name) for name in step.inputs_of("control", "fixed", "state")}
     # The original file also needs the inputs that the frame does not depend on.
     unused = {name: np.zeros(shape, dtype) for name, (dtype, shape) in step.unused.items()}
     states = {name: fixed[name] for name in step.inputs_of("state")}
+    encoded = [] if live is None else [_pictures(step, "live", picture) for picture in live]
     frame = 0
     while True:
         feeds = {**unused, **fixed, **memory, **states, **_pictures(step, "image", image)}
         noises = [(step, name) for name in step.inputs_of("noise")]
         feeds |= {name: row for (_, name), row in zip(noises, _rows(noises, FRAMES, frame), strict=True)}
         if live is not None:
-            feeds |= _pictures(step, "live", live[frame % len(live)])
+            feeds |= encoded[frame % len(encoded)]
             feeds |= _pictures(step, "mask", golden_mask(frame, *live.shape[1:3])[..., np.newaxis])
         found = step.original.run(feeds, list(step.outputs))
         states = {name: found[step.roles[name].output] for name in states}

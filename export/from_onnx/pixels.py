@@ -16,6 +16,7 @@ import onnx.compose
 from onnx import helper, numpy_helper
 
 from export.from_onnx.model import first_line
+from runtime.bundle.external_weights import without_external
 
 # Recommendation ITU-R BT.709-6, items 3.2 to 3.4, limited range: Y' = 16 + 219 (0.2126 R' + 0.7152 G' + 0.0722 B').
 LUMA = (0.2126, 0.7152, 0.0722)
@@ -25,6 +26,7 @@ RANGES: dict[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]] = {
     "0..1": (np.zeros(3), np.ones(3)),
     "-1..1": (-np.ones(3), np.ones(3)),
     "0..255": (np.zeros(3), np.full(3, 255.0)),
+    "-128..127": (np.full(3, -128.0), np.full(3, 127.0)),  # of quantised networks with int8 pictures
     # Most encoders normalise their inputs by the mean and standard deviation of ImageNet.
     "imagenet": (-_MEAN / _DEVIATION, (1 - _MEAN) / _DEVIATION),
 }
@@ -124,7 +126,7 @@ class GraphFragment:
         graph = helper.make_graph(self.nodes, name, self.inputs, self.outputs, self.constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version)
         try:
-            onnx.checker.check_model(model)
+            onnx.checker.check_model(without_external(model))
         except onnx.checker.ValidationError as error:
             raise ValueError(f"the {name} graph is not valid ONNX: {first_line(error)}") from error
         return model

@@ -49,12 +49,14 @@ class PlannedGraph:
         return int(np.prod(self.inputs[name][1], dtype=np.int64))
 
     def value(self, name: str) -> Array:
-        """Return a fixed input's value or a control's default; zeros for other roles."""
+        """Return a fixed input's value, a control's default or a state's first value; zeros for other roles."""
         dtype, shape = self.inputs[name]
         values = self.roles[name].values
         count = self.count(name)
         if self.roles[name].kind == "control" and len(values) <= count:
-            return np.array([*values, *[0.0] * (count - len(values))]).astype(dtype).reshape(shape)
+            low, high = self.roles[name].limits
+            rest = [min(max(0.0, low), high)] * (count - len(values))
+            return np.array([*values, *rest]).astype(dtype).reshape(shape)
         if values and len(values) not in (1, count):
             raise ValueError(f'"{name}" has {count} values, got {len(values)}')
         return np.full(count, values or 0.0).astype(dtype).reshape(shape)

@@ -15,7 +15,8 @@ from runtime.bundle.strict_json import nearest
 
 PICTURES = ("live", "mask", "image")  # roles of inputs that are pictures
 VECTORS = ("noise", "latent", "control")  # roles of inputs that are slices of one row of numbers
-INPUT_ROLES = (*PICTURES, *VECTORS, "state", "fixed")
+TEXTS = ("tokens", "token_mask")  # roles of inputs of the first model that a text fills
+INPUT_ROLES = (*PICTURES, *VECTORS, *TEXTS, "state", "fixed")
 KINDS = (*INPUT_ROLES, "frame", "memory")
 
 
@@ -28,8 +29,9 @@ class TensorRole:
         layout, order, range: of a picture; "" to guess it.
         mean, deviation: of a picture, as in `PictureSpec`; () for none.
         channel: of a frame, the one channel to show, from 0; None for all.
-        output: of a state, the output that is its next value; "" to guess it.
-        values: a control's defaults, or the fixed values.
+        output: of a state, the output that is its next value; of a memory, the first model's output; of a token mask,
+            the input of its tokens; "" to guess it.
+        values: a control's defaults, the fixed values, or what a state starts with.
         limits: a control's lowest and highest value.
         is_given: whether the user gave the role.
     """
@@ -91,6 +93,10 @@ def _parse_details(kind: str, details: str, text: str) -> TensorRole:
     if kind in (*PICTURES, "frame"):
         return _parse_picture(kind, details, text)
     if kind == "state":
+        output, at, initial = details.rpartition("@")
+        if at and _INITIAL.fullmatch(initial):
+            return TensorRole(kind, output=output, values=_numbers(initial, text), is_given=True)
+    if kind in ("state", "memory", "token_mask"):
         return TensorRole(kind, output=details, is_given=True)
     if kind == "control":
         numbers, at, limits = details.partition("@")
@@ -155,4 +161,5 @@ def _numbers(text: str, where: str) -> tuple[float, ...]:
 
 # A name may contain "=", and so may the details: the role is the first word between "=" and ":" or the end.
 _ROLE = re.compile(r"(?P<name>.+?)=(?P<kind>[^=:]*)(:(?P<details>.*))?", re.DOTALL)
+_INITIAL = re.compile(r"[-+0-9.,eE]+")  # after the last "@" of a state's details; the output's name may contain it
 _PICTURE_WORDS = {"layout": LAYOUTS, "order": ORDERS, "range": tuple(RANGES)}

@@ -10,6 +10,7 @@ from export.from_onnx.pixels import PictureSpec
 from export.from_onnx.role_parser import TensorRole
 from runtime.bundle.strict_json import nearest
 
+EVIDENT = {"uint8": "0..255", "int8": "-128..127"}  # types that give a picture's range
 BOUNDED = ("Sigmoid", "Tanh")  # operators that give a picture's range
 MIN_SIDE = 8  # pixels; smaller tensors are not taken for pictures
 
@@ -97,7 +98,8 @@ def guess_states(
         like = [other for other, kind in outputs.items() if kind == inputs[name] and other not in taken]
         rivals = [other for other in open_inputs if inputs[other] == inputs[name]]
         if len(like) == 1 and len(rivals) == 1:
-            paired[name] = TensorRole("state", output=like[0], is_given=name in roles)
+            values = roles[name].values if name in roles else ()
+            paired[name] = TensorRole("state", output=like[0], values=values, is_given=name in roles)
         elif name in roles:
             unclear.append(f'the state "{name}" matches {len(like)} outputs')
     if unclear:
@@ -185,7 +187,7 @@ def to_picture_spec(
         raise ValueError(
             f'"{name}" {list(shape)} is a batch of {shape[0]}: export the model for a batch of 1, or with a free batch'
         )
-    is_evident = dtype == "uint8" or last in BOUNDED
+    is_evident = dtype in EVIDENT or last in BOUNDED
     range_ = role.range or ("" if is_evident else stated.range) or guess_range(dtype, last)
     if role.mean or role.deviation:
         range_ = role.range or "0..1"
@@ -195,9 +197,7 @@ def to_picture_spec(
 
 def guess_range(dtype: str, last: str = "") -> str:
     """Return the default range of a picture, by its type, else by the operator that computes it."""
-    if dtype == "uint8":
-        return "0..255"
-    return "-1..1" if last == "Tanh" else "0..1"
+    return EVIDENT.get(dtype) or ("-1..1" if last == "Tanh" else "0..1")
 
 
 def _is_latent(port: GraphPort) -> bool:

@@ -128,6 +128,11 @@ def add_int8(
 def _check(bundle: Bundle) -> None:
     if bundle.manifest.step.int8:
         raise ValueError(f"{bundle.path} has a graph in int8 already: give the bundle that it was made from")
+    if bundle.manifest.step.weights:
+        raise ValueError(
+            f"{bundle.path} cannot be quantised: the weights of its step graph lie in a file of their own, which int8 "
+            "does not support; stay with fp32 or bf16"
+        )
     if is_quantised(bundle.step):
         raise ValueError(f"{bundle.path} cannot be quantised: its step graph is quantised already, use it as it is")
     if not bundle.manifest.golden:

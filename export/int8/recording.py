@@ -21,7 +21,7 @@ from runtime.generator import Generator
 from runtime.golden import load_golden
 from runtime.pixels.assemble import with_size
 from runtime.prompts.images import load_image
-from runtime.prompts.text_encoder import open_text_encoder
+from runtime.prompts.prompt_text import prepare_encoder
 
 Feeds = dict[str, Array]
 SEED = 1_000_003  # of the shows; golden files have others, so that they stay a test
@@ -121,7 +121,7 @@ def _prompts(bundle: Bundle, generator: Generator) -> Iterator[Start]:
 
 def _seeded(generator: Generator, image: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.uint8] | None:
     if generator.manifest.condition is not None:
-        if image is None and generator.manifest.prompt_input("noise") is None:
+        if image is None and "seed" not in generator.takes and "image" in generator.takes:
             image = moving_frames(generator.height, generator.width, 1, start=5)[0]
         if image is None:
             generator.condition()
@@ -150,11 +150,10 @@ def _open(bundle: Bundle, size: tuple[int, int], names: set[str], keep: Callable
     step, condition = open_sessions(sized, choice.engine, "fp32", pixels="rgb", threads=None, cache_dir=None)
     assert isinstance(step, BufferedSession), "ONNX Runtime keeps its tensors in main memory"
     recording: Session = RecordingSession(step, names, keep)
-    text = sized.manifest.text
     return Generator(
         sized.manifest,
         OpenedEngine(choice, recording, condition),
         renewal=False,
-        open_text_encoder=None if text is None else lambda: open_text_encoder(sized.path, sized.manifest),
+        open_text_encoder=prepare_encoder(sized.path, sized.manifest),
         folder=sized.path,
     )

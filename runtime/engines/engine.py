@@ -76,7 +76,7 @@ class Origin:
     Args:
         bundle: name of the bundle.
         part: "step-rgb", "step-i420", "condition" or "paint".
-        sha256: of the graph's file in the bundle.
+        sha256: of the graph's file in the bundle, and of its weights file if it has one.
     """
 
     bundle: str
@@ -95,6 +95,9 @@ class Program:
         pairs: (state input, state output) names.
         engines: folder of compiled graphs from the bundle, if the user trusts them; else None.
         origin: of the graph, if it is one of a bundle's; else None.
+        weights: the file that the graph's external data name, which was hashed when the bundle was opened; None for a
+            graph with all its weights inside. Engines map it into memory.
+        weights_sha256: of that file; "" without one.
     """
 
     graph: bytes
@@ -103,6 +106,13 @@ class Program:
     pairs: tuple[tuple[str, str], ...] = ()
     engines: Path | None = None
     origin: Origin | None = None
+    weights: Path | None = None
+    weights_sha256: str = ""
+
+    @property
+    def cache_parts(self) -> list[str]:
+        """What a compiled graph depends on besides `graph`: the hash of the weights file."""
+        return [] if self.weights is None else [f"weights {self.weights_sha256}"]
 
 
 class Engine(Protocol):

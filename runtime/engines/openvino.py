@@ -23,11 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
+from runtime.bundle.external_weights import MappedWeights, external_tensors, without_external
 from runtime.engines.cache import EngineCache
 from runtime.engines.engine import INT8, BufferedSession, Program, check_request
 from runtime.engines.int8 import check_overflow
 from runtime.engines.openvino_layout import keep_planar
+from runtime.engines.openvino_weights import map_weights
 from runtime.errors import EngineError
 
 _EXTRA = "pip install everframe[cpu]"
@@ -37,6 +40,7 @@ _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 _CAPABILITIES = {"bf16": "BF16", "fp32": "FP32", "fp16": "FP16"}
 _DEVICE = r"[A-Z]+(\.[0-9]+)?"
 _REWRITES_VERSION = 3  # part of the cache key; increase it when the rewrites change
+_MAX_STORED_BYTES = 2**28  # of a weights file; graphs with a larger one are compiled at every start
 _MAX_PRODUCT_VALUES = 2**18  # values of a matrix; larger products are not rewritten, as that is slow
 
 
@@ -96,7 +100,7 @@ class OpenVINOSession(BufferedSession):
         if device == CPU or precision != INT8:
             options["INFERENCE_PRECISION_HINT"] = _HINTS[precision]
         try:
-            compiled = _compile(program, options, cache_dir, device)
+            compiled, self._mapped = _compile(program, options, cache_dir, device)
             super().__init__(program)
             # The compiler drops unused inputs, which stay unbound.
             read = {name for port in compiled.inputs for name in port.names}
@@ -121,11 +125,15 @@ class OpenVINOSession(BufferedSession):
         self.swap()
 
     def close(self) -> None:
-        """Free the requests and the compiled graph."""
+        """Free the requests and the compiled graph, then the weights, which it may read."""
         self._requests.clear()
+        self._mapped = None
 
 
-def _compile(program: Program, options: dict[str, Any], cache_dir: Path | None, device: str) -> Any:
+def _compile(
+    program: Program, options: dict[str, Any], cache_dir: Path | None, device: str
+) -> tuple[Any, MappedWeights | None]:
+    """Return the compiled graph, and its mapped weights, which have to outlive it."""
     core = _core()
     parts = [
         *([] if device == CPU else [device]),
@@ -133,22 +141,37 @@ def _compile(program: Program, options: dict[str, Any], cache_dir: Path | None, 
         _import_openvino().__version__,
         sorted(options.items()),
         _REWRITES_VERSION,
+        *program.cache_parts,
     ]
-    entry = EngineCache(cache_dir, program.graph, "openvino", [str(part) for part in parts])
+    # A compiled graph is stored with its weights, which for large ones takes more time and memory than compiling.
+    mapped = None if program.weights is None else MappedWeights(program.weights)
+    folder = None if mapped is not None and mapped.size_bytes > _MAX_STORED_BYTES else cache_dir
+    entry = EngineCache(folder, program.graph, "openvino", [str(part) for part in parts])
     blob = entry.load()
     if blob is not None:
         try:
-            return core.import_model(io.BytesIO(blob), device, options)
+            return core.import_model(io.BytesIO(blob), device, options), None
         except RuntimeError:
             entry.discard()  # compile again
-    model = core.read_model(program.graph)
+    model = _read(program, mapped)
     if options.get("INFERENCE_PRECISION_HINT") == _HINTS["bf16"]:
         _protect_positions(model, [after for _, after in program.pairs])
     keep_planar(model)
     compiled = core.compile_model(model, device, options)
     if entry.is_usable:
         entry.store(compiled.export_model().getvalue())
-    return compiled
+    return compiled, mapped
+
+
+def _read(program: Program, mapped: MappedWeights | None) -> Any:
+    """Return the graph as OpenVINO's model, whose constants are the mapped weights."""
+    if mapped is None:
+        return _core().read_model(program.graph)
+    # OpenVINO finds external data beside a file only. So it reads them as inputs, which become constants.
+    graph = onnx.ModelProto.FromString(program.graph)
+    model = _core().read_model(without_external(graph).SerializeToString())
+    map_weights(model, external_tensors(graph), mapped)
+    return model
 
 
 def _protect_positions(model: Any, states: Sequence[str]) -> None:

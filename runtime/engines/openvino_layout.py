@@ -3,6 +3,7 @@
 The plugin stores channels in blocks of 16, which is fast for features. A picture of 3 channels then takes five times
 its memory and is converted to blocks and back at every pooling, interpolation and pixel shuffle: 2 of 7 ms per frame at
 256 x 256. So operations on few channels are replaced by ones that support planes only. Values differ only by rounding.
+The constants of the replacements are FP32; values of other floating-point types are converted to it and back.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ def keep_planar(model: Any) -> None:
     for node in model.get_ordered_ops():
         rewrite = _REWRITES.get(node.get_type_name())
         outputs = [] if rewrite is None else rewrite(node)
-        for before, after in zip(node.outputs(), outputs, strict=False):
+        for before, replaced in zip(node.outputs(), outputs, strict=False):
+            after = _in_type_of(before, replaced)
             after.get_tensor().add_names(before.get_names())
             for target in before.get_target_inputs():
                 target.replace_source_output(after)
@@ -47,12 +49,13 @@ def _enlarge(node: Any) -> list[Any]:
     options = node.get_attributes()
     is_linear = options["mode"] in ("linear", "linear_onnx") and not options["antialias"]
     is_centred = options["coordinate_transformation_mode"] == "half_pixel"
-    if not (_is_picture(after) and is_linear and is_centred and before[1] == after[1]):
+    is_real = node.get_output_element_type(0).is_real()
+    if not (_is_picture(after) and is_linear and is_centred and is_real and before[1] == after[1]):
         return []
     if before[2] > after[2] or before[3] > after[3]:
         return []
     rows, columns = (linear_matrix(*sizes) for sizes in zip(after[2:], before[2:], strict=True))
-    wide = _operations().matmul(node.input_value(0), _constant(columns), False, True)
+    wide = _operations().matmul(_in_fp32(node.input_value(0)), _constant(columns), False, True)
     return [_operations().matmul(_constant(rows), wide, False, False).output(0)]
 
 
@@ -86,11 +89,13 @@ def _unshuffle(node: Any) -> list[Any]:
     blocks = [1, channels * high * wide, rows, columns]
     if _shape(picture) != [1, channels, rows * high, columns * wide] or _shape(node.output(0)) != blocks:
         return []
-    if not _is_picture(_shape(picture)):
+    if not _is_picture(_shape(picture)) or not node.get_output_element_type(0).is_real():
         return []
     ones = np.eye(channels * high * wide, dtype=np.float32).reshape(-1, channels, high, wide)
     nothing = [0, 0]
-    return [_operations().convolution(picture, _constant(ones), [high, wide], nothing, nothing, [1, 1]).output(0)]
+    return [
+        _operations().convolution(_in_fp32(picture), _constant(ones), [high, wide], nothing, nothing, [1, 1]).output(0)
+    ]
 
 
 def linear_matrix(wanted: int, count: int) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -122,6 +127,17 @@ def _shape(output: Any) -> list[int]:
 
 def _reshaped(value: Any, *shape: int) -> Any:
     return _operations().reshape(value, _constant(np.array(shape, np.int64)), False)
+
+
+def _in_fp32(output: Any) -> Any:
+    """Return an output of a floating-point type as FP32."""
+    return output if output.get_element_type().to_string() == "f32" else _operations().convert(output, "f32")
+
+
+def _in_type_of(before: Any, output: Any) -> Any:
+    """Return an output in the type of the one that it replaces."""
+    wanted = before.get_element_type()
+    return output if output.get_element_type() == wanted else _operations().convert(output, wanted).output(0)
 
 
 def _constant(value: Any) -> Any:

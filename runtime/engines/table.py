@@ -7,7 +7,7 @@ An engine's module is imported only when the engine is opened.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
@@ -16,7 +16,8 @@ from runtime.bundle.strict_json import nearest
 from runtime.engines.engine import INT8, Engine, supports
 from runtime.errors import EngineError
 
-# `auto` takes the first that is available: GPU engines, then CPU engines by measured speed (benchmarks latency).
+# `auto` takes the first that is available: GPU engines, then CPU engines by measured speed (benchmarks latency), unless
+# another CPU engine is faster for a bundle on this machine (runtime/engines/timing.py).
 ENGINES: dict[str, str] = {
     "tensorrt": "runtime.engines.tensorrt:TensorRT",
     "tensorrt-rtx": "runtime.engines.tensorrt:TensorRTRTX",
@@ -28,15 +29,26 @@ ENGINES: dict[str, str] = {
 SERVERS: dict[str, str] = {"grpc://": "runtime.engines.triton:Triton"}
 DEVICES = "openvino:"  # OpenVINO on another device: openvino:GPU, openvino:NPU
 PRECISIONS = ("fp32", "bf16", "fp16", "int8")
+_OTHER_FRAMES = "made other frames than the original at export"
+_REFUSED = "could not run this bundle at the import"
 
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """An engine and a precision that this machine can run, and one sentence that says why they were chosen."""
+    """An engine and a precision that this machine can run, and one sentence that says why they were chosen.
+
+    `skipped` says why the ones before it cannot run.
+    """
 
     engine: Engine
     precision: str
     reason: str
+    skipped: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The engine and the precision, e.g. "openvino bf16"."""
+        return f"{self.engine.name} {self.precision}"
 
 
 def open_engine(name: str) -> Engine:
@@ -64,21 +76,28 @@ def open_engine(name: str) -> Engine:
 def choose_engine(
     name: str = "auto",
     precision: str = "auto",
-    failed: Collection[tuple[str, str]] = (),
+    failed: Mapping[tuple[str, str], str] | None = None,
     faster: Collection[tuple[str, str]] = (),
 ) -> EngineChoice:
-    """Choose an engine and a precision; a named one is used or refused, never replaced.
+    """Choose an engine and a precision; arguments and errors as in `engine_choices`, of which this is the first."""
+    return next(engine_choices(name, precision, failed, faster))
+
+
+def engine_choices(
+    name: str = "auto",
+    precision: str = "auto",
+    failed: Mapping[tuple[str, str], str] | None = None,
+    faster: Collection[tuple[str, str]] = (),
+) -> Iterator[EngineChoice]:
+    """Yield the engines and precisions that this machine can run, best first; a named engine is never replaced.
 
     Args:
-        name: an engine, or "auto" for the fastest available one that supports the precision.
-        precision: "fp32", "bf16", "fp16", "int8", or "auto" for the fastest that the engine supports here.
-        failed: (engine, precision) pairs whose frames differed from the original at export. "auto" skips them; naming
+        name: an engine, or "auto" for all in the order of `ENGINES`.
+        precision: "fp32", "bf16", "fp16", "int8", or "auto" for all that the engine supports here, fastest first.
+        failed: (engine, precision) pairs that do not fit a bundle, and why (`failed_pairs`). "auto" skips them; naming
             both overrides this.
         faster: (engine, "int8") pairs that were measured to be faster here than the engine's other precisions
             (`runtime.engines.int8`). "auto" takes INT8 for these alone.
-
-    Returns:
-        The choice.
 
     Raises:
         ValueError: there is no such engine or precision.
@@ -86,7 +105,9 @@ def choose_engine(
     """
     if precision not in ("auto", *PRECISIONS):
         raise ValueError(f'there is no precision "{precision}" {nearest(precision, ["auto", *PRECISIONS])}')
+    failed = {} if failed is None else failed
     skipped: list[str] = []
+    is_found = False
     for candidate in ENGINES if name == "auto" else [name]:
         engine = open_engine(candidate)
         why_not = engine.available()
@@ -98,22 +119,44 @@ def choose_engine(
         if wanted == ["auto"]:
             wanted = [*([INT8] if (candidate, INT8) in faster else []), *engine.precisions()]
         for chosen in wanted:
-            if "auto" not in (name, precision) or (candidate, chosen) not in failed:
-                return EngineChoice(engine, chosen, _reason(name, candidate, precision, chosen, skipped))
-            skipped.append(f"{candidate} in {chosen} made other frames than the original at export")
+            if "auto" in (name, precision) and (candidate, chosen) in failed:
+                skipped.append(f"{candidate} in {chosen} {failed[candidate, chosen]}")
+                continue
+            is_found = True
+            yield EngineChoice(
+                engine, chosen, _reason(name, candidate, precision, chosen, skipped), skipped=tuple(skipped)
+            )
         if why_not is not None:
             skipped.append(why_not)
-    raise EngineError("; ".join(skipped))
+    if not is_found:
+        raise EngineError("; ".join(skipped))
 
 
-def failed_pairs(verified: Mapping[str, Any]) -> set[tuple[str, str]]:
-    """Return the (engine, precision) pairs that failed parity, from a manifest's `verified`, which is not validated."""
-    checks = verified.get("parity")
-    return {
-        (str(check["engine"]), str(check["precision"]))
-        for check in (checks if isinstance(checks, list) else [])
-        if isinstance(check, Mapping) and check.get("passed") is False and {"engine", "precision"} <= check.keys()
-    }
+def failed_pairs(verified: Mapping[str, Any]) -> dict[tuple[str, str], str]:
+    """Return the (engine, precision) pairs that "auto" skips for a bundle, and why.
+
+    Args:
+        verified: of a manifest, which is not validated: pairs that failed `parity`, and those of the `refusals`.
+    """
+    failed = {pair: _OTHER_FRAMES for check in _listed(verified, "parity") if (pair := _failed_pair(check)) is not None}
+    for refusal in _listed(verified, "refusals"):
+        # Earlier versions wrote a sentence that begins with "ENGINE in PRECISION: ".
+        words = refusal.partition(":")[0].split(" in ") if isinstance(refusal, str) else []
+        if isinstance(refusal, Mapping) and {"engine", "precision"} <= refusal.keys():
+            words = [str(refusal["engine"]), str(refusal["precision"])]
+        if len(words) == 2:
+            failed[words[0], words[1]] = _REFUSED
+    return failed
+
+
+def _listed(verified: Mapping[str, Any], key: str) -> list[Any]:
+    value = verified.get(key)
+    return value if isinstance(value, list) else []
+
+
+def _failed_pair(check: Any) -> tuple[str, str] | None:
+    is_failed = isinstance(check, Mapping) and check.get("passed") is False and {"engine", "precision"} <= check.keys()
+    return (str(check["engine"]), str(check["precision"])) if is_failed else None
 
 
 def _reason(asked: str, engine: str, asked_precision: str, precision: str, skipped: list[str]) -> str:

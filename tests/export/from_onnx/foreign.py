@@ -132,6 +132,48 @@ def super_resolution(path: Path) -> Path:
     return write(path, body, {"weight": weight}, opset=9, ir=4)
 
 
+def quantised(path: Path) -> Path:
+    """A net in int8 of the kind that converters write: QuantizeLinear and DequantizeLinear around a convolution."""
+    text = """net (float[1,3,16,24] x) => (float[1,3,16,24] y) {
+      q = QuantizeLinear (x, scale, zero) d = DequantizeLinear (q, scale, zero)
+      w = DequantizeLinear (kernel, small, none) c = Conv <pads = [1,1,1,1]> (d, w)
+      s = Sigmoid (c) t = QuantizeLinear (s, scale, zero) y = DequantizeLinear (t, scale, zero)
+    }"""
+    weights = {
+        "scale": np.float32(1 / 255), "zero": np.uint8(0), "small": np.float32(0.01), "none": np.int8(0),
+        "kernel": np.random.default_rng(0).integers(-128, 128, (3, 3, 3, 3)).astype(np.int8),
+    }  # fmt: skip
+    return write(path, text, weights, opset=13)
+
+
+def half_super_resolution(path: Path, kind: str, side: int = 64) -> Path:
+    """Twice the size, with weights and features in FP16; `kind` is the type of its pictures, float16 or float."""
+    before, after = ("x", "y") if kind == "float16" else ("x16", "y16")
+    casts = "" if kind == "float16" else "x16 = Cast <to = 10> (x) y = Cast <to = 1> (y16)"
+    body = f"""net ({kind}[1,3,{side},{side}] x) => ({kind}[1,3,{2 * side},{2 * side}] y) {{
+      {casts.partition(" y = ")[0]}
+      six = Reshape ({before}, sides)
+      parts = Transpose <perm = [0,1,3,5,2,4]> (six)
+      blocks = Reshape (parts, halved)
+      a = Conv <pads = [1,1,1,1]> (blocks, first)
+      b = PRelu (a, slope)
+      c = Conv <pads = [1,1,1,1]> (b, second)
+      detail = DepthToSpace <blocksize = 4> (c)
+      large = Resize <mode = "linear"> ({before}, , scales)
+      sum = Add (large, detail)
+      {after} = Clip (sum, low, high)
+      {"y = " + casts.partition(" y = ")[2] if casts else ""}
+    }}"""
+    weights = {
+        "first": random(16, 12, 3, 3, scale=0.1), "slope": random(16, 1, 1, seed=1),
+        "second": random(48, 16, 3, 3, seed=2, scale=0.02), "low": 0.0, "high": 1.0,
+    }  # fmt: skip
+    halves = {name: np.asarray(value, np.float16) for name, value in weights.items()}
+    shapes = {"sides": np.array([1, 3, side // 2, 2, side // 2, 2]), "halved": np.array([1, 12, side // 2, side // 2])}
+    scales = {"scales": np.array([1, 1, 2, 2], np.float32)}
+    return write(path, body, {**halves, **shapes, **scales}, opset=13)
+
+
 def passing_on(path: Path, width: int, height: int) -> Path:
     """A live picture comes back as it is."""
     shape = f"float[1,3,{height},{width}]"
@@ -160,3 +202,31 @@ def two_stages(folder: Path) -> tuple[Path, Path]:
         write(folder / "first.onnx", first, {"weight": random(3, 4, scale=2)}, opset=13),
         write(folder / "step.onnx", step, {"weight": random(4, 3, seed=1, scale=2), "shape": shape}),
     )
+
+
+def whole_pictures(path: Path) -> Path:
+    """Pictures in int8, as those of a quantised network of TensorFlow Lite."""
+    text = """net (int8[1,16,16,3] x) => (int8[1,16,16,3] y) {
+            numbers = DequantizeLinear(x, step, black)
+            planes = Transpose<perm=[0,3,1,2]>(numbers)
+            blurred = Conv<pads=[1,1,1,1]>(planes, kernel)
+            picture = Transpose<perm=[0,2,3,1]>(blurred)
+            y = QuantizeLinear(picture, step, black)
+        }"""
+    constants = {"step": np.float32(1 / 255), "black": np.int8(-128)}
+    return write(path, text, {**constants, "kernel": random(3, 3, 3, 3)})
+
+
+def shared_zero_point(path: Path) -> Path:
+    """Two convolutions that share the zero point of their int8 weights."""
+    text = """net (float[1,3,16,16] x) => (float[1,3,16,16] y) {
+            q = QuantizeLinear(x, step, zero)
+            inner = QLinearConv<pads=[1,1,1,1]>(q, step, zero, weight0, step, middle, step, zero)
+            outer = QLinearConv<pads=[1,1,1,1]>(inner, step, zero, weight1, step, middle, step, zero)
+            y = DequantizeLinear(outer, step, zero)
+        }"""
+    constants = {"step": np.float32(0.02), "zero": np.uint8(0), "middle": np.int8(0)}
+    kernels = {
+        f"weight{seed}": (300 * random(3, 3, 3, 3, seed=seed)).clip(-127, 127).astype(np.int8) for seed in range(2)
+    }
+    return write(path, text, {**constants, **kernels})

@@ -420,7 +420,7 @@ def test_the_command_line_prints_what_was_guessed(
     assert main() == 0
     said = capsys.readouterr().out
     assert "input float32 [1, 3, 32, 48] -> live, nchw, rgb, range 0..1, assumed, guessed" in said
-    assert "output float32 [1, 3, 32, 48] -> frame, nchw, rgb, range 0..1\n" in said
+    assert "output float32 [1, 3, 32, 48] -> frame, nchw, rgb, range 0..1, assumed, as it ends in Sigmoid\n" in said
     assert f"wrote {out}" in said
     assert f"preview, input beside frame: {out / 'preview.png'}" in said
     assert re.search(r"^onnxruntime fp32: [0-9.]+ ms per frame$", said, re.MULTILINE)

@@ -18,7 +18,7 @@ from runtime.bundle.tensors import TensorSpec
 from runtime.engines import table as engine_module
 from runtime.engines.engine import Program, Session
 from runtime.engines.opening import open_sessions
-from runtime.engines.table import ENGINES, PRECISIONS, choose_engine, failed_pairs, open_engine
+from runtime.engines.table import ENGINES, PRECISIONS, choose_engine, engine_choices, failed_pairs, open_engine
 from tests import tiny
 
 HERE = [name for name in ENGINES if open_engine(name).available() is None]
@@ -268,16 +268,35 @@ def test_auto_skips_engines_that_failed_at_export() -> None:
             ]
         }
     )
-    assert failed == {("quick", "bf16")}
+    assert failed == {("quick", "bf16"): "made other frames than the original at export"}
     choice = choose_engine(failed=failed)
     assert (choice.engine.name, choice.precision) == ("quick", "fp32")
     assert "quick in bf16 made other frames than the original at export" in choice.reason
     assert choose_engine("quick", failed=failed).precision == "fp32"
     assert choose_engine("quick", "bf16", failed).precision == "bf16", "whoever names both gets them"
-    assert choose_engine(failed={("quick", "bf16"), ("quick", "fp32")}).engine.name == "plain"
+    assert choose_engine(failed={("quick", "bf16"): "failed", ("quick", "fp32"): "failed"}).engine.name == "plain"
     with pytest.raises(EngineError, match="quick in bf16 made other frames"):
         choose_engine(precision="bf16", failed=failed)
-    assert failed_pairs({}) == failed_pairs({"parity": None}) == set()
+    assert failed_pairs({}) == failed_pairs({"parity": None}) == {}
+
+
+@pytest.mark.usefixtures("table")
+def test_auto_skips_engines_that_could_not_run_at_the_import() -> None:
+    refusals = ["quick in bf16: quick refused the graph: x", {"engine": "quick", "precision": "fp32", "reason": "x"}]
+    failed = failed_pairs({"refusals": [*refusals, "nonsense", {"engine": "plain"}, 1]})
+    assert set(failed) == {("quick", "bf16"), ("quick", "fp32")}
+    choice = choose_engine(failed=failed)
+    assert choice.engine.name == "plain"
+    assert "quick in bf16 could not run this bundle at the import" in choice.reason
+    with pytest.raises(EngineError, match="quick in fp32 could not run this bundle at the import"):
+        choose_engine("quick", failed=failed)
+    assert choose_engine("quick", "bf16", failed).precision == "bf16"
+
+
+@pytest.mark.usefixtures("table")
+def test_all_choices_come_best_first() -> None:
+    choices = [choice.label for choice in engine_choices()]
+    assert choices == ["quick bf16", "quick fp32", "plain fp32"]
 
 
 @pytest.mark.usefixtures("table")

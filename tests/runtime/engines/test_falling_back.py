@@ -118,16 +118,16 @@ def test_without_a_fallback_the_failure_is_raised(bundle: Path, monkeypatch: pyt
 
 
 def test_fallbacks_are_opened_only_when_they_are_needed(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import runtime.engines.opening as opening
+    import runtime.engines.selection as selection
 
     opened: list[str] = []
-    original = opening.choose_engine
+    original = selection.engine_choices
 
     def choose(name: str, *rest: Any) -> Any:
         opened.append(name)
         return original(name, *rest)
 
-    monkeypatch.setattr(opening, "choose_engine", choose)
+    monkeypatch.setattr(selection, "engine_choices", choose)
     with Generator.open(bundle, engine="onnxruntime,openvino", threads=1) as generator:
         next(generator)
     assert opened == ["onnxruntime"]

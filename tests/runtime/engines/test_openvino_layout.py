@@ -15,7 +15,7 @@ from tests.tiny import GraphBuilder, tensor
 HEIGHT, WIDTH = 64, 96
 
 
-def read(channels: int) -> Any:
+def read(channels: int, dtype: str = "float32") -> Any:
     """Return a model of pooling, enlarging, shuffling and slicing a picture (1, channels, H, W)."""
     graph = GraphBuilder()
     small = graph.add("AveragePool", "x", kernel_shape=[8, 4], strides=[8, 4])
@@ -23,7 +23,7 @@ def read(channels: int) -> Any:
     large = graph.add("Resize", small, "", "", size, mode="linear", coordinate_transformation_mode="half_pixel")
     graph.add("Sub", "x", large, out="detail")
     half = graph.add("AveragePool", "x", kernel_shape=[2, 2], strides=[2, 2])
-    weights = graph.constant(np.random.default_rng(5).normal(size=(4 * (channels + 1), channels, 3, 3)))
+    weights = graph.constant(np.random.default_rng(5).normal(size=(4 * (channels + 1), channels, 3, 3)), dtype)
     whole = graph.add("DepthToSpace", graph.add("Conv", half, weights, pads=[1, 1, 1, 1]), blocksize=2, mode="CRD")
     sides = graph.constant([1, channels, HEIGHT // 2, 2, WIDTH // 2, 2], np.int64)
     parts = graph.add("Transpose", graph.add("Reshape", "x", sides), perm=[0, 1, 3, 5, 2, 4])
@@ -33,9 +33,9 @@ def read(channels: int) -> Any:
     graph.add("Slice", whole, first, border, axis, axis, out="colour")
     graph.add("Slice", whole, border, end, axis, axis, out="mask")
     shapes = {"detail": channels, "colour": channels, "mask": 1}
-    inputs = [tensor("x", "float32", (1, channels, HEIGHT, WIDTH), "live")]
-    outputs = [tensor(name, "float32", (1, count, HEIGHT, WIDTH), "frame") for name, count in shapes.items()]
-    outputs.append(tensor("blocks", "float32", blocks, "frame"))
+    inputs = [tensor("x", dtype, (1, channels, HEIGHT, WIDTH), "live")]
+    outputs = [tensor(name, dtype, (1, count, HEIGHT, WIDTH), "frame") for name, count in shapes.items()]
+    outputs.append(tensor("blocks", dtype, blocks, "frame"))
     return openvino.Core().read_model(graph.to_model(inputs, outputs).SerializeToString())
 
 
@@ -51,17 +51,21 @@ def kinds(model: Any) -> Counter[str]:
     return Counter(node.get_type_name() for node in model.get_ordered_ops())
 
 
-@pytest.mark.parametrize("channels", [1, 3, 6])
-def test_rewritten_operations_compute_the_same(channels: int) -> None:
-    x = np.random.default_rng(1).random((1, channels, HEIGHT, WIDTH), np.float32)
-    model = read(channels)
+@pytest.mark.parametrize(
+    ("channels", "dtype", "tolerance"),
+    [(1, "float32", 2e-5), (3, "float32", 2e-5), (6, "float32", 2e-5), (3, "float16", 2e-3)],
+)
+def test_rewritten_operations_compute_the_same(channels: int, dtype: str, tolerance: float) -> None:
+    x = np.random.default_rng(1).random((1, channels, HEIGHT, WIDTH), np.float32).astype(dtype)
+    model = read(channels, dtype)
     before = infer(model, x)
     keep_planar(model)
     assert kinds(model).keys().isdisjoint({"AvgPool", "Interpolate"})
     assert kinds(model)["Convolution"] == 2  # the other one shuffles pixels
     after = infer(model, x)
     for name, value in before.items():
-        np.testing.assert_allclose(after[name], value, atol=2e-5)
+        assert value.dtype == after[name].dtype == dtype
+        np.testing.assert_allclose(after[name], value, atol=tolerance, rtol=tolerance)
 
 
 def test_features_stay_as_they_are() -> None:

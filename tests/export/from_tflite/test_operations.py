@@ -1,9 +1,8 @@
-"""TensorFlow Lite networks as ONNX: each operation against PyTorch, and files that are none."""
+"""TensorFlow Lite networks as ONNX: each operation against PyTorch."""
 
 from __future__ import annotations
 
 import struct
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from export.from_tflite import Network, Operation, read_network, run, to_onnx
+from export.from_tflite.conversion import to_onnx
+from export.from_tflite.network import Network, Operation, UnsupportedError
 
 RANDOM = np.random.default_rng(0)
 
@@ -129,23 +129,27 @@ def test_a_vector_beside_a_picture_belongs_to_its_channels() -> None:
     np.testing.assert_allclose(found, picture * factor, atol=1e-6)
 
 
-def test_what_is_not_supported_is_refused() -> None:
+def test_what_is_not_supported_is_named() -> None:
     picture = weights(1, 4, 6, 2)
-    with pytest.raises(ValueError, match="the operation LSTM is not supported, only CONV_2D"):
-        to_onnx(network_of(Operation("LSTM", [0], [9], None, b""), picture, {}, picture.shape))
+    network = network_of(Operation("LSTM", [0], [9], None, b""), picture, {}, picture.shape)
+    more = [*network.operations, Operation("PRELU", [0], [9], None, b"")]
+    with pytest.raises(UnsupportedError, match="the operation LSTM is not supported"):
+        to_onnx(network)
+    with pytest.raises(UnsupportedError, match="the operations LSTM, PRELU are not supported"):
+        to_onnx(network._replace(operations=more))
     options = Options(StrideH=1, StrideW=1, DilationHFactor=2, DilationWFactor=2)
     dilated = Operation("CONV_2D", [0, 1, -1], [9], options, b"")
-    with pytest.raises(ValueError, match="dilated convolutions are not supported"):
+    with pytest.raises(UnsupportedError, match="dilated convolutions are not supported"):
         to_onnx(network_of(dilated, picture, {1: weights(2, 3, 3, 2)}, picture.shape))
     mean = Operation("MEAN", [0, 1], [9], None, b"")
-    with pytest.raises(ValueError, match="a mean over the axes"):
+    with pytest.raises(UnsupportedError, match="a mean over the axes"):
         to_onnx(network_of(mean, picture, {1: np.array([3], np.int32)}, (1, 4, 6, 1)))
 
 
-def test_a_file_that_is_none_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    (tmp_path / "a.tflite").write_bytes(b"no network at all")
-    with pytest.raises(ValueError, match="pip install tflite|is no TensorFlow Lite file that can be read"):  # noqa: RUF043
-        run([str(tmp_path / "a.tflite"), "--out", str(tmp_path / "a.onnx")])
-    with pytest.raises(ValueError, match="pip install tflite|is no TensorFlow Lite file that can be read"):  # noqa: RUF043
-        read_network(tmp_path / "none.tflite")
-    assert [path.name for path in tmp_path.iterdir()] == ["a.tflite"]
+def test_a_stride_of_zero_is_no_convolution() -> None:
+    picture = weights(1, 4, 6, 2)
+    options = Options(StrideH=0, StrideW=1, DilationHFactor=1, DilationWFactor=1)
+    with pytest.raises(ValueError, match=r"CONV_2D has the kernel \[3, 3\] and the strides \[0, 1\]"):
+        to_onnx(
+            network_of(Operation("CONV_2D", [0, 1], [9], options, b""), picture, {1: weights(2, 3, 3, 2)}, (1,) * 4)
+        )

@@ -1,0 +1,1 @@
+"""Models of other frameworks: which format a file has, and its way to ONNX."""

@@ -1,0 +1,1 @@
+"""TensorFlow Lite networks of float operations as ONNX, without TensorFlow."""

@@ -1,0 +1,120 @@
+"""Formats of models are found by content, whatever the name is, and each has its advice."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+import struct
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from export.foreign import formats
+from export.foreign.conversion import onnx_file
+from export.foreign.formats import ModelFormat, convertible_path, detect_format
+from tests.export.from_onnx import foreign
+
+
+def zipped(*names: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in names:
+            archive.writestr(name, b"")
+    return buffer.getvalue()
+
+
+def torch_file(is_zip: bool) -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"weight": torch.zeros(2)}, buffer, _use_new_zipfile_serialization=is_zip)
+    return buffer.getvalue()
+
+
+def safetensors_file() -> bytes:
+    header = json.dumps({"x": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(4)
+
+
+# The description's length is written in two bytes, and its first part is an input.
+CORE_ML = b"\x08\x04\x12\x96\x01\x0a\x20\x0a\x05image" + bytes(200)
+FROZEN = b"\x0a\x1e\x0a\x05input\x12\x0bPlaceholder" + bytes(20)
+OPENVINO = b'<?xml version="1.0"?>\n<net name="model" version="11">\n'
+
+FILES: dict[str, tuple[bytes, ModelFormat]] = {
+    "tflite": (b"\x1c\0\0\0TFL3" + bytes(40), formats.TFLITE),
+    "h5": (b"\x89HDF\r\n\x1a\n" + bytes(40), formats.KERAS),
+    "keras": (zipped("metadata.json", "config.json", "model.weights.h5"), formats.KERAS),
+    "pytorch": (torch_file(True), formats.TORCH),
+    "old pytorch": (torch_file(False), formats.TORCH),
+    "safetensors": (safetensors_file(), formats.SAFETENSORS),
+    "graph model": (b'{"modelTopology": {}, "weightsManifest": []}', formats.TFJS_GRAPH),
+    "layers model": (b'{"format": "layers-model", "weightsManifest": []}', formats.TFJS_LAYERS),
+    "core ml": (CORE_ML, formats.CORE_ML),
+    "frozen graph": (FROZEN, formats.FROZEN_GRAPH),
+    "ncnn": (b"7767517\n75 83\nInput x 0 1 in0\n", formats.NCNN),
+    "openvino": (OPENVINO, formats.OPENVINO),
+    "ort": (b"\x10\0\0\0ORTM" + bytes(40), formats.ORT),
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n", formats.LFS),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_is_known_by_its_content(name: str, tmp_path: Path) -> None:
+    content, wanted = FILES[name]
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    assert detect_format(path) == wanted
+    if wanted.flag:
+        return
+    with pytest.raises(ValueError, match="and from-onnx reads ONNX: ") as caught, onnx_file(path):
+        pass
+    assert wanted.name in str(caught.value)
+    assert wanted.advice in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "wanted"),
+    [
+        ("saved_model.pb", b"\x08\x01\x12\x03abc", formats.SAVED_MODEL),
+        ("model_index.json", b"{}", formats.DIFFUSERS),
+        ("model.json", FILES["graph model"][0], formats.TFJS_GRAPH),
+        ("Manifest.json", b'{"rootModelIdentifier": "1"}', formats.CORE_ML),
+        ("model.safetensors", b"", formats.SAFETENSORS),
+    ],
+)
+def test_a_folder_is_known_by_its_files(name: str, content: bytes, wanted: ModelFormat, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert detect_format(tmp_path) == wanted
+
+
+def test_what_the_converter_reads(tmp_path: Path) -> None:
+    inner = tmp_path / "saved_model.pb"
+    inner.write_bytes(b"\x08\x01\x12\x03abc")
+    assert detect_format(inner) == formats.SAVED_MODEL
+    assert convertible_path(inner, formats.SAVED_MODEL) == tmp_path
+    assert convertible_path(tmp_path, formats.SAVED_MODEL) == tmp_path
+    assert convertible_path(tmp_path, formats.TFJS_GRAPH) == tmp_path / "model.json"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\x08", b"{", b"[1]", b"PK\x03\x04broken", b"\x0a", pickle.dumps(1), b"<?xml?>"]
+)
+def test_what_is_unknown_is_left_to_the_import(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    assert detect_format(path) is None
+    assert detect_format(tmp_path / "none.onnx") is None
+
+
+def test_onnx_is_left_as_it_is(tmp_path: Path) -> None:
+    path = foreign.style(tmp_path / "model.tflite")
+    assert detect_format(path) is None
+    with onnx_file(path) as found:
+        assert found == (path, "")
+
+
+def test_a_folder_without_a_model(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="is a folder without a model that is known here"), onnx_file(tmp_path):
+        pass
