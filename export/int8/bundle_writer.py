@@ -107,6 +107,7 @@ def add_int8(
                 f"{source} cannot be quantised: {failed[0].run} has {failed[0].worst:.1f} dB in {failed[0].engine}, "
                 f"the gate is {failed[0].gate:g}; stay with fp32 or bf16"
             )
+        checks += writer.compare_others()  # one that fails is what `auto` then passes over
         with stages.stage("speed") as (row, advance):
             times = measure_ms(folder, cpu_pairs(is_quantised=True), rounds=rounds, advance=advance)
             row.note = f"{rounds} rounds"
@@ -198,12 +199,24 @@ class _Writer:
     def play(self, layers: Collection[str]) -> list[ParityCheck]:
         """Write the graphs and compare the golden frames of every engine of the CPU."""
         self.write(layers)
-        checks = []
-        for engine in self._engines:
-            for file, group in groupby(check_golden(self._folder, engine, INT8), key=lambda result: result.file):
-                values = [result.psnr_db for result in group]
-                checks.append(ParityCheck.of_psnr(engine, INT8, f"{Path(file).stem}, golden frames", values))
-        return checks
+        return [check for engine in self._engines for check in self._golden(engine, INT8)]
+
+    def compare_others(self) -> list[ParityCheck]:
+        """Compare the golden frames of this machine's other precisions that the bundle was not compared in before."""
+        parity = self._verified.get("parity")
+        entries = [entry for entry in (parity if isinstance(parity, list) else []) if isinstance(entry, dict)]
+        known = {(entry.get("engine"), entry.get("precision")) for entry in entries}
+        pairs = [pair for pair in cpu_pairs(is_quantised=False) if pair not in known]
+        return [check for engine, precision in pairs for check in self._golden(engine, precision)]
+
+    def _golden(self, engine: str, precision: str) -> list[ParityCheck]:
+        found = groupby(check_golden(self._folder, engine, precision), key=lambda result: result.file)
+        return [
+            ParityCheck.of_psnr(
+                engine, precision, f"{Path(file).stem}, golden frames", [result.psnr_db for result in group]
+            )
+            for file, group in found
+        ]
 
     def compare_shapes(self) -> list[ParityCheck]:
         """Compare the further work sizes with the same bundle in FP32."""

@@ -54,6 +54,8 @@ def test_the_bundle_has_both_graphs_and_what_was_measured(source: Path, quantise
     assert verified["int8"]["quantised"] + len(verified["int8"]["in_float"]) == len(LAYERS)
     assert verified["int8"]["weight_bits"] == 7
     assert {entry["precision"] for entry in verified["speed"]} >= {"fp32", "int8"}
+    compared = {(check["engine"], check["precision"]) for check in verified["parity"]}
+    assert {("openvino", "fp32"), ("onnxruntime", "fp32")} <= compared, "precisions that nobody had compared"
     int8 = [check for check in verified["parity"] if check["precision"] == "int8"]
     assert {check["engine"] for check in int8} == {"openvino", "onnxruntime"}
     assert all(check["passed"] and check["gate"] == DB for check in int8)
