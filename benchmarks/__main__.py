@@ -32,6 +32,7 @@ BENCHMARKS = {
     "chain": Benchmark("benchmarks.latency.chain", "what a chain of bundles costs beyond its links' engine runs"),
     "clips": Benchmark("benchmarks.quality.loops", "endless clips: their jumps, beside other ways to go on for ever"),
     "composite": Benchmark("benchmarks.latency.compositing", "time per frame of a person over a show, part by part"),
+    "diffusers": Benchmark("benchmarks.diffusion.command", "a pipeline of the size of SD-turbo, exported and timed"),
     "endurance": Benchmark("benchmarks.scenarios.endurance", "a long show to RTMP, a recording and the page at once"),
     "enlarging": Benchmark("benchmarks.quality.enlarging", "the enlarger of painted pictures beside other methods"),
     "fleet": Benchmark("benchmarks.scenarios.fleet", "shows on a Ray cluster whose machines are killed"),
@@ -48,6 +49,7 @@ BENCHMARKS = {
         "benchmarks.quality.photos", "photographs animated: first frame, detail, what must stand still"
     ),
     "pictures": Benchmark("benchmarks.pictures", "a sheet of frames over time and a clip, made by bundles"),
+    "precisions": Benchmark("benchmarks.latency.precisions", "time and parity of INT8 beside FP32 and bf16"),
     "pretraining": Benchmark("benchmarks.training.pretraining", "pretraining: clips per second, waiting, TFLOP/s"),
     "quality": Benchmark("benchmarks.quality.command", "distances to held-out footage, motion, text, memory, drift"),
     "reconnect": Benchmark("benchmarks.scenarios.reconnect", "a stream whose server is killed, or never reads"),
@@ -59,12 +61,14 @@ BENCHMARKS = {
     "super-resolution": Benchmark("benchmarks.quality.super_resolution", "live video at twice the size, beside others"),
     "fill": Benchmark("benchmarks.quality.fill", "holes of live video, filled, beside others"),
     "transfer": Benchmark("benchmarks.transfer.command", "whether pretraining helps fine-tuning, over several seeds"),
+    "weights": Benchmark("benchmarks.weights.command", "memory of a bundle with gigabytes of weights"),
 }
 ALIASES = {"kills": "reconnect"}  # for one release
 EXTRAS = {
     **dict.fromkeys(("scipy", "sklearn"), "evaluation"),
     **dict.fromkeys(("torch", "cv2", "lightning", "array_record", "scenedetect", "onnxscript"), "train"),
     **dict.fromkeys(("onnxruntime", "openvino", "tokenizers"), "cpu"),
+    **dict.fromkeys(("diffusers", "transformers"), "diffusers"),
     "matplotlib": "plot",
     "pythonosc": "osc",
     "tritonclient": "triton",

@@ -18,7 +18,9 @@ COMMANDS = {
     "from-onnx": "export.from_onnx.command",
     "import": "export.from_onnx.command",  # the old name of from-onnx, kept for one release
     "from-tflite": "export.from_tflite.command",
+    "diffusers": "export.diffusers.command",
     "check": "export.check",
+    "int8": "export.int8.command",
     "upgrade": "export.upgrade",
     "scenes": "export.scenes",
     "areas": "export.from_areas",
@@ -64,11 +66,13 @@ def parser() -> argparse.ArgumentParser:
         usage="python -m export RUN --out BUNDLE [options]\n"
         "       python -m export from-onnx MODEL --out BUNDLE [options]\n"
         "       python -m export from-tflite MODEL.tflite --out MODEL.onnx\n"
+        "       python -m export diffusers PATH --out BUNDLE [options]\n"
         "       python -m export check BUNDLE [options]\n"
         "       python -m export scenes BUNDLE FILE.toml [options]\n"
         "       python -m export areas RUN/areas.pt --out BUNDLE\n"
         "       python -m export enlarge RUN --out BUNDLE\n"
         "       python -m export fill RUN --out BUNDLE\n"
+        "       python -m export int8 BUNDLE --out BUNDLE8\n"
         "       python -m export upgrade OLD CONFIG --out BUNDLE\n"
         "       python -m export triton BUNDLE --out REPO",
         description="Write a trained generator as a bundle for the runtime, and check that it makes the same frames.",

@@ -13,6 +13,7 @@ from export.commandline import to_list
 from export.parity.checks import ParityCheck, print_checks
 from runtime.bundle.reader import open_bundle
 from runtime.bundle.strict_json import nearest
+from runtime.engines.engine import INT8, supports
 from runtime.engines.table import ENGINES, PRECISIONS, choose_engine, open_engine
 from runtime.golden import check_golden
 from training.atomic_file import write_text
@@ -41,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     add = check_parser.add_argument
     add("bundle", type=Path, metavar="BUNDLE", help="folder of a bundle")
     add("--engine", default="", metavar="E,...", help=f"{', '.join(ENGINES)} (default: all that can run)")
-    add("--precision", default="", metavar="P,...", help="fp32, bf16, fp16 (default: all of each engine)")
+    add("--precision", default="", metavar="P,...", help=f"{', '.join(PRECISIONS)} (default: all of each engine)")
     add("--json", type=Path, metavar="FILE", help="write the results as JSON; - is stdout")
     return check_parser
 
@@ -58,9 +59,13 @@ def run(argv: Sequence[str]) -> int:
     """
     arguments = parser().parse_args(argv)
     bundle: Path = arguments.bundle
-    if not open_bundle(bundle).manifest.golden:
+    opened = open_bundle(bundle)
+    if not opened.manifest.golden:
         raise ValueError(f"{bundle} has no golden frames to compare with: export or import it again")
-    pairs, not_run = _choose(to_list(arguments.engine), to_list(arguments.precision))
+    if INT8 in to_list(arguments.precision):
+        opened.in_precision(INT8)  # raises if it has no such graph
+    has_int8 = opened.int8 is not None
+    pairs, not_run = _choose(to_list(arguments.engine), to_list(arguments.precision), has_int8=has_int8)
     checks: list[ParityCheck] = []
     for engine, precision in pairs:
         for file, group in groupby(check_golden(bundle, engine, precision), key=lambda result: result.file):
@@ -83,7 +88,9 @@ def run(argv: Sequence[str]) -> int:
     return 0 if is_passed else 1
 
 
-def _choose(engines: Sequence[str], precisions: Sequence[str]) -> tuple[list[tuple[str, str]], list[str]]:
+def _choose(
+    engines: Sequence[str], precisions: Sequence[str], *, has_int8: bool
+) -> tuple[list[tuple[str, str]], list[str]]:
     """Return the (engine, precision) pairs to run, and why other engines cannot run; empty arguments mean all."""
     for precision in precisions:
         if precision not in PRECISIONS:
@@ -97,8 +104,9 @@ def _choose(engines: Sequence[str], precisions: Sequence[str]) -> tuple[list[tup
                 choose_engine(name)  # raises EngineError with the reason
             not_run.append(why_not)
             continue
-        for precision in precisions or engine.precisions():
-            if precision in engine.precisions():
+        own = [*engine.precisions(), *([INT8] if has_int8 and supports(engine, INT8) else [])]
+        for precision in precisions or own:
+            if precision in own:
                 pairs.append((name, precision))
             elif engines:
                 choose_engine(name, precision)

@@ -6,7 +6,7 @@ The runtime loads them only with `--trust-engines`; otherwise it builds its own.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ from runtime.bundle.pruning import prune
 from runtime.bundle.reader import open_bundle
 from runtime.bundle.strict_json import nearest
 from runtime.engines import cuda, tensorrt_builder
+from runtime.engines.engine import Program
 from runtime.engines.fp16 import Fp16Share, share_of, to_half
+from runtime.engines.opening import with_weights
 from runtime.engines.tensorrt import graph_in, inspect, target_of
 from runtime.errors import EngineError
 from runtime.pixels.assemble import with_size
@@ -98,7 +100,8 @@ def build_engines(
     Args:
         folder: a complete bundle.
         requests: the engines to build.
-        precisions: "fp32", "fp16" or both, of the step graph; the condition graph is built in FP32.
+        precisions: "fp32", "fp16" and, of a bundle that has it, "int8": of the step graph. The condition graph is built
+            in FP32.
         stages: gets a row per engine.
 
     Returns:
@@ -112,16 +115,18 @@ def build_engines(
     entries = []
     has_device = cuda.why_no_device() is None
     for request in requests:
-        for name, precision, graph in _graphs(folder, precisions):
+        for name, precision, program in _programs(folder, precisions):
             with stages.stage(f"{request.flavour}, {name} in {precision}") as (row, advance):
                 built = tensorrt_builder.build(
-                    graph,
+                    program.graph,
                     request.flavour,
                     request.target,
                     name=name,
                     cache_dir=folder / "engines",
                     is_private=False,
                     report=partial(_report, advance),
+                    weights=program.weights,
+                    cache_parts=program.cache_parts,
                 )
                 # Count in the engine if it can be loaded here, else in the strongly typed network.
                 share, counted = built.share, "network"
@@ -153,8 +158,8 @@ def _report(advance: Callable[[float], None], share: float, _phase: str) -> None
     advance(share)
 
 
-def _graphs(folder: Path, precisions: Sequence[str]) -> Iterator[tuple[str, str, bytes]]:
-    """Yield (name, precision, serialised graph) as the runtime compiles them (runtime/engines/opening.py)."""
+def _programs(folder: Path, precisions: Sequence[str]) -> Iterator[tuple[str, str, Program]]:
+    """Yield (name, precision, program) as the runtime compiles them (runtime/engines/opening.py)."""
     opened = open_bundle(folder)
     bundle = with_size(opened, None, "rgb")
     for name, model, spec in (
@@ -162,12 +167,15 @@ def _graphs(folder: Path, precisions: Sequence[str]) -> Iterator[tuple[str, str,
         ("paint", bundle.paint, bundle.manifest.paint),
     ):
         if model is not None and spec is not None:
-            yield name, "fp32", prune(model, [item.name for item in spec.outputs])
+            program = Program(prune(model, [item.name for item in spec.outputs]), spec.inputs, spec.outputs)
+            yield name, "fp32", with_weights(program, bundle, spec)
     for pixels in ("rgb", "i420"):
         bundle = with_size(opened, None, pixels)
         step = bundle.manifest.step
         frames = [item.name for item in step.outputs_of("frame") if item.pixels == pixels]
         if frames:
-            graph = prune(bundle.step, [item.name for item in step.outputs_of("state")] + frames)
             for precision in precisions:
-                yield f"step, {pixels}", precision, graph_in(graph, precision)
+                model = bundle.in_precision(precision).step
+                graph = prune(model, [item.name for item in step.outputs_of("state")] + frames)
+                program = with_weights(Program(graph, step.inputs, step.outputs), bundle, step)
+                yield f"step, {pixels}", precision, replace(program, graph=graph_in(graph, precision, program.weights))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import numpy.typing as npt
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
+
+from runtime.bundle.external_weights import is_external
 
 MIN_PACKED = 256  # values; smaller constants (grid scales, biases) stay in FP32
 LEVELS = 127  # of a signed byte on each side of 0
@@ -13,12 +17,13 @@ LEVELS = 127  # of a signed byte on each side of 0
 Floats = npt.NDArray[np.float32]
 
 
-def pack_weights(model: onnx.ModelProto, *, in_bytes: bool = False) -> None:
+def pack_weights(model: onnx.ModelProto, *, in_bytes: bool = False, kept: Collection[str] = ()) -> None:
     """Store weights in FP16, or in 8 bits with a scale per output channel, if that represents them exactly.
 
     Args:
-        model: changed in place.
+        model: changed in place; weights in another file stay as they are (`export.external_weights` halves these).
         in_bytes: whether 8 bits are tried; `training.bundle` reads weights back in FP16 and FP32 alone.
+        kept: constants that stay as they are.
 
     A Cast to FP32 or a DequantizeLinear follows each; engines compute them once. TensorRT takes bytes in no other way.
     """
@@ -26,8 +31,11 @@ def pack_weights(model: onnx.ModelProto, *, in_bytes: bool = False) -> None:
     unpacking: list[NodeProto] = []
     tensors = []
     for tensor in graph.initializer:
+        if tensor.data_type != TensorProto.FLOAT or is_external(tensor):
+            tensors.append(tensor)
+            continue
         values = numpy_helper.to_array(tensor)
-        if tensor.data_type != TensorProto.FLOAT or values.size < MIN_PACKED:
+        if values.size < MIN_PACKED or tensor.name in kept:
             tensors.append(tensor)
             continue
         name = tensor.name

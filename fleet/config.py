@@ -46,7 +46,7 @@ _OWN_MACHINE = {
 }
 _FILES = (
     "image", "clip", "past", "moving", "mask", "hints", "fallback", "behind", "away", "matte", "areas", "then", "input",
-    "midi_map", "trust_engines",
+    "scene_from", "midi_map", "trust_engines",
 )  # fmt: skip
 _CUE = re.compile(r"--cue=[^:]*:([^=]*)=")  # SECONDS:KIND=VALUE
 _ITS_PAGE = "http://127.0.0.1:0"

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LIVE_PERSON, LIVE_PICTURE = "person", "picture"
 FILES = ("image", "clip", "past", "moving")  # parts of a prompt that are files
+PAINTED = "painted"  # a part of a prompt: the picture that the painter made from its text and seed
 LIVE_IMAGE = "input"  # as an image: the current picture of the live input
 OF_LIVE = "a picture of the live input"  # what is stated about it
 _MAX_ITEMS, _MAX_CHARACTERS = 64, 300  # of what a bundle says about itself, which nobody has checked
@@ -31,7 +32,8 @@ class BundleFacts:
     Args:
         name: of the bundle.
         sha256: of its manifest, which lists the hashes of its files.
-        role: "generator", "link" (a later one of a chain), "matte", or "areas" (says what may move).
+        role: "generator", "link" (a later one of a chain), "matte", "areas" (says what may move), or "painter" (paints
+            pictures that the generator animates).
         training: what it was trained on, or the network it was imported from: name, source, licence, and the number of
             clips or pictures.
     """
@@ -69,6 +71,7 @@ class Shown:
         has_given_picture: an animated picture or past of a file.
         has_scene: an animated picture of the bundle.
         has_generated: anything but a clip.
+        has_painted: an animated picture that the painter has made.
     """
 
     has_clip: bool = False
@@ -76,6 +79,7 @@ class Shown:
     has_given_picture: bool = False
     has_scene: bool = False
     has_generated: bool = False
+    has_painted: bool = False
 
     @classmethod
     def of(cls, prompt: Mapping[str, Any]) -> Shown:
@@ -86,7 +90,8 @@ class Shown:
             OF_LIVE in pictures,
             any(picture != OF_LIVE for picture in pictures),
             "scene" in prompt,
-            any(part in prompt for part in ("text", "image", "past", "seed", "scene")),
+            any(part in prompt for part in ("text", "image", "past", "seed", "scene", PAINTED)),
+            PAINTED in prompt,
         )
 
     def __or__(self, other: Shown) -> Shown:
@@ -96,6 +101,7 @@ class Shown:
             self.has_given_picture or other.has_given_picture,
             self.has_scene or other.has_scene,
             self.has_generated or other.has_generated,
+            self.has_painted or other.has_painted,
         )
 
 
@@ -228,7 +234,7 @@ def to_prompt(parts: Mapping[str, Any], salt: str, *, keeps_text: bool) -> dict[
             continue
         if part == "text":
             stated[part] = str(value) if keeps_text else hash_text(str(value), salt)
-        elif part in FILES:
+        elif part in (*FILES, PAINTED):
             stated[part] = _hash_input(value)
         elif part in ("seed", "scene"):
             stated[part] = value

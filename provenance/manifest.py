@@ -56,6 +56,9 @@ def to_statements(facts: ShowFacts) -> list[str]:
         statements.append("A given picture was animated: what it shows may be real, its motion is not.")
     if shown.has_scene:
         statements.append("A picture of the bundle was animated: what it shows may be real, its motion is not.")
+    if shown.has_painted:
+        painters = " and ".join(bundle.name for bundle in facts.bundles if bundle.role == "painter")
+        statements.append(f"Pictures were painted from a text or a number by the bundle {painters}, then animated.")
     if facts.left_out is not None:
         statements.append(
             f"Only the first {len(facts.prompts)} different prompts are listed. "

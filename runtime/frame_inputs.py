@@ -27,6 +27,9 @@ class FrameInputs:
         scenes: what plays; None if the bundle has no condition graph.
         values: controls and live input.
         plane: of the mark; None for no mark.
+
+    Attributes:
+        is_still: whether the last `write` changed nothing that is worth a new frame (`StepInputs.similar`).
     """
 
     def __init__(
@@ -40,6 +43,8 @@ class FrameInputs:
         self._pictures = PictureInputs(graph)
         self._plane, self._is_marked = plane, False
         self._no_plane = None if plane is None else np.zeros_like(plane)
+        self._mix: float | None = None  # that was written last
+        self.is_still = False
 
     @property
     def picture_age(self) -> int:
@@ -77,6 +82,7 @@ class FrameInputs:
         Raises:
             EngineError: a scene failed in the background.
         """
+        is_moving = False
         if self._scenes is not None:
             move: SceneMix | None = self._scenes.advance(self._values.renewal_rate)
             if clips is not None and move is not None:
@@ -87,7 +93,9 @@ class FrameInputs:
                 return False
             if move.scene is not None:
                 self._set_scene(step, move.side, move.scene)
+            is_moving = move.scene is not None or move.mix != self._mix
             self._pictures.write(move, step)
+            self._mix = move.mix
             for name in self._mix_names:
                 step.write(name, np.array([move.mix], np.float32))
         # A picture that a clip's stage blends is marked there.
@@ -98,7 +106,7 @@ class FrameInputs:
             self._is_marked = is_last
         for name, count in self._noises:
             step.write(name, normals(seed, FRAMES, frame_index, count)[np.newaxis])
-        self._values.write(step)
+        self.is_still = not self._values.write(step, is_moving=is_moving)
         return True
 
     def _set_scene(self, step: StepRunner, side: str, scene: Scene) -> None:

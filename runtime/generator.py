@@ -29,7 +29,7 @@ from runtime.noise import check_seed
 from runtime.position import Movable
 from runtime.prepared_bundle import prepare_bundle
 from runtime.prompts.conditioner import Conditioner
-from runtime.prompts.text_encoder import TextEncoder
+from runtime.prompts.prompt_text import OpenEncoder
 from runtime.step_runner import step_runner
 
 Result = TypeVar("Result")
@@ -46,7 +46,7 @@ class Generator(GeneratorInputs, Movable):
         pixels: "rgb" or "i420".
         seed: of the frames' noise, and of scenes without a seed of their own.
         renewal, folder, clips: as in `GeneratorInputs`.
-        open_text_encoder: opens the text encoder when the first text arrives; None if the graph takes no text.
+        open_text_encoder: opens what encodes texts when the first one arrives; None if the graph takes no text.
         fallbacks: opens the next engine each time an engine fails; raises EngineError if there is no other.
 
     Attributes:
@@ -64,7 +64,7 @@ class Generator(GeneratorInputs, Movable):
         pixels: str = "rgb",
         seed: int | None = None,
         renewal: bool = True,
-        open_text_encoder: Callable[[], TextEncoder] | None = None,
+        open_text_encoder: OpenEncoder | None = None,
         fallbacks: Iterator[OpenedEngine] | None = None,
         folder: Path | None = None,
         clips: ClipReader | None = None,
@@ -120,7 +120,8 @@ class Generator(GeneratorInputs, Movable):
             path: folder of the bundle.
             engine: "auto" for the fastest here, a name in `runtime.engines.table.ENGINES`, or several with commas: the
                 next one takes over if an engine cannot run here or fails later.
-            precision: "auto" for the fastest of the engine, "fp32", "bf16" or "fp16".
+            precision: "auto" for the fastest of the engine, "fp32", "bf16", "fp16" or, if the bundle has such a graph,
+                "int8".
             pixels: format of the frames, "rgb" or "i420".
             seed: of the noise, [0, 2**64); None for the seed of the first golden file, or 0.
             renewal: whether scenes made from a seed (with or without a text) renew themselves as the manifest says.
@@ -164,9 +165,8 @@ class Generator(GeneratorInputs, Movable):
     def skip(self, frames: int, before_each: Callable[[], object] = lambda: None) -> None:
         """Equivalent to discarding the next `frames` frames, at a fraction of the cost.
 
-        Scenes, renewals, noise and controls advance as usual; only the picture is not computed. In FP32 the following
-        frames are identical to the last bit on both CPU engines; in bf16 they may round differently. `before_each` is
-        called before each frame, e.g. to feed a live frame.
+        Scenes, renewals, noise and controls advance as usual; only the picture is not computed. In FP32 later frames
+        are the same to the last bit on both CPU engines. `before_each` is called before each, e.g. to feed live frames.
 
         Raises:
             EngineError: the engine failed, here or in the background.
@@ -180,6 +180,7 @@ class Generator(GeneratorInputs, Movable):
             for _ in range(frames):
                 before_each()
                 make()
+        self._step_inputs.forget_live()
 
     def device_frame(self) -> CudaFrame:
         """Return the last frame in device memory, for pycuda, CuPy or PyTorch.
@@ -263,7 +264,7 @@ class Generator(GeneratorInputs, Movable):
             self.condition()
         self._step.use_half(self._wants_half)
         is_needed = self._frame_inputs.write(self._step, self._seed, self._frame_index, self._clips)
-        if is_needed:
+        if is_needed and not (self._frame_inputs.is_still and self._has_frame and not self._step.is_remote):
             self._or_fall_back(lambda: self._step.run())
         self._frame_index += 1
         return AskedFrame(is_needed, self._clips is not None and self._clips.is_playing)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Unpack
@@ -93,7 +94,7 @@ class GeneratorInputs(LiveFrames):
     @property
     def takes_hints(self) -> bool:
         """Whether motion can be drawn over its scenes."""
-        return self._conditioner is not None and self._conditioner.takes_hints
+        return self._conditioner is not None and self._conditioner.loader.takes_hints
 
     @property
     def takes(self) -> tuple[str, ...]:
@@ -103,14 +104,14 @@ class GeneratorInputs(LiveFrames):
     @property
     def fit(self) -> str:
         """How pictures of another shape fit the frame: one of `runtime.prompts.images.FITS`; "cover" at first."""
-        return "cover" if self._conditioner is None else self._conditioner.fit
+        return "cover" if self._conditioner is None else self._conditioner.loader.fit
 
     @fit.setter
     def fit(self, how: str) -> None:
         if how not in FITS:
             raise ValueError(f"pictures fit by {', '.join(FITS)}, got {how!r}")
         if self._conditioner is not None:
-            self._conditioner.fit = how
+            self._conditioner.loader.fit = how
 
     @property
     def detail(self) -> str:
@@ -143,8 +144,9 @@ class GeneratorInputs(LiveFrames):
         control, number = self._step_inputs.set_control(name, value)
         if control.target == "seed" and self._conditioner is not None:
             latest = self._scenes.latest
-            text, vector = (None, None) if latest is None else (latest.text, latest.vector)
-            prompt = Prompt(seed=int(number), text=text, vector=vector)
+            prompt = Prompt(seed=int(number))
+            if latest is not None:
+                prompt = replace(prompt, text=latest.text, text_inputs=latest.text_inputs)
             self._scenes.expect(self._conditioner.submit(prompt), self._to_frames(_SEED_CROSS_FADE_S))
 
     def check_control(self, name: str, value: float) -> None:
@@ -211,7 +213,7 @@ class GeneratorInputs(LiveFrames):
             EngineError: a package for text is missing.
         """
         if only_hints(parts) is not None:
-            self._require_conditioner().check_drawable()
+            self._require_conditioner().loader.check_drawable()
         elif (clip := endless_clip(parts, self._clip_reader)) is None:
             self._load(parts)
         else:
@@ -241,9 +243,9 @@ class GeneratorInputs(LiveFrames):
         return scene_thumbnail(self._folder, self.manifest, name)
 
     def _load(self, parts: PromptParts) -> Prompt:
-        conditioner = self._require_conditioner()
-        given = with_scene(parts, self._folder, self.manifest, conditioner.fit, takes_hints=conditioner.takes_hints)
-        return conditioner.load(**given, default_seed=self._seed)
+        loader = self._require_conditioner().loader
+        given = with_scene(parts, self._folder, self.manifest, loader.fit, takes_hints=loader.takes_hints)
+        return loader.load(**given, default_seed=self._seed)
 
     def _require_conditioner(self) -> Conditioner:
         if self._conditioner is None:

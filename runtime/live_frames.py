@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from runtime.bundle.manifest import Manifest
 from runtime.hole import Hole
+from runtime.similar_frames import SimilarFrames
 from runtime.step_inputs import StepInputs
 
 FrameArray = npt.NDArray[np.uint8]
@@ -78,6 +79,27 @@ class LiveFrames:
         hole = Hole.open(what, *self.live_size, **options)
         self.hole = hole
         return hole
+
+    @property
+    def skip_similar(self) -> float | None:
+        """The similarity from which live frames are left out, and the frame before is returned again; None: never.
+
+        In (0, 1), as `runtime.similar_frames.SimilarFrames`. At most ten frames in a row are left out. A bundle without
+        a live input, or with a mask, raises ValueError.
+        """
+        return None if self._step_inputs.similar is None else self._step_inputs.similar.threshold
+
+    @skip_similar.setter
+    def skip_similar(self, threshold: float | None) -> None:
+        if threshold is not None and (not self.has_live_input or self.takes_mask):
+            why = "it takes a mask with its live input" if self.takes_mask else "it has no live input"
+            raise ValueError(f"{self.manifest.name} cannot skip similar frames, as {why}: leave it out")
+        self._step_inputs.similar = None if threshold is None else SimilarFrames(threshold)
+
+    @property
+    def skipped(self) -> int:
+        """How many frames were the ones before again because of `skip_similar`."""
+        return 0 if self._step_inputs.similar is None else self._step_inputs.similar.skipped
 
     def feed_live(self, frame: FrameArray, mask: FrameArray | None = None) -> None:
         """Set the frame of the live input; it is used from the next frame on until another one arrives.

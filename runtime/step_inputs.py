@@ -14,6 +14,7 @@ from runtime.bundle.strict_json import nearest
 from runtime.engines.engine import Session
 from runtime.hole import Hole
 from runtime.prompts.images import load_image
+from runtime.similar_frames import SimilarFrames
 
 
 class StepInputs:
@@ -25,11 +26,13 @@ class StepInputs:
 
     Attributes:
         hole: what of live frames is to be filled, if they are fed without a mask; None for nothing.
+        similar: leaves out live frames that are like the last one used; None to use all.
     """
 
     def __init__(self, manifest: Manifest, others: Sequence[ControlSpec] = ()) -> None:
         self._manifest = manifest
         self.hole: Hole | None = None
+        self.similar: SimilarFrames | None = None
         self._specs: dict[str, ControlSpec] = {**{spec.name: spec for spec in others}, **manifest.controls}
         self._lock = threading.Lock()
         rates = (name for name, control in manifest.controls.items() if control.target == "renewal")
@@ -120,10 +123,26 @@ class StepInputs:
             self._fresh = {**self._fresh, **fresh}  # a mask that still waits is written, too
             self._is_unmasked = mask is None
 
-    def write(self, session: Session) -> None:
-        """Write changes since the last call to the step graph's session."""
+    def forget_live(self) -> None:
+        """Make the next frame whatever the live frame is like (`similar`)."""
+        if self.similar is not None:
+            self.similar.forget()
+
+    def write(self, session: Session, *, is_moving: bool = False) -> bool:
+        """Write changes since the last call to the step graph's session.
+
+        Args:
+            session: of the step graph.
+            is_moving: whether something else changes, so that a new frame has to be made.
+
+        Returns:
+            Whether a new frame has to be made for them; always true without `similar`.
+        """
+        similar = self.similar
+        if is_moving:
+            self.forget_live()
         if not self._is_changed and not self._fresh:  # a concurrent change is for the next frame
-            return
+            return similar is None or not similar.may_skip(None)
         with self._lock:
             fresh, self._fresh = self._fresh, {}
             is_changed, self._is_changed = self._is_changed, False
@@ -135,5 +154,12 @@ class StepInputs:
                 if index is not None:
                     row[0, index] = number
             session.write(self._control.name, row)
+        if similar is not None:
+            if is_changed:
+                similar.forget()
+            frame = next((value[0] for value in fresh.values()), None)
+            if similar.may_skip(frame):
+                return False
         for name, value in fresh.items():
             session.write(name, value)
+        return True

@@ -13,6 +13,7 @@ from streaming.control.cues import MAX_DISSOLVE_S, MAX_SEED, PARTS, Cue
 _MAX_FPS = 1000
 _MAX_SOUND_DELAY_MS = 2000
 _MAX_CUE_S = 10**9
+_MAX_RENEWAL_S = 3600
 _MAX_CORES = 1024
 _MAX_SPEED = 2  # frame widths or heights in a second
 
@@ -38,6 +39,17 @@ def read_seed(text: str) -> int:
     if not 0 <= seed <= MAX_SEED:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected a whole number from 0 to 2**64 - 1, e.g. 7")
     return seed
+
+
+def read_similarity(text: str) -> float:
+    """Return the similarity of frames to skip."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:  # also not a number
+        raise argparse.ArgumentTypeError(f"got {text!r}, expected a similarity above 0 and below 1, e.g. 0.98")
+    return value
 
 
 def read_fps(text: str) -> Fraction:
@@ -81,6 +93,16 @@ def read_seconds(text: str) -> Fraction:
     seconds = _fraction(text)
     if seconds is None or seconds <= 0:
         raise argparse.ArgumentTypeError(f"got {text!r}, expected a number above 0, e.g. 10; leave it out for no end")
+    return seconds
+
+
+def read_renewal(text: str) -> Fraction:
+    """Return the seconds for which a painted picture is shown."""
+    seconds = _fraction(text)
+    if seconds is None or not 1 <= seconds <= _MAX_RENEWAL_S:
+        raise argparse.ArgumentTypeError(
+            f"got {text!r}, expected 1 to {_MAX_RENEWAL_S} seconds, e.g. 60; leave it out to keep the picture"
+        )
     return seconds
 
 

@@ -17,9 +17,11 @@ from streaming.argument_values import (
     read_hint,
     read_milliseconds,
     read_payload,
+    read_renewal,
     read_seconds,
     read_seed,
     read_share,
+    read_similarity,
     read_sink,
     read_size,
 )
@@ -50,9 +52,10 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     Returns:
         sign, sign_key, sign_certificates, ledger (str or None), prompts (str),
         bundle, image, clip, past, text, moving, mask, areas, hints, scene, input, matte, behind, away, sound, fallback,
-        midi, midi_map (str or None), to (list of str or None), then (list of str), engine, precision, pixels, fit,
-        adapt, preset, encoder, log (str), seed (int or None), every, seconds, fps, sound_delay (Fraction or None), size
-        ((width, height) or None), cpu_share (float or None), dissolve (float), mirror, trust_engines, verbose (bool),
+        scene_from, scene_engine, midi, midi_map (str or None), painted (None), to (list of str or None), then (list of
+        str), engine, precision, pixels, fit, adapt, preset, encoder, log (str), seed (int or None), every, scene_every,
+        seconds, fps, sound_delay (Fraction or None), size ((width, height) or None), cpu_share, skip_similar (float or
+        None), dissolve (float), mirror, trust_engines, verbose (bool),
         control (list of (name, value)), hint (list of (x, y, dx, dy)), cue (list of Cue), map (list of ControlSource),
         osc, osc_out (UdpAddress or None), no_mark (bool), mark_payload (int or None).
 
@@ -124,6 +127,12 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="if frames run late, make each one ahead; if that is not enough, with half the detail (default: on)",
     )
     add("--input", metavar="IN", help="live input: webcam[:DEVICE], page, testcard, a file or an address")
+    add(
+        "--skip-similar",
+        type=read_similarity,
+        metavar="S",
+        help="repeat the frame while --input is nearly still: similarity 0..1, e.g. 0.98 (default: never)",
+    )
     add("--matte", metavar="BUNDLE", help="put the person of --input over the show, e.g. bundles/person")
     add(
         "--behind",
@@ -139,7 +148,19 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="MS",
         help="how much later the sound comes (default: two frames for live sound, 0 for a file)",
     )
-    add("--text", metavar="TEXT", help="what to show, in a few words of English")
+    add("--text", "--prompt", metavar="TEXT", help="what to show, in a few words of English")
+    add(
+        "--scene-from",
+        metavar="BUNDLE",
+        help="paints the pictures of texts and seeds in the background, e.g. an imported text-to-image model",
+    )
+    add(
+        "--scene-every",
+        type=read_renewal,
+        metavar="S",
+        help="with --scene-from: after so many seconds, paint the same text with the next seed (default: never)",
+    )
+    add("--scene-engine", metavar="E", help="engine of --scene-from (default: the fastest here)")
     add(
         "--preset",
         choices=("none", *PRESETS),
@@ -189,7 +210,8 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--engine",
         default="auto",
         metavar="E",
-        help="engine; E,F: F if E is missing or fails; grpc://HOST:PORT: a Triton server (default: the fastest here)",
+        help="engine, or openvino:GPU; E,F: F if E is missing or fails; grpc://HOST:PORT: a Triton server (default: "
+        "the fastest here)",
     )
     add(
         "--cpu-share",
@@ -214,7 +236,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="HEX",
         help="what the mark carries, 12 hexadecimal digits (default: random for each show)",
     )
-    add("--precision", default="auto", metavar="P", help="number format of the engine (default: the fastest)")
+    add("--precision", default="auto", metavar="P", help="fp32, bf16, fp16 or int8 (default: the engine's fastest)")
     add(
         "--encoder",
         choices=(AUTO, *ENCODERS),
@@ -234,6 +256,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="texts in signatures and the ledger: only their hashes, or themselves (default: hash)",
     )
     add("--pixels", choices=("i420", "rgb"), default="i420", help=f"rgb only with {RGB_FORMS} (default: i420)")
+    parser.set_defaults(painted=None)  # a moved show goes on with it
     options = parser.parse_args(argv)
     if (options.sign_key is None) != (options.sign_certificates is None):
         parser.error("--sign-key and --sign-certificates belong together: give both, or --sign FOLDER")

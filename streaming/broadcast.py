@@ -98,6 +98,7 @@ def run_show(
     from runtime.bundle.reader import read_manifest
     from runtime.chaining.checks import check_links, describe_rates
     from runtime.pixels.assemble import frame_size
+    from streaming.painting.opening import check_painting
 
     refuse_circle(options.input, options.to or ([] if sinks else [DEFAULT_SINK]))
     sinks = sinks or make_sinks(options.to or [DEFAULT_SINK], options.pixels)
@@ -107,6 +108,7 @@ def run_show(
     manifests = [read_manifest(path) for path in (bundle, *(find_shipped(Path(then)) for then in options.then))]
     check_links(manifests, options.size)
     manifest = manifests[0]
+    check_painting(options, manifest)
     width, height = frame_size(manifests[-1], options.size)
     fps = options.fps or manifest.frame.fps
     if keeper is not None and keeper.position is not None:
@@ -139,7 +141,7 @@ def run_show(
         height,
         fps,
         options.pixels,
-        instrument.stats,
+        lambda: {**instrument.stats(), **controller.painter_stats()},
         controller,
         preset,
         encoder,
@@ -162,7 +164,7 @@ def run_show(
             fan_out.wait_ready()
 
             def refresh(stats: ShowStats) -> None:
-                show.engine, show.link_ms = player.engine, player.link_ms
+                show.engine, show.link_ms, show.repeated = player.engine, player.link_ms, player.repeated
                 record.frame(pacer.next_slot - 1)
                 status.refresh(stats)
                 if positions is not None:
@@ -209,7 +211,13 @@ def run_show(
         status.say(f"sink {name} did not close in time and was abandoned")
     first_s = None if show.first_frame_s is None else show.first_frame_s - process_start_s()
     about = to_summary(
-        stats, reason=end.value, engine=show.engine, first_frame_s=first_s, link_ms=show.link_ms, mark=show.mark
+        stats,
+        reason=end.value,
+        engine=show.engine,
+        first_frame_s=first_s,
+        link_ms=show.link_ms,
+        mark=show.mark,
+        repeated=show.repeated,
     )
     status.say(about)
     return _to_status(end, stats.sinks, stats.frames) or (0 if record.is_complete else _INCOMPLETE)

@@ -55,6 +55,15 @@ prompts:
   scene from a seed or a text changes over time as the bundle specifies; a scene
   from an image, a clip or a past stays.
 
+pictures from words:
+  --scene-from BUNDLE paints the pictures of texts and seeds, in a process of its
+  own, while the show goes on with what it has; then the show dissolves to the
+  picture and animates it. BUNDLE is one whose frames depend on a text or a
+  seed, e.g. an imported text-to-image model. --scene-every SECONDS paints the
+  same text with the next seed, as long as the show runs. Controls of BUNDLE
+  have painter. in front of their names. It paints with what cores the show and
+  other programs leave it: where they use all cores, a picture takes long.
+
 live input:
   --input webcam, webcam:DEVICE, page, testcard, a video file, or an address
   that FFmpeg opens (rtsp://, http://, rtmp:// ...). A file is repeated. With

@@ -17,7 +17,10 @@ from runtime.bundle.reader import write_manifest
 
 CODE, NOISE, MODES = 6, 4, 2
 DAMPING, ANGLE = 0.95, 0.4
-_ONNX = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "uint8": TensorProto.UINT8}
+_ONNX = {
+    name: getattr(TensorProto, name.replace("float32", "float").upper())
+    for name in ("float32", "float16", "uint8", "int32", "int64")
+}
 
 
 class GraphBuilder:

@@ -27,7 +27,7 @@ import numpy.typing as npt
 import onnx
 import torch
 from google.protobuf.message import DecodeError
-from onnx import NodeProto, numpy_helper
+from onnx import NodeProto, TensorProto, numpy_helper
 from torch import Tensor
 
 from training.checkpoint import is_optional
@@ -56,6 +56,8 @@ def stored_weights(models: Iterable[onnx.ModelProto]) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for model in models:
         for tensor in model.graph.initializer:
+            if tensor.data_location == TensorProto.EXTERNAL:
+                continue  # in another file: not a graph that Everframe has trained
             value = torch.from_numpy(numpy_helper.to_array(tensor).astype(np.float32))
             found[tensor.name.removesuffix(".half")] = value
         for node in model.graph.node:

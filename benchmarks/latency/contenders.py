@@ -90,8 +90,14 @@ class ContenderTask:
         return frame_output(self.bundle.manifest.step, self.pixels)
 
     def graph(self) -> bytes:
-        """Return the step graph with that output and the states alone."""
+        """Return the step graph with that output and the states alone.
+
+        Raises:
+            EngineError: its weights are not inside.
+        """
         step = self.bundle.manifest.step
+        if step.weights:
+            raise EngineError(f"it reads a graph with its weights, and those of {self.path.name} are in {step.weights}")
         return prune(self.bundle.step, [self.frame, *(item.name for item in step.outputs_of("state"))])
 
 

@@ -14,7 +14,7 @@ from runtime.engines.opening import OpenedEngine, open_condition, open_sessions
 from runtime.engines.table import choose_engine, failed_pairs
 from runtime.generator import Generator
 from runtime.pixels.assemble import with_size
-from runtime.prompts.text_encoder import open_text_encoder
+from runtime.prompts.prompt_text import prepare_encoder
 
 T = TypeVar("T")
 STAGES = ("host to device", "compute", "device to host")  # an engine on a GPU only enqueues in "compute"
@@ -93,9 +93,7 @@ def open_timed(
         bundle.manifest,
         OpenedEngine(choice, timed, condition, open_spare=open_spare),
         pixels=pixels,
-        open_text_encoder=None
-        if bundle.manifest.text is None
-        else lambda: open_text_encoder(bundle.path, bundle.manifest),
+        open_text_encoder=prepare_encoder(bundle.path, bundle.manifest),
         folder=bundle.path,
     )
     return generator, timed

@@ -13,7 +13,7 @@ from runtime.bundle.pruning import prune
 from runtime.bundle.reader import Bundle, open_bundle
 from runtime.bundle.tensors import TensorSpec
 from runtime.engines.engine import Program, Session
-from runtime.engines.opening import state_pairs
+from runtime.engines.opening import state_pairs, with_weights
 from runtime.engines.table import open_engine
 from runtime.marking.frame_marker import EngineSettings, FrameMarker
 from runtime.marking.marked_bundle import marked
@@ -72,7 +72,7 @@ def _open(bundle: Bundle, name: str, threads: int) -> Session:
     program = Program(
         prune(bundle.step, [item.name for item in graph.outputs]), graph.inputs, graph.outputs, state_pairs(graph)
     )
-    session = open_engine(name).open(program, "fp32", threads, None)
+    session = open_engine(name).open(with_weights(program, bundle, graph), "fp32", threads, None)
     random = np.random.default_rng(0)
     for item in graph.inputs:
         if item.name == PLANE:

@@ -22,7 +22,10 @@ EXAMPLES = """roles of inputs (TENSOR=ROLE or TENSOR=ROLE:DETAILS):
   control   changed during the show: strength=control:0.5@0..2 (defaults, then limits; default limits 0..1)
   fixed     constant: rate=fixed:16000
   mask      255 where the live frame is valid
-  memory    an output of the condition model with the same name; assigned automatically
+  memory    an output of the condition model: encoder_hidden_states=memory:last_hidden_state; assigned automatically if
+            it has the same name, or if no other fits
+  tokens    of the condition model: the tokens of a text, made by --tokenizer; guessed for input_ids and the like
+  token_mask  of the condition model: 1 for tokens, 0 for padding: attention_mask=token_mask:input_ids
 roles of outputs:
   frame     the picture to show, e.g. output=frame:0..255
 details of pictures: nchw or nhwc; rgb or bgr; 0..1, -1..1, 0..255, -128..127 or imagenet (mean and
@@ -40,6 +43,7 @@ examples:
   python -m export from-onnx matting.onnx --out bundles/cutout \\
       --role src=live --role h_in=state:h_out --role alpha=frame
   python -m export from-onnx transfer.onnx --condition predict.onnx --out bundles/painting
+  python -m export from-onnx unet.onnx --condition text_encoder.onnx --tokenizer tokenizer/ --out bundles/words
   python -m export from-onnx selfie.tflite --out bundles/person           TensorFlow Lite, or the folder of a SavedModel
 """
 
@@ -61,6 +65,20 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--out", type=Path, required=True, metavar="BUNDLE", help="folder to write")
     add("--condition", type=Path, metavar="FIRST.onnx", help="the first of two models: runs when the prompt changes")
+    add(
+        "--tokenizer",
+        action="append",
+        default=[],
+        metavar="FILE_OR_FOLDER",
+        help="tokenizer of texts for FIRST.onnx: tokenizer.json, or a folder with it or with vocab.json and merges.txt "
+        "of CLIP; INPUT=FILE_OR_FOLDER for one of several inputs; repeatable",
+    )
+    add(
+        "--text-length",
+        type=int,
+        metavar="N",
+        help="tokens of a text, where FIRST.onnx leaves it free: 1 to 512 (default: the tokenizer's, 77 for CLIP)",
+    )
     add("--role", action="append", default=[], metavar="TENSOR=ROLE", help="role of a tensor; repeatable")
     add("--shape", action="append", default=[], metavar="TENSOR=AxBx...", help="shape of a tensor; repeatable")
     add("--size", metavar="WxH", help="width and height of pictures whose size is free")
@@ -92,6 +110,7 @@ def run(argv: Sequence[str]) -> Path:
     arguments = parser().parse_args(argv)
     from export.from_onnx.importer import ImportOptions, import_model
     from export.from_onnx.preview import PREVIEW
+    from export.from_onnx.text_inputs import TextOptions
     from export.parity.checks import print_checks
 
     with ExitStack() as stack:
@@ -107,6 +126,7 @@ def run(argv: Sequence[str]) -> Path:
             description=arguments.description,
             licence=arguments.licence,
             source="; ".join([arguments.source, *notes]),
+            text=TextOptions(arguments.tokenizer, arguments.text_length),
             accept_parity=arguments.accept_parity,
         )
         report = import_model(

@@ -22,7 +22,7 @@ def describe_plan(plan: ImportPlan, manifest: Mapping[str, Any]) -> list[str]:
             lines.append(f"  {stage.source.stated.text}: used where --role gives no other")
         for name in stage.inputs:
             lines.append(f"  {_tensor(plan, stage, name)}")
-        for name in stage.outputs if stage is plan.step else plan.step.inputs_of("memory"):
+        for name in stage.outputs if stage is plan.step else dict.fromkeys(plan.memories.values()):
             dtype, shape = stage.outputs[name]
             role = "memory" if stage is plan.first else "next state"
             text = _picture(plan, stage, name, "frame") if name == plan.frame else role
@@ -40,6 +40,13 @@ def _tensor(plan: ImportPlan, stage: PlannedGraph, name: str) -> str:
         text = _picture(plan, stage, name, role.kind)
     elif role.kind == "state":
         text = f"state, next from {role.output}{_initial(role.values)}"
+    elif role.kind == "memory" and role.output != name:
+        text = f"memory, {role.output} of the first model{'' if role.is_given else ', guessed'}"
+    elif plan.text is not None and name in plan.text.tokens:
+        tokenizer = plan.text.tokens[name]
+        text = f"tokens of the tokenizer {tokenizer}, {plan.text.length(name)} at most"
+    elif plan.text is not None and name in plan.text.masks:
+        text = f"token_mask of {plan.text.masks[name]}"
     guessed = "" if role.is_given or role.kind == "memory" else ", guessed"
     return f"{name} {dtype} {list(shape)} -> {text}{guessed}"
 

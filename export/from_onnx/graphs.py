@@ -115,14 +115,21 @@ def build_condition(plan: ImportPlan) -> Built | None:
     inputs += _add_row(graph, drawn, "noise", "noise", taken)
     opset, ir_version = OPSET, MAX_IR
     if plan.first is not None:
-        kept = plan.step.inputs_of("memory")
+        for spec in [] if plan.text is None else plan.text.specs(plan.first.inputs):
+            graph.add("Identity", graph.add_input(spec.name, spec.dtype, spec.shape), out=_FIRST + spec.name)
+            inputs.append(spec.to_json())
+        kept = plan.memories
         for name in plan.first.inputs_of("fixed"):
             graph.constant(plan.first.value(name), plan.first.inputs[name][0], _FIRST + name)
-        outputs_kept = {name: plan.first.outputs[name] for name in kept}
+        outputs_kept = {output: plan.first.outputs[output] for output in kept.values()}
         core = extract_graph(plan.first.source, _shapes(plan.first.inputs), _shapes(outputs_kept))
         graph.embed(core, _FIRST)
-        for name in kept:
-            graph.add("Identity", _FIRST + name, out=name)
+        for name, output in kept.items():
+            dtype = memories[name][0]
+            if dtype == plan.first.outputs[output][0]:
+                graph.add("Identity", _FIRST + output, out=name)
+            else:
+                graph.cast(_FIRST + output, dtype, out=name)
         opset, ir_version = core.opset_import[0].version, core.ir_version
     outputs = [_entry(name, dtype, shape, "memory") for name, (dtype, shape) in memories.items()]
     for name, (dtype, shape) in memories.items():

@@ -14,21 +14,24 @@ from typing import Any
 import onnx
 
 import runtime
+from export.external_weights import INLINE_BYTES, load_external, save_external, weight_bytes
 from export.folder_writer import atomic_folder
 from export.from_onnx.acceptance import judge
 from export.from_onnx.comparison import Comparison, Refusal, compare_engines, record_speeds
 from export.from_onnx.description import describe_plan
 from export.from_onnx.flatness import first_frames
-from export.from_onnx.graphs import build_condition, build_step, control_entries
+from export.from_onnx.graphs import Built, build_condition, build_step, control_entries
 from export.from_onnx.model import OnnxSource, read_source
 from export.from_onnx.original import onnxruntime_version
 from export.from_onnx.parity import GOLDEN_FRAMES, LONG_LOOP, SEED, check_range, loop_length
 from export.from_onnx.plan import ImportPlan, make_plan
 from export.from_onnx.preview import write_preview
 from export.from_onnx.progress import ProgressLines
+from export.from_onnx.text_inputs import TextOptions
 from export.manifest_entries import Entry, drift_control, seed_control, write_golden
 from export.packed_weights import pack_weights
 from export.parity.checks import ParityCheck, available_engines
+from export.tokenizer_files import write_tokenizers
 from runtime.bundle.reader import open_bundle, write_manifest
 
 RENEWAL_S, DISSOLVE_S = 6.0, 3.0  # a scene made from a seed is renewed every 6 s, with a cross-fade of 3 s
@@ -50,8 +53,10 @@ class ImportOptions:
         block: side of the blocks of pixels of the live test pattern; large golden frames are packed smaller with 32.
         halve: store weights that FP16 represents exactly in FP16, each followed by a Cast.
         preview: write preview.png.
+        text: tokenizers and length of texts, for a first model that takes tokens.
         accept_parity: write the bundle although its frames in ONNX Runtime differ from the original's.
         in_bytes: with `halve`, store weights in 8 bits that these represent exactly (`export.packed_weights`).
+        inline_bytes: weights of a graph above it are written to a file of their own, and never loaded as a whole.
     """
 
     roles: Sequence[str] = ()
@@ -67,7 +72,9 @@ class ImportOptions:
     block: int = 1
     halve: bool = False
     in_bytes: bool = False
+    inline_bytes: int = INLINE_BYTES
     preview: bool = True
+    text: TextOptions = field(default_factory=TextOptions)
     accept_parity: bool = False
 
 
@@ -114,8 +121,10 @@ def import_model(
     """
     options, progress = options or ImportOptions(), ProgressLines(say)
     with atomic_folder(out, force=force) as folder:
-        first = None if condition is None else read_source(condition)
-        plan = make_plan(read_source(model), first, roles=options.roles, size=options.size, shapes=options.shapes)
+        first = None if condition is None else read_source(condition, options.inline_bytes)
+        step = read_source(model, options.inline_bytes)
+        shapes, text = options.shapes, options.text
+        plan = make_plan(step, first, roles=options.roles, size=options.size, shapes=shapes, text=text)
         built_step, built_condition = build_step(plan), build_condition(plan)
         count = loop_length(plan, options.loop_frames)
         loop, notes = first_frames(plan, options.block, progress.counter("the original", GOLDEN_FRAMES[-1]))
@@ -126,9 +135,19 @@ def import_model(
             if built is not None:
                 if options.halve:
                     pack_weights(built[0], in_bytes=options.in_bytes)
-                (folder / f"{name}.onnx").write_bytes(built[0].SerializeToString())
-                graphs[name] = built[1]
+                graphs[name] = _write_graph(folder, name, built, options.inline_bytes, progress)
+        if any("weights" in entry for entry in graphs.values()):  # large: not at the same time as in another engine
+            loop.make(count, progress.counter("the original", count))
+            check_range(plan, loop.run)
+        if len(loop.run.frames) >= count:
+            for stage in (plan.first, plan.step):
+                if stage is not None:
+                    stage.original.close()
         manifest = _manifest(plan, graphs, options, options.name or _to_name(out.name))
+        if plan.text is not None:
+            manifest["text"] = write_tokenizers(
+                folder, plan.text.sources, licence=options.licence, source=options.source
+            )
         manifest["golden"] = [
             write_golden(
                 folder,
@@ -138,6 +157,7 @@ def import_model(
                 seed=SEED,
                 image=run.image,
                 live=run.live,
+                text=run.text,
                 is_masked=bool(plan.step.inputs_of("mask")),
             )
         ]
@@ -159,6 +179,19 @@ def import_model(
     return ImportReport(
         tuple(describe_plan(plan, manifest)), found.checks, found.refusals, found.frame_ms, (*notes, *judged)
     )
+
+
+def _write_graph(folder: Path, name: str, built: Built, inline_bytes: int, progress: ProgressLines) -> Entry:
+    """Write a graph, with large weights in a file of their own; return its entry for the manifest."""
+    model, entry = built
+    file = folder / f"{name}.onnx"
+    if weight_bytes(model) <= inline_bytes:
+        load_external(model)
+        file.write_bytes(model.SerializeToString())
+        return entry
+    weights = file.with_suffix(".weights")
+    save_external(model, file, weights, report=progress.share(f"writing {weights.name}"))
+    return {**entry, "weights": weights.name}
 
 
 def _verified(found: Comparison) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import onnx.inliner
 import onnx.version_converter
 from onnx import TensorProto, helper
 
+from export.external_weights import INLINE_BYTES, external_bytes, load_external, read_graph, resolve_external
 from export.from_onnx.old_operators import StatedFormat, replace_old_operators, stated_format
 from runtime.bundle.graph_checks import why_unreadable
 from runtime.bundle.pruning import needed_nodes, pruned_model
@@ -59,6 +60,7 @@ class OnnxSource:
         is_runnable: whether ONNX Runtime is to run the file; if not, it runs the model, which was changed.
         before: the source before its batch was made 1 (export/from_onnx/batch.py), or None.
         batch: the batch that it had.
+        is_split: whether the file keeps weights in other files.
     """
 
     path: Path
@@ -70,6 +72,7 @@ class OnnxSource:
     is_runnable: bool
     before: OnnxSource | None = None
     batch: int = 1
+    is_split: bool = False
 
     @property
     def opset(self) -> int:
@@ -77,11 +80,12 @@ class OnnxSource:
         return opset_of(self.model)
 
 
-def read_source(path: Path) -> OnnxSource:
+def read_source(path: Path, inline_bytes: int = INLINE_BYTES) -> OnnxSource:
     """Read a file and reject inputs and outputs that cannot have a role.
 
     Args:
-        path: an ONNX file; external weight files are read too.
+        path: an ONNX file; files with its weights lie beside it.
+        inline_bytes: external weights of up to as many bytes are loaded; larger ones stay in their files.
 
     Returns:
         The model, with local functions inlined.
@@ -94,10 +98,11 @@ def read_source(path: Path) -> OnnxSource:
         raise ValueError(f"there is no file {path}: give an ONNX file")
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    try:
-        model = onnx.load(path)
-    except Exception as error:  # protobuf's DecodeError, or missing weight files
-        raise ValueError(f"{path} cannot be read as ONNX: {first_line(error)}") from error
+    model = read_graph(path)
+    is_split = external_bytes(model) > 0
+    resolve_external(model, path)
+    if external_bytes(model) <= inline_bytes:
+        load_external(model)
     if not model.graph.node:
         raise ValueError(f"{path} is not an ONNX file or has an empty graph: give a file that a framework exported")
     if (why_not := why_unreadable(model)) is not None:
@@ -119,7 +124,8 @@ def read_source(path: Path) -> OnnxSource:
                 f"the input {port} has {len(port.shape)} dimensions, and a frame has four: export the model for "
                 "single frames, with its memory as states"
             )
-    return OnnxSource(path, digest, model, inputs, outputs, stated_format(model), is_runnable)
+    stated = stated_format(model)
+    return OnnxSource(path, digest, model, inputs, outputs, stated, is_runnable, is_split=is_split)
 
 
 def opset_of(model: onnx.ModelProto) -> int:

@@ -17,6 +17,8 @@ from onnx import helper, numpy_helper
 _DOMAINS = ("", "ai.onnx", "ai.onnx.experimental")
 _KINDS = ("ImageScaler", "Crop", "Affine")
 _SLICE_WITH_INPUTS = 10  # the first opset whose Slice has its bounds as inputs
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+_MAX = 2**31  # of a number in a file; larger ones are damage
 _FORMAT, _RANGE = "Image.BitmapPixelFormat", "Image.NominalPixelRange"
 _ORDERS = {"bgr8": "bgr", "bgra8": "bgr", "rgb8": "rgb", "rgba8": "rgb"}
 _RANGES = {"nominalrange_0_255": "0..255", "normalized_0_1": "0..1", "normalized_1_1": "-1..1"}
@@ -71,9 +73,19 @@ def replace_old_operators(model: onnx.ModelProto, opset: int) -> bool:
         if not _is_old(node):
             nodes.append(node)
             continue
+        if len(node.input) != 1 or len(node.output) != 1:
+            raise ValueError(
+                f'the operator {node.op_type} ("{node.name}") has {len(node.input)} inputs and {len(node.output)} '
+                "outputs, expected one each: export the model again"
+            )
         dtype = types.get(node.input[0], onnx.TensorProto.FLOAT)
         types[node.output[0]] = dtype
-        attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+        attributes = {item.name: _value(item) for item in node.attribute}
+        if dtype not in _FLOATS:
+            raise ValueError(
+                f"{_label(node)} reads a tensor of the type {dtype}, expected a floating-point one: export the model "
+                "again"
+            )
         replacement = _Replacement(graph, node, helper.tensor_dtype_to_np_dtype(dtype))
         if node.op_type == "Crop":
             replacement.crop(attributes.get("border", []), attributes.get("scale", []), opset)
@@ -95,8 +107,13 @@ class _Replacement:
         self.nodes: list[onnx.NodeProto] = []
         self._graph, self._node, self._dtype = graph, node, dtype
 
-    def scale(self, factor: float, offset: object, shape: tuple[int, ...]) -> None:
+    def scale(self, factor: object, offset: object, shape: tuple[int, ...]) -> None:
         """Multiply by a number and add an offset, one number or one per channel."""
+        if not isinstance(factor, float) or not _are_numbers(offset if isinstance(offset, list) else [offset], float):
+            raise ValueError(
+                f"{_label(self._node)} multiplies by {factor!r} and adds {offset!r}, expected numbers: export the "
+                "model again"
+            )
         source, out = self._node.input[0], self._node.output[0]
         scaled = f"{out}/scaled"
         factors = self._constant("factor", np.asarray(factor, self._dtype))
@@ -106,13 +123,13 @@ class _Replacement:
             helper.make_node("Add", [scaled, offsets], [out], name=f"{out}/moved"),
         ]
 
-    def crop(self, border: list[int], size: list[int], opset: int) -> None:
+    def crop(self, border: Any, size: Any, opset: int) -> None:
         """Cut off the border (left, top, right, bottom), or keep (height, width) from the left and top border on."""
         source, out = self._node.input[0], self._node.output[0]
-        if len(border) != 4 or len(size) not in (0, 2):
+        if not (_are_numbers(border, int) and _are_numbers(size, int)) or len(border) != 4 or len(size) not in (0, 2):
             raise ValueError(
-                f'the operator Crop ("{self._node.name or out}") has the border {list(border)} and the scale '
-                f"{list(size)}, expected four numbers and none or two: export the model with Slice"
+                f"{_label(self._node)} has the border {border} and the scale {size}, expected four numbers and none or "
+                "two: export the model with Slice"
             )
         left, top, right, bottom = border
         ends = [top + size[0], left + size[1]] if size else [-bottom or 2**31 - 1, -right or 2**31 - 1]
@@ -127,6 +144,20 @@ class _Replacement:
         label = f"{self._node.output[0]}/{name}"
         self._graph.initializer.append(numpy_helper.from_array(value, label))
         return label
+
+
+def _value(attribute: onnx.AttributeProto) -> object:
+    """Return an attribute's value, lists as such."""
+    value = helper.get_attribute_value(attribute)
+    return list(value) if attribute.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS) else value
+
+
+def _are_numbers(values: Any, kind: type[int] | type[float]) -> bool:
+    return isinstance(values, list) and all(isinstance(value, kind) and abs(value) < _MAX for value in values)
+
+
+def _label(node: onnx.NodeProto) -> str:
+    return f'the operator {node.op_type} ("{node.name or node.output[0]}")'
 
 
 def _is_old(node: onnx.NodeProto) -> bool:

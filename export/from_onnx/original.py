@@ -6,11 +6,13 @@ It shares no graph code with the import, so that the comparison finds errors the
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from export.external_weights import read_external, without_folder
 from export.from_onnx.model import OnnxSource, first_line
 from export.from_onnx.pixels import LUMA, PictureSpec
 from runtime.engines.onnxruntime import open_session
@@ -48,8 +50,14 @@ class OriginalModel:
     def __init__(self, source: OnnxSource, *, is_optimised: bool = True) -> None:
         self._source = source
         try:
-            content = str(source.path) if source.is_runnable else source.model.SerializeToString()
-            self._session: Any = open_session(content, count_cores(), is_optimised=is_optimised)
+            content: str | bytes = str(source.path)
+            folder: Path | None = None
+            if not source.is_runnable or source.is_split:
+                # ONNX Runtime maps large weights into memory, but finds no shapes in other files: these are loaded.
+                model = read_external(source.path) if source.is_runnable else source.model
+                folder = source.path.parent.resolve()
+                content = without_folder(model, folder).SerializeToString()
+            self._session: Any = open_session(content, count_cores(), is_optimised=is_optimised, weights_folder=folder)
         except Exception as error:  # its errors have no common base class
             if source.before is not None:
                 raise ValueError(f"{single_batch_error(source)}: {first_line(error)[:160]}") from error
@@ -59,6 +67,10 @@ class OriginalModel:
                 f"{what}ONNX Runtime cannot load {source.path}: {first_line(error)}; export the model with standard "
                 "operators"
             ) from error
+
+    def close(self) -> None:
+        """Free the session's memory; it cannot be used afterwards."""
+        self._session = None
 
     def run(self, feeds: Mapping[str, Array], outputs: Sequence[str] | None = None) -> dict[str, Array]:
         """Run it once.

@@ -13,6 +13,7 @@ from export.from_onnx.graphs import latent_inputs
 from export.from_onnx.original import Array, decode_picture, encode_picture
 from export.from_onnx.plan import ImportPlan
 from export.from_onnx.planned_graph import PlannedGraph
+from export.from_onnx.text_inputs import EXAMPLE_TEXT
 from runtime.golden import golden_mask
 from runtime.noise import CODES, FRAMES, normals
 
@@ -35,6 +36,7 @@ class OriginalRun:
         frames: uint8 (H, W, 3) each, from frame 1 on.
         image: the prompt's image, uint8 (H, W, 3), or None.
         live: the live input, uint8 (T, h, w, 3), repeated; or None.
+        text: the prompt's text, or None.
         low, high: lowest and highest value of the frames, where 0 is black and 1 is white.
         outside: largest share of a frame's values outside [0, 1] by more than `RANGE_MARGIN`.
     """
@@ -45,6 +47,7 @@ class OriginalRun:
     low: float
     high: float
     outside: float
+    text: str | None = None
 
 
 class OriginalLoop:
@@ -62,7 +65,8 @@ class OriginalLoop:
             self._image = moving_frames(*plan.size, 1, start=3)[0]
         for name in plan.step.inputs_of("live"):
             self._live = moving_frames(*plan.step.pictures[name].size, LIVE_FRAMES, block=block)
-        self._values = _loop(plan, self._image, self._live)
+        self._text = None if plan.text is None else EXAMPLE_TEXT
+        self._values = _loop(plan, self._image, self._live, self._text)
         self._frames: list[Pixels] = []
         self._low, self._high, self._outside = np.inf, -np.inf, 0.0
         self._changed = Condition()
@@ -74,7 +78,7 @@ class OriginalLoop:
         """The frames that were made so far."""
         with self._changed:
             frames = list(self._frames)
-        return OriginalRun(frames, self._image, self._live, self._low, self._high, self._outside)
+        return OriginalRun(frames, self._image, self._live, self._low, self._high, self._outside, self._text)
 
     def make(self, count: int, tell: Callable[[int], object] = lambda _: None) -> None:
         """Make frames until there are `count`; calls `tell` with the number so far.
@@ -128,22 +132,6 @@ class OriginalLoop:
 def loop_length(plan: ImportPlan, loop_frames: int = LONG_LOOP) -> int:
     """Return how many frames are compared: up to the last golden one, or `loop_frames` of a model with states."""
     return loop_frames if plan.step.inputs_of("state") else GOLDEN_FRAMES[-1]
-
-
-def run_original(plan: ImportPlan, loop_frames: int = LONG_LOOP, block: int = 1) -> OriginalRun:
-    """Run the original model: up to the last golden frame, or for `loop_frames` frames if it has states.
-
-    Args:
-        plan: role, type and shape of every tensor.
-        loop_frames: not below the last golden frame.
-        block: side of the blocks of pixels that the live test pattern consists of.
-
-    Raises:
-        ValueError: the model fails, or a frame has values that are not finite.
-    """
-    loop = OriginalLoop(plan, block)
-    loop.make(loop_length(plan, loop_frames))
-    return loop.run
 
 
 def check_range(plan: ImportPlan, run: OriginalRun, *, is_whole: bool = True) -> None:
@@ -214,7 +202,7 @@ def moving_frames(height: int, width: int, count: int, start: int = 0, block: in
     return (np.stack(frames).clip(0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-def _loop(plan: ImportPlan, image: Pixels | None, live: Pixels | None) -> Iterator[Array]:
+def _loop(plan: ImportPlan, image: Pixels | None, live: Pixels | None, text: str | None) -> Iterator[Array]:
     """Yield the model's frame tensor, with the inputs that the runtime gives the bundle."""
     drawn = latent_inputs(plan)
     codes = _rows(drawn, CODES, 0)
@@ -224,19 +212,22 @@ def _loop(plan: ImportPlan, image: Pixels | None, live: Pixels | None) -> Iterat
         feeds |= {name: plan.first.value(name) for name in plan.first.inputs}
         feeds |= {name: codes[place] for place, (stage, name) in enumerate(drawn) if stage is plan.first}
         feeds |= _pictures(plan.first, "image", image)
-        memory |= plan.first.original.run(feeds, plan.step.inputs_of("memory"))
+        feeds |= {} if plan.text is None else plan.text.feeds(plan.first.inputs, text)
+        made = plan.first.original.run(feeds, list(dict.fromkeys(plan.memories.values())))
+        memory |= {name: made[output].astype(plan.step.inputs[name][0]) for name, output in plan.memories.items()}
     step = plan.step
     fixed = {name: step.value(name) for name in step.inputs_of("control", "fixed", "state")}
     # The original file also needs the inputs that the frame does not depend on.
     unused = {name: np.zeros(shape, dtype) for name, (dtype, shape) in step.unused.items()}
     states = {name: fixed[name] for name in step.inputs_of("state")}
+    encoded = [] if live is None else [_pictures(step, "live", picture) for picture in live]
     frame = 0
     while True:
         feeds = {**unused, **fixed, **memory, **states, **_pictures(step, "image", image)}
         noises = [(step, name) for name in step.inputs_of("noise")]
         feeds |= {name: row for (_, name), row in zip(noises, _rows(noises, FRAMES, frame), strict=True)}
         if live is not None:
-            feeds |= _pictures(step, "live", live[frame % len(live)])
+            feeds |= encoded[frame % len(encoded)]
             feeds |= _pictures(step, "mask", golden_mask(frame, *live.shape[1:3])[..., np.newaxis])
         found = step.original.run(feeds, list(step.outputs))
         states = {name: found[step.roles[name].output] for name in states}

@@ -16,6 +16,7 @@ import onnx.compose
 from onnx import helper, numpy_helper
 
 from export.from_onnx.model import first_line
+from runtime.bundle.external_weights import without_external
 
 # Recommendation ITU-R BT.709-6, items 3.2 to 3.4, limited range: Y' = 16 + 219 (0.2126 R' + 0.7152 G' + 0.0722 B').
 LUMA = (0.2126, 0.7152, 0.0722)
@@ -125,7 +126,7 @@ class GraphFragment:
         graph = helper.make_graph(self.nodes, name, self.inputs, self.outputs, self.constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=ir_version)
         try:
-            onnx.checker.check_model(model)
+            onnx.checker.check_model(without_external(model))
         except onnx.checker.ValidationError as error:
             raise ValueError(f"the {name} graph is not valid ONNX: {first_line(error)}") from error
         return model

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from export.from_onnx.batch import check_single_batch, to_single_batch
 from export.from_onnx.default_values import optional_inputs, use_defaults
+from export.from_onnx.memories import match_memories, wanted_outputs
 from export.from_onnx.model import GraphPort, OnnxSource, needed_inputs, refuse_custom_operators
 from export.from_onnx.planned_graph import PlannedGraph, pin_shapes
-from export.from_onnx.role_parser import VECTORS, TensorRole, parse_roles
+from export.from_onnx.role_parser import TEXTS, VECTORS, TensorRole, parse_roles
 from export.from_onnx.role_patterns import suggest_roles
 from export.from_onnx.roles import (
     BOUNDED,
@@ -21,9 +22,11 @@ from export.from_onnx.roles import (
     picture_layouts,
     to_picture_spec,
 )
+from export.from_onnx.text_inputs import TextOptions, TextPlan, check_vocabulary, guess_text, plan_text
 from runtime.bundle.strict_json import nearest
 from runtime.bundle.tensors import DTYPES
 
+MIN_FRAME, MAX_FRAME = 16, 4096  # pixels (docs/bundle.md)
 _MOVES = (
     "Identity",
     "Cast",
@@ -45,6 +48,7 @@ class ImportPlan:
         size: (H, W) of the frame, even.
         assumed: pictures whose range was not given.
         bounded_by: Sigmoid or Tanh, if the frame ends in it; else "".
+        text: the inputs of the first model that a text fills, or None.
     """
 
     step: PlannedGraph
@@ -53,6 +57,12 @@ class ImportPlan:
     size: tuple[int, int]
     assumed: tuple[str, ...]
     bounded_by: str = ""
+    text: TextPlan | None = None
+
+    @property
+    def memories(self) -> dict[str, str]:
+        """The memories: input of the step -> output of the first model."""
+        return {name: self.step.roles[name].output for name in self.step.inputs_of("memory")}
 
 
 def make_plan(
@@ -62,6 +72,7 @@ def make_plan(
     roles: Collection[str] = (),
     size: tuple[int, int] | None = None,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    text: TextOptions | None = None,
 ) -> ImportPlan:
     """Determine role, type and shape of every tensor.
 
@@ -71,6 +82,7 @@ def make_plan(
         roles: `TENSOR=ROLE[:DETAILS]` each.
         size: (width, height) of pictures whose size is free, or None.
         shapes: shapes of tensors with other free axes.
+        text: tokenizers and length of texts.
 
     Raises:
         ValueError: a role or shape is ambiguous or not supported; the message suggests a fix.
@@ -93,9 +105,19 @@ def make_plan(
     for name in (*given, *shapes):
         if name not in names:
             raise ValueError(f'there is no tensor "{name}" {nearest(name, names)}')
-    before = None if first is None else _plan_first(first, step, given, size, shapes)
+    text = text or TextOptions()
+    if first is None and (text.tokenizers or any(role.kind in TEXTS for role in given.values())):
+        raise ValueError(
+            "texts are read when the prompt changes: give the model that takes their tokens by --condition"
+        )
+    before, texts = (None, None) if first is None else _plan_first(first, step, given, size, shapes, text)
     stage, frame = _plan_step(step, before, given, size, shapes)
     height, width = (side - side % 2 for side in stage.pictures[frame].size)
+    if not all(MIN_FRAME <= side <= MAX_FRAME for side in (height, width)):
+        raise ValueError(
+            f'the frame "{frame}" is {width} x {height} pixels, and a frame has {MIN_FRAME} to {MAX_FRAME} in each '
+            "direction: choose another --size, or export the model for another one"
+        )
     if size is not None and not any(_is_free(port) for source in sources for port in source.inputs):
         live = [stage.pictures[name].size for name in stage.inputs_of("live")] or [(height, width)]
         if (size[1], size[0]) not in live:
@@ -107,7 +129,8 @@ def make_plan(
     if before is not None:
         assumed += [name for name in before.pictures if _is_assumed(given.get(name), before, name)]
     last = _last(step, frame)
-    return ImportPlan(stage, before, frame, (height, width), tuple(assumed), last if last in BOUNDED else "")
+    bounded_by = last if last in BOUNDED else ""
+    return ImportPlan(stage, before, frame, (height, width), tuple(assumed), bounded_by, texts)
 
 
 def _plan_first(
@@ -116,21 +139,23 @@ def _plan_first(
     given: Mapping[str, TensorRole],
     size: tuple[int, int] | None,
     shapes: Mapping[str, tuple[int, ...]],
-) -> PlannedGraph:
+    text: TextOptions,
+) -> tuple[PlannedGraph, TextPlan | None]:
     roles = {port.name: given[port.name] for port in source.inputs if port.name in given}
     for name, role in roles.items():
-        if role.kind not in ("image", "latent", "fixed"):
+        if role.kind not in ("image", "latent", "fixed", *TEXTS):
             raise ValueError(
                 f'"{name}" of {source.path} has the role {role.kind}: the first model runs when the prompt changes, '
-                "and its inputs can be image, latent or fixed"
+                "and its inputs can be image, latent, tokens, token_mask or fixed"
             )
+    roles = guess_text(source.inputs, roles, text)
     unknown = [port for port in source.inputs if port.name not in roles]
     pictures = [port for port in unknown if picture_layouts(port.shape)]
     if len(pictures) == 1:
         roles[pictures[0].name] = TensorRole("image")
     elif len(unknown) == 1 and not pictures:
         roles |= {name: TensorRole("latent") for name in guess_inputs(unknown, {}, ())}
-    shared = {port.name for port in source.outputs} & {port.name for port in step.inputs}
+    shared = wanted_outputs(source, step, given)
     needed = needed_inputs(source, shared or [port.name for port in source.outputs])
     missing = [port for port in unknown if port.name in needed and port.name not in roles]
     if missing:
@@ -138,12 +163,16 @@ def _plan_first(
         names = ", ".join(str(port) for port in missing)
         raise ValueError(
             f"inputs of {source.path.name}, which runs when the prompt changes, have no role: {names}; pass {flags}, "
-            "where ROLE is image, latent or fixed:VALUE"
+            "where ROLE is image, latent, tokens, token_mask or fixed:VALUE"
         )
-    stage = pin_shapes(source, roles, size, shapes, {})
+    texts = plan_text(source, roles, text, shapes, needed)
+    known = {} if texts is None else {name: (1, texts.length(name)) for name in (*texts.tokens, *texts.masks)}
+    stage = pin_shapes(source, roles, size, {**shapes, **known}, {})
     _drop_unused(stage, needed)
     check_single_batch(stage, shared)
-    return stage
+    if texts is not None:
+        check_vocabulary(stage, texts)
+    return stage, texts
 
 
 def _plan_step(
@@ -153,15 +182,11 @@ def _plan_step(
     size: tuple[int, int] | None,
     shapes: Mapping[str, tuple[int, ...]],
 ) -> tuple[PlannedGraph, str]:
-    memories = {} if first is None else first.outputs
-    for port in source.inputs:
-        if port.name in given and given[port.name].kind == "memory" and port.name not in memories:
-            raise ValueError(
-                f'the memory "{port.name}" is not an output of the first model {nearest(port.name, memories)}'
-            )
+    made_by = match_memories(source, given, {} if first is None else first.outputs)
+    memories = {} if first is None else {name: first.outputs[output] for name, output in made_by.items()}
     # If the frame was named, inputs that it does not depend on need no role.
     named = [name for name, role in given.items() if role.kind == "frame"]
-    wanted = [*named, *(role.output for role in given.values() if role.output)]
+    wanted = [*named, *_next_states(given)]
     known = {port.name for port in source.outputs}
     if set(wanted) - known:
         missing = sorted(set(wanted) - known)[0]
@@ -171,6 +196,7 @@ def _plan_step(
         needed = needed_inputs(source, wanted)
         ports = tuple(port for port in ports if port.name in needed or port.name in given)
     roles = guess_inputs(ports, given, memories)
+    roles |= {name: replace(roles[name], output=output) for name, output in made_by.items() if name in roles}
     if not any(role.kind in ("live", "latent", "noise", "memory", "state", "image") for role in roles.values()):
         listed = ", ".join(str(port) for port in source.inputs) or "none"
         raise ValueError(
@@ -186,9 +212,10 @@ def _plan_step(
     if unclear:
         free = [port for port in source.outputs if port.name not in wanted]
         what = f"the input {unclear[0]} is" if len(unclear) == 1 else f"the inputs {', '.join(map(str, unclear))} are"
+        memory = "" if first is None else "memory:OUTPUT (of the first model), "
         raise ValueError(
-            f"{what} ambiguous: pass {suggest_roles(unclear, list(stage.inputs), free)}, where ROLE is state:OUTPUT, "
-            f"image, {', '.join(VECTORS)} or fixed:VALUE"
+            f"{what} ambiguous: pass {suggest_roles(unclear, list(stage.inputs), free)}, where ROLE is {memory}"
+            f"state:OUTPUT, image, {', '.join(VECTORS)} or fixed:VALUE"
         )
     _drop_unused(stage, needed)
     for name in stage.inputs_of("state"):

@@ -9,7 +9,7 @@ INTERVAL_S = 2.0  # between two lines
 
 
 class ProgressLines:
-    """Says how far the frames of a comparison are; may be called from several threads.
+    """Says how far the frames of a comparison are, or the weights that are written; for several threads.
 
     Args:
         say: gets a line.
@@ -23,10 +23,14 @@ class ProgressLines:
     def counter(self, what: str, total: int) -> Callable[[int], None]:
         """Return a function to call with the number of frames that are done, of at most `total`."""
 
-        def count(done: int) -> None:
-            now = self._clock()
-            if now - self._last >= INTERVAL_S:
-                self._last = now
-                self._say(f"{what}: {done} of {total} frames")
+        return lambda done: self._tell(f"{what}: {done} of {total} frames")
 
-        return count
+    def share(self, what: str) -> Callable[[float], None]:
+        """Return a function to call with the share that is done, 0 to 1."""
+        return lambda done: self._tell(f"{what}: {100 * done:.0f} %")
+
+    def _tell(self, line: str) -> None:
+        now = self._clock()
+        if now - self._last >= INTERVAL_S:
+            self._last = now
+            self._say(line)

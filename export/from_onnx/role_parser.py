@@ -15,7 +15,8 @@ from runtime.bundle.strict_json import nearest
 
 PICTURES = ("live", "mask", "image")  # roles of inputs that are pictures
 VECTORS = ("noise", "latent", "control")  # roles of inputs that are slices of one row of numbers
-INPUT_ROLES = (*PICTURES, *VECTORS, "state", "fixed")
+TEXTS = ("tokens", "token_mask")  # roles of inputs of the first model that a text fills
+INPUT_ROLES = (*PICTURES, *VECTORS, *TEXTS, "state", "fixed")
 KINDS = (*INPUT_ROLES, "frame", "memory")
 
 
@@ -28,7 +29,8 @@ class TensorRole:
         layout, order, range: of a picture; "" to guess it.
         mean, deviation: of a picture, as in `PictureSpec`; () for none.
         channel: of a frame, the one channel to show, from 0; None for all.
-        output: of a state, the output that is its next value; "" to guess it.
+        output: of a state, the output that is its next value; of a memory, the first model's output; of a token mask,
+            the input of its tokens; "" to guess it.
         values: a control's defaults, the fixed values, or what a state starts with.
         limits: a control's lowest and highest value.
         is_given: whether the user gave the role.
@@ -94,6 +96,7 @@ def _parse_details(kind: str, details: str, text: str) -> TensorRole:
         output, at, initial = details.rpartition("@")
         if at and _INITIAL.fullmatch(initial):
             return TensorRole(kind, output=output, values=_numbers(initial, text), is_given=True)
+    if kind in ("state", "memory", "token_mask"):
         return TensorRole(kind, output=details, is_given=True)
     if kind == "control":
         numbers, at, limits = details.partition("@")

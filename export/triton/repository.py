@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,10 @@ import onnx
 from export.folder_writer import atomic_folder
 from export.triton.config import BACKENDS, check_config, graph_config, parse_config, step_config
 from export.triton.step_graph import server_step
+from runtime.bundle.manifest import graph_sha256
 from runtime.bundle.pruning import pruned_model
 from runtime.bundle.reader import Bundle
+from runtime.engines.opening import weights_of
 from runtime.engines.triton_interface import StepInterface, model_name
 from runtime.prepared_bundle import prepare_bundle
 
@@ -29,12 +32,14 @@ class ServerModel:
         graph: what it computes.
         config: its config.pbtxt.
         interface: of a step model, else None.
+        weights: the file that the graph's external data name, or None.
     """
 
     name: str
     graph: onnx.ModelProto
     config: str
     interface: StepInterface | None = None
+    weights: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,8 @@ def write_repository(path: Path, out: Path, options: RepositoryOptions) -> tuple
             version = folder / model.name / "1"
             version.mkdir(parents=True)
             (version / "model.onnx").write_bytes(model.graph.SerializeToString())
+            if model.weights is not None:
+                shutil.copyfile(model.weights, version / model.weights.name)
             (version.parent / "config.pbtxt").write_text(model.config, encoding="utf-8")
         if file != "model.onnx":
             script = folder / PLANS
@@ -96,9 +103,9 @@ def server_models(path: Path, options: RepositoryOptions) -> tuple[ServerModel, 
             models += _scene_models(bundle, options)
         graph, interface = server_step(bundle, pixels, holds_floats=options.backend == "tensorrt")
         name = model_name(options.name or bundle.manifest.name, f"step-{pixels}")
-        sha256 = bundle.manifest.files[bundle.manifest.step.file].sha256
+        sha256 = graph_sha256(bundle.manifest, bundle.manifest.step)
         config = step_config(name, interface, options.backend, sha256=sha256, max_sequences=options.max_sequences)
-        models.append(ServerModel(name, graph, config, interface))
+        models.append(ServerModel(name, graph, config, interface, weights_of(bundle, bundle.manifest.step)))
     for model in models:
         check_config(parse_config(model.config), model.graph)
     return tuple(models)
@@ -113,8 +120,9 @@ def _scene_models(bundle: Bundle, options: RepositoryOptions) -> list[ServerMode
     ):
         if graph is not None and spec is not None:
             name = model_name(options.name or manifest.name, part)
-            config = graph_config(name, spec, options.backend, sha256=manifest.files[spec.file].sha256)
-            models.append(ServerModel(name, pruned_model(graph, [item.name for item in spec.outputs]), config))
+            config = graph_config(name, spec, options.backend, sha256=graph_sha256(manifest, spec))
+            pruned = pruned_model(graph, [item.name for item in spec.outputs])
+            models.append(ServerModel(name, pruned, config, weights=weights_of(bundle, spec)))
     return models
 
 

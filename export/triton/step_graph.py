@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from runtime.bundle.external_weights import without_external
 from runtime.bundle.pruning import pruned_model
 from runtime.bundle.reader import Bundle
 from runtime.engines.triton_interface import SHARE, TILE, Held, StepInterface, state_names, step_interface
@@ -72,7 +73,7 @@ def server_step(bundle: Bundle, pixels: str, *, holds_floats: bool) -> tuple[onn
     model.graph.node.extend(nodes)
     model.graph.initializer.extend(graph.constants)
     model.graph.output.extend([*frames, *outputs])
-    onnx.checker.check_model(model)
+    onnx.checker.check_model(without_external(model))
     return model, interface
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx
 
+from runtime.bundle.external_weights import check_external
 from runtime.bundle.pruning import needed_nodes
 from runtime.bundle.size_checks import check_constants, check_sizes
 from runtime.bundle.strict_json import describe
@@ -41,19 +42,20 @@ _STRING_VALUES |= {
 }
 
 
-def parse_graph(data: bytes, graph: GraphSpec) -> onnx.ModelProto:
+def parse_graph(data: bytes, graph: GraphSpec, weights_bytes: int = 0) -> onnx.ModelProto:
     """Parse an ONNX file and check it against the manifest.
 
     Args:
         data: content of the file.
         graph: the manifest's entry for it.
+        weights_bytes: size of its weights file, which is not read here; 0 without one.
 
     Returns:
         The model, owned by the caller.
 
     Raises:
-        BundleError: it is not ONNX, stores data in other files, has control flow or custom operators, differs from the
-            manifest in its inputs, outputs or picture, or has a tensor that is invalid or too large.
+        BundleError: it is not ONNX, stores data outside of its weights file, has control flow or custom operators,
+            differs from the manifest in its inputs, outputs or picture, or has a tensor that is invalid or too large.
     """
     file = graph.file
     try:
@@ -66,7 +68,7 @@ def parse_graph(data: bytes, graph: GraphSpec) -> onnx.ModelProto:
     if not model.graph.node:
         raise BundleError(f"{file} is not an ONNX file or has an empty graph; export the bundle again")
     _check_nodes(model, file)
-    _check_data(model, file)
+    check_external(model, file, graph.weights, weights_bytes)
     check_constants(model, file)
     constants = {tensor.name for tensor in model.graph.initializer}
     inputs = [value for value in model.graph.input if value.name not in constants]
@@ -76,7 +78,7 @@ def parse_graph(data: bytes, graph: GraphSpec) -> onnx.ModelProto:
     _check_values(outputs, graph.outputs, f"{file} outputs")
     if graph.picture:
         _check_picture(model, graph)
-    check_sizes(model, file, len(data))
+    check_sizes(model, file, len(data), weights_bytes)
     return model
 
 
@@ -165,15 +167,6 @@ def _is_crash(node: onnx.NodeProto, attribute: onnx.AttributeProto) -> bool:
         case "GatherND", "batch_dims":
             return bool(attribute.i < 0)
     return False
-
-
-def _check_data(model: onnx.ModelProto, file: str) -> None:
-    attributes = [attribute for node in model.graph.node for attribute in node.attribute]
-    tensors = [*model.graph.initializer, *(attribute.t for attribute in attributes if attribute.HasField("t"))]
-    tensors += [tensor for attribute in attributes for tensor in attribute.tensors]
-    for tensor in tensors:
-        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
-            raise BundleError(f'{file} keeps the tensor "{tensor.name}" in another file; weights belong inside')
 
 
 def _check_values(values: list[onnx.ValueInfoProto], tensors: tuple[TensorSpec, ...], where: str) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from runtime.bundle.external_weights import is_external
 from runtime.errors import BundleError
 
 MAX_DIMENSIONS = 16  # of a tensor; engines support 8
@@ -85,7 +86,7 @@ class _Inference:
             self._note(value.name, value.type, "the input")
         for tensor in model.graph.initializer:
             self._note(tensor.name, helper.make_tensor_type_proto(tensor.data_type, tensor.dims), "the constant")
-            if len(tensor.dims) < 2 and prod(tensor.dims) <= _MAX_KNOWN_VALUES:
+            if len(tensor.dims) < 2 and prod(tensor.dims) <= _MAX_KNOWN_VALUES and not is_external(tensor):
                 self._values[tensor.name] = tensor
         self._makers: dict[str, int] = {}  # tensor that may be computed -> index of its node
         self._tried: set[int] = set()

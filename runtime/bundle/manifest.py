@@ -10,7 +10,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -31,6 +31,7 @@ from runtime.bundle.tensors import (
     TensorSpec,
     parse_tensors,
 )
+from runtime.bundle.text_spec import TextSpec, TokensSpec, check_text_inputs, parse_text
 from runtime.errors import BundleError
 
 _SCHEMAS = (1, 2)
@@ -63,17 +64,6 @@ class RenewalSpec:
     every_frames: int
     dissolve_frames: int
     correlation: float
-
-
-@dataclass(frozen=True)
-class TextSpec:
-    """The files of the text encoder (paths inside the bundle), and the licence and source of its token vectors."""
-
-    tokenizer: str
-    vectors: str
-    scales: str
-    licence: str
-    source: str
 
 
 @dataclass(frozen=True)
@@ -147,6 +137,7 @@ class Manifest:
 
     In schema 1 the step graph makes frames of the size of `frame`. In schema 2 it makes moves, and `frame` is the
     default size: `step` and `condition` are those of the first of the `shapes`, and `paint` makes pictures.
+    At most one of `text` and `tokens` is there: both stand for the key `text`.
     """
 
     name: str
@@ -157,6 +148,7 @@ class Manifest:
     controls: Mapping[str, ControlSpec]
     renewal: RenewalSpec | None
     text: TextSpec | None
+    tokens: TokensSpec | None
     golden: tuple[GoldenSpec, ...]
     files: Mapping[str, FileSpec]
     provenance: Mapping[str, Any]
@@ -188,15 +180,18 @@ class Manifest:
         if schema == 1:
             size = (frame.width, frame.height)
             graphs = StrictJson(fields.get("graphs"), "bundle.json: graphs", ("step", "condition"))
-            step = _parse_graph(graphs, "step", STEP_INPUTS, STEP_OUTPUTS, size)
+            step = _parse_graph(graphs, "step", STEP_INPUTS, STEP_OUTPUTS, size, has_weights=True)
             if graphs.has("condition"):
-                condition = _parse_graph(graphs, "condition", CONDITION_INPUTS, CONDITION_OUTPUTS, size)
+                condition = _parse_graph(
+                    graphs, "condition", CONDITION_INPUTS, CONDITION_OUTPUTS, size, has_weights=True
+                )
         else:
             graphs = StrictJson(fields.get("graphs"), "bundle.json: graphs", ("shapes", "paint"))
             shapes = _parse_shapes(graphs)
             step, condition = shapes[0].step, shapes[0].condition
             if graphs.has("paint"):
                 paint = _parse_graph(graphs, "paint", PAINT_INPUTS, PAINT_OUTPUTS, (0, 0))
+        text = parse_text(fields.get("text"))
         manifest = cls(
             name=fields.text("name", r"[a-z0-9][a-z0-9._-]{0,63}"),
             description=fields.text("description"),
@@ -205,7 +200,8 @@ class Manifest:
             condition=condition,
             controls=parse_controls(fields.items("controls"), step),
             renewal=_parse_renewal(fields.get("renewal")),
-            text=_parse_text(fields.get("text")),
+            text=text if isinstance(text, TextSpec) else None,
+            tokens=text if isinstance(text, TokensSpec) else None,
             golden=tuple(
                 _parse_golden(item, f"bundle.json: golden[{index}]")
                 for index, item in enumerate(fields.items("golden"))
@@ -229,10 +225,11 @@ class Manifest:
 
     @property
     def graphs(self) -> tuple[GraphSpec, ...]:
-        """All graphs of the bundle."""
+        """All graphs of the bundle; those in INT8 come last, with their own file."""
         pairs = [graph for shape in self.shapes for graph in (shape.step, shape.condition)]
         graphs: tuple[GraphSpec | None, ...] = (*pairs, self.paint) if pairs else (self.step, self.condition)
-        return tuple(graph for graph in graphs if graph is not None)
+        found = [graph for graph in graphs if graph is not None]
+        return (*found, *(replace(graph, file=graph.int8) for graph in found if graph.int8))
 
     def prompt_input(self, role: str) -> TensorSpec | None:
         """Return the input with this role of the graphs that take prompts, or None."""
@@ -251,6 +248,14 @@ def manifest_sha256(value: Mapping[str, Any]) -> str:
     bare = {key: item for key, item in value.items() if key != "sha256"}
     text = json.dumps(bare, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+def graph_sha256(manifest: Manifest, graph: GraphSpec) -> str:
+    """Return the SHA-256 of a graph's file; with a weights file, that of both hashes in hexadecimal digits."""
+    sha256 = manifest.files[graph.file].sha256
+    if not graph.weights:
+        return sha256
+    return hashlib.sha256(f"{sha256} {manifest.files[graph.weights].sha256}".encode()).hexdigest()
 
 
 def _parse_frame(fields: StrictJson, schema: int) -> FrameSpec:
@@ -273,9 +278,11 @@ def _parse_shapes(graphs: StrictJson) -> tuple[WorkShape, ...]:
     for index, item in enumerate(items):
         fields = StrictJson(item, f"bundle.json: shapes[{index}]", ("width", "height", "step", "condition"))
         width, height = (fields.integer(key, 16, 4096) for key in ("width", "height"))
-        step = _parse_graph(fields, "step", MOVING_STEP_INPUTS, MOVING_STEP_OUTPUTS, (width, height), has_picture=False)
+        step = _parse_graph(fields, "step", MOVING_STEP_INPUTS, MOVING_STEP_OUTPUTS, (width, height), is_moving=True)
         condition = _parse_graph(fields, "condition", MOVING_CONDITION_INPUTS, CONDITION_OUTPUTS, (width, height))
         shapes.append(WorkShape(width, height, step, condition))
+    if len({bool(shape.step.int8) for shape in shapes}) > 1:
+        raise BundleError('bundle.json: shapes: "int8" must be in the step graph of every shape, or of none')
     return tuple(shapes)
 
 
@@ -286,16 +293,27 @@ def _parse_graph(
     outputs: Any,
     size: tuple[int, int],
     *,
-    has_picture: bool | None = None,
+    is_moving: bool = False,
+    has_weights: bool = False,
 ) -> GraphSpec:
     where = f"bundle.json: {name}"
-    is_step = name == "step" if has_picture is None else has_picture
-    fields = StrictJson(graphs.get(name), where, ("file", "inputs", "outputs", *(("picture",) if is_step else ())))
+    is_step, has_picture = name == "step", name == "step" and not is_moving
+    keys = ["file", "inputs", "outputs", *(["picture"] if has_picture else []), *(["int8"] if is_step else [])]
+    keys += ["weights"] if has_weights else []
+    fields = StrictJson(graphs.get(name), where, keys)
+    file = check_path(fields.text("file"))
+    weights = check_path(fields.text("weights")) if fields.has("weights") else ""
+    if weights and (weights == file or weights.rpartition("/")[0] != file.rpartition("/")[0]):
+        raise BundleError(f'{where}: "weights" must be another file, beside "{file}", got "{weights}"')
+    if weights and is_step and fields.has("int8"):
+        raise BundleError(f'{where}: a graph with "weights" in a file has no "int8"; leave one of the two out')
     return GraphSpec(
-        file=check_path(fields.text("file")),
+        file=file,
         inputs=parse_tensors(fields.items("inputs"), f"{where} inputs", inputs, size),
         outputs=parse_tensors(fields.items("outputs"), f"{where} outputs", outputs, size),
-        picture=fields.text("picture") if is_step else "",
+        picture=fields.text("picture") if has_picture else "",
+        weights=weights,
+        int8=check_path(fields.text("int8")) if is_step and fields.has("int8") else "",
     )
 
 
@@ -327,14 +345,6 @@ def _parse_renewal(value: Any) -> RenewalSpec | None:
     fields = StrictJson(value, "bundle.json: renewal", ("every_frames", "dissolve_frames", "correlation"))
     every = fields.integer("every_frames", 1, 10**9)
     return RenewalSpec(every, fields.integer("dissolve_frames", 0, every), fields.number("correlation", 0, 1))
-
-
-def _parse_text(value: Any) -> TextSpec | None:
-    if value is None:
-        return None
-    fields = StrictJson(value, "bundle.json: text", ("tokenizer", "vectors", "scales", "licence", "source"))
-    tokenizer, vectors, scales = (check_path(fields.text(key)) for key in ("tokenizer", "vectors", "scales"))
-    return TextSpec(tokenizer, vectors, scales, fields.text("licence"), fields.text("source"))
 
 
 def _parse_golden(value: Any, where: str) -> GoldenSpec:
@@ -371,18 +381,16 @@ def _check_whole(manifest: Manifest) -> None:
     needs = [("renewal", "noise")] if manifest.renewal is not None else []
     used = [item.file for item in manifest.golden]
     used += [file for scene in manifest.scenes for file in (scene.picture, scene.moving, scene.hints) if file]
-    if manifest.text is not None:
-        needs.append(("text", "text"))
-        used += [manifest.text.tokenizer, manifest.text.vectors, manifest.text.scales]
-    elif manifest.prompt_input("text") is not None:
-        raise BundleError('bundle.json: condition has a text input, so "text" must name the files for it, got null')
+    text = manifest.text or manifest.tokens
+    used += [] if text is None else text.files
     for control in manifest.controls.values():
         if control.target == "seed":
             needs.append((f'the control "{control.name}"', "noise"))
         elif control.target == "renewal" and manifest.renewal is None:
             raise BundleError(f'bundle.json: the control "{control.name}" is for the renewal, but "renewal" is null')
     for index, golden in enumerate(manifest.golden):
-        needs += [(f"golden[{index}]", "text")] if golden.text is not None else []
+        if golden.text is not None and text is None:
+            raise BundleError(f"bundle.json: golden[{index}] needs a condition graph with an input of the role text")
         needs += [(f"golden[{index}]", "clip")] if golden.clip else []
         if golden.live and manifest.step.only_input("live") is None:
             raise BundleError(f"bundle.json: golden[{index}] needs a step graph with an input of the role live")
@@ -391,7 +399,12 @@ def _check_whole(manifest: Manifest) -> None:
     else:
         check_frames(manifest.step)
         check_wiring(manifest.step, manifest.condition)
+    check_text_inputs(manifest.condition, text, takes_vector=manifest.prompt_input("text") is not None)
     for part, role in needs:
         if manifest.prompt_input(role) is None:
             raise BundleError(f"bundle.json: {part} needs a condition graph with an input of the role {role}")
-    check_files([*(graph.file for graph in manifest.graphs), *used], manifest.files)
+    graphs = [graph.file for graph in manifest.graphs]
+    weights = [graph.weights for graph in manifest.graphs if graph.weights]
+    check_files([*graphs, *weights, *used], manifest.files)
+    if taken := {*weights} & {*graphs}:
+        raise BundleError(f'bundle.json: "{min(taken)}" is both a graph and the weights of one; name two files')

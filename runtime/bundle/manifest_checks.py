@@ -114,7 +114,7 @@ def _check_memories(step: GraphSpec, condition: GraphSpec | None) -> None:
 
 
 def _check_given(condition: GraphSpec) -> None:
-    sources = {tensor.name for tensor in condition.inputs if tensor.role not in ("mask", "given")}
+    sources = {tensor.name for tensor in condition.inputs if tensor.role not in ("mask", "given", "token_mask")}
     for tensor in condition.inputs:
         for name in tensor.of:
             if name not in sources:

@@ -1,6 +1,7 @@
 """Reads and checks a bundle on disk, and writes its manifest for `export`.
 
-All checks are made before an engine loads anything, on the same bytes that the engine gets.
+All checks are made before an engine loads anything, on the same bytes that the engine gets. Only weights in files of
+their own are hashed here and read again by the engine, which maps them into memory.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from runtime.bundle.external_weights import MAX_WEIGHTS_BYTES, WeightsFile, status_of
 from runtime.bundle.graph_checks import parse_graph
 from runtime.bundle.manifest import FileSpec, Manifest, manifest_sha256
 from runtime.bundle.tensors import GraphSpec
@@ -45,6 +47,8 @@ class Bundle:
         build_half: returns the step graph with half the detail, likewise.
         areas: another bundle, which says what may move in pictures without a mask; None for none.
         plane: of the mark that frames carry (`runtime.marking`), float32 of a frame's shape; None for no mark.
+        weights: the files that graphs name as their weights, by their paths inside the bundle.
+        int8: the same bundle with the step graphs in INT8; None if it has none.
     """
 
     path: Path
@@ -58,6 +62,23 @@ class Bundle:
     build_half: Callable[[], onnx.ModelProto] | None = None
     areas: Bundle | None = None
     plane: npt.NDArray[np.float32] | None = None
+    weights: Mapping[str, WeightsFile] = field(default_factory=dict)
+    int8: Bundle | None = None
+
+    def in_precision(self, precision: str) -> Bundle:
+        """Return the bundle whose step graph runs in a precision: itself, but for "int8".
+
+        Raises:
+            BundleError: the bundle has no step graph in INT8.
+        """
+        if precision != "int8":
+            return self
+        if self.int8 is None:
+            raise BundleError(
+                f"{self.path} has no graph in int8: add one with python -m export int8 {self.path} --out OTHER, or "
+                "choose another precision"
+            )
+        return self.int8
 
 
 def open_bundle(path: str | Path, *, trust_engines: bool = False) -> Bundle:
@@ -78,13 +99,23 @@ def open_bundle(path: str | Path, *, trust_engines: bool = False) -> Bundle:
     folder = Path(path)
     manifest = read_manifest(folder)
     graphs = {graph.file for graph in manifest.graphs}
+    mapped = {graph.weights for graph in manifest.graphs if graph.weights}
     data: dict[str, bytes] = {}
+    weights: dict[str, WeightsFile] = {}
     for name, spec in manifest.files.items():
-        content = _check_file(folder, name, spec, keep=name in graphs)
-        if content is not None:
-            data[name] = content
-    parsed = {graph.file: parse_graph(data[graph.file], graph) for graph in manifest.graphs}
-    return Bundle(
+        if name in mapped:
+            weights[name] = _check_weights(folder, name, spec)
+        elif name in graphs:
+            data[name] = read_file(folder, name, spec)
+        else:
+            _check_file(folder, name, spec, keep=False)
+    parsed = {
+        graph.file: parse_graph(
+            data[graph.file], graph, manifest.files[graph.weights].size_bytes if graph.weights else 0
+        )
+        for graph in manifest.graphs
+    }
+    bundle = Bundle(
         path=folder,
         manifest=manifest,
         step=parsed[manifest.step.file],
@@ -92,7 +123,12 @@ def open_bundle(path: str | Path, *, trust_engines: bool = False) -> Bundle:
         engines=folder / "engines" if trust_engines else None,
         paint=None if manifest.paint is None else parsed[manifest.paint.file],
         shapes=tuple((parsed[shape.step.file], parsed[shape.condition.file]) for shape in manifest.shapes),
+        weights=weights,
     )
+    if not manifest.step.int8:
+        return bundle
+    shapes = tuple((parsed[shape.step.int8], parsed[shape.condition.file]) for shape in manifest.shapes)
+    return replace(bundle, int8=replace(bundle, step=parsed[manifest.step.int8], shapes=shapes))
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -142,8 +178,7 @@ def read_file(folder: Path, name: str, spec: FileSpec) -> bytes:
     Raises:
         BundleError: it is missing, damaged, or leads out of the bundle.
     """
-    content = _check_file(folder, name, spec, keep=True)
-    assert content is not None, "_check_file() returns the content if keep is true"
+    content, _ = _check_file(folder, name, spec, keep=True)
     return content
 
 
@@ -179,8 +214,19 @@ def write_manifest(folder: str | Path, value: Mapping[str, Any]) -> Manifest:
     return manifest
 
 
-def _check_file(folder: Path, name: str, spec: FileSpec, *, keep: bool) -> bytes | None:
-    """Check the path, size and hash of a file; return its content if `keep`, else None."""
+def _check_weights(folder: Path, name: str, spec: FileSpec) -> WeightsFile:
+    """Check a weights file, which is not kept in memory."""
+    if spec.size_bytes > MAX_WEIGHTS_BYTES:
+        raise BundleError(
+            f"{folder / name} has {spec.size_bytes} bytes; weights of at most {MAX_WEIGHTS_BYTES} are read"
+        )
+    _, status = _check_file(folder, name, spec, keep=False)
+    file = folder / name
+    return WeightsFile(file.parent.resolve() / file.name, spec.sha256, status)
+
+
+def _check_file(folder: Path, name: str, spec: FileSpec, *, keep: bool) -> tuple[bytes, tuple[int, int, int]]:
+    """Check the path, size and hash of a file; return its content if `keep`, else b"", and its status."""
     file = folder / name
     try:
         resolved = file.resolve(strict=True)
@@ -189,15 +235,16 @@ def _check_file(folder: Path, name: str, spec: FileSpec, *, keep: bool) -> bytes
         if not resolved.is_file():
             raise BundleError(f"{file} is not a regular file")
         with resolved.open("rb") as stream:
-            size = os.fstat(stream.fileno()).st_size
+            status = os.fstat(stream.fileno())
+            size = status.st_size
             if size != spec.size_bytes:
                 raise BundleError(
                     f"{file} has {size} bytes, expected {spec.size_bytes}; copy or export the bundle again"
                 )
             if keep and size > _MAX_GRAPH_BYTES:
                 raise BundleError(f"{file} has {size} bytes; at most {_MAX_GRAPH_BYTES} can be read")
-            content = stream.read(size) if keep else None
-            digest = hashlib.sha256(content) if content is not None else hashlib.file_digest(stream, "sha256")
+            content = stream.read(size) if keep else b""
+            digest = hashlib.sha256(content) if keep else hashlib.file_digest(stream, "sha256")
     except FileNotFoundError as error:
         raise BundleError(f"{file} is missing; copy or export the bundle again") from error
     except (OSError, RuntimeError) as error:  # Python 3.11 and 3.12 report a loop of links as a RuntimeError
@@ -206,7 +253,7 @@ def _check_file(folder: Path, name: str, spec: FileSpec, *, keep: bool) -> bytes
         raise BundleError(
             f"{file} is damaged or was changed: its SHA-256 does not fit; copy or export the bundle again"
         )
-    return content
+    return content, status_of(status)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

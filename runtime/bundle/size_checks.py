@@ -12,12 +12,14 @@ from math import prod
 import onnx
 from onnx import TensorProto, helper
 
+from runtime.bundle.external_weights import is_external, place_of
 from runtime.bundle.graph_inference import MAX_DIMENSIONS, TypeAndShape, broken_rule, infer, known_shape, stated
 from runtime.errors import BundleError
 
 _MAX_TENSOR_BYTES = 2**30
 _MAX_FOLDED_BYTES = 2**28  # of all results that depend on constants only, plus
-_MAX_GROWTH_FACTOR = 32  # times the size of the file
+_MAX_GROWTH_FACTOR = 32  # times the size of the file, plus
+_MAX_WEIGHTS_FACTOR = 8  # times the size of the weights file: a cast, and a copy of its result
 # Operators that keep the number of values.
 _MOVERS = {"Cast", "DepthToSpace", "Flatten", "Identity", "Reshape", "SpaceToDepth", "Squeeze", "Transpose"}
 _MOVERS |= {"Unsqueeze"}
@@ -32,7 +34,7 @@ def check_constants(model: onnx.ModelProto, file: str) -> None:
     """Check that every constant of a graph has as many values as its shape says.
 
     Args:
-        model: the graph; no data is in other files.
+        model: the graph, which passed `check_external`.
         file: its name, for messages.
 
     Raises:
@@ -50,13 +52,14 @@ def check_constants(model: onnx.ModelProto, file: str) -> None:
                 _check_constant(tensor, f'{file}: the constant in the node "{node.name}" ({node.op_type})')
 
 
-def check_sizes(model: onnx.ModelProto, file: str, size_bytes: int) -> None:
+def check_sizes(model: onnx.ModelProto, file: str, size_bytes: int, weights_bytes: int = 0) -> None:
     """Check a graph by ONNX's rules, and the sizes of its tensors and of the results of its constants.
 
     Args:
         model: the graph, whose constants passed `check_constants`; not changed.
         file: its name, for messages.
-        size_bytes: of the file; results that depend on constants only may take 32 times as much plus 256 MiB.
+        size_bytes: of the file; results that depend on constants only may take 32 times as much plus 256 MiB,
+        weights_bytes: plus 8 times the size of the weights file.
 
     Raises:
         BundleError: the graph breaks ONNX's rules, states a wrong type or shape, or has a tensor with more than 1 GiB,
@@ -68,7 +71,8 @@ def check_sizes(model: onnx.ModelProto, file: str, size_bytes: int) -> None:
         raise broken_rule(file, error) from error
     sizes = infer(model, file)
     _check_stated(model, sizes, file)
-    _check_nodes(model, sizes, file, _MAX_FOLDED_BYTES + _MAX_GROWTH_FACTOR * size_bytes)
+    folded = _MAX_FOLDED_BYTES + _MAX_GROWTH_FACTOR * size_bytes + _MAX_WEIGHTS_FACTOR * weights_bytes
+    _check_nodes(model, sizes, file, folded)
 
 
 def _check_constant(tensor: onnx.TensorProto, where: str) -> None:
@@ -76,14 +80,16 @@ def _check_constant(tensor: onnx.TensorProto, where: str) -> None:
         raise BundleError(f"{where} has {len(tensor.dims)} dimensions, at most {MAX_DIMENSIONS} are read")
     if _name(tensor.data_type).upper() not in _BITS or min(tensor.dims, default=0) < 0 or tensor.HasField("segment"):
         raise BundleError(f"{where} is not numeric, or has a negative size; export the bundle again")
-    wanted = _bytes(tensor.data_type, tuple(tensor.dims))
-    if tensor.HasField("raw_data"):
+    wanted = size_of(tensor.data_type, tuple(tensor.dims))
+    if is_external(tensor):
+        held = place_of(tensor).length
+    elif tensor.HasField("raw_data"):
         held = len(tensor.raw_data)
     else:
         # One entry per value, two per complex value; for values smaller than a byte, one entry per byte.
         values = len(getattr(tensor, helper.tensor_dtype_to_field(tensor.data_type)))
         is_complex = tensor.data_type in (TensorProto.COMPLEX64, TensorProto.COMPLEX128)
-        held = values * max(1, _bytes(tensor.data_type, ())) // (2 if is_complex else 1)
+        held = values * max(1, size_of(tensor.data_type, ())) // (2 if is_complex else 1)
     if held != wanted:
         raise BundleError(f"{where} holds {held} bytes, its shape {tuple(tensor.dims)} needs {wanted}; export it again")
 
@@ -148,7 +154,7 @@ def _check_size(name: str, sizes: dict[str, TypeAndShape], what: str) -> int:
     kind, shape = sizes.get(name, (TensorProto.FLOAT, None))[0], known_shape(name, sizes)
     if shape is None:
         return 0
-    if min(shape, default=0) < 0 or (size := _bytes(kind, shape)) > _MAX_TENSOR_BYTES:
+    if min(shape, default=0) < 0 or (size := size_of(kind, shape)) > _MAX_TENSOR_BYTES:
         raise BundleError(
             f'{what} "{name}" has the shape {_short(shape)}, but at most {_MAX_TENSOR_BYTES} bytes are read; '
             "make it smaller"
@@ -166,8 +172,8 @@ def _check_moved(node: onnx.NodeProto, sizes: dict[str, TypeAndShape], file: str
     )
 
 
-def _bytes(kind: int, shape: Iterable[int]) -> int:
-    """Return the size in bytes of a tensor; an unknown type counts as float32."""
+def size_of(kind: int, shape: Iterable[int]) -> int:
+    """Return the size in bytes of a tensor of a type of ONNX; an unknown one counts as float32."""
     return (prod(shape) * _BITS.get(_name(kind).upper(), 32) + 7) // 8
 
 

@@ -13,7 +13,8 @@ from runtime.errors import BundleError
 # The names of the manifest and of NumPy. NumPy has no bfloat16.
 DTYPES = ("float32", "float16", "uint8", "int8", "int32", "int64", "bool")
 
-# The rules of each role: dtype (None: any), shape (None: any; "H", "W" are the frame's, others free), extra keys.
+# The rules of each role: dtype ("a or b": one of both; None: any), shape (None: any; "H", "W" are the frame's, others
+# free), extra keys.
 _Rule = tuple[str | None, tuple[int | str, ...] | None, tuple[str, ...]]
 STEP_INPUTS: dict[str, _Rule] = {
     "memory_a": (None, None, ("slot",)),
@@ -35,6 +36,8 @@ CONDITION_INPUTS: dict[str, _Rule] = {
     "mask": ("uint8", (1, "H", "W", 1), ("of",)),
     "given": ("float32", (1, "n"), ("of",)),
     "noise": ("float32", (1, "n"), ()),
+    "tokens": ("int64 or int32", (1, "l"), ("tokenizer",)),
+    "token_mask": ("int64 or int32", (1, "l"), ("of",)),
 }
 CONDITION_OUTPUTS: dict[str, _Rule] = {"memory": (None, None, ())}
 MOVES = 5  # channels of `moves`: x and y of the first phase, x and y of the second, share of the first
@@ -54,12 +57,13 @@ PAINT_OUTPUTS: dict[str, _Rule] = {"picture": ("uint8", (1, "h", "w", 3), ())}
 _REPEATABLE = {
     "step inputs": {"memory_a", "memory_b", "state"},
     "step outputs": {"frame", "state"},
-    "condition inputs": {"mask"},
+    "condition inputs": {"mask", "tokens", "token_mask"},
     "condition outputs": {"memory"},
     "paint inputs": set[str](),
     "paint outputs": set[str](),
 }
 _MAX_ELEMENTS = 2**31  # elements of one tensor
+MAX_TOKENS = 512  # of one text
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,8 @@ class TensorSpec:
         slot: memory_a, memory_b: the output of `condition` that fills it.
         next: state inputs: the output that holds the next frame's value.
         pixels: frame outputs: "rgb" or "i420".
-        of: mask, given: names of the inputs that it describes.
+        of: mask, given, token_mask: names of the inputs that it describes.
+        tokenizer: tokens: name of the tokenizer that makes them.
     """
 
     name: str
@@ -85,6 +90,7 @@ class TensorSpec:
     next: str = ""
     pixels: str = ""
     of: tuple[str, ...] = ()
+    tokenizer: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the manifest's form, with the keys of the role."""
@@ -95,7 +101,9 @@ class TensorSpec:
             value["next"] = self.next
         elif self.role == "frame":
             value["pixels"] = self.pixels
-        elif self.role == "mask" and self.of:
+        elif self.role == "tokens":
+            value["tokenizer"] = self.tokenizer
+        elif self.role in ("mask", "token_mask") and self.of:
             value["of"] = self.of[0]
         elif self.role == "given":
             value["of"] = list(self.of)
@@ -104,12 +112,22 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class GraphSpec:
-    """One ONNX file and its tensors; `picture` is the step graph's float tensor before the frames, else ""."""
+    """One ONNX file and its tensors.
+
+    Args:
+        file: its path inside the bundle.
+        inputs, outputs: its tensors.
+        picture: the step graph's float tensor before the frames; "" for other graphs.
+        weights: path inside the bundle of the file that holds its external data; "" if all weights are in the graph.
+        int8: file of the same graph in INT8 (`python -m export int8`), or "".
+    """
 
     file: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     picture: str = ""
+    weights: str = ""
+    int8: str = ""
 
     def inputs_of(self, role: str) -> tuple[TensorSpec, ...]:
         """Return the inputs with this role, in order."""
@@ -161,7 +179,7 @@ def _parse_tensor(value: Any, where: str, rules: dict[str, _Rule], size: tuple[i
     dtype = fields.choice("dtype", DTYPES)
     shape = _parse_shape(fields.items("shape"), where)
     wanted_dtype, wanted_shape, extra = rules[role]
-    if wanted_dtype is not None and dtype != wanted_dtype:
+    if wanted_dtype is not None and dtype not in wanted_dtype.split(" or "):
         raise BundleError(f"{where} with the role {role} must be {wanted_dtype}, got {dtype}")
     for key in sorted(optional - set(extra)):
         if fields.has(key):
@@ -183,6 +201,7 @@ def _parse_tensor(value: Any, where: str, rules: dict[str, _Rule], size: tuple[i
         next=fields.text("next") if "next" in extra else "",
         pixels=pixels,
         of=_parse_of(fields, role) if "of" in extra else (),
+        tokenizer=fields.text("tokenizer") if "tokenizer" in extra else "",
     )
     if role == "given" and shape != (1, len(tensor.of)):
         raise BundleError(
@@ -206,7 +225,7 @@ def _parse_shape(value: list[Any], where: str) -> tuple[int, ...]:
 
 
 def _parse_of(fields: StrictJson, role: str) -> tuple[str, ...]:
-    if role == "mask":
+    if role != "given":
         return (fields.text("of"),)
     names = fields.items("of")
     if not names or not all(isinstance(name, str) for name in names):

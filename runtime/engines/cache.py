@@ -17,7 +17,7 @@ from pathlib import Path
 
 _MAGIC = b"everframe engine 2\n"
 _DIGEST_BYTES = 32
-_MAX_BYTES = 2 * 2**30  # of a private folder; the oldest files beyond it are removed
+_MAX_BYTES = 8 * 2**30  # of a private folder; the oldest files beyond it are removed, but never the newest
 
 
 def default_cache_dir() -> Path | None:
@@ -71,12 +71,10 @@ class EngineCache:
         if self._file is None:
             return None
         try:
-            data = self._read(self._file)
+            header, content = self._read(self._file)
         except OSError:
             return None
-        start = len(_MAGIC) + 2 * _DIGEST_BYTES
-        content = data[start:]
-        if data[:start] != self._header(content):
+        if header != self._header(content):
             self.discard()
             return None
         return content
@@ -94,7 +92,8 @@ class EngineCache:
             descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".engine-")
             try:
                 with os.fdopen(descriptor, "wb") as stream:
-                    stream.write(self._header(content) + content)
+                    stream.write(self._header(content))
+                    stream.write(content)
                 os.replace(temporary, self._file)  # noqa: PTH105 - mkstemp returns a str
             finally:
                 with contextlib.suppress(FileNotFoundError):
@@ -109,14 +108,17 @@ class EngineCache:
                 self._file.unlink()
 
     def _header(self, content: bytes) -> bytes:
-        return _MAGIC + self._key + hashlib.sha256(self._key + content).digest()
+        digest = hashlib.sha256(self._key)
+        digest.update(content)
+        return _MAGIC + self._key + digest.digest()
 
-    def _read(self, file: Path) -> bytes:
-        if not self._is_private:
-            return file.read_bytes()
-        _check_private(file.parent.lstat(), stat.S_ISDIR)
-        _check_private(file.lstat(), stat.S_ISREG)  # safe, as nobody else can replace files in the folder
-        return file.read_bytes()
+    def _read(self, file: Path) -> tuple[bytes, bytes]:
+        """Return the header and the content, which may be large and is not copied."""
+        if self._is_private:
+            _check_private(file.parent.lstat(), stat.S_ISDIR)
+            _check_private(file.lstat(), stat.S_ISREG)  # safe, as nobody else can replace files in the folder
+        with file.open("rb") as stream:
+            return stream.read(len(_MAGIC) + 2 * _DIGEST_BYTES), stream.read()
 
 
 def _check_private(status: os.stat_result, is_kind: Callable[[int], bool]) -> None:
@@ -132,7 +134,7 @@ def _trim(folder: Path) -> None:
     """Remove the oldest files of a folder until the rest fits into `_MAX_BYTES`."""
     files = sorted(((file.stat(), file) for file in folder.glob("*.bin")), key=lambda item: -item[0].st_mtime_ns)
     total = 0
-    for status, file in files:
+    for number, (status, file) in enumerate(files):
         total += status.st_size
-        if total > _MAX_BYTES:
+        if number and total > _MAX_BYTES:
             file.unlink()

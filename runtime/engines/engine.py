@@ -14,6 +14,8 @@ from runtime.bundle.tensors import TensorSpec
 from runtime.errors import EngineError
 
 Array = npt.NDArray[Any]
+INT8 = "int8"  # the precision of quantised graphs (`runtime.engines.int8`), beside `Engine.precisions`
+INT8_ENGINES = ("tensorrt", "tensorrt-rtx", "openvino", "onnxruntime")
 
 
 class Session(Protocol):
@@ -74,7 +76,7 @@ class Origin:
     Args:
         bundle: name of the bundle.
         part: "step-rgb", "step-i420", "condition" or "paint".
-        sha256: of the graph's file in the bundle.
+        sha256: of the graph's file in the bundle, and of its weights file if it has one.
     """
 
     bundle: str
@@ -93,6 +95,9 @@ class Program:
         pairs: (state input, state output) names.
         engines: folder of compiled graphs from the bundle, if the user trusts them; else None.
         origin: of the graph, if it is one of a bundle's; else None.
+        weights: the file that the graph's external data name, which was hashed when the bundle was opened; None for a
+            graph with all its weights inside. Engines map it into memory.
+        weights_sha256: of that file; "" without one.
     """
 
     graph: bytes
@@ -101,6 +106,13 @@ class Program:
     pairs: tuple[tuple[str, str], ...] = ()
     engines: Path | None = None
     origin: Origin | None = None
+    weights: Path | None = None
+    weights_sha256: str = ""
+
+    @property
+    def cache_parts(self) -> list[str]:
+        """What a compiled graph depends on besides `graph`: the hash of the weights file."""
+        return [] if self.weights is None else [f"weights {self.weights_sha256}"]
 
 
 class Engine(Protocol):
@@ -119,7 +131,7 @@ class Engine(Protocol):
 
         Args:
             program: the graph and its tensors.
-            precision: one of `precisions()`.
+            precision: one of `precisions()`; or "int8" of `INT8_ENGINES`, for a quantised graph.
             threads: CPU threads that a run may use.
             cache_dir: folder for compiled graphs, or None for no cache; may be missing, read-only, damaged, or owned by
                 another user.
@@ -132,6 +144,13 @@ class Engine(Protocol):
         """
 
 
+def supports(engine: Engine, precision: str) -> bool:
+    """Return whether an engine runs graphs in a precision on this machine; for "int8" they must be quantised."""
+    if precision == INT8:
+        return engine.name.partition(":")[0] in INT8_ENGINES
+    return precision in engine.precisions()
+
+
 def check_request(engine: Engine, precision: str) -> None:
     """Check that an engine can run here in a precision.
 
@@ -140,8 +159,9 @@ def check_request(engine: Engine, precision: str) -> None:
     """
     if (why_not := engine.available()) is not None:
         raise EngineError(why_not)
-    if precision not in (known := engine.precisions()):
-        raise EngineError(f"{engine.name} runs in {' or '.join(known)}, got {precision}; use precision auto")
+    if not supports(engine, precision):
+        known = " or ".join(engine.precisions())
+        raise EngineError(f"{engine.name} runs in {known}, got {precision}; use precision auto")
 
 
 def aligned_zeros(tensor: TensorSpec) -> Array:

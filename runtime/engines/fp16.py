@@ -11,15 +11,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-# Multiply by weights; engines accumulate in FP32. Not MatMul: table lookups and sums of oscillator modes use it, and
-# they need full precision.
+from runtime.bundle.external_weights import MappedWeights, is_external, without_external
+
+# Multiply by weights; engines accumulate in FP32. MatMul has rules of its own (`_is_half_product`): table lookups and
+# sums of oscillator modes use it, too, and they need full precision.
 _WEIGHTED_OPS = frozenset({"Conv", "ConvTranspose", "Gemm"})
-_MIN_GEMM_VALUES = 2**18  # values; smaller Gemm matrices stay in FP32, as they are cheap and may rotate a state
+MIN_GEMM_VALUES = 2**18  # values; smaller Gemm matrices stay in FP32, as they are cheap and may rotate a state
+_MIN_MATMUL_VALUES = 2**16  # values of the weights of a linear layer of transformers; tables are smaller
 # Compute in FP16 if all inputs are FP16 or constant: bounded elementwise operations, and copies of values.
 _FOLLOWING_OPS = frozenset(
     {
@@ -55,26 +60,33 @@ class Fp16Share:
         return self.half / max(1, self.half + self.full)
 
 
-def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
+def to_half(model: onnx.ModelProto, weights: Path | None = None) -> onnx.ModelProto:
     """Return a graph that computes in FP16 where possible; inputs and outputs keep their types.
 
     Args:
         model: a checked model in FP32; not changed.
+        weights: the file that its external data name. Its tensors stay as they are: those in FP32 get a Cast, which
+            engines compute once.
 
     Returns:
         A new model with casts between the two precisions.
+
+    Raises:
+        EngineError: the weights file cannot be mapped.
     """
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    _unpack_bytes(result.graph)
-    typed = onnx.shape_inference.infer_shapes(result)
+    unpack_bytes(result.graph)
+    has_external = any(is_external(tensor) for tensor in result.graph.initializer)
+    typed = onnx.shape_inference.infer_shapes(without_external(result))
     del result.graph.value_info[:]
-    return _Fp16Conversion(typed, result).run()
+    mapped = MappedWeights(weights) if has_external and weights is not None else None
+    return _Fp16Conversion(typed, result, mapped).run()
 
 
-def _unpack_bytes(graph: onnx.GraphProto) -> None:
+def unpack_bytes(graph: onnx.GraphProto) -> None:
     """Replace weights in 8 bits, and the DequantizeLinear behind them, by weights in FP32."""
-    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    tensors = {tensor.name: tensor for tensor in graph.initializer if not is_external(tensor)}
     kept = []
     for node in graph.node:
         if node.op_type != "DequantizeLinear" or len(node.input) != 2 or not tensors.keys() >= set(node.input):
@@ -92,7 +104,7 @@ def _unpack_bytes(graph: onnx.GraphProto) -> None:
 
 def share_of(model: onnx.ModelProto) -> Fp16Share:
     """Count the nodes that read their weights in FP16 and FP32; small matrices do not count."""
-    typed = onnx.shape_inference.infer_shapes(model)
+    typed = onnx.shape_inference.infer_shapes(without_external(model))
     kinds = _float_types(typed)
     sizes = {
         value.name: math.prod(side.dim_value for side in value.type.tensor_type.shape.dim)
@@ -101,7 +113,7 @@ def share_of(model: onnx.ModelProto) -> Fp16Share:
     found = [
         kinds[node.input[1]]
         for node in model.graph.node
-        if node.op_type in _WEIGHTED_OPS and (node.op_type != "Gemm" or sizes.get(node.input[1], 0) >= _MIN_GEMM_VALUES)
+        if node.op_type in _WEIGHTED_OPS and (node.op_type != "Gemm" or sizes.get(node.input[1], 0) >= MIN_GEMM_VALUES)
     ]
     half = sum(kind == TensorProto.FLOAT16 for kind in found)
     return Fp16Share(half, len(found) - half)
@@ -110,8 +122,8 @@ def share_of(model: onnx.ModelProto) -> Fp16Share:
 class _Fp16Conversion:
     """One pass over the nodes, in their order."""
 
-    def __init__(self, typed: onnx.ModelProto, result: onnx.ModelProto) -> None:
-        self.result, self.graph = result, result.graph
+    def __init__(self, typed: onnx.ModelProto, result: onnx.ModelProto, weights: MappedWeights | None) -> None:
+        self.result, self.graph, self.weights = result, result.graph, weights
         self.kinds = _float_types(typed)
         self.tensors = {tensor.name: tensor for tensor in self.graph.initializer}
         # Constants, including FP16 weights that a Cast widens; they take the type of the node that reads them.
@@ -124,8 +136,12 @@ class _Fp16Conversion:
                 self.constants.add(node.output[0])
                 if self.tensors[node.input[0]].data_type == TensorProto.FLOAT16:
                     self.widened[node.output[0]] = node.input[0]
+            elif node.op_type == "DequantizeLinear" and self.constants.issuperset(node.input):
+                self.constants.add(node.output[0])  # in a weights file: see `_unpack_bytes`
         self.half: set[str] = set()  # tensors that are FP16 under their original names
+        self.shares: set[str] = set()  # results of Softmax, which are FP32 and in [0, 1]
         self.casts: dict[tuple[str, int], str] = {}
+        self.fitting: dict[str, bool] = {}
         self.nodes: list[onnx.NodeProto] = []
 
     def run(self) -> onnx.ModelProto:
@@ -138,6 +154,8 @@ class _Fp16Conversion:
                 if name and (node.op_type, index) not in _UNCONVERTED_INPUTS:
                     node.input[index] = self._cast_to(name, wanted)
             self.nodes.append(node)
+            if node.op_type == "Softmax":
+                self.shares.update(node.output)
             if is_half:
                 self._rename(node, outputs)
         del self.graph.node[:]
@@ -154,14 +172,27 @@ class _Fp16Conversion:
         if node.domain not in ("", "ai.onnx") or not floats:
             return False
         if node.op_type in _WEIGHTED_OPS:
-            is_heavy = node.op_type != "Gemm" or self._size(node.input[1]) >= _MIN_GEMM_VALUES
+            is_heavy = node.op_type != "Gemm" or self._size(node.input[1]) >= MIN_GEMM_VALUES
             return is_heavy and node.input[1] in self.constants and all(self._fits(name) for name in floats)
+        if node.op_type == "MatMul":
+            return self._is_half_product(node)
         made = [name for name in floats if name not in self.constants]
         return (
             node.op_type in _FOLLOWING_OPS
             and bool(made)
             and all(name in self.half for name in made)
             and all(self._fits(name) for name in floats)
+        )
+
+    def _is_half_product(self, node: onnx.NodeProto) -> bool:
+        """Return whether a MatMul is a large linear layer, or a product of attention: of FP16, or of it and shares."""
+        one, other = node.input
+        if other in self.constants:
+            is_large = self._size(other) >= _MIN_MATMUL_VALUES
+            return is_large and one not in self.constants and self._fits(other)
+        sides = (one, other)
+        return any(name in self.half for name in sides) and all(
+            name in self.half or name in self.shares for name in sides
         )
 
     def _size(self, name: str) -> int:
@@ -173,7 +204,18 @@ class _Fp16Conversion:
         tensor = self.tensors.get(self.widened.get(name, name))
         if tensor is None or tensor.data_type != TensorProto.FLOAT:
             return True
-        return bool(np.abs(numpy_helper.to_array(tensor)).max(initial=0.0) <= _MAX_FP16)
+        if tensor.name not in self.fitting:
+            values = self._values(tensor)
+            largest = max(values.max(initial=0.0), -values.min(initial=0.0))  # without a copy, as np.abs would make
+            self.fitting[tensor.name] = bool(largest <= _MAX_FP16)
+        return self.fitting[tensor.name]
+
+    def _values(self, tensor: onnx.TensorProto) -> npt.NDArray[np.float32]:
+        if is_external(tensor):
+            assert self.weights is not None, "to_half() of a graph with external data, without its weights file"
+            return self.weights.array(tensor)
+        values: npt.NDArray[np.float32] = numpy_helper.to_array(tensor)
+        return values
 
     def _cast_to(self, name: str, wanted: int) -> str:
         """Return the name of a float tensor in the wanted type, casting it once if necessary."""
@@ -184,7 +226,7 @@ class _Fp16Conversion:
         key = (name, wanted)
         if key not in self.casts:
             self.casts[key] = f"{name}.{'half' if wanted == TensorProto.FLOAT16 else 'full'}.cast"
-            if name in self.tensors:
+            if name in self.tensors and not is_external(self.tensors[name]):
                 values = numpy_helper.to_array(self.tensors[name]).astype(np.float16)
                 self.graph.initializer.append(numpy_helper.from_array(values, self.casts[key]))
             else:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,11 +15,13 @@ from typing import Any
 
 import onnx
 
-from runtime.engines.engine import Array, BufferedSession, Program, check_request
+from runtime.engines.engine import INT8, Array, BufferedSession, Program, check_request
 from runtime.engines.fp16 import to_half
+from runtime.engines.int8 import check_overflow
 from runtime.errors import EngineError
 
 _EXTRA = "pip install everframe[cpu]"
+_MAPS_SINCE = (1, 21)  # with the session option for the folder of external data
 
 
 class OnnxRuntime:
@@ -51,8 +54,10 @@ class OnnxRuntime:
     def open(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> OnnxRuntimeSession:  # noqa: ARG002
         """Compile a graph; not cached, because it takes milliseconds."""
         check_request(self, precision)
+        if precision == INT8:
+            check_overflow(program.graph)
         if precision == "fp16":
-            program = replace(program, graph=to_half(onnx.ModelProto.FromString(program.graph)).SerializeToString())
+            program = half_program(program)
         return OnnxRuntimeSession(program, threads, is_optimised=self._is_optimised)
 
 
@@ -61,7 +66,8 @@ class OnnxRuntimeSession(BufferedSession):
 
     def __init__(self, program: Program, threads: int, *, is_optimised: bool = True) -> None:
         try:
-            self._session: Any = open_session(program.graph, threads, is_optimised=is_optimised)
+            folder = None if program.weights is None else program.weights.parent
+            self._session: Any = open_session(program.graph, threads, is_optimised=is_optimised, weights_folder=folder)
         except Exception as error:  # its errors share no base class but Exception
             raise EngineError(f"onnxruntime refused the graph: {first_line(error)}") from error
         super().__init__(program)
@@ -89,13 +95,39 @@ class OnnxRuntimeSession(BufferedSession):
         return binding
 
 
-def open_session(model: bytes | str, threads: int, *, is_optimised: bool = True) -> Any:
+def half_program(program: Program) -> Program:
+    """Return a program whose graph computes in FP16 where possible (`runtime.engines.fp16`)."""
+    graph = to_half(onnx.ModelProto.FromString(program.graph), program.weights)
+    return replace(program, graph=graph.SerializeToString())
+
+
+def read_weights_of(folder: Path, options: Any) -> None:
+    """Let a session of a graph from memory find its external data, which ONNX Runtime maps into memory.
+
+    Raises:
+        EngineError: this version of ONNX Runtime cannot do that.
+    """
+    import onnxruntime
+
+    found = re.match(r"(\d+)\.(\d+)", onnxruntime.__version__)
+    if found is not None and tuple(map(int, found.groups())) < _MAPS_SINCE:
+        raise EngineError(
+            f"onnxruntime {onnxruntime.__version__} does not find weights in a file of their own: install "
+            f"{'.'.join(map(str, _MAPS_SINCE))} or newer"
+        )
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
+
+
+def open_session(
+    model: bytes | str, threads: int, *, is_optimised: bool = True, weights_folder: Path | None = None
+) -> Any:
     """Return a session on the CPU; all of ours have the same options, so that a model and its bundle compute alike.
 
     Args:
         model: the graph, or the path of its file.
         threads: CPU threads per frame.
         is_optimised: whether ONNX Runtime changes the graph to make it faster.
+        weights_folder: where the external data of a graph from memory lie; None if it has none.
 
     Raises:
         Exception: ONNX Runtime refused the graph; its errors share no base class.
@@ -113,6 +145,8 @@ def open_session(model: bytes | str, threads: int, *, is_optimised: bool = True)
         options.add_session_config_entry("session.x64quantprecision", "1" if is_precise else "0")
         if not is_optimised:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if weights_folder is not None:
+            read_weights_of(weights_folder, options)
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
     try:

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
 from runtime.engines import cuda
 from runtime.engines.cuda_session import CudaSession
 from runtime.engines.engine import Program, check_request
-from runtime.engines.fp16 import to_half
-from runtime.engines.onnxruntime import first_line
+from runtime.engines.onnxruntime import first_line, half_program, read_weights_of
 from runtime.errors import EngineError
 
 _EXTRA = "pip install everframe[gpu]"
@@ -51,7 +48,7 @@ class OnnxRuntimeCuda:
         """Compile a graph; not cached."""
         check_request(self, precision)
         if precision == "fp16":
-            program = replace(program, graph=to_half(onnx.ModelProto.FromString(program.graph)).SerializeToString())
+            program = half_program(program)
         device = cuda.Cuda()
         try:
             return open_session(program, device)
@@ -70,7 +67,7 @@ def open_session(program: Program, device: cuda.Cuda) -> CudaSession:
     Raises:
         EngineError: ONNX Runtime cannot use CUDA here or refused the graph, or the device is out of memory.
     """
-    session, why_eager = _open(program.graph, device.stream)
+    session, why_eager = _open(program, device.stream)
     bindings: dict[tuple[int, ...], tuple[Any, Any]] = {}
     tensors = {item.name: item for item in (*program.inputs, *program.outputs)}
 
@@ -102,7 +99,7 @@ def open_session(program: Program, device: cuda.Cuda) -> CudaSession:
     return opened
 
 
-def _open(graph: bytes, stream: int) -> tuple[Any, str]:
+def _open(program: Program, stream: int) -> tuple[Any, str]:
     """Return an `InferenceSession`, and why it captures no CUDA graph ("" if it does)."""
     import onnxruntime
 
@@ -112,6 +109,8 @@ def _open(graph: bytes, stream: int) -> tuple[Any, str]:
     for captures in ("1", "0"):
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # fatal: errors are raised as exceptions anyway
+        if program.weights is not None:
+            read_weights_of(program.weights.parent, options)
         provider = {
             "user_compute_stream": str(stream),
             "enable_cuda_graph": captures,
@@ -119,7 +118,7 @@ def _open(graph: bytes, stream: int) -> tuple[Any, str]:
             "cudnn_conv_algo_search": "EXHAUSTIVE",
         }
         try:
-            session = onnxruntime.InferenceSession(graph, options, providers=[(_PROVIDER, provider)])
+            session = onnxruntime.InferenceSession(program.graph, options, providers=[(_PROVIDER, provider)])
         except Exception as error:  # its errors share no base class but Exception
             if captures == "1":  # a node without a CUDA kernel prevents the capture
                 why_eager = first_line(error)

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import onnx
-from google.protobuf.message import EncodeError
 
+from runtime.bundle.manifest import graph_sha256
 from runtime.bundle.pruning import prune
 from runtime.bundle.reader import Bundle
 from runtime.bundle.strict_json import nearest
 from runtime.bundle.tensors import GraphSpec
 from runtime.clips.alignment import REDUCTION
 from runtime.clips.stage import build_clip_stage, clip_inputs, clip_output
-from runtime.engines.cache import default_cache_dir
 from runtime.engines.engine import Array, Engine, NullSession, Origin, Program, Session
 from runtime.engines.remote import RemoteSession
-from runtime.engines.table import EngineChoice, choose_engine, count_cores
+from runtime.engines.settings import cache_folder, memory_errors, thread_count
+from runtime.engines.table import EngineChoice, choose_engine
 from runtime.errors import EngineError
 from runtime.marking.frame_marker import EngineSettings, FrameMarker
 from runtime.marking.graph import with_mark
@@ -41,8 +41,10 @@ class OpenedEngine:
         choice: the engine, its precision, and the reason for both.
         step: session of the step graph with one frame output.
         condition: session of the condition graph, or None if the bundle has none.
-        open_without_frames: opens a session of the step graph without frame outputs; None to use `step` instead.
-        open_spare: opens another session of the condition graph.
+        open_without_frames: opens a session of the step graph without frame outputs; None to use `step` instead, as for
+            graphs with a weights file, whose memory another session would take again.
+        open_spare: opens another session of the condition graph; None if it has a weights file: it would take its
+            memory twice.
         open_half: opens a session of the step graph with half the detail; None if there is none, or if the engine is on
             a GPU, which needs minutes to compile and has time to spare.
         open_clip_stage: opens a session of the stage that makes frames of clips; None if the bundle cannot play them.
@@ -78,9 +80,11 @@ def opened_engine(
         step,
         condition,
         None
-        if isinstance(step, RemoteSession)
+        if isinstance(step, RemoteSession) or _is_only_once(bundle.manifest.step)
         else partial(open_without_frames, *chosen, threads=threads, cache_dir=cache_dir),
-        partial(open_condition, *chosen, threads=threads, cache_dir=cache_dir),
+        None
+        if bundle.manifest.condition is not None and bundle.manifest.condition.weights
+        else partial(open_condition, *chosen, threads=threads, cache_dir=cache_dir),
         partial(_open_half, *chosen, pixels=pixels, threads=threads, cache_dir=cache_dir)
         if bundle.build_half is not None and choice.engine.name in ON_CPU
         else None,
@@ -90,6 +94,11 @@ def opened_engine(
         bundle.plane,
         _marker(bundle, choice.engine, pixels=pixels, threads=threads, cache_dir=cache_dir),
     )
+
+
+def _is_only_once(step: GraphSpec) -> bool:
+    """Return whether no second session of a step graph is opened: it has states, and weights in a file."""
+    return bool(step.weights and step.outputs_of("state"))
 
 
 def open_sessions(
@@ -110,10 +119,11 @@ def open_sessions(
 
     Raises:
         EngineError: the engine refused a graph.
+        BundleError: the bundle has no graph in this precision.
         ValueError: the bundle has no such frame output, or `threads` is below 1.
     """
     frame = frame_output(bundle.manifest.step, pixels)
-    step = open_step(bundle, engine, precision, frame, threads=threads, cache_dir=cache_dir)
+    step = open_step(bundle.in_precision(precision), engine, precision, frame, threads=threads, cache_dir=cache_dir)
     if bundle.manifest.condition is None:
         return step, None
     try:
@@ -133,13 +143,13 @@ def open_condition(
     # It runs while frames are made, so it gets a quarter of the threads. It runs rarely and its errors affect all
     # frames, so it runs in FP32 if possible.
     exact = "fp32" if "fp32" in engine.precisions() else precision
-    few = max(1, _threads(threads) // 4)
-    with _memory_errors(engine):
+    few = max(1, thread_count(threads) // 4)
+    with memory_errors(engine):
 
         def open_graph(model: onnx.ModelProto, graph: GraphSpec, part: str) -> Session:
             names, origin = [item.name for item in graph.outputs], origin_of(bundle, graph, part)
             program = Program(prune(model, names), graph.inputs, graph.outputs, engines=bundle.engines, origin=origin)
-            return engine.open(program, exact, few, _folder(cache_dir))
+            return engine.open(with_weights(program, bundle, graph), exact, few, cache_folder(cache_dir))
 
         if bundle.work is None:
             return open_graph(bundle.condition, condition, "condition")
@@ -165,9 +175,11 @@ def _open_areas(bundle: Bundle, threads: int, cache_dir: str | Path | None) -> A
     for engine_name in ON_CPU:
         with suppress(EngineError):
             engine = choose_engine(engine_name, "fp32").engine
-            with _memory_errors(engine):
-                program = Program(prune(bundle.step, [name]), graph.inputs, graph.outputs)
-                return AreaSession(graph, engine.open(program, "fp32", threads, _folder(cache_dir)))
+            with memory_errors(engine):
+                program = with_weights(
+                    Program(prune(bundle.step, [name]), graph.inputs, graph.outputs), bundle, bundle.manifest.step
+                )
+                return AreaSession(graph, engine.open(program, "fp32", threads, cache_folder(cache_dir)))
     return None
 
 
@@ -177,13 +189,14 @@ def open_without_frames(
     """Compile the step graph for its states alone; arguments and errors as in `open_sessions`."""
     if not bundle.manifest.step.outputs_of("state"):
         return NullSession()
-    return open_step(bundle, engine, precision, "", threads=threads, cache_dir=cache_dir)
+    return open_step(bundle.in_precision(precision), engine, precision, "", threads=threads, cache_dir=cache_dir)
 
 
 def _open_half(
     bundle: Bundle, engine: Engine, precision: str, *, pixels: str, threads: int | None, cache_dir: str | Path | None
 ) -> Session:
     """Compile the step graph with half the detail; arguments and errors as in `open_sessions`."""
+    bundle = bundle.in_precision(precision)
     assert bundle.build_half is not None, "_open_half() of a bundle that has no such graph"
     frame = frame_output(bundle.manifest.step, pixels)
     return open_step(
@@ -199,7 +212,7 @@ def _open_clip_stage(
     assert compared is not None, "_open_clip_stage() of a bundle that cannot play clips"
     precision = "fp32" if "fp32" in engine.precisions() else engine.precisions()[0]
     moves = compared[0] // REDUCTION, compared[1] // REDUCTION
-    with _memory_errors(engine):
+    with memory_errors(engine):
         model = build_clip_stage(frame.width, frame.height, pixels, moves, REDUCTION)
         inputs, output = (
             clip_inputs(frame.width, frame.height, pixels, moves),
@@ -208,7 +221,7 @@ def _open_clip_stage(
         if bundle.plane is not None:
             model, inputs = with_mark(model, output), (*inputs, plane_input(output))
         program = Program(model.SerializeToString(), inputs, (output,))
-        return engine.open(program, precision, _threads(threads), _folder(cache_dir))
+        return engine.open(program, precision, thread_count(threads), cache_folder(cache_dir))
 
 
 def _marker(
@@ -218,7 +231,7 @@ def _marker(
     if bundle.plane is None:
         return None
     frame = next(item for item in bundle.manifest.step.outputs_of("frame") if item.pixels == pixels)
-    return FrameMarker(bundle.plane, frame, EngineSettings(engine, _threads(threads), _folder(cache_dir)))
+    return FrameMarker(bundle.plane, frame, EngineSettings(engine, thread_count(threads), cache_folder(cache_dir)))
 
 
 def frame_output(step: GraphSpec, pixels: str) -> str:
@@ -244,36 +257,32 @@ def open_step(
     """Compile the step graph with one frame output, or for "" with none; other arguments as in `open_sessions`."""
     graph = bundle.manifest.step
     outputs = tuple(item for item in graph.outputs if item.role == "state" or item.name == frame)
-    all_threads = _threads(threads)
-    with _memory_errors(engine):
+    all_threads = thread_count(threads)
+    with memory_errors(engine):
         graph_bytes = prune(bundle.step, [item.name for item in outputs])
         pixels = next((item.pixels for item in outputs if item.name == frame), "")
         origin = origin_of(bundle, graph, f"step-{pixels}") if frame else None
         program = Program(graph_bytes, graph.inputs, outputs, state_pairs(graph), bundle.engines, origin)
-        return engine.open(program, precision, all_threads, _folder(cache_dir))
+        return engine.open(with_weights(program, bundle, graph), precision, all_threads, cache_folder(cache_dir))
+
+
+def with_weights(program: Program, bundle: Bundle, graph: GraphSpec) -> Program:
+    """Return a program with the weights file of its graph, if it has one.
+
+    Raises:
+        EngineError: the file was changed after the bundle was opened.
+    """
+    path = weights_of(bundle, graph)
+    if path is None:
+        return program
+    return replace(program, weights=path, weights_sha256=bundle.weights[graph.weights].sha256)
+
+
+def weights_of(bundle: Bundle, graph: GraphSpec) -> Path | None:
+    """Return the weights file of a graph, or None; raises as `with_weights`."""
+    return bundle.weights[graph.weights].unchanged() if graph.weights else None
 
 
 def origin_of(bundle: Bundle, graph: GraphSpec, part: str) -> Origin:
     """Return where a graph of a bundle comes from; `part` as in `Origin`."""
-    return Origin(bundle.manifest.name, part, bundle.manifest.files[graph.file].sha256)
-
-
-@contextmanager
-def _memory_errors(engine: Engine) -> Iterator[None]:
-    """Raise EngineError if memory runs out: libraries, protobuf and NumPy each raise their own error."""
-    try:
-        yield
-    except (ImportError, EncodeError, MemoryError) as error:
-        why = "" if isinstance(error, ImportError) else "there is not enough memory: "
-        raise EngineError(f"{engine.name} cannot open the graphs: {why}{error}") from error
-
-
-def _threads(threads: int | None) -> int:
-    threads = count_cores() if threads is None else threads
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1, got {threads}")
-    return threads
-
-
-def _folder(cache_dir: str | Path | None) -> Path | None:
-    return Path(cache_dir) if cache_dir is not None else default_cache_dir()
+    return Origin(bundle.manifest.name, part, graph_sha256(bundle.manifest, graph))

@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU, the fastest CPU engine; in bf16 if the CPU supports it.
+"""OpenVINO on the CPU, the fastest CPU engine; in bf16 if the CPU supports it. Other devices by name: openvino:GPU.
 
 Two infer requests share the fixed buffers, so that states are swapped without a copy.
 
@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import math
+import re
 import sys
 from collections.abc import Sequence
 from functools import cache
@@ -22,22 +23,42 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
+from runtime.bundle.external_weights import MappedWeights, external_tensors, without_external
 from runtime.engines.cache import EngineCache
-from runtime.engines.engine import BufferedSession, Program, check_request
+from runtime.engines.engine import INT8, BufferedSession, Program, check_request
+from runtime.engines.int8 import check_overflow
 from runtime.engines.openvino_layout import keep_planar
+from runtime.engines.openvino_weights import map_weights
 from runtime.errors import EngineError
 
 _EXTRA = "pip install everframe[cpu]"
-_HINTS = {"fp32": "f32", "bf16": "bf16"}
+CPU = "CPU"
+# What a graph in INT8 leaves in floating point stays FP32 on the CPU, and is what the device has elsewhere.
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+_CAPABILITIES = {"bf16": "BF16", "fp32": "FP32", "fp16": "FP16"}
+_DEVICE = r"[A-Z]+(\.[0-9]+)?"
 _REWRITES_VERSION = 3  # part of the cache key; increase it when the rewrites change
+_MAX_STORED_BYTES = 2**28  # of a weights file; graphs with a larger one are compiled at every start
 _MAX_PRODUCT_VALUES = 2**18  # values of a matrix; larger products are not rewritten, as that is slow
 
 
 class OpenVINO:
-    """The engine; see `runtime.engines.engine.Engine`."""
+    """The engine; see `runtime.engines.engine.Engine`.
 
-    name = "openvino"
+    Args:
+        device: as OpenVINO names it: "CPU", "GPU", "GPU.1", "NPU".
+
+    Raises:
+        ValueError: the name is none of a device.
+    """
+
+    def __init__(self, device: str = CPU) -> None:
+        if re.fullmatch(_DEVICE, device) is None:
+            raise ValueError(f'openvino: needs a device, e.g. openvino:GPU or openvino:NPU, got "{device}"')
+        self.device = device
+        self.name = "openvino" if device == CPU else f"openvino:{device}"
 
     def available(self) -> str | None:
         """Return None, or why OpenVINO cannot run here."""
@@ -47,32 +68,39 @@ class OpenVINO:
             devices = _core().available_devices
         except (ImportError, MemoryError, RuntimeError) as error:
             return f"openvino is installed and cannot be loaded: {_last_line(error)}"
-        return None if "CPU" in devices else "openvino has no CPU device on this machine: use the engine onnxruntime"
+        if self.device in devices or f"{self.device}.0" in devices:
+            return None
+        other = "use the engine onnxruntime" if self.device == CPU else "install its driver, or use another engine"
+        return f"openvino has no device {self.device} on this machine, only {', '.join(devices) or 'none'}: {other}"
 
     def precisions(self) -> Sequence[str]:
-        """Return ("bf16", "fp32") on CPUs that support bf16, else ("fp32",)."""
-        has_bf16 = "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        return ("bf16", "fp32") if has_bf16 else ("fp32",)
+        """Return ("bf16", "fp32") on CPUs that support bf16, else ("fp32",); on other devices FP32 first, then FP16."""
+        found = _core().get_property(self.device, "OPTIMIZATION_CAPABILITIES")
+        order = ("bf16", "fp32") if self.device == CPU else ("fp32", "fp16")
+        return tuple(precision for precision in order if _CAPABILITIES[precision] in found)
 
     def open(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> OpenVINOSession:
         """Compile a graph, or load it from the cache."""
         check_request(self, precision)
-        return OpenVINOSession(program, precision, threads, cache_dir)
+        if precision == INT8 and self.device == CPU:
+            check_overflow(program.graph)
+        return OpenVINOSession(program, precision, threads, cache_dir, self.device)
 
 
 class OpenVINOSession(BufferedSession):
     """One graph in OpenVINO; see `runtime.engines.engine.Session`."""
 
-    def __init__(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> None:
+    def __init__(
+        self, program: Program, precision: str, threads: int, cache_dir: Path | None, device: str = CPU
+    ) -> None:
         openvino = _import_openvino()
-        options = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_PRECISION_HINT": _HINTS[precision],
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": 1,
-        }
+        options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        if device == CPU:
+            options |= {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1}
+        if device == CPU or precision != INT8:
+            options["INFERENCE_PRECISION_HINT"] = _HINTS[precision]
         try:
-            compiled = _compile(program, options, cache_dir)
+            compiled, self._mapped = _compile(program, options, cache_dir, device)
             super().__init__(program)
             # The compiler drops unused inputs, which stay unbound.
             read = {name for port in compiled.inputs for name in port.names}
@@ -97,33 +125,53 @@ class OpenVINOSession(BufferedSession):
         self.swap()
 
     def close(self) -> None:
-        """Free the requests and the compiled graph."""
+        """Free the requests and the compiled graph, then the weights, which it may read."""
         self._requests.clear()
+        self._mapped = None
 
 
-def _compile(program: Program, options: dict[str, Any], cache_dir: Path | None) -> Any:
+def _compile(
+    program: Program, options: dict[str, Any], cache_dir: Path | None, device: str
+) -> tuple[Any, MappedWeights | None]:
+    """Return the compiled graph, and its mapped weights, which have to outlive it."""
     core = _core()
     parts = [
-        core.get_property("CPU", "FULL_DEVICE_NAME"),
+        *([] if device == CPU else [device]),
+        core.get_property(device, "FULL_DEVICE_NAME"),
         _import_openvino().__version__,
         sorted(options.items()),
         _REWRITES_VERSION,
+        *program.cache_parts,
     ]
-    entry = EngineCache(cache_dir, program.graph, "openvino", [str(part) for part in parts])
+    # A compiled graph is stored with its weights, which for large ones takes more time and memory than compiling.
+    mapped = None if program.weights is None else MappedWeights(program.weights)
+    folder = None if mapped is not None and mapped.size_bytes > _MAX_STORED_BYTES else cache_dir
+    entry = EngineCache(folder, program.graph, "openvino", [str(part) for part in parts])
     blob = entry.load()
     if blob is not None:
         try:
-            return core.import_model(io.BytesIO(blob), "CPU", options)
+            return core.import_model(io.BytesIO(blob), device, options), None
         except RuntimeError:
             entry.discard()  # compile again
-    model = core.read_model(program.graph)
-    if options["INFERENCE_PRECISION_HINT"] == _HINTS["bf16"]:
+    model = _read(program, mapped)
+    if options.get("INFERENCE_PRECISION_HINT") == _HINTS["bf16"]:
         _protect_positions(model, [after for _, after in program.pairs])
     keep_planar(model)
-    compiled = core.compile_model(model, "CPU", options)
+    compiled = core.compile_model(model, device, options)
     if entry.is_usable:
         entry.store(compiled.export_model().getvalue())
-    return compiled
+    return compiled, mapped
+
+
+def _read(program: Program, mapped: MappedWeights | None) -> Any:
+    """Return the graph as OpenVINO's model, whose constants are the mapped weights."""
+    if mapped is None:
+        return _core().read_model(program.graph)
+    # OpenVINO finds external data beside a file only. So it reads them as inputs, which become constants.
+    graph = onnx.ModelProto.FromString(program.graph)
+    model = _core().read_model(without_external(graph).SerializeToString())
+    map_weights(model, external_tensors(graph), mapped)
+    return model
 
 
 def _protect_positions(model: Any, states: Sequence[str]) -> None:

@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from runtime.bundle.reader import Bundle
-from runtime.engines.cache import default_cache_dir
 from runtime.engines.engine import Session
+from runtime.engines.int8 import faster_pairs
 from runtime.engines.opening import ON_CPU, OpenedEngine, frame_output, open_sessions, open_step, opened_engine
-from runtime.engines.table import EngineChoice, count_cores, engine_choices, failed_pairs
+from runtime.engines.settings import cache_folder, thread_count
+from runtime.engines.table import EngineChoice, engine_choices, failed_pairs
 from runtime.engines.timing import Candidate, SpeedRecord, compare_speeds, describe_speeds, fastest
 from runtime.errors import EngineError
 
@@ -38,17 +39,21 @@ def open_engines(
         one: the fastest that does not refuse the graph.
 
     Raises:
+        BundleError: the precision is "int8" and the bundle has no such graph.
         EngineError: no engine is left; the message has all reasons.
         ValueError: a name or number is wrong.
     """
     names = [name.strip() for name in engines.split(",")]
     if len(names) > 1 and "auto" in names:
         raise ValueError('"auto" cannot be part of a list of engines: name the engines to try, best first')
+    bundle.in_precision(precision)  # raises here if it has no such graph
+    verified = bundle.manifest.verified
+    failed, faster = failed_pairs(verified), faster_pairs(verified) if bundle.int8 is not None else ()
     opener = _Opener(bundle, pixels, threads, cache_dir)
     reasons: list[str] = []
     for name in names:
         try:
-            choices = engine_choices(name, precision, failed_pairs(bundle.manifest.verified))
+            choices = engine_choices(name, precision, failed, faster)
             choice, sessions = opener.fastest(choices) if name == "auto" else opener.first(choices)
         except EngineError as error:
             reasons.append(str(error))
@@ -81,8 +86,7 @@ def record_of(bundle: Bundle, threads: int | None, cache_dir: str | Path | None)
     """Return the record of what engines take for a bundle's frames on this machine; arguments as in `open_engines`."""
     frame, step = bundle.manifest.frame, bundle.manifest.step
     graph = f"{bundle.manifest.files[step.file].sha256} {frame.width}x{frame.height}"
-    folder = Path(cache_dir) if cache_dir is not None else default_cache_dir()
-    return SpeedRecord(folder, graph, count_cores() if threads is None else threads)
+    return SpeedRecord(cache_folder(cache_dir), graph, thread_count(threads))
 
 
 class _Opener:
@@ -139,8 +143,9 @@ class _Opener:
         frame = frame_output(self._bundle.manifest.step, self._pixels)
 
         def open_other(other: EngineChoice) -> Session:
+            bundle = self._bundle.in_precision(other.precision)
             return open_step(
-                self._bundle, other.engine, other.precision, frame, threads=self._threads, cache_dir=self._cache_dir
+                bundle, other.engine, other.precision, frame, threads=self._threads, cache_dir=self._cache_dir
             )
 
         others = [
@@ -172,7 +177,7 @@ def _comparable(choices: list[EngineChoice]) -> list[EngineChoice]:
     kept: list[EngineChoice] = []
     for choice in choices:
         precisions = list(choice.engine.precisions())
-        is_after = "fp32" in precisions and precisions.index(choice.precision) > precisions.index("fp32")
+        is_after = choice.precision in precisions[precisions.index("fp32") + 1 :] if "fp32" in precisions else False
         if choice.engine.name in ON_CPU and not is_after:
             kept.append(choice)
     return kept

@@ -7,13 +7,13 @@ An engine's module is imported only when the engine is opened.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 
 from runtime.bundle.strict_json import nearest
-from runtime.engines.engine import Engine
+from runtime.engines.engine import INT8, Engine, supports
 from runtime.errors import EngineError
 
 # `auto` takes the first that is available: GPU engines, then CPU engines by measured speed (benchmarks latency), unless
@@ -27,7 +27,8 @@ ENGINES: dict[str, str] = {
 }
 # Engines on a server, named by an address: what it begins with -> the class, which gets the address.
 SERVERS: dict[str, str] = {"grpc://": "runtime.engines.triton:Triton"}
-PRECISIONS = ("fp32", "bf16", "fp16")
+DEVICES = "openvino:"  # OpenVINO on another device: openvino:GPU, openvino:NPU
+PRECISIONS = ("fp32", "bf16", "fp16", "int8")
 _OTHER_FRAMES = "made other frames than the original at export"
 _REFUSED = "could not run this bundle at the import"
 
@@ -51,16 +52,20 @@ class EngineChoice:
 
 
 def open_engine(name: str) -> Engine:
-    """Return an engine by its name, or by the address of its server, even if it cannot run here.
+    """Return an engine by its name, by that of its device, or by its server's address, even if it cannot run here.
 
     Raises:
-        ValueError: there is no engine of that name, or the address is wrong.
+        ValueError: there is no engine of that name, or the device or address is wrong.
     """
     for scheme, server in SERVERS.items():
         if name.startswith(scheme):
             module, _, attribute = server.partition(":")
             remote: Engine = getattr(import_module(module), attribute)(name)
             return remote
+    if name.startswith(DEVICES):
+        module, _, attribute = ENGINES[DEVICES[:-1]].partition(":")
+        other: Engine = getattr(import_module(module), attribute)(name.removeprefix(DEVICES))
+        return other
     if name not in ENGINES:
         raise ValueError(f'there is no engine "{name}" {nearest(name, ["auto", *ENGINES])}')
     module, _, attribute = ENGINES[name].partition(":")
@@ -69,22 +74,30 @@ def open_engine(name: str) -> Engine:
 
 
 def choose_engine(
-    name: str = "auto", precision: str = "auto", failed: Mapping[tuple[str, str], str] | None = None
+    name: str = "auto",
+    precision: str = "auto",
+    failed: Mapping[tuple[str, str], str] | None = None,
+    faster: Collection[tuple[str, str]] = (),
 ) -> EngineChoice:
     """Choose an engine and a precision; arguments and errors as in `engine_choices`, of which this is the first."""
-    return next(engine_choices(name, precision, failed))
+    return next(engine_choices(name, precision, failed, faster))
 
 
 def engine_choices(
-    name: str = "auto", precision: str = "auto", failed: Mapping[tuple[str, str], str] | None = None
+    name: str = "auto",
+    precision: str = "auto",
+    failed: Mapping[tuple[str, str], str] | None = None,
+    faster: Collection[tuple[str, str]] = (),
 ) -> Iterator[EngineChoice]:
     """Yield the engines and precisions that this machine can run, best first; a named engine is never replaced.
 
     Args:
         name: an engine, or "auto" for all in the order of `ENGINES`.
-        precision: "fp32", "bf16", "fp16", or "auto" for all that the engine supports here, fastest first.
+        precision: "fp32", "bf16", "fp16", "int8", or "auto" for all that the engine supports here, fastest first.
         failed: (engine, precision) pairs that do not fit a bundle, and why (`failed_pairs`). "auto" skips them; naming
             both overrides this.
+        faster: (engine, "int8") pairs that were measured to be faster here than the engine's other precisions
+            (`runtime.engines.int8`). "auto" takes INT8 for these alone.
 
     Raises:
         ValueError: there is no such engine or precision.
@@ -98,11 +111,13 @@ def engine_choices(
     for candidate in ENGINES if name == "auto" else [name]:
         engine = open_engine(candidate)
         why_not = engine.available()
-        if why_not is None and precision != "auto" and precision not in engine.precisions():
+        if why_not is None and precision != "auto" and not supports(engine, precision):
             why_not = (
                 f"{candidate} cannot run in {precision} on this machine, only in {' or '.join(engine.precisions())}"
             )
-        wanted = [] if why_not is not None else engine.precisions() if precision == "auto" else [precision]
+        wanted = [] if why_not is not None else [precision]
+        if wanted == ["auto"]:
+            wanted = [*([INT8] if (candidate, INT8) in faster else []), *engine.precisions()]
         for chosen in wanted:
             if "auto" in (name, precision) and (candidate, chosen) in failed:
                 skipped.append(f"{candidate} in {chosen} {failed[candidate, chosen]}")

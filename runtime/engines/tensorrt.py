@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import onnx
 from runtime.engines import cuda, tensorrt_builder
 from runtime.engines.cache import EngineCache
 from runtime.engines.cuda_session import CudaSession
-from runtime.engines.engine import Program, check_request
+from runtime.engines.engine import INT8, Program, check_request
 from runtime.engines.fp16 import Fp16Share, to_half
+from runtime.engines.int8 import to_signed
 from runtime.errors import EngineError
 
 
@@ -41,16 +43,26 @@ class TensorRT:
     def open(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> CudaSession:  # noqa: ARG002
         """Build an engine for this device, or load one from the cache."""
         check_request(self, precision)
-        graph, device = graph_in(program.graph, precision), cuda.Cuda()
+        program, device = replace(program, graph=graph_in(program.graph, precision, program.weights)), cuda.Cuda()
         try:
-            for entry in cache_entries(self.name, device, graph, cache_dir, program.engines):
+            for entry in cache_entries(
+                self.name, device, program.graph, cache_dir, program.engines, program.cache_parts
+            ):
                 if (plan := entry.load()) is not None:
                     try:
                         return open_session(program, self.name, plan, device)
                     except RefusedPlanError:
                         entry.discard()
             target = target_of(self.name, device)
-            built = tensorrt_builder.build(graph, self.name, target, name="a graph", cache_dir=cache_dir)
+            built = tensorrt_builder.build(
+                program.graph,
+                self.name,
+                target,
+                name="a graph",
+                cache_dir=cache_dir,
+                weights=program.weights,
+                cache_parts=program.cache_parts,
+            )
             return open_session(program, self.name, built.plan, device)
         except BaseException:
             device.close()
@@ -63,13 +75,25 @@ class TensorRTRTX(TensorRT):
     name = "tensorrt-rtx"
 
 
-def graph_in(graph: bytes, precision: str) -> bytes:
-    """Return a serialised graph whose layers compute in "fp16" (as far as `to_half` allows) or "fp32"."""
-    return graph if precision == "fp32" else to_half(onnx.ModelProto.FromString(graph)).SerializeToString()
+def graph_in(graph: bytes, precision: str, weights: Path | None = None) -> bytes:
+    """Return a serialised graph whose layers compute in "fp16" (as far as `to_half` allows), "fp32" or "int8".
+
+    For "int8" the graph has to be quantised; what it leaves in floating point stays FP32.
+    """
+    if precision == "fp32":
+        return graph
+    model = onnx.ModelProto.FromString(graph)
+    converted: bytes = (to_signed(model) if precision == INT8 else to_half(model, weights)).SerializeToString()
+    return converted
 
 
 def cache_entries(
-    flavour: str, device: Any, graph: bytes, cache_dir: Path | None, trusted: Path | None
+    flavour: str,
+    device: Any,
+    graph: bytes,
+    cache_dir: Path | None,
+    trusted: Path | None,
+    cache_parts: Sequence[str] = (),
 ) -> list[EngineCache]:
     """Return the cache entries of an engine for a device, in the order in which they are tried.
 
@@ -79,10 +103,11 @@ def cache_entries(
         graph: as `graph_in` returns it.
         cache_dir: folder of the cache, or None.
         trusted: folder of the bundle's engines, if the user trusts them, or None; tried first.
+        cache_parts: of the program (`runtime.engines.engine.Program`).
     """
     targets = [target_of(flavour, device)] + [tensorrt_builder.PORTABLE] * (flavour == "tensorrt-rtx")
     return [
-        tensorrt_builder.cache_entry(graph, flavour, target, folder, is_private=is_private)
+        tensorrt_builder.cache_entry(graph, flavour, target, folder, cache_parts, is_private=is_private)
         for folder, is_private in ((trusted, False), (cache_dir, True))
         for target in targets
     ]

@@ -109,6 +109,8 @@ def build(
     cache_dir: Path | None = None,
     is_private: bool = True,
     report: Report | None = None,
+    weights: Path | None = None,
+    cache_parts: Sequence[str] = (),
 ) -> BuiltEngine:
     """Build an engine, or load it from the cache.
 
@@ -120,6 +122,8 @@ def build(
         cache_dir: folder of the cache, or None.
         is_private: as in `EngineCache`; False to build into a bundle.
         report: called with the progress, 0 to 1, and the name of the phase.
+        weights: the file that the graph's external data name, or None; read from disk.
+        cache_parts: what the engine depends on besides the graph: the hash of the weights.
 
     Returns:
         The engine.
@@ -132,9 +136,9 @@ def build(
     logger = _new_logger(module)
     builder = module.Builder(logger)
     network = builder.create_network(_typing_flag(module))
-    _parse(module, network, logger, graph, flavour, name)
+    parser = _parse(module, network, logger, graph, flavour, name, weights)  # may hold weights of the network
     share = share_of_network(network)
-    entry = cache_entry(graph, flavour, target, cache_dir, is_private=is_private)
+    entry = cache_entry(graph, flavour, target, cache_dir, cache_parts, is_private=is_private)
     if (plan := entry.load()) is not None:
         return BuiltEngine(plan, share, 0.0, entry.file)
     config = builder.create_builder_config()
@@ -156,7 +160,9 @@ def build(
     if plan_memory is None:
         where = "" if target == PORTABLE else f" for {target}"
         raise EngineError(f"{flavour} cannot build {name}{where}: {_first_reason(logger.errors, _names(network))}")
+    del network, parser  # their weights, before the engine is copied
     plan = bytes(plan_memory)
+    del plan_memory
     entry.store(plan)
     if timings is not None and (measured := config.get_timing_cache()) is not None:
         timings.store(bytes(measured.serialize()))
@@ -164,10 +170,17 @@ def build(
 
 
 def cache_entry(
-    graph: bytes, flavour: str, target: str, cache_dir: Path | None, *, is_private: bool = True
+    graph: bytes,
+    flavour: str,
+    target: str,
+    cache_dir: Path | None,
+    cache_parts: Sequence[str] = (),
+    *,
+    is_private: bool = True,
 ) -> EngineCache:
-    """Return the cache entry of an engine for this graph, flavour, version and target."""
-    return EngineCache(cache_dir, graph, flavour, [version(flavour), target, *_OPTIONS], is_private=is_private)
+    """Return the cache entry of an engine for this graph with its weights, flavour, version and target."""
+    parts = [version(flavour), target, *_OPTIONS, *cache_parts]
+    return EngineCache(cache_dir, graph, flavour, parts, is_private=is_private)
 
 
 def share_of_network(network: Any) -> Fp16Share:
@@ -201,10 +214,12 @@ def _typing_flag(module: Any) -> int:
     return 0 if flag is None else 1 << int(flag)
 
 
-def _parse(module: Any, network: Any, logger: Any, graph: bytes, flavour: str, name: str) -> None:
+def _parse(module: Any, network: Any, logger: Any, graph: bytes, flavour: str, name: str, weights: Path | None) -> Any:
+    """Parse a graph into a network, and return the parser."""
     parser = module.OnnxParser(network, logger)
-    if parser.parse(graph):
-        return
+    # External data lie in the folder of the path, which need not exist itself.
+    if parser.parse(graph) if weights is None else parser.parse(graph, str(weights.parent / "graph.onnx")):
+        return parser
     if parser.num_errors == 0:
         raise EngineError(f"{flavour} cannot read {name}: it gave no reason")
     error = parser.get_error(0)

@@ -38,4 +38,5 @@ def marked(bundle: Bundle, payload: int | None, pixels: str) -> Bundle:
         step=with_mark(bundle.step, frame),
         build_half=None if build_half is None else lambda: with_mark(build_half(), frame),
         plane=make_plane(payload, frame),
+        int8=None if bundle.int8 is None else marked(bundle.int8, payload, pixels),
     )

@@ -91,6 +91,7 @@ def with_size(bundle: Bundle, size: tuple[int, int] | None, pixels: str) -> Bund
         condition=condition,
         work=shape.condition,
         build_half=partial(merge, half=True),
+        int8=None if bundle.int8 is None else with_size(bundle.int8, size, pixels),
     )
 
 

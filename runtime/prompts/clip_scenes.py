@@ -40,6 +40,7 @@ def kinds_taken(manifest: Manifest, *, plays_clips: bool) -> tuple[str, ...]:
     """Return the kinds of prompt that a bundle takes; see `GeneratorInputs.takes`."""
     roles = {"text": "text", "image": "image", "clip": "clip", "past": "clip", "seed": "noise"}
     taken = {kind for kind, role in roles.items() if manifest.prompt_input(role) is not None}
+    taken |= {"text"} if manifest.tokens is not None else set()
     return tuple(kind for kind in roles if kind in taken or (kind == "clip" and plays_clips))
 
 

@@ -17,16 +17,16 @@ from runtime.bundle.tensors import GraphSpec, TensorSpec
 from runtime.engines.engine import Array, Session
 from runtime.engines.shared_session import SharedSession
 from runtime.errors import EngineError
-from runtime.noise import CODES, check_seed, normals
+from runtime.noise import CODES, normals
 from runtime.pixels.scene_session import FLOW, KEPT
 from runtime.pixels.stage import PREFIX
 from runtime.prompts.background import BackgroundThread
-from runtime.prompts.clips import load_clip
+from runtime.prompts.condition_inputs import condition_inputs
 from runtime.prompts.hinted_scenes import drawn_over, raster_for, read_only
 from runtime.prompts.hints import Hints
-from runtime.prompts.images import load_mask, load_placed
-from runtime.prompts.scene import Picture, Prompt, Scene
-from runtime.prompts.text_encoder import TextEncoder
+from runtime.prompts.prompt_loader import PromptLoader
+from runtime.prompts.prompt_text import OpenEncoder, PromptText
+from runtime.prompts.scene import Prompt, Scene
 
 _Evaluate = Callable[[Mapping[str, Array]], dict[str, Array]]
 _IDLE_TIMEOUT_S = 2.0  # time for the idle thread to make a scene that a caller waits for
@@ -40,11 +40,14 @@ class Conditioner:
         graph: the condition graph of the manifest.
         session: a session of the graph; the conditioner takes ownership.
         name: of the generator, for messages.
-        open_text_encoder: opens the text encoder when the first text arrives; None if the graph takes no text.
+        open_text_encoder: opens what encodes texts when the first one arrives; None if the graph takes no text.
         open_spare: opens another session of the graph, or None. With it, scenes are made by a thread that runs only
             while the CPU is idle, which never delays a frame; if that takes too long, the spare session makes them.
         idle_timeout_s: how long a caller waits for the idle thread before the spare session is used.
         steps_per_s: how often a second things move by the flow of a scene, for hints.
+
+    Attributes:
+        loader: checks prompts and reads their files.
     """
 
     def __init__(
@@ -53,12 +56,13 @@ class Conditioner:
         session: Session,
         *,
         name: str,
-        open_text_encoder: Callable[[], TextEncoder] | None = None,
+        open_text_encoder: OpenEncoder | None = None,
         open_spare: Callable[[], Session] | None = None,
         idle_timeout_s: float = _IDLE_TIMEOUT_S,
         steps_per_s: float = 30.0,
     ) -> None:
-        self.fit = "cover"
+        self._text = PromptText(graph, open_text_encoder)
+        self.loader = PromptLoader(graph, self._text, name)
         self._steps_per_s = steps_per_s
         self._graph = graph
         self._first = SharedSession(session, graph)
@@ -66,10 +70,6 @@ class Conditioner:
         self._spare: SharedSession | None = None
         self._spare_lock = threading.Lock()
         self._idle_timeout_s = idle_timeout_s
-        self._name = name
-        self._open_text_encoder = open_text_encoder
-        self._text_encoder: TextEncoder | None = None
-        self._text_encoder_lock = threading.Lock()
         self._background: BackgroundThread[Scene] = BackgroundThread()
         # What waits long for idle moments has threads of its own: scenes that are needed later, and renewals.
         self._later: BackgroundThread[Scene] = BackgroundThread()
@@ -79,69 +79,6 @@ class Conditioner:
         self._aligning: BackgroundThread[None] = BackgroundThread()
         self._idle: BackgroundThread[dict[str, Array]] = BackgroundThread(only_idle=True)
         self._closing: Future[dict[str, Array]] = Future()  # done once `close` was called
-
-    def load(
-        self,
-        *,
-        image: Picture | None = None,
-        clip: Picture | None = None,
-        text: str | None = None,
-        seed: int | None = None,
-        default_seed: int = 0,
-        moving: Picture | None = None,
-        hints: Hints | None = None,
-    ) -> Prompt:
-        """Check a prompt, read its files and encode its text.
-
-        Args:
-            image: path or uint8 (h, w, 3) RGB array of any size, or None.
-            clip: path or uint8 (t, h, w, 3) RGB array of any size and length, oldest first, or None.
-            text: description, or None.
-            seed: of the content code; None for `default_seed`.
-            default_seed: used if no seed was given and the graph takes noise.
-            moving: path or uint8 (h, w) array of a mask of what may move, or None.
-            hints: motion that the user has drawn, or None.
-
-        Returns:
-            The prompt; it shares no memory with the arguments.
-
-        Raises:
-            ValueError: the graph does not take what was given, needs what was not given, or a value is wrong.
-            BundleError: the files of the text encoder are damaged.
-            EngineError: the package tokenizers is needed and not installed.
-        """
-        given = {"image": image, "clip": clip, "text": text, "seed": seed}
-        self._check_taken([role for role, value in given.items() if value is not None])
-        pixels = frames = vector = where = None
-        if image is not None and (tensor := self._graph.only_input("image")) is not None:
-            pixels, where = load_placed(image, tensor.shape[2], tensor.shape[1], self.fit)
-        if clip is not None and (tensor := self._graph.only_input("clip")) is not None:
-            frames = load_clip(clip, tensor.shape[1], tensor.shape[3], tensor.shape[2], self.fit)
-        if text is not None:
-            vector = self._encode(text)
-        used_seed = check_seed(default_seed if seed is None else seed)
-        mask = None
-        if moving is not None:
-            if (tensor := self._graph.only_input("moving")) is None:
-                raise ValueError(f"{self._name} takes no mask of what may move: leave it out")
-            mask = load_mask(moving, tensor.shape[2], tensor.shape[1], self.fit)
-        if mask is not None and where is not None:  # the edges come to rest
-            mask = np.minimum(mask, where)
-        if hints is not None:
-            self.check_drawable()
-        used_hints = Hints() if hints is None else hints
-        code_seed = used_seed if self._takes("seed") else None
-        return Prompt(pixels, frames, text, vector, code_seed, mask, used_hints, where)
-
-    @property
-    def takes_hints(self) -> bool:
-        """Whether motion can be drawn over its scenes."""
-        return any(item.role == "kept" for item in self._graph.outputs)
-
-    def check_drawable(self) -> None:
-        """Raise ValueError if no motion can be drawn over its scenes."""
-        if not self.takes_hints:
-            raise ValueError(f"{self._name} takes no hints: its motion cannot be drawn, leave them out")
 
     def redraw(self, scene: Scene, hints: Hints, *, in_background: bool) -> Scene:
         """Make a scene of the same picture with other hints; blocks for tens of milliseconds.
@@ -155,7 +92,7 @@ class Conditioner:
             EngineError: the engine failed.
             ValueError: the graph takes no hints, or this object is closed.
         """
-        self.check_drawable()
+        self.loader.check_drawable()
         if scene.clip is not None:
             raise ValueError("a clip plays with its own motion, none can be drawn over it: choose a picture")
         if not in_background:
@@ -166,7 +103,7 @@ class Conditioner:
         """Make a scene.
 
         Args:
-            prompt: from `load`.
+            prompt: from `loader`.
             in_background: whether frames are being made, so that this must run at a low priority.
             ahead_s: seconds until it is needed; None if somebody waits for it.
 
@@ -208,7 +145,7 @@ class Conditioner:
         """Make a scene in a thread of low priority, for a renewal or a control.
 
         Args:
-            prompt: from `load`, or the parts of one that a renewal keeps.
+            prompt: from `loader`, or the parts of one that a renewal keeps.
             code: content code, float32 (N,); None for the first one of the prompt's seed.
             ahead_s: seconds until it is needed; None if a caller waits for it.
 
@@ -276,60 +213,18 @@ class Conditioner:
         attempt.cancel()  # if it has not started
         return self._spare.evaluate(inputs)
 
-    def _takes(self, role: str) -> bool:
-        return self._graph.only_input("noise" if role == "seed" else role) is not None
-
-    def _check_taken(self, given: list[str]) -> None:
-        kinds = {"image": "an image", "clip": "a clip", "text": "a text", "seed": "a seed"}
-        taken = [kind for role, kind in kinds.items() if self._takes(role)]
-        for role in given:
-            if not self._takes(role):
-                kind = "seed for its scene" if role == "seed" else role
-                role = "noise" if role == "seed" else role
-                why = f"its condition graph has no input of the role {role}"
-                raise ValueError(f"{self._name} takes no {kind}: {why}; give {_either(taken)}")
-        if not given and taken and not self._takes("seed"):
-            raise ValueError(f"{self._name} makes nothing without {_either(taken)}: give one")
-
-    def _encode(self, text: str) -> npt.NDArray[np.float32]:
-        assert self._open_text_encoder is not None, "a graph with a text input and no text encoder"
-        with self._text_encoder_lock:
-            if self._text_encoder is None:
-                self._text_encoder = self._open_text_encoder()
-        vector = self._text_encoder.encode(text)
-        vector.flags.writeable = False
-        return vector
-
     def _run(self, prompt: Prompt, code: npt.NDArray[np.float32] | None, evaluate: _Evaluate) -> Scene:
         if code is None and prompt.seed is not None:
             code = self.draw(prompt.seed, 0)
-        values = {
-            "image": prompt.image,
-            "clip": prompt.clip,
-            "text": prompt.vector,
-            "noise": code,
-            "moving": prompt.moving,
-        }
-        given = {tensor.name for tensor in self._graph.inputs if values.get(tensor.role) is not None}
-        inputs: dict[str, Array] = {}
-        for tensor in self._graph.inputs:
-            inputs[tensor.name] = np.zeros(tensor.shape, tensor.dtype)
-            if tensor.role == "hints":
-                inputs[tensor.name] = raster_for(self._graph, prompt.hints, self._steps_per_s)
-            elif (content := values.get(tensor.role)) is not None:
-                inputs[tensor.name] = content[np.newaxis]
-            elif tensor.role == "moving" and prompt.where is not None:
-                inputs[tensor.name] = prompt.where[np.newaxis]
-            elif tensor.role == "moving" or (tensor.role == "mask" and tensor.of[0] in given):
-                inputs[tensor.name] = np.full(tensor.shape, 255, np.uint8)
-            elif tensor.role == "given":
-                inputs[tensor.name] = np.array([[name in given for name in tensor.of]], np.float32)
+        text_inputs = prompt.text_inputs or self._text.encode(None).inputs
+        inputs = condition_inputs(self._graph, prompt, code, text_inputs, self._steps_per_s)
         tensors = evaluate(inputs)
         kept = {name.removeprefix(KEPT): tensors.pop(name) for name in [*tensors] if name.startswith(KEPT)}
         if kept and FLOW in tensors:
             kept[FLOW] = tensors[FLOW]
         seed = prompt.seed if prompt.image is None and prompt.clip is None else None
-        scene = Scene(read_only(tensors), seed, prompt.text, prompt.vector, kept=read_only(kept))
+        made = read_only(tensors)
+        scene = Scene(made, seed, prompt.text, prompt.text_inputs, kept=read_only(kept), note=prompt.note)
         return drawn_over(scene, prompt.hints, self._graph, self._steps_per_s)
 
     def _redraw(self, scene: Scene, hints: Hints) -> Scene:
@@ -347,8 +242,3 @@ class Conditioner:
     def _memories(self) -> list[TensorSpec]:
         """The memories that the condition graph itself makes, without the planes of the picture."""
         return [item for item in self._graph.outputs if item.role == "memory" and not item.name.startswith(PREFIX)]
-
-
-def _either(kinds: list[str]) -> str:
-    """Join "an image", "a clip", "a seed" to "an image, a clip or a seed"."""
-    return " or ".join(part for part in (", ".join(kinds[:-1]), kinds[-1]) if part) if kinds else "nothing"

@@ -68,21 +68,23 @@ class Prompt:
         image: uint8 (H, W, 3) RGB of the frame's size.
         clip: uint8 (T, H, W, 3) RGB of the frame's size, oldest first.
         text: the description.
-        vector: of the text, float32 (D,).
+        text_inputs: input of the graph -> value of what the text fills; empty without a text.
         seed: of the content code; None if the graph takes no noise.
         moving: uint8 (H, W, 1) of the frame's size, 255 where things may move; None if nobody has said it.
         hints: motion that the user draws.
         where: uint8 (H, W, 1), 255 inside the image, falling to 0 at its edges; None if it fills the frame.
+        note: what is not read of the text, in one sentence, or "".
     """
 
     image: npt.NDArray[np.uint8] | None = None
     clip: npt.NDArray[np.uint8] | None = None
     text: str | None = None
-    vector: npt.NDArray[np.float32] | None = None
+    text_inputs: Mapping[str, Array] = field(default_factory=dict)
     seed: int | None = None
     moving: npt.NDArray[np.uint8] | None = None
     hints: Hints = Hints()  # noqa: RUF009 - it never changes
     where: npt.NDArray[np.uint8] | None = None
+    note: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,19 +96,21 @@ class Scene:
         seed: the seed that made it, with or without a text, and that renews it; None for a scene from an image or a
             clip, which is not renewed.
         text: the text it was made from, or None; renewals keep it.
-        vector: of the text, float32 (D,), read-only; or None.
+        text_inputs: input of the condition graph -> read-only value of what the text fills; empty without a text.
         hints: motion that the user has drawn.
         kept: what `Conditioner.redraw` needs to draw it again; empty if the bundle takes no hints.
         clip: a clip that plays instead of an animated picture; there are no tensors then.
+        note: what is not read of the text, in one sentence, or "".
     """
 
     tensors: Mapping[str, Array]
     seed: int | None
     text: str | None = None
-    vector: npt.NDArray[np.float32] | None = None
+    text_inputs: Mapping[str, Array] = field(default_factory=dict)
     hints: Hints = Hints()  # noqa: RUF009 - it never changes
     kept: Mapping[str, Array] = field(default_factory=dict, repr=False)
     clip: EndlessClip | None = None
+    note: str = ""
 
     @property
     def renews(self) -> bool:

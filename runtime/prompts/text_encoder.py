@@ -7,7 +7,6 @@ int8) and scales ((V,) float32). The vector of token v is `scales[v] * vectors[v
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,36 +18,10 @@ from runtime.bundle.manifest import Manifest
 from runtime.bundle.npy import read_header, to_array
 from runtime.bundle.reader import read_file
 from runtime.errors import BundleError, EngineError
-from runtime.prompts.tokenizer_checks import read_tokenizer
+from runtime.prompts.tokenizer import Tokenizer, check_text, read_tokenizer_file
 
-_EXTRA = "pip install everframe[cpu]"
-_MAX_CHARACTERS = 2000
 _MAX_TOKENS = 2**20  # three times the largest vocabulary in use
-_MAX_TOKENIZER_BYTES = 64 * 2**20
 _MAX_SCALE = 1e9  # no sum over a text leaves float32
-
-
-def check_text(text: str) -> str:
-    """Check a text.
-
-    Args:
-        text: 1 to 2,000 characters, not only white space.
-
-    Returns:
-        The same text.
-
-    Raises:
-        ValueError: it is not a string, empty, too long, or has unpaired surrogates.
-    """
-    if not isinstance(text, str):
-        raise ValueError(f"a text must be a string, got {type(text).__name__}")
-    if len(text) > _MAX_CHARACTERS:
-        raise ValueError(f"the text has {len(text)} characters; at most {_MAX_CHARACTERS} are read: shorten it")
-    if not text.strip():
-        raise ValueError("the text is empty: describe a scene, or leave the text out")
-    if any("\ud800" <= character <= "\udfff" for character in text):
-        raise ValueError("the text is not valid Unicode (an unpaired surrogate): type it again")
-    return text
 
 
 class TextEncoder:
@@ -65,24 +38,7 @@ class TextEncoder:
     """
 
     def __init__(self, tokenizer: str, vectors: npt.NDArray[np.int8], scales: npt.NDArray[np.float32]) -> None:
-        checked, model = read_tokenizer(tokenizer, len(vectors))
-        os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # no extra threads for a batch of one
-        try:
-            from tokenizers import Tokenizer
-        except ImportError as error:
-            raise EngineError(f"a text needs the package tokenizers: {_EXTRA}") from error
-        try:
-            self._tokenizer: Any = Tokenizer.from_str(checked)
-            unknown = model.get("unk_token")
-            is_lost = unknown is not None and self._tokenizer.token_to_id(unknown) is None
-        except BaseException as error:
-            raise ValueError(f"it is not a readable tokenizer: {_reason(error)}") from error
-        if is_lost:
-            raise ValueError(f"its unknown token {unknown!r} is not in its vocabulary")
-        if max(self._tokenizer.get_vocab().values(), default=-1) >= len(vectors):
-            raise ValueError(f"it has tokens beyond the {len(vectors)} that have a vector")
-        # Unigram gives the id of its unknown token, the other models its text.
-        self._unknown = model.get("unk_id") if unknown is None else self._tokenizer.token_to_id(unknown)
+        self._tokenizer = Tokenizer(tokenizer, len(vectors))
         self._vectors, self._scales = vectors, scales
 
     def encode(self, text: str) -> npt.NDArray[np.float32]:
@@ -99,12 +55,8 @@ class TextEncoder:
             BundleError: the tokenizer fails.
         """
         text = check_text(text)
-        try:
-            # encode_batch, because the library releases Python's lock only for a batch.
-            tokens = self._tokenizer.encode_batch([text], add_special_tokens=False)[0].ids
-        except BaseException as error:
-            raise BundleError(f"the tokenizer fails: {_reason(error)}; export the bundle again") from error
-        known = [token for token in tokens if token != self._unknown]
+        unknown = self._tokenizer.unknown
+        known = [token for token in self._tokenizer.encode(text).ids if token != unknown]
         if not known:
             shown = repr(text) if len(text) <= 60 else repr(text[:57] + "...")
             raise ValueError(f"no word of the text {shown} is known: the vocabulary is English, use other words")
@@ -113,16 +65,6 @@ class TextEncoder:
         length = np.maximum(np.linalg.norm(total, axis=1, keepdims=True), 1e-12)
         vector: npt.NDArray[np.float32] = (total / length)[0]
         return vector
-
-
-def _reason(error: BaseException) -> str:
-    """Return the message of an error of tokenizers in one line; other errors are raised again.
-
-    The library raises plain Exception, or a PanicException, which is only a BaseException, if its Rust code panics.
-    """
-    if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-        raise error
-    return " ".join(str(error).split())[:300]
 
 
 def open_text_encoder(folder: Path, manifest: Manifest) -> TextEncoder:
@@ -140,17 +82,15 @@ def open_text_encoder(folder: Path, manifest: Manifest) -> TextEncoder:
     tensor = manifest.prompt_input("text")
     assert spec is not None, "open_text_encoder() of a bundle without text"
     assert tensor is not None, "a manifest with text and without a text input"
-    if manifest.files[spec.tokenizer].size_bytes > _MAX_TOKENIZER_BYTES:
-        raise BundleError(f"{spec.tokenizer} is larger than {_MAX_TOKENIZER_BYTES} bytes; a tokenizer is some millions")
+    tokenizer = read_tokenizer_file(folder, manifest, spec.tokenizer)
     scales = _read_array(folder, manifest, spec.scales, "<f4", (-1,))
     if not np.isfinite(scales).all():
         raise BundleError(f"{spec.scales} holds values that are not finite; export the bundle again")
     if (np.abs(scales) > _MAX_SCALE).any():
         raise BundleError(f"{spec.scales} holds values beyond {_MAX_SCALE:g}, which no scale is; export it again")
     vectors = _read_array(folder, manifest, spec.vectors, "|i1", (len(scales), tensor.shape[1]))
-    data = read_file(folder, spec.tokenizer, manifest.files[spec.tokenizer])
     try:
-        return TextEncoder(data.decode("utf-8"), vectors, scales)
+        return TextEncoder(tokenizer, vectors, scales)
     except ValueError as error:
         raise BundleError(f"{spec.tokenizer} cannot be used: {error}; export the bundle again") from error
 

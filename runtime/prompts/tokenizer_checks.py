@@ -18,30 +18,37 @@ from runtime.bundle.strict_json import describe, nearest
 _NORMALIZERS = {"BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "Precompiled", "Replace", "Strip"}
 _NORMALIZERS |= {"StripAccents"}
 _PRE_TOKENIZERS = {"BertPreTokenizer", "ByteLevel", "CharDelimiterSplit", "Digits", "Metaspace", "Punctuation"}
-_PRE_TOKENIZERS |= {"UnicodeScripts", "Whitespace", "WhitespaceSplit"}
+_PRE_TOKENIZERS |= {"Split", "UnicodeScripts", "Whitespace", "WhitespaceSplit"}
+_POST_PROCESSORS = {"BertProcessing", "ByteLevel", "RobertaProcessing", "TemplateProcessing"}
 _MODELS = {"BPE", "Unigram", "WordLevel", "WordPiece"}
 _PATTERNS = (" {2,}", r"\s+")  # regular expressions that SentencePiece's converters write
+_CLIP_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+# Regular expressions at which a text is split into words: CLIP's, as two converters write them.
+WORD_PATTERNS = (_CLIP_WORDS, r"<\|startoftext\|>|<\|endoftext\|>|" + _CLIP_WORDS)
 _MAX_REPLACEMENTS = 16
 _MAX_ADDED_TOKENS, _MAX_ADDED_CHARS = 10_000, 2**16
 _MAX_TOKEN_CHARS = 256
 _MAX_UNIGRAM_CHARS = 64  # of a token; Unigram looks up tokens of every length at every letter
 _MAX_AFFIX_CHARS = 16  # of a prefix or suffix of word pieces
 _MAX_WORD_CHARS = 200  # of a word that WordPiece looks up in pieces; BERT reads 100
+_MAX_SPECIAL = 16  # tokens around a text
 _MAX_PIECE_BYTES = 40  # that a precompiled normaliser makes of a character; Unicode's longest are 33
 
 
-def read_tokenizer(text: str, tokens: int) -> tuple[str, Mapping[str, Any]]:
+def read_tokenizer(text: str, tokens: int, *, has_specials: bool = False) -> tuple[str, Mapping[str, Any]]:
     """Check a tokenizer.json.
 
     Args:
         text: the file.
-        tokens: number of tokens that have a vector.
+        tokens: number of tokens that have a vector, or with `has_specials` that may exist.
+        has_specials: whether the special tokens around a text are wanted.
 
     Returns:
-        The JSON of the same tokenizer without special tokens, truncation and padding; and its model.
+        The JSON of the same tokenizer without truncation and padding, and without special tokens unless they are
+        wanted; and its model.
 
     Raises:
-        ValueError: it is damaged, has unsupported parts, or has tokens without a vector.
+        ValueError: it is damaged, has unsupported parts, or has tokens beyond the number.
     """
     try:
         value = json.loads(text)
@@ -52,7 +59,7 @@ def read_tokenizer(text: str, tokens: int) -> tuple[str, Mapping[str, Any]]:
         raise ValueError(f"it is not a readable tokenizer: {error!r}") from error
     _check_parts(value.get("normalizer"), "normalizer", "normalizers", _NORMALIZERS)
     _check_parts(value.get("pre_tokenizer"), "pre-tokenizer", "pretokenizers", _PRE_TOKENIZERS)
-    _check_model(model, tokens)
+    _check_model(model, tokens, "that are read" if has_specials else "that have a vector")
     added = value.get("added_tokens") or []
     contents = [_text_of(item, "content") for item in _list(added, "list of added tokens")]
     if len(added) > _MAX_ADDED_TOKENS or sum(map(len, contents)) > _MAX_ADDED_CHARS:
@@ -60,6 +67,9 @@ def read_tokenizer(text: str, tokens: int) -> tuple[str, Mapping[str, Any]]:
             f"it adds {len(contents)} tokens; at most {_MAX_ADDED_TOKENS} with {_MAX_ADDED_CHARS} characters are read"
         )
     parts = {key: value.get(key) for key in ("normalizer", "pre_tokenizer", "model")}
+    if has_specials:
+        parts["post_processor"] = value.get("post_processor")
+        _check_parts(parts["post_processor"], "post-processor", "processors", _POST_PROCESSORS)
     return json.dumps({"version": "1.0", "added_tokens": added} | parts), model
 
 
@@ -80,6 +90,10 @@ def _check_parts(value: Any, what: str, key: str, known: Collection[str]) -> Non
             _check_replacement(item)
         elif kind == "Precompiled":
             _check_precompiled(item)
+        elif kind == "Split":
+            _check_split(item)
+        elif kind == "TemplateProcessing":
+            _check_template(item)
 
 
 def _check_replacement(item: Mapping[str, Any]) -> None:
@@ -92,6 +106,37 @@ def _check_replacement(item: Mapping[str, Any]) -> None:
             f'its normalizer "Replace" puts {describe(content)} for {describe(pattern)}: the replacement must not '
             f"be longer; the regular expressions allowed are {' and '.join(map(repr, _PATTERNS))}, for one character"
         )
+
+
+def _check_split(item: Mapping[str, Any]) -> None:
+    """Check that a text is split at a fixed text or at a regular expression that is known to be quick."""
+    pattern = item.get("pattern")
+    kind, wanted = next(iter(pattern.items()), ("", "")) if isinstance(pattern, dict) else ("", "")
+    is_text = kind == "String" and isinstance(wanted, str) and 0 < len(wanted) <= _MAX_TOKEN_CHARS
+    if not is_text and not (kind == "Regex" and wanted in WORD_PATTERNS):
+        raise ValueError(
+            f'its pre-tokenizer "Split" splits at {describe(pattern)}: expected a text, or the regular expression of '
+            "CLIP"
+        )
+
+
+def _check_template(item: Mapping[str, Any]) -> None:
+    """Check that a template has the text once, and few special tokens."""
+    specials = item.get("special_tokens")
+    if not isinstance(specials, dict) or len(specials) > _MAX_SPECIAL:
+        raise ValueError(f'its post-processor has the "special_tokens" {describe(specials)}; at most {_MAX_SPECIAL}')
+    for value in specials.values():
+        ids = value.get("ids") if isinstance(value, dict) else None
+        if len(_list(ids, "list of a special token's ids")) > _MAX_SPECIAL:
+            raise ValueError(f"its post-processor has a special token of {len(ids or [])} tokens")
+    for key in ("single", "pair"):
+        pieces = _list(item.get(key), f'template "{key}"')
+        texts = [piece for piece in pieces if isinstance(piece, dict) and "Sequence" in piece]
+        if len(pieces) > _MAX_SPECIAL or (key == "single" and len(texts) != 1):
+            raise ValueError(
+                f'its template "{key}" has {len(pieces)} parts and the text {len(texts)} times; expected the text '
+                f"once in at most {_MAX_SPECIAL} parts"
+            )
 
 
 def _check_precompiled(item: Mapping[str, Any]) -> None:
@@ -108,7 +153,7 @@ def _check_precompiled(item: Mapping[str, Any]) -> None:
         )
 
 
-def _check_model(model: Mapping[str, Any], tokens: int) -> None:
+def _check_model(model: Mapping[str, Any], tokens: int, limit: str) -> None:
     kind = _kind(model, "model", _MODELS)
     vocabulary = model.get("vocab")
     if kind == "Unigram":
@@ -122,10 +167,21 @@ def _check_model(model: Mapping[str, Any], tokens: int) -> None:
     if not all(isinstance(name, str) and len(name) <= longest for name in names):
         raise ValueError(f"it has tokens that are not strings or longer than {longest} characters")
     if not all(isinstance(place, int) and 0 <= place < tokens for place in places):
-        raise ValueError(f"it has tokens beyond the {tokens} that have a vector")
+        raise ValueError(f"it has tokens beyond the {tokens} {limit}")
     for key in ("continuing_subword_prefix", "end_of_word_suffix"):
         if model.get(key) is not None and len(_text_of(model, key)) > _MAX_AFFIX_CHARS:
             raise ValueError(f'its "{key}" is longer than {_MAX_AFFIX_CHARS} characters')
+    if kind == "BPE" and (prefix := model.get("continuing_subword_prefix")):
+        for merge in _list(model.get("merges"), "list of merges"):
+            second = (
+                merge.split(" ")[-1]
+                if isinstance(merge, str)
+                else merge[-1]
+                if isinstance(merge, list) and merge
+                else None
+            )
+            if not isinstance(second, str) or not second.startswith(prefix):
+                raise ValueError(f"its merge {describe(merge)} does not go on with {describe(prefix)}")
     word = model.get("max_input_chars_per_word")
     if kind == "WordPiece" and not (isinstance(word, int) and 0 <= word <= _MAX_WORD_CHARS):
         raise ValueError(f'its "max_input_chars_per_word" is {describe(word)}; at most {_MAX_WORD_CHARS} are read')

@@ -65,7 +65,7 @@ class Renewal:
             EngineError: the engine failed in the background.
         """
         assert scene.seed is not None, "start() of a scene without a seed"
-        self._prompt = Prompt(text=scene.text, vector=scene.vector, seed=scene.seed)
+        self._prompt = Prompt(text=scene.text, text_inputs=scene.text_inputs, seed=scene.seed)
         self._seed, self._age, self._count = scene.seed, age, 0
         self._code = self._conditioner.draw(scene.seed, 0).astype(np.float64)
         done = int(age / self._spec.every_frames)

@@ -21,12 +21,13 @@ __all__ = ["MAX_CUES", "NOTICE", "NotReadyError", "ShowController", "UnknownErro
 class ShowController(CueList):
     """Controls the generator of a show. Every method except `play` may be called from any thread.
 
-    `ShowControls`, `TimedCues` and `CueList` are its parts: each knows the ones before it.
+    `ShowControls`, `TimedCues`, `PaintedCues` and `CueList` are its parts: each knows the ones before it.
 
     Attributes:
         input: the live input, or None.
         others: what else has controls, e.g. the composite and the sound.
         presenter: the person over the show, or None.
+        painter: paints pictures from texts and seeds, or None.
         mapped: controls that follow a source, e.g. {"motion": "audio.bass"}.
         notice: what users of the show have to know, "" for nothing; the page shows it.
         before_frame: each is called without arguments by the show's thread before it begins a frame.
@@ -57,8 +58,8 @@ class ShowController(CueList):
         """Finish the scene that is being prepared, and prepare no other."""
         with self._lock:
             self._is_closed = True
-        self._background.close()
-        self._timed_background.close()
+        for thread in (*self._threads.values(), self._timed_background):
+            thread.close()
 
     def state(self) -> dict[str, Any]:
         """Return what can be controlled, and its state, ready for JSON."""
@@ -79,6 +80,7 @@ class ShowController(CueList):
                 "input": None,
                 "person": None,
                 "behind": None,
+                "painter": None,
                 "notice": self.notice,
             }
         shown = generator.shown_scene
@@ -90,7 +92,7 @@ class ShowController(CueList):
             drawn["strokes"] += Hints((), hole.strokes).to_json()["strokes"]
         return {
             "is_ready": True,
-            "takes": list(generator.takes),
+            "takes": self._takes(generator),
             "controls": describe_controls([generator, *self.others], self.mapped),
             "scenes": [{"name": scene.name, "title": scene.title} for scene in generator.manifest.scenes],
             "cues": entries,
@@ -101,6 +103,7 @@ class ShowController(CueList):
             "input": None if self.input is None else self.input.to_json(),
             "person": None if self.presenter is None else self.presenter.person,
             "behind": None if self.presenter is None else self.presenter.to_json(),
+            "painter": None if self.painter is None else self.painter.name,
             "notice": self.notice,
         }
 

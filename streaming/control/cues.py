@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from runtime import Scene
 
 PARTS = ("text", "image", "clip", "past", "seed", "scene", "hints")  # of a prompt; other kinds of cues are controls
+PAINTED = "painted"  # with a text and a seed: the picture that another bundle painted from them
 LIVE = "input"  # as an image: the current picture of the live input
 MAX_TEXT = 2000  # characters
 MAX_SEED = 2**64 - 1
@@ -61,9 +62,17 @@ class CueEntry:
     at_s: Fraction = Fraction(0)  # of a timed cue
     state: str = "preparing"
     error: str = ""
+    note: str = ""  # what is not read of its text
     scene: Scene | None = None
     take_s: float | None = None  # length of the cross-fade if it is taken as soon as it is ready
     has_been_on_air: bool = False
+    has_begun: bool = False  # its picture is being painted
+    painted: Mapping[str, Any] | None = None  # the text, seed and picture that were painted for it
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """What is on air with it: its parts, and what was painted for it."""
+        return {**self.parts, **(self.painted or {})}
 
     @property
     def is_live(self) -> bool:
@@ -88,6 +97,7 @@ class CueEntry:
             "kind": next(kind for kind in ("scene", "clip", "past", "image", "text", "seed") if kind in self.parts),
             "state": self.state,
             "error": self.error,
+            "note": self.note,
             "is_next": self.take_s is not None,
         }
 
@@ -131,4 +141,12 @@ def with_text(parts: Mapping[str, Any], text: str | None) -> dict[str, Any]:
 
 def known_parts(parts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parts of a prompt that a position keeps."""
-    return {name: value for name, value in parts.items() if name in (*PARTS, "moving") and value is not None}
+    return {name: value for name, value in parts.items() if name in (*PARTS, "moving", PAINTED) and value is not None}
+
+
+def to_given(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a generator makes a scene from: a painted picture stands for the text and seed of its painter."""
+    if parts.get(PAINTED) is None:
+        return {name: value for name, value in parts.items() if name != PAINTED}
+    kept = {name: value for name, value in parts.items() if name not in ("text", "seed", PAINTED)}
+    return {**kept, "image": parts[PAINTED]}

@@ -38,6 +38,11 @@ class ShowControls:
         self._generator: FrameSource | None = None
 
     @property
+    def generator(self) -> FrameSource:
+        """The generator on air; raises NotReadyError before the show has begun."""
+        return self._ready()
+
+    @property
     def fit(self) -> str:
         """How pictures of another shape fit the frame."""
         generator = self._generator

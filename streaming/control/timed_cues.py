@@ -64,7 +64,7 @@ class TimedCues(ShowControls, ABC):
         Args:
             cues: in any order; the parts of a prompt that share a time are one prompt.
             dissolve_s: seconds over which each prompt fades in.
-            say: called with one line for each cue that fails during the show.
+            say: called with one line for each cue that fails during the show, or whose text is too long.
 
         Raises:
             ValueError: a cue is not for this generator, is there twice, or has a bad value.
@@ -88,7 +88,7 @@ class TimedCues(ShowControls, ABC):
                     "input: add --input webcam, --input testcard, or a file or an address"
                 )
             blank = np.zeros((generator.height, generator.width, 3), np.uint8)
-            generator.check(**{**entry.parts, "image": blank} if entry.is_live else entry.parts)
+            self._check({**entry.parts, "image": blank} if entry.is_live else entry.parts)
         self._timed, self._timed_controls, self._dissolve_s, self._say = timed, controls, dissolve_s, say
         self._prepare_timed()
 
@@ -149,6 +149,10 @@ class TimedCues(ShowControls, ABC):
     @abstractmethod
     def hides_input(self) -> bool:
         """Whether only a part of the live input may be shown, the person of --matte."""
+
+    @abstractmethod
+    def _check(self, parts: Mapping[str, Any]) -> None:
+        """Raise an error of `FAILURES` if a prompt cannot become a scene."""
 
     @abstractmethod
     def _show(self, entry: CueEntry, dissolve_s: float) -> None:

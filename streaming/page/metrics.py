@@ -54,6 +54,14 @@ class _Snapshot(Collector):
         for quantile, key in (("0.5", "p50_ms"), ("0.95", "p95_ms"), ("0.99", "p99_ms"), ("1", "worst_ms")):
             times.add_metric([quantile], about.get(key, 0) / 1000)
         yield times
+        if (painter := about.get("painter")) is not None:
+            yield CounterMetricFamily("everframe_pictures_painted", "Pictures painted.", value=painter["painted"])
+            yield CounterMetricFamily("everframe_pictures_failed", "Pictures not painted.", value=painter["failed"])
+            yield GaugeMetricFamily(
+                "everframe_painting_seconds",
+                "For how long a picture is being painted; 0 if none is.",
+                value=painter["seconds"],
+            )
         yield from self._sinks()
 
     def _sinks(self) -> Iterator[Metric]:

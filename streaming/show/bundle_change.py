@@ -14,7 +14,7 @@ import numpy as np
 from runtime import EngineError
 from runtime.chain import FrameSource
 from streaming.control.controller import ShowController
-from streaming.control.cues import to_label
+from streaming.control.cues import to_given, to_label
 from streaming.sinks.sink import Picture
 
 
@@ -133,10 +133,11 @@ def _condition(generator: FrameSource, controller: ShowController) -> dict[str, 
     parts, _, _ = controller.kept()
     with contextlib.suppress(ValueError):
         if parts:
-            generator.condition(**parts)
+            generator.condition(**to_given(parts))
             return None
     first = next((scene.name for scene in generator.manifest.scenes), None)
     prompt: dict[str, Any] = {"seed": generator.position().seed} if first is None else {"scene": first}
     if generator.takes:
-        generator.condition(**prompt)
+        is_taken = "scene" in prompt or "seed" in generator.takes
+        generator.condition(**(prompt if is_taken else {}))
     return prompt

@@ -18,10 +18,11 @@ from runtime.hole import Hole
 from runtime.marking.frame_marker import FrameMarker
 from runtime.prompts.images import load_image
 from streaming.control.controller import ShowController
-from streaming.control.cues import PARTS, to_label
+from streaming.control.cues import PARTS, to_given, to_label
 from streaming.inputs.live_input import LiveInput
 from streaming.inputs.page_camera import PAGE, PageCamera
 from streaming.output.pacing import Clock, Pacer
+from streaming.painting.opening import Painting, check_painting
 from streaming.shipped import find_areas, find_shipped
 from streaming.show.adaptation import Adaptation
 from streaming.show.bundle_change import BundleChange
@@ -82,6 +83,7 @@ class Player:
         self._hole: Hole | None = None
         self._pacer: Pacer | None = None
         self._presenter: Presenter | None = None
+        self._painting: Painting | None = None
         self._early_clip = begin_clip(options, bundle)
         with contextlib.ExitStack() as stack:
             if self._early_clip is not None:
@@ -108,6 +110,11 @@ class Player:
     def link_ms(self) -> dict[str, float]:
         """Name of each bundle of a chain -> its milliseconds per frame; empty without --then."""
         return self.generator.link_ms if isinstance(self.generator, Chain) else {}
+
+    @property
+    def repeated(self) -> int:
+        """How many frames were repeated because of --skip-similar."""
+        return self.generator.links[0].skipped if isinstance(self.generator, Chain) else self.generator.skipped
 
     @property
     def coming(self) -> tuple[FrameSource, Path]:
@@ -183,6 +190,8 @@ class Player:
             if self._input is not None:
                 stack.callback(self._input.close)
             stack.callback(self._controller.close)
+            if self._painting is not None:  # before the controller, which waits for its pictures
+                stack.callback(self._painting.close)
             if self._hole is not None:
                 stack.callback(self._hole.close)
             if self._change is not None:
@@ -203,6 +212,8 @@ class Player:
         generator, options = self.generator, self._options
         self._open_presenter()
         self._open_hole()
+        if check_painting(options, generator.manifest) is not None:
+            self._painting = Painting(options, generator.manifest, self._controller, self._say)
         self._controller.attach(generator, "")
         for name, value in options.control:
             self._controller.check_control(name, value)
@@ -213,14 +224,18 @@ class Player:
         prompt, in_turn, next_s = first = first_prompt(options, generator.manifest.name, names, begins_s)
         if self._presenter is not None and first.is_live:
             raise ValueError("--image input shows the whole picture of the input: leave it or --matte out")
+        if self._painting is not None and (begun := self._painting.begin(prompt, generator)) is not prompt:
+            prompt, in_turn = begun, ()
         if self._input is not None and first.is_live:
             generator.condition(**{**prompt, "image": self._input.wait_picture(_INPUT_S)})
         elif prompt.keys() == {"clip"} and self._early_clip is not None:
             generator.condition(clip=self._early_clip.first())
         elif prompt:
-            generator.condition(**prompt)
-            if generator.scene is not None and (clip := generator.scene.clip) is not None:
-                self._say(f"{Path(prompt['clip']).name}: {clip.summary}")
+            generator.condition(**to_given(prompt))
+            if (scene := generator.scene) is not None and scene.clip is not None:
+                self._say(f"{Path(prompt['clip']).name}: {scene.clip.summary}")
+            elif scene is not None and scene.note:
+                self._say(scene.note)
         for name, value in options.control:  # after the prompt: one for the seed then keeps its text
             self._controller.set_control(name, value)
         seed = generator.manifest.default_seed if options.seed is None else options.seed
@@ -232,6 +247,8 @@ class Player:
             self._controller.cycle(in_turn, options.every, next_s)
         if self._going_on is not None:
             self._controller.list_again(self._going_on.cues)
+        if self._painting is not None:
+            self._painting.ask()
         is_live = generator.has_live_input or first.is_live
         if is_live and self._presenter is None and options.input != TEST_CARD:
             self._controller.warn_of_people()
@@ -373,6 +390,8 @@ class Player:
         else:
             generator = Generator.open(bundle, **how)
         generator.on_fall_back, generator.fit = self._say, options.fit
+        if options.skip_similar is not None:
+            _skip_similar(generator, options.skip_similar)
         return generator
 
     def _tell_left_out(self, sentence: str) -> None:
@@ -406,6 +425,16 @@ class Player:
         self._controller.attach(fresh, "")
         with contextlib.suppress(EngineError):  # freeing a failed engine may fail too
             failed.close()
+
+
+def _skip_similar(generator: FrameSource, threshold: float) -> None:
+    """Repeat the first link's frame while its live input is nearly still; the generator is closed if it cannot."""
+    first = generator.links[0] if isinstance(generator, Chain) else generator
+    try:
+        first.skip_similar = threshold
+    except ValueError:
+        generator.close()
+        raise
 
 
 def _hashes(generator: FrameSource) -> list[str]:

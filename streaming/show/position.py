@@ -20,7 +20,7 @@ import numpy as np
 
 from runtime.position import Position
 from runtime.prompts.hints import Hints
-from streaming.control.cues import ListedCue
+from streaming.control.cues import PAINTED, ListedCue
 from streaming.output.pacing import Clock, Pacer
 
 if TYPE_CHECKING:
@@ -151,6 +151,7 @@ class ShowPosition:
                 setattr(changed, part, self.prompt.get(part))
             changed.seed = self.prompt.get("seed", options.seed)
             changed.hint, changed.hints = [], self.prompt.get("hints")
+            changed.painted = self.prompt.get(PAINTED)
         changed.control = list(self.controls.items())  # without one for a seed, which the prompt has
         changed.cue = [cue for cue in options.cue if cue.at_s >= at_s]
         return changed

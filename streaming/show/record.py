@@ -187,18 +187,24 @@ class ShowRecord:
 
 
 def read_others(options: argparse.Namespace, manifest: Manifest) -> dict[str, Manifest]:
-    """Return role -> manifest of what helps the generator: "matte", and "areas" if it may be asked.
+    """Return role -> manifest of what helps the generator: "matte", "painter", and "areas" if it may be asked.
 
-    Pictures without a mask are asked about: --image, and those that the page, cues and the live input bring.
+    Pictures without a mask are asked about: --image, those that are painted, and those that the page, cues and the live
+    input bring.
 
     Raises:
         BundleError: one of them is damaged.
     """
     from runtime.bundle.reader import read_manifest
 
-    paths = {"matte": None if options.matte is None else find_shipped(Path(options.matte))}
+    named = {"matte": options.matte, "painter": options.scene_from}
+    paths = {role: None if name is None else find_shipped(Path(name)) for role, name in named.items()}
     is_image = options.image is not None and options.moving is None
-    is_brought = options.input is not None or any(sink.startswith("http://") for sink in options.to or [DEFAULT_SINK])
+    is_brought = (
+        options.input is not None
+        or options.scene_from is not None
+        or any(sink.startswith("http://") for sink in options.to or [DEFAULT_SINK])
+    )
     is_brought = is_brought or any(cue.kind == "image" for cue in options.cue)
     if manifest.shapes and (is_image or is_brought):
         paths["areas"] = find_areas(options.areas)

@@ -42,6 +42,7 @@ class Show:
         self.first_frame_s: float | None = None
         self.engine = "starting"
         self.link_ms: Mapping[str, float] = {}
+        self.repeated = 0  # frames, because the live input was nearly still
         self.mark = "none"  # what frames carry, as text
         self._fan_out = fan_out
         self._pacer = pacer

@@ -114,6 +114,7 @@ def to_summary(
     first_frame_s: float | None,
     link_ms: Mapping[str, float] | None = None,
     mark: str = "",
+    repeated: int = 0,
 ) -> str:
     """Write the summary of a show.
 
@@ -124,6 +125,7 @@ def to_summary(
         first_frame_s: seconds from the start of the process to the first frame, or None if there was none.
         link_ms: name of each bundle of a chain -> the median milliseconds of its last frames; None without a chain.
         mark: what the frames carried; "" leaves the line out.
+        repeated: frames that were the ones before again, because the live input was nearly still.
 
     Returns:
         A few lines of text, without a line break at the end.
@@ -143,6 +145,8 @@ def to_summary(
     if link_ms:
         parts = "  ".join(f"{name} {ms:.2f}" for name, ms in link_ms.items())
         head.insert(2, ("chain", f"{parts} ms a frame, the medians of the last frames"))
+    if repeated:
+        head.append(("input", f"nearly still: {repeated} frames were repeated (--skip-similar)"))
     if mark:
         head.append(("mark", mark))
     rows = [("sink", "written", "dropped", "errors", "")]

@@ -19,6 +19,7 @@ class FakeOnnxRuntime:
     """
 
     __spec__ = real.__spec__
+    __version__ = real.__version__
     RunOptions = real.RunOptions
     SessionOptions = real.SessionOptions
 

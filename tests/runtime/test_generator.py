@@ -301,7 +301,7 @@ def test_too_little_memory_to_open_a_bundle_is_one_sentence(bundle: Path, monkey
         Generator.open(bundle, engine="onnxruntime")
     monkeypatch.undo()
 
-    def unloadable(*_: object) -> None:
+    def unloadable(*_: object, **__: object) -> None:
         raise ImportError("failed to map segment from shared object")
 
     monkeypatch.setattr("runtime.engines.onnxruntime.OnnxRuntimeSession", unloadable)

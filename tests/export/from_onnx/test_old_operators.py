@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto
 
 from export.from_onnx import importer as importing
 from export.from_onnx.importer import ImportOptions, import_model
@@ -67,6 +69,25 @@ def test_a_crop_without_a_border_is_named() -> None:
     node = onnx.helper.make_node("Crop", ["x"], ["y"], name="cut", border=[1, 2])
     model = onnx.helper.make_model(onnx.helper.make_graph([node], "net", [], []))
     with pytest.raises(ValueError, match=r'the operator Crop \("cut"\) has the border \[1, 2\]'):
+        replace_old_operators(model, 8)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "attributes", "dtype", "sentence"),
+    [
+        (["x", "z"], {"scale": 0.5}, TensorProto.FLOAT, "has 2 inputs and 1 outputs"),
+        (["x"], {"scale": 0.5}, TensorProto.UNDEFINED, "reads a tensor of the type 0"),
+        (["x"], {"scale": 2}, TensorProto.FLOAT, "multiplies by 2 and adds 0.0"),
+        (["x"], {"bias": [1.0, float("nan")]}, TensorProto.FLOAT, "multiplies by 1.0 and adds"),
+    ],
+)
+def test_a_damaged_image_scaler_is_named(
+    inputs: list[str], attributes: dict[str, Any], dtype: int, sentence: str
+) -> None:
+    node = onnx.helper.make_node("ImageScaler", inputs, ["y"], name="scaled", **attributes)
+    values = [onnx.helper.make_tensor_value_info("x", dtype, [1, 3, 16, 24])]
+    model = onnx.helper.make_model(onnx.helper.make_graph([node], "net", values, []))
+    with pytest.raises(ValueError, match=rf'the operator ImageScaler \("scaled"\) {sentence}'):
         replace_old_operators(model, 8)
 
 

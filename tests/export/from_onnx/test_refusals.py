@@ -80,6 +80,10 @@ REFUSED = {
         f"net ({HW} x) => ({HW} y) {{ y = Mul (x, much) }}",
         'which is not the range 0..1: give its range, .*"x" got rgb in .* 0..1, assumed.* x=live:bgr,0..255',
     ),
+    "too few pixels": (
+        "net (float[1,3,16,14] x) => (float[1,3,16,14] y) { y = Neg (x) }",
+        "is 14 x 16 pixels, and a frame has 16 to 4096",
+    ),
     "not finite": (f"net ({HW} x) => ({HW} y) {{ z = Sub (x, x) y = Div (x, z) }}", "not finite"),
 }
 WEIGHTS = {

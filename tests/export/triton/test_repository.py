@@ -15,9 +15,12 @@ import pytest
 from export.triton import command, config, step_graph
 from export.triton.config import check_config, parse_config, step_config
 from export.triton.repository import PLANS, RepositoryOptions, ServerModel, server_models, write_repository
-from runtime.engines.triton_interface import SHARE, TILE
+from runtime.bundle.manifest import graph_sha256
+from runtime.bundle.reader import read_manifest
+from runtime.engines.triton_interface import GRAPH_KEY, SHARE, TILE
 from runtime.errors import BundleError, EngineError
 from tests import moving, tiny
+from tests.runtime import heavy
 
 ROOT = Path(__file__).parents[3]
 GOLDEN = Path(__file__).with_name("moving-step-rgb.pbtxt")
@@ -259,3 +262,16 @@ def test_states_are_named_in_one_order(bundle: Path) -> None:
     next(item for item in graph.graph.output if item.name == "next.count").name = "zzz"
     with pytest.raises(ValueError, match="the output states are not in the order of those of the input states"):
         check_config(parsed, graph)
+
+
+def test_weights_files_lie_beside_their_models(tmp_path: Path) -> None:
+    external = heavy.move_weights_out(heavy.build(tmp_path / "inline"), tmp_path / "external")
+    write_repository(external, tmp_path / "models", RepositoryOptions(pixels=("rgb",)))
+    manifest = read_manifest(external)
+    assert manifest.condition is not None
+    for name, graph in (("heavy-step-rgb", manifest.step), ("heavy-condition", manifest.condition)):
+        folder = tmp_path / "models" / name
+        assert (folder / "1" / graph.weights).read_bytes() == (external / graph.weights).read_bytes()
+        onnxruntime.InferenceSession(str(folder / "1" / "model.onnx"), providers=["CPUExecutionProvider"])
+        stated = parse_config((folder / "config.pbtxt").read_text()).parameters[GRAPH_KEY].string_value
+        assert stated == graph_sha256(manifest, graph) != manifest.files[graph.file].sha256

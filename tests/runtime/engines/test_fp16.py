@@ -151,3 +151,34 @@ def test_a_graph_without_weights_is_left_alone() -> None:
     model = make_graph([node("Add", ["x", "s"], ["y"]), node("Sub", ["x", "s"], ["z"])])
     assert to_half(model).graph.node == model.graph.node
     assert share_of(model).value == 0.0
+
+
+def test_large_linear_layers_and_attention_are_fp16_and_tables_are_not() -> None:
+    node = helper.make_node
+    layers = {name: (RANDOM.standard_normal((256, 256)) / 16).astype(np.float32) for name in ("wq", "wk", "wv")}
+    model = make_graph(
+        [
+            node("Reshape", ["x", "row"], ["r"]),
+            *(node("MatMul", ["r", f"w{name}"], [f"{name}0"]) for name in "qkv"),
+            node("Reshape", ["q0", "heads"], ["q"]),
+            node("Reshape", ["k0", "heads"], ["k1"]),
+            node("Transpose", ["k1"], ["k"], perm=[0, 2, 1]),
+            node("Reshape", ["v0", "heads"], ["v"]),
+            node("MatMul", ["q", "k"], ["scores"]),
+            node("Softmax", ["scores"], ["shares"]),
+            node("MatMul", ["shares", "v"], ["mixed"]),
+            node("Reshape", ["mixed", "picture"], ["y"]),
+            node("MatMul", ["s", "table"], ["looked"]),
+            node("Softmax", ["looked"], ["weighed"]),
+            node("MatMul", ["weighed", "s"], ["z"]),
+        ],
+        row=np.array([1, 1, 256]), heads=np.array([1, 8, 32]), picture=np.array([1, 4, 8, 8]),
+        table=RANDOM.standard_normal((8, 8)).astype(np.float32), **layers,
+    )  # fmt: skip
+    half = to_half(model)
+    onnx.checker.check_model(half, full_check=True)
+    kinds = types_of(half)
+    assert {kinds[name] for name in ("q0", "k0", "v0", "scores", "mixed")} == {"FLOAT16"}
+    assert {kinds[name] for name in ("shares", "looked", "weighed", "z", "y")} == {"FLOAT"}
+    for ours, theirs in zip(run(half), run(model), strict=True):
+        assert np.abs(ours - theirs).max() < 5e-3 * np.abs(theirs).max()

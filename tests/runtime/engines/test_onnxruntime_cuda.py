@@ -17,6 +17,7 @@ from runtime.engines import cuda_frame as device_frame
 from runtime.engines.cuda_frame import CPU, CUDA, CudaFrame
 from runtime.engines.cuda_session import CudaSession
 from runtime.engines.onnxruntime_cuda import OnnxRuntimeCuda
+from tests.runtime import heavy
 from tests.runtime.fake_cuda import FakeDevice
 from tests.runtime.fake_onnxruntime import FakeOnnxRuntime
 
@@ -169,3 +170,16 @@ def test_dlpack_shares_memory_and_lets_it_go() -> None:
         frame.__dlpack__(dl_device=(CUDA, 1))
     with pytest.raises(AttributeError):
         _ = frame.__cuda_array_interface__
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_weights_in_a_file_of_their_own_are_found(precision: str, module: FakeOnnxRuntime, tmp_path: Path) -> None:
+    inline = heavy.build(tmp_path / "inline")
+    found = []
+    for bundle in (inline, heavy.move_weights_out(inline, tmp_path / "external")):
+        with Generator.open(bundle, engine="onnxruntime-cuda", precision=precision) as generator:
+            generator.condition(image=np.full((heavy.HEIGHT, heavy.WIDTH, 3), 90, np.uint8))
+            generator.feed_live(np.full((heavy.HEIGHT, heavy.WIDTH, 3), 200, np.uint8))
+            found.append(next(generator).copy())
+    assert np.array_equal(*found)
+    assert len(module.provider_options) == 4

@@ -73,7 +73,7 @@ def test_given_inputs_are_filled_in_and_the_rest_is_zeros(
     is_made_up = not {"image", "clip"} & set(given)
     assert memory.seed == (5 if is_made_up else None)
     assert memory.text == (TEXT if "text" in given else None)
-    assert (memory.vector is not None) == ("text" in given)
+    assert set(memory.text_inputs) == ({"words"} if "text" in given else set())
 
 
 def test_the_generators_own_seed_goes_with_every_prompt(manifest: Manifest) -> None:

@@ -1,0 +1,1 @@
+"""Memory that large weights take: import, open, and the first frames."""
