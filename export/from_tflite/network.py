@@ -190,4 +190,4 @@ class _Reader:
 
     def _type_name(self, number: int) -> str:
         names = {value: key for key, value in vars(self._schema.TensorType).items() if isinstance(value, int)}
-        return names.get(number, f"of the type {number}").lower()
+        return str(names.get(number, f"of the type {number}")).lower()
