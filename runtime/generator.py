@@ -183,9 +183,7 @@ class Generator(GeneratorInputs, Movable):
         self._step_inputs.forget_live()
 
     def device_frame(self) -> CudaFrame:
-        """Return the last frame in device memory, for pycuda, CuPy or PyTorch.
-
-        It is uint8, shaped like the frame, complete, and valid until the next one is made.
+        """Return the last frame in device memory, for pycuda, CuPy or PyTorch: uint8, complete until the next is made.
 
         Raises:
             ValueError: the engine's frames are in main memory, no frame was made yet, or the generator is closed.
