@@ -83,7 +83,7 @@ class HeldPainter(Painter):
         super().__init__(bundle, read_manifest(bundle), **options)
         self.is_held, self.permits, self.begun = False, threading.Semaphore(0), threading.Semaphore(0)
         self.jobs: list[dict[str, Any]] = []
-        self.failure: EngineError | None = None
+        self.failure: Exception | None = None
         self._own = PicturePainter.open(bundle, engine="onnxruntime", threads=1)
 
     def close(self) -> None:

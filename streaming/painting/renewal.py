@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from runtime import BundleError, EngineError, Scene
+from runtime import Scene
 from runtime.prompts.background import BackgroundThread
 from streaming.control.cues import PAINTED, to_given
+from streaming.control.timed_cues import FAILURES, to_line
 from streaming.painting.painter import EVERY, Painter
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ class PictureRenewal:
             last_s = self._painter.last_s
             ahead_s = _UNKNOWN_S if last_s is None else _MARGIN * last_s + _MARGIN_S
             if self._age_s >= every_s - ahead_s and not self._painter.num_waiting:
-                self._next = self._thread.submit(lambda: self._make(on_air))
+                self._begin(on_air)
         elif self._next.done() and (self._age_s >= every_s or _is_left(self._next)):
             self._show(on_air, self._next)
 
@@ -90,6 +91,13 @@ class PictureRenewal:
         spec = next((one for one in generator.control_specs if one.target == "renewal"), None)
         return 1.0 if spec is None else generator.controls[spec.name]
 
+    def _begin(self, on_air: Mapping[str, Any]) -> None:
+        """Begin to paint the next picture."""
+        try:
+            self._next = self._thread.submit(lambda: self._make(on_air))
+        except Exception as error:  # noqa: BLE001 - a picture that fails must not end the show
+            self._fail(error)
+
     def _make(self, on_air: Mapping[str, Any]) -> _Made | None:
         """Paint the next picture and make its scene; on the thread."""
 
@@ -100,7 +108,8 @@ class PictureRenewal:
         painted = self._painter.paint(words, is_wanted)
         if painted is None or self._on_air is not on_air:
             return None
-        parts = {**words, PAINTED: painted.picture}
+        kept = {"moving": on_air["moving"]} if on_air.get("moving") is not None else {}
+        parts = {**kept, **words, PAINTED: painted.picture}
         return parts, self._controller.generator.prepare(**to_given(parts))
 
     def _show(self, on_air: Mapping[str, Any], made: Future[_Made | None]) -> None:
@@ -110,9 +119,14 @@ class PictureRenewal:
             if (following := made.result()) is not None:
                 parts, scene = following
                 self._controller.renew(on_air, parts, scene, self._dissolve_s)
-        except (ValueError, BundleError, EngineError) as error:
-            self._age_s = 0.0
-            self._say(f"{' '.join(str(error).split())}; the show goes on")
+        except Exception as error:  # noqa: BLE001 - a picture that fails must not end the show
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        """Say why the next picture is not there, and let the one on air begin again."""
+        self._age_s = 0.0
+        line = to_line(error) if isinstance(error, FAILURES) else f"the next picture failed, internal error: {error!r}"
+        self._say(f"{line}; the show goes on")
 
 
 def _is_left(made: Future[_Made | None]) -> bool:

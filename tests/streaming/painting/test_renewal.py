@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from runtime import EngineError, Generator
 from streaming.control.controller import ShowController
@@ -169,6 +170,44 @@ def test_a_failure_is_one_line_and_is_tried_again(show: Show) -> None:
     show.wait_for_picture()
     show.pass_time(10.0)
     assert show.seed == 8
+
+
+def test_an_error_of_any_kind_is_one_line_and_the_show_goes_on(show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
+    def submit(_job: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as changed:
+        changed.setattr(show.renewal._thread, "submit", submit)
+        show.pass_time(50.0)
+    show.painter.failure = MemoryError()
+    show.pass_time(50.0)
+    show.wait_for_picture()
+    show.pass_time(10.0)
+    start = "the next picture failed, internal error: "
+    assert show.lines == [
+        f"""{start}RuntimeError("can't start new thread"); the show goes on""",
+        f"{start}MemoryError(); the show goes on",
+    ]
+    show.pass_time(50.0)
+    show.wait_for_picture()
+    show.pass_time(10.0)
+    assert show.seed == 8
+
+
+def test_a_mask_of_what_may_move_stays_with_the_next_pictures(show: Show, tmp_path: Path) -> None:
+    Image.fromarray(np.zeros((32, 48), np.uint8)).save(path := tmp_path / "mask.png")
+    show.controller.announce({"text": "the sea", "seed": 7, "moving": path, PAINTED: PICTURE})
+    show.renewal.update()
+    for seed in (8, 9):
+        show.pass_time(59.0)
+        show.wait_for_picture()
+        show.pass_time(1.0)
+        next(show.generator)
+        assert show.seed == seed
+        assert show.controller.kept()[0]["moving"] == path
+        scene = show.generator.scene
+        assert scene is not None
+        assert not scene.tensors["free"].any()
 
 
 def test_the_generator_s_own_renewal_rate_counts(show: Show, tmp_path: Path) -> None:
