@@ -1,4 +1,4 @@
-"""The priority of a process that works in the background for minutes: it must delay no frame, and end some time.
+"""The priority of a process that works in the background for minutes. It must not delay frames and must still finish.
 
 Linux may give each session of processes the same share of the cores, whatever their priorities (autogroups, see
 sched(7)). A child process is a session of its own, so that a priority of its own is not enough.
@@ -43,6 +43,7 @@ class LowPriority:
     def __exit__(self, *_: object) -> None:
         if self._timer is not None:
             self._timer.cancel()
+            self._timer.join()  # else it might raise the share of the next piece of work
             self._timer = None
 
     def _set(self, niceness: int) -> None:

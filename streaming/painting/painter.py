@@ -30,6 +30,7 @@ EVERY = f"{FAMILY}every"
 MAX_EVERY_S = 3600
 _NICENESS = 10
 _OTHERS = ("image", "clip", "past", "scene")  # parts of a prompt for which nothing is painted
+_LIMIT_S = 1800.0  # for one frame, or for opening the bundle
 _LOST = "its process ended, perhaps for lack of memory"
 _CLOSED = "the show has ended"
 _SHOWN = 60  # characters of a text in messages
@@ -61,6 +62,7 @@ class Painter:
             then a small share; None for no lower priority of its session. See `LowPriority`.
         seed: of pictures without a seed of their own; None for the bundle's default.
         every_s: the first value of the control `painter.every`.
+        limit_s: the process is ended if one frame, or opening the bundle, takes so many seconds.
         clock: returns seconds.
 
     Attributes:
@@ -82,6 +84,7 @@ class Painter:
         seed: int | None = None,
         every_s: float = 0.0,
         idle_s: float | None = 20.0,
+        limit_s: float = _LIMIT_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.takes = kinds_painted(manifest)
@@ -90,20 +93,12 @@ class Painter:
         self._config = {"bundle": str(bundle), "engine": engine, "threads": threads, "idle_s": idle_s}
         self._environment = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), str(threads))
         own = [spec for spec in manifest.controls.values() if spec.target == "step"]
-        every = ControlSpec(
-            EVERY,
-            "how long a painted picture is shown until one of the next seed follows; 0: until another prompt",
-            "seconds",
-            0.0,
-            float(MAX_EVERY_S),
-            every_s,
-            "step",
-            None,
-        )
+        about = "how long a painted picture is shown until one of the next seed follows; 0: until another prompt"
+        every = ControlSpec(EVERY, about, "seconds", 0.0, float(MAX_EVERY_S), every_s, "step", None)
         first = [every] if "seed" in self.takes else []  # else pictures of a text are all the same
         self._specs = {spec.name: spec for spec in (*first, *(replace(one, name=FAMILY + one.name) for one in own))}
         self._values = {name: spec.default for name, spec in self._specs.items()}
-        self._clock = clock
+        self._clock, self._limit_s = clock, limit_s
         self._turn = threading.Lock()  # of the picture that is being painted
         self._lock = threading.Lock()  # of what follows
         self._child: ChildProcess | None = None
@@ -281,8 +276,7 @@ class Painter:
             "streaming.painting.painter_child", self._config, environment=self._environment, niceness=_NICENESS
         )
         with self._lock:
-            self._child = child
-            is_closed = self._is_closed
+            self._child, is_closed = child, self._is_closed
         if is_closed:
             child.kill()
         try:
@@ -294,8 +288,10 @@ class Painter:
 
     def _answer(self, child: ChildProcess) -> tuple[dict[str, Any], Any]:
         """Return the child's next message; raises EngineError for an error, ConnectionError if it has ended."""
-        message = child.receive()
-        assert message is not None, "there is no time limit"
+        message = child.receive(self._limit_s)
+        if message is None:
+            self._end_child()
+            raise EngineError(f"its process made no frame in {self._limit_s:g} s and was ended")
         if "error" in message[0]:
             raise EngineError(str(message[0]["error"]))
         return message

@@ -7,11 +7,13 @@ is open. For each message {"paint": {...}} with text, seed and controls it sends
 "height": H, "is_complete": BOOL, "note": TEXT} with height x width x 3 bytes of RGB; the note says what of the text was
 not read. After a frame that is not complete it waits for {"go_on": true}, or for another picture, for which it leaves
 this one. {"error": REASON} stands for a picture that cannot be painted, or for a bundle that cannot be opened; then it
-ends.
+ends. If the parent ends, it ends at once, whatever it does.
 """
 
 from __future__ import annotations
 
+from contextlib import suppress
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from streaming.painting.low_priority import LowPriority
@@ -26,7 +28,12 @@ def main() -> None:
     parent = ParentPipe()
     if (message := parent.receive()) is None:
         return
-    fields = message[0]
+    messages = parent.exit_with_parent()
+    with suppress(OSError):  # the parent has ended
+        _serve(parent, message[0], messages)
+
+
+def _serve(parent: ParentPipe, fields: dict[str, Any], messages: SimpleQueue[dict[str, Any]]) -> None:
     priority = LowPriority(fields["idle_s"])
     known: tuple[type[Exception], ...] = (ValueError,)
     try:
@@ -41,20 +48,22 @@ def main() -> None:
         return
     with painter:
         parent.send({"engine": f"{painter.generator.engine} {painter.generator.precision}"})
-        job = _next_job(parent)
-        while job is not None:
+        job = _next_job(messages)
+        while True:
             try:
                 with priority:
-                    following = _paint(painter, job, parent)
+                    following = _paint(painter, job, parent, messages)
             except OSError:  # the parent has ended
                 return
             except Exception as error:  # noqa: BLE001 - the next picture may succeed
                 parent.send({"error": _reason(error, known)})
                 following = None
-            job = _next_job(parent) if following is None else following
+            job = _next_job(messages) if following is None else following
 
 
-def _paint(painter: PicturePainter, job: dict[str, Any], parent: ParentPipe) -> dict[str, Any] | None:
+def _paint(
+    painter: PicturePainter, job: dict[str, Any], parent: ParentPipe, messages: SimpleQueue[dict[str, Any]]
+) -> dict[str, Any] | None:
     """Send the frames of a picture; return what is to be painted instead if it was left, else None."""
     for frame in painter.paint(**job):
         height, width = frame.picture.shape[:2]
@@ -62,17 +71,15 @@ def _paint(painter: PicturePainter, job: dict[str, Any], parent: ParentPipe) -> 
         scene = painter.generator.scene
         about["note"] = "" if scene is None else scene.note
         parent.send(about, frame.picture.data.cast("B"))
-        if not frame.is_complete and (following := _next_job(parent)) != {}:
-            if following is None:
-                raise BrokenPipeError("the parent has ended")
+        if not frame.is_complete and (following := _next_job(messages)):
             return following
     return None
 
 
-def _next_job(parent: ParentPipe) -> dict[str, Any] | None:
-    """Return what to paint next, {} to go on with the picture, None at the end."""
-    message = parent.receive()
-    return None if message is None else message[0].get("paint", {})
+def _next_job(messages: SimpleQueue[dict[str, Any]]) -> dict[str, Any]:
+    """Return what to paint next, {} to go on with the picture."""
+    job: dict[str, Any] = messages.get().get("paint", {})
+    return job
 
 
 def _reason(error: Exception, known: tuple[type[Exception], ...]) -> str:

@@ -11,6 +11,7 @@ import contextlib
 import errno
 import json
 import os
+import queue
 import subprocess
 import sys
 import threading
@@ -253,15 +254,21 @@ class ParentPipe:
             while rest:
                 rest = rest[self._outlet.write(rest) :]
 
-    def exit_with_parent(self) -> None:
-        """End this process at once when standard input ends, from a thread; for a child that receives no more."""
+    def exit_with_parent(self) -> queue.SimpleQueue[dict[str, Any]]:
+        """Receive in a thread from now on, and end this process at once when standard input ends.
+
+        Returns:
+            The fields of the messages that arrive; their data is discarded.
+        """
+        messages: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
 
         def watch() -> None:
-            while self.receive() is not None:
-                pass
+            while (message := self.receive()) is not None:
+                messages.put(message[0])
             os._exit(0)
 
         threading.Thread(target=watch, daemon=True).start()
+        return messages
 
     def _room(self, size: int) -> memoryview:
         if len(self._buffer) < size:

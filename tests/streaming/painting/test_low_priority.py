@@ -52,6 +52,22 @@ def test_short_work_changes_nothing_twice() -> None:
     assert notes.values == ["19"]
 
 
+def test_a_share_that_is_being_raised_is_raised_before_the_next_piece_of_work() -> None:
+    class Busy(Notes):
+        was_asked = threading.Event()
+
+        def write_text(self, value: str) -> None:
+            if value == "10" and not self.was_asked.is_set():
+                self.was_asked.set()
+                raise BlockingIOError(11, "try again")
+            super().write_text(value)
+
+    busy = Busy()
+    with LowPriority(0.0, busy):  # type: ignore[arg-type]
+        assert busy.was_asked.wait(WAIT_S)
+    assert busy.values == ["19", "10"]
+
+
 def test_a_system_that_is_busy_is_asked_again_and_one_without_is_left_alone(tmp_path: Path) -> None:
     busy = Notes(BlockingIOError(11, "try again"))
     with LowPriority(1000.0, busy):  # type: ignore[arg-type]

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -17,6 +21,8 @@ from streaming.page.metrics import to_prometheus
 from streaming.painting.painter import EVERY, Painter
 from tests import painters
 from tests.streaming.doubles import WAIT_S
+
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +97,44 @@ def test_failures_are_one_sentence_and_the_next_picture_starts_another_process_i
         painter.paint({"seed": 5}, kill)
     assert painter.paint({"text": "sea", "seed": 1}) is not None
     assert painter._child is not child
+
+
+def test_a_process_that_hangs_is_ended(staged: Path) -> None:
+    with closing(open_painter(staged)) as painter:
+        assert painter.paint({"text": "sea", "seed": 1}) is not None
+        child = painter._child
+        assert child is not None
+
+        def stop() -> bool:
+            if painter.to_json()["frames"] == 1:
+                os.kill(child.pid, signal.SIGSTOP)
+                painter._limit_s = 0.1
+            return True
+
+        with pytest.raises(EngineError, match=r"could not paint seed 5: its process made no frame in 0.1 s and was"):
+            painter.paint({"seed": 5}, stop)
+        assert child.has_ended()
+        painter._limit_s = WAIT_S
+        assert painter.paint({"text": "sea", "seed": 1}) is not None
+
+
+def test_no_process_outlives_a_show_that_is_killed_while_the_bundle_is_opened(tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(
+        "import sys, time\nimport runtime.painting\nfrom streaming.painting import painter_child\n"
+        "def wait(*_args, **_options):\n    print('opening', file=sys.stderr, flush=True)\n    time.sleep(600)\n"
+        "runtime.painting.PicturePainter.open = wait\npainter_child.main()\n"
+    )
+    code = (
+        "from streaming.process.child import ChildProcess\n"
+        "config = {'bundle': '', 'engine': '', 'threads': 1, 'idle_s': None}\n"
+        "child = ChildProcess('slow', config)\nchild.receive()\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, stderr=subprocess.PIPE) as parent:
+        assert parent.stderr is not None
+        assert parent.stderr.readline() == b"opening\n"
+        parent.kill()
+        assert parent.stderr.read() == b""  # ends with the last process that holds it, which is the child
 
 
 def test_a_bundle_that_cannot_be_opened_is_reported_each_time(staged: Path) -> None:
