@@ -209,6 +209,7 @@ class Generator(GeneratorInputs, Movable):
         self._scenes.rewind(keep=seed is None)
         self._asked.forget()
         self._step.reset()
+        self._step_inputs.forget_live()
         self._frame_index = 0
 
     def close(self) -> None:
@@ -262,7 +263,7 @@ class Generator(GeneratorInputs, Movable):
             self.condition()
         self._step.use_half(self._wants_half)
         is_needed = self._frame_inputs.write(self._step, self._seed, self._frame_index, self._clips)
-        if is_needed and not (self._frame_inputs.is_still and self._has_frame and not self._step.is_remote):
+        if is_needed and not (self._frame_inputs.is_still and self._step.has_frame and not self._step.is_remote):
             self._or_fall_back(lambda: self._step.run())
         self._frame_index += 1
         return AskedFrame(is_needed, self._clips is not None and self._clips.is_playing)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from runtime.bundle.manifest import Manifest
 from runtime.hole import Hole
-from runtime.similar_frames import SimilarFrames
+from runtime.similar_frames import SETTLE_FRAMES, SimilarFrames
 from runtime.step_inputs import StepInputs
 
 FrameArray = npt.NDArray[np.uint8]
@@ -84,8 +84,9 @@ class LiveFrames:
     def skip_similar(self) -> float | None:
         """The similarity from which live frames are left out, and the frame before is returned again; None: never.
 
-        In (0, 1), as `runtime.similar_frames.SimilarFrames`. At most ten frames in a row are left out. A bundle without
-        a live input, or with a mask, raises ValueError.
+        In (0, 1), as `runtime.similar_frames.SimilarFrames`. At most ten frames in a row are left out. If the bundle
+        has states, the eight frames after a change are made. A bundle without a live input, or with a mask, raises
+        ValueError.
         """
         return None if self._step_inputs.similar is None else self._step_inputs.similar.threshold
 
@@ -94,7 +95,8 @@ class LiveFrames:
         if threshold is not None and (not self.has_live_input or self.takes_mask):
             why = "it takes a mask with its live input" if self.takes_mask else "it has no live input"
             raise ValueError(f"{self.manifest.name} cannot skip similar frames, as {why}: leave it out")
-        self._step_inputs.similar = None if threshold is None else SimilarFrames(threshold)
+        settle = SETTLE_FRAMES if self.manifest.step.inputs_of("state") else 0
+        self._step_inputs.similar = None if threshold is None else SimilarFrames(threshold, settle=settle)
 
     @property
     def skipped(self) -> int:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from runtime.frame_inputs import FrameInputs
     from runtime.prompts.conditioner import Conditioner
     from runtime.scenes.cross_fade import SceneTimeline
+    from runtime.step_inputs import StepInputs
     from runtime.step_runner import StepRunner
 
 
@@ -55,6 +56,7 @@ class Movable(ABC):
     _conditioner: Conditioner | None
     _frame_inputs: FrameInputs
     _clips: ClipPlayback | None
+    _step_inputs: StepInputs
     _seed: int
     _frame_index: int
 
@@ -93,6 +95,7 @@ class Movable(ABC):
         if not self._step.is_remote:  # a server keeps its own, which begin with zeros
             self._step.set_states(position.states)
         self._seed, self._frame_index = check_seed(position.seed), position.frame_index
+        self._step_inputs.forget_live()
         if self._conditioner is not None:
             if self._scenes.is_empty:
                 self.condition()

@@ -38,6 +38,9 @@ class StepRunner:
         pairs: (state input, state output) names.
         open_without_frames: opens a session of the step graph without frame outputs; None to use `session` instead.
         open_half: opens a session of the step graph with half the detail; None if there is none.
+
+    Attributes:
+        has_frame: whether the session that makes the frames has made one, for `read`.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class StepRunner:
         self._open_without_frames = open_without_frames
         self._frameless: Session | None = None
         self._active = session
+        self.has_frame = False
         self._inputs: dict[str, Array] = {}  # last written values, for the other session
         self._blends: dict[str, Blend] = {}  # of the pictures among them
         self._scratch: dict[str, npt.NDArray[np.float32]] = {}
@@ -79,6 +83,7 @@ class StepRunner:
             EngineError: the engine failed.
         """
         self._active.run()
+        self.has_frame = self.has_frame or self._active is self._session
 
     @property
     def is_remote(self) -> bool:
@@ -108,7 +113,7 @@ class StepRunner:
         session = self._half.result() if is_ready and self._half is not None else self._full
         if session is not self._session:
             self._hand_over(session)
-            self._session = session
+            self._session, self.has_frame = session, False
 
     def read(self, name: str) -> Array:
         """Return a view of an output of the last step that made a frame; valid until the next one."""

@@ -10,11 +10,14 @@ import pytest
 
 from export.from_onnx.importer import ImportOptions, import_model
 from runtime import Generator
-from runtime.similar_frames import MAX_SKIPPED, SimilarFrames
+from runtime.engines.engine import NullSession
+from runtime.similar_frames import MAX_SKIPPED, SETTLE_FRAMES, SimilarFrames
+from runtime.step_runner import StepRunner
 from streaming.arguments import parse
 from streaming.control.controller import ShowController
 from streaming.show.player import Player
 from tests.export.from_onnx import foreign
+from tests.streaming.doubles import WAIT_S
 
 SIZE = (32, 48)  # height, width
 
@@ -40,6 +43,25 @@ def counting(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "bundle"
 
 
+@pytest.fixture(scope="module")
+def delaying(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose frame is the live frame of three runs before, as a stream batch of four steps shows it."""
+    folder = tmp_path_factory.mktemp("delaying")
+    picture = "float[1,3,32,48]"
+    inputs = ", ".join(f"{picture} {name}" for name in ("x", "a", "b", "c"))
+    outputs = ", ".join(f"{picture} {name}" for name in ("y", "next_a", "next_b", "next_c"))
+    body = f"""net ({inputs}) => ({outputs}) {{
+      next_a = Identity (x)
+      next_b = Identity (a)
+      next_c = Identity (b)
+      y = Identity (c)
+    }}"""
+    model = foreign.write(folder / "net.onnx", body)
+    roles = ("x=live:0..1", *(f"{name}=state:next_{name}" for name in "abc"), "y=frame:0..1")
+    import_model(model, folder / "bundle", options=ImportOptions(roles=roles, loop_frames=8, preview=False))
+    return folder / "bundle"
+
+
 @pytest.fixture
 def generator(counting: Path) -> Iterator[Generator]:
     with Generator.open(counting, engine="onnxruntime", precision="fp32") as opened:
@@ -57,43 +79,93 @@ def brightness(generator: Generator) -> float:
     return float(next(generator).mean())
 
 
+def settle(generator: Generator) -> float:
+    """Make frames of a still input until the next ones may be left out; return the brightness of the last one."""
+    values = []
+    for _ in range(1 + SETTLE_FRAMES):
+        generator.feed_live(picture(0))
+        values.append(brightness(generator))
+    assert len(set(values)) == 1 + SETTLE_FRAMES, "none was left out"
+    return values[-1]
+
+
 def test_a_still_input_runs_the_graph_once_in_eleven_frames(generator: Generator) -> None:
+    settle(generator)
     values = []
     for _ in range(2 * (MAX_SKIPPED + 1)):
         generator.feed_live(picture(0))
         values.append(brightness(generator))
-    assert len(set(values)) == 2
+    assert len(set(values)) == 3
     assert generator.skipped == 2 * MAX_SKIPPED
-    assert generator.frame_index == 2 * (MAX_SKIPPED + 1)
+    assert generator.frame_index == 1 + SETTLE_FRAMES + 2 * (MAX_SKIPPED + 1)
 
 
 def test_an_input_without_new_frames_is_still(generator: Generator) -> None:
-    generator.feed_live(picture(0))
-    first = brightness(generator)
+    first = settle(generator)
     assert [brightness(generator) for _ in range(MAX_SKIPPED)] == [first] * MAX_SKIPPED
     assert brightness(generator) != first
 
 
 def test_another_picture_is_used_at_once(generator: Generator) -> None:
-    generator.feed_live(picture(0))
-    before = brightness(generator)
+    before = settle(generator)
     generator.feed_live(255 - picture(0))
     assert brightness(generator) > before + 20
     assert generator.skipped == 0
 
 
 def test_a_control_is_used_at_once(generator: Generator) -> None:
-    generator.feed_live(picture(0))
-    before = brightness(generator)
+    before = settle(generator)
     generator.set_control("gain", 1.0)
     assert brightness(generator) > before + 10
 
 
 def test_skipped_frames_are_followed_by_a_new_one(generator: Generator) -> None:
-    generator.feed_live(picture(0))
-    before = brightness(generator)
+    before = settle(generator)
     generator.skip(3, before_each=lambda: generator.feed_live(picture(0)))
     assert brightness(generator) > before
+
+
+@pytest.mark.parametrize("how", ["reset", "go_to"])
+def test_another_place_begins_with_a_new_frame(how: str, generator: Generator) -> None:
+    begins = generator.position()
+    settle(generator)
+    if how == "reset":
+        generator.reset()
+    else:
+        generator.go_to(begins)
+    settle(generator)
+
+
+def test_a_change_passes_through_the_states_before_frames_are_repeated(delaying: Path) -> None:
+    with Generator.open(delaying, engine="onnxruntime", precision="fp32") as generator:
+        generator.skip_similar = 0.98
+        shown = []
+        for level in (0, 100, 30):
+            for _ in range(30):
+                generator.feed_live(picture(level))
+                shown.append(round(brightness(generator) - float(picture(0).mean())))
+        assert shown[3:] == [*[0] * 30, *[100] * 30, *[30] * 27]
+        assert generator.skipped == 3 * (30 - 1 - SETTLE_FRAMES - 1)
+
+
+def test_slow_changes_do_not_add_up_while_one_settles() -> None:
+    filter_ = SimilarFrames(0.9, settle=4)
+    assert [filter_.may_skip(picture(level)) for level in (0, 8, 16, 24, 32)] == [False] * 5
+    assert [filter_.may_skip(picture(32)) for _ in range(5)] == [False] * 4 + [True], "32 is another picture than 0"
+
+
+def test_a_session_that_has_made_no_frame_is_not_asked_for_one() -> None:
+    runner = StepRunner(NullSession(), [], open_half=NullSession)
+    assert not runner.has_frame
+    runner.run()
+    assert runner.has_frame
+    runner.use_half(True)
+    assert runner._half is not None
+    runner._half.result(WAIT_S)
+    runner.use_half(True)
+    assert not runner.has_frame
+    runner.run()
+    assert runner.has_frame
 
 
 def test_without_the_option_every_frame_is_made(generator: Generator) -> None:
