@@ -58,7 +58,7 @@ class ShowController(CueList):
         """Finish the scene that is being prepared, and prepare no other."""
         with self._lock:
             self._is_closed = True
-        for thread in (*self._threads.values(), self._timed_background):
+        for thread in (*self._threads.values(), *self._timed_threads.values()):
             thread.close()
 
     def state(self) -> dict[str, Any]:

@@ -198,11 +198,8 @@ class CueList(PaintedCues):
     def _next(self, *, is_painted: bool) -> CueEntry | None:
         """Return the oldest cue of the list that is to be prepared, of one kind."""
         with self._lock:
-            waiting = (
-                entry
-                for entry in self._entries.values()
-                if entry.state == "preparing" and self._is_painted(entry.parts) == is_painted
-            )
+            waiting = (entry for entry in self._entries.values() if entry.state == "preparing")
+            waiting = (entry for entry in waiting if self._is_painted(entry.parts) == is_painted)
             entry = None if self._is_closed else next(waiting, None)
             if entry is None:
                 self._working.discard(is_painted)
@@ -232,9 +229,9 @@ class CueList(PaintedCues):
             parts = self._drawing.with_saved(self._with_text(parts, generator))
             if self._is_painted(parts):
                 if entry.painted is None:
-                    self._paint(entry, parts, lambda: not entry.number or entry.number in self._entries)
-                if entry.painted is None:
-                    entry.state, entry.error = "failed", "it was dropped"
+                    self._paint(entry, parts, lambda: self._is_wanted(entry))
+                if entry.painted is None or not self._is_wanted(entry):
+                    entry.state, entry.error = "failed", entry.error or "it was dropped"
                     return True
                 parts = to_given({**parts, **entry.painted})
             left_s = 0.0 if entry.number else float(entry.at_s - self._now_s)
@@ -256,6 +253,10 @@ class CueList(PaintedCues):
                 entry.error = to_line(error) if isinstance(error, FAILURES) else f"internal error: {error!r}"
                 entry.state, entry.take_s = "failed", None
         return True
+
+    def _is_wanted(self, entry: CueEntry) -> bool:
+        """Return whether a cue is on the list, or is a timed one that was not left out."""
+        return entry.number in self._entries if entry.number else entry.state != "failed"
 
     def _show(self, entry: CueEntry, dissolve_s: float, *, since: float = inf) -> None:
         """Take a cue that is ready; needs the lock.

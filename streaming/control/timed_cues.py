@@ -1,8 +1,9 @@
 """Cues at given times of a show, from the command line's `--cue`, and scenes in turn.
 
-They have a background thread of their own, as they wait for idle moments. Each is prepared when the one before it has
-faded in, or 2 s before it is due if that comes first. Reading a clip takes seconds: it is begun 10 s before it is due,
-also while the cue before it waits.
+They have background threads of their own, as they wait for idle moments: one for those whose pictures are painted
+(`--scene-from`), one for the others. Each is prepared when the one before it has faded in, or 2 s before it is due if
+that comes first. Reading a clip takes seconds: it is begun 10 s before it is due, also while the cue before it waits.
+A cue that waits for its picture is left out 2 s before a later one is due that needs no painting.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class TimedCues(ShowControls, ABC):
         self.is_held = False
         self.before_frame: list[Callable[[], object]] = []
         self._is_closed = False
-        self._timed_background: BackgroundThread[None] = BackgroundThread()
+        self._timed_threads: dict[bool, BackgroundThread[None]] = {True: BackgroundThread(), False: BackgroundThread()}
         self._timed: list[CueEntry] = []  # in order of time; the first is prepared, and the second if it is a clip
         self._timed_controls: list[Cue] = []
         self._dissolve_s = 1.0
@@ -123,7 +124,10 @@ class TimedCues(ShowControls, ABC):
                 for waiting in self._timed:
                     waiting.at_s = max(waiting.at_s, now_s + 1)
             self._now_s = now_s
+            left_out = self._leave_out()
             is_due = bool(self._timed) and self._timed[0].at_s <= now_s
+        for late in left_out:
+            self._report(late.at_s, late.error)
         if not is_due:
             self._prepare_timed()
             return
@@ -151,6 +155,10 @@ class TimedCues(ShowControls, ABC):
         """Whether only a part of the live input may be shown, the person of --matte."""
 
     @abstractmethod
+    def _is_painted(self, parts: Mapping[str, Any]) -> bool:
+        """Whether another bundle paints the picture of a prompt, which takes seconds to minutes."""
+
+    @abstractmethod
     def _check(self, parts: Mapping[str, Any]) -> None:
         """Raise an error of `FAILURES` if a prompt cannot become a scene."""
 
@@ -161,6 +169,18 @@ class TimedCues(ShowControls, ABC):
     @abstractmethod
     def _make(self, entry: CueEntry) -> None:
         """Prepare a cue; its state says whether that has failed."""
+
+    def _leave_out(self) -> list[CueEntry]:
+        """Remove and return cues that still wait for their pictures when a later one is to be shown; needs the lock."""
+        near = [entry for entry in self._timed if entry.at_s - PREPARING_S <= self._now_s]
+        last = max((number for number, entry in enumerate(near) if not self._is_painted(entry.parts)), default=0)
+        due = [entry for entry in near[:last] if entry.at_s <= self._now_s and self._is_painted(entry.parts)]
+        late = [entry for entry in due if entry.state in ("waiting", "preparing")]
+        for entry in late:
+            entry.error = f"its picture is not ready, and the cue at {float(near[last].at_s):g} s follows"
+            entry.state = "failed"
+        self._timed = [entry for entry in self._timed if not any(entry is one for one in late)]
+        return late
 
     def _extend(self, at_s: Fraction) -> None:
         """Add the next scene of a cycle as a timed cue, if no other is left."""
@@ -191,7 +211,7 @@ class TimedCues(ShowControls, ABC):
             for number, entry in enumerate(self._timed[:2]):
                 is_time = self._is_clip_time(entry) if number else is_due or self._is_time(entry)
                 if entry.state == "waiting" and is_time:
-                    self._timed_background.submit(partial(self._make_timed, entry))
+                    self._timed_threads[self._is_painted(entry.parts)].submit(partial(self._make_timed, entry))
                     entry.state = "preparing"
 
     def _is_time(self, entry: CueEntry) -> bool:

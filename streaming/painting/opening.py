@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from runtime import Manifest
 from runtime.bundle.reader import read_manifest
 from runtime.chain import FrameSource
@@ -113,6 +115,8 @@ class Painting:
                 return prompt
             asked["seed"] = painter.seed
         painter.check(asked)
+        rest = {part: value for part, value in asked.items() if part not in ("text", "seed")}
+        generator.check(image=np.zeros((generator.height, generator.width, 3), np.uint8), **rest)
         self._coming = asked
         if scenes := generator.manifest.scenes:
             return {"scene": scenes[0].name}

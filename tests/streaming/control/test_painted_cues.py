@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from runtime import EngineError, Generator
 from streaming.control.controller import ShowController
@@ -197,6 +198,35 @@ def test_a_timed_text_is_painted_before_it_is_due(show: Show, generator: Generat
     controller.play(Fraction(20))
     assert controller.state()["on_air"] == "storm"
     assert is_close(shown_colour(generator), painted(show)[16, 24])
+
+
+def test_a_timed_text_that_takes_too_long_does_not_delay_later_cues(
+    show: Show, generator: Generator, tmp_path: Path
+) -> None:
+    controller, painter, _ = show
+    waiting, painter.is_held, lines = Waiting(controller), True, list[str]()
+    Image.new("RGB", (48, 32), (200, 0, 0)).save(path := tmp_path / "red.png")
+    cues = [
+        Cue(Fraction(10), "text", "storm"),
+        Cue(Fraction(60), "image", str(path)),
+        Cue(Fraction(99), "text", "calm"),
+    ]
+    controller.schedule(cues, dissolve_s=0.0, say=lines.append)
+    controller.play(Fraction(2))
+    assert painter.begun.acquire(timeout=WAIT_S)
+    controller.play(Fraction(57))
+    assert lines == [], "it is late, and nothing else is due yet"
+    controller.play(Fraction(58))
+    assert lines == ["the cue at 10 s is left out: its picture is not ready, and the cue at 60 s follows"]
+    waiting.until(lambda _: controller._timed[0].state == "ready")
+    controller.play(Fraction(60))
+    assert controller.state()["on_air"] == "red.png"
+    assert is_close(shown_colour(generator), (200, 0, 0))
+    controller.play(Fraction(98))
+    painter.permits.release(2)
+    waiting.until(lambda _: controller._timed[0].state == "ready")
+    controller.play(Fraction(99))
+    assert controller.state()["on_air"] == "calm", "the next text is painted as usual"
 
 
 def test_a_position_keeps_the_picture_and_cues_keep_their_words(show: Show, generator: Generator) -> None:

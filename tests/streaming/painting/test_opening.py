@@ -99,6 +99,17 @@ def test_a_bundle_with_nothing_of_its_own_waits_for_the_first_picture(folder: Pa
         assert controller.state()["cues"] == []
 
 
+@pytest.mark.parametrize("bundle", ["moving", "still"])
+def test_what_is_given_with_a_text_is_checked_before_anything_is_painted(
+    bundle: str, folder: Path, held: list[HeldPainter]
+) -> None:
+    words = ["--scene-from", str(folder / "painter"), "--text", "storm", "--moving", str(folder / "no.png")]
+    with pytest.raises(ValueError, match=r"no image file"):
+        play(folder, bundle, *words)
+    assert held[0].jobs == []
+    assert held[0].is_closed
+
+
 def test_a_painter_of_seeds_paints_without_being_asked(folder: Path, held: list[HeldPainter]) -> None:
     player, controller, _ = play(folder, "moving", "--scene-from", str(folder / "seeds"), "--dissolve", "0")
     with player:
