@@ -171,14 +171,20 @@ class TimedCues(ShowControls, ABC):
         """Prepare a cue; its state says whether that has failed."""
 
     def _leave_out(self) -> list[CueEntry]:
-        """Remove and return cues that still wait for their pictures when a later one is to be shown; needs the lock."""
+        """Remove and return cues that wait for their pictures while a later one is to be shown; needs the lock.
+
+        Motion that is to be drawn over such a picture is left out with it, and does not replace a picture itself.
+        """
         near = [entry for entry in self._timed if entry.at_s - PREPARING_S <= self._now_s]
-        last = max((number for number, entry in enumerate(near) if not self._is_painted(entry.parts)), default=0)
-        due = [entry for entry in near[:last] if entry.at_s <= self._now_s and self._is_painted(entry.parts)]
-        late = [entry for entry in due if entry.state in ("waiting", "preparing")]
-        for entry in late:
-            entry.error = f"its picture is not ready, and the cue at {float(near[last].at_s):g} s follows"
-            entry.state = "failed"
+        ready = (n for n, entry in enumerate(near) if not self._is_painted(entry.parts) and not entry.is_drawn)
+        last = max(ready, default=0)
+        late: list[CueEntry] = []
+        for entry in near[:last]:
+            is_unready = entry.at_s <= self._now_s and entry.state in ("waiting", "preparing")
+            if is_unready and (self._is_painted(entry.parts) or (entry.is_drawn and late)):
+                entry.error = f"its picture is not ready, and the cue at {float(near[last].at_s):g} s follows"
+                entry.state = "failed"
+                late.append(entry)
         self._timed = [entry for entry in self._timed if not any(entry is one for one in late)]
         return late
 

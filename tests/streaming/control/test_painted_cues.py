@@ -14,7 +14,7 @@ from PIL import Image
 
 from runtime import EngineError, Generator
 from streaming.control.controller import ShowController
-from streaming.control.cues import PAINTED, Cue, to_given
+from streaming.control.cues import PAINTED, Cue, CueEntry, to_given
 from tests import moving, painters
 from tests.painters import HeldPainter
 from tests.streaming.control.test_controller import Waiting, states
@@ -227,6 +227,22 @@ def test_a_timed_text_that_takes_too_long_does_not_delay_later_cues(
     waiting.until(lambda _: controller._timed[0].state == "ready")
     controller.play(Fraction(99))
     assert controller.state()["on_air"] == "calm", "the next text is painted as usual"
+
+
+def test_drawn_motion_waits_for_the_picture_and_is_left_out_with_it(show: Show, tmp_path: Path) -> None:
+    controller, painter, lines = show
+    painter.is_held = True
+    storm = CueEntry(0, "storm", {"text": "storm"}, Fraction(10), "waiting")
+    drawn = CueEntry(0, "drawn motion", {"hints": {}}, Fraction(12), "waiting")
+    controller._timed = [storm, drawn]
+    controller.play(Fraction(2))
+    assert painter.begun.acquire(timeout=WAIT_S)
+    controller.play(Fraction(50))
+    assert [entry.state for entry in controller._timed] == ["preparing", "waiting"]
+    controller._timed.append(CueEntry(0, "lake", {"scene": "lake"}, Fraction(60), "waiting"))
+    controller.play(Fraction(58))
+    assert [line.split(":")[0] for line in lines] == [f"the cue at {at_s} s is left out" for at_s in (10, 12)]
+    assert [entry.label for entry in controller._timed] == ["lake"]
 
 
 def test_a_position_keeps_the_picture_and_cues_keep_their_words(show: Show, generator: Generator) -> None:
