@@ -17,6 +17,7 @@ from export.engines import build_engines, plan_engines
 from export.int8 import command
 from runtime import Generator
 from runtime.bundle.reader import open_bundle, read_manifest, write_manifest
+from runtime.engines.cpu import Cpu
 from runtime.engines.int8 import is_quantised
 from runtime.golden import check_golden
 from tests.export.int8.convolving import LAYERS, build
@@ -158,9 +159,13 @@ def test_bad_input_is_one_sentence(
 def test_weights_of_8_bits_need_a_cpu_to_compare_them_on(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "has_vnni", lambda: False)
-    assert run(monkeypatch, "int8", source, "--out", tmp_path / "out", "--vnni") == 2
-    assert "--vnni needs a CPU with VNNI" in capsys.readouterr().err
+    for flags, why in (
+        ({"avx2"}, "this one has none: leave it out"),
+        (set[str](), "and only Linux tells whether this"),
+    ):
+        monkeypatch.setattr(command, "read_cpu", lambda flags=flags: Cpu("a CPU", frozenset(flags), "x86_64"))
+        assert run(monkeypatch, "int8", source, "--out", tmp_path / "out", "--vnni") == 2
+        assert f"--vnni needs a CPU with VNNI to compare the frames on, {why}" in capsys.readouterr().err
 
 
 def test_a_bundle_without_layers_is_refused(
