@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ import numpy as np
 import onnx
 
 from export.commandline import ProgressTable
-from export.folder_writer import atomic_folder
+from export.folder_writer import atomic_folder, copy_bundle
 from export.int8.evaluation import evaluate
 from export.int8.ladder import MAX_TRIES, Try, climb, rank_groups
 from export.int8.quantiser import Quantiser
@@ -77,9 +76,7 @@ def add_int8(
     bundle = open_bundle(source)
     _check(bundle)
     with atomic_folder(out, force=force) as folder, tempfile.TemporaryDirectory(prefix="everframe-int8-") as scratch:
-        for path in source.iterdir():
-            if path.name != "engines":  # they are of the old graphs
-                (shutil.copytree if path.is_dir() else shutil.copy2)(path, folder / path.name)
+        copy_bundle(bundle, folder, has_engines=False)  # compiled graphs are those of FP32
         shapes = _shapes(bundle)
         quantisers, feeds = [], []
         for number, (model, graph, size) in enumerate(shapes):
