@@ -15,9 +15,9 @@ import onnx
 from export.commandline import ProgressTable
 from export.folder_writer import atomic_folder, copy_bundle
 from export.int8.evaluation import evaluate
-from export.int8.ladder import MAX_TRIES, Try, climb, rank_groups
+from export.int8.ladder import MAX_TRIES, Feeds, Try, climb, rank_groups, ranking_feeds
 from export.int8.quantiser import Quantiser
-from export.int8.recording import Feeds, record_feeds
+from export.int8.recording import MAX_BYTES, most_frames, record_feeds
 from export.int8.timing import cpu_pairs, measure_ms
 from export.parity.checks import ParityCheck
 from runtime.bundle.manifest import Manifest
@@ -71,26 +71,33 @@ def add_int8(
     Raises:
         BundleError: the bundle is damaged.
         EngineError: ONNX Runtime is missing or too old.
-        ValueError: the bundle cannot be quantised, or its frames do not pass; nothing is written.
+        ValueError: the bundle cannot be quantised, its frames do not pass, or `frames` need too much memory; nothing is
+            written.
     """
     bundle = open_bundle(source)
     _check(bundle)
+    shapes = _shapes(bundle)
+    _check_memory(frames, [graph for _, graph, _ in shapes])
     with atomic_folder(out, force=force) as folder, tempfile.TemporaryDirectory(prefix="everframe-int8-") as scratch:
         copy_bundle(bundle, folder, has_engines=False)  # compiled graphs are those of FP32
-        shapes = _shapes(bundle)
-        quantisers, feeds = [], []
+        quantisers: list[Quantiser] = []
+        chosen: list[Feeds] = []  # inputs of the first graph, to rank its layers with
+        count = 0  # of those that it was calibrated with
         for number, (model, graph, size) in enumerate(shapes):
             with stages.stage(f"calibration {size[0]}x{size[1]}") as (row, advance):
-                feeds.append(record_feeds(bundle, frames, graph, size, advance))
+                feeds = record_feeds(bundle, frames, graph, size, advance)
                 place = Path(scratch) / str(number)
                 place.mkdir()
                 try:
-                    quantisers.append(Quantiser(model, feeds[-1], place, graph.picture, vnni=vnni))
+                    quantisers.append(Quantiser(model, feeds, place, graph.picture, vnni=vnni))
                 except ValueError as error:
                     raise ValueError(f"{source} cannot be quantised: {error}") from error
-                row.note = f"{len(feeds[-1])} frames"
+                row.note = f"{len(feeds)} frames"
+            if not number:
+                chosen, count = ranking_feeds(feeds), len(feeds)
+            del feeds  # they may take gigabytes
         writer = _Writer(bundle, folder, quantisers)
-        best, tries = _find(writer, quantisers[0], feeds[0], stages)
+        best, tries = _find(writer, quantisers[0], chosen, stages)
         if best is None:
             worst = max(tries, key=lambda tried: tried.worst_db)
             raise ValueError(
@@ -117,7 +124,7 @@ def add_int8(
             len(best.layers), len(work), sum(work[name] for name in best.layers) / sum(work.values()),
             len(tries), tuple(checks), speed,
         )  # fmt: skip
-        manifest = writer.finish(best.layers, report, len(feeds[0]), vnni=vnni)
+        manifest = writer.finish(best.layers, report, count, vnni=vnni)
         open_bundle(folder)
     return replace(report, verified=manifest.verified)
 
@@ -134,6 +141,15 @@ def _check(bundle: Bundle) -> None:
         raise ValueError(f"{bundle.path} cannot be quantised: its step graph is quantised already, use it as it is")
     if not bundle.manifest.golden:
         raise ValueError(f"{bundle.path} has no golden frames to compare with: export or import it again")
+
+
+def _check_memory(frames: int, graphs: Sequence[GraphSpec]) -> None:
+    most = min(map(most_frames, graphs))
+    if frames > most:
+        raise ValueError(
+            f"the inputs of {frames} frames need more than {MAX_BYTES / 2**30:g} GiB of memory: "
+            f"calibrate with --frames {most} or less"
+        )
 
 
 def _shapes(bundle: Bundle) -> list[tuple[onnx.ModelProto, GraphSpec, tuple[int, int]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -27,6 +28,7 @@ Feeds = dict[str, Array]
 SEED = 1_000_003  # of the shows; golden files have others, so that they stay a test
 PATTERN = 6  # frames of the live test pattern, which repeats
 _MAX_PROMPTS = 16  # scenes and golden prompts that are played
+MAX_BYTES = 4 * 2**30  # of the inputs that are kept
 
 
 class RecordingSession:
@@ -65,6 +67,12 @@ class RecordingSession:
         self._inner.close()
 
 
+def most_frames(graph: GraphSpec) -> int:
+    """Return how many frames' inputs of a step graph fit into `MAX_BYTES`, at least 1."""
+    frame_bytes = sum(math.prod(item.shape) * np.dtype(item.dtype).itemsize for item in graph.inputs)
+    return max(1, MAX_BYTES // max(1, frame_bytes))
+
+
 def record_feeds(
     bundle: Bundle, frames: int, graph: GraphSpec, size: tuple[int, int], advance: Callable[[float], None]
 ) -> list[Feeds]:
@@ -72,7 +80,7 @@ def record_feeds(
 
     Args:
         bundle: as `open_bundle` returns it.
-        frames: to record, shared among the prompts, at least one each.
+        frames: to record, shared among the prompts, at least one each; at most `most_frames`.
         graph: the step graph of the bundle whose inputs are wanted.
         size: (width, height) of the frames in pixels.
         advance: called with the completed share, 0 to 1.
@@ -85,7 +93,7 @@ def record_feeds(
     """
     feeds: list[Feeds] = []
     with _open(bundle, size, {item.name for item in graph.inputs}, feeds.append) as generator:
-        prompts = list(islice(_prompts(bundle, generator), _MAX_PROMPTS))
+        prompts = list(islice(_prompts(bundle, generator), min(_MAX_PROMPTS, most_frames(graph))))
         share, rest = divmod(max(frames, len(prompts)), len(prompts))
         for place, start in enumerate(prompts):
             generator.reset(seed=SEED + place)
