@@ -16,6 +16,7 @@ from export.commandline import ProgressTable
 from export.folder_writer import atomic_folder, copy_bundle
 from export.int8.evaluation import evaluate
 from export.int8.ladder import MAX_TRIES, Feeds, Try, climb, rank_groups, ranking_feeds
+from export.int8.moves import count_moves, moved_frames, show_scene
 from export.int8.quantiser import Quantiser
 from export.int8.recording import MAX_BYTES, most_frames, record_feeds
 from export.int8.timing import cpu_pairs, measure_ms
@@ -77,7 +78,7 @@ def add_int8(
     bundle = open_bundle(source)
     _check(bundle)
     shapes = _shapes(bundle)
-    _check_memory(frames, [graph for _, graph, _ in shapes])
+    _check_memory(frames, bundle.manifest, [graph for _, graph, _ in shapes])
     with atomic_folder(out, force=force) as folder, tempfile.TemporaryDirectory(prefix="everframe-int8-") as scratch:
         copy_bundle(bundle, folder, has_engines=False)  # compiled graphs are those of FP32
         quantisers: list[Quantiser] = []
@@ -143,8 +144,8 @@ def _check(bundle: Bundle) -> None:
         raise ValueError(f"{bundle.path} has no golden frames to compare with: export or import it again")
 
 
-def _check_memory(frames: int, graphs: Sequence[GraphSpec]) -> None:
-    most = min(map(most_frames, graphs))
+def _check_memory(frames: int, manifest: Manifest, graphs: Sequence[GraphSpec]) -> None:
+    most = min(most_frames(manifest, graph) for graph in graphs)
     if frames > most:
         raise ValueError(
             f"the inputs of {frames} frames need more than {MAX_BYTES / 2**30:g} GiB of memory: "
@@ -210,9 +211,26 @@ class _Writer:
         write_manifest(self._folder, self._value)
 
     def play(self, layers: Collection[str]) -> list[ParityCheck]:
-        """Write the graphs and compare the golden frames of every engine of the CPU."""
+        """Write the graphs and compare frames in every engine of the CPU: golden ones, then those of `moved_frames`."""
         self.write(layers)
-        return [check for engine in self._engines for check in self._golden(engine, INT8)]
+        checks = [check for engine in self._engines for check in self._golden(engine, INT8)]
+        if not count_moves(self._bundle.manifest) or not all(check.passed for check in checks):
+            return checks
+        return checks + [self._moved(engine) for engine in self._engines]
+
+    def _moved(self, engine: str) -> ParityCheck:
+        """Compare frames of moved controls and a cross-fade with the same bundle in FP32."""
+        opened = (
+            Generator.open(self._folder, engine=engine, precision=precision, renewal=False)
+            for precision in (INT8, "fp32")
+        )
+        with next(opened) as ours, next(opened) as theirs:
+            for generator in (ours, theirs):
+                if generator.manifest.condition is not None:
+                    show_scene(generator)
+            pairs = zip(moved_frames(ours), moved_frames(theirs), strict=True)
+            values = [psnr_db(*pair) for pair in pairs]
+        return ParityCheck.of_psnr(engine, INT8, "controls and a cross-fade in FP32", values)
 
     def compare_others(self) -> list[ParityCheck]:
         """Compare the golden frames of this machine's other precisions that the bundle was not compared in before."""

@@ -14,9 +14,11 @@ from runtime.engines.engine import INT8
 from runtime.engines.int8 import cpu_name, faster_pairs
 
 EXAMPLES = f"""what is done:
-  1. The bundle is played from its own scenes, golden prompts and live test patterns; the step graph's inputs are kept.
+  1. The bundle is played from its own scenes, golden prompts and live test patterns, with controls at both ends and
+     through a cross-fade; the step graph's inputs are kept.
   2. ONNX Runtime's quantiser finds the ranges of all layers. Weights get a scale per output channel.
-  3. Golden frames are compared with the original on every engine of the CPU; the gate is {GATES_DB[INT8]:g} dB.
+  3. Golden frames are compared with the original on every engine of the CPU, then frames of moved controls and of a
+     cross-fade with FP32; the gate is {GATES_DB[INT8]:g} dB.
      Layers that cost most for what they save stay in float until the frames pass.
   4. Every precision is timed in turns. `auto` takes int8 only on this kind of CPU, and only if it was faster.
 
