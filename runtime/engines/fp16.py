@@ -116,15 +116,17 @@ def _unpacked(node: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto]) -> 
     if steps.data_type != TensorProto.INT8 or scales.data_type != TensorProto.FLOAT or options.get("block_size"):
         return None
     values: npt.NDArray[np.float32] = numpy_helper.to_array(steps).astype(np.float32)
-    factors = numpy_helper.to_array(scales)
+    factors: npt.NDArray[np.float32] = numpy_helper.to_array(scales)
     if not factors.ndim:
-        return values * factors
+        values *= factors
+        return values
     axis = options.get("axis", 1)  # the default of ONNX
     if factors.ndim != 1 or not -values.ndim <= axis < values.ndim:
         return None
     shape = [1] * values.ndim
     shape[axis] = -1
-    return values * factors.reshape(shape)
+    values *= factors.reshape(shape)
+    return values
 
 
 def share_of(model: onnx.ModelProto) -> Fp16Share:
