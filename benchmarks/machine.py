@@ -9,10 +9,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from runtime.engines.cpu import read_cpu
+
 # The flags that decide how fast a CPU multiplies matrices.
 FLAGS = ("avx2", "fma", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8", "amx_fp16")
 PACKAGES = ("numpy", "torch", "onnx", "onnxruntime", "onnxruntime-gpu", "openvino", "tensorrt-rtx", "tensorrt")
-_CPUINFO = Path("/proc/cpuinfo")
 _MEMINFO = Path("/proc/meminfo")
 
 
@@ -24,11 +25,11 @@ def machine_card() -> dict[str, Any]:
         if the system does not say), `os`, `python`, `packages` (version of each that is installed), `commit` (of this
         checkout, with `-dirty` if it was changed; None outside git).
     """
-    cpu, flags = _read_cpu(_CPUINFO)
+    cpu = read_cpu()
     return {
-        "cpu": cpu,
+        "cpu": cpu.model,
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "flags": [flag for flag in FLAGS if flag in flags],
+        "flags": [flag for flag in FLAGS if flag in cpu.flags],
         "memory_gib": _read_memory(_MEMINFO),
         "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "os": platform.platform(terse=True),
@@ -64,20 +65,6 @@ def tree_mb(pid: int) -> float | None:
     if resident_mb(pid) is None:
         return None
     return round(sum(resident_mb(process) or 0.0 for process in process_tree(pid)), 1)
-
-
-def _read_cpu(file: Path) -> tuple[str, set[str]]:
-    """Return model and flags of the first CPU in /proc/cpuinfo, or what Python knows elsewhere."""
-    try:
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine(), set()
-    values: dict[str, str] = {}
-    for line in lines:
-        key, _, value = line.partition(":")
-        values.setdefault(key.strip(), value.strip())
-    flags = values.get("flags", values.get("Features", ""))
-    return values.get("model name", platform.machine()), set(flags.split())
 
 
 def _read_memory(file: Path) -> float | None:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from runtime.bundle.reader import Bundle
+
 
 @contextmanager
 def atomic_folder(out: Path, *, force: bool) -> Iterator[Path]:
@@ -36,6 +38,24 @@ def atomic_folder(out: Path, *, force: bool) -> Iterator[Path]:
         _replace(folder, out)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def copy_bundle(bundle: Bundle, folder: Path, *, has_engines: bool) -> None:
+    """Copy a bundle's files, and files beside them that its manifest does not list, but no links among the latter.
+
+    A link that came with a bundle may lead to any file of the user's. `open_bundle` has checked the listed files.
+
+    Args:
+        bundle: the checked bundle.
+        folder: an empty folder.
+        has_engines: whether compiled graphs are copied too.
+    """
+    source = bundle.path
+    others = [path.relative_to(source) for path in source.rglob("*") if path.is_file() and not path.is_symlink()]
+    for name in {*map(Path, bundle.manifest.files), *others}:
+        if has_engines or name.parts[0] != "engines":
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source / name, folder / name)
 
 
 def _check_free(out: Path, *, force: bool) -> None:

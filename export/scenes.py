@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import shutil
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from export.areas import are_areas, filled
-from export.folder_writer import atomic_folder
+from export.folder_writer import atomic_folder, copy_bundle
 from runtime.bundle.manifest import SCENE_NAME
 from runtime.bundle.reader import open_bundle, write_manifest
 from runtime.prompts.hints import to_hints
@@ -70,7 +69,8 @@ def run(argv: Sequence[str]) -> Path:
 
 def add_scenes(bundle: Path, file: Path, photos: Path) -> None:
     """Add scenes to a bundle; arguments and errors as of `run`."""
-    manifest = open_bundle(bundle).manifest
+    opened = open_bundle(bundle)
+    manifest = opened.manifest
     if not manifest.shapes:
         raise ValueError(f"{bundle} is of schema 1, which has no scenes: export the generator again")
     entries = [_checked(entry, file) for entry in _read(file)]
@@ -78,9 +78,7 @@ def add_scenes(bundle: Path, file: Path, photos: Path) -> None:
     names = {entry["name"] for entry in entries}
     kept = [scene for scene in value.get("scenes", []) if scene["name"] not in names]
     with atomic_folder(bundle, force=True) as folder:
-        for path in bundle.iterdir():
-            copy = shutil.copytree if path.is_dir() else shutil.copy2
-            copy(path, folder / path.name)
+        copy_bundle(opened, folder, has_engines=True)
         (folder / "scenes").mkdir(exist_ok=True)
         for name in names:
             for old in (f"{name}.jpg", f"{name}-moving.png", f"{name}-hints.json"):

@@ -20,7 +20,7 @@ from export.from_onnx.progress import ProgressLines
 from export.parity.checks import GATES_DB, IDENTICAL_DB, ParityCheck
 from runtime import Generator
 from runtime.bundle.reader import Bundle
-from runtime.engines.selection import record_of
+from runtime.engines.selection import keep_times
 from runtime.engines.table import count_cores
 from runtime.errors import EngineError
 from runtime.golden import feed_golden, psnr_db
@@ -218,5 +218,4 @@ def record_speeds(bundle: Bundle, found: Comparison) -> None:
         for check, ms in zip(found.checks, found.frame_ms, strict=True)
         if check.passed
     }
-    if len(times) > 1:
-        record_of(bundle, None, None).store(times)
+    keep_times(bundle, times)

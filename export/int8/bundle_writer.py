@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,11 +13,12 @@ import numpy as np
 import onnx
 
 from export.commandline import ProgressTable
-from export.folder_writer import atomic_folder
+from export.folder_writer import atomic_folder, copy_bundle
 from export.int8.evaluation import evaluate
-from export.int8.ladder import MAX_TRIES, Try, climb, rank_groups
+from export.int8.ladder import MAX_TRIES, Feeds, Try, climb, rank_groups, ranking_feeds
+from export.int8.moves import count_moves, moved_frames, show_scene
 from export.int8.quantiser import Quantiser
-from export.int8.recording import Feeds, record_feeds
+from export.int8.recording import MAX_BYTES, most_frames, record_feeds
 from export.int8.timing import cpu_pairs, measure_ms
 from export.parity.checks import ParityCheck
 from runtime.bundle.manifest import Manifest
@@ -72,28 +72,33 @@ def add_int8(
     Raises:
         BundleError: the bundle is damaged.
         EngineError: ONNX Runtime is missing or too old.
-        ValueError: the bundle cannot be quantised, or its frames do not pass; nothing is written.
+        ValueError: the bundle cannot be quantised, its frames do not pass, or `frames` need too much memory; nothing is
+            written.
     """
     bundle = open_bundle(source)
     _check(bundle)
+    shapes = _shapes(bundle)
+    _check_memory(frames, bundle.manifest, [graph for _, graph, _ in shapes])
     with atomic_folder(out, force=force) as folder, tempfile.TemporaryDirectory(prefix="everframe-int8-") as scratch:
-        for path in source.iterdir():
-            if path.name != "engines":  # they are of the old graphs
-                (shutil.copytree if path.is_dir() else shutil.copy2)(path, folder / path.name)
-        shapes = _shapes(bundle)
-        quantisers, feeds = [], []
+        copy_bundle(bundle, folder, has_engines=False)  # compiled graphs are those of FP32
+        quantisers: list[Quantiser] = []
+        chosen: list[Feeds] = []  # inputs of the first graph, to rank its layers with
+        count = 0  # of those that it was calibrated with
         for number, (model, graph, size) in enumerate(shapes):
             with stages.stage(f"calibration {size[0]}x{size[1]}") as (row, advance):
-                feeds.append(record_feeds(bundle, frames, graph, size, advance))
+                feeds = record_feeds(bundle, frames, graph, size, advance)
                 place = Path(scratch) / str(number)
                 place.mkdir()
                 try:
-                    quantisers.append(Quantiser(model, feeds[-1], place, graph.picture, vnni=vnni))
+                    quantisers.append(Quantiser(model, feeds, place, graph.picture, vnni=vnni))
                 except ValueError as error:
                     raise ValueError(f"{source} cannot be quantised: {error}") from error
-                row.note = f"{len(feeds[-1])} frames"
+                row.note = f"{len(feeds)} frames"
+            if not number:
+                chosen, count = ranking_feeds(feeds), len(feeds)
+            del feeds  # they may take gigabytes
         writer = _Writer(bundle, folder, quantisers)
-        best, tries = _find(writer, quantisers[0], feeds[0], stages)
+        best, tries = _find(writer, quantisers[0], chosen, stages)
         if best is None:
             worst = max(tries, key=lambda tried: tried.worst_db)
             raise ValueError(
@@ -120,7 +125,7 @@ def add_int8(
             len(best.layers), len(work), sum(work[name] for name in best.layers) / sum(work.values()),
             len(tries), tuple(checks), speed,
         )  # fmt: skip
-        manifest = writer.finish(best.layers, report, len(feeds[0]), vnni=vnni)
+        manifest = writer.finish(best.layers, report, count, vnni=vnni)
         open_bundle(folder)
     return replace(report, verified=manifest.verified)
 
@@ -137,6 +142,15 @@ def _check(bundle: Bundle) -> None:
         raise ValueError(f"{bundle.path} cannot be quantised: its step graph is quantised already, use it as it is")
     if not bundle.manifest.golden:
         raise ValueError(f"{bundle.path} has no golden frames to compare with: export or import it again")
+
+
+def _check_memory(frames: int, manifest: Manifest, graphs: Sequence[GraphSpec]) -> None:
+    most = min(most_frames(manifest, graph) for graph in graphs)
+    if frames > most:
+        raise ValueError(
+            f"the inputs of {frames} frames need more than {MAX_BYTES / 2**30:g} GiB of memory: "
+            f"calibrate with --frames {most} or less"
+        )
 
 
 def _shapes(bundle: Bundle) -> list[tuple[onnx.ModelProto, GraphSpec, tuple[int, int]]]:
@@ -197,9 +211,26 @@ class _Writer:
         write_manifest(self._folder, self._value)
 
     def play(self, layers: Collection[str]) -> list[ParityCheck]:
-        """Write the graphs and compare the golden frames of every engine of the CPU."""
+        """Write the graphs and compare frames in every engine of the CPU: golden ones, then those of `moved_frames`."""
         self.write(layers)
-        return [check for engine in self._engines for check in self._golden(engine, INT8)]
+        checks = [check for engine in self._engines for check in self._golden(engine, INT8)]
+        if not count_moves(self._bundle.manifest) or not all(check.passed for check in checks):
+            return checks
+        return checks + [self._moved(engine) for engine in self._engines]
+
+    def _moved(self, engine: str) -> ParityCheck:
+        """Compare frames of moved controls and a cross-fade with the same bundle in FP32."""
+        opened = (
+            Generator.open(self._folder, engine=engine, precision=precision, renewal=False)
+            for precision in (INT8, "fp32")
+        )
+        with next(opened) as ours, next(opened) as theirs:
+            for generator in (ours, theirs):
+                if generator.manifest.condition is not None:
+                    show_scene(generator)
+            pairs = zip(moved_frames(ours), moved_frames(theirs), strict=True)
+            values = [psnr_db(*pair) for pair in pairs]
+        return ParityCheck.of_psnr(engine, INT8, "controls and a cross-fade in FP32", values)
 
     def compare_others(self) -> list[ParityCheck]:
         """Compare the golden frames of this machine's other precisions that the bundle was not compared in before."""

@@ -9,13 +9,16 @@ from pathlib import Path
 from export.commandline import ProgressTable, print_table
 from export.int8.bundle_writer import Int8Report, add_int8
 from export.parity.checks import GATES_DB, print_checks
+from runtime.engines.cpu import read_cpu
 from runtime.engines.engine import INT8
-from runtime.engines.int8 import cpu_name, faster_pairs, has_vnni
+from runtime.engines.int8 import cpu_name, faster_pairs
 
 EXAMPLES = f"""what is done:
-  1. The bundle is played from its own scenes, golden prompts and live test patterns; the step graph's inputs are kept.
+  1. The bundle is played from its own scenes, golden prompts and live test patterns, with controls at both ends and
+     through a cross-fade; the step graph's inputs are kept.
   2. ONNX Runtime's quantiser finds the ranges of all layers. Weights get a scale per output channel.
-  3. Golden frames are compared with the original on every engine of the CPU; the gate is {GATES_DB[INT8]:g} dB.
+  3. Golden frames are compared with the original on every engine of the CPU, then frames of moved controls and of a
+     cross-fade with FP32; the gate is {GATES_DB[INT8]:g} dB.
      Layers that cost most for what they save stay in float until the frames pass.
   4. Every precision is timed in turns. `auto` takes int8 only on this kind of CPU, and only if it was faster.
 
@@ -45,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
     add("--rounds", type=int, default=10, metavar="N", help="rounds of the speed measurement (%(default)s)")
     add(
         "--vnni", action="store_true",
-        help="weights of 8 bits in place of 7: closer frames, and refused by CPUs without VNNI, which would overflow",
+        help="weights of 8 bits in place of 7: closer frames, and refused by x86 CPUs without VNNI, which would "
+        "overflow; also on Windows and Intel Macs, which do not tell whether the CPU has it",
     )  # fmt: skip
     add("--force", action="store_true", help="replace BUNDLE8 if it exists and is a bundle")
     return int8
@@ -64,8 +68,10 @@ def run(argv: Sequence[str]) -> Path:
         raise ValueError(f"--frames must be from 1 to {MAX_FRAMES} to calibrate with, got {arguments.frames}")
     if not 1 <= arguments.rounds <= MAX_FRAMES:
         raise ValueError(f"--rounds must be from 1 to {MAX_FRAMES}, got {arguments.rounds}")
-    if arguments.vnni and not has_vnni():
-        raise ValueError("--vnni needs a CPU with VNNI to compare the frames on, this one has none: leave it out")
+    cpu = read_cpu()
+    if arguments.vnni and not cpu.has_vnni:
+        why = "this one has none" if cpu.flags else "and only Linux tells whether this one has it"
+        raise ValueError(f"--vnni needs a CPU with VNNI to compare the frames on, {why}: leave it out")
     out: Path = arguments.out
     with ProgressTable() as stages:
         report = add_int8(

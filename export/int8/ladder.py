@@ -83,6 +83,11 @@ class Try:
         return min(check.worst for check in self.checks)
 
 
+def ranking_feeds(feeds: Sequence[Feeds]) -> list[Feeds]:
+    """Return the few sets of inputs, evenly spaced, with which groups are ranked."""
+    return [feeds[index] for index in np.linspace(0, len(feeds) - 1, min(RANKING_FEEDS, len(feeds))).astype(int)]
+
+
 def rank_groups(
     quantiser: GraphQuantiser, feeds: Sequence[Feeds], evaluate: Evaluate, advance: Callable[[float], None]
 ) -> list[Group]:
@@ -90,11 +95,11 @@ def rank_groups(
 
     Args:
         quantiser: of the step graph.
-        feeds: inputs to measure with, evenly spaced ones are taken.
+        feeds: inputs to measure with; `ranking_feeds` are taken.
         evaluate: runs a graph.
         advance: called with the completed share, 0 to 1.
     """
-    chosen = [feeds[index] for index in np.linspace(0, len(feeds) - 1, min(RANKING_FEEDS, len(feeds))).astype(int)]
+    chosen = ranking_feeds(feeds)
     wanted = evaluate(quantiser.model, chosen)
     names = list(quantiser.work)
     parts = [tuple(part) for part in np.array_split(np.array(names, object), min(MAX_GROUPS, len(names)))]

@@ -40,7 +40,7 @@ class Quantiser:
 
     Args:
         model: the step graph in FP32; not changed.
-        feeds: inputs of the graph, by name, to calibrate with; at least one set.
+        feeds: inputs of the graph, by name, to calibrate with; at least one set. They are not kept.
         folder: for temporary files.
         picture: tensor from which frames are computed; what follows it stays in float. "" for none.
         vnni: whether weights use all 8 bits, for CPUs with VNNI alone.
@@ -69,9 +69,10 @@ class Quantiser:
                 "its step graph has no weights to quantise: no Conv or ConvTranspose, and no Gemm or MatMul with "
                 f"{MIN_GEMM_VALUES} constant values or more"
             )
-        self._folder, self._feeds, self._vnni = folder, feeds, vnni
+        self._folder, self._vnni = folder, vnni
         self._file = folder / "float.onnx"
         onnx.save(self.model, self._file)
+        self._quantise(list(self.work)[:1], feeds)  # finds the ranges of all layers, and stores them in the folder
 
     def quantise(self, layers: Collection[str]) -> onnx.ModelProto:
         """Return the graph with some layers quantised, its other weights stored as small as they were.
@@ -89,6 +90,9 @@ class Quantiser:
 
     def quantise_plainly(self, layers: Collection[str]) -> onnx.ModelProto:
         """Return the graph with some layers quantised, and its other weights in FP32."""
+        return self._quantise(layers, ())
+
+    def _quantise(self, layers: Collection[str], feeds: Sequence[Feeds]) -> onnx.ModelProto:
         quantization, followers = _load_quantization(), self._followers(layers)
         file = self._folder / "int8.onnx"
         with _quiet():
@@ -96,7 +100,7 @@ class Quantiser:
                 quantization.quantize_static(
                     self._file,
                     file,
-                    _reader(quantization, self._feeds),
+                    _reader(quantization, feeds),
                     quant_format=quantization.QuantFormat.QDQ,
                     op_types_to_quantize=[*_LAYERS, *_FOLLOWING],
                     nodes_to_quantize=[*layers, *followers],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import islice
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from export.from_onnx.parity import moving_frames
+from export.int8.moves import count_moves, live_pattern, moved_frames, show_scene
 from runtime.bundle.manifest import Manifest
 from runtime.bundle.reader import Bundle
 from runtime.bundle.tensors import GraphSpec
@@ -25,8 +26,8 @@ from runtime.prompts.prompt_text import prepare_encoder
 
 Feeds = dict[str, Array]
 SEED = 1_000_003  # of the shows; golden files have others, so that they stay a test
-PATTERN = 6  # frames of the live test pattern, which repeats
 _MAX_PROMPTS = 16  # scenes and golden prompts that are played
+MAX_BYTES = 4 * 2**30  # of the inputs that are kept
 
 
 class RecordingSession:
@@ -65,6 +66,12 @@ class RecordingSession:
         self._inner.close()
 
 
+def most_frames(manifest: Manifest, graph: GraphSpec) -> int:
+    """Return how many frames can be recorded: the inputs of a step graph of the bundle fit into `MAX_BYTES`."""
+    frame_bytes = sum(math.prod(item.shape) * np.dtype(item.dtype).itemsize for item in graph.inputs)
+    return max(1, MAX_BYTES // max(1, frame_bytes) - count_moves(manifest))
+
+
 def record_feeds(
     bundle: Bundle, frames: int, graph: GraphSpec, size: tuple[int, int], advance: Callable[[float], None]
 ) -> list[Feeds]:
@@ -72,21 +79,22 @@ def record_feeds(
 
     Args:
         bundle: as `open_bundle` returns it.
-        frames: to record, shared among the prompts, at least one each.
+        frames: to record, shared among the prompts, at least one each; at most `most_frames`.
         graph: the step graph of the bundle whose inputs are wanted.
         size: (width, height) of the frames in pixels.
         advance: called with the completed share, 0 to 1.
 
     Returns:
-        One set of inputs per frame, by name.
+        One set of inputs per frame, by name; the last ones, beyond `frames`, are those of `moved_frames`.
 
     Raises:
         BundleError, EngineError: the bundle cannot be played.
     """
     feeds: list[Feeds] = []
     with _open(bundle, size, {item.name for item in graph.inputs}, feeds.append) as generator:
-        prompts = list(islice(_prompts(bundle, generator), _MAX_PROMPTS))
+        prompts = list(islice(_prompts(bundle, generator), min(_MAX_PROMPTS, most_frames(bundle.manifest, graph))))
         share, rest = divmod(max(frames, len(prompts)), len(prompts))
+        count = max(frames, len(prompts)) + count_moves(bundle.manifest)
         for place, start in enumerate(prompts):
             generator.reset(seed=SEED + place)
             live = start(generator)
@@ -94,14 +102,13 @@ def record_feeds(
                 if live is not None:
                     generator.feed_live(live[number % len(live)])
                 next(generator)
-                advance(len(feeds) / max(frames, len(prompts)))
+                advance(len(feeds) / count)
+        if count_moves(bundle.manifest):
+            generator.reset(seed=SEED + len(prompts))
+            prompts[0](generator)
+            for _ in moved_frames(generator):
+                advance(len(feeds) / count)
     return feeds
-
-
-def live_pattern(manifest: Manifest, start: int = 0) -> npt.NDArray[np.uint8] | None:
-    """Return a moving test pattern for the live input, uint8 (T, h, w, 3); None if the bundle has no such input."""
-    tensor = manifest.step.only_input("live")
-    return None if tensor is None else moving_frames(tensor.shape[1], tensor.shape[2], PATTERN, start)
 
 
 Start = Callable[[Generator], "npt.NDArray[np.uint8] | None"]  # gives a prompt; returns the live frames
@@ -121,12 +128,7 @@ def _prompts(bundle: Bundle, generator: Generator) -> Iterator[Start]:
 
 def _seeded(generator: Generator, image: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.uint8] | None:
     if generator.manifest.condition is not None:
-        if image is None and "seed" not in generator.takes and "image" in generator.takes:
-            image = moving_frames(generator.height, generator.width, 1, start=5)[0]
-        if image is None:
-            generator.condition()
-        else:
-            generator.condition(image=image)
+        show_scene(generator, image)
     return live_pattern(generator.manifest, start=9)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from export.int8.recording import live_pattern
+from export.int8.moves import live_pattern
 from runtime.engines.engine import INT8, INT8_ENGINES
 from runtime.engines.table import open_engine
 from runtime.generator import Generator

@@ -10,6 +10,7 @@ normalisation, exponentials and sums over many values always stay in FP32. The f
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,21 +86,47 @@ def to_half(model: onnx.ModelProto, weights: Path | None = None) -> onnx.ModelPr
 
 
 def unpack_bytes(graph: onnx.GraphProto) -> None:
-    """Replace weights in 8 bits, and the DequantizeLinear behind them, by weights in FP32."""
+    """Replace signed weights in 8 bits, and the DequantizeLinear behind them, by weights in FP32.
+
+    Blocks of weights with a scale each, zero points, and scales that are not FP32 stay as they are.
+    """
     tensors = {tensor.name: tensor for tensor in graph.initializer if not is_external(tensor)}
-    kept = []
+    kept, unpacked = [], set[str]()
     for node in graph.node:
-        if node.op_type != "DequantizeLinear" or len(node.input) != 2 or not tensors.keys() >= set(node.input):
+        values = _unpacked(node, tensors)
+        if values is None:
             kept.append(node)
-            continue
-        steps, scales = (numpy_helper.to_array(tensors[name]) for name in node.input)
-        shape = (-1, *(1,) * (steps.ndim - 1))
-        values = steps.astype(np.float32) * (scales.reshape(shape) if scales.ndim else scales)
-        graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
-        for name in node.input:
-            graph.initializer.remove(tensors[name])
-    del graph.node[:]
+        else:
+            graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
+            unpacked.update(node.input)
+    # Constants may have several readers.
+    unread = unpacked - {name for node in kept for name in node.input} - {value.name for value in graph.output}
+    tensors_kept = [tensor for tensor in graph.initializer if tensor.name not in unread]
+    del graph.node[:], graph.initializer[:]
     graph.node.extend(kept)
+    graph.initializer.extend(tensors_kept)
+
+
+def _unpacked(node: onnx.NodeProto, tensors: Mapping[str, onnx.TensorProto]) -> npt.NDArray[np.float32] | None:
+    """Return what a DequantizeLinear makes of constants; None if it is another node, or one of a kind that stays."""
+    if node.op_type != "DequantizeLinear" or len(node.input) != 2 or not tensors.keys() >= set(node.input):
+        return None
+    steps, scales = (tensors[name] for name in node.input)
+    options = {attribute.name: attribute.i for attribute in node.attribute}
+    if steps.data_type != TensorProto.INT8 or scales.data_type != TensorProto.FLOAT or options.get("block_size"):
+        return None
+    values: npt.NDArray[np.float32] = numpy_helper.to_array(steps).astype(np.float32)
+    factors: npt.NDArray[np.float32] = numpy_helper.to_array(scales)
+    if not factors.ndim:
+        values *= factors
+        return values
+    axis = options.get("axis", 1)  # the default of ONNX
+    if factors.ndim != 1 or not -values.ndim <= axis < values.ndim:
+        return None
+    shape = [1] * values.ndim
+    shape[axis] = -1
+    values *= factors.reshape(shape)
+    return values
 
 
 def share_of(model: onnx.ModelProto) -> Fp16Share:
@@ -137,7 +164,7 @@ class _Fp16Conversion:
                 if self.tensors[node.input[0]].data_type == TensorProto.FLOAT16:
                     self.widened[node.output[0]] = node.input[0]
             elif node.op_type == "DequantizeLinear" and self.constants.issuperset(node.input):
-                self.constants.add(node.output[0])  # in a weights file: see `_unpack_bytes`
+                self.constants.add(node.output[0])  # in a weights file: see `unpack_bytes`
         self.half: set[str] = set()  # tensors that are FP16 under their original names
         self.shares: set[str] = set()  # results of Softmax, which are FP32 and in [0, 1]
         self.casts: dict[tuple[str, int], str] = {}

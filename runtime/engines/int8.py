@@ -6,49 +6,29 @@ multiply fastest; TensorRT takes signed bytes with the zero point 0 alone (`to_s
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from runtime.engines.cpu import Cpu, read_cpu
 from runtime.engines.engine import INT8
 from runtime.engines.table import failed_pairs
+from runtime.engines.timing import to_ms
 from runtime.errors import EngineError
 
 # INT8 has to be this much faster than the engine's other precisions before `auto` takes it.
 WORTHWHILE = 0.95
 _FLAGS = ("avx2", "avx_vnni", "avx512_vnni", "amx_int8", "avx512_bf16", "amx_bf16")  # they decide which one is faster
-_VNNI = {"avx_vnni", "avx512_vnni", "amx_int8"}
 WEIGHT_LIMIT = 64  # of bytes that use 7 bits
-_CPUINFO = Path("/proc/cpuinfo")
 
 
-def cpu_name(file: Path = _CPUINFO) -> str:
-    """Return this machine's CPU and those of its flags that decide how fast it multiplies bytes and bf16."""
-    model, found = _cpu(file)
-    return " ".join([model, *(flag for flag in _FLAGS if flag in found)])
-
-
-def has_vnni() -> bool:
-    """Return whether this machine's CPU adds products of bytes in 32 bits; False if it does not say."""
-    return bool(_cpu()[1] & _VNNI)
-
-
-def _cpu(file: Path = _CPUINFO) -> tuple[str, set[str]]:
-    """Return the model and the flags of this machine's CPU; no flags where the system does not say."""
-    try:
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return platform.processor() or platform.machine(), set()
-    values: dict[str, str] = {}
-    for line in lines:
-        key, _, value = line.partition(":")
-        values.setdefault(key.strip(), value.strip())
-    return values.get("model name", platform.machine()), set(values.get("flags", "").split())
+def cpu_name(cpu: Cpu | None = None) -> str:
+    """Return the name of a CPU, None for this machine's, and its flags that decide how fast it is in INT8 and BF16."""
+    cpu = read_cpu() if cpu is None else cpu
+    return " ".join([cpu.model, *(flag for flag in _FLAGS if flag in cpu.flags)])
 
 
 def faster_pairs(verified: Mapping[str, Any], cpu: str | None = None) -> set[tuple[str, str]]:
@@ -64,10 +44,11 @@ def faster_pairs(verified: Mapping[str, Any], cpu: str | None = None) -> set[tup
     entries, failed = verified.get("speed"), failed_pairs(verified)
     times: dict[str, dict[str, float]] = {}
     for entry in entries if isinstance(entries, list) else []:
-        if isinstance(entry, Mapping) and entry.get("cpu") == cpu and isinstance(entry.get("ms"), (int, float)):
+        ms = to_ms(entry.get("ms")) if isinstance(entry, Mapping) and entry.get("cpu") == cpu else None
+        if ms is not None:
             engine, precision = str(entry.get("engine")), str(entry.get("precision"))
             if (engine, precision) not in failed:
-                times.setdefault(engine, {})[precision] = float(entry["ms"])
+                times.setdefault(engine, {})[precision] = ms
     pairs = set()
     for engine, found in times.items():
         others = [ms for precision, ms in found.items() if precision != INT8]
@@ -76,20 +57,21 @@ def faster_pairs(verified: Mapping[str, Any], cpu: str | None = None) -> set[tup
     return pairs
 
 
-def check_overflow(graph: bytes, flags: set[str] | None = None) -> None:
+def check_overflow(graph: bytes, cpu: Cpu | None = None) -> None:
     """Check that a quantised graph can run on this machine's CPU.
 
-    Without VNNI, x86 adds two products of bytes in 16 bits. They overflow unless weights use 7 of their 8 bits.
+    Without VNNI, x86 adds two products of bytes in 16 bits. They overflow unless weights use 7 of their 8 bits. Only
+    Linux tells whether the CPU has VNNI.
 
     Args:
         graph: serialised.
-        flags: of the CPU; None for this machine's.
+        cpu: that runs it; None for this machine's.
 
     Raises:
-        EngineError: its weights use 8 bits, and the CPU has no VNNI.
+        EngineError: its weights use 8 bits, and the CPU is x86 without VNNI, or the system does not say.
     """
-    flags = _cpu()[1] if flags is None else flags
-    if "avx2" not in flags or flags & _VNNI:  # not x86 with AVX2, or one that adds in 32 bits
+    cpu = read_cpu() if cpu is None else cpu
+    if not cpu.may_overflow:
         return
     model = onnx.ModelProto.FromString(graph)
     scaled = {node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"}
@@ -97,9 +79,10 @@ def check_overflow(graph: bytes, flags: set[str] | None = None) -> None:
         if tensor.name not in scaled or tensor.data_type != TensorProto.INT8:
             continue
         if np.abs(numpy_helper.to_array(tensor).astype(np.int16)).max(initial=0) > WEIGHT_LIMIT:
+            why = "has no VNNI" if cpu.flags else "may have no VNNI (only Linux tells)"
             raise EngineError(
-                "this graph in int8 has weights of 8 bits, which overflow on a CPU without VNNI: quantise it without "
-                "--vnni, or choose another precision"
+                f"this graph in int8 has weights of 8 bits, which overflow on a CPU without VNNI, and this one {why}: "
+                "quantise it without --vnni, or choose another precision"
             )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -82,11 +82,32 @@ def taken_over(before: str, error: EngineError, *, has_states: bool) -> str:
     return f"took over from {before} ({error}); the show {how}"
 
 
-def record_of(bundle: Bundle, threads: int | None, cache_dir: str | Path | None) -> SpeedRecord:
+def keep_times(bundle: Bundle, times: Mapping[str, float]) -> None:
+    """Keep times of an import, so that "auto" need not measure, unless it would compare others too.
+
+    Args:
+        bundle: the checked bundle.
+        times: milliseconds per frame by engine and precision, with all threads.
+    """
+    verified = bundle.manifest.verified
+    try:
+        candidates = _comparable(list(engine_choices("auto", "auto", failed_pairs(verified))))
+    except EngineError:  # no engine is left
+        return
+    found = {choice.label: times[choice.label] for choice in candidates if choice.label in times}
+    if len(found) > 1 and len(found) == len(candidates):
+        _record_of(bundle, candidates, None, None).store(found)
+
+
+def _record_of(
+    bundle: Bundle, candidates: list[EngineChoice], threads: int | None, cache_dir: str | Path | None
+) -> SpeedRecord:
     """Return the record of what engines take for a bundle's frames on this machine; arguments as in `open_engines`."""
     frame, step = bundle.manifest.frame, bundle.manifest.step
-    graph = f"{bundle.manifest.files[step.file].sha256} {frame.width}x{frame.height}"
-    return SpeedRecord(cache_folder(cache_dir), graph, thread_count(threads))
+    files = [step.file, *([step.int8] if step.int8 else [])]
+    graphs = " ".join(bundle.manifest.files[file].sha256 for file in files)
+    labels = [choice.label for choice in candidates]
+    return SpeedRecord(cache_folder(cache_dir), f"{graphs} {frame.width}x{frame.height}", thread_count(threads), labels)
 
 
 class _Opener:
@@ -113,28 +134,48 @@ class _Opener:
         """Open the fastest engine, as this machine's record says; make that record if it is missing."""
         found = list(choices)
         candidates = _comparable(found)
-        if len(candidates) < 2 or sum(file.size_bytes for file in self._bundle.manifest.files.values()) > _MAX_BYTES:
+        if len(candidates) < 2:
             return self.first(iter(found))
-        record = record_of(self._bundle, self._threads, self._cache_dir)
+        record = _record_of(self._bundle, candidates, self._threads, self._cache_dir)
         times = record.load()
         if times:
             return self.first(iter(_ordered(found, candidates, times)))
         start = time.perf_counter()
         choice, sessions = self.first(iter(found))
         open_s = time.perf_counter() - start
-        if times is not None or not record.begin() or choice.label not in [item.label for item in candidates]:
+        is_comparable = choice.label in [item.label for item in candidates]
+        if times is not None or self._is_too_large() or not is_comparable or not record.begin():
             return choice, sessions
         try:
             times = self._measure(choice, sessions[0], candidates, open_s)
             record.store(times)
-        except BaseException:
+        except BaseException as error:  # Ctrl-C too: the next start measures again
+            record.discard()
             _close(sessions)
-            raise
+            if not isinstance(error, EngineError):
+                raise
+            return self._without(choice, found, error)
         ordered = _ordered(found, candidates, times)
         if ordered[0].label == choice.label:
             return replace(choice, reason=ordered[0].reason), sessions
         _close(sessions)
         return self.first(iter(ordered))
+
+    def _is_too_large(self) -> bool:
+        return sum(file.size_bytes for file in self._bundle.manifest.files.values()) > _MAX_BYTES
+
+    def _without(
+        self, failed: EngineChoice, choices: list[EngineChoice], error: EngineError
+    ) -> tuple[EngineChoice, Sessions]:
+        """Open the fastest of the choices but one that failed; raises EngineError with its reason if none is left."""
+        rest = [choice for choice in choices if choice.label != failed.label]
+        if not rest:
+            raise error
+        try:
+            choice, sessions = self.fastest(iter(rest))
+        except EngineError as another:
+            raise EngineError(f"{error}; {another}") from error
+        return replace(choice, reason=f"{choice.reason} ({error})"), sessions
 
     def _measure(
         self, choice: EngineChoice, step: Session, candidates: list[EngineChoice], open_s: float

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import math
-import platform
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import runtime
 from runtime.engines.cache import EngineCache
+from runtime.engines.cpu import read_cpu
 from runtime.engines.engine import Session
 from runtime.errors import EngineError
 
@@ -27,7 +27,6 @@ _MOST_RUNS = 8
 _LIMIT_S = 2.0  # for each engine, opening not included
 _SHORT_LIMIT_S = 1.0  # for all other engines, opening included
 _PACKAGES = ("openvino", "onnxruntime", "onnxruntime-gpu")
-_CPUINFO = Path("/proc/cpuinfo")
 
 
 @dataclass(frozen=True)
@@ -48,17 +47,19 @@ class Candidate:
 class SpeedRecord:
     """Milliseconds per frame of the engines for one graph on this machine, in a file of the cache.
 
-    The key has the CPU's name, the number of threads and the versions of the engines. Delete the file to measure again.
+    The key has the CPU's name, the number of threads, the versions of the engines, and what is compared: a time says
+    nothing where others are missing. Delete the file to measure again.
 
     Args:
         folder: of the cache; None for no record.
-        graph: names the graph and the frame's size.
+        graph: names the graphs and the frame's size.
         threads: CPU threads per frame.
+        labels: the engines and precisions that are compared, e.g. ["openvino bf16", "onnxruntime fp32"].
     """
 
-    def __init__(self, folder: Path | None, graph: str, threads: int) -> None:
+    def __init__(self, folder: Path | None, graph: str, threads: int, labels: Sequence[str]) -> None:
         versions = [f"{name} {_version(name)}" for name in _PACKAGES]
-        parts = [cpu_name(), str(threads), *versions, runtime.__version__]
+        parts = [read_cpu().model, str(threads), *versions, runtime.__version__, *labels]
         self._entry = EngineCache(folder, graph.encode(), "speeds", parts)
 
     def load(self) -> dict[str, float] | None:
@@ -69,8 +70,7 @@ class SpeedRecord:
         with suppress(ValueError):
             found = json.loads(content)
             if isinstance(found, dict):
-                times = {str(label): float(ms) for label, ms in found.items() if isinstance(ms, (int, float))}
-                return {label: ms for label, ms in times.items() if math.isfinite(ms) and ms > 0}
+                return {str(label): ms for label, value in found.items() if (ms := to_ms(value)) is not None}
         return {}
 
     def begin(self) -> bool:
@@ -84,6 +84,10 @@ class SpeedRecord:
     def store(self, times: dict[str, float]) -> None:
         """Keep what was measured."""
         self._entry.store(json.dumps(times).encode())
+
+    def discard(self) -> None:
+        """Forget a measurement that was begun, so that it is made at the next start."""
+        self._entry.discard()
 
 
 def compare_speeds(
@@ -162,14 +166,15 @@ def describe_speeds(times: dict[str, float]) -> str:
     return f"{listed}; measured once on this machine"
 
 
-def cpu_name() -> str:
-    """Return the name of this machine's CPU."""
-    with suppress(OSError):
-        for line in _CPUINFO.read_text().splitlines():
-            key, _, value = line.partition(":")
-            if key.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
+def to_ms(value: object) -> float | None:
+    """Return a time in milliseconds that a file holds; None unless it is a finite number above 0."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        ms = float(value)
+    except OverflowError:
+        return None
+    return ms if math.isfinite(ms) and ms > 0 else None
 
 
 def _version(package: str) -> str:

@@ -10,15 +10,7 @@ import pytest
 
 from benchmarks import machine
 from benchmarks.report import write_beside
-
-CPUINFO = """\
-processor\t: 0
-model name\t: Imaginary CPU 9000
-flags\t\t: fpu avx2 avx512f amx_bf16 amx_tile
-
-processor\t: 1
-model name\t: another
-"""
+from runtime.engines import cpu
 
 
 def test_the_card_is_plain_data_about_this_machine() -> None:
@@ -29,20 +21,13 @@ def test_the_card_is_plain_data_about_this_machine() -> None:
     assert card["packages"]["numpy"]
 
 
-def test_the_first_cpu_is_read(tmp_path: Path) -> None:
-    (tmp_path / "cpuinfo").write_text(CPUINFO)
-    name, flags = machine._read_cpu(tmp_path / "cpuinfo")
-    assert name == "Imaginary CPU 9000"
-    assert [flag for flag in machine.FLAGS if flag in flags] == ["avx2", "avx512f", "amx_bf16"]
-
-
 def test_memory_is_read(tmp_path: Path) -> None:
     (tmp_path / "meminfo").write_text("MemFree: 1 kB\nMemTotal:       25165824 kB\n")
     assert machine._read_memory(tmp_path / "meminfo") == 24.0
 
 
 def test_an_unknown_system_has_no_flags_and_no_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "none")
+    monkeypatch.setattr(cpu, "CPUINFO", tmp_path / "none")
     monkeypatch.setattr(machine, "_MEMINFO", tmp_path / "none")
     card = machine.machine_card()
     assert card["flags"] == []

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from export.folder_writer import atomic_folder
+from export.folder_writer import atomic_folder, copy_bundle
+from runtime.bundle.reader import open_bundle
+from tests import tiny
 
 
 def put(out: Path, *, force: bool = False, text: str = "new") -> None:
@@ -73,3 +75,24 @@ def test_temporary_folders_of_ended_processes_are_removed_and_others_stay(tmp_pa
     left = {path.name for path in tmp_path.iterdir()}
     assert f".mine.{ended.pid}.abc" not in left
     assert left == {"mine", f".mine.{os.getppid()}.abc", ".mine.notes.txt", ".mine.2.0"}
+
+
+@pytest.mark.parametrize("has_engines", [False, True])
+def test_a_copied_bundle_has_no_content_of_links_that_it_does_not_list(tmp_path: Path, has_engines: bool) -> None:
+    bundle, secrets, out = tiny.build(tmp_path / "tiny"), tmp_path / "secrets", tmp_path / "out"
+    for folder in (secrets, bundle / "engines", bundle / "notes", out):
+        folder.mkdir()
+    for file in (secrets / "key", bundle / "engines" / "a.engine", bundle / "notes" / "LICENCE"):
+        file.write_text("content")
+    (bundle / "key").symlink_to(secrets / "key")
+    (bundle / "engines" / "key").symlink_to(secrets / "key")
+    (bundle / "keys").symlink_to(secrets)
+    (bundle / "inner").mkdir()
+    (bundle / "condition.onnx").rename(bundle / "inner" / "graph")
+    (bundle / "condition.onnx").symlink_to("inner/graph")
+    copy_bundle(open_bundle(bundle), out, has_engines=has_engines)
+    listed = set(open_bundle(bundle).manifest.files)
+    others = {"bundle.json", "inner/graph", "notes/LICENCE", *(["engines/a.engine"] if has_engines else [])}
+    assert {path.relative_to(out).as_posix() for path in out.rglob("*") if not path.is_dir()} == listed | others
+    assert not any(path.is_symlink() for path in out.rglob("*"))
+    open_bundle(out)

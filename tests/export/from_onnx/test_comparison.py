@@ -21,8 +21,9 @@ from export.from_onnx.progress import ProgressLines
 from export.parity.checks import ParityCheck
 from runtime import EngineError, Generator
 from runtime.bundle.reader import open_bundle
+from runtime.engines import selection
+from runtime.engines import table as engine_table
 from runtime.engines.onnxruntime import OnnxRuntime
-from runtime.engines.selection import record_of
 from runtime.engines.table import failed_pairs, open_engine
 from tests.export.from_onnx import foreign
 from tests.fakes import FakeClock
@@ -115,10 +116,16 @@ def test_an_engine_that_refuses_is_stored_and_passed_over(tmp_path: Path, monkey
     assert "accepted" not in verified
 
 
-def test_times_of_the_import_are_kept_for_auto(tmp_path: Path) -> None:
-    report = import_model(foreign.gan(tmp_path / "gan.onnx"), tmp_path / "bundle")
-    times = record_of(open_bundle(tmp_path / "bundle"), None, None).load()
-    assert times == {"onnxruntime fp32": report.frame_ms[0], "onnxruntime fp16": report.frame_ms[1]}
+def test_times_of_the_import_are_kept_for_auto(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(engine_table, "ENGINES", {name: engine_table.ENGINES[name] for name in ("openvino", ORT[0])})
+    pairs = [(name, precision) for name in (ORT[0], "openvino") for precision in open_engine(name).precisions()]
+    monkeypatch.setattr(importing, "available_engines", lambda: pairs)
+    monkeypatch.setattr(selection, "compare_speeds", None)  # nothing is left to measure
+    import_model(foreign.gan(tmp_path / "gan.onnx"), tmp_path / "bundle")
+    with Generator.open(tmp_path / "bundle") as generator:
+        assert "openvino fp32: " in generator.engine_reason
+        assert "onnxruntime fp32: " in generator.engine_reason
 
 
 def change_frames(monkeypatch: pytest.MonkeyPatch, *, also_plain: bool = False) -> None:

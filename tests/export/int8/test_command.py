@@ -14,9 +14,10 @@ import pytest
 from export.__main__ import main
 from export.commandline import ProgressTable
 from export.engines import build_engines, plan_engines
-from export.int8 import command
+from export.int8 import command, recording
 from runtime import Generator
 from runtime.bundle.reader import open_bundle, read_manifest, write_manifest
+from runtime.engines.cpu import Cpu, read_cpu
 from runtime.engines.int8 import is_quantised
 from runtime.golden import check_golden
 from tests.export.int8.convolving import LAYERS, build
@@ -89,19 +90,33 @@ def test_generator_plays_it_as_asked_and_auto_only_where_it_was_faster(
         assert generator.precision == "fp32"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the library's switch is tested on x86 Linux")
-def test_a_cpu_without_vnni_makes_the_same_frames(quantised: Path, tmp_path: Path) -> None:
-    """OpenVINO is limited to AVX2, whose products of bytes are added in 16 bits."""
+def db_without_vnni(bundle: Path, cache: Path) -> float:
+    """Return the worst golden frame of OpenVINO limited to AVX2, whose products of bytes are added in 16 bits."""
     program = (
         "import sys; from runtime.golden import check_golden; "
         "print(min(r.psnr_db for r in check_golden(sys.argv[1], 'openvino', 'int8', cache_dir=sys.argv[2])))"
     )
-    words = [sys.executable, "-c", program, str(quantised), str(tmp_path)]
+    words = [sys.executable, "-c", program, str(bundle), str(cache)]
     made = subprocess.run(
         words, env=os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}, capture_output=True, text=True, check=True, timeout=120
     )
+    return float(made.stdout)
+
+
+@pytest.mark.skipif("avx2" not in read_cpu().flags, reason="the library's switch needs x86 with AVX2, on Linux")
+def test_a_cpu_without_vnni_makes_the_same_frames(quantised: Path, tmp_path: Path) -> None:
     here = min(result.psnr_db for result in check_golden(quantised, "openvino", "int8"))
-    assert float(made.stdout) == pytest.approx(here, abs=3)
+    assert db_without_vnni(quantised, tmp_path) == pytest.approx(here, abs=0.5)
+
+
+@pytest.mark.skipif("avx2" not in read_cpu().flags or not read_cpu().has_vnni, reason="the CPU has no VNNI")
+def test_weights_of_8_bits_would_overflow_without_vnni(source: Path, tmp_path: Path) -> None:
+    """So the switch does limit OpenVINO, and the test above sees what 7 bits are for."""
+    out = tmp_path / "eight"
+    command.run([str(source), "--out", str(out), "--frames", "6", "--rounds", "1", "--vnni"])
+    assert read_manifest(out).verified["int8"]["weight_bits"] == 8
+    here = min(result.psnr_db for result in check_golden(out, "openvino", "int8"))
+    assert db_without_vnni(out, tmp_path / "cache") < here - 1
 
 
 def test_check_compares_int_8_too(
@@ -158,9 +173,13 @@ def test_bad_input_is_one_sentence(
 def test_weights_of_8_bits_need_a_cpu_to_compare_them_on(
     source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(command, "has_vnni", lambda: False)
-    assert run(monkeypatch, "int8", source, "--out", tmp_path / "out", "--vnni") == 2
-    assert "--vnni needs a CPU with VNNI" in capsys.readouterr().err
+    for flags, why in (
+        ({"avx2"}, "this one has none: leave it out"),
+        (set[str](), "and only Linux tells whether this"),
+    ):
+        monkeypatch.setattr(command, "read_cpu", lambda flags=flags: Cpu("a CPU", frozenset(flags), "x86_64"))
+        assert run(monkeypatch, "int8", source, "--out", tmp_path / "out", "--vnni") == 2
+        assert f"--vnni needs a CPU with VNNI to compare the frames on, {why}" in capsys.readouterr().err
 
 
 def test_a_bundle_without_layers_is_refused(
@@ -170,3 +189,19 @@ def test_a_bundle_without_layers_is_refused(
     assert run(monkeypatch, "int8", folder, "--out", tmp_path / "out") == 2
     assert f"{folder} cannot be quantised: its step graph has no weights" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_frames_whose_inputs_need_too_much_memory_are_refused_at_once(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The live input of a frame has 32 x 48 x 3 bytes."""
+    monkeypatch.setattr(recording, "MAX_BYTES", 5 * 32 * 48 * 3 + 1)
+    assert run(monkeypatch, "int8", source, "--out", tmp_path / "out", "--frames", "6") == 2
+    assert "the inputs of 6 frames need more than" in (error := capsys.readouterr().err)
+    assert "calibrate with --frames 5 or less" in error
+    assert not (tmp_path / "out").exists()
+    bundle = open_bundle(source)
+    size = (bundle.manifest.frame.width, bundle.manifest.frame.height)
+    assert len(recording.record_feeds(bundle, 5, bundle.manifest.step, size, lambda _share: None)) == 5
+    monkeypatch.setattr(recording, "MAX_BYTES", 1)
+    assert len(recording.record_feeds(bundle, 1, bundle.manifest.step, size, lambda _share: None)) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections import Counter
 from pathlib import Path
 
@@ -86,6 +88,17 @@ def test_packed_weights_are_unpacked_and_the_others_packed_again(
     kinds = Counter(tensor.data_type for tensor in found.quantise(["second"]).graph.initializer if len(tensor.dims) > 1)
     assert kinds[TensorProto.INT8] == 1
     assert kinds[TensorProto.FLOAT16] == 3
+
+
+def test_inputs_are_not_kept(tmp_path: Path) -> None:
+    """Those of many frames take gigabytes."""
+    live = np.zeros((1, HEIGHT, WIDTH, 3), np.uint8)
+    kept = weakref.ref(live)
+    quantiser = Quantiser(build_step()[0], [{"live": live}], tmp_path, "picture")
+    del live
+    gc.collect()
+    assert kept() is None
+    assert count(quantiser.quantise(LAYERS))["QuantizeLinear"] > 0, "the ranges are known"
 
 
 def test_a_graph_without_layers_is_refused(feeds: list[dict[str, np.ndarray]], tmp_path: Path) -> None:

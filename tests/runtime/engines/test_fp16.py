@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from runtime.engines.fp16 import Fp16Share, share_of, to_half
+from runtime.engines.fp16 import Fp16Share, share_of, to_half, unpack_bytes
 
 RANDOM = np.random.default_rng(0)
 
@@ -182,3 +182,65 @@ def test_large_linear_layers_and_attention_are_fp16_and_tables_are_not() -> None
     assert {kinds[name] for name in ("shares", "looked", "weighed", "z", "y")} == {"FLOAT"}
     for ours, theirs in zip(run(half), run(model), strict=True):
         assert np.abs(ours - theirs).max() < 5e-3 * np.abs(theirs).max()
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1, None])
+def test_weights_in_bytes_are_scaled_along_their_axis(axis: int | None) -> None:
+    """The weights are a square, so that a wrong axis is no error but wrong values. None is ONNX's default, 1."""
+    options = {} if axis is None else {"axis": axis}
+    sides = 3 if axis == -1 else 4
+    model = make_graph(
+        [
+            helper.make_node("DequantizeLinear", ["bytes", "scales"], ["w"], **options),
+            helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1]),
+            helper.make_node("Identity", ["s"], ["z"]),
+        ],
+        bytes=RANDOM.integers(-127, 128, (4, 4, 3, 3)).astype(np.int8),
+        scales=np.linspace(0.001, 0.02, sides, dtype=np.float32),
+    )
+    wanted = run(model)
+    unpack_bytes(model.graph)
+    assert [node.op_type for node in model.graph.node] == ["Conv", "Identity"]
+    assert [tensor.name for tensor in model.graph.initializer] == ["w"]
+    for ours, theirs in zip(run(model), wanted, strict=True):
+        assert np.allclose(ours, theirs, atol=1e-4)
+
+
+def test_constants_of_several_weights_in_bytes_are_kept_while_they_are_read() -> None:
+    model = make_graph(
+        [
+            helper.make_node("DequantizeLinear", ["one", "scales"], ["w1"], axis=0),
+            helper.make_node("DequantizeLinear", ["two", "scales"], ["w2"], axis=0),
+            helper.make_node("Conv", ["x", "w1", "scales"], ["c"], pads=[1, 1, 1, 1]),
+            helper.make_node("Conv", ["c", "w2"], ["y"], pads=[1, 1, 1, 1]),
+            helper.make_node("Identity", ["s"], ["z"]),
+        ],
+        one=RANDOM.integers(-127, 128, (4, 4, 3, 3)).astype(np.int8),
+        two=RANDOM.integers(-127, 128, (4, 4, 3, 3)).astype(np.int8),
+        scales=np.linspace(0.001, 0.02, 4, dtype=np.float32),
+    )
+    wanted = run(model)
+    half = to_half(model)
+    unpack_bytes(model.graph)
+    assert {tensor.name for tensor in model.graph.initializer} == {"scales", "w1", "w2"}
+    assert np.allclose(run(model)[0], wanted[0], atol=1e-3)
+    assert np.allclose(run(half)[0], wanted[0], atol=0.02 * np.abs(wanted[0]).max())
+
+
+def test_bytes_with_a_zero_point_or_scales_in_fp16_stay() -> None:
+    """Their values would be others, or of another type."""
+    nodes = [
+        helper.make_node("DequantizeLinear", ["bytes", "scale", "zero"], ["w"]),
+        helper.make_node("DequantizeLinear", ["bytes", "small"], ["narrow"]),
+        helper.make_node("Cast", ["narrow"], ["wide"], to=TensorProto.FLOAT),
+    ]
+    constants = [
+        numpy_helper.from_array(np.full((2, 2), 3, np.int8), "bytes"),
+        numpy_helper.from_array(np.array(0.5, np.float32), "scale"),
+        numpy_helper.from_array(np.array(1, np.int8), "zero"),
+        numpy_helper.from_array(np.array(0.5, np.float16), "small"),
+    ]
+    graph = helper.make_graph(nodes, "graph", [], [], constants)
+    unpack_bytes(graph)
+    assert list(graph.node) == nodes
+    assert list(graph.initializer) == constants

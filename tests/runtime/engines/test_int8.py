@@ -16,6 +16,7 @@ from runtime import Generator
 from runtime.bundle.reader import open_bundle, write_manifest
 from runtime.bundle.tensors import TensorSpec
 from runtime.engines import openvino as openvino_module
+from runtime.engines.cpu import Cpu, read_cpu
 from runtime.engines.engine import INT8, Program, supports
 from runtime.engines.int8 import check_overflow, cpu_name, faster_pairs, is_quantised, to_signed
 from runtime.engines.table import choose_engine, open_engine
@@ -23,6 +24,7 @@ from runtime.errors import BundleError, EngineError
 from runtime.marking.marked_bundle import marked
 
 CPU = "a CPU"
+CPU_WITH_FLAGS = "Quick 9 avx2 avx512_vnni"
 
 
 def build_graph(weight: int = 64) -> onnx.ModelProto:
@@ -72,7 +74,14 @@ def test_a_precision_that_failed_does_not_count() -> None:
     assert not faster_pairs({"speed": times, "parity": [failed | {"precision": "int8"}]}, CPU)
 
 
-@pytest.mark.parametrize("value", [None, 3, [None], [{}], [speed("int8", "quick"), speed("fp32", None)]])
+@pytest.mark.parametrize(
+    "value",
+    [
+        None, 3, [None], [{}], [speed("int8", "quick"), speed("fp32", None)],
+        [speed("int8", 1), speed("fp32", 10**400)], [speed("int8", -1), speed("fp32", True)],
+        [speed("int8", 1), speed("fp32", float("nan"))],
+    ],
+)  # fmt: skip
 def test_times_that_are_none_are_no_times(value: object) -> None:
     assert not faster_pairs({"speed": value}, CPU)
 
@@ -87,19 +96,22 @@ def test_auto_takes_int_8_where_it_is_faster_and_a_name_always(monkeypatch: pyte
 
 
 def test_the_cpu_is_named_with_the_flags_that_matter(tmp_path: Path) -> None:
-    file = tmp_path / "cpuinfo"
-    file.write_text("model name : Quick 9\nflags : fpu avx2 avx512_vnni sse\nmodel name : other\n")
-    assert cpu_name(file) == "Quick 9 avx2 avx512_vnni"
-    assert cpu_name(tmp_path / "missing")
+    assert cpu_name(Cpu("Quick 9", frozenset({"fpu", "sse", "avx512_vnni", "avx2"}), "x86_64")) == CPU_WITH_FLAGS
+    assert cpu_name(read_cpu(tmp_path / "missing"))
 
 
 def test_weights_of_8_bits_are_refused_without_vnni() -> None:
     eight, seven = (build_graph(weight).SerializeToString() for weight in (127, 64))
-    with pytest.raises(EngineError, match="overflow on a CPU without VNNI: quantise it without --vnni"):
-        check_overflow(eight, {"avx2", "fma"})
-    check_overflow(seven, {"avx2", "fma"})
-    check_overflow(eight, {"avx2", "avx512_vnni"})
-    check_overflow(eight, {"asimd"})
+    old, unknown = Cpu("a CPU", frozenset({"avx2", "fma"}), "x86_64"), Cpu("a CPU", frozenset(), "AMD64")
+    with pytest.raises(EngineError, match="and this one has no VNNI: quantise it without --vnni"):
+        check_overflow(eight, old)
+    with pytest.raises(EngineError, match=r"and this one may have no VNNI \(only Linux tells\): quantise it without"):
+        check_overflow(eight, unknown)
+    for cpu in (old, unknown):
+        check_overflow(seven, cpu)
+    check_overflow(eight, Cpu("a CPU", frozenset({"avx2", "avx512_vnni"}), "x86_64"))
+    check_overflow(eight, Cpu("a CPU", frozenset({"asimd"}), "aarch64"))
+    check_overflow(eight, Cpu("a CPU", frozenset(), "arm64"))
 
 
 def test_signed_bytes_give_the_same_values_and_keep_the_relu() -> None:

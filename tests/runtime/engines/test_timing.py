@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from runtime import EngineError, Generator
-from runtime.engines import selection, timing
-from runtime.engines import table as engine_table
-from runtime.engines.engine import NullSession, Program, Session
+from runtime import EngineError
+from runtime.engines.engine import NullSession, Session
 from runtime.engines.timing import Candidate, SpeedRecord, compare_speeds, describe_speeds, fastest
-from tests.fakes import FakeClock, FakeEngine
+from tests.fakes import FakeClock
+
+LABELS = ["a fp32", "b fp32"]
 
 
 class Slow(NullSession):
@@ -111,123 +110,25 @@ def test_another_engine_has_to_be_clearly_faster() -> None:
 
 
 def test_a_record_is_kept_for_one_graph_and_number_of_threads(tmp_path: Path) -> None:
-    record = SpeedRecord(tmp_path / "cache", "graph", 2)
+    record = SpeedRecord(tmp_path / "cache", "graph", 2, LABELS)
     assert record.load() is None
     assert record.begin()
     assert record.load() == {}
     record.store({"a fp32": 2.5})
-    assert SpeedRecord(tmp_path / "cache", "graph", 2).load() == {"a fp32": 2.5}
-    assert SpeedRecord(tmp_path / "cache", "other", 2).load() is None
-    assert SpeedRecord(tmp_path / "cache", "graph", 4).load() is None
-    assert not SpeedRecord(None, "graph", 2).begin()
+    assert SpeedRecord(tmp_path / "cache", "graph", 2, LABELS).load() == {"a fp32": 2.5}
+    assert SpeedRecord(tmp_path / "cache", "other", 2, LABELS).load() is None
+    assert SpeedRecord(tmp_path / "cache", "graph", 4, LABELS).load() is None
+    assert SpeedRecord(tmp_path / "cache", "graph", 2, [*LABELS, "a bf16"]).load() is None
+    assert not SpeedRecord(None, "graph", 2, LABELS).begin()
+    record.discard()
+    assert record.load() is None
 
 
-@pytest.mark.parametrize("content", [b"", b"[1]", b'{"a": "x", "b": -1, "c": NaN}', b"\xff{"])
+HUGE = b'{"a": 1' + 400 * b"0" + b', "b": true}'
+
+
+@pytest.mark.parametrize("content", [b"", b"[1]", b'{"a": "x", "b": -1, "c": NaN}', b"\xff{", HUGE])
 def test_a_record_of_nonsense_has_no_times(content: bytes, tmp_path: Path) -> None:
-    record = SpeedRecord(tmp_path / "cache", "graph", 2)
+    record = SpeedRecord(tmp_path / "cache", "graph", 2, LABELS)
     record._entry.store(content)
     assert record.load() == {}
-
-
-class Named(FakeEngine):
-    """A fake engine with a name that is on the CPU, which may refuse every graph."""
-
-    def __init__(self, name: str, refused: bool = False) -> None:
-        super().__init__()
-        self.name, self.is_refused = name, refused
-
-    def open(self, program: Program, precision: str, threads: int, cache_dir: Path | None) -> Any:
-        """Return a fake session, or refuse."""
-        if self.is_refused:
-            raise EngineError(f"{self.name} refused the graph: no such operator")
-        return super().open(program, precision, threads, cache_dir)
-
-
-def use(monkeypatch: pytest.MonkeyPatch, *engines: Named) -> None:
-    by_name = {engine.name: engine for engine in engines}
-    monkeypatch.setattr(engine_table, "ENGINES", dict.fromkeys(by_name, "x:y"))
-    monkeypatch.setattr(engine_table, "open_engine", by_name.__getitem__)
-
-
-def answer(monkeypatch: pytest.MonkeyPatch, **times: float) -> list[str]:
-    """Let every measurement have these results, and return the list of measured engines."""
-    measured: list[str] = []
-
-    def compare(label: str, session: Session, others: Sequence[Candidate], **_: object) -> dict[str, float]:
-        measured.extend([label, *(other.label for other in others)])
-        return {f"{name} fp32": ms for name, ms in times.items()}
-
-    monkeypatch.setattr(selection, "compare_speeds", compare)
-    return measured
-
-
-def opened_with(bundle: Path, engine: str, cache: Path) -> tuple[str, str]:
-    with Generator.open(bundle, engine=engine, cache_dir=cache, threads=1) as generator:
-        next(generator)
-        return generator.engine, generator.engine_reason
-
-
-def test_auto_measures_once_and_remembers(live_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, Named("openvino"), Named("onnxruntime"))
-    measured = answer(monkeypatch, openvino=44.0, onnxruntime=21.0)
-    for _ in range(2):
-        engine, reason = opened_with(live_bundle, "auto", tmp_path / "cache")
-        assert engine == "onnxruntime"
-        assert "onnxruntime fp32: 21 ms, openvino fp32: 44 ms; measured once on this machine" in reason
-    assert measured == ["openvino fp32", "onnxruntime fp32"]
-    assert opened_with(live_bundle, "openvino", tmp_path / "cache")[0] == "openvino"
-    assert opened_with(live_bundle, "openvino,onnxruntime", tmp_path / "cache")[0] == "openvino"
-    assert len(measured) == 2
-
-
-def test_without_a_cache_nothing_is_measured(
-    live_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    use(monkeypatch, Named("openvino"), Named("onnxruntime"))
-    measured = answer(monkeypatch, openvino=44.0, onnxruntime=21.0)
-    (tmp_path / "file").write_text("not a folder")
-    assert opened_with(live_bundle, "auto", tmp_path / "file")[0] == "openvino"
-    assert measured == []
-
-
-def test_one_engine_alone_and_engines_on_a_gpu_are_not_measured(
-    live_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    measured = answer(monkeypatch)
-    use(monkeypatch, Named("onnxruntime"))
-    assert opened_with(live_bundle, "auto", tmp_path / "cache")[0] == "onnxruntime"
-    use(monkeypatch, Named("tensorrt"), Named("openvino"), Named("onnxruntime"))
-    assert opened_with(live_bundle, "auto", tmp_path / "cache")[0] == "tensorrt"
-    assert measured == []
-
-
-@pytest.mark.parametrize("is_measured", [False, True])
-def test_auto_passes_over_an_engine_that_refuses_the_graph(
-    is_measured: bool, live_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answer(monkeypatch, openvino=20.0, onnxruntime=40.0)
-    if is_measured:
-        use(monkeypatch, Named("openvino"), Named("onnxruntime"))
-        assert opened_with(live_bundle, "auto", tmp_path / "cache")[0] == "openvino"
-    use(monkeypatch, Named("openvino", refused=True), Named("onnxruntime"))
-    engine, reason = opened_with(live_bundle, "auto", tmp_path / "cache")
-    assert engine == "onnxruntime"
-    assert "openvino refused the graph: no such operator" in reason
-    with pytest.raises(EngineError, match="openvino refused the graph"):
-        Generator.open(live_bundle, engine="openvino", cache_dir=tmp_path / "cache")
-
-
-def test_if_every_engine_refuses_all_reasons_are_given(
-    live_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    use(monkeypatch, Named("openvino", refused=True), Named("onnxruntime", refused=True))
-    with pytest.raises(EngineError, match=r"openvino refused the graph.*; onnxruntime refused the graph"):
-        Generator.open(live_bundle, cache_dir=tmp_path / "cache")
-
-
-def test_the_name_of_the_cpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Imaginary CPU 9000\n")
-    monkeypatch.setattr(timing, "_CPUINFO", tmp_path / "cpuinfo")
-    assert timing.cpu_name() == "Imaginary CPU 9000"
-    monkeypatch.setattr(timing, "_CPUINFO", tmp_path / "none")
-    assert timing.cpu_name() != "Imaginary CPU 9000"
