@@ -4,6 +4,7 @@ PYTHON ?= python3
 DEMO_ENV := .venv-demo
 TEST_ENV := .venv
 BUNDLE ?= bundles/landscape
+GPU_ENGINES := tensorrt,tensorrt-rtx,onnxruntime-cuda
 APT_PACKAGES := nginx libnginx-mod-rtmp chromium srt-tools
 
 # Training. No environment is created: TRAIN_PYTHON is a Python that has PyTorch. Without DATA, a small generator is
@@ -34,7 +35,7 @@ help:
 	@echo "make train  from nothing to a small bundle on the CPU: makes footage, then as below [RUN=$(RUN)] [FOOTAGE='--clips 8 ...']"
 	@echo "make train  DATA=FOLDER [GENERATOR=satellite or TRAIN_CONFIG=FILE] [RUN=runs/satellite] [WORDS=...] [PERCEPTUAL=...] [SET='KEY=VALUE ...']:"
 	@echo "            shard, pretrain, finetune, polish and export on an accelerator; the same command resumes where it was stopped"
-	@echo "make gpu-check  on a machine with an NVIDIA GPU: which engines run, CUDA graphs, parity, latency (TRAIN_PYTHON=$(TRAIN_PYTHON))"
+	@echo "make gpu-check  on a machine with an NVIDIA GPU: which engines run, CUDA graphs, parity, latency; a diffusers pipeline (TRAIN_PYTHON=$(TRAIN_PYTHON))"
 	@echo "make clean  remove both environments and caches"
 
 demo: $(DEMO_ENV)/installed
@@ -71,9 +72,12 @@ $(RUN)/polish.done: $(RUN)/finetune.done
 	$(TRAIN_PYTHON) -m training polish '$(TRAIN_CONFIG)' $(TRAIN_OPTIONS)
 	@touch '$@'
 
-# No environment is made: what is to be checked is the one that is there.
+# No environment is made: what is to be checked is the one that is there. Without a GPU the first has status 2, and the
+# second is not run.
 gpu-check:
-	$(TRAIN_PYTHON) -m benchmarks gpu-check $(BUNDLE) --json gpu-check.json
+	status=0; $(TRAIN_PYTHON) -m benchmarks gpu-check $(BUNDLE) --json gpu-check.json || status=$$?; \
+	  test $$status -lt 2 || exit $$status; \
+	  $(TRAIN_PYTHON) -m benchmarks diffusers --engine $(GPU_ENGINES) --json gpu-check-diffusers.json && exit $$status
 
 check-python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -100,6 +100,30 @@ def test_what_is_done_is_passed_over(tmp_path: Path) -> None:
     assert commands(f"RUN={tmp_path}") == []
 
 
+def test_gpu_check_runs_a_pipeline_too() -> None:
+    from benchmarks.__main__ import _parser
+    from benchmarks.gpu_check import GPU_ENGINES
+
+    done = make("--dry-run", "gpu-check", "BUNDLE=bundles/mine", "TRAIN_PYTHON=python3")
+    assert done.returncode == 0, done.stderr
+    found = [shlex.split(part.split("||")[0].split("&&")[0]) for part in done.stdout.split("-m benchmarks ")[1:]]
+    assert [words[0] for words in found] == ["gpu-check", "diffusers"]
+    check, pipeline = (_parser(words[0]).parse_args(words) for words in found)
+    assert (check.bundle, str(check.json)) == ("bundles/mine", "gpu-check.json")
+    assert pipeline.engine == ",".join(GPU_ENGINES)
+    assert str(pipeline.json) == "gpu-check-diffusers.json"
+
+
+@pytest.mark.parametrize(("status", "names"), [(0, 2), (1, 2), (2, 1)])
+def test_gpu_check_stops_without_a_gpu(tmp_path: Path, status: int, names: int) -> None:
+    python, log = tmp_path / "python", tmp_path / "log"
+    python.write_text(f'#!/bin/sh\necho "$3" >> "{log}"\ntest "$3" = diffusers || exit {status}\n')
+    python.chmod(0o755)
+    done = make("gpu-check", f"TRAIN_PYTHON={python}")
+    assert log.read_text().split() == ["gpu-check", "diffusers"][:names]
+    assert (done.returncode == 0) == (status == 0)
+
+
 SMALL = """
 [model]
 height = 64

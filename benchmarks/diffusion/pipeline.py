@@ -49,6 +49,21 @@ def write_tokenizer(folder: Path, words: Sequence[str]) -> None:
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
 
 
+def make_sensitive(unet: Any, vae: Any) -> None:
+    """Scale random weights so that frames depend clearly on the live picture, the noise and the words."""
+    import torch
+
+    attention = unet.mid_block.attentions[0].transformer_blocks[0].attn2
+    factors = [(attention.to_v, 20.0), (unet.conv_out, 3.0)]
+    if hasattr(vae.encoder, "layers"):
+        factors += [(vae.encoder.layers[-1], 100.0), (vae.decoder.layers[-1], 12.0)]
+    else:
+        factors.append((vae.encoder.conv_out, 20.0))
+    with torch.no_grad():
+        for layer, factor in factors:
+            layer.weight.mul_(factor)
+
+
 def write_turbo(folder: Path) -> None:
     """Write a pipeline with the sizes of SD-turbo (those of Stable Diffusion 2.1) and of TAESD, in FP16."""
     import diffusers
@@ -70,9 +85,12 @@ def write_turbo(folder: Path) -> None:
         sample_size=64, block_out_channels=(320, 640, 1280, 1280), cross_attention_dim=1024,
         attention_head_dim=(5, 10, 20, 20), use_linear_projection=True,
     )  # fmt: skip
+    vae = diffusers.AutoencoderTiny()
+    make_sensitive(unet, vae)
+    torch.nn.init.constant_(vae.decoder.layers[-1].bias, 0.5)  # pictures around grey, which are not clipped
     _save(unet, folder / "unet")
-    del unet
-    _save(diffusers.AutoencoderTiny(), folder / "vae")
+    _save(vae, folder / "vae")
+    del unet, vae
     diffusers.EulerDiscreteScheduler(**TRAINED, timestep_spacing="trailing").save_pretrained(folder / "scheduler")
     index = {
         "_class_name": "StableDiffusionPipeline",

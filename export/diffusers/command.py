@@ -16,7 +16,7 @@ EXAMPLES = """pipelines: StableDiffusion, LatentConsistencyModel and StableDiffu
 examples:
   python -m export diffusers sd-turbo --out bundles/turbo                        a live input is repainted
   python -m export diffusers sd-turbo --out bundles/turbo --vae taesd            with the small autoencoder: faster
-  python -m export diffusers sd-turbo --out bundles/dream --mode txt2img         no live input: a dream that moves
+  python -m export diffusers sd-turbo --out bundles/dream --mode txt2img         no live input: a slowly changing picture
   python -m export diffusers lcm --out bundles/lcm --steps 4                     four steps, as a stream batch
   python -m export diffusers sd15 --out bundles/style --scheduler lcm --steps 2 --lora lcm.safetensors --lora style.safetensors:0.8
   python -m streaming bundles/turbo --input webcam --text "a stormy sea" --to http://127.0.0.1:8000

@@ -5,7 +5,6 @@ Legend: N steps, D width of the text embedding, P of the pooled one, L tokens, h
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from export.diffusers.job import PipelineJob
 from export.diffusers.loading import load_pipeline, quiet
-from export.diffusers.pipeline_folder import LATENT_CHANNELS, PipelineFolder
+from export.diffusers.pipeline_folder import LATENT_CHANNELS, PipelineFolder, read_text_limits
 from export.external_weights import read_external, save_external
 from export.from_onnx.model import OPSET
 
@@ -121,20 +120,21 @@ def export_part(job: PipelineJob, part: str, out: Path) -> dict[str, Any]:
         pipeline = load_pipeline(job, (owner,))
         module, inputs, names, outputs = _module(job, folder, getattr(pipeline, owner), part)
         del pipeline
-        scratch = out / f"{part}.torch"
-        shutil.rmtree(scratch, ignore_errors=True)
-        scratch.mkdir(parents=True)
-        torch.onnx.export(
-            module.eval(),
-            inputs,
-            str(scratch / "model.onnx"),
-            input_names=names,
-            output_names=outputs,
-            opset_version=OPSET,
-            dynamo=False,  # a fifth of the time of the newer exporter; the graph is then folded
-        )
-    del module, inputs
+    scratch = out / f"{part}.torch"
+    _remove_stale(out, part)
+    scratch.mkdir(parents=True)
     try:
+        with quiet(), torch.no_grad():
+            torch.onnx.export(
+                module.eval(),
+                inputs,
+                str(scratch / "model.onnx"),
+                input_names=names,
+                output_names=outputs,
+                opset_version=OPSET,
+                dynamo=False,  # a fifth of the time of the newer exporter; the graph is then folded
+            )
+        del module, inputs
         model = _folded(read_external(scratch / "model.onnx"))
         save_external(model, out / f"{part}.onnx", out / f"{part}.weights", halve=job.halve)
     finally:
@@ -144,6 +144,14 @@ def export_part(job: PipelineJob, part: str, out: Path) -> dict[str, Any]:
         for value in (*model.graph.input, *model.graph.output)
     }
     return {"inputs": names, "outputs": outputs, "shapes": shapes}
+
+
+def _remove_stale(out: Path, part: str) -> None:
+    """Remove what an export of the part left that was killed."""
+    shutil.rmtree(out / f"{part}.torch", ignore_errors=True)
+    for end in ("onnx", "weights"):
+        for file in out.glob(f".{part}.{end}.*"):
+            file.unlink(missing_ok=True)
 
 
 def _module(
@@ -158,14 +166,14 @@ def _module(
         return DecodePart(owner), (latent,), ["latent"], ["picture"]
     if part != "unet":
         has_pooled = part == "text_encoder_2"
-        length = int(owner.config.max_position_embeddings)
+        length = read_text_limits(folder.path / part)[0]
         module = TextPart(owner, is_penultimate=folder.family == "sdxl", has_pooled=has_pooled)
         outputs = ["embedding", "pooled"] if has_pooled else ["embedding"]
         return module, (torch.zeros(1, length, dtype=torch.int64),), ["tokens"], outputs
     settings = owner.config
     inputs = [latent.expand(job.steps, -1, -1, -1).clone(), torch.full((job.steps,), 500.0)]
     names = ["latents", "timesteps", "embedding"]
-    inputs.append(torch.zeros(1, _length(folder), int(settings.cross_attention_dim)))
+    inputs.append(torch.zeros(1, folder.text_length, int(settings.cross_attention_dim)))
     is_large = folder.family == "sdxl"
     if is_large:
         pooled = int(settings.projection_class_embeddings_input_dim) - 6 * int(settings.addition_time_embed_dim)
@@ -176,11 +184,6 @@ def _module(
         names.append("guidance")
     module = UnetPart(owner, (job.width, job.height), is_large=is_large, guidance_values=folder.guidance_values)
     return module, tuple(inputs), names, ["predicted"]
-
-
-def _length(folder: PipelineFolder) -> int:
-    settings = json.loads((folder.path / "text_encoder" / "config.json").read_text("utf-8"))
-    return int(settings.get("max_position_embeddings", 77))
 
 
 def _folded(model: Any) -> Any:

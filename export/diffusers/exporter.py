@@ -6,11 +6,12 @@ other, and engines run when these have ended.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -21,15 +22,22 @@ import numpy.typing as npt
 from export.diffusers.assembly import build_condition, build_step, memories, write_graph
 from export.diffusers.job import PipelineJob
 from export.diffusers.manifest import build_manifest
-from export.diffusers.parity import SEED, EngineResult, ReferenceRun, compare_engines
+from export.diffusers.parity import REFERENCE, SEED, EngineResult, ReferenceRun, compare_engines
 from export.diffusers.parts import Run, export_parts, reference_frames, run_child
-from export.diffusers.pipeline_folder import PipelineFolder, check_size, file_sha256, part_names, read_folder
+from export.diffusers.pipeline_folder import (
+    PipelineFolder,
+    check_size,
+    part_names,
+    read_folder,
+    read_text_limits,
+)
+from export.diffusers.weight_files import file_sha256
 from export.external_weights import INLINE_BYTES
 from export.folder_writer import atomic_folder
 from export.from_onnx.parity import OriginalRun, moving_frames
 from export.from_onnx.preview import write_preview
 from export.manifest_entries import Entry, write_golden
-from export.tokenizer_files import read_tokenizer_source, write_tokenizers
+from export.tokenizer_files import TokenizerSource, read_tokenizer_source, write_tokenizers
 from runtime.bundle.reader import open_bundle, write_manifest
 from runtime.noise import CODES, normals
 
@@ -37,7 +45,6 @@ MODES = ("img2img", "txt2img")
 MAX_STEPS = 8
 COMPARED_FRAMES = 3  # with frames of diffusers, before a bundle is written
 DEFAULT_STRENGTH, DEFAULT_GUIDANCE = 0.5, 8.0
-REFERENCE = (("onnxruntime", "fp32"),)  # has to pass
 _BLOCK = 8  # side of the blocks of pixels of the live pictures in golden files
 
 
@@ -59,8 +66,8 @@ class DiffusersOptions:
         fps: frames per second of a show.
         name, description, licence, source: of the bundle.
         parts: folder in which parts stay for other exports; None for one beside the bundle, which is removed.
-        engines: (engine, precision) that the bundle is compared in; None for all of this machine, or for ONNX Runtime
-            in FP32 alone if the weights take 100 MB or more.
+        engines: (engine, precision) that the bundle is compared in beside ONNX Runtime in FP32; None for all of this
+            machine, or for no others if the weights take 100 MB or more.
     """
 
     mode: str = "img2img"
@@ -117,11 +124,11 @@ def export_pipeline(
     folder = read_folder(path, vae=options.vae, lora=options.lora, scheduler=options.scheduler)
     job = make_job(path, folder, options)
     tokenizers = {
-        name: read_tokenizer_source(path / part.replace("text_encoder", "tokenizer"))
-        for name, part in zip(("clip", "clip_2"), folder.text_encoders, strict=False)
+        name: _read_tokenizer(path, part) for name, part in zip(("clip", "clip_2"), folder.text_encoders, strict=False)
     }
-    cache = options.parts or out.parent / f"{out.name}.parts"
-    with atomic_folder(out, force=force) as target:
+    cache = options.parts or out.parent / f".{out.name}.parts"
+    naming = contextlib.nullcontext() if options.parts is not None else _named_parts(cache)
+    with atomic_folder(out, force=force) as target, naming:
         say(
             f"{path.name}: {folder.family}, {folder.scheduler}, {job.width}x{job.height}, {job.mode}, {job.steps} steps"
         )
@@ -153,7 +160,7 @@ def export_pipeline(
         write_manifest(target, manifest)
         say("the bundle: comparing its frames with those of diffusers ...")
         is_large = sum(file.stat().st_size for file in hashes) > INLINE_BYTES
-        engines = options.engines or (REFERENCE if is_large else None)
+        engines = (REFERENCE,) if options.engines is None and is_large else options.engines
         results = compare_engines(target, reference, engines)
         manifest["verified"] = {
             "parity": [result.check.to_json() for result in results if result.check is not None],
@@ -211,6 +218,33 @@ def make_reference(
     made = reference_frames(job, prompt, noise, live, scratch, run=run)
     frames = made if live is not None else np.repeat(made, COMPARED_FRAMES, axis=0)
     return ReferenceRun(frames, live, prompt, job.steps - 1)
+
+
+def _read_tokenizer(path: Path, part: str) -> TokenizerSource:
+    """Read the tokenizer of a text encoder, and check that it fits; raises ValueError."""
+    folder = path / part.replace("text_encoder", "tokenizer")
+    source = read_tokenizer_source(folder)
+    length, vocabulary = read_text_limits(path / part)
+    if source.length != length:
+        raise ValueError(
+            f"{folder} makes texts of {source.length} tokens, but {part} takes {length}: mend the pipeline"
+        )
+    if source.size > vocabulary:
+        raise ValueError(f"{folder} has {source.size} tokens, but {part} knows {vocabulary}: mend the pipeline")
+    return source
+
+
+@contextlib.contextmanager
+def _named_parts(cache: Path) -> Iterator[None]:
+    """Say in an error where exported parts are."""
+    try:
+        yield
+    except ValueError as error:
+        if not any(cache.glob("*.json")):
+            raise
+        raise ValueError(
+            f"{error}. Exported parts stay in {cache}: the same command reuses them; delete the folder otherwise"
+        ) from error
 
 
 def peak_memory() -> int:

@@ -71,7 +71,7 @@ class PipelineJob:
 
         Args:
             part: e.g. "unet".
-            hashes: SHA-256 of every weight file and settings file, by its path.
+            hashes: of `export.diffusers.parts.part_hashes`.
         """
         own = {
             name: value

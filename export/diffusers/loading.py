@@ -13,6 +13,7 @@ from torch import nn
 
 from export.diffusers.job import PipelineJob
 from export.diffusers.pipeline_folder import PipelineFolder
+from export.diffusers.weight_files import weight_variant
 from export.packed_weights import MIN_PACKED
 
 PIPELINES = {
@@ -27,7 +28,7 @@ PIPELINES = {
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the progress bars, advice and warnings of the libraries: they are no news to whoever exports."""
+    """Silence the progress bars, advice and warnings of the libraries: they do not concern the user."""
     import diffusers
     import transformers
 
@@ -114,8 +115,7 @@ def _load_vae(folder: PipelineFolder) -> Any:
     import diffusers
 
     kind = getattr(diffusers, str(folder.vae["_class_name"]))
-    files = [file.name for file in folder.vae_path.glob("*.safetensors")]
-    variant = "fp16" if files and all(".fp16." in name for name in files) else None
+    variant = weight_variant(folder.vae_path) or None
     return kind.from_pretrained(
         folder.vae_path, local_files_only=True, use_safetensors=True, torch_dtype=torch.float32, variant=variant
     )

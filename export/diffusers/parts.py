@@ -19,8 +19,9 @@ import numpy.typing as npt
 
 from export.diffusers.assembly import ExportedParts
 from export.diffusers.job import PipelineJob
-from export.diffusers.pipeline_folder import PipelineFolder, weight_files
+from export.diffusers.pipeline_folder import PipelineFolder
 from export.diffusers.schedule import ScheduleTables
+from export.diffusers.weight_files import weight_files
 
 Request = dict[str, Any]
 Run = Callable[[Request], None]
@@ -42,7 +43,7 @@ def run_child(request: Request) -> None:
     if done.returncode == 0:
         return
     lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
-    last = lines[-1] if lines else "it said nothing"
+    last = lines[-1] if lines else "it gave no reason"
     if done.returncode in (-9, 137):
         last = "the system ended it, most likely for lack of memory: close other programs and run the command again"
     raise ValueError(f"the process that exports {what_of(request)} failed: {last}")
@@ -56,12 +57,16 @@ def what_of(request: Request) -> str:
 
 
 def part_hashes(folder: PipelineFolder, part: str, hashes: Mapping[Path, str]) -> dict[str, str]:
-    """Return the hashes of the files that a part depends on, by their names."""
+    """Return the hashes of the files that a part depends on by their names, and what it takes from other parts."""
     owner = {"encoder": folder.vae_path, "decoder": folder.vae_path}.get(part, folder.path / part)
     files = weight_files(owner, folder.variant)
     if part not in ("encoder", "decoder"):
         files += [file for file in hashes if any(_is_of(file, source) for source, _ in folder.lora)]
-    return {file.name: hashes[file] for file in files} | {"config.json": (owner / "config.json").read_text("utf-8")}
+    found = {file.name: hashes[file] for file in files}
+    found |= {"config.json": (owner / "config.json").read_text("utf-8"), "family": folder.family}
+    if part == "unet":
+        found |= {"text length": str(folder.text_length), "scale": str(folder.scale)}
+    return found
 
 
 def export_parts(
@@ -146,7 +151,8 @@ def _is_there(out: Path, name: str, key: str) -> bool:
         stated = json.loads((out / f"{name}.json").read_text("utf-8"))
     except (OSError, ValueError):
         return False
-    return bool(stated.get("key") == key) and (out / f"{name}.onnx").is_file()
+    is_same = isinstance(stated, dict) and stated.get("key") == key
+    return is_same and all((out / f"{name}{end}").is_file() for end in (".onnx", ".weights"))
 
 
 def _is_of(file: Path, source: Path) -> bool:

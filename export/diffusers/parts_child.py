@@ -32,6 +32,7 @@ def do(request: dict[str, Any]) -> None:
     job = PipelineJob.from_json(request["job"])
     for part in request.get("parts", ()):
         out = Path(request["out"])
+        (out / f"{part}.json").unlink(missing_ok=True)  # until the files of the part are complete
         facts = export_part(job, part, out)
         write_json(out / f"{part}.json", {"key": request["keys"][part], "facts": facts})
     if "schedule" in request:

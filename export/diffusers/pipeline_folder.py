@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from export.diffusers.weight_files import weight_files, weight_variant
+from runtime.errors import printable
 
 FAMILIES = {
     "StableDiffusionPipeline": "sd",
@@ -25,7 +27,9 @@ SCHEDULERS = {
 }
 AUTOENCODERS = ("AutoencoderTiny", "AutoencoderKL")
 LATENT_CHANNELS = 4
-_PIECE = 2**24
+CLIP_LENGTH, CLIP_VOCABULARY = 77, 49408  # of text encoders whose settings do not state them
+_MAX_JSON_BYTES = 2**20
+_SHOWN_CHARACTERS = 80  # of a value of a file, in a message
 # Settings of a scheduler that change its arithmetic, and the only values that are supported.
 _PLAIN: dict[str, tuple[Any, ...]] = {
     "prediction_type": ("epsilon", "v_prediction"),
@@ -88,6 +92,11 @@ class PipelineFolder:
         return side, side
 
     @property
+    def text_length(self) -> int:
+        """Tokens of a text."""
+        return read_text_limits(self.path / "text_encoder")[0]
+
+    @property
     def guidance_values(self) -> int:
         """Length of the guidance embedding, 0 for none."""
         return int(self.unet.get("time_cond_proj_dim") or 0)
@@ -122,13 +131,13 @@ def read_folder(
     index = _read_json(index_file)
     kind = index.get("_class_name")
     if not isinstance(kind, str) or kind not in FAMILIES:
-        raise ValueError(f"{path} is a {kind}, which cannot be exported; supported are {', '.join(sorted(FAMILIES))}")
+        names = ", ".join(sorted(FAMILIES))
+        raise ValueError(f"{path} is a {_shown(kind)}, which cannot be exported; supported are {names}")
     family = FAMILIES[kind]
     for name, part in index.items():
         if _is_present(part) and name in ("image_encoder", "controlnet", "adapter"):
-            raise ValueError(
-                f"{path} needs its {name.replace('_', ' ')} ({part[1]}), which is not supported: remove it"
-            )
+            what = f"{name.replace('_', ' ')} ({_shown(part[1])})"
+            raise ValueError(f"{path} needs its {what}, which is not supported: remove it")
     if index.get("requires_aesthetics_score"):
         raise ValueError(
             f"{path} is a refiner (requires_aesthetics_score), which is not supported: give the base model"
@@ -145,9 +154,12 @@ def read_folder(
         settings = _read_json(path / name / "config.json")
         got = settings.get("architectures")
         if not isinstance(got, list) or not str(*got[:1]).startswith("CLIPText"):
-            raise ValueError(f"{path / name} is {got}, which is not supported; expected a CLIPTextModel")
+            raise ValueError(f"{path / name} is {_shown(got)}, which is not supported; expected a CLIPTextModel")
+        read_text_limits(path / name)
     settings = _read_json(path / "scheduler" / "scheduler_config.json")
     if scheduler:
+        if scheduler not in SCHEDULERS:
+            raise ValueError(f"the scheduler must be one of {', '.join(SCHEDULERS)}, got {_shown(scheduler)}")
         # As pipelines distilled with other schedulers are used: scheduler = from_config(old, timestep_spacing=...).
         settings = {**settings, "_class_name": SCHEDULERS[scheduler], "timestep_spacing": "trailing"}
         settings = {key: value for key, value in settings.items() if key not in ("clip_sample", "use_karras_sigmas")}
@@ -156,9 +168,11 @@ def read_folder(
     for source, _ in lora:
         found = sorted(source.glob("*.safetensors")) if source.is_dir() else [source]
         if not found or not all(file.is_file() and file.suffix == ".safetensors" for file in found):
-            raise ValueError(f"--lora {source} is no file of LoRA weights in the format safetensors, nor has any")
+            raise ValueError(f"--lora {source}: expected a .safetensors file, or a folder with one")
+        if len(found) > 1:
+            raise ValueError(f"--lora {source}: the folder has {len(found)} .safetensors files, name one of them")
     folders = [path / name for name in (*encoders, "unet")] + [vae_path]
-    variants = {_variant(folder) for folder in folders}
+    variants = {weight_variant(folder) for folder in folders}
     return PipelineFolder(
         path=path,
         family=family,
@@ -181,31 +195,31 @@ def check_size(folder: PipelineFolder, size: tuple[int, int]) -> None:
         )
 
 
+def read_text_limits(folder: Path) -> tuple[int, int]:
+    """Return the tokens of a text, and the size of the vocabulary, of a CLIP text encoder; raises ValueError."""
+    settings = _read_json(folder / "config.json")
+    found = []
+    for key, default in (("max_position_embeddings", CLIP_LENGTH), ("vocab_size", CLIP_VOCABULARY)):
+        value = settings.get(key, default)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise ValueError(f"the text encoder {folder} has {key} {_shown(value)}, expected a positive number")
+        found.append(value)
+    return found[0], found[1]
+
+
 def part_names(folder: PipelineFolder, mode: str) -> tuple[str, ...]:
     """Return the parts that a bundle consists of, in the order in which they are exported."""
     encoder = ("encoder",) if mode == "img2img" else ()
     return (*folder.text_encoders, *encoder, "unet", "decoder")
 
 
-def weight_files(folder: Path, variant: str = "") -> list[Path]:
-    """Return the files with the weights of a part; those of a variant if the part has them."""
-    every = sorted(folder.glob("*.safetensors"))
-    of_variant = [file for file in every if ".fp16." in file.name]
-    plain = [file for file in every if file not in of_variant]
-    return (of_variant or plain) if variant == "fp16" or not plain else plain
-
-
-def file_sha256(file: Path) -> str:
-    """Return the SHA-256 of a file."""
-    digest = hashlib.sha256()
-    with file.open("rb") as stream:
-        while piece := stream.read(_PIECE):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
 def _channels_key(vae: dict[str, Any]) -> str:
     return "encoder_block_out_channels" if vae["_class_name"] == "AutoencoderTiny" else "block_out_channels"
+
+
+def _shown(value: Any) -> str:
+    """Return a value of an untrusted file as a message shows it."""
+    return printable(str(value)[:_SHOWN_CHARACTERS])
 
 
 def _is_present(part: Any) -> bool:
@@ -213,52 +227,55 @@ def _is_present(part: Any) -> bool:
     return isinstance(part, list) and len(part) == 2 and all(isinstance(word, str) for word in part)
 
 
-def _variant(folder: Path) -> str:
-    files = sorted(folder.glob("*.safetensors"))
-    if not files:
-        others = [*folder.glob("*.bin"), *folder.glob("*.ckpt"), *folder.glob("*.pt")]
-        got = f"weights in {others[0].name}, a pickle, which can run code" if others else "no weights"
-        raise ValueError(f"{folder} has {got}: save the part in the format safetensors (safe_serialization=True)")
-    return "" if any(".fp16." not in file.name for file in files) else "fp16"
-
-
 def _check_networks(path: Path, unet: dict[str, Any], vae_path: Path, vae: dict[str, Any]) -> None:
     if unet.get("_class_name") != "UNet2DConditionModel":
-        raise ValueError(f"the network of {path} is a {unet.get('_class_name')}, expected a UNet2DConditionModel")
+        raise ValueError(
+            f"the network of {path} is a {_shown(unet.get('_class_name'))}, expected a UNet2DConditionModel"
+        )
     if unet.get("in_channels", 4) != LATENT_CHANNELS or unet.get("out_channels", 4) != LATENT_CHANNELS:
         raise ValueError(
-            f"the UNet of {path} has {unet.get('in_channels')} channels, expected 4: networks for inpainting, depth "
-            "or editing are not supported"
+            f"the UNet of {path} has {_shown(unet.get('in_channels'))} channels, expected 4: networks for inpainting, "
+            "depth or editing are not supported"
         )
     kind = unet.get("addition_embed_type")
     if kind not in (None, "text_time") or unet.get("encoder_hid_dim_type") or unet.get("class_embed_type"):
-        raise ValueError(f"the UNet of {path} needs image embeddings or classes ({kind}), which are not supported")
+        raise ValueError(
+            f"the UNet of {path} needs image embeddings or classes ({_shown(kind)}), which are not supported"
+        )
     if vae.get("_class_name") not in AUTOENCODERS:
-        got = vae.get("_class_name")
+        got = _shown(vae.get("_class_name"))
         raise ValueError(f"the autoencoder {vae_path} is a {got}, expected one of {', '.join(AUTOENCODERS)}")
     for settings, key, most in ((unet, "sample_size", 1024), (unet, "time_cond_proj_dim", 8192)):
         value = settings.get(key)
         if value is not None and (not isinstance(value, int) or isinstance(value, bool) or not 4 <= value <= most):
-            raise ValueError(f"the UNet of {path} has {key} {str(value)[:40]}, expected a number from 4 to {most}")
+            raise ValueError(f"the UNet of {path} has {key} {_shown(value)}, expected a number from 4 to {most}")
     channels = vae.get(_channels_key(vae), (64,) * 4)
     if not isinstance(channels, list | tuple) or not 1 <= len(channels) <= 6:
-        raise ValueError(f"the autoencoder {vae_path} has {_channels_key(vae)} {str(channels)[:40]}, expected 1 to 6")
+        raise ValueError(f"the autoencoder {vae_path} has {_channels_key(vae)} {_shown(channels)}, expected 1 to 6")
     if vae.get("latent_channels", 4) != LATENT_CHANNELS:
-        raise ValueError(f"the autoencoder {vae_path} has {vae['latent_channels']} channels in its latent, expected 4")
+        got = _shown(vae["latent_channels"])
+        raise ValueError(f"the autoencoder {vae_path} has {got} channels in its latent, expected 4")
+    for key in ("latents_mean", "latents_std"):
+        if vae.get(key) is not None:
+            raise ValueError(
+                f"the autoencoder {vae_path} has {key}, which is not supported: pass another one with --vae"
+            )
 
 
 def _check_scheduler(path: Path, settings: dict[str, Any]) -> None:
     kind = str(settings.get("_class_name"))
     if kind not in SCHEDULERS.values():
         raise ValueError(
-            f"the scheduler of {path} is {kind}; supported are {', '.join(SCHEDULERS.values())}: if the pipeline was "
-            "distilled for another one than its folder names, pass --scheduler lcm (or euler, euler-ancestral, ddim)"
+            f"the scheduler of {path} is {_shown(kind)}; supported are {', '.join(SCHEDULERS.values())}: if the "
+            f"pipeline was distilled for another one, pass --scheduler with one of {', '.join(SCHEDULERS)}"
         )
     for key, allowed in _PLAIN.items():
         value = settings.get(key, _DEFAULTS.get(key, {}).get(kind, allowed[0]))
         if value not in allowed:
             names = " or ".join(map(repr, allowed[:2]))
-            raise ValueError(f"the scheduler of {path} has {key} {value!r}, which is not supported; expected {names}")
+            raise ValueError(
+                f"the scheduler of {path} has {key} {_shown(value)}, which is not supported; expected {names}"
+            )
     if kind in (SCHEDULERS["euler-ancestral"], SCHEDULERS["ddim"]) and settings.get("timestep_spacing") != "trailing":
         name = next(name for name, full in SCHEDULERS.items() if full == kind)
         raise ValueError(
@@ -268,9 +285,14 @@ def _check_scheduler(path: Path, settings: dict[str, Any]) -> None:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
+        size = file.stat().st_size
+        if size > _MAX_JSON_BYTES:
+            raise ValueError(f"it has {size} bytes, expected at most {_MAX_JSON_BYTES}")
         value = json.loads(file.read_text("utf-8"))
     except FileNotFoundError as error:
         raise ValueError(f"{file} is missing: save the pipeline again") from error
+    except RecursionError as error:
+        raise ValueError(f"{file} cannot be read as JSON: it is nested too deeply") from error
     except (OSError, ValueError) as error:
         raise ValueError(f"{file} cannot be read as JSON: {error}") from error
     if not isinstance(value, dict):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Iterator, Sequence
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,10 @@ from export.diffusers.schedule import full_timesteps, strength_timesteps
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float32]
-_CUSTOM_TIMESTEPS = ("EulerDiscreteScheduler", "LCMScheduler")  # of diffusers take a list of timesteps
+_LCM = "LCMScheduler"
+_CUSTOM_TIMESTEPS = ("EulerDiscreteScheduler", _LCM)  # of diffusers take a list of timesteps
+_MAX_TOTAL = 1000  # timesteps of Stable Diffusion
+_TOLERANCE = 1e-9
 
 
 class ReferencePipeline:
@@ -72,22 +77,74 @@ class ReferencePipeline:
         else:
             assert live is not None, "a frame of img2img without a picture"
             options["image"] = live[None].astype(np.float32) / 255
-            if kind in _CUSTOM_TIMESTEPS:
-                with quiet():
-                    full = full_timesteps(self.pipeline.scheduler, job.steps)
-                options |= {"timesteps": strength_timesteps(full, strength).tolist(), "strength": 1.0}
-                if kind == "LCMScheduler":
-                    options["timesteps"] = [int(value) for value in options["timesteps"]]
+            options |= self._strength_options(strength)
+        with quiet(), torch.no_grad(), given_noise(self.pipeline, noises):
+            if "timesteps" in options and kind not in _CUSTOM_TIMESTEPS:
+                timesteps = options.pop("timesteps")
+                with _given_timesteps(self.pipeline.scheduler, timesteps):
+                    picture = self.pipeline(**options, num_inference_steps=len(timesteps)).images[0]
             else:
-                options |= {"num_inference_steps": round(job.steps / strength), "strength": strength}
-        with quiet(), torch.no_grad(), _given_noise(self.pipeline, noises):
-            picture = self.pipeline(**options).images[0]
+                picture = self.pipeline(**options).images[0]
         frame: Pixels = np.floor(picture * 255 + 0.5).astype(np.uint8)
         return frame
 
+    def _strength_options(self, strength: float) -> dict[str, Any]:
+        """Return the pipeline's own strength where it makes the job's number of steps, else the timesteps."""
+        scheduler, steps = self.pipeline.scheduler, self._job.steps
+        is_trailing = scheduler.config.get("timestep_spacing") == "trailing" and self._folder.scheduler != _LCM
+        total = whole_steps(steps, strength) if is_trailing else 0
+        with quiet():
+            # For some numbers diffusers adds a step at -1, by rounding.
+            if total and len(full_timesteps(scheduler, total)) == total:
+                return {"num_inference_steps": total, "strength": strength}
+            wanted = strength_timesteps(full_timesteps(scheduler, steps), strength).tolist()
+        if self._folder.scheduler == _LCM:
+            wanted = [int(value) for value in wanted]
+        return {"timesteps": wanted, "strength": 1.0}
+
+
+def whole_steps(steps: int, strength: float) -> int:
+    """Return how many steps of diffusers make `steps` steps at a strength, 0 if no whole number does.
+
+    A pipeline of diffusers takes `int(total * strength)` of `total` steps.
+    """
+    total = round(steps / strength)
+    is_whole = abs(total * strength - steps) < _TOLERANCE and int(total * strength) == steps
+    return total if is_whole and total <= _MAX_TOTAL else 0
+
 
 @contextlib.contextmanager
-def _given_noise(pipeline: Any, noises: Sequence[Tensor]) -> Iterator[None]:
+def _given_timesteps(scheduler: Any, timesteps: Sequence[float]) -> Iterator[None]:
+    """Make ancestral Euler or DDIM take these timesteps: its `set_timesteps` accepts only a number of them."""
+    plan, step = scheduler.set_timesteps, scheduler.step
+    after = dict(zip(timesteps, [*timesteps[1:], -1.0], strict=True))
+    trained = scheduler.config.num_train_timesteps
+
+    @functools.wraps(plan)
+    def set_timesteps(num_inference_steps: int, device: Any = None) -> None:
+        plan(num_inference_steps, device=device)
+        scheduler.timesteps = torch.tensor(timesteps).to(scheduler.timesteps.dtype)
+        if hasattr(scheduler, "sigmas"):
+            products = scheduler.alphas_cumprod.numpy()
+            every = ((1 - products) / products) ** 0.5
+            sigmas = np.interp(timesteps, np.arange(len(every)), every)
+            scheduler.sigmas = torch.from_numpy(np.append(sigmas, 0).astype(np.float32))
+
+    @functools.wraps(step)
+    def step_to_next(output: Any, timestep: Any, *arguments: Any, **options: Any) -> Any:
+        if not hasattr(scheduler, "sigmas"):  # DDIM steps by trained // num_inference_steps
+            scheduler.num_inference_steps = Fraction(trained, int(timestep - after[float(timestep)]))
+        return step(output, timestep, *arguments, **options)
+
+    scheduler.set_timesteps, scheduler.step = set_timesteps, step_to_next
+    try:
+        yield
+    finally:
+        del scheduler.set_timesteps, scheduler.step
+
+
+@contextlib.contextmanager
+def given_noise(pipeline: Any, noises: Sequence[Tensor]) -> Iterator[None]:
     """Give the pipeline and its scheduler this noise, in turn, and the autoencoder none: its latent is the mean."""
     from diffusers.models.autoencoders import vae as autoencoder
 

@@ -41,7 +41,9 @@ class ScheduleTables:
 
 
 def strength_timesteps(full: Floats, strength: float) -> Floats:
-    """Return the timesteps of a strength, which all scale with it, as with trailing spacing in diffusers.
+    """Return the timesteps of a strength, which scale linearly with it.
+
+    With trailing spacing they are those of diffusers wherever N / strength is a whole number.
 
     Args:
         full: (N,) timesteps of the whole schedule, descending.
@@ -50,7 +52,10 @@ def strength_timesteps(full: Floats, strength: float) -> Floats:
     if strength == 1:
         return full
     steps = len(full)
-    scaled = np.maximum(np.round((full + 1) * strength) - 1, np.arange(steps - 1, -1, -1))
+    exact = (full[0] + 1) * np.arange(steps, 0, -1) / steps  # trailing timesteps + 1, not rounded
+    if not np.array_equal(np.round(exact) - 1, full):
+        exact = full + 1
+    scaled = np.maximum(np.round(exact * strength) - 1, np.arange(steps - 1, -1, -1))
     for place in range(steps - 2, -1, -1):  # strictly descending
         scaled[place] = max(scaled[place], scaled[place + 1] + 1)
     return scaled

@@ -37,9 +37,8 @@ def export_tiny(tmp_path_factory: pytest.TempPathFactory, pipelines: Callable[[s
         key = f"{kind} {sorted(options.items())}"
         if key not in made:
             pipeline, folder = pipelines(kind), tmp_path_factory.mktemp("bundle")
-            chosen = DiffusersOptions(
-                size=(SIZE, SIZE), prompt=PROMPT, engines=[("onnxruntime", "fp32")], parts=folder / "parts", **options
-            )
+            options = {"parts": folder / "parts", **options}
+            chosen = DiffusersOptions(size=(SIZE, SIZE), prompt=PROMPT, engines=[("onnxruntime", "fp32")], **options)
             export_pipeline(pipeline, folder / "tiny", chosen, run=do, say=lambda _: None)
             source = read_folder(pipeline, vae=chosen.vae, lora=chosen.lora, scheduler=chosen.scheduler)
             made[key] = Exported(folder / "tiny", pipeline, make_job(pipeline, source, chosen))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -10,14 +11,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from export.diffusers.components import export_part
 from export.diffusers.exporter import DiffusersOptions, export_pipeline
-from export.diffusers.parts import Request, run_child
+from export.diffusers.parity import ReferenceRun, compare_engines
+from export.diffusers.parts import Request, part_hashes, run_child
 from export.diffusers.parts_child import do
+from export.diffusers.pipeline_folder import read_folder
 from runtime.bundle.reader import open_bundle
 from runtime.golden import check_golden
-from tests.export.diffusers.comparison import Exported
-from tests.export.diffusers.tiny import SIZE
+from tests.export.diffusers.comparison import Exported, live_frames, reference_of
+from tests.export.diffusers.tiny import PROMPT, SIZE
 
 OPTIONS = DiffusersOptions(size=(SIZE, SIZE), engines=[("onnxruntime", "fp32")])
 
@@ -41,7 +46,7 @@ def test_bundle_is_whole(export_tiny: Callable[..., Exported]) -> None:
 
 def test_parts_are_used_again(export_tiny: Callable[..., Exported], tmp_path: Path) -> None:
     exported = export_tiny("turbo")
-    kept = tmp_path / "tiny.parts"  # as an interrupted export leaves it
+    kept = tmp_path / ".tiny.parts"  # as an interrupted export leaves it
     shutil.copytree(exported.bundle.parent / "parts", kept)
     asked, said = list[Request](), list[str]()
 
@@ -62,8 +67,95 @@ def test_parts_are_used_again(export_tiny: Callable[..., Exported], tmp_path: Pa
     assert [request["parts"] for request in asked if request.get("parts")] == [["unet"]]
 
 
+def test_a_part_without_its_weights_is_exported_again(export_tiny: Callable[..., Exported], tmp_path: Path) -> None:
+    exported, kept = export_tiny("turbo"), tmp_path / ".tiny.parts"
+    shutil.copytree(exported.bundle.parent / "parts", kept)
+    (kept / "unet.weights").unlink()
+
+    def interrupted(request: Request) -> None:
+        raise ValueError(f"asked for {request['parts']}")
+
+    with pytest.raises(ValueError, match=r"asked for \['unet'\]\. Exported parts stay in .*\.tiny\.parts: the same"):
+        export_pipeline(exported.pipeline, tmp_path / "tiny", OPTIONS, run=interrupted, say=lambda _: None)
+    assert kept.is_dir()
+    assert not (tmp_path / "tiny").exists()
+
+
+def test_an_interrupted_part_is_not_used(export_tiny: Callable[..., Exported], tmp_path: Path) -> None:
+    exported, kept = export_tiny("turbo"), tmp_path / "parts"
+    shutil.copytree(exported.bundle.parent / "parts", kept)
+    job = json.dumps({**json.loads(exported.job.to_json()), "folder": str(tmp_path)})  # has no pipeline
+    with pytest.raises(ValueError, match="has no model_index"):
+        do({"job": job, "out": str(kept), "parts": ["decoder"], "keys": {"decoder": "new"}})
+    assert not (kept / "decoder.json").exists()
+    assert (kept / "unet.json").exists()
+
+
+def test_files_of_a_killed_export_are_removed(
+    export_tiny: Callable[..., Exported], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = export_tiny("turbo").job
+    stale = [tmp_path / ".decoder.weights.123", tmp_path / ".decoder.onnx.123", tmp_path / "decoder.torch" / "old"]
+    stale[2].parent.mkdir()
+    for file in stale:
+        file.touch()
+
+    def refuse(*_: object, **__: object) -> None:
+        assert not any(file.exists() for file in stale)
+        raise ValueError("no such operator")
+
+    monkeypatch.setattr(torch.onnx, "export", refuse)
+    with pytest.raises(ValueError, match="no such operator"):
+        export_part(job, "decoder", tmp_path)
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_parts_depend_on(export_tiny: Callable[..., Exported]) -> None:
+    exported = export_tiny("turbo")
+    folder = read_folder(exported.pipeline)
+    hashes = dict.fromkeys(folder.weight_files, "0")
+    wide = dataclasses.replace(folder, vae={**folder.vae, "block_out_channels": [8, 8]})
+    large = dataclasses.replace(folder, family="lcm")
+    found = part_hashes(folder, "unet", hashes)
+    assert part_hashes(wide, "unet", hashes) != found, "the size of its latents"
+    assert part_hashes(large, "unet", hashes) != found
+    assert part_hashes(large, "text_encoder", hashes) != part_hashes(folder, "text_encoder", hashes)
+    assert found["text length"] == "77"
+
+
+def test_the_reference_engine_is_always_compared(export_tiny: Callable[..., Exported]) -> None:
+    exported = export_tiny("turbo")
+    live = live_frames(1)
+    run = ReferenceRun(np.stack(reference_of(exported, live)), live, PROMPT, 0)
+    checks = [result.check for result in compare_engines(exported.bundle, run, [("onnxruntime", "fp16")])]
+    assert [(check.engine, check.precision) for check in checks if check] == [
+        ("onnxruntime", "fp32"),
+        ("onnxruntime", "fp16"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("file", "key", "value", "message"),
+    [
+        ("tokenizer/tokenizer_config.json", "model_max_length", 64, "makes texts of 64 tokens, but text_encoder takes"),
+        ("text_encoder/config.json", "vocab_size", 20, "tokens, but text_encoder knows 20"),
+    ],
+)
+def test_a_tokenizer_of_another_encoder(
+    pipelines: Callable[[str], Path], tmp_path: Path, file: str, key: str, value: int, message: str
+) -> None:
+    pipeline = tmp_path / "pipeline"
+    shutil.copytree(pipelines("turbo"), pipeline)
+    stated = json.loads((pipeline / file).read_text())
+    (pipeline / file).write_text(json.dumps({**stated, key: value}))
+    with pytest.raises(ValueError, match=message):
+        export_pipeline(pipeline, tmp_path / "tiny", OPTIONS, run=_never)
+
+
 def test_frames_that_differ_are_not_written(export_tiny: Callable[..., Exported], tmp_path: Path) -> None:
     exported = export_tiny("turbo")
+    kept = tmp_path / ".tiny.parts"
+    shutil.copytree(exported.bundle.parent / "parts", kept)
 
     def run(request: Request) -> None:
         do(request)
@@ -72,10 +164,10 @@ def test_frames_that_differ_are_not_written(export_tiny: Callable[..., Exported]
                 frames = arrays["frames"]
             np.savez(request["frames"], frames=255 - frames)
 
-    parts = exported.bundle.parent / "parts"
-    with pytest.raises(ValueError, match="compared with diffusers, the gate is 40: no bundle was written"):
-        export_pipeline(exported.pipeline, tmp_path / "tiny", _with_parts(parts), run=run, say=lambda _: None)
+    with pytest.raises(ValueError, match=r"the gate is 40: no bundle was written; .* Exported parts stay in .*\.parts"):
+        export_pipeline(exported.pipeline, tmp_path / "tiny", OPTIONS, run=run, say=lambda _: None)
     assert not (tmp_path / "tiny").exists()
+    assert kept.is_dir()
 
 
 @pytest.mark.parametrize(

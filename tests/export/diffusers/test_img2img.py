@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+import pytest
+import torch
 
+from export.diffusers.exporter import seed_noise
+from export.diffusers.loading import quiet
 from export.diffusers.parity import SEED
+from export.diffusers.reference import ReferencePipeline, given_noise
 from runtime import Generator
 from tests.export.diffusers.comparison import (
     Exported,
@@ -32,6 +37,34 @@ def test_strength_is_that_of_diffusers(export_tiny: Callable[..., Exported]) -> 
     strong = bundle_frames(exported.bundle, 3, live, strength=0.9)
     assert worst_db(strong, reference_of(exported, live, strength=0.9)) >= 50
     assert worst_db(strong, reference_of(exported, live)) < 40
+
+
+@pytest.mark.parametrize("strength", [0.5, 0.25])
+def test_strength_is_the_own_one_of_the_pipeline(export_tiny: Callable[..., Exported], strength: float) -> None:
+    exported, live = export_tiny("turbo"), live_frames(1)
+    reference = ReferencePipeline(exported.job)
+    noise = torch.from_numpy(seed_noise(reference.noise_shape))
+    with quiet(), torch.no_grad(), given_noise(reference.pipeline, [noise]):
+        made = reference.pipeline(
+            prompt=PROMPT,
+            image=live.astype(np.float32) / 255,
+            num_inference_steps=round(1 / strength),
+            strength=strength,
+            guidance_scale=0.0,
+            output_type="np",
+        ).images
+    theirs = [np.floor(picture * 255 + 0.5).astype(np.uint8) for picture in made]
+    assert worst_db(bundle_frames(exported.bundle, 1, live, strength=strength), theirs) >= 50
+
+
+def test_strengths_that_diffusers_cannot_take(export_tiny: Callable[..., Exported]) -> None:
+    live, parts = live_frames(2), {}
+    for scheduler in ("euler-ancestral", "ddim"):
+        exported = export_tiny("turbo", scheduler=scheduler, steps=2, strength=0.7, **parts)
+        parts = {"parts": exported.bundle.parent / "parts"}
+        for strength in (0.7, 0.9, 0.5):
+            ours = bundle_frames(exported.bundle, 2, live, strength=strength)[1:]
+            assert worst_db(ours, reference_of(exported, live[:1], strength=strength)) >= 50
 
 
 def test_words_and_seed_change_frames(export_tiny: Callable[..., Exported]) -> None:

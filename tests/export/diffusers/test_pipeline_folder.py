@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from export.diffusers.command import to_lora
-from export.diffusers.pipeline_folder import check_size, read_folder, weight_files
+from export.diffusers.pipeline_folder import check_size, read_folder
+from export.diffusers.weight_files import weight_files
 
 INDEX = {
     "_class_name": "StableDiffusionPipeline",
@@ -64,6 +65,8 @@ def test_a_whole_folder_is_read(folder: Path) -> None:
         ("unet/config.json", {"_class_name": "FluxTransformer2DModel"}, "expected a UNet2DConditionModel"),
         ("vae/config.json", {"_class_name": "AsymmetricAutoencoderKL"}, "expected one of AutoencoderTiny"),
         ("vae/config.json", {"latent_channels": 16}, "has 16 channels in its latent, expected 4"),
+        ("vae/config.json", {"latents_mean": [0.1, 0.2, 0.3, 0.4]}, "has latents_mean, which is not supported"),
+        ("text_encoder/config.json", {"vocab_size": "many"}, "has vocab_size many, expected a positive number"),
         ("text_encoder/config.json", {"architectures": ["T5EncoderModel"]}, "expected a CLIPTextModel"),
         ("scheduler/scheduler_config.json", {"_class_name": "PNDMScheduler"}, "supported are LCMScheduler"),
         ("scheduler/scheduler_config.json", {"prediction_type": "sample"}, "expected 'epsilon' or 'v_prediction'"),
@@ -101,6 +104,74 @@ def test_damaged_settings(folder: Path) -> None:
         read_folder(folder)
 
 
+@pytest.mark.parametrize("file", ["model_index.json", "unet/config.json", "scheduler/scheduler_config.json"])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000, "cannot be read as JSON: it is nested too deeply"),
+        (" " * 2**21, "cannot be read as JSON: it has 2097152 bytes, expected at most 1048576"),
+    ],
+)
+def test_settings_that_are_too_large(folder: Path, file: str, text: str, message: str) -> None:
+    (folder / file).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_folder(folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "key"),
+    [
+        ("model_index.json", "_class_name"),
+        ("unet/config.json", "_class_name"),
+        ("unet/config.json", "in_channels"),
+        ("unet/config.json", "addition_embed_type"),
+        ("unet/config.json", "sample_size"),
+        ("vae/config.json", "_class_name"),
+        ("vae/config.json", "latent_channels"),
+        ("text_encoder/config.json", "architectures"),
+        ("text_encoder/config.json", "vocab_size"),
+        ("scheduler/scheduler_config.json", "_class_name"),
+        ("scheduler/scheduler_config.json", "prediction_type"),
+    ],
+)
+def test_messages_are_safe_to_print(folder: Path, file: str, key: str) -> None:
+    stated = json.loads((folder / file).read_text())
+    text = "\x1b[2J\n" + 10_000 * "x"
+    _write(folder, file, {**stated, key: [text] if key == "architectures" else text})
+    message = _message(folder)
+    assert message.isprintable()
+    assert message
+    assert len(message) < 600 + 2 * len(str(folder))
+
+
+def test_other_weights_are_passed_over(folder: Path) -> None:
+    for name in ("diffusion_pytorch_model.non_ema", "sd_turbo", "diffusion_pytorch_model.fp16"):
+        (folder / "unet" / f"{name}.safetensors").touch()
+    assert [file.name for file in weight_files(folder / "unet")] == ["diffusion_pytorch_model.safetensors"]
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    for number in (1, 2):
+        (folder / "unet" / f"diffusion_pytorch_model-0000{number}-of-00002.safetensors").touch()
+    assert len(weight_files(folder / "unet")) == 2
+    assert read_folder(folder).variant == ""
+    for file in weight_files(folder / "unet"):
+        file.unlink()
+    assert [file.name for file in weight_files(folder / "unet")] == ["diffusion_pytorch_model.fp16.safetensors"]
+    assert read_folder(folder).variant == "fp16"
+
+
+def test_shards_in_fp16(folder: Path) -> None:
+    (folder / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    for number in (1, 2):
+        (folder / "unet" / f"diffusion_pytorch_model.fp16-0000{number}-of-00002.safetensors").touch()
+    assert len(weight_files(folder / "unet", "fp16")) == 2
+    assert read_folder(folder).variant == "fp16"
+
+
+def test_no_scheduler_of_that_name(folder: Path) -> None:
+    with pytest.raises(ValueError, match="must be one of lcm, euler, euler-ancestral, ddim, got pndm"):
+        read_folder(folder, scheduler="pndm")
+
+
 def test_a_missing_part(folder: Path) -> None:
     (folder / "tokenizer").rmdir()
     with pytest.raises(ValueError, match="has no tokenizer"):
@@ -109,7 +180,7 @@ def test_a_missing_part(folder: Path) -> None:
 
 def test_pickled_weights(folder: Path) -> None:
     (folder / "unet" / "diffusion_pytorch_model.safetensors").rename(folder / "unet" / "diffusion_pytorch_model.bin")
-    with pytest.raises(ValueError, match=r"diffusion_pytorch_model\.bin, a pickle, .* in the format safetensors"):
+    with pytest.raises(ValueError, match=r"has weights in a pickle \(\.bin.* save the part as model\.safetensors"):
         read_folder(folder)
 
 
@@ -125,8 +196,14 @@ def test_weights_in_fp16_are_a_variant(folder: Path) -> None:
 def test_size_and_lora(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="works on multiples of 8 pixels"):
         check_size(read_folder(folder), (500, 512))
-    with pytest.raises(ValueError, match="no file of LoRA weights"):
+    with pytest.raises(ValueError, match=r"expected a \.safetensors file, or a folder with one"):
         read_folder(folder, lora=((tmp_path / "none.safetensors", 1.0),))
+    several = tmp_path / "loras"
+    several.mkdir()
+    for name in ("one", "two"):
+        (several / f"{name}.safetensors").touch()
+    with pytest.raises(ValueError, match=r"the folder has 2 \.safetensors files, name one of them"):
+        read_folder(folder, lora=((several, 1.0),))
     assert to_lora("style.safetensors:0.8") == (Path("style.safetensors"), 0.8)
     assert to_lora("style.safetensors") == (Path("style.safetensors"), 1.0)
     with pytest.raises(ValueError, match="must be FILE or FILE:SCALE"):

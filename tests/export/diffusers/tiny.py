@@ -7,7 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-from benchmarks.diffusion.pipeline import TRAINED, write_tokenizer
+from benchmarks.diffusion.pipeline import TRAINED, make_sensitive, write_tokenizer
 
 SIZE = 64  # pixels of the frames
 _WIDTH = 32  # of the text encoders
@@ -37,7 +37,7 @@ def write_pipeline(folder: Path, kind: str) -> Path:
         for name in names:
             write_tokenizer(folder / name, ("a", "red", "cat", "sea", "storm", "the", "over", "calm"))
             parts[name] = transformers.CLIPTokenizer.from_pretrained(folder / name)
-        _make_sensitive(parts["unet"], parts["vae"])
+        make_sensitive(parts["unet"], parts["vae"])
         parts["text_encoder"] = transformers.CLIPTextModel(_text_config())
         if kind == "sdxl":
             parts["text_encoder_2"] = transformers.CLIPTextModelWithProjection(_text_config())
@@ -71,21 +71,6 @@ def write_lora(folder: Path, pipeline: Path) -> Path:
         layers = get_peft_model_state_dict(unet)
         diffusers.StableDiffusionPipeline.save_lora_weights(folder, unet_lora_layers=layers)
     return next(folder.glob("*.safetensors"))
-
-
-def _make_sensitive(unet: Any, vae: Any) -> None:
-    """Scale weights so that frames depend clearly on the live picture, the noise and the words."""
-    import torch
-
-    attention = unet.mid_block.attentions[0].transformer_blocks[0].attn2
-    factors = [(attention.to_v, 20.0), (unet.conv_out, 3.0)]
-    if hasattr(vae.encoder, "layers"):
-        factors += [(vae.encoder.layers[-1], 100.0), (vae.decoder.layers[-1], 12.0)]
-    else:
-        factors.append((vae.encoder.conv_out, 20.0))
-    with torch.no_grad():
-        for layer, factor in factors:
-            layer.weight.mul_(factor)
 
 
 def _unet(kind: str) -> Any:
