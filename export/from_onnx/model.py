@@ -99,18 +99,16 @@ def read_source(path: Path, inline_bytes: int = INLINE_BYTES) -> OnnxSource:
     with path.open("rb") as stream:
         digest = hashlib.file_digest(stream, "sha256").hexdigest()
     model = read_graph(path)
-    is_split = external_bytes(model) > 0
-    resolve_external(model, path)
-    if external_bytes(model) <= inline_bytes:
-        load_external(model)
     if not model.graph.node:
         raise ValueError(f"{path} is not an ONNX file or has an empty graph: give a file that a framework exported")
     if (why_not := why_unreadable(model)) is not None:
         raise ValueError(f"{path} holds a name {why_not}: rename it, or export the model again")
+    is_split = external_bytes(model) > 0
+    resolve_external(model, path)
+    if external_bytes(model) <= inline_bytes:
+        load_external(model)
     if opset_of(model) < OLDEST_OPSET:
         raise ValueError(f"{path} uses opset {opset_of(model)}: export it with opset {OLDEST_OPSET} or newer")
-    if model.graph.sparse_initializer:
-        raise ValueError(f"{path} has sparse weights: export it with dense weights")
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
     # ONNX Runtime runs old operators up to opset 9, with which they were defined.
