@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from export.external_weights import read_graph
 from export.foreign import formats
 from export.foreign.conversion import onnx_file
 from export.foreign.formats import ModelFormat, convertible_path, detect_format
@@ -106,6 +107,31 @@ def test_what_is_unknown_is_left_to_the_import(content: bytes, tmp_path: Path) -
     path.write_bytes(content)
     assert detect_format(path) is None
     assert detect_format(tmp_path / "none.onnx") is None
+
+
+def version_20(data: bytes) -> bytes:
+    """Return a ZIP file whose entries ask for version 20.0 of the format."""
+    place = data.index(b"PK\x01\x02") + 6
+    return data[:place] + b"\xc8" + data[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [version_20(torch_file(True)), version_20(FILES["keras"][0]), b'{"a":' * 200_000, b'{"a": ' + b"[" * 99_999],
+)
+def test_damaged_zip_and_json_files_are_left_to_the_import(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    assert detect_format(path) is None
+    with pytest.raises(ValueError, match="cannot be read as ONNX"):
+        read_graph(path)
+
+
+def test_a_json_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.json"
+    path.write_bytes(FILES["graph model"][0])
+    monkeypatch.setattr(formats, "_MAX_JSON_BYTES", path.stat().st_size - 1)
+    assert detect_format(path) is None
 
 
 def test_onnx_is_left_as_it_is(tmp_path: Path) -> None:
