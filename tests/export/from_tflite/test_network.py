@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from export.from_tflite import network
 from export.from_tflite.conversion import convert
 from export.from_tflite.network import UnsupportedError, read_network
 from tests.export.tflite_files import PRELU, UINT8, tflite_file
@@ -74,6 +75,20 @@ def test_other_operations_and_types_are_for_tensorflow(tmp_path: Path) -> None:
         convert(written(tmp_path, tflite_file(KERNEL, last=PRELU)))
     with pytest.raises(UnsupportedError, match="tensor 0 is uint8, expected float32"):
         convert(written(tmp_path, tflite_file(KERNEL, kind=UINT8)))
+
+
+def test_lists_and_constants_that_share_their_bytes_are_limited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tflite")
+    monkeypatch.setattr(network, "_LEAST_BYTES", 0)
+    kernel = np.zeros((2, 32, 32, 3), np.float32)  # nearly all of the file
+    assert len(read_network(written(tmp_path, tflite_file(kernel, copies=3))).constants) == 5
+    with pytest.raises(ValueError, match="constants and names take more than 4 times the size of the file"):
+        read_network(written(tmp_path, tflite_file(kernel, copies=5)))
+    monkeypatch.setattr(network, "_MAX_ENTRIES", 100)
+    with pytest.raises(ValueError, match="its lists have more than 100 entries"):
+        read_network(written(tmp_path, tflite_file(KERNEL, copies=30)))
 
 
 def test_what_is_no_such_file(tmp_path: Path) -> None:
