@@ -64,21 +64,28 @@ def read_graph(path: Path) -> onnx.ModelProto:
         raise ValueError(f"{path} cannot be read as ONNX: {_first_line(error)}") from error
 
 
-def resolve_external(model: onnx.ModelProto, path: Path, least_bytes: int = LEAST_BYTES) -> None:
-    """Check the external data of a model of `read_graph`, and make their locations absolute, as in `read_external`."""
+def resolve_external(model: onnx.ModelProto, path: Path, least_bytes: int = LEAST_BYTES) -> tuple[Path, ...]:
+    """Check the external data of a model of `read_graph`, and make their locations absolute, as in `read_external`.
+
+    Returns:
+        The files that have its external data, each once.
+    """
     if _has_sparse(model):  # these could lie in any file
         raise ValueError(f"{path} has sparse weights: export it with dense weights")
     folder = path.parent.resolve()
     sizes: dict[str, int] = {}
+    sources: dict[Path, None] = {}
     for tensor in _tensors(model):
         if is_external(tensor):
             source, place = _check_source(tensor, path, folder, sizes)
+            sources[source] = None
             if place.length < least_bytes:
                 with source.open("rb") as stream:
                     stream.seek(place.offset)
                     _to_inline(tensor, stream.read(place.length))
             else:
                 _set_place(tensor, str(source), place)
+    return tuple(sources)
 
 
 def external_bytes(model: onnx.ModelProto) -> int:
