@@ -20,9 +20,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from runtime.bundle.external_weights import ALIGNMENT, Place, entries_of, is_external
-from runtime.bundle.size_checks import size_of
-from runtime.bundle.strict_json import describe
+from export.external_checks import check_source, has_sparse, tensor_bytes
+from runtime.bundle.external_weights import ALIGNMENT, Place, is_external
 
 INLINE_BYTES = 100 * 2**20  # of a graph's weights; more lie in a file of their own
 LEAST_BYTES = 1024  # smaller tensors stay in the graph: shapes and scales, which checks and engines read
@@ -70,14 +69,14 @@ def resolve_external(model: onnx.ModelProto, path: Path, least_bytes: int = LEAS
     Returns:
         The files that have its external data, each once.
     """
-    if _has_sparse(model):  # these could lie in any file
+    if has_sparse(model):  # these could lie in any file
         raise ValueError(f"{path} has sparse weights: export it with dense weights")
     folder = path.parent.resolve()
     sizes: dict[str, int] = {}
     sources: dict[Path, None] = {}
     for tensor in _tensors(model):
         if is_external(tensor):
-            source, place = _check_source(tensor, path, folder, sizes)
+            source, place = check_source(tensor, path, folder, sizes)
             sources[source] = None
             if place.length < least_bytes:
                 with source.open("rb") as stream:
@@ -175,61 +174,6 @@ def save_external(
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     _write(without_folder(model, weights_path.parent), path)
-
-
-def tensor_bytes(tensor: TensorProto) -> int:
-    """Return the number of bytes of a constant's values."""
-    return 0 if tensor.data_type == TensorProto.STRING else size_of(tensor.data_type, tensor.dims)
-
-
-def _check_source(tensor: TensorProto, path: Path, folder: Path, sizes: dict[str, int]) -> tuple[Path, Place]:
-    """Return the file and the place of an external tensor of a file that was read."""
-    found = entries_of(tensor)
-    if found is None or not all(str(text).isprintable() for text in (tensor.name, *found.values())):
-        raise ValueError(
-            f"{path.name} keeps the weights {describe(tensor.name)} in a file, and one of the two names is not "
-            "printable UTF-8: export the model again"
-        )
-    where = f'{path.name} keeps the weights "{tensor.name}" in'
-    name = found.get("location", "")
-    source = (folder / name).resolve()
-    if not name or not source.is_relative_to(folder):
-        raise ValueError(f'{where} "{name}", outside of its folder: copy both into one folder, and export them again')
-    try:
-        is_missing = not source.is_file()
-    except OSError as error:  # a name that is too long
-        raise ValueError(f"{where} {describe(name)}, which cannot be read: {error.strerror}") from None
-    if is_missing:
-        raise ValueError(f"{where} {source}, which does not exist: put it beside the model")
-    if name not in sizes:
-        sizes[name] = source.stat().st_size
-    size = tensor_bytes(tensor)
-    try:
-        place = Place(int(found.get("offset") or 0), int(found.get("length") or size))
-    except ValueError as error:
-        raise ValueError(
-            f"{where} {source} at {describe(found)}, which are no numbers: export the model again"
-        ) from error
-    if min(tensor.dims, default=0) < 0 or place.offset < 0 or place.length != size or place.offset + size > sizes[name]:
-        raise ValueError(
-            f"{where} {source}, {place.length} bytes from {place.offset} on: it has {sizes[name]} bytes, and the "
-            f"shape {list(tensor.dims)} needs {size}; export the model again, or copy the whole file"
-        )
-    return source, place
-
-
-def _has_sparse(model: onnx.ModelProto) -> bool:
-    """Return whether a model has a sparse constant, in its graph, a function or a graph within."""
-    functions = (function.node for function in model.functions)
-    return len(model.graph.sparse_initializer) > 0 or any(map(_has_sparse_nodes, (model.graph.node, *functions)))
-
-
-def _has_sparse_nodes(nodes: Sequence[onnx.NodeProto]) -> bool:
-    attributes = [attribute for node in nodes for attribute in node.attribute]
-    graphs = [graph for item in attributes for graph in ([item.g] if item.HasField("g") else []) + list(item.graphs)]
-    return any(item.HasField("sparse_tensor") or item.sparse_tensors for item in attributes) or any(
-        graph.sparse_initializer or _has_sparse_nodes(graph.node) for graph in graphs
-    )
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:
