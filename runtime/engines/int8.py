@@ -24,6 +24,7 @@ WORTHWHILE = 0.95
 _FLAGS = ("avx2", "avx_vnni", "avx512_vnni", "amx_int8", "avx512_bf16", "amx_bf16")  # they decide which one is faster
 _VNNI = {"avx_vnni", "avx512_vnni", "amx_int8"}
 WEIGHT_LIMIT = 64  # of bytes that use 7 bits
+_MAX_MS = 1e9  # of a frame
 _CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -64,7 +65,7 @@ def faster_pairs(verified: Mapping[str, Any], cpu: str | None = None) -> set[tup
     entries, failed = verified.get("speed"), failed_pairs(verified)
     times: dict[str, dict[str, float]] = {}
     for entry in entries if isinstance(entries, list) else []:
-        if isinstance(entry, Mapping) and entry.get("cpu") == cpu and isinstance(entry.get("ms"), (int, float)):
+        if isinstance(entry, Mapping) and entry.get("cpu") == cpu and _is_time(entry.get("ms")):
             engine, precision = str(entry.get("engine")), str(entry.get("precision"))
             if (engine, precision) not in failed:
                 times.setdefault(engine, {})[precision] = float(entry["ms"])
@@ -74,6 +75,11 @@ def faster_pairs(verified: Mapping[str, Any], cpu: str | None = None) -> set[tup
         if INT8 in found and others and found[INT8] < WORTHWHILE * min(others):
             pairs.add((engine, INT8))
     return pairs
+
+
+def _is_time(ms: Any) -> bool:
+    """Return whether a value of a manifest can be a time; its whole numbers may be larger than a float holds."""
+    return isinstance(ms, (int, float)) and 0 < ms < _MAX_MS
 
 
 def check_overflow(graph: bytes, flags: set[str] | None = None) -> None:
