@@ -19,11 +19,12 @@ from export.from_onnx.role_parser import PICTURES, TensorRole
 from export.from_onnx.roles import picture_layouts
 
 _SHAPES = {"Reshape": 1, "Expand": 1, "Resize": 3, "ConstantOfShape": 0}  # operator -> its input that is a shape
+_MAX_BATCH = 256  # pictures; the file is run with all of them
 _TOLERANCE = 1e-3  # of the largest value
 
 
 def to_single_batch(source: OnnxSource, given: Mapping[str, TensorRole]) -> OnnxSource:
-    """Return a source whose pictures have a batch of 1, if all of them have the same fixed batch; else the source.
+    """Return a source whose pictures have a batch of 1, if all have the same fixed batch up to 256; else the source.
 
     Args:
         source: the file.
@@ -34,7 +35,7 @@ def to_single_batch(source: OnnxSource, given: Mapping[str, TensorRole]) -> Onnx
     if len(lengths) != 1:
         return source
     (batch,) = lengths
-    if not isinstance(batch, int) or batch == 1:
+    if not isinstance(batch, int) or batch == 1 or batch > _MAX_BATCH:
         return source
     model = onnx.ModelProto()
     model.CopyFrom(source.model)

@@ -160,4 +160,5 @@ def test_damaged_files_of_clip_are_one_error_each(tmp_path: Path) -> None:
             refused += 1
             assert "\n" not in str(error)  # noqa: PT017
         (folder / name).write_bytes(files[name])
+    print(f"{refused} of {damaged_count(150)} refused")
     assert refused > damaged_count(150) // 2

@@ -48,5 +48,6 @@ def test_a_damaged_model_is_one_clear_error_or_a_bundle(kind: str, tmp_path: Pat
             assert 20 <= len(message) <= 1500, f"seed {seed}"
             assert not out.exists(), f"seed {seed}"
     bundles = list((tmp_path / "out").iterdir())
+    print(f"{kind}: {num_errors} of {FILES_PER_KIND} refused")
     assert len(bundles) + num_errors == FILES_PER_KIND
     assert num_errors > FILES_PER_KIND / 2
