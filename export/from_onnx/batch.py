@@ -14,7 +14,7 @@ from onnx import helper, numpy_helper
 
 from export.from_onnx.model import GraphPort, OnnxSource, first_line
 from export.from_onnx.original import Array, OriginalModel, single_batch_error
-from export.from_onnx.planned_graph import PlannedGraph
+from export.from_onnx.planned_graph import MAX_VALUES, PlannedGraph
 from export.from_onnx.role_parser import PICTURES, TensorRole
 from export.from_onnx.roles import picture_layouts
 
@@ -77,6 +77,8 @@ def check_single_batch(stage: PlannedGraph, outputs: Collection[str]) -> None:
             one[name] = stage.value(name)
     before = {port.name: port.shape for port in source.before.inputs}
     changed = {port.name for port in source.inputs if port.shape != before[port.name]}
+    if any(one[name].size * source.batch > MAX_VALUES for name in changed):
+        raise ValueError(f"{single_batch_error(source)}: the batch is too large to be compared")
     many = {name: value.repeat(source.batch, axis=0) if name in changed else value for name, value in one.items()}
     wanted = list(outputs)
     found = stage.original.run(one, wanted)
