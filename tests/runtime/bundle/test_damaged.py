@@ -226,7 +226,7 @@ def is_same_json(one: bytes, other: bytes) -> bool:
 # ---- 260: the manifest, its hash made right
 
 FREE = {"description", "provenance", "verified", "licence", "source", "unit", "sha256"}
-OPTIONAL = {"target", "text", "clip", "live", "default", "provenance", "verified"}
+OPTIONAL = {"target", "text", "clip", "live", "default", "provenance", "verified", "int8"}
 WRONG: tuple[Any, ...] = (None, True, "x", -1, 0.5, 2**70, 1e300, [], {}, [[]], {"x": 1}, "\u0000", "a" * 5000)
 
 
