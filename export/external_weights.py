@@ -20,8 +20,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
+from export.external_checks import check_source, has_sparse, tensor_bytes
 from runtime.bundle.external_weights import ALIGNMENT, Place, is_external
-from runtime.bundle.size_checks import size_of
 
 INLINE_BYTES = 100 * 2**20  # of a graph's weights; more lie in a file of their own
 LEAST_BYTES = 1024  # smaller tensors stay in the graph: shapes and scales, which checks and engines read
@@ -43,8 +43,8 @@ def read_external(path: Path, least_bytes: int = LEAST_BYTES) -> onnx.ModelProto
         The model. Every other external tensor has the keys `location` (an absolute path), `offset` and `length`.
 
     Raises:
-        ValueError: the file is not ONNX, or the data of a tensor are missing, lie outside of the folder, or do not have
-            the size that its shape needs.
+        ValueError: the file is not ONNX or has sparse weights, or the data of a tensor are missing, lie outside of the
+            folder, or do not have the size that its shape needs.
     """
     model = read_graph(path)
     resolve_external(model, path, least_bytes)
@@ -63,19 +63,28 @@ def read_graph(path: Path) -> onnx.ModelProto:
         raise ValueError(f"{path} cannot be read as ONNX: {_first_line(error)}") from error
 
 
-def resolve_external(model: onnx.ModelProto, path: Path, least_bytes: int = LEAST_BYTES) -> None:
-    """Check the external data of a model of `read_graph`, and make their locations absolute, as in `read_external`."""
+def resolve_external(model: onnx.ModelProto, path: Path, least_bytes: int = LEAST_BYTES) -> tuple[Path, ...]:
+    """Check the external data of a model of `read_graph`, and make their locations absolute, as in `read_external`.
+
+    Returns:
+        The files that have its external data, each once.
+    """
+    if has_sparse(model):  # these could lie in any file
+        raise ValueError(f"{path} has sparse weights: export it with dense weights")
     folder = path.parent.resolve()
     sizes: dict[str, int] = {}
+    sources: dict[Path, None] = {}
     for tensor in _tensors(model):
         if is_external(tensor):
-            source, place = _check_source(tensor, path, folder, sizes)
+            source, place = check_source(tensor, path, folder, sizes)
+            sources[source] = None
             if place.length < least_bytes:
                 with source.open("rb") as stream:
                     stream.seek(place.offset)
                     _to_inline(tensor, stream.read(place.length))
             else:
                 _set_place(tensor, str(source), place)
+    return tuple(sources)
 
 
 def external_bytes(model: onnx.ModelProto) -> int:
@@ -165,36 +174,6 @@ def save_external(
     del model.graph.node[:]
     model.graph.node.extend(nodes)
     _write(without_folder(model, weights_path.parent), path)
-
-
-def tensor_bytes(tensor: TensorProto) -> int:
-    """Return the number of bytes of a constant's values."""
-    return 0 if tensor.data_type == TensorProto.STRING else size_of(tensor.data_type, tensor.dims)
-
-
-def _check_source(tensor: TensorProto, path: Path, folder: Path, sizes: dict[str, int]) -> tuple[Path, Place]:
-    """Return the file and the place of an external tensor of a file that was read."""
-    where = f'{path.name} keeps the weights "{tensor.name}" in'
-    found = {entry.key: entry.value for entry in tensor.external_data}
-    name = found.get("location", "")
-    source = (folder / name).resolve()
-    if not name or not source.is_relative_to(folder):
-        raise ValueError(f'{where} "{name}", outside of its folder: copy both into one folder, and export them again')
-    if not source.is_file():
-        raise ValueError(f"{where} {source}, which does not exist: put it beside the model")
-    if name not in sizes:
-        sizes[name] = source.stat().st_size
-    size = tensor_bytes(tensor)
-    try:
-        place = Place(int(found.get("offset") or 0), int(found.get("length") or size))
-    except ValueError as error:
-        raise ValueError(f"{where} {source} at {found}, which are no numbers: export the model again") from error
-    if place.offset < 0 or place.length != size or place.offset + size > sizes[name]:
-        raise ValueError(
-            f"{where} {source}, {place.length} bytes from {place.offset} on: it has {sizes[name]} bytes, and the "
-            f"shape {list(tensor.dims)} needs {size}; export the model again, or copy the whole file"
-        )
-    return source, place
 
 
 def _tensors(model: onnx.ModelProto) -> Iterator[TensorProto]:

@@ -65,7 +65,7 @@ def _import(part: dict[str, Any]) -> dict[str, Any]:
 
     report = import_model(Path(part["model"]), Path(part["bundle"]), options=ImportOptions(preview=False))
     checks = {f"{check.engine} {check.precision}": round(check.worst, 1) for check in report.checks}
-    return {"parity_db": checks, "refusals": list(report.refusals)}
+    return {"parity_db": checks, "refusals": [refusal.to_json() for refusal in report.refusals]}
 
 
 def _frames(part: dict[str, Any]) -> dict[str, Any]:

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 _HEAD = 4096  # bytes from the beginning of a file that are looked at
+_MAX_JSON_BYTES = 2**26  # of a model.json; its weights lie in other files
+# What zipfile raises for a damaged file, beside OSError.
+_ZIP_DAMAGE = (zipfile.BadZipFile, NotImplementedError, ValueError, OverflowError, EOFError, struct.error)
 _TF2ONNX = "pip install 'everframe[tensorflow]' && python -m tf2onnx.convert"
 
 
@@ -123,7 +126,7 @@ def _of_zip(path: Path) -> ModelFormat | None:
     try:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-    except zipfile.BadZipFile:
+    except _ZIP_DAMAGE:
         return None
     if "model.weights.h5" in names:
         return KERAS
@@ -158,9 +161,11 @@ def _of_head(head: bytes, path: Path) -> ModelFormat | None:
 
 
 def _of_json(path: Path) -> ModelFormat | None:
+    if path.stat().st_size > _MAX_JSON_BYTES:
+        return None
     try:
         content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     if not isinstance(content, dict) or "weightsManifest" not in content:
         return None

@@ -14,16 +14,17 @@ from onnx import helper, numpy_helper
 
 from export.from_onnx.model import GraphPort, OnnxSource, first_line
 from export.from_onnx.original import Array, OriginalModel, single_batch_error
-from export.from_onnx.planned_graph import PlannedGraph
+from export.from_onnx.planned_graph import MAX_VALUES, PlannedGraph
 from export.from_onnx.role_parser import PICTURES, TensorRole
 from export.from_onnx.roles import picture_layouts
 
 _SHAPES = {"Reshape": 1, "Expand": 1, "Resize": 3, "ConstantOfShape": 0}  # operator -> its input that is a shape
+_MAX_BATCH = 256  # pictures; the file is run with all of them
 _TOLERANCE = 1e-3  # of the largest value
 
 
 def to_single_batch(source: OnnxSource, given: Mapping[str, TensorRole]) -> OnnxSource:
-    """Return a source whose pictures have a batch of 1, if all of them have the same fixed batch; else the source.
+    """Return a source whose pictures have a batch of 1, if all have the same fixed batch up to 256; else the source.
 
     Args:
         source: the file.
@@ -34,7 +35,7 @@ def to_single_batch(source: OnnxSource, given: Mapping[str, TensorRole]) -> Onnx
     if len(lengths) != 1:
         return source
     (batch,) = lengths
-    if not isinstance(batch, int) or batch == 1:
+    if not isinstance(batch, int) or batch == 1 or batch > _MAX_BATCH:
         return source
     model = onnx.ModelProto()
     model.CopyFrom(source.model)
@@ -76,6 +77,8 @@ def check_single_batch(stage: PlannedGraph, outputs: Collection[str]) -> None:
             one[name] = stage.value(name)
     before = {port.name: port.shape for port in source.before.inputs}
     changed = {port.name for port in source.inputs if port.shape != before[port.name]}
+    if any(one[name].size * source.batch > MAX_VALUES for name in changed):
+        raise ValueError(f"{single_batch_error(source)}: the batch is too large to be compared")
     many = {name: value.repeat(source.batch, axis=0) if name in changed else value for name, value in one.items()}
     wanted = list(outputs)
     found = stage.original.run(one, wanted)

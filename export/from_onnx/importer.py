@@ -21,7 +21,7 @@ from export.from_onnx.comparison import Comparison, Refusal, compare_engines, re
 from export.from_onnx.description import describe_plan
 from export.from_onnx.flatness import first_frames
 from export.from_onnx.graphs import Built, build_condition, build_step, control_entries
-from export.from_onnx.model import OnnxSource, read_source
+from export.from_onnx.model import OnnxSource, file_sha256, read_source
 from export.from_onnx.original import onnxruntime_version
 from export.from_onnx.parity import GOLDEN_FRAMES, LONG_LOOP, SEED, check_range, loop_length
 from export.from_onnx.plan import ImportPlan, make_plan
@@ -247,11 +247,17 @@ def _manifest(plan: ImportPlan, graphs: dict[str, Entry], options: ImportOptions
 
 
 def _imported(graph: str, source: OnnxSource, options: ImportOptions) -> dict[str, Any]:
+    folder = source.path.parent.resolve()
+    weights = [
+        {"file": path.relative_to(folder).as_posix(), "sha256": file_sha256(path), "size_bytes": path.stat().st_size}
+        for path in source.weights_files
+    ]
     return {
         "graph": graph,
         "file": source.path.name,
         "sha256": source.sha256,
         "size_bytes": source.path.stat().st_size,
+        **({"weights": weights} if weights else {}),
         "opset": source.opset,
         "producer": f"{source.model.producer_name} {source.model.producer_version}".strip() or "not stated",
         "licence": options.licence,

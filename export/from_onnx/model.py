@@ -60,6 +60,7 @@ class OnnxSource:
         is_runnable: whether ONNX Runtime is to run the file; if not, it runs the model, which was changed.
         before: the source before its batch was made 1 (export/from_onnx/batch.py), or None.
         batch: the batch that it had.
+        weights_files: the files that have its external data.
         is_split: whether the file keeps weights in other files.
     """
 
@@ -72,6 +73,7 @@ class OnnxSource:
     is_runnable: bool
     before: OnnxSource | None = None
     batch: int = 1
+    weights_files: tuple[Path, ...] = ()
     is_split: bool = False
 
     @property
@@ -96,21 +98,18 @@ def read_source(path: Path, inline_bytes: int = INLINE_BYTES) -> OnnxSource:
     """
     if not path.is_file():
         raise ValueError(f"there is no file {path}: give an ONNX file")
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = file_sha256(path)
     model = read_graph(path)
-    is_split = external_bytes(model) > 0
-    resolve_external(model, path)
-    if external_bytes(model) <= inline_bytes:
-        load_external(model)
     if not model.graph.node:
         raise ValueError(f"{path} is not an ONNX file or has an empty graph: give a file that a framework exported")
     if (why_not := why_unreadable(model)) is not None:
         raise ValueError(f"{path} holds a name {why_not}: rename it, or export the model again")
+    is_split = external_bytes(model) > 0
+    weights_files = resolve_external(model, path)
+    if external_bytes(model) <= inline_bytes:
+        load_external(model)
     if opset_of(model) < OLDEST_OPSET:
         raise ValueError(f"{path} uses opset {opset_of(model)}: export it with opset {OLDEST_OPSET} or newer")
-    if model.graph.sparse_initializer:
-        raise ValueError(f"{path} has sparse weights: export it with dense weights")
     if model.functions:
         model = onnx.inliner.inline_local_functions(model)
     # ONNX Runtime runs old operators up to opset 9, with which they were defined.
@@ -125,7 +124,15 @@ def read_source(path: Path, inline_bytes: int = INLINE_BYTES) -> OnnxSource:
                 "single frames, with its memory as states"
             )
     stated = stated_format(model)
-    return OnnxSource(path, digest, model, inputs, outputs, stated, is_runnable, is_split=is_split)
+    return OnnxSource(
+        path, digest, model, inputs, outputs, stated, is_runnable, weights_files=weights_files, is_split=is_split
+    )
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, which is read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def opset_of(model: onnx.ModelProto) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from math import prod
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from export.from_onnx.pixels import PictureSpec
 from export.from_onnx.role_parser import PICTURES, TensorRole
 from export.from_onnx.roles import picture_layouts, to_picture_spec
 
+MAX_VALUES = 2**28  # of an input: 1 GiB in FP32, which is the runtime's limit
 _MAX_RUNS = 4  # to find a state's shape: it starts with sides of 1 and takes its output's shape until both agree
 
 TensorType = tuple[str, tuple[int, ...]]  # dtype, shape
@@ -82,7 +84,7 @@ def pin_shapes(
         The planned graph with every input and output of the file.
 
     Raises:
-        ValueError: an axis stays free, a shape is not possible, or the model fails.
+        ValueError: an axis stays free, a shape is not possible or too large, or the model fails.
     """
     ports = [_shaped(port, shapes, memories) for port in source.inputs]
     table = {port.shape[0]: 1 for port in ports if port.shape and isinstance(port.shape[0], str) and port.shape[0]}
@@ -102,6 +104,11 @@ def pin_shapes(
             else:
                 raise ValueError(f"the input {port} has free axes: give its shape with --shape {port.name}=1x...")
         stage.inputs[port.name] = (port.dtype, tuple(shape))
+        if (count := prod(shape)) > MAX_VALUES:
+            raise ValueError(
+                f"the input {port} has {count} values, at most {MAX_VALUES} are read: give a smaller --size or "
+                "--shape, or export the model for a smaller one"
+            )
     for name in (name for name in stage.inputs if name in roles and roles[name].kind in PICTURES):
         stage.pictures[name] = to_picture_spec(name, *stage.inputs[name], roles[name], source.stated)
     for _ in range(_MAX_RUNS):

@@ -2,7 +2,7 @@
 
 A state that starts with other values is replaced by them in the first frame. Another state tells that frame from the
 others: it is 0 in the first frame and 1 in all others. It is reset, skipped and carried to other machines like all
-states, so that an engine needs not know of it.
+states, so no engine has to know about it.
 """
 
 from __future__ import annotations

@@ -55,7 +55,10 @@ def to_onnx(network: Network) -> onnx.ModelProto:
         OPERATIONS[operation.name](graph, operation)
     inputs = [_info(name, network.shapes[number]) for number, name in network.inputs]
     outputs = []
-    for number, name in network.outputs:
+    named = {name for _, name in network.inputs}
+    for number, stated in network.outputs:
+        name = graph.unique(stated) if stated in named else stated  # the schema lets tensors share a name
+        named.add(name)
         graph.nodes.append(helper.make_node("Identity", [graph.names[number]], [name]))
         outputs.append(_info(name, network.shapes[number]))
     proto = helper.make_graph(graph.nodes, "network", inputs, outputs, graph.constants)

@@ -14,6 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 MARK = b"TFL3"  # at byte 4 of every file
+_MAX_ENTRIES = 2**18  # of all lists: tensors, sizes, operations and their tensors
+_LEAST_BYTES = 2**20  # of constants and names that are read from every file
+_MAX_SHARING = 4  # how many times larger than the file its constants may be together, as tensors can share them
 _TYPES = {0: np.float32, 1: np.float16, 2: np.int32}  # of the schema's TensorType
 # What the schema's reader and NumPy raise for numbers that point outside of the file.
 _DAMAGE = (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError, MemoryError, struct.error)
@@ -97,12 +100,17 @@ def read_network(path: Path) -> Network:
 
 
 class _Reader:
-    """The schema's reader of one file, with every count compared with the file's length."""
+    """The schema's reader of one file, with every count compared with the file's length.
+
+    Lists and constants of a file may share their bytes, so their totals are limited too.
+    """
 
     def __init__(self, schema: Any, data: bytes) -> None:
         self._schema = schema
         self._model = schema.Model.GetRootAsModel(data, 0)
         self._limit = len(data) // 4  # an entry of a list takes four bytes or more
+        self._entries_left = _MAX_ENTRIES
+        self._bytes_left = _LEAST_BYTES + _MAX_SHARING * len(data)
         self._names = {value: key for key, value in vars(schema.BuiltinOperator).items() if isinstance(value, int)}
 
     def network(self) -> Network:
@@ -133,7 +141,7 @@ class _Reader:
             for number in numbers:
                 if _TYPES.get(kind := graph.Tensors(number).Type()) is not np.float32:
                     raise UnsupportedError(f"tensor {number} is {self._type_name(kind)}, expected float32")
-            ends.append([(number, graph.Tensors(number).Name().decode()) for number in numbers])
+            ends.append([(number, self._text(graph.Tensors(number).Name())) for number in numbers])
         return Network(shapes, constants, ends[0], ends[1], operations)
 
     def _constant(self, tensor: Any, number: int, shape: tuple[int, ...]) -> npt.NDArray[Any] | None:
@@ -147,6 +155,7 @@ class _Reader:
             raise ValueError(f"tensor {number} has sparse weights: convert the network with dense ones")
         if kind is None:
             raise UnsupportedError(f"tensor {number} is {self._type_name(tensor.Type())}, expected floats or int32")
+        self._count(buffer.DataLength())
         array = np.frombuffer(buffer.DataAsNumpy().tobytes(), kind).reshape(shape)
         return array.astype(np.float32) if kind is np.float16 else array
 
@@ -163,7 +172,8 @@ class _Reader:
                 self._number(tensor, num_tensors)
         custom = b""
         if name == "CUSTOM":
-            name = code.CustomCode().decode()
+            name = self._text(code.CustomCode())
+            self._count(item.CustomOptionsLength())
             custom = bytes(item.CustomOptionsAsNumpy()) if item.CustomOptionsLength() else b""
         if not outputs:
             raise ValueError(f"the operation {name} has no output")
@@ -181,7 +191,22 @@ class _Reader:
     def _range(self, length: int) -> range:
         if length > self._limit:
             raise ValueError(f"a list has {length} entries, more than the file can hold")
+        self._entries_left -= length
+        if self._entries_left < 0:
+            raise ValueError(f"its lists have more than {_MAX_ENTRIES} entries")
         return range(length)
+
+    def _count(self, num_bytes: int) -> None:
+        """Note that bytes of the file are copied."""
+        self._bytes_left -= num_bytes
+        if self._bytes_left < 0:
+            raise ValueError(f"its constants and names take more than {_MAX_SHARING} times the size of the file")
+
+    def _text(self, text: bytes | None) -> str:
+        if text is None:
+            raise ValueError("a tensor or a custom operation has no name")
+        self._count(len(text))
+        return text.decode()
 
     def _number(self, number: int, num_tensors: int) -> int:
         if not 0 <= number < num_tensors:

@@ -11,6 +11,8 @@ from onnx import helper, numpy_helper
 
 from export.from_tflite.network import Network, UnsupportedError
 
+_MAX_GROWTH = 8  # how many times the network's constants the graph may hold, as operations can share one
+_LEAST_BYTES = 2**20  # of constants that every graph may hold
 _ACTIVATIONS = {0: "", 1: "Relu", 3: "Relu6"}  # of the schema's ActivationFunctionType
 
 
@@ -22,10 +24,26 @@ class OnnxGraph:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self.names: dict[int, str] = dict(network.inputs)
+        self._taken = {name for _, name in (*network.inputs, *network.outputs)}
+        self._bytes_left = _LEAST_BYTES + _MAX_GROWTH * sum(array.nbytes for array in network.constants.values())
+
+    def unique(self, name: str) -> str:
+        """Return a name that no other value has: with underscores, if it is taken."""
+        while name in self._taken:
+            name += "_"
+        self._taken.add(name)
+        return name
 
     def constant(self, array: npt.NDArray[Any]) -> str:
-        """Add a constant and return its name."""
-        name = f"constant{len(self.constants)}"
+        """Add a constant and return its name.
+
+        Raises:
+            UnsupportedError: the graph's constants would be many times larger than those of the file.
+        """
+        self._bytes_left -= array.nbytes
+        if self._bytes_left < 0:
+            raise UnsupportedError(f"its operations share constants more than {_MAX_GROWTH} times")
+        name = self.unique(f"constant{len(self.constants)}")
         self.constants.append(numpy_helper.from_array(np.ascontiguousarray(array), name))
         return name
 
@@ -55,14 +73,26 @@ class OnnxGraph:
         return self.names[number]
 
     def per_channel(self, number: int, rank: int) -> str:
-        """Return the name of a tensor; a constant vector beside pictures belongs to their channels."""
-        if rank == 4 and number in self.network.constants and self.value(number).ndim == 1:
-            return self.constant(self.value(number).reshape(1, -1, 1, 1))
+        """Return the name of a tensor that is combined with others, with broadcasting, into one of this rank.
+
+        Beside pictures, the axes of a constant are the last ones of NHWC.
+
+        Raises:
+            UnsupportedError: it is computed, and does not have the axes of a picture beside pictures.
+        """
+        constant = self.network.constants.get(number)
+        own = len(self.network.shapes[number]) if constant is None else constant.ndim
+        if rank != 4 or own == 4:
+            return self.name(number)
+        if constant is not None:
+            return self.constant(constant.reshape((1,) * (4 - own) + constant.shape).transpose(0, 3, 1, 2))
+        if own:
+            raise UnsupportedError(f"tensor {number} has {own} dimensions and is computed, beside pictures of four")
         return self.name(number)
 
     def add(self, kind: str, inputs: list[str], output: int, **attributes: Any) -> None:
         """Add a node that computes a tensor, from its own value so far if it has one."""
-        name = f"t{output}" if output not in self.names else f"t{output}.{len(self.nodes)}"
+        name = self.unique(f"t{output}" if output not in self.names else f"t{output}.{len(self.nodes)}")
         self.nodes.append(helper.make_node(kind, inputs, [name], **attributes))
         self.names[output] = name
 

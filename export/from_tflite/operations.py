@@ -54,9 +54,10 @@ def _conv(graph: OnnxGraph, operation: Operation) -> None:
     inputs = [graph.name(operation.inputs[0]), graph.constant(planar)]
     if len(operation.inputs) > 2 and operation.inputs[2] >= 0:
         inputs.append(graph.constant(graph.value(operation.inputs[2], 1)))
-    groups = picture_shape(graph, operation.inputs[0])[3] if is_depthwise else 1
-    if groups < 1:
-        raise ValueError(f"{operation.name} has {groups} channels")
+    channels, per_group = picture_shape(graph, operation.inputs[0])[3], 1 if is_depthwise else weights.shape[3]
+    if channels < 1 or per_group < 1 or channels % per_group:
+        raise ValueError(f"{operation.name} has {channels} channels, and weights for {per_group}")
+    groups = channels // per_group
     pads = _pads(graph, operation, kernel, strides)
     graph.add("Conv", inputs, operation.outputs[0], kernel_shape=kernel, strides=strides, pads=pads, group=groups)
     graph.activate(operation.outputs[0], options.FusedActivationFunction())

@@ -85,6 +85,18 @@ def place_of(tensor: onnx.TensorProto) -> Place:
     return Place(int(found["offset"]), int(found["length"]))
 
 
+def entries_of(tensor: onnx.TensorProto) -> dict[str, str] | None:
+    """Return the entries that say where an external tensor lies; None if they are not UTF-8.
+
+    Protobuf does not validate strings: it returns bytes or raises.
+    """
+    try:
+        found = {entry.key: entry.value for entry in tensor.external_data}
+    except UnicodeDecodeError:
+        return None
+    return found if all(isinstance(text, str) for pair in found.items() for text in pair) else None
+
+
 def check_external(model: onnx.ModelProto, file: str, weights: str, size_bytes: int) -> None:
     """Check that all external tensors of a graph are initializers that lie in its weights file.
 
@@ -129,7 +141,9 @@ def _check_place(tensor: onnx.TensorProto, where: str, weights: str, size_bytes:
     if any(len(getattr(tensor, name)) for name in _FIELDS):
         raise BundleError(f"{where} has values both inside the graph and in {weights}; export the bundle again")
     count = len(tensor.external_data)  # checked first, as a list may be long
-    found = _texts(tensor, where) if count == len(_KEYS) else {}
+    found = entries_of(tensor) if count == len(_KEYS) else {}
+    if found is None:
+        raise BundleError(f"{where} names its place with text that is not UTF-8; export the bundle again")
     if set(found) != set(_KEYS):
         got = describe(sorted(found)) if found else f"{count} entries"
         raise BundleError(f"{where} must say where it lies with {', '.join(_KEYS)}, once each, got {got}")
@@ -148,17 +162,6 @@ def _check_place(tensor: onnx.TensorProto, where: str, weights: str, size_bytes:
             "export the bundle again"
         )
     return place
-
-
-def _texts(tensor: onnx.TensorProto, where: str) -> dict[str, str]:
-    """Return the entries of an external tensor; protobuf does not validate strings: it returns bytes or raises."""
-    try:
-        found = {entry.key: entry.value for entry in tensor.external_data}
-    except UnicodeDecodeError:
-        found = {b"": b""}
-    if not all(isinstance(text, str) for pair in found.items() for text in pair):
-        raise BundleError(f"{where} names its place with text that is not UTF-8; export the bundle again")
-    return found
 
 
 def without_external(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -138,6 +138,10 @@ def _check_nodes(model: onnx.ModelProto, file: str) -> None:
                     f'{file}: "{attribute.name}" of the node "{node.name}" ({node.op_type}) is {attribute.i}, which '
                     "does not fit the node; export the bundle again"
                 )
+        if any(attribute.HasField("sparse_tensor") or attribute.sparse_tensors for attribute in node.attribute):
+            raise BundleError(
+                f'{file}: the node "{node.name}" ({node.op_type}) has a sparse constant; only dense ones are expected'
+            )
         subgraphs = (onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS)
         if any(
             attribute.type in subgraphs or attribute.HasField("g") or attribute.graphs for attribute in node.attribute

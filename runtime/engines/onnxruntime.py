@@ -152,7 +152,8 @@ def open_session(
     try:
         return opened(is_precise=True)
     except Exception as error:  # its errors share no base class but Exception
-        # ONNX Runtime 1.32 converts a constant twice if two of its int8 operators share it.
+        # ONNX Runtime 1.32 converts a constant twice if two of its int8 operators share it. Without the conversion the
+        # sums of int8 products saturate at 16 bits on a CPU without VNNI.
         if "replace the existing tensor" not in str(error):
             raise
         return opened(is_precise=False)

@@ -286,14 +286,62 @@ def entry(path: Path, key: str, value: str) -> Path:
         ("offset", "-4096", "6400 bytes from -4096 on"),
         ("offset", "4096", r"it has \d+ bytes, and the shape \[40, 40\] needs 6400"),
         ("length", "12", "12 bytes from 0 on"),
+        ("location", "in.data\0", "is not printable UTF-8"),
+        ("location", "n" * 300, "which cannot be read: File name too long"),
     ],
 )
 def test_weights_that_cannot_be_found_are_named(tmp_path: Path, key: str, value: str, match: str) -> None:
     path = entry(product(tmp_path / "in.onnx", matrix(0), location="in.data"), key, value)
     with pytest.raises(ValueError, match=match) as caught:
         read_external(path)
-    assert 'keeps the weights "w" in' in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert "keeps the weights " in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_a_location_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = product(tmp_path / "in.onnx", matrix(0), location="in.data")
+    path.write_bytes(path.read_bytes().replace(b"in.data", b"in.\xff\xfeta"))
+    with pytest.raises(ValueError, match="keeps the weights 'w' in a file, and one of the two names is not printable"):
+        read_external(path)
+
+
+@pytest.mark.parametrize("dims", [[-1], [-40, -40]])
+def test_a_negative_size_is_refused(tmp_path: Path, dims: list[int]) -> None:
+    path = product(tmp_path / "in.onnx", matrix(0), location="in.data")
+    model = onnx.load(path, load_external_data=False)
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == "w")
+    tensor.dims[:] = dims
+    del tensor.external_data[1:]
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match=r"the shape \[-.* needs"):
+        read_external(path)
+
+
+def sparse_constant() -> onnx.SparseTensorProto:
+    """A sparse constant that keeps its values in a file."""
+    values = TensorProto(data_type=TensorProto.FLOAT, dims=[1], name="s", data_location=TensorProto.EXTERNAL)
+    values.external_data.add(key="location", value="secret.bin")
+    return onnx.SparseTensorProto(values=values, indices=numpy_helper.from_array(np.array([0])), dims=[SIDE])
+
+
+@pytest.mark.parametrize("place", ["graph", "node", "branch", "function"])
+def test_sparse_weights_are_refused(tmp_path: Path, place: str) -> None:
+    path = product(tmp_path / "in.onnx", matrix(0))
+    model = onnx.load(path)
+    node = helper.make_node("Constant", [], ["s"], sparse_value=sparse_constant())
+    if place == "graph":
+        model.graph.sparse_initializer.append(sparse_constant())
+    elif place == "node":
+        model.graph.node.append(node)
+    elif place == "branch":
+        model.graph.node.append(
+            helper.make_node("If", ["x"], ["b"], then_branch=helper.make_graph([node], "g", [], []))
+        )
+    else:
+        model.functions.add(name="f", domain="own", node=[node])
+    path.write_bytes(model.SerializeToString())
+    with pytest.raises(ValueError, match=r"in\.onnx has sparse weights: export it with dense weights"):
+        read_external(path)
 
 
 def test_a_file_that_is_no_model_is_refused(tmp_path: Path) -> None:

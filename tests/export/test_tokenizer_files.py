@@ -14,6 +14,7 @@ from export.tokenizer_files import read_tokenizer_source, tokenizer_entry, token
 from runtime.bundle.tensors import TensorSpec
 from runtime.bundle.text_spec import TokenizerSpec
 from runtime.prompts.token_encoder import TokenEncoder
+from tests.damaged_files import damaged_count, damaged_seed
 from tests.made_tokenizers import BEGIN, END, changed, clip_parts, clip_tokenizer, t5_tokenizer
 
 TEXTS = [
@@ -142,9 +143,9 @@ def test_files_of_another_tokenizer_are_no_clip(tmp_path: Path) -> None:
 
 
 def test_damaged_files_of_clip_are_one_error_each(tmp_path: Path) -> None:
-    folder, rng, refused = write_clip(tmp_path / "a", {"model_max_length": 77}), random.Random(5), 0
+    folder, rng, refused = write_clip(tmp_path / "a", {"model_max_length": 77}), random.Random(damaged_seed(5)), 0
     files = {name: (folder / name).read_bytes() for name in ("vocab.json", "merges.txt", "tokenizer_config.json")}
-    for _ in range(150):
+    for _ in range(damaged_count(150)):
         name = rng.choice(list(files))
         data = bytearray(files[name])
         if rng.random() < 0.3:
@@ -159,4 +160,5 @@ def test_damaged_files_of_clip_are_one_error_each(tmp_path: Path) -> None:
             refused += 1
             assert "\n" not in str(error)  # noqa: PT017
         (folder / name).write_bytes(files[name])
-    assert refused > 75
+    print(f"{refused} of {damaged_count(150)} refused")
+    assert refused > damaged_count(150) // 2

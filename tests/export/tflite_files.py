@@ -13,7 +13,9 @@ _CONV_OPTIONS = 1  # of the schema's BuiltinOptions
 _RELU = 1  # of the schema's ActivationFunctionType
 
 
-def tflite_file(kernel: np.ndarray, size: tuple[int, int] = (8, 6), last: int = LOGISTIC, kind: int = FLOAT32) -> bytes:
+def tflite_file(
+    kernel: np.ndarray, size: tuple[int, int] = (8, 6), last: int = LOGISTIC, kind: int = FLOAT32, copies: int = 0
+) -> bytes:
     """Return a network of a convolution (stride 1, SAME, Relu) and the operation `last`.
 
     Args:
@@ -21,6 +23,7 @@ def tflite_file(kernel: np.ndarray, size: tuple[int, int] = (8, 6), last: int = 
         size: (height, width) of the picture.
         last: the second operation, without options.
         kind: type of the input and of the output.
+        copies: of the kernel, as tensors that share its values and that nothing reads.
     """
     builder = flatbuffers.Builder(1024)
     outputs, inputs = kernel.shape[0], kernel.shape[3]
@@ -39,6 +42,10 @@ def tflite_file(kernel: np.ndarray, size: tuple[int, int] = (8, 6), last: int = 
                 {1: (FLOAT32 if number in (1, 2) else kind, "Int8"), 2: (number if number in (1, 2) else 0, "Uint32")},
             )
         )
+    if copies:
+        fields = {0: _ints(builder, kernel.shape), 3: builder.CreateString("copy")}
+        twin = _table(builder, 4, fields, {1: (FLOAT32, "Int8"), 2: (1, "Uint32")})
+        tensors += [twin] * copies
     options = _table(builder, 4, {}, {1: (1, "Int32"), 2: (1, "Int32"), 3: (_RELU, "Int8")})
     operators = [
         _table(

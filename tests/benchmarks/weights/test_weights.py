@@ -15,10 +15,15 @@ from benchmarks import __main__ as main
 from benchmarks.weights import command, memory_child
 from benchmarks.weights import model as large
 from benchmarks.weights.memory_child import MemoryPeak
+from export.from_onnx import importer
+from export.from_onnx.comparison import Refusal
+from export.from_onnx.importer import ImportReport
+from export.parity.checks import ParityCheck
 from tests.runtime import trailing
 
 MEMORY = {"seconds": 3.2, "resident_mb": 2600, "own_mb": 1400}
-IMPORTED = {**MEMORY, "parity_db": {"onnxruntime fp32": 99.0}, "refusals": []}
+REFUSAL = {"engine": "openvino", "precision": "bf16", "reason": "no such CPU"}
+IMPORTED = {**MEMORY, "parity_db": {"onnxruntime fp32": 99.0}, "refusals": [REFUSAL]}
 FRAMES = {**MEMORY, "open_s": 2.0, "first_ms": 70.0, "frame_ms": 50.0}
 
 
@@ -54,6 +59,17 @@ def test_memory_is_noted_at_its_peak() -> None:
     assert memory[0] == 1
     assert peak.own > 30
     assert peak.resident >= peak.own
+
+
+def test_the_report_of_an_import_with_a_refusal_is_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    check = ParityCheck.of_psnr("onnxruntime", "fp32", "the original", [99.0])
+    report = ImportReport((), (check,), (Refusal("openvino", "bf16", "no such CPU"),), (1.0,), ())
+    monkeypatch.setattr(importer, "import_model", lambda *_, **__: report)
+    found = memory_child._import({"model": str(tmp_path / "model.onnx"), "bundle": str(tmp_path / "bundle")})
+    assert json.loads(json.dumps(found)) == {
+        "parity_db": {"onnxruntime fp32": 99.0},
+        "refusals": [{"engine": "openvino", "precision": "bf16", "reason": "no such CPU"}],
+    }
 
 
 def test_frames_are_timed(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import random
 import struct
 import zipfile
 from pathlib import Path
@@ -12,9 +13,12 @@ from pathlib import Path
 import pytest
 import torch
 
+from export.external_weights import read_graph
 from export.foreign import formats
 from export.foreign.conversion import onnx_file
 from export.foreign.formats import ModelFormat, convertible_path, detect_format
+from export.from_onnx.model import read_source
+from tests.damaged_files import damaged_count, damaged_seed
 from tests.export.from_onnx import foreign
 
 
@@ -106,6 +110,63 @@ def test_what_is_unknown_is_left_to_the_import(content: bytes, tmp_path: Path) -
     path.write_bytes(content)
     assert detect_format(path) is None
     assert detect_format(tmp_path / "none.onnx") is None
+
+
+def version_20(data: bytes) -> bytes:
+    """Return a ZIP file whose entries ask for version 20.0 of the format."""
+    place = data.index(b"PK\x01\x02") + 6
+    return data[:place] + b"\xc8" + data[place + 1 :]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [version_20(torch_file(True)), version_20(FILES["keras"][0]), b'{"a":' * 200_000, b'{"a": ' + b"[" * 99_999],
+)
+def test_damaged_zip_and_json_files_are_left_to_the_import(content: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    assert detect_format(path) is None
+    with pytest.raises(ValueError, match="cannot be read as ONNX"):
+        read_graph(path)
+
+
+def damaged(content: bytes, rng: random.Random) -> bytes:
+    """Return a file with one to three faults: a cut, other bytes, a number at its end, or a part twice or missing."""
+    data = bytearray(content)
+    for _ in range(rng.randint(1, 3)):
+        how, place = rng.randrange(5), rng.randrange(len(data) + 1)
+        if how == 0:
+            del data[place:]
+        elif how == 1:
+            data[place : place + 1] = rng.randbytes(1)
+        elif how == 2:
+            data[place : place + 4] = rng.choice([b"\xff" * 4, b"\0" * 4, b"\xff\xff\xff\x7f", b"\0\0\0\x80"])
+        elif how == 3:
+            data[place:place] = data[place : place + rng.randint(1, 40)] * rng.randint(1, 200)
+        else:
+            del data[place : place + rng.randint(1, 9)]
+    return bytes(data)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_damaged_files_have_a_format_or_are_one_error(name: str, tmp_path: Path) -> None:
+    path, rng = tmp_path / "model", random.Random(f"{damaged_seed(41)} {name}")
+    for _ in range(damaged_count(60)):
+        path.write_bytes(damaged(FILES[name][0], rng))
+        found = detect_format(path)
+        if found is not None and found.flag:
+            continue
+        with pytest.raises(ValueError, match=r"\w") as caught, onnx_file(path) as file:
+            read_source(file.path)
+        assert str(caught.value).isprintable()
+        assert 20 <= len(str(caught.value)) <= 1500
+
+
+def test_a_json_file_that_is_too_large_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "model.json"
+    path.write_bytes(FILES["graph model"][0])
+    monkeypatch.setattr(formats, "_MAX_JSON_BYTES", path.stat().st_size - 1)
+    assert detect_format(path) is None
 
 
 def test_onnx_is_left_as_it_is(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -26,6 +27,10 @@ OPERATORS = (
     "Crop",
     "ImageScaler",
 )
+PLACES = (
+    "", "-1", "0", "1", "64", "4096", "1e3", "\uff19", "18446744073709551616", "..", "/", "a" * 5000, "split.onnx",
+    "../split.onnx.data", "split.onnx.data", "*/_ORT_MEM_ADDR_/*", "\u202e", "\n", "\0",
+)  # fmt: skip
 NUMBERS = (-(2**63), -(2**31), -7, -1, 0, 1, 2, 3, 17, 255, 2**31, 2**40)
 
 
@@ -45,8 +50,11 @@ def whole_models(folder: Path) -> dict[str, tuple[Path, list[str]]]:
         "decay": np.float32(0.5), "step": np.full((1, 4), 0.3, np.float32), "low": np.float32(0), "high": np.float32(1),
         "h": np.full((1, 4), 0.2, np.float32), "gain": np.float32([0.1]),
     }  # fmt: skip
+    split = Path(shutil.copyfile(fixed, folder / "split.onnx"))
+    onnx.save(onnx.load(split), split, save_as_external_data=True, location="split.onnx.data", size_threshold=0)
     metadata = {"Image.BitmapPixelFormat": "Bgr8", "Image.NominalPixelRange": "NominalRange_0_255"}
     return {
+        "external": (split, []),
         "IR 3": (foreign.as_before_2020(fixed), []),
         "WinML": (foreign.windows_ml(folder / "winml.onnx", metadata), []),
         "QDQ": (foreign.quantised(folder / "int8.onnx"), []),
@@ -66,6 +74,11 @@ def damaged(whole: bytes, random: Random) -> bytes:
     for _ in range(int(random.integers(1, 4))):
         FAULTS[int(random.integers(len(FAULTS)))](model, random)
     return bytes(model.SerializeToString())
+
+
+def cut(weights: bytes, random: Random) -> bytes:
+    """Return the weights of a file of their own, one time in eight without their end."""
+    return weights[: int(random.integers(len(weights)))] if random.random() < 0.125 else weights
 
 
 def _pick(values: list[Item], random: Random) -> Item | None:
@@ -128,6 +141,33 @@ def _change_weight(model: onnx.ModelProto, random: Random) -> None:
         tensor.raw_data = number.tobytes() + tensor.raw_data[4:]
 
 
+def _change_place(model: onnx.ModelProto, random: Random) -> None:
+    """Change where external data lie; bytes that are not UTF-8 are written by hand, as protobuf refuses them."""
+    tensor = _pick([tensor for tensor in model.graph.initializer if tensor.external_data], random)
+    if tensor is None:
+        return
+    way, entry = int(random.integers(6)), _pick(list(tensor.external_data), random)
+    assert entry is not None
+    if way < 3:
+        entry.value = PLACES[int(random.integers(len(PLACES)))]
+    elif way == 3:
+        entry.key = PLACES[int(random.integers(len(PLACES)))]
+    elif way == 4:
+        tensor.external_data.remove(entry)
+    else:
+        data = tensor.external_data[0].SerializeToString().replace(b"split", b"sp\xff\xfet")
+        tensor.ClearField("external_data")
+        tensor.MergeFromString(b"\x6a" + bytes([len(data)]) + data)
+
+
+def _add_sparse(model: onnx.ModelProto, random: Random) -> None:
+    values = onnx.TensorProto(data_type=1, dims=[1], name="s", data_location=onnx.TensorProto.EXTERNAL)
+    values.external_data.add(key="location", value=PLACES[int(random.integers(len(PLACES)))])
+    indices = onnx.numpy_helper.from_array(np.array([0]))
+    sparse = onnx.SparseTensorProto(values=values, indices=indices, dims=[4])
+    model.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["sparse"], sparse_value=sparse))
+
+
 def _change_tensor(model: onnx.ModelProto, random: Random) -> None:
     value = _pick([*model.graph.input, *model.graph.output], random)
     if value is None:
@@ -168,5 +208,5 @@ def _swap_nodes(model: onnx.ModelProto, random: Random) -> None:
 
 FAULTS: tuple[Callable[[onnx.ModelProto, Random], None], ...] = (
     _drop_node, _repeat_node, _rename_operator, _rewire, _change_attribute, _change_weight, _change_tensor,
-    _change_header, _swap_nodes, _change_weight, _change_attribute, _change_tensor,
+    _change_header, _swap_nodes, _change_weight, _change_attribute, _change_tensor, _change_place, _add_sparse,
 )  # fmt: skip

@@ -145,6 +145,26 @@ def test_a_fixed_batch_is_made_one(tmp_path: Path) -> None:
         assert np.abs(next(generator) - wanted[0].transpose(1, 2, 0).clip(0, 1) * 255).max() < 0.51
 
 
+@pytest.mark.parametrize(
+    ("batch", "match"), [(257, "is a batch of 257: export the model for a batch of 1"), (2**31, "values, at most")]
+)
+def test_a_batch_that_is_too_large_to_be_run_is_refused(batch: int, match: str, tmp_path: Path) -> None:
+    text = f"net (float[{batch},3,16,24] x) => (float[{batch},3,16,24] y) {{ y = Relu (x) }}"
+    model = foreign.write(tmp_path / "m.onnx", text)
+    with pytest.raises(ValueError, match=match):
+        import_model(model, tmp_path / "bundle", options=ImportOptions(roles=["x=live", "y=frame:0..1"]))
+
+
+@pytest.mark.parametrize("width", [2**31, 2**40])
+def test_a_picture_that_is_too_large_is_refused(width: int, tmp_path: Path) -> None:
+    text = f"net (float[1,3,16,{width}] x) => (float[1,3,16,{width}] y) {{ y = Relu (x) }}"
+    model = foreign.write(tmp_path / "m.onnx", text)
+    with pytest.raises(
+        ValueError, match=rf"has {48 * width} values, at most 268435456 are read: give a smaller --size"
+    ):
+        import_model(model, tmp_path / "bundle")
+
+
 def test_super_resolution_is_larger_than_its_live_input(tmp_path: Path) -> None:
     model = foreign.super_resolution(tmp_path / "large.onnx")
     bundle = imported(model, "small=live:bgr", "large=frame:bgr")

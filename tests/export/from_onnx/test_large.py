@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,12 @@ def test_large_weights_are_never_loaded(opset: int, one_file: bool, tmp_path: Pa
     assert (bundle / "step.weights").stat().st_size == 2 * 1728
     opened = open_bundle(bundle)
     assert [tensor.name for tensor in external_tensors(opened.step)] == ["model/first", "model/second"]
+    sources = sorted(path for path in tmp_path.iterdir() if path.is_file() and path != model)
+    assert sorted(opened.manifest.provenance["imported"][0]["weights"], key=lambda item: str(item["file"])) == [
+        {"file": path.name, "sha256": sha256(path.read_bytes()).hexdigest(), "size_bytes": path.stat().st_size}
+        for path in sources
+    ]
+    assert len(sources) == (1 if one_file else 2)
     assert opened.weights["step.weights"].sha256 == opened.manifest.files["step.weights"].sha256
 
 

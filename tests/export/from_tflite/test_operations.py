@@ -129,6 +129,64 @@ def test_a_vector_beside_a_picture_belongs_to_its_channels() -> None:
     np.testing.assert_allclose(found, picture * factor, atol=1e-6)
 
 
+@pytest.mark.parametrize("shape", [(), (2,), (4, 2), (1, 2), (3, 4, 2), (3, 1, 1), (1, 1, 2)])
+def test_a_constant_of_fewer_dimensions_has_the_last_axes_of_a_picture(shape: tuple[int, ...]) -> None:
+    picture, constant = weights(1, 3, 4, 2), weights(*shape)
+    found = played(Operation("ADD", [0, 1], [9], None, b""), picture, {1: constant}, picture.shape)
+    np.testing.assert_allclose(found, picture + constant, atol=1e-6)
+
+
+def test_a_cube_beside_a_square_picture_is_not_mixed_up() -> None:
+    picture, constant = weights(1, 8, 8, 8), weights(1, 8, 8)
+    found = played(Operation("ADD", [0, 1], [9], None, b""), picture, {1: constant}, picture.shape)
+    np.testing.assert_allclose(found, picture + constant, atol=1e-6)
+
+
+def test_a_computed_tensor_of_fewer_dimensions_beside_a_picture_is_for_tensorflow() -> None:
+    picture = weights(1, 8, 8, 8)
+    network = network_of(Operation("ADD", [0, 1], [9], None, b""), picture, {}, picture.shape)
+    network.shapes[1] = (8, 8, 8)
+    with pytest.raises(UnsupportedError, match="tensor 1 has 3 dimensions and is computed"):
+        to_onnx(network._replace(inputs=[(0, "in"), (1, "other")]))
+
+
+def test_a_grouped_convolution() -> None:
+    picture, kernel = weights(1, 5, 6, 4), weights(6, 3, 3, 2)
+    options = Options(StrideH=1, StrideW=1, DilationHFactor=1, DilationWFactor=1)
+    operation = Operation("CONV_2D", [0, 1, -1], [9], options, b"")
+    found = played(operation, picture, {1: kernel}, (1, 5, 6, 6))
+    wanted = F.conv2d(planes(picture), torch.from_numpy(kernel.transpose(0, 3, 1, 2).copy()), padding=1, groups=2)
+    np.testing.assert_allclose(found, nhwc(wanted), atol=1e-5)
+
+
+@pytest.mark.parametrize("depth", [0, 3])
+def test_weights_that_do_not_divide_the_channels_are_damaged(depth: int) -> None:
+    picture, options = weights(1, 5, 6, 4), Options(StrideH=1, StrideW=1, DilationHFactor=1, DilationWFactor=1)
+    operation = Operation("CONV_2D", [0, 1, -1], [9], options, b"")
+    with pytest.raises(ValueError, match=f"CONV_2D has 4 channels, and weights for {depth}"):
+        to_onnx(network_of(operation, picture, {1: weights(6, 3, 3, depth)}, (1, 5, 6, 6)))
+
+
+@pytest.mark.parametrize("names", [("constant0", "t9"), ("t9", "constant1"), ("same", "same")])
+def test_names_of_inputs_and_outputs_are_never_those_of_other_values(names: tuple[str, str]) -> None:
+    picture = weights(1, 4, 6, 2)
+    operation = Operation("ADD", [0, 1], [9], Options(FusedActivationFunction=3), b"")
+    network = network_of(operation, picture, {1: weights(2)}, picture.shape)
+    model = to_onnx(network._replace(inputs=[(0, names[0])], outputs=[(9, names[1])]))
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    assert [item.name for item in session.get_inputs()] == [names[0]]
+    assert [item.name for item in session.get_outputs()] == [names[1] + "_" * (names[0] == names[1])]
+
+
+def test_constants_that_very_many_operations_share_are_for_tensorflow() -> None:
+    picture = weights(1, 8, 8, 512)
+    add = Operation("ADD", [0, 1], [9], None, b"")
+    network = network_of(add, picture, {1: weights(8, 512)}, picture.shape)  # 16 KiB
+    assert len(to_onnx(network._replace(operations=[add] * 60)).graph.initializer) == 60
+    with pytest.raises(UnsupportedError, match="its operations share constants more than 8 times"):
+        to_onnx(network._replace(operations=[add] * 100))
+
+
 def test_what_is_not_supported_is_named() -> None:
     picture = weights(1, 4, 6, 2)
     network = network_of(Operation("LSTM", [0], [9], None, b""), picture, {}, picture.shape)

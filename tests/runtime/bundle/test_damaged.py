@@ -29,9 +29,11 @@ from runtime.bundle.manifest import manifest_sha256
 from runtime.bundle.reader import write_manifest
 from runtime.golden import check_golden
 from tests import tiny
-from tests.runtime import prompted
+from tests.damaged_files import damaged_count, damaged_seed
+from tests.runtime import prompted, worded
 
 KINDS = ("plain", "live", "prompted")
+ALL_KINDS = (*KINDS, "worded", "int8")
 WIDTH, HEIGHT = 32, 16
 MAX_GROWTH_BYTES = 300 * 2**20  # of the process, over all cases
 Files = dict[str, bytes]
@@ -115,7 +117,7 @@ class Watch:
 
 @pytest.fixture(scope="module")
 def patients(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Patient]:
-    """The three undamaged bundles."""
+    """The undamaged bundles: three kinds, one that takes texts as tokens, and one with a second step graph."""
     folder = tmp_path_factory.mktemp("patients")
     plain = tiny.build(folder / "plain", width=WIDTH, height=HEIGHT, renewal=prompted.RENEWAL)
     live = tiny.build(folder / "live", width=WIDTH, height=HEIGHT, memories=False, live=True)
@@ -125,7 +127,13 @@ def patients(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Patient]:
     add_golden(plain, image=image)
     add_golden(live)
     add_golden(talking, text="storm", image=image, clip=clip)
-    return {path.name: Patient(path) for path in (plain, live, talking)}
+    reading = add_golden(worded.build(folder / "worded"), text="red")
+    double = add_golden(tiny.build(folder / "int8", width=WIDTH, height=HEIGHT, memories=False))
+    shutil.copyfile(double / "step.onnx", double / "step-int8.onnx")
+    value = json.loads((double / "bundle.json").read_text())
+    value["graphs"]["step"]["int8"] = "step-int8.onnx"
+    write_manifest(double, value)
+    return {path.name: Patient(path) for path in (plain, live, talking, reading, double)}
 
 
 @pytest.fixture(scope="module")
@@ -188,10 +196,10 @@ def test_the_undamaged_bundles_open(patients: dict[str, Patient]) -> None:
 
 
 def test_400_flipped_or_cut_files(patients: dict[str, Patient], watch: Watch) -> None:
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(damaged_seed(0))
     done = 0
-    while done < 400:
-        patient = patients[KINDS[done % 3]]
+    while done < damaged_count(400):
+        patient = patients[ALL_KINDS[done % 5]]
         name = sorted(patient.files)[int(rng.integers(len(patient.files)))]
         data = bytearray(patient.files[name])
         if done % 8 < 5:
@@ -218,7 +226,7 @@ def is_same_json(one: bytes, other: bytes) -> bool:
 # ---- 260: the manifest, its hash made right
 
 FREE = {"description", "provenance", "verified", "licence", "source", "unit", "sha256"}
-OPTIONAL = {"target", "text", "clip", "live", "default", "provenance", "verified"}
+OPTIONAL = {"target", "text", "clip", "live", "default", "provenance", "verified", "int8"}
 WRONG: tuple[Any, ...] = (None, True, "x", -1, 0.5, 2**70, 1e300, [], {}, [[]], {"x": 1}, "\u0000", "a" * 5000)
 
 
@@ -236,10 +244,10 @@ def kind(value: Any) -> type:
 
 
 def test_260_forged_manifests(patients: dict[str, Patient], watch: Watch) -> None:
-    rng = np.random.default_rng(1)
+    rng = np.random.default_rng(damaged_seed(1))
     done = 0
-    while done < 260:
-        patient = patients[KINDS[done % 3]]
+    while done < damaged_count(260):
+        patient = patients[ALL_KINDS[done % 5]]
         value = copy.deepcopy(patient.manifest)
         found = list(places(value))
         path = found[int(rng.integers(len(found)))]

@@ -21,6 +21,7 @@ from runtime.bundle import external_weights
 from runtime.bundle.external_weights import MappedWeights, external_tensors, place_of, without_external
 from runtime.bundle.manifest import graph_sha256, manifest_sha256
 from runtime.bundle.reader import open_bundle
+from tests.damaged_files import damaged_count, damaged_seed
 from tests.runtime import heavy
 
 
@@ -359,9 +360,9 @@ def corrupt(model: onnx.ModelProto, rng: np.random.Generator) -> None:
 
 
 def test_400_damaged_graphs_and_weights(patient: Patient) -> None:
-    rng = np.random.default_rng(25)
+    rng = np.random.default_rng(damaged_seed(25))
     done = 0
-    while done < 400:
+    while done < damaged_count(400):
         if done % 4 < 2:
             changes = patient.graph(lambda model: corrupt(model, rng))
             if changes["step.onnx"] == patient.files["step.onnx"] or _is_sound(changes["step.onnx"], patient):

@@ -33,6 +33,13 @@ def node_making(model: onnx.ModelProto, name: str) -> onnx.NodeProto:
     return next(node for node in model.graph.node if name in node.output)
 
 
+def sparse_in_a_file() -> onnx.SparseTensorProto:
+    """Return a sparse constant that keeps its values in a file of the current folder."""
+    values = TensorProto(data_type=TensorProto.FLOAT, dims=[1], name="s", data_location=TensorProto.EXTERNAL)
+    values.external_data.add(key="location", value="secret.bin")
+    return onnx.SparseTensorProto(values=values, indices=numpy_helper.from_array(np.array([0])), dims=[4])
+
+
 def rename_input(model: onnx.ModelProto) -> None:
     model.graph.input[0].name = "a_pictrue_slot"
     for node in model.graph.node:
@@ -69,6 +76,16 @@ def hide_external_data(model: onnx.ModelProto) -> None:
     tensor = numpy_helper.from_array(np.zeros(1, np.float32))
     tensor.data_location = TensorProto.EXTERNAL
     model.graph.node.insert(0, helper.make_node("Constant", [], ["hidden"], value=tensor))
+
+
+def hide_sparse_data(model: onnx.ModelProto) -> None:
+    model.graph.node.insert(0, helper.make_node("Constant", [], ["hidden"], sparse_value=sparse_in_a_file()))
+
+
+def list_sparse_data(model: onnx.ModelProto) -> None:
+    node = helper.make_node("Identity", ["mix"], ["aside"], name="aside")
+    node.attribute.add(name="all", type=onnx.AttributeProto.SPARSE_TENSORS, sparse_tensors=[sparse_in_a_file()])
+    model.graph.node.append(node)
 
 
 def branch(model: onnx.ModelProto) -> None:
@@ -146,6 +163,8 @@ LIES: list[tuple[Callable[[onnx.ModelProto], None], str]] = [
     (drop_output, "outputs are .*, but the manifest says"),
     (use_external_data, "keeps the tensor .* in another file"),
     (hide_external_data, "in another file"),
+    (hide_sparse_data, r'the node "" \(Constant\) has a sparse constant; only dense ones are expected'),
+    (list_sparse_data, r'the node "aside" \(Identity\) has a sparse constant'),
     (branch, "has control flow .a If node"),
     (use_private_operator, r"uses the operator com\.example\.Anything"),
     (use_function, "has local functions"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from runtime.engines.int8 import check_overflow, cpu_name, faster_pairs, is_quan
 from runtime.engines.table import choose_engine, open_engine
 from runtime.errors import BundleError, EngineError
 from runtime.marking.marked_bundle import marked
+from tests.damaged_files import damaged_count, damaged_seed
 
 CPU = "a CPU"
 CPU_WITH_FLAGS = "Quick 9 avx2 avx512_vnni"
@@ -84,6 +86,37 @@ def test_a_precision_that_failed_does_not_count() -> None:
 )  # fmt: skip
 def test_times_that_are_none_are_no_times(value: object) -> None:
     assert not faster_pairs({"speed": value}, CPU)
+
+
+STRANGE: tuple[Any, ...] = (
+    None, True, -1, 0, 10**400, -(10**400), 1e308, "", "int8", "openvino in int8: x", [], {}, [[]], CPU,
+    {"engine": [], "precision": {}},
+)  # fmt: skip
+
+
+def spoil(value: Any, rng: random.Random) -> None:
+    """Replace, remove or repeat a value somewhere in JSON."""
+    key = rng.choice(list(value) if isinstance(value, dict) else range(len(value)))
+    if isinstance(value[key], dict | list) and value[key] and rng.random() < 0.85:
+        spoil(value[key], rng)
+    elif rng.random() < 0.15:
+        del value[key]
+    else:
+        value[key] = rng.choice(STRANGE)
+
+
+def test_damaged_records_of_a_bundle_choose_an_engine_or_none() -> None:
+    rng, counted = random.Random(damaged_seed(41)), 0
+    for _ in range(damaged_count(500)):
+        check = {"engine": "openvino", "precision": "bf16", "passed": False}
+        times = [speed("fp32", 10), speed("bf16", 5), speed("int8", 6), speed("int8", 3, engine="onnxruntime")]
+        verified: dict[str, Any] = {"speed": times, "parity": [check], "refusals": [check]}
+        for _ in range(rng.randint(1, 3)):
+            spoil(verified, rng)
+        pairs = faster_pairs(verified, CPU)
+        assert all(isinstance(engine, str) and precision == INT8 for engine, precision in pairs)
+        counted += ("openvino", INT8) in pairs
+    assert counted > 0
 
 
 def test_auto_takes_int_8_where_it_is_faster_and_a_name_always(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from runtime import BundleError, EngineError, Generator, Manifest
 from runtime.bundle.tensors import TensorSpec
 from runtime.bundle.text_spec import TokenizerSpec
 from runtime.prompts.token_encoder import TokenEncoder, open_token_encoder
+from tests.damaged_files import damaged_count, damaged_seed
 from tests.fakes import fake_generator
 from tests.made_tokenizers import bert_tokenizer, changed, clip_tokenizer, t5_tokenizer
 from tests.runtime import prompted, worded
@@ -313,11 +314,11 @@ def spoil(value: Any, rng: random.Random) -> None:
 
 
 def test_damaged_tokenizers_are_one_error_each(worded_bundle: Path) -> None:
-    rng = random.Random(41)
+    rng, count = random.Random(damaged_seed(41)), damaged_count(300)
     inputs = [TensorSpec("ids", "int64", (1, 8), "tokens", tokenizer="x")]
     spec = TokenizerSpec("x", "x.json", 8, 0)
     refused = 0
-    for number in range(300):
+    for number in range(count):
         content = (clip_tokenizer, t5_tokenizer, bert_tokenizer)[number % 3]().encode()
         text = damaged(content, rng).decode("utf-8", "surrogateescape")
         try:
@@ -327,4 +328,5 @@ def test_damaged_tokenizers_are_one_error_each(worded_bundle: Path) -> None:
         except BundleError as error:
             refused += 1
             assert "\n" not in str(error)  # noqa: PT017
-    assert refused > 150
+    print(f"{refused} of {count} refused")
+    assert refused > count // 2
