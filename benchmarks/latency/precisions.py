@@ -1,12 +1,15 @@
 """Time per frame and parity of every precision of the CPU's engines, INT8 beside FP32 and bf16.
 
-python -m export int8 bundles/areas --out areas8
-python -m benchmarks precisions areas8 bundles/fill --threads 1
+python -m benchmarks precisions BUNDLE...
 
 All engines and precisions of a bundle are open at the same time and make blocks of frames in turns, so that other
 programs slow all of them down alike. The ratio is the median over rounds of the CPU's time, over that of the same
 engine in FP32: with one thread, other programs hardly change it. The dB are of the worst golden frame, against the
 original. A bundle without a graph in INT8 is measured in its other precisions.
+
+examples:
+  python -m export int8 bundles/areas --out areas8
+  python -m benchmarks precisions areas8 bundles/fill --threads 1
 """
 
 from __future__ import annotations
