@@ -57,7 +57,7 @@ prompts:
 
 pictures from words:
   --scene-from BUNDLE paints the pictures of texts and seeds in a process of
-  its own while the show goes on with what it has; then the show dissolves to the
+  its own while the show goes on with what it has; then it dissolves to the
   picture and animates it. BUNDLE is one whose frames depend on a text or a
   seed, e.g. an imported text-to-image model. --scene-every SECONDS paints the
   same text with the next seed, as long as the show runs. Controls of BUNDLE

@@ -2,10 +2,12 @@
 
 python -m benchmarks precisions BUNDLE...
 
-All engines and precisions of a bundle are open at the same time and make blocks of frames in turns, so that other
-programs slow all of them down alike. The ratio is the median over rounds of the CPU's time, over that of the same
-engine in FP32: with one thread, other programs hardly change it. The dB are of the worst golden frame, against the
-original. A bundle without a graph in INT8 is measured in its other precisions.
+All engines and precisions of a bundle are open at the same time and make
+blocks of frames in turns, so that other programs slow all of them down alike.
+The ratio is the median over rounds of the CPU's time, over that of the same
+engine in FP32: with one thread, other programs hardly change it. The dB are of
+the worst golden frame, against the original. A bundle
+without a graph in INT8 is measured in its other precisions.
 
 examples:
   python -m export int8 bundles/areas --out areas8
