@@ -21,6 +21,8 @@ from runtime.engines.int8 import check_overflow
 from runtime.errors import EngineError
 
 _EXTRA = "pip install everframe[cpu]"
+# Operators whose activations are bytes; so are those that begin with QLinear.
+_IN_BYTES = ("QuantizeLinear", "DynamicQuantizeLinear", "ConvInteger", "MatMulInteger")
 _MAPS_SINCE = (1, 21)  # with the session option for the folder of external data
 
 
@@ -149,6 +151,8 @@ def open_session(
             read_weights_of(weights_folder, options)
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
+    if not _adds_bytes(model):
+        return opened(is_precise=False)
     try:
         return opened(is_precise=True)
     except Exception as error:  # its errors share no base class but Exception
@@ -157,6 +161,19 @@ def open_session(
         if "replace the existing tensor" not in str(error):
             raise
         return opened(is_precise=False)
+
+
+def _adds_bytes(model: bytes | str) -> bool:
+    """Return whether a graph, or that of a file, multiplies bytes, and ONNX Runtime can make its int8 weights unsigned.
+
+    ONNX Runtime 1.32 gives int8 weights without a zero point, such as those that are only stored in bytes, one that
+    does not fit them.
+    """
+    graph = onnx.load(model, load_external_data=False) if isinstance(model, str) else onnx.ModelProto.FromString(model)
+    kinds = {node.op_type for node in graph.graph.node}
+    is_quantised = any(kind in _IN_BYTES or kind.startswith("QLinear") for kind in kinds)
+    bare = (node.op_type == "DequantizeLinear" and len(node.input) < 3 for node in graph.graph.node)
+    return is_quantised and not any(bare)
 
 
 def _is_installed(distribution: str) -> bool:
